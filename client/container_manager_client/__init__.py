@@ -1,0 +1,13 @@
+"""Connect to the container manager, and read its errors. The generated stubs are the API:
+
+>>> from botmaker.container.v1.container_manager_pb2 import GetContainerStatusRequest
+>>> from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+>>> from container_manager_client import connect, error_info
+>>> with connect("unix:///run/botmaker/container-manager.sock") as channel:
+...     status = ContainerManagerStub(channel).GetContainerStatus(GetContainerStatusRequest(bot_id=bot_id)).status
+"""
+
+from container_manager_client.channel import connect, connect_aio
+from container_manager_client.errors import ErrorInfo, error_info
+
+__all__ = ["ErrorInfo", "connect", "connect_aio", "error_info"]

@@ -1,0 +1,100 @@
+"""What a call gets that its caller did not say: a deadline, a request id, the token."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import grpc
+import grpc.aio
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+
+READ_SECONDS = 20.0
+START_SECONDS = 60.0
+# A create may pull its image.
+CREATE_SECONDS = 600.0
+# On top of the grace period that the call asks for, or of the longest that a server takes as its default.
+AFTER_GRACE_SECONDS = 60.0
+UNKNOWN_GRACE_SECONDS = 90.0
+
+
+def default_timeout(request: Any) -> float:
+    """Seconds that a call with this request may take; a stop's grace is never cut short by it."""
+    if isinstance(request, pb.CreateContainerRequest):
+        return CREATE_SECONDS
+    if isinstance(request, pb.StartContainerRequest):
+        return START_SECONDS
+    if isinstance(request, (pb.StopContainerRequest, pb.RestartContainerRequest, pb.RemoveContainerRequest)):
+        grace = UNKNOWN_GRACE_SECONDS
+        if request.HasField("grace_period"):
+            grace = request.grace_period.seconds + request.grace_period.nanos / 1e9
+        return grace + AFTER_GRACE_SECONDS
+    return READ_SECONDS
+
+
+def with_request_id(request: Any) -> Any:
+    """The request; a create without a request id as a copy with a fresh one, so that it may be retried (AIP-4235)."""
+    if not isinstance(request, pb.CreateContainerRequest) or request.request_id:
+        return request
+    copy = pb.CreateContainerRequest()
+    copy.CopyFrom(request)
+    copy.request_id = str(uuid.uuid4())
+    return copy
+
+
+class SyncCallDefaults(grpc.UnaryUnaryClientInterceptor):
+    """For channels of :mod:`grpc`."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def intercept_unary_unary(self, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
+        """Complete the call and send it on."""
+        request = with_request_id(request)
+        completed = _SyncCallDetails(
+            details.method,
+            default_timeout(request) if details.timeout is None else details.timeout,
+            _with_token(details.metadata or (), self._token),
+            details.credentials,
+            details.wait_for_ready,
+            details.compression,
+        )
+        return continuation(completed, request)
+
+
+class AioCallDefaults(grpc.aio.UnaryUnaryClientInterceptor):
+    """For channels of :mod:`grpc.aio`."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    async def intercept_unary_unary(
+        self, continuation: Callable[[Any, Any], Awaitable[Any]], client_call_details: Any, request: Any
+    ) -> Any:
+        """Complete the call and send it on."""
+        request = with_request_id(request)
+        completed = client_call_details._replace(
+            timeout=default_timeout(request) if client_call_details.timeout is None else client_call_details.timeout,
+            metadata=grpc.aio.Metadata(*_with_token(client_call_details.metadata or (), self._token)),
+        )
+        return await continuation(completed, request)
+
+
+class _SyncCallDetails(NamedTuple):
+    """What gRPC reads of a call; its own class for it can't be made."""
+
+    method: str
+    timeout: float | None
+    metadata: Sequence[tuple[str, str | bytes]]
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+def _with_token(metadata: Iterable[tuple[str, str | bytes]], token: str | None) -> list[tuple[str, str | bytes]]:
+    given = list(metadata)
+    if token is None or any(key == "authorization" for key, _ in given):
+        return given
+    return [*given, ("authorization", f"Bearer {token}")]

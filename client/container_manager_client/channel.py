@@ -1,0 +1,72 @@
+"""Channels to the container manager with the options that its listeners need."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from container_manager_client.call_defaults import AioCallDefaults, SyncCallDefaults
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["ContainerManager"].full_name
+# Never StartContainer and RestartContainer: a failed start is an answer. CreateContainer always carries a request id.
+_RETRIED = ("GetContainerStatus", "ListManagedContainers", "StopContainer", "RemoveContainer", "CreateContainer")
+_RETRY_POLICY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {"name": [{"service": _SERVICE, "method": method} for method in _RETRIED], "retryPolicy": _RETRY_POLICY}
+        ]
+    }
+)
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.service_config", SERVICE_CONFIG),
+    ("grpc.service_config_disable_resolution", 1),
+    # The service is on this machine: no proxy of the environment leads to it (grpc/grpc#11751).
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # A server that was restarted is found again at once, not after the default's two minutes of backing off.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+def connect(target: str, *, token: str | None = None) -> grpc.Channel:
+    """A channel for the generated stubs; close it, or use it in a ``with``. It connects at the first call.
+
+    ``target``: ``unix:///path`` or ``tcp://host:port``, as the server's ``--listen`` writes them. ``token``: the TCP
+    listeners' bearer token. Raises :class:`ValueError` for another form of target.
+
+    Calls without a timeout get one: 20 s for status and list, 60 s for start, 10 min for create, and for stop, restart
+    and remove the grace period (90 s where the call names none) and a minute. UNAVAILABLE is retried up to three
+    times, but for start and restart.
+    """
+    grpc_target, options = _target(target)
+    channel = grpc.insecure_channel(grpc_target, options=options)
+    return grpc.intercept_channel(channel, SyncCallDefaults(token))
+
+
+def connect_aio(target: str, *, token: str | None = None) -> grpc.aio.Channel:
+    """As :func:`connect`, for :mod:`grpc.aio`: close it with ``await``, or use it in an ``async with``."""
+    grpc_target, options = _target(target)
+    return grpc.aio.insecure_channel(grpc_target, options=options, interceptors=[AioCallDefaults(token)])
+
+
+def _target(target: str) -> tuple[str, list[tuple[str, Any]]]:
+    if target.startswith("unix:///"):
+        # gRPC would send the path, percent-encoded, as the authority, which strict servers refuse (grpc/grpc#38142).
+        return "unix:" + target.removeprefix("unix://"), [*_OPTIONS, ("grpc.default_authority", "localhost")]
+    if target.startswith("tcp://") and target.rpartition(":")[2].isdigit():
+        return target.removeprefix("tcp://"), list(_OPTIONS)
+    raise ValueError(f"{target!r} is no target: write unix:///path or tcp://host:port")

@@ -1,0 +1,1 @@
+"""The container manager service: one Docker container per bot, behind seven lifecycle operations."""

@@ -1,0 +1,5 @@
+"""``python -m container_manager``."""
+
+from container_manager.cli import main
+
+main()

@@ -1,0 +1,47 @@
+"""Configuration, as values. The command line and the environment are read in :mod:`container_manager.cli` alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from container_manager.bot_directories import RootDirectory
+from container_manager.model import PullPolicy
+
+
+@dataclass(frozen=True)
+class DockerServiceConfig:
+    """What :class:`~container_manager.docker_service.DockerService` needs to know."""
+
+    secrets_root: RootDirectory
+    """Holds ``{bot_id}/`` with the bot's secret files."""
+    state_root: RootDirectory | None = None
+    """Holds ``{bot_id}/``, mounted read-write as the bot's OpenClaw state. ``None``: no state mount."""
+    docker_host: str = "unix:///var/run/docker.sock"
+    """The engine's endpoint: ``unix://`` or ``tcp://``. Never taken from the Docker CLI's context."""
+    default_image: str = "ghcr.io/openclaw/openclaw:latest"
+    """Image of bots that name none."""
+    pull_policy: PullPolicy = PullPolicy.MISSING
+    allowed_images: tuple[str, ...] = ()
+    """Globs over image references; empty: any image. The default image is always allowed."""
+    grace_seconds: float = 10
+    """Grace period of stop, restart and remove when the caller gives none."""
+    engine_timeout_seconds: float = 60
+    """How long one engine call may take; grace periods come on top, pulls have no bound but the caller's."""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """What :class:`~container_manager.rpc.server.Server` needs to know."""
+
+    service: DockerServiceConfig
+    listen: tuple[str, ...]
+    """Addresses: ``unix:///path`` or ``tcp://127.0.0.1:port``."""
+    token_file: Path | None = None
+    """Bearer token of the TCP listeners; made on first start if absent. Needed for TCP unless ``insecure_no_auth``."""
+    insecure_no_auth: bool = False
+    """Serve TCP to any local process without a token."""
+    workers: int = 64
+    """Engine operations under way at once."""
+    drain_seconds: float = 20
+    """How long a shutdown waits for calls under way."""

@@ -1,0 +1,1 @@
+"""What is known of the Docker Engine: its API, its errors, and the shapes of what it takes and gives."""

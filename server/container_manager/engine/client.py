@@ -1,0 +1,227 @@
+"""The boundary to the docker SDK; nothing else imports it.
+
+It speaks to the low-level ``APIClient`` in the engine's own JSON. The SDK's exceptions end here: callers see
+:class:`EngineRejectedError` for an answer that is an error, and the domain's ``Engine…Error`` where there was none.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import http.client
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import docker
+import docker.errors
+import requests
+import urllib3.exceptions
+
+from container_manager.deadline import Deadline
+from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
+from container_manager.model import ContainerState
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+_HTTP_UNAUTHORIZED = (401, 403)
+# What a call that got no usable answer may raise; the SDK lets some of its transport's own through.
+_NO_ANSWER = (
+    docker.errors.DockerException,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+)
+_HTTP_NOT_FOUND = 404
+
+
+class EngineRejectedError(Exception):
+    """The engine answered with an error: its HTTP ``status`` and its own ``text``."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{text} (HTTP {status})")
+        self.status = status
+        self.text = text
+
+
+class EngineClient:
+    """Calls to one engine, from any number of threads at once.
+
+    Each call borrows an SDK client of its own, as the SDK's thread safety is disputed (docker/docker-py#3229); there
+    are never more of them than calls were at once. The API version is the engine's own, asked for anew after the
+    engine was out of reach, as it may come back as another version.
+    """
+
+    def __init__(self, docker_host: str, *, timeout_seconds: float) -> None:
+        self._docker_host = docker_host
+        self._timeout_seconds = timeout_seconds
+        self._api_version: str | None = None
+        self._idle: deque[docker.APIClient] = deque()
+
+    def close(self) -> None:
+        """Close the idle connections. Calls under way keep theirs until they end."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def ping(self, deadline: Deadline) -> None:
+        """Return if the engine answers."""
+        self._read(lambda api: api.ping(), deadline)
+
+    def inspect_container(self, name_or_id: str, deadline: Deadline) -> Json | None:
+        """The engine's inspect document; ``None`` when there is no such container."""
+        return self._find(lambda api: api.inspect_container(name_or_id), deadline)
+
+    def inspect_network(self, name: str, deadline: Deadline) -> Json | None:
+        """The engine's inspect document of a network; ``None`` when there is none."""
+        return self._find(lambda api: api.inspect_network(name), deadline)
+
+    def list_containers(self, label: str, deadline: Deadline, state: ContainerState | None = None) -> list[Json]:
+        """The engine's list rows of every container that carries ``label``, in one call, whatever its state."""
+        filters = {"label": [label]}
+        if state is not None:
+            filters["status"] = [state.value]
+        rows: list[Json] = self._read(lambda api: api.containers(all=True, filters=filters), deadline)
+        return rows
+
+    def stat(self, container_id: str, path: str, deadline: Deadline) -> Json | None:
+        """What lies at ``path`` in a container, running or not: ``name``, ``size``, Go file ``mode``, ``linkTarget``.
+
+        ``None`` when there is nothing. The SDK has no call for it: it is HEAD of the archive endpoint.
+        """
+
+        def head(api: docker.APIClient) -> Json | None:
+            url = f"{api.base_url}/v{api.api_version}/containers/{container_id}/archive"
+            response = api.head(url, params={"path": path}, timeout=api.timeout)
+            if response.status_code == _HTTP_NOT_FOUND:
+                return None
+            response.raise_for_status()
+            encoded = response.headers["X-Docker-Container-Path-Stat"]
+            found: Json = json.loads(base64.b64decode(encoded))
+            return found
+
+        return self._read(head, deadline)
+
+    def create_container(self, name: str, body: Mapping[str, Any]) -> str:
+        """Create a container from the engine's own JSON; its id."""
+        created: Json = self._call(lambda api: api.create_container_from_config(dict(body), name), None)  # type: ignore[no-untyped-call]
+        return str(created["Id"])
+
+    def start_container(self, container_id: str) -> None:
+        """Start a container: one request, never repeated. A running one is left as it is."""
+        self._call(lambda api: api.start(container_id), None)
+
+    def stop_container(self, container_id: str, grace_seconds: int) -> None:
+        """Stop a container, however long its grace. A stopped one is left as it is."""
+        self._call(lambda api: api.stop(container_id, timeout=grace_seconds), None)
+
+    def restart_container(self, container_id: str, grace_seconds: int) -> None:
+        """Stop and start a container: one request, never repeated."""
+        self._call(lambda api: api.restart(container_id, timeout=grace_seconds), None)
+
+    def remove_container(self, container_id: str) -> None:
+        """Remove a container by force, with its anonymous volumes."""
+        self._call(lambda api: api.remove_container(container_id, v=True, force=True), None)
+
+    def pull(self, reference: str) -> Iterator[Json]:
+        """Pull an image; the engine's progress messages, errors inside a 200 stream among them.
+
+        A client of its own each time, so that a ``docker login`` made since is seen.
+        """
+        with self._translated_errors():
+            api = self._connect()
+            try:
+                yield from api.pull(reference, stream=True, decode=True)
+            finally:
+                api.close()
+
+    def _find(self, call: Callable[[docker.APIClient], Json], deadline: Deadline) -> Json | None:
+        try:
+            return self._read(call, deadline)
+        except EngineRejectedError as exc:
+            if exc.status == _HTTP_NOT_FOUND:
+                return None
+            raise
+
+    def _read(self, call: Callable[[docker.APIClient], T], deadline: Deadline) -> T:
+        # A kept connection may have died with an engine that is back by now; a read may be asked twice.
+        try:
+            return self._call(call, deadline)
+        except EngineUnavailableError:
+            return self._call(call, deadline)
+
+    def _call(self, call: Callable[[docker.APIClient], T], deadline: Deadline | None) -> T:
+        timeout = self._timeout_seconds if deadline is None else deadline.at_most(self._timeout_seconds)
+        with self._translated_errors():
+            try:
+                api = self._idle.pop()
+            except IndexError:
+                api = self._connect()
+            api.timeout = timeout  # type: ignore[assignment]  # a socket's time-out may be a part of a second
+            try:
+                result = call(api)
+            except docker.errors.APIError:
+                self._idle.append(api)
+                raise
+            except BaseException:
+                api.close()
+                raise
+            self._idle.append(api)
+            return result
+
+    def _connect(self) -> docker.APIClient:
+        version = self._api_version or "auto"
+        api = docker.APIClient(base_url=self._docker_host, version=version, timeout=math.ceil(self._timeout_seconds))
+        # The endpoint is explicit: no proxy, netrc or CA bundle of the environment applies, and each costs time.
+        api.trust_env = False
+        self._api_version = api.api_version
+        return api
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except docker.errors.APIError as exc:
+            text = str(exc.explanation or exc).strip()
+            if exc.status_code in _HTTP_UNAUTHORIZED:
+                raise self._access_denied(text) from exc
+            raise EngineRejectedError(exc.status_code or 500, text) from exc
+        except requests.HTTPError as exc:
+            raise EngineRejectedError(exc.response.status_code, exc.response.reason) from exc
+        except _NO_ANSWER as exc:
+            raise self._no_answer(exc) from exc
+
+    def _no_answer(self, exc: BaseException) -> Exception:
+        causes = list(_causes(exc))
+        if any(isinstance(cause, (requests.ReadTimeout, requests.ConnectTimeout, TimeoutError)) for cause in causes):
+            return EngineTimeoutError(f"the Docker Engine at {self._docker_host} did not answer in time")
+        if any(isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM) for cause in causes):
+            return self._access_denied("permission denied")
+        self._api_version = None
+        self.close()
+        detail = next((c.strerror for c in causes if isinstance(c, OSError) and c.strerror), "no usable answer")
+        return EngineUnavailableError(f"the Docker Engine at {self._docker_host} cannot be reached: {detail}")
+
+    def _access_denied(self, detail: str) -> EngineAccessDeniedError:
+        return EngineAccessDeniedError(
+            f"the Docker Engine at {self._docker_host} refuses this process ({detail}); "
+            "run it as a user that may use the engine, such as a member of the group that owns the socket"
+        )
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and exceptions it merely carries, as urllib3's and requests' do."""
+    seen: set[int] = set()
+    todo = [exc]
+    while todo:
+        cause = todo.pop(0)
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        todo += [cause.__cause__, cause.__context__, *(arg for arg in cause.args if isinstance(arg, BaseException))]

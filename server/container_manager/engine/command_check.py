@@ -1,0 +1,73 @@
+"""Whether a container's command is there to be run.
+
+An init process as PID 1 hides a wrong command from the engine: the init itself starts, fails to run the command, exits
+with 127 and is revived by the restart policy for ever, while the engine's start answers success. So a command that is
+plainly not in the image is found here, at create, and such a container is made without the init: then the engine itself
+rejects its start, in its own words, and shows them in its inspect output.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient, EngineRejectedError
+
+# The PATH that the engine gives a container whose image has none (moby, oci.DefaultPathEnv).
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Go's os.FileMode keeps the type in its high bits (io/fs, FileMode).
+_GO_MODE_DIR = 1 << 31
+_GO_MODE_SYMLINK = 1 << 27
+_MAX_LINKS = 8
+_MAX_REMEMBERED = 1_000
+
+
+class CommandCheck:
+    """Looks commands up in containers, and remembers what it found by image, as an image's content never changes."""
+
+    def __init__(self, engine: EngineClient) -> None:
+        self._engine = engine
+        self._runnable: dict[tuple[str, ...], bool] = {}
+
+    def is_runnable(self, inspected: dict[str, Any], deadline: Deadline) -> bool:
+        """Whether a just created container's command is an executable file. In doubt, yes: the init will tell."""
+        command = inspected.get("Path") or ""
+        environment = dict(item.partition("=")[::2] for item in inspected["Config"].get("Env") or [])
+        path = environment.get("PATH") or _DEFAULT_PATH
+        directory = inspected["Config"].get("WorkingDir") or "/"
+        key = (inspected["Image"], command, path, directory)
+        if key in self._runnable:
+            return self._runnable[key]
+        try:
+            runnable = any(
+                self._is_executable(inspected["Id"], candidate, deadline)
+                for candidate in _candidates(command, path, directory)
+            )
+        except EngineRejectedError:
+            return True
+        if len(self._runnable) >= _MAX_REMEMBERED:
+            self._runnable.clear()
+        self._runnable[key] = runnable
+        return runnable
+
+    def _is_executable(self, container_id: str, path: str, deadline: Deadline) -> bool:
+        for _ in range(_MAX_LINKS):
+            found = self._engine.stat(container_id, path, deadline)
+            if found is None:
+                return False
+            mode = int(found["mode"])
+            if not mode & _GO_MODE_SYMLINK:
+                return not mode & _GO_MODE_DIR and bool(mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH))
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), found["linkTarget"]))
+        return True
+
+
+def _candidates(command: str, path: str, directory: str) -> Iterator[str]:
+    if "/" in command:
+        yield posixpath.join(directory, command)
+    else:
+        for folder in path.split(":"):
+            yield posixpath.join(directory, folder, command)

@@ -1,0 +1,68 @@
+"""Image pulls: one at a time per reference, shared by all who wait for it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient, EngineRejectedError
+from container_manager.engine.failures import pull_error
+
+
+class ImagePuller:
+    """Pulls images so that a caller who gives up is free at once, whatever the registry does.
+
+    The pull itself goes on to its end, as a hanging registry cannot be interrupted through the engine's API; whoever
+    asks for the same reference meanwhile joins it. It changes nothing but the engine's image store.
+    """
+
+    def __init__(self, engine: EngineClient) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._under_way: dict[str, Future[None]] = {}
+
+    def pull(self, reference: str, deadline: Deadline) -> None:
+        """Return once ``reference`` has been pulled; raise the domain's image error, or ``deadline``'s when it ends."""
+        pull = self._join_or_begin(reference)
+        wake = threading.Event()
+        pull.add_done_callback(lambda _: wake.set())
+        deadline.on_cancel(wake.set)
+        wake.wait(deadline.remaining())
+        if not pull.done():
+            deadline.check()
+        pull.result()
+
+    def _join_or_begin(self, reference: str) -> Future[None]:
+        with self._lock:
+            pull = self._under_way.get(reference)
+            if pull is None:
+                pull = self._under_way[reference] = Future()
+                # A daemon, so that a hanging registry does not hold up the end of the process.
+                threading.Thread(
+                    target=self._run, args=(reference, pull), name=f"pull {reference}", daemon=True
+                ).start()
+            return pull
+
+    def _run(self, reference: str, pull: Future[None]) -> None:
+        try:
+            self._pull(reference)
+        except BaseException as exc:  # noqa: BLE001 - a future carries any outcome to those who wait
+            self._forget(reference)
+            pull.set_exception(exc)
+        else:
+            self._forget(reference)
+            pull.set_result(None)
+
+    def _forget(self, reference: str) -> None:
+        with self._lock:
+            del self._under_way[reference]
+
+    def _pull(self, reference: str) -> None:
+        try:
+            for message in self._engine.pull(reference):
+                if "error" in message or "errorDetail" in message:
+                    detail = message.get("errorDetail") or {}
+                    raise pull_error(str(detail.get("message") or message.get("error")), reference)
+        except EngineRejectedError as exc:
+            raise pull_error(exc.text, reference) from exc

@@ -1,0 +1,236 @@
+"""Everything a lifecycle operation can fail with, and what each failure is called on the wire.
+
+    ContainerManagerError
+    ├── InvalidArgumentError            INVALID_ARGUMENT
+    │   ├── InvalidBotIdError               INVALID_BOT_ID
+    │   ├── InvalidConfigError              INVALID_CONFIG
+    │   └── InvalidImageReferenceError      INVALID_IMAGE_REFERENCE
+    ├── ContainerNotFoundError          NOT_FOUND            CONTAINER_NOT_FOUND
+    ├── ContainerAlreadyExistsError     ALREADY_EXISTS       CONTAINER_ALREADY_EXISTS
+    ├── NameInUseUnmanagedError         FAILED_PRECONDITION  NAME_IN_USE_UNMANAGED
+    ├── SecretsUnavailableError         FAILED_PRECONDITION  SECRETS_UNAVAILABLE
+    ├── StateUnavailableError           FAILED_PRECONDITION  STATE_UNAVAILABLE
+    ├── ImageNotAllowedError            PERMISSION_DENIED    IMAGE_NOT_ALLOWED
+    ├── ImageNotFoundError              FAILED_PRECONDITION  IMAGE_NOT_FOUND
+    ├── ImagePullDeniedError            FAILED_PRECONDITION  IMAGE_PULL_DENIED
+    ├── ImagePullFailedError            FAILED_PRECONDITION  IMAGE_PULL_FAILED
+    ├── ImageRegistryUnavailableError   UNAVAILABLE          IMAGE_REGISTRY_UNAVAILABLE
+    ├── StartFailedError                FAILED_PRECONDITION  START_FAILED
+    │   ├── CommandNotFoundError                             COMMAND_NOT_FOUND
+    │   ├── CommandNotExecutableError                        COMMAND_NOT_EXECUTABLE
+    │   └── PortInUseError                                   PORT_IN_USE
+    ├── InvalidStateError               FAILED_PRECONDITION  INVALID_STATE
+    ├── OperationInProgressError        ABORTED              OPERATION_IN_PROGRESS
+    ├── OperationCancelledError         CANCELLED            OPERATION_CANCELLED
+    ├── EngineUnavailableError          UNAVAILABLE          ENGINE_UNAVAILABLE
+    ├── EngineAccessDeniedError         FAILED_PRECONDITION  ENGINE_ACCESS_DENIED
+    ├── EngineTimeoutError              DEADLINE_EXCEEDED    ENGINE_TIMEOUT
+    ├── CapacityExceededError           RESOURCE_EXHAUSTED   CAPACITY_EXCEEDED
+    └── UnauthenticatedError            UNAUTHENTICATED      UNAUTHENTICATED
+
+Codes are the canonical ones of google.rpc.Code, by name, so that nothing here depends on gRPC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+ERROR_DOMAIN = "container.botmaker"
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One field at fault: its path in the request (``config.ports[0].container_port``) and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class ContainerManagerError(Exception):
+    """A failure with a contract code and reason. ``str()`` is a message that a person can act on."""
+
+    code: ClassVar[str] = "INTERNAL"
+    reason: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.metadata: dict[str, str] = metadata
+
+
+class InvalidArgumentError(ContainerManagerError):
+    """The request itself is wrong; nothing was changed."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_CONFIG"
+
+    def __init__(self, *violations: FieldViolation) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = violations
+
+
+class InvalidBotIdError(InvalidArgumentError):
+    """The bot id is not a canonical UUID."""
+
+    reason = "INVALID_BOT_ID"
+
+
+class InvalidConfigError(InvalidArgumentError):
+    """A field other than the bot id or the image is wrong."""
+
+
+class InvalidImageReferenceError(InvalidArgumentError):
+    """The image reference does not follow the reference grammar."""
+
+    reason = "INVALID_IMAGE_REFERENCE"
+
+
+class ContainerNotFoundError(ContainerManagerError):
+    """The bot has no container."""
+
+    code = "NOT_FOUND"
+    reason = "CONTAINER_NOT_FOUND"
+
+
+class ContainerAlreadyExistsError(ContainerManagerError):
+    """The bot has a container already; metadata ``container_id`` names it."""
+
+    code = "ALREADY_EXISTS"
+    reason = "CONTAINER_ALREADY_EXISTS"
+
+
+class NameInUseUnmanagedError(ContainerManagerError):
+    """The bot's container name is held by a container that is not ours."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "NAME_IN_USE_UNMANAGED"
+
+
+class SecretsUnavailableError(ContainerManagerError):
+    """The bot's secrets directory is missing, a symlink or not a directory."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "SECRETS_UNAVAILABLE"
+
+
+class StateUnavailableError(ContainerManagerError):
+    """The bot's state directory is a symlink, not a directory, or cannot be made."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "STATE_UNAVAILABLE"
+
+
+class ImageNotAllowedError(ContainerManagerError):
+    """The image is on none of the server's allow-list patterns."""
+
+    code = "PERMISSION_DENIED"
+    reason = "IMAGE_NOT_ALLOWED"
+
+
+class ImageNotFoundError(ContainerManagerError):
+    """The image is neither on the engine nor, where the policy pulls, in its registry."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "IMAGE_NOT_FOUND"
+
+
+class ImagePullDeniedError(ContainerManagerError):
+    """The registry refused the pull."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "IMAGE_PULL_DENIED"
+
+
+class ImagePullFailedError(ContainerManagerError):
+    """The pull began and failed."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "IMAGE_PULL_FAILED"
+
+
+class ImageRegistryUnavailableError(ContainerManagerError):
+    """The image's registry cannot be reached."""
+
+    code = "UNAVAILABLE"
+    reason = "IMAGE_REGISTRY_UNAVAILABLE"
+
+
+class StartFailedError(ContainerManagerError):
+    """The engine rejected the start; the message holds its own text."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "START_FAILED"
+
+
+class CommandNotFoundError(StartFailedError):
+    """The container's command is not in its image."""
+
+    reason = "COMMAND_NOT_FOUND"
+
+
+class CommandNotExecutableError(StartFailedError):
+    """The container's command is a file that cannot be run."""
+
+    reason = "COMMAND_NOT_EXECUTABLE"
+
+
+class PortInUseError(StartFailedError):
+    """A host port that the container publishes is taken."""
+
+    reason = "PORT_IN_USE"
+
+
+class InvalidStateError(ContainerManagerError):
+    """The container's state (paused, being removed) does not allow the operation."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "INVALID_STATE"
+
+
+class OperationInProgressError(ContainerManagerError):
+    """Another operation held the bot for as long as the caller would wait."""
+
+    code = "ABORTED"
+    reason = "OPERATION_IN_PROGRESS"
+
+
+class OperationCancelledError(ContainerManagerError):
+    """The caller went away; what had been begun was undone. Nobody is left to read it but the log."""
+
+    code = "CANCELLED"
+    reason = "OPERATION_CANCELLED"
+
+
+class EngineUnavailableError(ContainerManagerError):
+    """The engine cannot be reached, or answers with a fault of its own."""
+
+    code = "UNAVAILABLE"
+    reason = "ENGINE_UNAVAILABLE"
+
+
+class EngineAccessDeniedError(ContainerManagerError):
+    """The engine's endpoint refuses this process."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "ENGINE_ACCESS_DENIED"
+
+
+class EngineTimeoutError(ContainerManagerError):
+    """The engine did not answer in time; what it did meanwhile is not known."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "ENGINE_TIMEOUT"
+
+
+class CapacityExceededError(ContainerManagerError):
+    """No worker came free in time, or the engine's disk is full."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "CAPACITY_EXCEEDED"
+
+
+class UnauthenticatedError(ContainerManagerError):
+    """The call carries no token, or a wrong one."""
+
+    code = "UNAUTHENTICATED"
+    reason = "UNAUTHENTICATED"

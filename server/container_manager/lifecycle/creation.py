@@ -1,0 +1,176 @@
+"""Creating a bot's container: image, directories, the container itself, and undoing it when the caller has gone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from container_manager.bot_directories import check_secrets_directory, ensure_state_directory
+from container_manager.config import DockerServiceConfig
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient, EngineRejectedError
+from container_manager.engine.command_check import CommandCheck
+from container_manager.engine.failures import create_error, engine_error
+from container_manager.engine.images import ImagePuller
+from container_manager.engine.spec import LABEL_REQUEST_ID, container_body, container_name
+from container_manager.errors import (
+    ContainerAlreadyExistsError,
+    ContainerManagerError,
+    EngineTimeoutError,
+    FieldViolation,
+    ImageNotFoundError,
+    ImagePullFailedError,
+    InvalidConfigError,
+)
+from container_manager.image_reference import check_image_allowed, check_image_reference, is_image_id
+from container_manager.lifecycle.lookup import find_container
+from container_manager.model import ContainerConfig, PullPolicy
+from container_manager.validation import check_bot_id, check_create
+
+_HTTP_NOT_FOUND = 404
+_HTTP_CONFLICT = 409
+_BUILT_IN_NETWORKS = ("", "bridge", "default", "none")
+
+
+class ContainerCreator:
+    """Carries out create; one instance serves any number of threads."""
+
+    def __init__(self, engine: EngineClient, config: DockerServiceConfig) -> None:
+        self._engine = engine
+        self._config = config
+        self._puller = ImagePuller(engine)
+        self._commands = CommandCheck(engine)
+
+    def create(self, bot_id: str, config: ContainerConfig, request_id: str, deadline: Deadline) -> str:
+        """The id of the bot's new container, or of the one that an earlier call with this ``request_id`` made."""
+        check_bot_id(bot_id)
+        check_create(request_id, config)
+        image = self._image(config.image)
+        existing = self._existing(bot_id, request_id, deadline)
+        if existing:
+            return existing
+        self._check_network(config.network, deadline)
+        check_secrets_directory(self._config.secrets_root, bot_id)
+        if self._config.pull_policy is PullPolicy.ALWAYS and not is_image_id(image):
+            self._puller.pull(image, deadline)
+        if self._config.state_root is not None:
+            ensure_state_directory(self._config.state_root, bot_id)
+        body = container_body(
+            bot_id,
+            config,
+            image=image,
+            secrets_source=self._config.secrets_root.source(bot_id),
+            state_source=self._config.state_root.source(bot_id) if self._config.state_root else None,
+            request_id=request_id,
+        )
+        try:
+            return self._make(bot_id, body, deadline)
+        except _NameTakenError:
+            # By someone beside us since the first look.
+            existing = self._existing(bot_id, request_id, deadline)
+            return existing or self._make(bot_id, body, deadline)
+
+    def _image(self, requested: str) -> str:
+        if not requested:
+            return self._config.default_image
+        check_image_reference(requested)
+        if requested != self._config.default_image:
+            check_image_allowed(requested, self._config.allowed_images)
+        return requested
+
+    def _existing(self, bot_id: str, request_id: str, deadline: Deadline) -> str | None:
+        document = find_container(self._engine, bot_id, deadline)
+        if document is None:
+            return None
+        container_id: str = document["Id"]
+        if request_id and document["Config"]["Labels"].get(LABEL_REQUEST_ID) == request_id:
+            return container_id
+        raise ContainerAlreadyExistsError(
+            f"the bot has the container {container_id[:12]} already; remove that one first",
+            bot_id=bot_id,
+            container_id=container_id,
+        )
+
+    def _check_network(self, name: str, deadline: Deadline) -> None:
+        if name in _BUILT_IN_NETWORKS:
+            return
+        try:
+            network = self._engine.inspect_network(name, deadline)
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+        # By its name alone: an id could stand for the host's network.
+        if network is None or network["Name"] != name:
+            raise InvalidConfigError(FieldViolation("config.network", f"the engine has no network named {name}"))
+        if network["Driver"] in ("host", "null"):
+            raise InvalidConfigError(
+                FieldViolation("config.network", f"{name} is not a bridge or user-defined network")
+            )
+
+    def _make(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> str:
+        container_id = self._make_with_image(bot_id, body, deadline)
+        try:
+            document = self._engine.inspect_container(container_id, deadline)
+            if document is not None and not self._commands.is_runnable(document, deadline):
+                self._engine.remove_container(container_id)
+                container_id = self._post(
+                    bot_id, {**body, "HostConfig": {**body["HostConfig"], "Init": False}}, deadline
+                )
+            deadline.commit()
+        except EngineRejectedError as exc:
+            self._undo(container_id)
+            raise engine_error(exc, bot_id) from exc
+        except BaseException:
+            self._undo(container_id)
+            raise
+        return container_id
+
+    def _make_with_image(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> str:
+        image: str = body["Image"]
+        try:
+            return self._post(bot_id, body, deadline)
+        except _ImageMissingError as exc:
+            if self._config.pull_policy is not PullPolicy.MISSING or is_image_id(image):
+                policy = "" if is_image_id(image) else f", and the pull policy is {self._config.pull_policy.value}"
+                raise ImageNotFoundError(f"image {image} is not on the engine{policy}", image=image) from exc
+        self._puller.pull(image, deadline)
+        try:
+            return self._post(bot_id, body, deadline)
+        except _ImageMissingError as exc:
+            # The SDK takes a cut stream for its end.
+            raise ImagePullFailedError(f"image {image} is not on the engine after its pull", image=image) from exc
+
+    def _post(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> str:
+        deadline.check()
+        try:
+            return self._engine.create_container(container_name(bot_id), body)
+        except EngineRejectedError as exc:
+            if exc.status == _HTTP_CONFLICT:
+                raise _NameTakenError from exc
+            if exc.status == _HTTP_NOT_FOUND:
+                raise _ImageMissingError from exc
+            raise create_error(exc, bot_id) from exc
+        except EngineTimeoutError:
+            self._undo_unknown(bot_id)
+            raise
+
+    def _undo_unknown(self, bot_id: str) -> None:
+        """After a create without an answer: remove what it may have made, so that no name stays held."""
+        try:
+            made = find_container(self._engine, bot_id, Deadline())
+        except ContainerManagerError:
+            return
+        if made is not None:
+            self._undo(made["Id"])
+
+    def _undo(self, container_id: str) -> None:
+        # What led here is the error to tell; a container that this cannot remove shows in the list.
+        with suppress(EngineRejectedError, ContainerManagerError):
+            self._engine.remove_container(container_id)
+
+
+class _NameTakenError(Exception):
+    """The engine has a container of this name."""
+
+
+class _ImageMissingError(Exception):
+    """The engine does not have the image."""

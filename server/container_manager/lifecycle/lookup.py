@@ -1,0 +1,33 @@
+"""Which container is a bot's: the one with its name, if its labels say that it is ours and this bot's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient, EngineRejectedError
+from container_manager.engine.failures import engine_error
+from container_manager.engine.spec import LABEL_BOT_ID, LABEL_MANAGED, container_name
+from container_manager.errors import NameInUseUnmanagedError
+
+
+def find_container(engine: EngineClient, bot_id: str, deadline: Deadline) -> dict[str, Any] | None:
+    """The inspect document of the bot's container; ``None`` when the bot has none.
+
+    Raises :class:`NameInUseUnmanagedError` when a container that is not ours has its name.
+    """
+    try:
+        document = engine.inspect_container(container_name(bot_id), deadline)
+    except EngineRejectedError as exc:
+        raise engine_error(exc, bot_id) from exc
+    if document is None:
+        return None
+    labels = document["Config"].get("Labels") or {}
+    if labels.get(LABEL_MANAGED) != "true" or labels.get(LABEL_BOT_ID) != bot_id:
+        raise NameInUseUnmanagedError(
+            f"the name {container_name(bot_id)} is held by a container that this service did not make; "
+            "rename or remove that container by hand",
+            bot_id=bot_id,
+            container_id=document["Id"],
+        )
+    return document

@@ -1,0 +1,118 @@
+"""The domain's values: what a caller asks for, and what the engine says of a container.
+
+Times are integers in nanoseconds since the Unix epoch, as fine as the engine tells them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Protocol(Enum):
+    """Transport protocol of a port; the values are the engine's."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    SCTP = "sctp"
+
+
+class ContainerState(Enum):
+    """State of a container; the values are the engine's (Docker Engine API, ``State.Status``)."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+class ExitReason(Enum):
+    """Why a container's process ended, or never ran."""
+
+    COMPLETED = "completed"
+    ERROR = "error"
+    OOM_KILLED = "oom_killed"
+    KILLED = "killed"
+    START_FAILED = "start_failed"
+
+
+class HealthStatus(Enum):
+    """Result of an image's own health check; the values are the engine's."""
+
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+class PullPolicy(Enum):
+    """When an image is pulled before a container is created from it."""
+
+    MISSING = "missing"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True)
+class PortBinding:
+    """One container port published on one host address."""
+
+    container_port: int
+    """1 to 65535."""
+    host_port: int = 0
+    """1 to 65535; 0: the engine picks one at each start."""
+    host_ip: str = ""
+    """IP address; empty: 127.0.0.1."""
+    protocol: Protocol = Protocol.TCP
+
+
+@dataclass(frozen=True)
+class ResourceLimits:
+    """Bounds of a container; 0 in a field means no limit."""
+
+    memory_bytes: int = 0
+    nano_cpus: int = 0
+    """Billionths of one CPU."""
+    pids_limit: int = 0
+
+
+@dataclass(frozen=True)
+class ContainerConfig:
+    """What a bot's container is made from. Field semantics are those of the proto message of the same name."""
+
+    image: str = ""
+    ai_provider: str = ""
+    ai_model: str = ""
+    channel_type: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[PortBinding, ...] = ()
+    network: str = ""
+    extra_hosts: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    resources: ResourceLimits = ResourceLimits()
+
+
+@dataclass(frozen=True)
+class ContainerStatus:
+    """What the engine says of one container. ``None`` means: has not happened, or does not apply."""
+
+    container_id: str
+    bot_id: str
+    """Empty when the label is missing or no canonical UUID."""
+    name: str
+    state: ContainerState | None
+    """``None`` for a state that this version does not know."""
+    image: str
+    image_id: str
+    create_time_ns: int | None
+    start_time_ns: int | None = None
+    finish_time_ns: int | None = None
+    exit_code: int | None = None
+    exit_reason: ExitReason | None = None
+    error: str = ""
+    health: HealthStatus | None = None
+    restart_count: int = 0
+    ports: tuple[PortBinding, ...] = ()

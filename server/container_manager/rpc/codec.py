@@ -1,0 +1,118 @@
+"""Between the proto messages and the domain's values; no rule of its own."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from container_manager.errors import FieldViolation, InvalidConfigError
+from container_manager.model import (
+    ContainerConfig,
+    ContainerState,
+    ContainerStatus,
+    ExitReason,
+    HealthStatus,
+    PortBinding,
+    Protocol,
+    ResourceLimits,
+)
+
+E = TypeVar("E", bound=Enum)
+
+_PROTOCOLS = {
+    pb.PROTOCOL_UNSPECIFIED: Protocol.TCP,
+    pb.PROTOCOL_TCP: Protocol.TCP,
+    pb.PROTOCOL_UDP: Protocol.UDP,
+    pb.PROTOCOL_SCTP: Protocol.SCTP,
+}
+# A proto enum's value is named after the domain's, with the proto enum's prefix.
+_PROTOCOL_NAMES = {member: f"PROTOCOL_{member.name}" for member in Protocol}
+_STATE_NAMES = {member: f"CONTAINER_STATE_{member.name}" for member in ContainerState}
+_STATES = {pb.ContainerState.Value(name): member for member, name in _STATE_NAMES.items()}
+_EXIT_REASON_NAMES = {member: f"EXIT_REASON_{member.name}" for member in ExitReason}
+_HEALTH_NAMES = {member: f"HEALTH_STATUS_{member.name}" for member in HealthStatus}
+
+
+def config_from_proto(message: pb.ContainerConfig) -> ContainerConfig:
+    """The domain's config. Raises :class:`InvalidConfigError` for an unknown enum number."""
+    return ContainerConfig(
+        image=message.image,
+        ai_provider=message.ai_provider,
+        ai_model=message.ai_model,
+        channel_type=message.channel_type,
+        environment=dict(message.environment),
+        ports=tuple(_port_from_proto(index, port) for index, port in enumerate(message.ports)),
+        network=message.network,
+        extra_hosts=dict(message.extra_hosts),
+        command=tuple(message.command),
+        resources=ResourceLimits(
+            memory_bytes=message.resources.memory_bytes,
+            nano_cpus=message.resources.nano_cpus,
+            pids_limit=message.resources.pids_limit,
+        ),
+    )
+
+
+def grace_seconds_from_proto(
+    message: pb.StopContainerRequest | pb.RestartContainerRequest | pb.RemoveContainerRequest,
+) -> float | None:
+    """The grace period in seconds; ``None`` when the request has none."""
+    if not message.HasField("grace_period"):
+        return None
+    duration: Duration = message.grace_period
+    return duration.seconds + duration.nanos / 1e9
+
+
+def states_from_proto(message: pb.ListManagedContainersRequest) -> frozenset[ContainerState]:
+    """The states asked for. Raises :class:`InvalidConfigError` for one that is no state."""
+    for index, value in enumerate(message.states):
+        if value not in _STATES:
+            raise InvalidConfigError(FieldViolation(f"states[{index}]", f"{value} is not a container state"))
+    return frozenset(_STATES[value] for value in message.states)
+
+
+def status_to_proto(status: ContainerStatus) -> pb.ContainerStatus:
+    """The wire form of a status; what is ``None`` stays unset."""
+    return pb.ContainerStatus(
+        container_id=status.container_id,
+        bot_id=status.bot_id,
+        name=status.name,
+        state=_STATE_NAMES[status.state] if status.state else None,
+        image=status.image,
+        image_id=status.image_id,
+        create_time=_timestamp(status.create_time_ns),
+        start_time=_timestamp(status.start_time_ns),
+        finish_time=_timestamp(status.finish_time_ns),
+        exit_code=status.exit_code,
+        exit_reason=_EXIT_REASON_NAMES[status.exit_reason] if status.exit_reason else None,
+        error=status.error,
+        health=_HEALTH_NAMES[status.health] if status.health else None,
+        restart_count=status.restart_count,
+        ports=[
+            pb.PortBinding(
+                container_port=port.container_port,
+                host_port=port.host_port,
+                host_ip=port.host_ip,
+                protocol=_PROTOCOL_NAMES[port.protocol],
+            )
+            for port in status.ports
+        ],
+    )
+
+
+def _port_from_proto(index: int, message: pb.PortBinding) -> PortBinding:
+    if message.protocol not in _PROTOCOLS:
+        violation = FieldViolation(f"config.ports[{index}].protocol", f"{message.protocol} is not a protocol")
+        raise InvalidConfigError(violation)
+    return PortBinding(message.container_port, message.host_port, message.host_ip, _PROTOCOLS[message.protocol])
+
+
+def _timestamp(nanoseconds: int | None) -> Timestamp | None:
+    if nanoseconds is None:
+        return None
+    seconds, nanos = divmod(nanoseconds, 1_000_000_000)
+    return Timestamp(seconds=seconds, nanos=nanos)

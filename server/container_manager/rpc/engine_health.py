@@ -1,0 +1,67 @@
+"""Health as probes see it: serving exactly while the engine answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health_aio
+
+from container_manager.deadline import Deadline
+from container_manager.docker_service import DockerService
+from container_manager.errors import ContainerManagerError
+from container_manager.rpc.operations import Operations
+
+CHECK_INTERVAL_SECONDS = 1.0
+_CHECK_TIMEOUT_SECONDS = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class EngineHealth:
+    """Asks the engine every second, and sets the health of ``""`` and of every service by its answer."""
+
+    def __init__(
+        self,
+        servicer: health_aio.HealthServicer,
+        services: Sequence[str],
+        docker_service: DockerService,
+        operations: Operations,
+    ) -> None:
+        self._servicer = servicer
+        self._services = ("", *services)
+        self._docker_service = docker_service
+        self._operations = operations
+
+    async def run(self) -> None:
+        """Check until cancelled. The first answer, and every change after it, is logged."""
+        before: str | None = None
+        while True:
+            problem = await self._problem()
+            status = (
+                health_pb2.HealthCheckResponse.SERVING if not problem else health_pb2.HealthCheckResponse.NOT_SERVING
+            )
+            for service in self._services:
+                await self._servicer.set(service, status)
+            if problem and problem != before:
+                _log.warning("not serving; trying again every second", problem=problem)
+            elif not problem and before != "":
+                _log.info("the engine answers")
+            before = problem
+            await asyncio.sleep(CHECK_INTERVAL_SECONDS)
+
+    async def prepare(self) -> None:
+        """Answer NOT_SERVING, rather than unknown, until the first check is done."""
+        for service in self._services:
+            await self._servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def _problem(self) -> str:
+        try:
+            await self._operations.read(
+                lambda deadline: self._docker_service.ping(deadline=deadline), Deadline(_CHECK_TIMEOUT_SECONDS)
+            )
+        except ContainerManagerError as exc:
+            return str(exc)
+        return ""

@@ -1,0 +1,45 @@
+"""The one place where an exception becomes a gRPC status."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+import structlog
+
+from container_manager.errors import ContainerManagerError
+from container_manager.rpc.error_status import STATUS_DETAILS_KEY, grpc_code, internal_error, to_status
+from container_manager.rpc.handlers import Continuation, Handler, replace_unary
+
+_log = structlog.get_logger(__name__)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Aborts with the contract's status for a domain error, and with INTERNAL for anything else, which is logged."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+
+        async def guarded(behavior: Any, request: Any, context: Any) -> Any:
+            try:
+                return await behavior(request, context)
+            except ContainerManagerError as exc:
+                await abort(context, exc)
+            except grpc.aio.AbortError:
+                raise
+            except Exception:  # noqa: BLE001 - the last resort; logged whole
+                _log.exception("a bug: the call failed unexpectedly", method=method)
+                await abort(context, internal_error())
+
+        return replace_unary(handler, guarded)
+
+
+async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
+    """End the call with the status of ``error``."""
+    status = to_status(error)
+    await context.abort(grpc_code(status), status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
+    raise AssertionError("abort always raises")

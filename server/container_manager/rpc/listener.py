@@ -1,0 +1,167 @@
+"""Addresses to listen on: how they are written, and a unix socket's directory, mode, lock and stale remains."""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from container_manager.rpc.startup_error import StartupError
+
+# sockaddr_un.sun_path holds 108 bytes, the closing NUL included (unix(7)).
+MAX_UNIX_PATH_BYTES = 107
+_DIRECTORY_MODE = 0o750
+_SOCKET_UMASK = 0o117
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class UnixAddress:
+    """``unix:///path``."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix://{self.path}"
+
+    @property
+    def grpc_target(self) -> str:
+        """The address as gRPC writes it."""
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True)
+class TcpAddress:
+    """``tcp://host:port``, on a loopback address; port 0 lets the system pick one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"tcp://{self._authority}:{self.port}"
+
+    @property
+    def grpc_target(self) -> str:
+        """The address as gRPC writes it."""
+        return f"{self._authority}:{self.port}"
+
+    @property
+    def _authority(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+
+Address = UnixAddress | TcpAddress
+
+
+def parse_address(text: str) -> Address:
+    """An address to listen on. Raises :class:`StartupError` with the reason it can't be one."""
+    if text.startswith("unix://"):
+        path = Path(text.removeprefix("unix://"))
+        if not path.is_absolute() or "\0" in text:
+            raise StartupError(
+                f"{text!r}: the path of a unix socket must be absolute, as in unix:///run/botmaker/cm.sock"
+            )
+        size = len(os.fsencode(path))
+        if size > MAX_UNIX_PATH_BYTES:
+            raise StartupError(
+                f"{text!r}: the path of a unix socket has at most {MAX_UNIX_PATH_BYTES} bytes, not {size}"
+            )
+        return UnixAddress(path)
+    if text.startswith("tcp://"):
+        host, _, port = text.removeprefix("tcp://").rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65_535:
+            raise StartupError(f"{text!r}: needs a port from 0 to 65535, as in tcp://127.0.0.1:50051")
+        if not _is_loopback(host):
+            raise StartupError(f"{text!r}: only loopback addresses (127.0.0.1, [::1]) are served in plain text")
+        return TcpAddress(host, int(port))
+    raise StartupError(f"{text!r} is no address: write unix:///path or tcp://127.0.0.1:port")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextmanager
+def unix_socket_path(path: Path) -> Iterator[None]:
+    """Hold ``path`` for this process alone: gRPC itself would let a second server steal it (grpc/grpc#17122).
+
+    The directory is made, mode 0750, when missing. A stale socket is removed, on entry as on exit; a live one, or
+    anything that is no socket, is left alone and refused. Raises :class:`StartupError`.
+    """
+    try:
+        path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StartupError(f"the directory {path.parent} cannot be made: {exc.strerror}") from exc
+    if path.parent.stat().st_mode & stat.S_IXOTH:
+        _log.warning("others may enter the socket's directory; only the socket's mode keeps them out", path=str(path))
+    lock = path.with_name(path.name + ".lock")
+    descriptor = _locked(lock, path)
+    try:
+        _remove_stale(path)
+        yield
+    finally:
+        # While the lock is still held: whoever comes next makes both anew.
+        for leftover in (path, lock):
+            with suppress(FileNotFoundError):
+                leftover.unlink()
+        os.close(descriptor)
+
+
+@contextmanager
+def socket_umask() -> Iterator[None]:
+    """Sockets bound inside have mode 0660 from their first moment on."""
+    before = os.umask(_SOCKET_UMASK)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _locked(lock: Path, path: Path) -> int:
+    while True:
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise StartupError(f"the lock file {lock} cannot be made: {exc.strerror}") from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise StartupError(f"{path} is in use: another server holds {lock.name} beside it") from None
+        # Its last holder may have removed it between the two calls.
+        with suppress(FileNotFoundError):
+            if lock.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        os.close(descriptor)
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise StartupError(f"{path} exists and is no socket; it is left alone")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError as exc:
+            raise StartupError(f"{path} is a socket that cannot be checked ({exc.strerror}); it is left alone") from exc
+    raise StartupError(f"{path} is in use: another program answers there")

@@ -1,0 +1,56 @@
+"""One log line per call."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+
+from container_manager.rpc.handlers import Continuation, Handler, replace_unary
+
+_log = structlog.get_logger(__name__)
+# Asked every second by probes and interceptors of load balancers; of no interest one by one.
+_QUIET_PREFIX = "/grpc.health.v1.Health/"
+
+
+class LogInterceptor(grpc.aio.ServerInterceptor):
+    """Logs each call's method, bot, code and duration; never its content, which may be personal or secret."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if method.startswith(_QUIET_PREFIX):
+            return handler
+
+        async def logged(behavior: Any, request: Any, context: Any) -> Any:
+            begun = time.monotonic()
+            code = "CANCELLED"
+            try:
+                response = await behavior(request, context)
+            except grpc.aio.AbortError:
+                code = grpc_code_name(context.code())
+                raise
+            else:
+                code = "OK"
+                return response
+            finally:
+                _log.info(
+                    "call",
+                    method=method,
+                    bot_id=getattr(request, "bot_id", "")[:36],
+                    code=code,
+                    duration_ms=round((time.monotonic() - begun) * 1000, 2),
+                )
+
+        return replace_unary(handler, logged)
+
+
+def grpc_code_name(code: Any) -> str:
+    """The name of a status code, which a context holds as gRPC's enum or as a number."""
+    names = {status.value[0]: status.name for status in grpc.StatusCode}
+    return code.name if isinstance(code, grpc.StatusCode) else names.get(code, str(code))

@@ -1,0 +1,176 @@
+"""The server: listeners, services and their shutdown.
+
+``Server(config).run()`` serves until SIGTERM or SIGINT. Shutting down: health answers NOT_SERVING, no new calls are
+taken, calls under way have the drain period to end, and what is then left is left to the engine to finish. A second
+signal exits at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from botmaker.container.v1 import container_manager_pb2, container_manager_pb2_grpc
+from container_manager.config import ServerConfig
+from container_manager.docker_service import DockerService
+from container_manager.rpc.auth_interceptor import AuthInterceptor, read_or_make_token
+from container_manager.rpc.engine_health import EngineHealth
+from container_manager.rpc.error_interceptor import ErrorInterceptor
+from container_manager.rpc.listener import (
+    Address,
+    TcpAddress,
+    UnixAddress,
+    parse_address,
+    socket_umask,
+    unix_socket_path,
+)
+from container_manager.rpc.log_interceptor import LogInterceptor
+from container_manager.rpc.operations import Operations
+from container_manager.rpc.servicer import ContainerManagerServicer
+from container_manager.rpc.startup_error import StartupError
+
+_SERVICES = (container_manager_pb2.DESCRIPTOR.services_by_name["ContainerManager"].full_name,)
+_REFLECTED = (
+    *_SERVICES,
+    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+    reflection.SERVICE_NAME,
+)
+_OPTIONS = (
+    # Two servers on one port would answer in turn (grpc/grpc#16920).
+    ("grpc.so_reuseport", 0),
+    # Clients keep idle connections alive; the default answers their pings with GOAWAY.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+)
+
+_log = structlog.get_logger(__name__)
+
+
+class Server:
+    """One service on any number of listeners. :meth:`start` and :meth:`stop` once each, on one event loop."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Raises :class:`StartupError` for an address or a token file that cannot be used."""
+        self._config = config
+        self._wanted = [parse_address(text) for text in config.listen]
+        self._token = self._tcp_token()
+        self._service = DockerService(config.service)
+        self._operations = Operations(config.workers)
+        self._servicer = ContainerManagerServicer(self._service, self._operations)
+        self._health = health_aio.HealthServicer()
+        self._engine_health = EngineHealth(self._health, _SERVICES, self._service, self._operations)
+        self._sockets = ExitStack()
+        self._servers: list[grpc.aio.Server] = []
+        self._monitor: asyncio.Task[None] | None = None
+        self.addresses: list[str] = []
+        """Where it serves, with the real ports; filled by :meth:`start`."""
+
+    async def start(self) -> None:
+        """Listen and serve; the engine need not be there. Raises :class:`StartupError`, and then holds nothing."""
+        await self._engine_health.prepare()
+        try:
+            for address in self._wanted:
+                self._servers.append(self._listen(address))
+        except BaseException:
+            self._sockets.close()
+            raise
+        for server in self._servers:
+            await server.start()
+        self._monitor = asyncio.create_task(self._engine_health.run())
+
+    async def stop(self, grace_seconds: float) -> int:
+        """Stop serving, waiting so long for calls under way; how many changes had not ended by then."""
+        if self._monitor is not None:
+            self._monitor.cancel()
+        await self._health.enter_graceful_shutdown()
+        ends = asyncio.get_running_loop().time() + grace_seconds
+        await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
+        # Calls whose client had gone have no RPC left to wait for.
+        await self._operations.drain(max(0.0, ends - asyncio.get_running_loop().time()))
+        left = self._operations.changes_under_way
+        self._sockets.close()
+        self._operations.close()
+        self._service.close()
+        return left
+
+    def run(self, on_serving: Callable[[list[str]], None]) -> None:
+        """Serve until a signal; calls ``on_serving`` with the addresses once.
+
+        Does not return while changes are left whose threads would hold up the end of the process: then it ends the
+        process itself, with status 1.
+        """
+        left = asyncio.run(self._run(on_serving))
+        if left:
+            _log.warning("shut down with operations under way; the engine finishes what it has begun", operations=left)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
+
+    async def _run(self, on_serving: Callable[[list[str]], None]) -> int:
+        asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def on_signal(number: signal.Signals) -> None:
+            if asked.is_set():
+                os._exit(128 + number)
+            _log.info("shutting down", signal=number.name, drain_seconds=self._config.drain_seconds)
+            asked.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal, number)
+        await self.start()
+        on_serving(self.addresses)
+        await asked.wait()
+        return await self.stop(self._config.drain_seconds)
+
+    def _tcp_token(self) -> str | None:
+        if not any(isinstance(address, TcpAddress) for address in self._wanted):
+            return None
+        if self._config.insecure_no_auth:
+            _log.warning("TCP is served without authentication: any process on this machine can control every bot")
+            return None
+        if self._config.token_file is None:
+            raise StartupError("a TCP listener needs a token file")
+        return read_or_make_token(self._config.token_file)
+
+    def _listen(self, address: Address) -> grpc.aio.Server:
+        interceptors: list[grpc.aio.ServerInterceptor] = [LogInterceptor(), ErrorInterceptor()]
+        if isinstance(address, TcpAddress) and self._token is not None:
+            interceptors.insert(0, AuthInterceptor(self._token))
+        server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
+        container_manager_pb2_grpc.add_ContainerManagerServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(_REFLECTED, server)
+        if isinstance(address, UnixAddress):
+            self._sockets.enter_context(unix_socket_path(address.path))
+        else:
+            _check_free(address)
+        try:
+            with socket_umask():
+                port = server.add_insecure_port(address.grpc_target)
+        except RuntimeError as exc:
+            raise StartupError(f"cannot listen on {address}") from exc
+        self.addresses.append(str(TcpAddress(address.host, port) if isinstance(address, TcpAddress) else address))
+        return server
+
+
+def _check_free(address: TcpAddress) -> None:
+    """gRPC itself tells of a taken port in its own log only."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as exc:
+            raise StartupError(f"cannot listen on {address}: {exc.strerror}") from exc

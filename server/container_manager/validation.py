@@ -1,0 +1,165 @@
+"""Rules for what callers send. Nothing here talks to the engine; every violation of a request is told at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from container_manager.errors import FieldViolation, InvalidBotIdError, InvalidConfigError
+from container_manager.model import ContainerConfig, PortBinding, ResourceLimits
+
+RESERVED_ENVIRONMENT = ("BOT_ID", "AI_PROVIDER", "AI_MODEL", "CHANNEL_TYPE")
+MAX_GRACE_SECONDS = 86_400
+MAX_ITEMS = 1_000
+# One "NAME=value" and one argument may be 128 KiB long, the closing NUL included (Linux, MAX_ARG_STRLEN);
+# more would be a container that can never start.
+MAX_STRING_BYTES = 128 * 1024 - 1
+# All of them share a quarter of the usual 8 MiB stack (execve(2)); half of that leaves room for the image's own.
+MAX_STRINGS_BYTES = 1024 * 1024
+
+_BOT_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{0,128}")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# The engine's own rule for names (moby, daemon/names).
+_NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+# RFC 1123, underscores allowed as Docker's users do use them.
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})?)*\Z")
+
+
+def is_bot_id(value: str) -> bool:
+    """Whether ``value`` is a UUID in canonical form: lower case, 8-4-4-4-12."""
+    return _BOT_ID.fullmatch(value) is not None
+
+
+def check_bot_id(bot_id: str) -> None:
+    """Raise :class:`InvalidBotIdError` unless ``bot_id`` is a canonical UUID."""
+    if not is_bot_id(bot_id):
+        given = ascii(bot_id if len(bot_id) <= 64 else bot_id[:64] + "…")
+        raise InvalidBotIdError(
+            FieldViolation("bot_id", f"must be a UUID in canonical lower-case 8-4-4-4-12 form, not {given}")
+        )
+
+
+def check_grace_seconds(grace_seconds: float) -> int:
+    """The grace period in the engine's whole seconds, rounded up so that it is never shorter than asked for."""
+    if not 0 <= grace_seconds <= MAX_GRACE_SECONDS:
+        raise InvalidConfigError(FieldViolation("grace_period", f"must be 0 to {MAX_GRACE_SECONDS} seconds"))
+    return math.ceil(grace_seconds)
+
+
+def check_create(request_id: str, config: ContainerConfig) -> None:
+    """Raise :class:`InvalidConfigError` with every violation of a create request but those of its image."""
+    violations = [*_request_id(request_id), *_config(config)]
+    if violations:
+        raise InvalidConfigError(*violations)
+
+
+def _request_id(request_id: str) -> Iterator[FieldViolation]:
+    if not _REQUEST_ID.fullmatch(request_id):
+        yield FieldViolation("request_id", "must be at most 128 printable ASCII characters without spaces")
+
+
+def _config(config: ContainerConfig) -> Iterator[FieldViolation]:
+    for name in ("ai_provider", "ai_model", "channel_type"):
+        yield from _string(f"config.{name}", getattr(config, name))
+    yield from _environment(config.environment)
+    yield from _ports(config.ports)
+    yield from _network(config)
+    yield from _extra_hosts(config.extra_hosts)
+    yield from _command(config.command)
+    yield from _resources(config.resources)
+
+
+def _string(field: str, value: str) -> Iterator[FieldViolation]:
+    if "\0" in value:
+        yield FieldViolation(field, "must not contain NUL")
+    elif len(value.encode("utf-8", "surrogatepass")) > MAX_STRING_BYTES:
+        yield FieldViolation(field, f"must be at most {MAX_STRING_BYTES} bytes")
+
+
+def _count(field: str, items: Sequence[object] | Mapping[str, str]) -> Iterator[FieldViolation]:
+    if len(items) > MAX_ITEMS:
+        yield FieldViolation(field, f"must have at most {MAX_ITEMS} entries")
+
+
+def _total(field: str, strings: Iterator[str]) -> Iterator[FieldViolation]:
+    if sum(len(string.encode("utf-8", "surrogatepass")) + 1 for string in strings) > MAX_STRINGS_BYTES:
+        yield FieldViolation(field, f"must be at most {MAX_STRINGS_BYTES} bytes in all")
+
+
+def _environment(environment: Mapping[str, str]) -> Iterator[FieldViolation]:
+    field = "config.environment"
+    yield from _count(field, environment)
+    yield from _total(field, (f"{name}={value}" for name, value in environment.items()))
+    for name, value in environment.items():
+        shown = ascii(name[:64])
+        if not _ENVIRONMENT_NAME.fullmatch(name):
+            yield FieldViolation(field, f"the name {shown} does not match [A-Za-z_][A-Za-z0-9_]*")
+        elif name in RESERVED_ENVIRONMENT:
+            yield FieldViolation(field, f"the name {shown} is set from a field of its own")
+        else:
+            yield from _string(f"{field}[{shown}]", f"{name}={value}")
+
+
+def _ports(ports: Sequence[PortBinding]) -> Iterator[FieldViolation]:
+    yield from _count("config.ports", ports)
+    bound = set()
+    for index, port in enumerate(ports):
+        field = f"config.ports[{index}]"
+        if not 1 <= port.container_port <= 65_535:
+            yield FieldViolation(f"{field}.container_port", f"must be 1 to 65535, not {port.container_port}")
+        if not 0 <= port.host_port <= 65_535:
+            yield FieldViolation(f"{field}.host_port", f"must be 0 to 65535, not {port.host_port}")
+        if port.host_ip and not _is_ip(port.host_ip):
+            yield FieldViolation(f"{field}.host_ip", "must be an IP address")
+        if port.host_port:
+            key = (port.host_ip, port.host_port, port.protocol)
+            if key in bound:
+                yield FieldViolation(f"{field}.host_port", f"binds {port.host_port} a second time")
+            bound.add(key)
+
+
+def _network(config: ContainerConfig) -> Iterator[FieldViolation]:
+    network = config.network
+    if network == "host" or network.startswith("container:"):
+        yield FieldViolation("config.network", "must not share the host's or another container's network")
+    elif network and not _NETWORK_NAME.fullmatch(network):
+        yield FieldViolation("config.network", "must be the name of a network: [a-zA-Z0-9][a-zA-Z0-9_.-]*")
+    elif network == "none" and config.ports:
+        yield FieldViolation("config.ports", 'cannot be published from the network "none"')
+
+
+def _extra_hosts(extra_hosts: Mapping[str, str]) -> Iterator[FieldViolation]:
+    yield from _count("config.extra_hosts", extra_hosts)
+    for name, address in extra_hosts.items():
+        shown = ascii(name[:64])
+        if not _HOST_NAME.match(name):
+            yield FieldViolation("config.extra_hosts", f"{shown} is not a host name")
+        elif address != "host-gateway" and not _is_ip(address):
+            yield FieldViolation(
+                "config.extra_hosts", f'the address of {shown} must be an IP address or "host-gateway"'
+            )
+
+
+def _command(command: Sequence[str]) -> Iterator[FieldViolation]:
+    yield from _count("config.command", command)
+    yield from _total("config.command", iter(command))
+    if command and not command[0]:
+        yield FieldViolation("config.command[0]", "must not be empty")
+    for index, argument in enumerate(command):
+        yield from _string(f"config.command[{index}]", argument)
+
+
+def _resources(resources: ResourceLimits) -> Iterator[FieldViolation]:
+    for name in ("memory_bytes", "nano_cpus", "pids_limit"):
+        if getattr(resources, name) < 0:
+            yield FieldViolation(f"config.resources.{name}", "must not be negative")
+
+
+def _is_ip(value: str) -> bool:
+    try:
+        return "%" not in value and bool(ipaddress.ip_address(value))
+    except ValueError:
+        return False
