@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import grpc
@@ -67,6 +68,6 @@ def _target(target: str) -> tuple[str, list[tuple[str, Any]]]:
     if target.startswith("unix:///"):
         # gRPC would send the path, percent-encoded, as the authority, which strict servers refuse (grpc/grpc#38142).
         return "unix:" + target.removeprefix("unix://"), [*_OPTIONS, ("grpc.default_authority", "localhost")]
-    if target.startswith("tcp://") and target.rpartition(":")[2].isdigit():
+    if re.fullmatch(r"tcp://([^/:\[\]]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", target):
         return target.removeprefix("tcp://"), list(_OPTIONS)
     raise ValueError(f"{target!r} is no target: write unix:///path or tcp://host:port")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -32,16 +34,14 @@ def error_info(exc: grpc.RpcError) -> ErrorInfo:
     """
     code = exc.code() if hasattr(exc, "code") else grpc.StatusCode.UNKNOWN
     message = (exc.details() if hasattr(exc, "details") else str(exc)) or ""
-    try:
-        status = rpc_status.from_call(exc)  # type: ignore[arg-type]
-    except (AttributeError, ValueError):
-        status = None
     info = error_details_pb2.ErrorInfo()
     bad_request = error_details_pb2.BadRequest()
-    for detail in status.details if status is not None else ():
-        for known in (info, bad_request):
-            if detail.Is(known.DESCRIPTOR):
-                detail.Unpack(known)
+    with suppress(AttributeError, ValueError, DecodeError):
+        status = rpc_status.from_call(exc)  # type: ignore[arg-type]
+        for detail in status.details if status is not None else ():
+            for known in (info, bad_request):
+                if detail.Is(known.DESCRIPTOR):
+                    detail.Unpack(known)
     return ErrorInfo(
         code=code,
         message=message,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,18 @@ from container_manager.model import PullPolicy
 from container_manager.validation import MAX_GRACE_SECONDS
 
 ENVIRONMENT_PREFIX = "CONTAINER_MANAGER_"
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds within bounds, and really a number."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
 
 
 def _option(name: str, **kwargs: Any) -> Any:
@@ -72,14 +87,14 @@ def main() -> None:
 )
 @_option(
     "--grace-seconds",
-    type=click.FloatRange(0, MAX_GRACE_SECONDS),
+    type=_Seconds(0, MAX_GRACE_SECONDS),
     default=10,
     show_default=True,
     help="Time between a stop's signal and SIGKILL, when the caller gives none.",
 )
 @_option(
     "--engine-timeout-seconds",
-    type=click.FloatRange(1),
+    type=_Seconds(1),
     default=60,
     show_default=True,
     help="How long one engine call may take, grace periods and pulls apart.",
@@ -93,7 +108,7 @@ def main() -> None:
 )
 @_option(
     "--drain-seconds",
-    type=click.FloatRange(0),
+    type=_Seconds(0),
     default=20,
     show_default=True,
     help="How long a shutdown waits for calls under way.",
@@ -129,7 +144,7 @@ def serve(**options: Any) -> None:
 
 def _server_config(options: dict[str, Any]) -> ServerConfig:
     docker_host: str = options["docker_host"]
-    if not docker_host.startswith(("unix:///", "tcp://")):
+    if not re.fullmatch(r"unix:///.+|tcp://[^/:]+:[0-9]{1,5}/?|tcp://\[[0-9a-fA-F:]+\]:[0-9]{1,5}/?", docker_host):
         raise click.BadParameter(
             f"{docker_host!r} is neither unix:///path nor tcp://host:port", param_hint="--docker-host"
         )
@@ -163,10 +178,18 @@ def _root(options: dict[str, Any], what: str) -> RootDirectory:
         raise click.BadParameter(f"{path} must be an absolute path", param_hint=f"--{what}-root")
     if not engine_path.is_absolute():
         raise click.BadParameter(f"{engine_path} must be an absolute path", param_hint=f"--host-{what}-root")
-    if not path.is_dir():
-        reason = "is not a directory" if path.exists() else "does not exist; make it first, for example with: "
-        remedy = "" if path.exists() else f"install -d -m 0700 {path}"
-        raise click.ClickException(f"the {what} root {path} {reason}{remedy}")
+    try:
+        is_directory = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        raise click.ClickException(
+            f"the {what} root {path} does not exist; make it first, for example with: install -d -m 0700 {path}"
+        ) from None
+    except PermissionError:
+        raise click.ClickException(f"the {what} root {path} cannot be read by this user") from None
+    except (OSError, ValueError) as exc:
+        raise click.ClickException(f"the {what} root {str(path)[:100]!r} cannot be used: {exc}") from None
+    if not is_directory:
+        raise click.ClickException(f"the {what} root {path} is not a directory")
     if not os.access(path, os.R_OK | os.X_OK):
         raise click.ClickException(f"the {what} root {path} cannot be read by this user")
     return RootDirectory(path, engine_path)

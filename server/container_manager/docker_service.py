@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 
 from container_manager.bot_directories import check_secrets_directory
 from container_manager.config import DockerServiceConfig
@@ -83,7 +84,7 @@ class DockerService:
         :class:`InvalidStateError` when paused or being removed, :class:`SecretsUnavailableError`.
         """
         check_bot_id(bot_id)
-        self._start(bot_id, self._engine.start_container, deadline)
+        self._start(bot_id, self._engine.start_container, deadline, anew=False)
 
     def stop_container(
         self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
@@ -105,7 +106,8 @@ class DockerService:
         """Stop the bot's container as :meth:`stop_container` does and start it anew. Errors as of start."""
         check_bot_id(bot_id)
         grace = self._grace(grace_seconds)
-        self._start(bot_id, lambda container_id: self._engine.restart_container(container_id, grace), deadline)
+        restart = partial(self._engine.restart_container, grace_seconds=grace)
+        self._start(bot_id, restart, deadline, anew=True)
 
     def remove_container(
         self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
@@ -157,7 +159,7 @@ class DockerService:
         document = find_container(self._engine, bot_id, deadline or Deadline())
         return None if document is None else status_from_inspect(document)
 
-    def _start(self, bot_id: str, send: Callable[[str], None], deadline: Deadline | None) -> None:
+    def _start(self, bot_id: str, send: Callable[[str], None], deadline: Deadline | None, *, anew: bool) -> None:
         container = self._find(bot_id, deadline)
         if container is None:
             raise _not_found(bot_id)
@@ -170,7 +172,7 @@ class DockerService:
                 raise _not_found(bot_id) from exc
             raise start_error(exc, bot_id) from exc
         except EngineTimeoutError:
-            self._settle_start(container)
+            self._settle_start(container, anew=anew)
 
     def _stop(self, container: ContainerStatus, grace: int) -> None:
         try:
@@ -183,12 +185,14 @@ class DockerService:
             if now is not None and now.state in _RUNNING:
                 raise
 
-    def _settle_start(self, container: ContainerStatus) -> None:
+    def _settle_start(self, container: ContainerStatus, *, anew: bool) -> None:
         """After a start without an answer: what the engine shows counts, and nothing is sent again."""
         now = self._inspect(container)
-        if now is None or now.state is not ContainerState.RUNNING or now.start_time_ns == container.start_time_ns:
+        runs = now is not None and now.state is ContainerState.RUNNING
+        if not runs or (anew and now is not None and now.start_time_ns == container.start_time_ns):
             raise EngineTimeoutError(
-                "the engine did not answer the start in time, and the container does not run", bot_id=container.bot_id
+                "the engine did not answer in time, and the container has not been started since",
+                bot_id=container.bot_id,
             )
 
     def _await_gone(self, container: ContainerStatus) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+DEFAULT_HOST_IP = "127.0.0.1"
+
 
 class Protocol(Enum):
     """Transport protocol of a port; the values are the engine's."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from container_manager.errors import FieldViolation, InvalidBotIdError, InvalidConfigError
-from container_manager.model import ContainerConfig, PortBinding, ResourceLimits
+from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, PortBinding, ResourceLimits
 
 RESERVED_ENVIRONMENT = ("BOT_ID", "AI_PROVIDER", "AI_MODEL", "CHANNEL_TYPE")
 MAX_GRACE_SECONDS = 86_400
@@ -115,7 +115,7 @@ def _ports(ports: Sequence[PortBinding]) -> Iterator[FieldViolation]:
         if port.host_ip and not _is_ip(port.host_ip):
             yield FieldViolation(f"{field}.host_ip", "must be an IP address")
         if port.host_port:
-            key = (port.host_ip, port.host_port, port.protocol)
+            key = (_canonical_ip(port.host_ip or DEFAULT_HOST_IP), port.host_port, port.protocol)
             if key in bound:
                 yield FieldViolation(f"{field}.host_port", f"binds {port.host_port} a second time")
             bound.add(key)
@@ -156,6 +156,10 @@ def _resources(resources: ResourceLimits) -> Iterator[FieldViolation]:
     for name in ("memory_bytes", "nano_cpus", "pids_limit"):
         if getattr(resources, name) < 0:
             yield FieldViolation(f"config.resources.{name}", "must not be negative")
+
+
+def _canonical_ip(value: str) -> str:
+    return str(ipaddress.ip_address(value)) if _is_ip(value) else value
 
 
 def _is_ip(value: str) -> bool:

@@ -6,6 +6,7 @@ and 500 for most pulls), its text does: the tables below hold every phrase that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from container_manager.engine.client import EngineRejectedError
@@ -35,8 +36,8 @@ Table = Sequence[tuple[tuple[str, ...], type[ContainerManagerError]]]
 
 DISK_PHRASES: Table = ((("no space left on device",), CapacityExceededError),)
 
-# The engine's words for a port, and runc's for a process that could not be made. The latter begin with 'exec: "';
-# without that, a missing file is another one, such as the source of a mount.
+# The engine's words for a port, and runc's for a process that could not be made. The latter name the call, 'exec: "' or
+# "exec /"; without that, a missing file is another one, such as the source of a mount.
 START_PHRASES: Table = (
     (("port is already allocated",), PortInUseError),
     (("address already in use",), PortInUseError),
@@ -44,6 +45,7 @@ START_PHRASES: Table = (
     (('exec: "', "no such file or directory"), CommandNotFoundError),
     (('exec: "', "permission denied"), CommandNotExecutableError),
     (('exec: "', "is a directory"), CommandNotExecutableError),
+    (("exec /", "permission denied"), CommandNotExecutableError),
     (("exec format error",), CommandNotExecutableError),
 )
 
@@ -86,7 +88,10 @@ def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
 
 def pull_error(text: str, reference: str) -> ContainerManagerError:
     """The engine's words for a failed pull, whether from an error answer or from inside a 200 stream."""
-    cls = _lookup(text, (*DISK_PHRASES, *PULL_PHRASES)) or ImagePullFailedError
+    # Without the image's name, whose own words ("unauthorized", "not-found") say nothing.
+    name = re.escape(re.sub(r"(:[^:/]*)?(@.*)?$", "", reference))
+    said = re.sub(rf"(?<![\w.-]){name}(?![\w-])[^\s\"',]*", "", text)
+    cls = _lookup(said, (*DISK_PHRASES, *PULL_PHRASES)) or ImagePullFailedError
     return cls(f"image {reference} could not be pulled: {text}", image=reference)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from container_manager.model import ContainerConfig, PortBinding, Protocol
+from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, PortBinding, Protocol
 
 LABEL_MANAGED = "botmaker.managed"
 LABEL_BOT_ID = "botmaker.bot-id"
@@ -13,7 +13,6 @@ LABEL_REQUEST_ID = "botmaker.request-id"
 
 SECRETS_TARGET = "/run/secrets"
 STATE_TARGET = "/home/node/.openclaw"
-DEFAULT_HOST_IP = "127.0.0.1"
 
 
 def container_name(bot_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -17,10 +18,12 @@ from container_manager.errors import (
     ContainerAlreadyExistsError,
     ContainerManagerError,
     EngineTimeoutError,
+    EngineUnavailableError,
     FieldViolation,
     ImageNotFoundError,
     ImagePullFailedError,
     InvalidConfigError,
+    InvalidStateError,
 )
 from container_manager.image_reference import check_image_allowed, check_image_reference, is_image_id
 from container_manager.lifecycle.lookup import find_container
@@ -29,6 +32,8 @@ from container_manager.validation import check_bot_id, check_create
 
 _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
+_NAME_WAIT_SECONDS = 3.0
+_NAME_POLL_SECONDS = 0.05
 _BUILT_IN_NETWORKS = ("", "bridge", "default", "none")
 
 
@@ -63,12 +68,20 @@ class ContainerCreator:
             state_source=self._config.state_root.source(bot_id) if self._config.state_root else None,
             request_id=request_id,
         )
-        try:
-            return self._make(bot_id, body, deadline)
-        except _NameTakenError:
-            # By someone beside us since the first look.
-            existing = self._existing(bot_id, request_id, deadline)
-            return existing or self._make(bot_id, body, deadline)
+        patience = Deadline(_NAME_WAIT_SECONDS)
+        while True:
+            try:
+                return self._make(bot_id, body, deadline)
+            except _NameTakenError:
+                # By someone beside us since the first look, or by a container that is gone already (moby/moby#37698).
+                existing = self._existing(bot_id, request_id, deadline)
+                if existing:
+                    return existing
+            if patience.remaining() == 0:
+                raise InvalidStateError(
+                    "the engine still holds the name of the bot's former container; try again later", bot_id=bot_id
+                )
+            time.sleep(_NAME_POLL_SECONDS)
 
     def _image(self, requested: str) -> str:
         if not requested:
@@ -112,7 +125,7 @@ class ContainerCreator:
             document = self._engine.inspect_container(container_id, deadline)
             if document is not None and not self._commands.is_runnable(document, deadline):
                 self._engine.remove_container(container_id)
-                container_id = self._post(
+                container_id = self._make_with_image(
                     bot_id, {**body, "HostConfig": {**body["HostConfig"], "Init": False}}, deadline
                 )
             deadline.commit()
@@ -149,7 +162,7 @@ class ContainerCreator:
             if exc.status == _HTTP_NOT_FOUND:
                 raise _ImageMissingError from exc
             raise create_error(exc, bot_id) from exc
-        except EngineTimeoutError:
+        except (EngineTimeoutError, EngineUnavailableError):
             self._undo_unknown(bot_id)
             raise
 

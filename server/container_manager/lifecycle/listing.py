@@ -12,7 +12,7 @@ from container_manager.engine.client import EngineClient, EngineRejectedError
 from container_manager.engine.failures import engine_error
 from container_manager.engine.spec import LABEL_MANAGED
 from container_manager.engine.status import status_from_inspect, status_from_row
-from container_manager.errors import EngineTimeoutError
+from container_manager.errors import ContainerManagerError
 from container_manager.model import ContainerState, ContainerStatus
 
 # One container that the engine cannot inspect (moby/moby#46782) may hold up the list for so long, and no longer.
@@ -46,8 +46,8 @@ class ContainerLister:
     def _status(self, row: dict[str, Any], deadline: Deadline) -> ContainerStatus | None:
         try:
             document = self._engine.inspect_container(row["Id"], Deadline(deadline.at_most(INSPECT_TIMEOUT_SECONDS)))
-        except (EngineRejectedError, EngineTimeoutError) as exc:
-            _log.warning("container %s cannot be inspected, its list row is shown: %s", row["Id"][:12], exc)
+            # None: removed since the list was made.
+            return None if document is None else status_from_inspect(document)
+        except (EngineRejectedError, ContainerManagerError, LookupError, TypeError, ValueError) as exc:
+            _log.warning("container %s cannot be inspected, its list row is shown: %r", row["Id"][:12], exc)
             return status_from_row(row)
-        # Removed since the list was made.
-        return None if document is None else status_from_inspect(document)

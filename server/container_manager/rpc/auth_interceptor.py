@@ -70,8 +70,9 @@ def read_or_make_token(path: Path) -> str:
 
 def _read_token(path: Path) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor) as file:
+        # Not blocking, for what turns out to be a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, errors="replace") as file:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
                 raise StartupError(f"the token file {path} must be a file of this user's with mode 0600")

@@ -11,6 +11,7 @@ from container_manager.errors import ERROR_DOMAIN, ContainerManagerError, Invali
 # gRPC reads a response's metadata up to 8 KiB by default, and a larger one is an error of another kind;
 # the details travel base64-encoded beside the message.
 _MAX_MESSAGE_BYTES = 1_000
+_MAX_METADATA_BYTES = 300
 _MAX_VIOLATIONS = 8
 _MAX_VIOLATION_CHARACTERS = 120
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
@@ -19,7 +20,8 @@ STATUS_DETAILS_KEY = "grpc-status-details-bin"
 def to_status(error: ContainerManagerError) -> status_pb2.Status:
     """The status of a domain error, within what gRPC's metadata holds."""
     message = _truncated(str(error), _MAX_MESSAGE_BYTES)
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)
+    metadata = {key: _truncated(value, _MAX_METADATA_BYTES) for key, value in error.metadata.items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata)
     details = [_packed(info)]
     if isinstance(error, InvalidArgumentError):
         violations = [
@@ -51,4 +53,4 @@ def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest)
 
 def _truncated(text: str, size: int) -> str:
     encoded = text.encode("utf-8", "replace")
-    return text if len(encoded) <= size else encoded[:size].decode("utf-8", "ignore") + "…"
+    return encoded.decode() if len(encoded) <= size else encoded[:size].decode("utf-8", "ignore") + "…"

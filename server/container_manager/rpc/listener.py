@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import ipaddress
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def parse_address(text: str) -> Address:
     """An address to listen on. Raises :class:`StartupError` with the reason it can't be one."""
     if text.startswith("unix://"):
         path = Path(text.removeprefix("unix://"))
-        if not path.is_absolute() or "\0" in text:
+        if not path.is_absolute() or not path.name or "\0" in text:
             raise StartupError(
                 f"{text!r}: the path of a unix socket must be absolute, as in unix:///run/botmaker/cm.sock"
             )
@@ -79,7 +80,7 @@ def parse_address(text: str) -> Address:
     if text.startswith("tcp://"):
         host, _, port = text.removeprefix("tcp://").rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65_535:
+        if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65_535:
             raise StartupError(f"{text!r}: needs a port from 0 to 65535, as in tcp://127.0.0.1:50051")
         if not _is_loopback(host):
             raise StartupError(f"{text!r}: only loopback addresses (127.0.0.1, [::1]) are served in plain text")
@@ -111,12 +112,13 @@ def unix_socket_path(path: Path) -> Iterator[None]:
     descriptor = _locked(lock, path)
     try:
         _remove_stale(path)
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
     finally:
-        # While the lock is still held: whoever comes next makes both anew.
-        for leftover in (path, lock):
-            with suppress(FileNotFoundError):
-                leftover.unlink()
+        # While it is still held: whoever comes next makes it anew.
+        lock.unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -91,7 +91,8 @@ class ContainerManagerServicer(object):
         ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
         request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
         fields at fault. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE,
-        IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
+        STATE_UNAVAILABLE, IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still
+        holds a removed container's name. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

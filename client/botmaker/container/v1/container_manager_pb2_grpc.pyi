@@ -51,7 +51,8 @@ class ContainerManagerStub:
     ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
     request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
     fields at fault. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE,
-    IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
+    STATE_UNAVAILABLE, IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still
+    holds a removed container's name. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
     """
     StartContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.StartContainerRequest, _container_manager_pb2.StartContainerResponse]
     """StartContainer starts the bot's container; a running one is left as it is, and that is OK. Exactly one start
@@ -98,7 +99,8 @@ class ContainerManagerAsyncStub(ContainerManagerStub):
     ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
     request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
     fields at fault. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE,
-    IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
+    STATE_UNAVAILABLE, IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still
+    holds a removed container's name. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
     """
     StartContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.StartContainerRequest, _container_manager_pb2.StartContainerResponse]  # type: ignore[assignment]
     """StartContainer starts the bot's container; a running one is left as it is, and that is OK. Exactly one start
@@ -148,7 +150,8 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
         request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
         fields at fault. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE,
-        IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
+        STATE_UNAVAILABLE, IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still
+        holds a removed container's name. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

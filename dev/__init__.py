@@ -1,0 +1,1 @@
+"""The development set-up: engine, images, registry, stubs."""

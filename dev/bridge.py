@@ -1,0 +1,133 @@
+"""A network bridge for one engine: its own addresses, its own NAT rules, nobody else's touched.
+
+An engine that manages iptables itself empties the chains DOCKER and DOCKER-ISOLATION-* when it starts, those of an
+engine beside it included. So a private engine runs with --iptables=false, and has the few rules it needs from here.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any
+
+# Private addresses that neither Docker's default pools (172.17-31, 192.168) nor Kubernetes' usual ones use.
+_BLOCKS = [IPv4Network(block) for block in IPv4Network("10.208.0.0/13").subnets(new_prefix=20)]
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A bridge named `name`. Its own network is the first /24 of `pool`; the whole pool is let out by NAT."""
+
+    name: str
+    pool: IPv4Network
+    made: bool
+    """Whether this was made here, and so goes when the engine goes."""
+
+    def rules(self) -> list[tuple[str, str, list[str]]]:
+        """Table, chain and rule, each tagged with the bridge's name."""
+        pool, tag = str(self.pool), ["-m", "comment", "--comment", self.name]
+        back = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
+        return [
+            ("nat", "POSTROUTING", ["-s", pool, "!", "-d", pool, *tag, "-j", "MASQUERADE"]),
+            ("filter", "FORWARD", ["-s", pool, *tag, "-j", "ACCEPT"]),
+            ("filter", "FORWARD", ["-d", pool, *back, *tag, "-j", "ACCEPT"]),
+        ]
+
+
+def create(name: str | None = None, prefer: IPv4Network | None = None) -> Bridge:
+    """Make the bridge `name`, or one with a free name, on a free block of addresses, `prefer` first.
+
+    A bridge of that name that is there already is used as it is.
+    """
+    with _exclusive():
+        links = {str(link["ifname"]): link for link in _ip("-4", "addr", "show")}
+        if name in links:
+            return _existing(links[name])
+        used = _used()
+        for block in [prefer, *_BLOCKS] if prefer else _BLOCKS:
+            if not any(block.overlaps(network) for network in used):
+                break
+        else:
+            raise OSError(f"no free block of addresses among {_BLOCKS[0]} to {_BLOCKS[-1]}")
+        third = str(block.network_address).split(".")
+        name = name or f"bm-{third[1]}-{third[2]}"
+        _run("ip", "link", "add", name, "type", "bridge")
+        _run("ip", "addr", "add", f"{block[1]}/24", "brd", "+", "dev", name)
+        _run("ip", "link", "set", name, "up")
+        bridge = Bridge(name, block, made=True)
+    allow(bridge)
+    return bridge
+
+
+def exists(bridge: Bridge) -> bool:
+    """Whether the bridge is there."""
+    return any(link["ifname"] == bridge.name for link in _ip("link", "show", "type", "bridge"))
+
+
+def allow(bridge: Bridge) -> None:
+    """Let the pool's containers out, and answers back in; what is allowed already stays."""
+    for table, chain, rule in bridge.rules():
+        if not _iptables(table, "-C", chain, rule):
+            _run("iptables", "-w", "-t", table, "-I", chain, *rule)
+
+
+def remove(bridge: Bridge, others: Iterable[str] = ()) -> None:
+    """Remove the rules, the bridge if it was made here, and `others`: an engine leaves its networks' bridges."""
+    for table, chain, rule in bridge.rules():
+        while _iptables(table, "-D", chain, rule):
+            pass
+    for name in [bridge.name, *others] if bridge.made else others:
+        subprocess.run(["ip", "link", "delete", name, "type", "bridge"], capture_output=True, check=False)
+
+
+def _existing(link: dict[str, Any]) -> Bridge:
+    networks = _addresses(link)
+    if not networks:
+        raise OSError(f"the bridge {link['ifname']} has no IPv4 address")
+    bridge = Bridge(str(link["ifname"]), networks[0], made=False)
+    allow(bridge)
+    return bridge
+
+
+def _addresses(link: dict[str, Any]) -> list[IPv4Network]:
+    infos = [info for info in link.get("addr_info", []) if info.get("family") == "inet"]
+    return [IPv4Network(f"{info['local']}/{info['prefixlen']}", strict=False) for info in infos]
+
+
+def _used() -> list[IPv4Network]:
+    """Every network that has a route or an address here."""
+    routes = [route["dst"] for route in _ip("-4", "route", "show", "table", "all") if "dst" in route]
+    networks = [IPv4Network(route) for route in routes if route[0].isdigit()]
+    return networks + [network for link in _ip("-4", "addr", "show") for network in _addresses(link)]
+
+
+def _ip(*arguments: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = json.loads(_run("ip", "-json", *arguments) or "[]")
+    return [entry for entry in entries if entry]
+
+
+def _iptables(table: str, action: str, chain: str, rule: list[str]) -> bool:
+    command = ["iptables", "-w", "-t", table, action, chain, *rule]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def _exclusive() -> Iterator[None]:
+    """Two engines that start at once must not pick the same block; a lock on a directory leaves no file behind."""
+    descriptor = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

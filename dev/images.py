@@ -1,0 +1,165 @@
+"""The images that tests and the demo need, made once per engine: `python3 -m dev.images test|bot`."""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dev.debian import unpacked
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+TEST_IMAGE = "botmaker-test/busybox:1"
+BOT_IMAGE = "botmaker/openclaw:2026.9.6"
+SOURCE_HASH_LABEL = "botmaker.source-hash"
+
+_PUBLIC_BUSYBOX = "busybox:1.36"
+_BOT_SOURCES = CHECKOUT / "images" / "openclaw"
+
+
+class ImageError(RuntimeError):
+    """An image cannot be made; the message says which command failed, and its output."""
+
+
+def ensure_test_image(docker_host: str) -> str:
+    """Make the 2 MB image for tests unless the engine has it: every busybox applet, no command; return its tag."""
+    with _one_at_a_time():
+        if not _label(docker_host, TEST_IMAGE, "botmaker.test"):
+            try:
+                busybox = unpacked("busybox-static", "busybox", CHECKOUT / ".dev" / "packages")
+            except LookupError:
+                tar = _pulled_busybox(docker_host)
+            else:
+                tar = _busybox_tar(busybox)
+            _docker(docker_host, "import", "--change", "LABEL botmaker.test=1", "-", TEST_IMAGE, stdin=tar)
+    return TEST_IMAGE
+
+
+def ensure_bot_image(docker_host: str) -> str:
+    """Build the bot image unless the engine has the one of these very sources; return its tag."""
+    with _one_at_a_time():
+        expected = _source_hash()
+        if _label(docker_host, BOT_IMAGE, SOURCE_HASH_LABEL) != expected:
+            print(f"Building {BOT_IMAGE}: some minutes the first time", file=sys.stderr, flush=True)
+            command = [str(_BOT_SOURCES / "build.sh"), BOT_IMAGE, "--label", f"{SOURCE_HASH_LABEL}={expected}"]
+            done = subprocess.run(
+                command,
+                env=_environment(docker_host),
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr,  # our own output is the tag alone
+                check=False,
+            )
+            if done.returncode:
+                raise ImageError(f"{_BOT_SOURCES / 'build.sh'} failed with status {done.returncode}, see above")
+            if _label(docker_host, BOT_IMAGE, SOURCE_HASH_LABEL) != expected:
+                raise ImageError(f"{BOT_IMAGE}: build.sh did not set the label {SOURCE_HASH_LABEL}")
+    return BOT_IMAGE
+
+
+def _source_hash() -> str:
+    """One hash over names, modes and contents of everything that the bot image is built from."""
+    digest = hashlib.sha256()
+    for path in sorted(_BOT_SOURCES.rglob("*")):
+        if path.is_file() and path.suffix not in {".md", ".pyc"}:
+            content = path.read_bytes()
+            executable = os.access(path, os.X_OK)
+            digest.update(f"{path.relative_to(_BOT_SOURCES)}\0{executable}\0{len(content)}\0".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _busybox_tar(busybox: Path) -> bytes:
+    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    files = {
+        "bin/busybox": (0o755, busybox.read_bytes()),
+        "etc/passwd": (0o644, b"root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000:node:/home/node:/bin/sh\n"),
+        "etc/group": (0o644, b"root:x:0:\nnode:x:1000:\n"),
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, mode in {"bin": 0o755, "etc": 0o755, "root": 0o700, "home": 0o755, "tmp": 0o1777}.items():
+            directory = tarfile.TarInfo(name)
+            directory.type, directory.mode = tarfile.DIRTYPE, mode
+            tar.addfile(directory)
+        for name, (mode, content) in files.items():
+            file = tarfile.TarInfo(name)
+            file.mode, file.size = mode, len(content)
+            tar.addfile(file, io.BytesIO(content))
+        for applet in applets:
+            if applet != "busybox":
+                link = tarfile.TarInfo(f"bin/{applet}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+    return buffer.getvalue()
+
+
+def _pulled_busybox(docker_host: str) -> bytes:
+    """The files of the public image, which itself has a command that ours must not have."""
+    _docker(docker_host, "pull", "--quiet", _PUBLIC_BUSYBOX)
+    container = _docker(docker_host, "create", _PUBLIC_BUSYBOX).decode().strip()
+    try:
+        return _docker(docker_host, "export", container)
+    finally:
+        _docker(docker_host, "rm", "--volumes", container)
+
+
+def _label(docker_host: str, image: str, label: str) -> str:
+    """The image's label; empty without the label or the image."""
+    template = f'{{{{index .Config.Labels "{label}"}}}}'
+    try:
+        return _docker(docker_host, "image", "inspect", "--format", template, image).decode().strip()
+    except ImageError:
+        return ""
+
+
+def _docker(docker_host: str, *arguments: str, stdin: bytes = b"") -> bytes:
+    command = ["docker", *arguments]
+    try:
+        done = subprocess.run(command, env=_environment(docker_host), input=stdin, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise ImageError("the command `docker` is not installed") from error
+    if done.returncode:
+        raise ImageError(f"{' '.join(command)}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+def _environment(docker_host: str) -> dict[str, str]:
+    """The engine is the one that was named, whatever context the user's docker command is set to."""
+    environment = {name: value for name, value in os.environ.items() if name != "DOCKER_CONTEXT"}
+    return {**environment, "DOCKER_HOST": docker_host}
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    lock = CHECKOUT / ".dev" / "images.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make the images named; print their tags."""
+    makers = {"test": ensure_test_image, "bot": ensure_bot_image}
+    docker_host = os.environ.get("DOCKER_HOST")
+    if not arguments or set(arguments) - set(makers) or not docker_host:
+        print(
+            "usage: DOCKER_HOST=… python3 -m dev.images test|bot … (or within: python3 -m dev.run --)", file=sys.stderr
+        )
+        return 2
+    try:
+        for name in arguments:
+            print(makers[name](docker_host), flush=True)
+    except ImageError as error:
+        print(f"images: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+"""What `make serve` runs: the service in the foreground, ready for a demo bot, with calls to paste.
+
+`python3 -m dev.serve`, within `python3 -m dev.run --`. All it makes lies in `.dev/`.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+from dev.images import BOT_IMAGE, ImageError, ensure_bot_image, ensure_test_image
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_STATE = CHECKOUT / ".dev"
+_PROGRAMS = CHECKOUT / ".venv" / "bin"
+_BOT_UID = 1000
+_LONGEST_SOCKET_PATH = 107
+_SERVICE = "botmaker.container.v1.ContainerManager"
+_PORT = 18789
+
+
+def main() -> int:
+    """Prepare, print the calls, and become the service."""
+    docker_host = os.environ.get("DOCKER_HOST")
+    if not docker_host:
+        print("serve: DOCKER_HOST is not set; use `make serve`", file=sys.stderr)
+        return 1
+    try:
+        ensure_bot_image(docker_host)
+        bot = _demo_bot()
+        token = _demo_directories(bot, docker_host)
+    except (ImageError, OSError) as error:
+        print(f"serve: {error}", file=sys.stderr)
+        return 1
+    socket = _socket_path()
+    print(_calls(bot, token, socket), flush=True)
+    program = str(_PROGRAMS / "container-manager")
+    arguments = {
+        "--listen": f"unix://{socket}",
+        "--docker-host": docker_host,
+        "--secrets-root": str(_STATE / "secrets"),
+        "--state-root": str(_STATE / "state"),
+        "--default-image": BOT_IMAGE,
+    }
+    try:
+        os.execv(program, [program, "serve", *(part for pair in arguments.items() for part in pair)])
+    except OSError as error:
+        print(f"serve: {program}: {error.strerror}; run `make serve`, which makes it", file=sys.stderr)
+        return 1
+
+
+def _demo_bot() -> str:
+    """The demo bot's id, the same every time."""
+    file = _STATE / "demo-bot"
+    _STATE.mkdir(exist_ok=True)
+    if not file.exists():
+        file.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+    return str(uuid.UUID(file.read_text(encoding="ascii").strip()))
+
+
+def _demo_directories(bot: str, docker_host: str) -> Path:
+    """The bot's secrets and state, readable by the bot's user alone; return the gateway token's file."""
+    directories = [_STATE / "secrets" / bot, _STATE / "state" / bot]
+    for directory in directories:
+        directory.parent.mkdir(mode=0o711, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+    token = directories[0] / "GATEWAY_TOKEN"
+    if directories[0].stat().st_uid == os.geteuid() or os.geteuid() == 0:
+        if not token.exists():
+            descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(32))
+        if os.geteuid() != _BOT_UID:
+            _give_to_bot(directories, token, docker_host)
+    return token
+
+
+def _give_to_bot(directories: list[Path], token: Path, docker_host: str) -> None:
+    """OpenClaw takes secrets only from files of its own user. Who may not give files away asks the engine to."""
+    if os.geteuid() == 0:
+        for path in [*directories, token]:
+            os.chown(path, _BOT_UID, _BOT_UID)
+        return
+    mounts = [f"--mount=type=bind,source={path},target=/{index}" for index, path in enumerate(directories)]
+    targets = [f"/{index}" for index, _ in enumerate(directories)]
+    image = ensure_test_image(docker_host)
+    command = ["docker", "run", "--rm", *mounts, image, "chown", "-R", f"{_BOT_UID}:{_BOT_UID}", *targets]
+    done = subprocess.run(
+        command, env={**os.environ, "DOCKER_HOST": docker_host}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ImageError(f"the demo bot's files cannot be given to its user: {done.stderr.strip()}")
+
+
+def _socket_path() -> Path:
+    """In `.dev/run/`, or in a short directory where that would be too long for a socket."""
+    directory = _STATE / "run"
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o700)
+    path = directory / "container-manager.sock"
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        path = Path(tempfile.mkdtemp(prefix="container-manager-", dir="/tmp")) / path.name
+    return path
+
+
+def _calls(bot: str, token: Path, socket: Path) -> str:
+    config = {
+        "aiProvider": "ollama",
+        "aiModel": "llama3.3",
+        "ports": [{"containerPort": _PORT, "hostPort": _PORT}],
+        "extraHosts": {"host.docker.internal": "host-gateway"},
+    }
+    calls: list[tuple[str, dict[str, object]]] = [
+        ("CreateContainer", {"botId": bot, "config": config}),
+        ("StartContainer", {"botId": bot}),
+        ("GetContainerStatus", {"botId": bot}),
+    ]
+    buf = f"{_PROGRAMS / 'buf'} curl --protocol grpc --http2-prior-knowledge --unix-socket {socket}"
+    lines = ["", f"The demo bot is {bot}. In another terminal:", ""]
+    for method, request in calls:
+        lines += [f"{buf} \\\n  -d '{json.dumps(request)}' \\\n  http://localhost/{_SERVICE}/{method}", ""]
+    if shutil.which("grpcurl"):
+        lines += ["or:", ""]
+        for method, request in calls:
+            lines += [f"grpcurl -plaintext -unix -d '{json.dumps(request)}' \\\n  {socket} {_SERVICE}/{method}", ""]
+    lines += [
+        f"Once it runs, its gateway is at http://127.0.0.1:{_PORT}/, the token in",
+        f"  {token}",
+        "Ctrl-C here stops the service.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

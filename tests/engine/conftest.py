@@ -1,0 +1,73 @@
+"""Fixtures of the tests on a real engine."""
+
+from __future__ import annotations
+
+import io
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+
+import docker
+import pytest
+
+from container_manager.config import DockerServiceConfig
+from container_manager.docker_service import DockerService
+from dev.engine import PrivateEngine
+from dev.images import ensure_test_image
+from dev.registry import Registry
+
+BuildImage = Callable[[str], str]
+
+
+@pytest.fixture
+def build_image(engine: docker.DockerClient, test_image: str) -> Iterator[BuildImage]:
+    """Builds an image from further Dockerfile lines on top of the small one; it is removed after the test."""
+    tags = []
+
+    def build(lines: str) -> str:
+        tag = f"botmaker-test/built:{uuid.uuid4().hex[:12]}"
+        dockerfile = io.BytesIO(f"FROM {test_image}\n{lines}\n".encode())
+        for message in engine.api.build(fileobj=dockerfile, tag=tag, rm=True, forcerm=True, decode=True):
+            assert "error" not in message, message
+        tags.append(tag)
+        return tag
+
+    yield build
+    for tag in tags:
+        engine.images.remove(tag, force=True)
+
+
+@pytest.fixture
+def volume_image(build_image: BuildImage) -> str:
+    """An image that declares a volume."""
+    return build_image("VOLUME /data")
+
+
+@pytest.fixture
+def docker_service(service_config: DockerServiceConfig) -> Iterator[DockerService]:
+    """The service without gRPC."""
+    service = DockerService(service_config)
+    yield service
+    service.close()
+
+
+@pytest.fixture(scope="module")
+def private_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
+    """An engine of the tests' own, for what must not be done to one that others use: restarts, and faults."""
+    with PrivateEngine(tmp_path_factory.mktemp("engine")) as engine:
+        ensure_test_image(engine.url)
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    """A real registry on a loopback port."""
+    with Registry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def silent_registry() -> Iterator[str]:
+    """A registry's address where connections are taken and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"

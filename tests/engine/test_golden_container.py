@@ -1,0 +1,185 @@
+"""The container as CONTRACT.md draws it, read back from the engine field by field."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.docker_service import DockerService
+from container_manager.errors import StateUnavailableError
+from container_manager.model import ContainerConfig
+from container_manager_client import connect
+from tests.support.bots import Bots
+from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.serving import running_server
+
+
+def test_a_plain_container_is_golden(docker_service: DockerService, bots: Bots, test_image: str) -> None:
+    bot_id = bots.new()
+    typed = ContainerConfig(ai_provider="anthropic", ai_model="claude", channel_type="telegram", command=FOREVER)
+    docker_service.create_container(bot_id, replace(typed, environment={"LOG_LEVEL": "debug"}))
+    inspected = bots.inspect(bot_id)
+    config, host = inspected["Config"], inspected["HostConfig"]
+    assert f"/botmaker-{bot_id}" == inspected["Name"]
+    image_labels = bots.engine.images.get(test_image).labels
+    assert {"botmaker.managed": "true", "botmaker.bot-id": bot_id, **image_labels} == config["Labels"]
+    assert test_image == config["Image"]
+    assert list(FOREVER) == config["Cmd"]
+    ours = [item for item in config["Env"] if not item.startswith("PATH=")]
+    assert [
+        f"BOT_ID={bot_id}",
+        "AI_PROVIDER=anthropic",
+        "AI_MODEL=claude",
+        "CHANNEL_TYPE=telegram",
+        "LOG_LEVEL=debug",
+    ] == ours
+    assert {"Name": "unless-stopped", "MaximumRetryCount": 0} == host["RestartPolicy"]
+    assert host["NetworkMode"] == "bridge"
+    assert not host["Binds"]
+    secrets = {"Type": "bind", "Source": f"{bots.secrets_root}/{bot_id}", "Target": "/run/secrets", "ReadOnly": True}
+    assert [secrets] == host["Mounts"]
+    assert host["Init"] is True
+    assert host["Privileged"] is False
+    assert ["ALL"] == host["CapDrop"]
+    assert not host["CapAdd"]
+    assert ["no-new-privileges"] == host["SecurityOpt"]
+    assert {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}} == host["LogConfig"]
+    limits = ("Memory", "MemorySwap", "NanoCpus", "CpuQuota", "CpuShares", "BlkioWeight")
+    assert [0] * len(limits) == [host[name] for name in limits]
+    assert not host["PidsLimit"]
+    assert host["PidMode"] == ""
+    assert host["IpcMode"] in ("private", "shareable")
+    assert host["UTSMode"] == ""
+    assert host["UsernsMode"] == ""
+    assert not host["PortBindings"]
+    assert not host["Devices"]
+
+
+def test_init_is_process_1_and_privileges_cannot_be_gained(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    calls.run(bot_id, *FOREVER)
+    container = bots.containers()[0]
+    assert b"init" in container.exec_run(["cat", "/proc/1/comm"]).output
+    status = dict(
+        line.split(":\t", 1) for line in container.exec_run(["cat", "/proc/1/status"]).output.decode().splitlines()
+    )
+    assert status["CapEff"] == status["CapBnd"] == "0000000000000000"
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_limits_are_none_unless_set_and_then_exact(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    limits = pb.ResourceLimits(memory_bytes=64 * 1024 * 1024, nano_cpus=500_000_000, pids_limit=32)
+    calls.run(bot_id, *FOREVER, resources=limits)
+    host = bots.inspect(bot_id)["HostConfig"]
+    assert limits.memory_bytes == host["Memory"] == host["MemorySwap"]
+    assert limits.nano_cpus == host["NanoCpus"]
+    assert limits.pids_limit == host["PidsLimit"]
+
+
+def test_a_published_port_is_bound_on_loopback_and_shown_as_bound(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    serve = ("sh", "-c", "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp")
+    calls.run(bot_id, *serve, ports=[pb.PortBinding(container_port=8080), pb.PortBinding(container_port=9, protocol=2)])
+    status = calls.status(bot_id)
+    assert status is not None
+    udp, tcp = status.ports
+    assert (udp.container_port, udp.protocol, udp.host_ip) == (9, pb.PROTOCOL_UDP, "127.0.0.1")
+    assert (tcp.container_port, tcp.protocol, tcp.host_ip) == (8080, pb.PROTOCOL_TCP, "127.0.0.1")
+    with socket.create_connection(("127.0.0.1", tcp.host_port), timeout=5):
+        pass
+    assert tcp.host_port == int(bots.inspect(bot_id)["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostPort"])
+
+
+def test_networks_by_name_none_and_a_user_defined_one(calls: Calls, bots: Bots) -> None:
+    alone, together = bots.new(), bots.new()
+    network = bots.engine.networks.create(f"botmaker-test-{together[:8]}")
+    try:
+        calls.create(alone, *FOREVER, network="none")
+        calls.run(together, *FOREVER, network=network.name, extra_hosts={"engine.internal": "host-gateway"})
+        assert bots.inspect(alone)["HostConfig"]["NetworkMode"] == "none"
+        assert [network.name] == list(bots.inspect(together)["NetworkSettings"]["Networks"])
+        assert b"engine.internal" in bots.containers()[-1].exec_run(["cat", "/etc/hosts"]).output
+    finally:
+        calls.remove(together, grace=0)
+        network.remove()
+
+
+def test_the_hosts_network_is_refused_also_by_its_id(calls: Calls, bots: Bots) -> None:
+    host_network_id = bots.engine.networks.list(names=["host"])[0].id
+    for network in ("host", "container:abc", host_network_id, host_network_id[:12]):
+        with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
+            calls.create(bots.new(), *FOREVER, network=network)
+    assert bots.containers() == []
+
+
+def test_no_secret_is_in_inspect_list_or_log(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    secret = f"secret-{bot_id}"
+    (bots.secrets_root / bot_id / "API_KEY").write_text(secret)
+    calls.run(bot_id, *FOREVER)
+    assert secret not in str(bots.inspect(bot_id))
+    assert secret not in str(calls.listed([bot_id]))
+    assert secret.encode() not in bots.containers()[0].logs()
+
+
+@pytest.fixture
+def state_root(tmp_path: Path) -> Path:
+    """A state root."""
+    return tmp_path
+
+
+def test_with_a_state_root_the_bot_has_a_state_directory_that_outlives_its_container(
+    bots: Bots, service_config: DockerServiceConfig, session_dir: Path, state_root: Path
+) -> None:
+    config = replace(service_config, state_root=RootDirectory(state_root, state_root))
+    bot_id = bots.new()
+    server = ServerConfig(service=config, listen=(f"unix://{session_dir}/state/s.sock",))
+    with running_server(server) as addresses, connect(addresses[0]) as channel:
+        calls = Calls(ContainerManagerStub(channel))
+        calls.create(bot_id, *FOREVER)
+        mounts = {mount["Target"]: mount for mount in bots.inspect(bot_id)["HostConfig"]["Mounts"]}
+        state = {"Type": "bind", "Source": f"{state_root}/{bot_id}", "Target": "/home/node/.openclaw"}
+        assert state == {key: value for key, value in mounts["/home/node/.openclaw"].items() if key != "ReadOnly"}
+        assert not mounts["/home/node/.openclaw"].get("ReadOnly")
+        made = (state_root / bot_id).stat()
+        assert made.st_mode & 0o777 == 0o700
+        assert made.st_uid == (1000 if os.geteuid() == 0 else os.geteuid())
+        (state_root / bot_id / "memory").write_text("kept")
+        calls.remove(bot_id)
+        calls.create(bot_id, *FOREVER)
+        assert (state_root / bot_id / "memory").read_text() == "kept"
+
+
+def test_a_state_directory_that_is_a_link_is_refused(
+    bots: Bots, service_config: DockerServiceConfig, state_root: Path
+) -> None:
+    service = DockerService(replace(service_config, state_root=RootDirectory(state_root, state_root)))
+    bot_id, other = bots.new(), bots.new()
+    (state_root / other).mkdir()
+    (state_root / bot_id).symlink_to(state_root / other)
+    with pytest.raises(StateUnavailableError):
+        service.create_container(bot_id, ContainerConfig(command=FOREVER))
+    service.close()
+    assert bots.containers() == []
+
+
+def test_the_engine_mounts_the_secrets_from_where_it_sees_them(
+    bots: Bots, service_config: DockerServiceConfig, tmp_path: Path
+) -> None:
+    """As when the service runs in a container: its own path of the directory is not the host's."""
+    inside = tmp_path / "inside"
+    inside.symlink_to(bots.secrets_root)
+    service = DockerService(replace(service_config, secrets_root=RootDirectory(inside, bots.secrets_root)))
+    bot_id = bots.new()
+    service.create_container(bot_id, ContainerConfig(command=FOREVER))
+    service.close()
+    assert [f"{bots.secrets_root}/{bot_id}"] == [m["Source"] for m in bots.inspect(bot_id)["HostConfig"]["Mounts"]]

@@ -1,0 +1,122 @@
+"""Conformance 17 and the tools that people poke with: reflection, health, buf curl, grpcurl."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from container_manager_client import connect
+from tests.support.bots import Bots
+from tests.support.calls import Calls
+from tests.support.waiting import wait_until
+
+SERVICE = "botmaker.container.v1.ContainerManager"
+
+
+def reflect(target: str, request: reflection_pb2.ServerReflectionRequest) -> reflection_pb2.ServerReflectionResponse:
+    """One answer of the reflection service."""
+    with connect(target) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        return next(iter(stub.ServerReflectionInfo(iter([request]), timeout=5)))
+
+
+def test_conformance_17_reflection_lists_the_service(target: str) -> None:
+    response = reflect(target, reflection_pb2.ServerReflectionRequest(list_services=""))
+    names = {service.name for service in response.list_services_response.service}
+    assert {SERVICE, "grpc.health.v1.Health"} <= names
+
+
+def test_conformance_17_the_reflected_descriptor_has_exactly_seven_unary_rpcs(target: str) -> None:
+    response = reflect(target, reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE))
+    files = [
+        descriptor_pb2.FileDescriptorProto.FromString(each)
+        for each in response.file_descriptor_response.file_descriptor_proto
+    ]
+    methods = [method for file in files for service in file.service for method in service.method]
+    assert [
+        "CreateContainer",
+        "StartContainer",
+        "StopContainer",
+        "RestartContainer",
+        "RemoveContainer",
+        "GetContainerStatus",
+        "ListManagedContainers",
+    ] == [method.name for method in methods]
+    assert not any(method.client_streaming or method.server_streaming for method in methods)
+
+
+def test_conformance_17_health_answers_for_the_server_and_for_the_service(target: str) -> None:
+    with connect(target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+
+        def status(name: str) -> int:
+            return stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status
+
+        for name in ("", SERVICE):
+            wait_until(lambda name=name: status(name) == health_pb2.HealthCheckResponse.SERVING, f"health of {name!r}")
+        with pytest.raises(grpc.RpcError) as caught:
+            status("no.such.Service")
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def curl(target: str, method: str, request: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    """``buf curl`` over the unix socket, with what it learns by reflection alone."""
+    buf = shutil.which("buf", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin")
+    assert buf is not None, "buf comes with the development requirements"
+    socket = target.removeprefix("unix://")
+    return subprocess.run(
+        [
+            *(buf, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--unix-socket", socket),
+            *("--data", json.dumps(request), f"http://localhost/{SERVICE}/{method}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_buf_curl_by_reflection_over_the_unix_socket(target: str, calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    created = curl(target, "CreateContainer", {"bot_id": bot_id, "config": {"command": ["sleep", "1000"]}})
+    assert created.returncode == 0, created.stderr
+    status = calls.status(bot_id)
+    assert status is not None
+    assert {"containerId": status.container_id} == json.loads(created.stdout)
+    shown = json.loads(curl(target, "GetContainerStatus", {"bot_id": bot_id}).stdout)
+    assert (bot_id, "CONTAINER_STATE_CREATED") == (shown["status"]["botId"], shown["status"]["state"])
+    removed = curl(target, "RemoveContainer", {"bot_id": bot_id, "grace_period": "0s"})
+    assert json.loads(removed.stdout) == {}
+    assert json.loads(curl(target, "GetContainerStatus", {"bot_id": bot_id}).stdout) == {}
+
+
+@pytest.mark.parametrize("bot_id", ["../../etc/passwd", "7C9E6679-7425-40DE-944B-E07FC1F90AE7", "a\0b", "x" * 10_240])
+def test_a_mistaken_bot_id_is_told_in_words(target: str, bot_id: str) -> None:
+    answer = curl(target, "StartContainer", {"bot_id": bot_id})
+    assert answer.returncode != 0
+    assert "must be a UUID in canonical lower-case" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_grpcurl_by_reflection_over_the_unix_socket(target: str) -> None:
+    grpcurl = shutil.which("grpcurl")
+    if grpcurl is None:
+        pytest.skip("grpcurl is not installed")
+    socket = target.removeprefix("unix://")
+    done = subprocess.run(
+        [grpcurl, "-plaintext", "-unix", "-authority", "localhost", socket, "list"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert SERVICE in done.stdout.splitlines()

@@ -1,0 +1,86 @@
+"""Conformance 7: what a bot sees of its secrets, and of nobody else's."""
+
+from __future__ import annotations
+
+from tests.support.bots import GATEWAY_TOKEN, Bots
+from tests.support.calls import FOREVER, Calls, fails_with
+
+
+def run_in(bots: Bots, bot_id: str, *command: str) -> tuple[int, str]:
+    """Exit code and output of a command inside the bot's container."""
+    done = bots.engine.containers.get(f"botmaker-{bot_id}").exec_run(list(command))
+    return done.exit_code, done.output.decode()
+
+
+def test_conformance_07_a_bot_reads_its_secrets_and_cannot_write_them(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    calls.run(bot_id, *FOREVER)
+    assert run_in(bots, bot_id, "cat", "/run/secrets/GATEWAY_TOKEN") == (0, GATEWAY_TOKEN)
+    exit_code, output = run_in(bots, bot_id, "touch", "/run/secrets/new")
+    assert exit_code != 0
+    assert "Read-only file system" in output
+
+
+def test_conformance_07_another_bots_files_are_not_reachable(calls: Calls, bots: Bots) -> None:
+    bot_id, other = bots.new(), bots.new()
+    (bots.secrets_root / other / "OTHER").write_text("other")
+    calls.run(bot_id, *FOREVER)
+    assert run_in(bots, bot_id, "find", "/run/secrets") == (0, "/run/secrets\n/run/secrets/GATEWAY_TOKEN\n")
+    exit_code, _ = run_in(bots, bot_id, "ls", f"/run/secrets/../{other}")
+    assert exit_code != 0
+
+
+def test_conformance_07_a_link_inside_the_secrets_leads_nowhere_on_the_host(calls: Calls, bots: Bots) -> None:
+    bot_id, other = bots.new(), bots.new()
+    (bots.secrets_root / bot_id / "LINK").symlink_to(bots.secrets_root / other / "GATEWAY_TOKEN")
+    calls.run(bot_id, *FOREVER)
+    exit_code, output = run_in(bots, bot_id, "cat", "/run/secrets/LINK")
+    assert exit_code != 0
+    assert GATEWAY_TOKEN not in output
+
+
+def test_conformance_07_a_secret_replaced_by_rename_is_seen(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    calls.run(bot_id, *FOREVER)
+    fresh = bots.secrets_root / bot_id / ".GATEWAY_TOKEN.new"
+    fresh.write_text("rotated")
+    fresh.chmod(0o644)
+    fresh.replace(bots.secrets_root / bot_id / "GATEWAY_TOKEN")
+    assert run_in(bots, bot_id, "cat", "/run/secrets/GATEWAY_TOKEN") == (0, "rotated")
+
+
+def test_a_missing_secrets_directory_is_refused_and_nothing_is_created_or_made(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    (bots.secrets_root / bot_id / "GATEWAY_TOKEN").unlink()
+    (bots.secrets_root / bot_id).rmdir()
+    with fails_with("FAILED_PRECONDITION", "SECRETS_UNAVAILABLE"):
+        calls.create(bot_id, *FOREVER)
+    assert bots.containers() == []
+    assert not (bots.secrets_root / bot_id).exists()
+
+
+def test_a_secrets_directory_that_is_a_link_to_another_bots_is_refused(calls: Calls, bots: Bots) -> None:
+    bot_id, other = bots.new(), bots.new()
+    own = bots.secrets_root / bot_id
+    (own / "GATEWAY_TOKEN").unlink()
+    own.rmdir()
+    own.symlink_to(bots.secrets_root / other)
+    with fails_with("FAILED_PRECONDITION", "SECRETS_UNAVAILABLE") as caught:
+        calls.create(bot_id, *FOREVER)
+    assert "symbolic link" in caught[0].message
+    assert bots.containers() == []
+    own.unlink()
+
+
+def test_a_secrets_directory_that_became_a_link_keeps_the_container_from_starting(calls: Calls, bots: Bots) -> None:
+    bot_id, other = bots.new(), bots.new()
+    calls.create(bot_id, *FOREVER)
+    own = bots.secrets_root / bot_id
+    (own / "GATEWAY_TOKEN").unlink()
+    own.rmdir()
+    own.symlink_to(bots.secrets_root / other)
+    for verb in (calls.start, calls.restart):
+        with fails_with("FAILED_PRECONDITION", "SECRETS_UNAVAILABLE"):
+            verb(bot_id)
+    assert bots.inspect(bot_id)["State"]["Status"] == "created"
+    own.unlink()

@@ -1,0 +1,283 @@
+"""``container-manager serve`` as operators meet it: a process, its socket, its signals, its engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager_client import connect
+from dev.engine import PrivateEngine
+from tests.support.bots import Bots
+from tests.support.calls import STUBBORN, Calls, fails_with
+from tests.support.serving import server_process
+from tests.support.waiting import wait_until
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+Arguments = Callable[..., list[str]]
+
+
+@pytest.fixture
+def directory(session_dir: Path, request: pytest.FixtureRequest) -> Path:
+    """A directory of the test's own, with a short path."""
+    path = session_dir / f"p{abs(hash(request.node.name)) % 1_000_000}"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def arguments(directory: Path, engine_url: str, secrets_root: Path, test_image: str) -> Arguments:
+    """Options of a server on the real engine; further ones win."""
+
+    def build(*further: str, docker_host: str = engine_url) -> list[str]:
+        return [
+            *("--listen", f"unix://{directory}/run/s.sock"),
+            *("--docker-host", docker_host),
+            *("--secrets-root", str(secrets_root)),
+            *("--default-image", test_image),
+            *("--token-file", str(directory / "token")),
+            *further,
+        ]
+
+    return build
+
+
+def health(target: str) -> int:
+    """What a probe hears."""
+    with connect(target) as channel:
+        return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5).status
+
+
+def test_it_prints_one_line_with_its_addresses_when_it_serves(arguments: Arguments, directory: Path) -> None:
+    with server_process(arguments("--listen", "tcp://127.0.0.1:0"), directory / "log") as server:
+        prefix = f"container-manager serving on unix://{directory}/run/s.sock tcp://127.0.0.1:"
+        assert server.line.startswith(prefix)
+        assert int(server.line.removeprefix(prefix)) > 0
+        server.terminate()
+        assert server.wait() == 0
+        assert server.process.stdout is not None
+        assert server.process.stdout.read() == ""
+
+
+def test_the_socket_is_for_owner_and_group_in_a_directory_for_owner_and_group(
+    arguments: Arguments, directory: Path
+) -> None:
+    with server_process(arguments(), directory / "log"):
+        found = (directory / "run" / "s.sock").stat()
+        assert stat.S_ISSOCK(found.st_mode)
+        assert found.st_mode & 0o777 == 0o660
+        assert (directory / "run").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_status_0_and_leaves_no_file(
+    arguments: Arguments, directory: Path, number: signal.Signals
+) -> None:
+    with server_process(arguments(), directory / "log") as server:
+        server.terminate(number)
+        assert server.wait() == 0
+        assert list((directory / "run").iterdir()) == []
+
+
+def test_a_second_server_on_the_socket_fails_and_the_first_still_answers(arguments: Arguments, directory: Path) -> None:
+    with server_process(arguments(), directory / "log"):
+        with server_process(arguments(), directory / "log2") as second:
+            assert second.wait() == 1
+            assert "is in use" in second.log_text()
+            assert "Traceback" not in second.log_text()
+        assert health(f"unix://{directory}/run/s.sock") in (SERVING, NOT_SERVING)
+
+
+def test_a_second_server_on_the_port_fails_and_the_first_still_answers(arguments: Arguments, directory: Path) -> None:
+    tcp = ("--listen", "tcp://127.0.0.1:0")
+    with server_process(arguments(*tcp), directory / "log") as server:
+        target = server.line.split()[-1]
+        second_socket = ("--listen", f"unix://{directory}/two/s.sock", "--listen", target)
+        with server_process([*second_socket, *arguments()[2:]], directory / "log2") as second:
+            assert second.wait() == 1
+            assert "Address already in use" in second.log_text()
+        assert list((directory / "two").iterdir()) == []
+        assert health(target) in (SERVING, NOT_SERVING)
+
+
+def test_a_killed_servers_socket_is_replaced(arguments: Arguments, directory: Path) -> None:
+    with server_process(arguments(), directory / "log") as server:
+        server.terminate(signal.SIGKILL)
+        server.wait()
+    assert (directory / "run" / "s.sock").exists()
+    with server_process(arguments(), directory / "log") as server:
+        assert server.line
+        assert health(f"unix://{directory}/run/s.sock") in (SERVING, NOT_SERVING)
+
+
+def test_sigterm_lets_a_stop_under_way_end_and_takes_no_new_call(
+    arguments: Arguments, directory: Path, bots: Bots
+) -> None:
+    with server_process(arguments(), directory / "log") as server, connect(_target(directory)) as channel:
+        calls = Calls(ContainerManagerStub(channel))
+        bot_id = _stubborn(calls, bots)
+        with ThreadPoolExecutor(1) as pool:
+            stop = pool.submit(calls.stop, bot_id, 3)
+            bots.wait_for_log(bot_id, b"asked")
+            server.terminate()
+            wait_until(lambda: "shutting down" in server.log_text(), "the signal is heard")
+            with connect(_target(directory)) as late, pytest.raises(grpc.RpcError) as refused:
+                ContainerManagerStub(late).StartContainer(pb.StartContainerRequest(bot_id=bot_id), timeout=5)
+            assert refused.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+            stop.result()
+        assert server.wait() == 0
+    assert bots.inspect(bot_id)["State"]["ExitCode"] == 137
+
+
+def test_it_exits_within_the_drain_and_a_second_although_a_handler_is_blocked(
+    arguments: Arguments, directory: Path, bots: Bots
+) -> None:
+    with (
+        server_process(arguments("--drain-seconds", "1"), directory / "log") as server,
+        connect(_target(directory)) as channel,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        calls = Calls(ContainerManagerStub(channel))
+        bot_id = _stubborn(calls, bots)
+        stop = pool.submit(calls.stop, bot_id, 30)
+        bots.wait_for_log(bot_id, b"asked")
+        begun = time.monotonic()
+        server.terminate()
+        assert server.wait(10) == 1
+        took = time.monotonic() - begun
+        with pytest.raises(grpc.RpcError):
+            stop.result()
+    # 1 s of grace and 1 s more, and again as much for a busy machine; the handler itself would take 30 s.
+    assert took < 4
+    assert "operations under way" in server.log_text()
+
+
+def test_a_second_signal_ends_it_at_once(arguments: Arguments, directory: Path, bots: Bots) -> None:
+    with (
+        server_process(arguments("--drain-seconds", "60"), directory / "log") as server,
+        connect(_target(directory)) as channel,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        calls = Calls(ContainerManagerStub(channel))
+        bot_id = _stubborn(calls, bots)
+        stop = pool.submit(calls.stop, bot_id, 30)
+        bots.wait_for_log(bot_id, b"asked")
+        server.terminate()
+        wait_until(lambda: "shutting down" in server.log_text(), "the first signal is heard")
+        server.terminate()
+        assert server.wait(10) == 128 + signal.SIGTERM
+        with pytest.raises(grpc.RpcError):
+            stop.result()
+
+
+def test_conformance_16_without_an_engine_it_starts_says_so_and_recovers_by_itself(
+    arguments: Arguments, directory: Path, private_engine: PrivateEngine
+) -> None:
+    url = private_engine.url
+    private_engine.kill()
+    try:
+        with server_process(arguments(docker_host=url), directory / "log") as server:
+            target = _target(directory)
+            assert server.line
+            assert health(target) == NOT_SERVING
+            wait_until(lambda: "cannot be reached" in server.log_text(), "the log says so")
+            with connect(target) as channel, fails_with("UNAVAILABLE", "ENGINE_UNAVAILABLE"):
+                Calls(ContainerManagerStub(channel)).list()
+            private_engine.start()
+            begun = time.monotonic()
+            wait_until(lambda: health(target) == SERVING, "health recovers")
+            # Within 2 s, and again as much for a busy machine.
+            assert time.monotonic() - begun < 4
+            with connect(target) as channel:
+                assert Calls(ContainerManagerStub(channel)).list() == []
+            private_engine.kill()
+            wait_until(lambda: health(target) == NOT_SERVING, "health tells of the engine's end")
+            assert "Traceback" not in server.log_text()
+    finally:
+        if not private_engine.running:
+            private_engine.start()
+
+
+def test_json_logs_are_one_object_a_line_with_method_bot_code_and_duration(
+    arguments: Arguments, directory: Path, bots: Bots
+) -> None:
+    bot_id = bots.new()
+    with server_process(arguments("--log-format", "json"), directory / "log") as server:
+        with connect(_target(directory)) as channel, fails_with("NOT_FOUND", "CONTAINER_NOT_FOUND"):
+            Calls(ContainerManagerStub(channel)).start(bot_id)
+        server.terminate()
+        server.wait()
+        records = [json.loads(line) for line in server.log_text().splitlines()]
+    call = next(record for record in records if record["event"] == "call")
+    assert (call["bot_id"], call["code"]) == (bot_id, "NOT_FOUND")
+    assert call["method"].endswith("/StartContainer")
+    assert call["duration_ms"] >= 0
+
+
+def test_options_come_from_the_environment_too(directory: Path, engine_url: str, secrets_root: Path) -> None:
+    environment = {
+        "CONTAINER_MANAGER_LISTEN": f"unix://{directory}/a.sock unix://{directory}/b.sock",
+        "CONTAINER_MANAGER_DOCKER_HOST": engine_url,
+        "CONTAINER_MANAGER_SECRETS_ROOT": str(secrets_root),
+    }
+    with server_process([], directory / "log", **environment) as server:
+        assert server.line.endswith(f"serving on unix://{directory}/a.sock unix://{directory}/b.sock")
+
+
+HALF_A_FRAME = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00"
+
+
+@pytest.mark.parametrize("junk", [b"\x00\x00", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", HALF_A_FRAME])
+def test_junk_on_the_socket_harms_nobody(target: str, calls: Calls, junk: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(target.removeprefix("unix://"))
+        client.sendall(junk)
+        calls.list()
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(4096):
+            pass
+    calls.list()
+
+
+def test_a_message_over_4_mb_is_refused_and_the_service_goes_on(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    with pytest.raises(grpc.RpcError) as caught:
+        calls.create(bot_id, "echo", "x" * (5 * 1024 * 1024))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert bots.containers() == []
+    calls.list()
+
+
+def test_python_dash_m_and_the_script_are_the_same_program() -> None:
+    script = shutil.which("container-manager", path=str(Path(sys.executable).parent))
+    if script is None:
+        pytest.skip("the distribution is not installed")
+    for command in ([script, "--version"], [sys.executable, "-m", "container_manager", "--version"]):
+        assert "0.1.0" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _target(directory: Path) -> str:
+    return f"unix://{directory}/run/s.sock"
+
+
+def _stubborn(calls: Calls, bots: Bots) -> str:
+    bot_id = bots.new()
+    calls.run(bot_id, *STUBBORN, network="none")
+    bots.wait_for_log(bot_id, b"ready")
+    return bot_id

@@ -1,0 +1,117 @@
+"""Conformance 9: a start that the engine rejects is told as what it is, and happens once."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from container_manager.config import DockerServiceConfig
+from container_manager.docker_service import DockerService
+from container_manager.errors import CommandNotFoundError
+from container_manager.model import ContainerConfig
+from tests.engine.conftest import BuildImage
+from tests.support.bots import Bots
+from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.engine_proxy import EngineProxy
+
+
+@pytest.mark.parametrize("command", ["no-such-command", "/no/such/command", "./no-such-command"])
+def test_conformance_09_a_missing_command_is_command_not_found_with_the_engines_text(
+    calls: Calls, bots: Bots, command: str
+) -> None:
+    bot_id = bots.new()
+    calls.create(bot_id, command, "argument")
+    with fails_with("FAILED_PRECONDITION", "COMMAND_NOT_FOUND") as caught:
+        calls.start(bot_id)
+    status = calls.status(bot_id)
+    assert status is not None
+    assert status.state == pb.CONTAINER_STATE_CREATED
+    assert status.exit_reason == pb.EXIT_REASON_START_FAILED
+    assert status.error == bots.inspect(bot_id)["State"]["Error"]
+    assert command.removeprefix("./") in status.error
+    assert status.error in caught[0].message
+    assert not status.HasField("start_time")
+    assert not status.HasField("exit_code")
+    assert status.restart_count == 0
+
+
+@pytest.mark.parametrize("command", ["/etc", "/etc/not-executable"])
+def test_conformance_09_what_is_no_program_is_command_not_executable(
+    calls: Calls, bots: Bots, build_image: BuildImage, command: str
+) -> None:
+    image = build_image("RUN mkdir -p /etc && echo text > /etc/not-executable && chmod 644 /etc/not-executable")
+    bot_id = bots.new()
+    calls.create(bot_id, command, image=image)
+    with fails_with("FAILED_PRECONDITION", "COMMAND_NOT_EXECUTABLE"):
+        calls.start(bot_id)
+
+
+def test_conformance_09_exactly_one_start_reaches_the_engine(
+    bots: Bots, service_config: DockerServiceConfig, session_dir: Path
+) -> None:
+    with EngineProxy(service_config.docker_host, session_dir / "proxy.sock") as proxy:
+        service = DockerService(DockerServiceConfig(**{**vars(service_config), "docker_host": proxy.url}))
+        bot_id = bots.new()
+        service.create_container(bot_id, ContainerConfig(command=("no-such-command",)))
+        with pytest.raises(CommandNotFoundError):
+            service.start_container(bot_id)
+        service.close()
+        starts = [line for line in proxy.requests if "/start" in line]
+    assert len(starts) == 1
+
+
+def test_conformance_09_a_broken_entry_point_of_the_image_is_told_too(
+    calls: Calls, bots: Bots, build_image: BuildImage
+) -> None:
+    image = build_image('ENTRYPOINT ["/no/such/entrypoint"]')
+    bot_id = bots.new()
+    calls.create(bot_id, image=image)
+    with fails_with("FAILED_PRECONDITION", "COMMAND_NOT_FOUND"):
+        calls.start(bot_id)
+
+
+def test_a_command_in_the_images_path_and_working_directory_is_found(
+    calls: Calls, bots: Bots, build_image: BuildImage
+) -> None:
+    image = build_image(
+        "ENV PATH=/opt/tool/bin:/bin\n"
+        "RUN mkdir -p /opt/tool/bin && ln -s ../../../bin/busybox /opt/tool/bin/special "
+        "&& printf '#!/bin/sh\\nexec sleep 1000\\n' > /opt/tool/run && chmod 755 /opt/tool/run\n"
+        "WORKDIR /opt/tool"
+    )
+    for command in ("special", "./run", "/opt/tool/run"):
+        bot_id = bots.new()
+        calls.create(bot_id, command, image=image)
+        assert bots.inspect(bot_id)["HostConfig"]["Init"] is True
+
+
+def test_a_taken_port_is_port_in_use_and_the_container_starts_once_it_is_free(calls: Calls, bots: Bots) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        bot_id = bots.new()
+        calls.create(bot_id, *FOREVER, ports=[pb.PortBinding(container_port=80, host_port=port)])
+        with fails_with("FAILED_PRECONDITION", "PORT_IN_USE"):
+            calls.start(bot_id)
+        status = calls.status(bot_id)
+        assert status is not None
+        assert status.exit_reason == pb.EXIT_REASON_START_FAILED
+    calls.start(bot_id)
+    after = calls.status(bot_id)
+    assert after is not None
+    assert after.state == pb.CONTAINER_STATE_RUNNING
+    assert after.error == ""
+    assert [port] == [binding.host_port for binding in after.ports]
+
+
+def test_a_network_that_is_gone_is_start_failed_and_not_a_missing_container(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    network = bots.engine.networks.create(f"botmaker-test-{bot_id[:8]}")
+    try:
+        calls.create(bot_id, *FOREVER, network=network.name)
+    finally:
+        network.remove()
+    with fails_with("FAILED_PRECONDITION", "START_FAILED"):
+        calls.start(bot_id)

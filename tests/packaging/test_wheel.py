@@ -1,0 +1,85 @@
+"""The built wheel, away from the source tree: its base install is the client, and needs nothing of Docker."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+USE = """
+import importlib.util
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager_client import connect, error_info
+import grpc
+with connect({target!r}) as channel:
+    stub = ContainerManagerStub(channel)
+    stub.ListManagedContainers(pb.ListManagedContainersRequest())
+    try:
+        stub.StartContainer(pb.StartContainerRequest(bot_id="no bot"))
+    except grpc.RpcError as exc:
+        print(error_info(exc).reason)
+print([name for name in ("docker", "requests", "click", "structlog") if importlib.util.find_spec(name)])
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, as its users get it."""
+    directory = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory), str(CHECKOUT))
+    return next(directory.glob("*.whl"))
+
+
+def run(*command: str) -> str:
+    """The output of a command that must succeed, apart from this environment."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVERAGE"))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def requirements(wheel: Path) -> list[str]:
+    """What the base install asks for."""
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = next(name for name in archive.namelist() if name.endswith("METADATA"))
+        lines = archive.read(metadata).decode().splitlines()
+    found = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
+    return [requirement for requirement in found if "extra ==" not in requirement]
+
+
+def test_the_base_install_asks_for_the_clients_needs_alone(wheel: Path) -> None:
+    names = {re.split(r"[<>=]", requirement)[0] for requirement in requirements(wheel)}
+    assert names == {"googleapis-common-protos", "grpcio", "grpcio-status", "protobuf"}
+
+
+def test_the_wheel_holds_stubs_with_types_and_no_test(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    for module in ("container_manager_pb2", "container_manager_pb2_grpc"):
+        assert {f"botmaker/container/v1/{module}.py", f"botmaker/container/v1/{module}.pyi"} <= names
+    for package in ("botmaker/container/v1", "container_manager_client", "container_manager"):
+        assert f"{package}/py.typed" in names
+    assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {
+        "botmaker",
+        "container_manager",
+        "container_manager_client",
+    }
+
+
+@pytest.mark.parametrize("versions", ["lowest", "latest"])
+@pytest.mark.timeout(600)
+def test_the_client_works_from_the_wheel_without_extras(
+    wheel: Path, target: str, tmp_path: Path, versions: str
+) -> None:
+    python = str(tmp_path / "env" / "bin" / "python")
+    run(sys.executable, "-m", "venv", str(tmp_path / "env"))
+    pins = [re.sub(r">=([^,]+).*", r"==\1", each) for each in requirements(wheel)] if versions == "lowest" else []
+    run(python, "-m", "pip", "install", "--quiet", str(wheel), *pins)
+    assert run(python, "-I", "-W", "error", "-c", USE.format(target=target)).splitlines() == ["INVALID_BOT_ID", "[]"]

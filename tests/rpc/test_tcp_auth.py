@@ -1,0 +1,95 @@
+"""TCP listeners: loopback alone, and a token on every call but health checks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.config import ServerConfig
+from container_manager_client import connect, connect_aio
+from tests.support.calls import Calls, fails_with
+from tests.support.fake_engine import FakeEngine, Json
+from tests.support.serving import running_server
+
+BuildConfig = Callable[..., ServerConfig]
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    """Where the server makes its token."""
+    return tmp_path / "token"
+
+
+@pytest.fixture
+def target(server_config: BuildConfig, token_file: Path, fake: FakeEngine) -> Iterator[str]:
+    """A TCP listener on an engine without containers."""
+    fake.on("GET", "/containers/json", Json([]))
+    with running_server(server_config("tcp://127.0.0.1:0", token_file=token_file)) as addresses:
+        yield addresses[0]
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", "Bearer"])
+def test_no_or_a_wrong_token_is_unauthenticated(target: str, token: str | None) -> None:
+    with connect(target, token=token) as channel, fails_with("UNAUTHENTICATED", "UNAUTHENTICATED"):
+        Calls(ContainerManagerStub(channel)).list()
+
+
+def test_the_token_of_the_file_is_accepted(target: str, token_file: Path) -> None:
+    assert token_file.stat().st_mode & 0o777 == 0o600
+    with connect(target, token=token_file.read_text().strip()) as channel:
+        assert Calls(ContainerManagerStub(channel)).list() == []
+
+
+def test_two_tokens_are_as_good_as_none(target: str, token_file: Path) -> None:
+    token = token_file.read_text().strip()
+    metadata = (("authorization", f"Bearer {token}"), ("authorization", "Bearer other"))
+    with grpc.insecure_channel(target.removeprefix("tcp://")) as channel:
+        stub = ContainerManagerStub(channel)
+        with fails_with("UNAUTHENTICATED", "UNAUTHENTICATED"):
+            stub.ListManagedContainers(pb.ListManagedContainersRequest(), metadata=metadata)
+
+
+def test_health_needs_no_token_and_reflection_does(target: str, token_file: Path) -> None:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    with connect(target) as channel:
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        with fails_with("UNAUTHENTICATED", "UNAUTHENTICATED"):
+            next(iter(stub.ServerReflectionInfo(iter([request]))))
+        metadata = (("authorization", f"Bearer {token_file.read_text().strip()}"),)
+        assert next(iter(stub.ServerReflectionInfo(iter([request]), metadata=metadata)))
+
+
+def test_insecure_no_auth_serves_anyone_and_says_so(
+    server_config: BuildConfig, fake: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.on("GET", "/containers/json", Json([]))
+    config = server_config("tcp://127.0.0.1:0", insecure_no_auth=True)
+    with running_server(config) as addresses, connect(addresses[0]) as channel:
+        assert Calls(ContainerManagerStub(channel)).list() == []
+    assert "without authentication" in caplog.text
+
+
+def test_the_unix_socket_needs_no_token(server_config: BuildConfig, fake: FakeEngine, session_dir: Path) -> None:
+    fake.on("GET", "/containers/json", Json([]))
+    config = server_config("tcp://127.0.0.1:0", f"unix://{session_dir}/both/s.sock", token_file=session_dir / "token")
+    with running_server(config) as addresses, connect(addresses[1]) as channel:
+        assert Calls(ContainerManagerStub(channel)).list() == []
+
+
+def test_the_aio_client_with_a_token(target: str, token_file: Path) -> None:
+    async def call(token: str | None) -> pb.ListManagedContainersResponse:
+        async with connect_aio(target, token=token) as channel:
+            return await ContainerManagerStub(channel).ListManagedContainers(pb.ListManagedContainersRequest())
+
+    assert pb.ListManagedContainersResponse() == asyncio.run(call(token_file.read_text().strip()))
+    with fails_with("UNAUTHENTICATED", "UNAUTHENTICATED"):
+        asyncio.run(call(None))

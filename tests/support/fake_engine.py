@@ -1,0 +1,295 @@
+"""A scripted stand-in for a Docker Engine, for the faults that a real one does not show.
+
+    with FakeEngine() as engine:
+        engine.on("GET", "/containers/*/json", Json({"Id": "c1"}))
+        engine.on("POST", "/containers/c1/start", Hang())
+        client = EngineClient(engine.url, timeout_seconds=1)
+        ...
+        assert 1 == len(engine.seen("POST", "/containers/*/start"))
+
+Paths are globs, without the API version and the query (``*`` matches ``/`` too); the rule added last wins. A rule's
+answers are used up in order and its last one repeats; an answer may be a function of the :class:`Request`. What no
+rule matches: ``/_ping`` and ``/version`` answer as an engine does, and anything else is 404.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import socketserver
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as the engine saw it."""
+
+    method: str
+    path: str
+    """Without the ``/v1.41`` in front and the query."""
+    query: Mapping[str, str]
+    body: Any
+    """Decoded JSON; ``None`` without a body."""
+    version: str
+    """``1.41``; empty for a path without a version."""
+    connection: int
+    """The same number for requests on one kept connection."""
+
+
+@dataclass(frozen=True)
+class Json:
+    """An answer with a JSON body."""
+
+    document: Any
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """An answer with any body."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def error(status: int, message: str) -> Json:
+    """The engine's own form of an error answer."""
+    return Json({"message": message}, status)
+
+
+NO_CONTENT = Raw(status=204)
+"""The engine's answer to start, stop, restart and remove."""
+
+
+@dataclass(frozen=True)
+class Hang:
+    """No answer until :meth:`FakeEngine.release`; ``then`` is given after it."""
+
+    then: Json | Raw | Cut | None = None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The connection is closed without an answer."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A chunked 200 answer of JSON messages, as pulls give; ``cut``: its end never comes, the connection does."""
+
+    messages: Iterable[Any]
+    cut: bool = False
+
+
+Answer = Json | Raw | Hang | Cut | Stream
+Script = Answer | Callable[[Request], Answer]
+
+
+class FakeEngine:
+    """A context manager; after its exit neither a thread nor a socket of it is left."""
+
+    def __init__(self, *, tcp: bool = False, api_version: str = "1.41", directory: Path | None = None) -> None:
+        """``tcp``: listen on 127.0.0.1 in place of a unix socket. ``directory``: where the socket is to lie."""
+        self.api_version = api_version
+        self.requests: list[Request] = []
+        self._rules: list[tuple[str, str, list[Script]]] = []
+        self._changed = threading.Condition()
+        self._released = threading.Event()
+        self._connections: dict[int, socket.socket] = {}
+        self._temporary = directory is None and not tcp
+        self._directory = Path(tempfile.mkdtemp(prefix="engine-")) if self._temporary else directory
+        self._server = self._bind(tcp)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,), name="fake engine")
+
+    @property
+    def url(self) -> str:
+        """The endpoint, as the Docker SDK writes it."""
+        address = self._server.server_address
+        return f"tcp://127.0.0.1:{address[1]}" if isinstance(address, tuple) else f"unix://{address!s}"
+
+    @property
+    def socket_path(self) -> Path:
+        """The unix socket."""
+        return Path(self.url.removeprefix("unix://"))
+
+    def on(self, method: str, path: str, *answers: Script) -> None:
+        """Answer requests of ``method`` whose path matches the glob ``path``."""
+        with self._changed:
+            self._rules.insert(0, (method, path, list(answers)))
+
+    def seen(self, method: str, path: str) -> list[Request]:
+        """The requests so far of ``method`` whose path matches the glob."""
+        with self._changed:
+            return [request for request in self.requests if _matches(request, method, path)]
+
+    def await_request(self, method: str, path: str, count: int = 1, timeout: float = 10) -> list[Request]:
+        """Wait until there were ``count`` such requests; they."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._count(method, path) >= count, timeout):
+                raise TimeoutError(f"{self._count(method, path)} of {count} {method} {path} came; all: {self.requests}")
+            return [request for request in self.requests if _matches(request, method, path)]
+
+    def release(self) -> None:
+        """End every hang, those to come too."""
+        self._released.set()
+
+    def drop_connections(self) -> None:
+        """Close every connection, as an engine that restarts does."""
+        with self._changed:
+            connections = list(self._connections.values())
+        for connection in connections:
+            _shut(connection)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+        self._server.shutdown()
+        self._thread.join()
+        self.drop_connections()
+        self._server.server_close()
+        if self._temporary:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _bind(self, tcp: bool) -> socketserver.BaseServer:
+        engine = self
+
+        class Handler(_Handler):
+            def setup(self) -> None:
+                super().setup()
+                self.engine = engine
+
+        if tcp:
+            return _TcpServer(("127.0.0.1", 0), Handler)
+        return _UnixServer(str(self._directory / "engine.sock"), Handler)
+
+    def _count(self, method: str, path: str) -> int:
+        return sum(_matches(request, method, path) for request in self.requests)
+
+    def _answer(self, request: Request) -> Answer:
+        with self._changed:
+            self.requests.append(request)
+            self._changed.notify_all()
+            script = self._script(request)
+        return script(request) if callable(script) else script
+
+    def _script(self, request: Request) -> Script:
+        for method, path, answers in self._rules:
+            if _matches(request, method, path):
+                return answers.pop(0) if len(answers) > 1 else answers[0]
+        if request.path == "/_ping":
+            return Raw(b"OK", headers={"Content-Type": "text/plain"})
+        if request.path == "/version":
+            return Json({"ApiVersion": self.api_version, "MinAPIVersion": "1.24", "Version": "fake"})
+        name = request.path.split("/")[2:3]
+        return error(404, f"No such container: {name[0]}" if name else "page not found")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    engine: FakeEngine
+
+    def handle(self) -> None:
+        with self.engine._changed:
+            self.engine._connections[id(self)] = self.connection
+        try:
+            super().handle()
+        except (ConnectionError, ValueError):
+            pass  # the client has gone
+        finally:
+            with self.engine._changed:
+                del self.engine._connections[id(self)]
+
+    def _serve(self) -> None:
+        self._give(self.engine._answer(self._request()))
+
+    do_GET = do_HEAD = do_POST = do_DELETE = do_PUT = _serve  # noqa: N815 - the base class names them so
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+        """Nothing; the base class writes to standard error."""
+
+    def _request(self) -> Request:
+        parts = urlsplit(self.path)
+        version, path = "", parts.path
+        if path.startswith("/v") and path[2:3].isdigit():
+            version, _, path = path[2:].partition("/")
+            path = f"/{path}"
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        query = dict(parse_qsl(parts.query))
+        return Request(self.command, path, query, json.loads(body) if body else None, version, id(self))
+
+    def _give(self, answer: Answer) -> None:
+        match answer:
+            case Json():
+                headers = {"Content-Type": "application/json", **answer.headers}
+                self._send(answer.status, json.dumps(answer.document).encode(), headers)
+            case Raw():
+                self._send(answer.status, answer.body, answer.headers)
+            case Hang():
+                self.engine._released.wait()
+                self._give(answer.then or Cut())
+            case Cut():
+                self._close()
+            case Stream():
+                self._stream(answer)
+
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _stream(self, stream: Stream) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for message in stream.messages:
+            chunk = json.dumps(message).encode() + b"\r\n"
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        if stream.cut:
+            self._close()
+        else:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _close(self) -> None:
+        self.close_connection = True
+        _shut(self.connection)
+
+
+class _UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = False
+    request_queue_size = 128
+
+
+class _TcpServer(socketserver.ThreadingTCPServer):
+    daemon_threads = False
+    request_queue_size = 128
+    allow_reuse_address = True
+
+
+def _matches(request: Request, method: str, path: str) -> bool:
+    return request.method == method and fnmatchcase(request.path, path)
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):  # closed already
+        connection.shutdown(socket.SHUT_RDWR)

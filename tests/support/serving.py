@@ -1,0 +1,90 @@
+"""The real server, inside the test's process or as one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from container_manager.config import ServerConfig
+from container_manager.rpc.server import Server
+
+
+@contextmanager
+def running_server(config: ServerConfig, drain_seconds: float = 5.0) -> Iterator[list[str]]:
+    """The ``grpc.aio`` server on an event loop in a thread; yields its addresses."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="test server")
+    thread.start()
+    try:
+        server = Server(config)
+        asyncio.run_coroutine_threadsafe(server.start(), loop).result(timeout=30)
+        try:
+            yield server.addresses
+        finally:
+            asyncio.run_coroutine_threadsafe(server.stop(drain_seconds), loop).result(timeout=60 + drain_seconds)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+class ServerProcess:
+    """``container-manager serve`` as a process; ``line`` is what it printed when it served, or ``""``."""
+
+    def __init__(self, arguments: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "container_manager", "serve", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env={**os.environ, **(environment or {})},
+            )
+        self.line = self._first_line()
+
+    def _first_line(self) -> str:
+        assert self.process.stdout is not None
+        lines: queue.Queue[str] = queue.Queue()
+        stdout = self.process.stdout
+        threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
+        return lines.get(timeout=30).strip()
+
+    def log_text(self) -> str:
+        """What it has logged so far."""
+        return self.log.read_text()
+
+    def terminate(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def wait(self, timeout_seconds: float = 30.0) -> int:
+        """Its exit status."""
+        return self.process.wait(timeout_seconds)
+
+    def close(self) -> None:
+        """End it, by force if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@contextmanager
+def server_process(arguments: Sequence[str], log: Path, **environment: str) -> Iterator[ServerProcess]:
+    """A :class:`ServerProcess` that is ended at the end."""
+    process = ServerProcess(arguments, log, environment)
+    try:
+        yield process
+    finally:
+        process.close()

@@ -1,0 +1,54 @@
+"""What several unit tests need: a scripted engine, a bot with its secrets directory, and a service on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig
+from container_manager.docker_service import DockerService
+from tests.support.fake_engine import FakeEngine
+from tests.unit.documents import BOT
+
+# A machine under load is no failure, and a found counter-example belongs in a test of its own.
+settings.register_profile("unit", deadline=None, database=None)
+settings.load_profile("unit")
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    with FakeEngine() as fake:
+        yield fake
+
+
+@pytest.fixture
+def secrets_root(tmp_path: Path) -> RootDirectory:
+    """A root that holds the directory of :data:`BOT`."""
+    root = tmp_path / "secrets"
+    (root / BOT).mkdir(parents=True)
+    return RootDirectory(root, root)
+
+
+@pytest.fixture
+def make_service(engine: FakeEngine, secrets_root: RootDirectory) -> Iterator[Callable[..., DockerService]]:
+    """Makes services on the scripted engine; closed after the test."""
+    with ExitStack() as stack:
+
+        def make(**config: Any) -> DockerService:
+            defaults = {"secrets_root": secrets_root, "docker_host": engine.url, "engine_timeout_seconds": 5}
+            service = DockerService(DockerServiceConfig(**{**defaults, **config}))
+            stack.callback(service.close)
+            return service
+
+        yield make
+
+
+@pytest.fixture
+def service(make_service: Callable[..., DockerService]) -> DockerService:
+    return make_service()

@@ -1,0 +1,57 @@
+"""What may import what, and how long a module may be."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import container_manager_client
+
+TOP = Path(__file__).parents[2]
+SERVER = sorted((TOP / "server").rglob("*.py"))
+CLIENT = sorted((TOP / "client" / "container_manager_client").rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The top-level package of every import in a module, late ones too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").partition(".")[0]
+
+
+def test_there_are_modules_to_look_at() -> None:
+    assert len(SERVER) > 20
+    assert len(CLIENT) > 3
+
+
+def test_only_the_engine_client_imports_the_docker_sdk() -> None:
+    importers = [path.relative_to(TOP).as_posix() for path in SERVER if "docker" in imported(path)]
+    assert ["server/container_manager/engine/client.py"] == importers
+
+
+@pytest.mark.parametrize("path", CLIENT, ids=lambda path: path.name)
+def test_the_client_knows_neither_docker_nor_the_server(path: Path) -> None:
+    assert set() == {"docker", "container_manager", "click", "structlog"} & set(imported(path))
+
+
+@pytest.mark.parametrize("folder", ["", "engine", "lifecycle"])
+def test_the_lifecycle_knows_nothing_of_grpc(folder: str) -> None:
+    for path in (TOP / "server" / "container_manager" / folder).glob("*.py"):
+        if path.name == "cli.py":
+            continue
+        assert set() == {"grpc", "google", "botmaker", "grpc_health", "grpc_reflection"} & set(imported(path)), path
+
+
+@pytest.mark.parametrize("path", [*SERVER, *CLIENT], ids=lambda path: path.relative_to(TOP).as_posix())
+def test_no_module_is_longer_than_300_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_the_clients_public_names() -> None:
+    assert ["ErrorInfo", "connect", "connect_aio", "error_info"] == sorted(container_manager_client.__all__)
+    assert all(getattr(container_manager_client, name).__doc__ for name in container_manager_client.__all__)

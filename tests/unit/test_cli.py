@@ -1,0 +1,263 @@
+"""The command line: a wrong option is one clear line, never a traceback."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from container_manager.bot_directories import RootDirectory
+from container_manager.cli import main
+from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.model import PullPolicy
+from container_manager.rpc import server
+from container_manager.rpc.startup_error import StartupError
+
+OPTIONS = [
+    "--listen",
+    "--docker-host",
+    "--secrets-root",
+    "--host-secrets-root",
+    "--state-root",
+    "--host-state-root",
+    "--default-image",
+    "--pull",
+    "--allowed-image",
+    "--grace-seconds",
+    "--engine-timeout-seconds",
+    "--workers",
+    "--drain-seconds",
+    "--token-file",
+    "--insecure-no-auth",
+    "--log-format",
+    "--log-level",
+]
+Serve = Callable[..., tuple[Result, ServerConfig | None]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """Runs ``serve`` with a server that only keeps its config; the secrets root is there unless given."""
+    (tmp_path / "secrets").mkdir()
+    monkeypatch.setattr("container_manager.logs.configure_logging", lambda *_: None)
+
+    def run(*arguments: str, environment: Mapping[str, str] = {}) -> tuple[Result, ServerConfig | None]:
+        configs: list[ServerConfig] = []
+
+        class Server:
+            def __init__(self, config: ServerConfig) -> None:
+                configs.append(config)
+
+            def run(self, on_serving: Callable[[list[str]], None]) -> None:
+                on_serving(["unix:///a", "tcp://127.0.0.1:1"])
+
+        monkeypatch.setattr(server, "Server", Server)
+        env = {name: None for name in os.environ if name.startswith("CONTAINER_MANAGER_")}
+        env |= {"CONTAINER_MANAGER_SECRETS_ROOT": str(tmp_path / "secrets"), **environment}
+        result = CliRunner().invoke(main, ["serve", *arguments], env=env)
+        return result, configs[0] if configs else None
+
+    return run
+
+
+def complaint(result: Result) -> str:
+    """The last line of a refused call, which must be a clear one."""
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    line: str = result.output.rstrip().splitlines()[-1]
+    assert line.startswith("Error: ")
+    return line
+
+
+def test_it_says_where_it_serves_in_one_line(serve: Serve) -> None:
+    result, _ = serve()
+    assert (0, "container-manager serving on unix:///a tcp://127.0.0.1:1\n") == (result.exit_code, result.output)
+
+
+def test_the_defaults(serve: Serve, tmp_path: Path) -> None:
+    _, config = serve()
+    expected = ServerConfig(
+        service=DockerServiceConfig(
+            secrets_root=RootDirectory(tmp_path / "secrets", tmp_path / "secrets"),
+            docker_host="unix:///var/run/docker.sock",
+            default_image="botmaker/openclaw:2026.9.6",
+        ),
+        listen=("unix:///run/botmaker/container-manager.sock",),
+        token_file=Path("/var/lib/botmaker/container-manager.token"),
+    )
+    assert expected == config
+
+
+CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
+    ("--listen", "tcp://127.0.0.1:5", lambda c: c.listen, ("tcp://127.0.0.1:5",)),
+    ("--docker-host", "tcp://127.0.0.1:2375", lambda c: c.service.docker_host, "tcp://127.0.0.1:2375"),
+    ("--host-secrets-root", "/srv/s", lambda c: c.service.secrets_root.engine_path, Path("/srv/s")),
+    ("--default-image", "mine:1", lambda c: c.service.default_image, "mine:1"),
+    ("--pull", "never", lambda c: c.service.pull_policy, PullPolicy.NEVER),
+    ("--allowed-image", "ghcr.io/x/*", lambda c: c.service.allowed_images, ("ghcr.io/x/*",)),
+    ("--grace-seconds", "1.5", lambda c: c.service.grace_seconds, 1.5),
+    ("--engine-timeout-seconds", "7", lambda c: c.service.engine_timeout_seconds, 7),
+    ("--workers", "3", lambda c: c.workers, 3),
+    ("--drain-seconds", "0", lambda c: c.drain_seconds, 0),
+    ("--token-file", "/t/token", lambda c: c.token_file, Path("/t/token")),
+]
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+@pytest.mark.parametrize(("option", "text", "read", "value"), CASES, ids=[case[0] for case in CASES])
+def test_an_option_is_an_environment_variable_too(  # noqa: PLR0917 - fixtures and parameters
+    serve: Serve, how: str, option: str, text: str, read: Callable[[ServerConfig], Any], value: Any
+) -> None:
+    variable = "CONTAINER_MANAGER_" + option.removeprefix("--").replace("-", "_").upper()
+    result, config = serve(option, text) if how == "option" else serve(environment={variable: text})
+    assert config is not None, result.output
+    assert value == read(config)
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_the_state_root_is_one_too(serve: Serve, tmp_path: Path, how: str) -> None:
+    arguments = ("--state-root", str(tmp_path), "--host-state-root", "/srv/state") if how == "option" else ()
+    environment = {"CONTAINER_MANAGER_STATE_ROOT": str(tmp_path), "CONTAINER_MANAGER_HOST_STATE_ROOT": "/srv/state"}
+    _, config = serve(*arguments, environment={} if arguments else environment)
+    assert config is not None
+    assert RootDirectory(tmp_path, Path("/srv/state")) == config.service.state_root
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", True), ("true", True), ("0", False), ("false", False)])
+def test_a_flag_of_the_environment_is_read_as_its_word_says(serve: Serve, value: str, expected: bool) -> None:
+    _, config = serve(environment={"CONTAINER_MANAGER_INSECURE_NO_AUTH": value})
+    assert config is not None
+    assert expected is config.insecure_no_auth
+
+
+def test_repeatable_options_keep_their_order(serve: Serve) -> None:
+    _, config = serve("--listen", "unix:///b", "--listen", "unix:///a", "--allowed-image", "x", "--allowed-image", "y")
+    assert config is not None
+    assert (("unix:///b", "unix:///a"), ("x", "y")) == (config.listen, config.service.allowed_images)
+    _, config = serve(environment={"CONTAINER_MANAGER_LISTEN": "unix:///b unix:///a"})
+    assert config is not None
+    assert ("unix:///b", "unix:///a") == config.listen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--docker-host", "/var/run/docker.sock"], "--docker-host"),
+        (["--docker-host", "http://127.0.0.1:2375"], "--docker-host"),
+        (["--docker-host", "unix://relative"], "--docker-host"),
+        (["--docker-host", "tcp://"], "--docker-host"),
+        (["--default-image", "-v /:/host"], "--default-image"),
+        (["--default-image", "Upper"], "--default-image"),
+        (["--default-image", ""], "--default-image"),
+        (["--secrets-root", "relative"], "--secrets-root"),
+        (["--host-secrets-root", "relative"], "--host-secrets-root"),
+        (["--state-root", "relative"], "--state-root"),
+        (["--grace-seconds", "-1"], "--grace-seconds"),
+        (["--grace-seconds", "nan"], "--grace-seconds"),
+        (["--grace-seconds", "x"], "--grace-seconds"),
+        (["--grace-seconds", "86401"], "--grace-seconds"),
+        (["--engine-timeout-seconds", "0"], "--engine-timeout-seconds"),
+        (["--engine-timeout-seconds", "nan"], "--engine-timeout-seconds"),
+        (["--engine-timeout-seconds", "inf"], "--engine-timeout-seconds"),
+        (["--drain-seconds", "nan"], "--drain-seconds"),
+        (["--workers", "0"], "--workers"),
+        (["--workers", "1.5"], "--workers"),
+        (["--pull", "sometimes"], "--pull"),
+        (["--log-format", "xml"], "--log-format"),
+        (["--log-level", "loud"], "--log-level"),
+        (["--no-such-option"], "--no-such-option"),
+        (["argument"], "argument"),
+        (["--secrets-root", "/nowhere/at/all"], "the secrets root /nowhere/at/all does not exist; make it first"),
+        (["--state-root", "/nowhere/at/all"], "the state root /nowhere/at/all does not exist; make it first"),
+        (["--secrets-root", "/dev/null"], "the secrets root /dev/null is not a directory"),
+        (["--secrets-root", "/" + "a" * 5_000], "the secrets root"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_a_wrong_option_is_one_clear_line(serve: Serve, arguments: list[str], said: str) -> None:
+    result, config = serve(*arguments)
+    assert said in complaint(result)
+    assert config is None
+
+
+def test_what_keeps_the_server_from_starting_is_one_clear_line(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server:
+        def __init__(self, _: ServerConfig) -> None:
+            raise StartupError("a sentence for the operator")
+
+    serve()
+    monkeypatch.setattr(server, "Server", Server)
+    result = CliRunner().invoke(main, ["serve", "--secrets-root", str(Path(__file__).parent)])
+    assert (1, "Error: a sentence for the operator") == (result.exit_code, complaint(result))
+
+
+def _started(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own; it must end by itself."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("CONTAINER_MANAGER_")}
+    env |= {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environment}
+    command = [sys.executable, "-m", "container_manager", *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "unix:///", "tcp://0.0.0.0:1", "unix:///" + "a" * 108])
+def test_a_bad_listen_address_ends_the_process_with_one_line(tmp_path: Path, address: str) -> None:
+    ended = _started("serve", "--secrets-root", str(tmp_path), "--listen", address)
+    assert 1 == ended.returncode
+    assert "" == ended.stdout
+    assert ended.stderr.startswith("Error: ")
+    assert 1 == len(ended.stderr.strip().splitlines())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("closed", ["root", "parent"])
+def test_a_root_that_this_user_cannot_read_is_one_clear_line(tmp_path: Path, closed: str) -> None:
+    (tmp_path / "a" / "secrets").mkdir(parents=True)
+    for parent in tmp_path.parents[:-1]:
+        if parent.name.startswith("pytest"):
+            parent.chmod(0o755)
+    tmp_path.chmod(0o755)
+    (tmp_path / "a" / "secrets" if closed == "root" else tmp_path / "a").chmod(0o700)
+    code = (
+        "import os, sys; from container_manager.cli import main; from pathlib import Path;"
+        "os.setgid(65534); os.setuid(65534); main(['serve', '--secrets-root', sys.argv[1]])"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    root = str(tmp_path / "a" / "secrets")
+    ended = subprocess.run(
+        [sys.executable, "-c", code, root], env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (1, f"Error: the secrets root {root} cannot be read by this user\n") == (ended.returncode, ended.stderr)
+
+
+def test_help_lists_every_option_with_its_variable() -> None:
+    result = CliRunner().invoke(main, ["serve", "--help"])
+    assert 0 == result.exit_code
+    for option in OPTIONS:
+        assert option in result.output
+        assert "CONTAINER_MANAGER_" + option.removeprefix("--").replace("-", "_").upper() in result.output
+
+
+def test_help_is_quick_and_loads_neither_grpc_nor_the_sdk() -> None:
+    code = (
+        "import sys; from container_manager.cli import main; main(['serve', '-h'], standalone_mode=False);"
+        "sys.exit(bool({'grpc', 'docker'} & set(sys.modules)))"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    assert 0 == subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False).returncode
+
+
+def test_version_is_the_packages() -> None:
+    try:
+        version = importlib.metadata.version("botmaker-container-manager")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed")
+    result = CliRunner().invoke(main, ["--version"])
+    assert (0, True) == (result.exit_code, version in result.output)

@@ -1,0 +1,138 @@
+"""The engine client's connections: versions, proxies, streams, and many calls at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient, EngineRejectedError
+from container_manager.errors import EngineUnavailableError
+from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Request, Stream, error
+
+INSPECT = "/containers/*/json"
+
+
+@pytest.fixture
+def client(engine: FakeEngine) -> Iterator[EngineClient]:
+    client = EngineClient(engine.url, timeout_seconds=10)
+    yield client
+    client.close()
+
+
+def inspect(client: EngineClient, seconds: float | None = None) -> Any:
+    return client.inspect_container("c1", Deadline(seconds))
+
+
+def test_the_version_is_asked_for_once(engine: FakeEngine, client: EngineClient) -> None:
+    engine.on("GET", INSPECT, Json({}))
+    inspect(client)
+    inspect(client)
+    assert ["1.41"] * 2 == [request.version for request in engine.seen("GET", INSPECT)]
+    assert 1 == len(engine.seen("GET", "/version"))
+
+
+def test_the_version_is_asked_for_anew_after_the_engine_was_out_of_reach(
+    engine: FakeEngine, client: EngineClient
+) -> None:
+    engine.on("GET", INSPECT, Json({}), Cut(), Json({}))
+    inspect(client)
+    engine.api_version = "1.51"
+    inspect(client)
+    assert ["1.41", "1.41", "1.51"] == [request.version for request in engine.seen("GET", INSPECT)]
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+def test_no_proxy_of_the_environment_leads_to_the_engine(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with FakeEngine(tcp=True) as proxy, FakeEngine(tcp=True) as engine:
+        monkeypatch.setenv(variable, proxy.url.replace("tcp", "http"))
+        engine.on("GET", INSPECT, Json({}))
+        client = EngineClient(engine.url, timeout_seconds=5)
+        inspect(client)
+        client.close()
+        assert [] == proxy.requests
+        assert 2 == len(engine.requests)
+
+
+def test_a_pull_gives_its_messages_errors_among_them(engine: FakeEngine, client: EngineClient) -> None:
+    messages = [{"status": "Pulling"}, {"errorDetail": {"message": "boom"}, "error": "boom"}]
+    engine.on("POST", "/images/create", Stream(messages))
+    assert messages == list(client.pull("reg.test:5000/a:1"))
+    (request,) = engine.seen("POST", "/images/create")
+    assert {"fromImage": "reg.test:5000/a", "tag": "1"} == dict(request.query)
+
+
+def test_a_pull_without_a_tag_is_of_one_image(engine: FakeEngine, client: EngineClient) -> None:
+    engine.on("POST", "/images/create", Stream([]))
+    list(client.pull("a"))
+    assert ["latest"] == [request.query["tag"] for request in engine.seen("POST", "/images/create")]
+
+
+def test_a_refused_pull_keeps_its_status_and_text(engine: FakeEngine, client: EngineClient) -> None:
+    engine.on("POST", "/images/create", error(404, "manifest unknown"))
+    with pytest.raises(EngineRejectedError, match="manifest unknown"):
+        list(client.pull("a"))
+
+
+def test_a_pull_cut_in_the_middle_ends_with_what_came_or_with_the_domains_error(
+    engine: FakeEngine, client: EngineClient
+) -> None:
+    """The SDK takes some cuts for the stream's end: whoever pulls has to look for the image."""
+    engine.on("POST", "/images/create", Stream([{"status": "Pulling"}], cut=True))
+    got = []
+    with suppress(EngineUnavailableError):
+        got.extend(client.pull("a"))
+    assert [{"status": "Pulling"}] == got
+
+
+def test_calls_at_once_never_share_a_connection(engine: FakeEngine, client: EngineClient) -> None:
+    together = threading.Barrier(8)
+
+    def answer(request: Request) -> Json:
+        together.wait(10)
+        return Json({"connection": request.connection})
+
+    engine.on("GET", INSPECT, answer)
+    with ThreadPoolExecutor(8) as pool:
+        first = {found["connection"] for found in pool.map(lambda _: inspect(client), range(8))}
+        second = {found["connection"] for found in pool.map(lambda _: inspect(client), range(8))}
+    assert 8 == len(first)
+    assert first == second
+
+
+def test_a_client_is_borrowed_by_one_call_only(engine: FakeEngine, client: EngineClient) -> None:
+    engine.on("POST", "/containers/c1/stop", Hang(NO_CONTENT))
+    engine.on("GET", INSPECT, Json({}))
+    with ThreadPoolExecutor() as pool:
+        stopping = pool.submit(client.stop_container, "c1", 0)
+        engine.await_request("POST", "/containers/c1/stop")
+        inspect(client, 2)
+        engine.release()
+        stopping.result(5)
+
+
+class _EmptiedMeanwhile(deque):  # type: ignore[type-arg]
+    """Looks full once, and is empty when it is taken from: another thread was faster."""
+
+    looked = False
+
+    def __len__(self) -> int:
+        self.looked, first = True, not self.looked
+        return 1 if first else super().__len__()
+
+
+def test_threads_that_lose_the_engine_together_do_not_trip_over_each_other(
+    engine: FakeEngine, client: EngineClient
+) -> None:
+    engine.on("POST", "/containers/c1/start", Cut())
+    client._idle = _EmptiedMeanwhile()
+    with pytest.raises(EngineUnavailableError):
+        client.start_container("c1")

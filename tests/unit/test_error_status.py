@@ -1,0 +1,89 @@
+"""Errors on the wire: their details, within what gRPC's metadata holds."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+from urllib.parse import quote
+
+import grpc
+import pytest
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from container_manager import errors
+from container_manager.errors import (
+    ContainerManagerError,
+    ContainerNotFoundError,
+    FieldViolation,
+    ImageNotAllowedError,
+    InvalidArgumentError,
+    InvalidConfigError,
+)
+from container_manager.rpc.error_status import grpc_code, internal_error, to_status
+
+CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, ContainerManagerError)]
+
+
+def details(status: status_pb2.Status) -> tuple[error_details_pb2.ErrorInfo, error_details_pb2.BadRequest]:
+    info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    for detail in status.details:
+        assert detail.Unpack(info) or detail.Unpack(bad_request)
+    return info, bad_request
+
+
+def size_on_the_wire(status: status_pb2.Status) -> int:
+    """Bytes of the two headers that an error travels in."""
+    encoded = base64.b64encode(status.SerializeToString())
+    return len("grpc-message") + len(quote(status.message)) + len("grpc-status-details-bin") + len(encoded) + 100
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_error_has_its_code_reason_and_domain(cls: type[ContainerManagerError]) -> None:
+    error = cls(FieldViolation("f", "d")) if issubclass(cls, InvalidArgumentError) else cls("m", bot_id="b")
+    status = to_status(error)
+    info, _ = details(status)
+    assert grpc.StatusCode[cls.code] is grpc_code(status)
+    assert code_pb2.Code.Value(cls.code) == status.code
+    assert (cls.reason, "container.botmaker") == (info.reason, info.domain)
+    assert str(error) == status.message
+    assert error.metadata == dict(info.metadata)
+
+
+def test_an_invalid_argument_names_its_fields() -> None:
+    status = to_status(InvalidConfigError(FieldViolation("config.ports[0]", "is bad"), FieldViolation("b", "é")))
+    _, bad_request = details(status)
+    assert [("config.ports[0]", "is bad"), ("b", "é")] == [
+        (v.field, v.description) for v in bad_request.field_violations
+    ]
+
+
+def test_other_errors_have_no_violations() -> None:
+    assert 1 == len(to_status(ContainerNotFoundError("m")).details)
+
+
+@pytest.mark.parametrize("text", ["x", "é", "語", "💣", "%", "\n"])
+def test_however_large_an_error_is_it_fits_grpcs_metadata(text: str) -> None:
+    large = text * 10_000
+    for error in (
+        ContainerManagerError(large, bot_id="0" * 36, container_id="0" * 64),
+        InvalidConfigError(*(FieldViolation(large, large) for _ in range(1_000))),
+        ImageNotAllowedError(large, image="a" * 638),
+    ):
+        status = to_status(error)
+        assert size_on_the_wire(status) < 8 * 1024
+        assert status.message.endswith("…")
+        assert status.message[:10] == str(error)[:10]
+
+
+@pytest.mark.parametrize("text", ["\ud800", "path \udcff"])
+def test_text_that_is_no_unicode_still_makes_a_status(text: str) -> None:
+    """A path with bytes that are no UTF-8 has such text in Python."""
+    assert to_status(ContainerManagerError(text)).message
+    assert to_status(InvalidConfigError(FieldViolation(text, text))).details
+
+
+def test_a_bug_tells_nothing_of_itself() -> None:
+    status = to_status(internal_error())
+    assert grpc.StatusCode.INTERNAL is grpc_code(status)
+    assert "INTERNAL_ERROR" == details(status)[0].reason
+    assert "internal error; the server's log has the details" == status.message

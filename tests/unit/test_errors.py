@@ -1,0 +1,91 @@
+"""The exception tree: as its module draws it, and with every reason that the contract names."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from container_manager import errors
+from container_manager.errors import ContainerManagerError, FieldViolation, InvalidConfigError
+
+CONTRACT = [
+    ("INVALID_ARGUMENT", "INVALID_BOT_ID"),
+    ("INVALID_ARGUMENT", "INVALID_CONFIG"),
+    ("INVALID_ARGUMENT", "INVALID_IMAGE_REFERENCE"),
+    ("NOT_FOUND", "CONTAINER_NOT_FOUND"),
+    ("ALREADY_EXISTS", "CONTAINER_ALREADY_EXISTS"),
+    ("FAILED_PRECONDITION", "NAME_IN_USE_UNMANAGED"),
+    ("FAILED_PRECONDITION", "SECRETS_UNAVAILABLE"),
+    ("FAILED_PRECONDITION", "IMAGE_NOT_FOUND"),
+    ("FAILED_PRECONDITION", "IMAGE_PULL_DENIED"),
+    ("FAILED_PRECONDITION", "IMAGE_PULL_FAILED"),
+    ("UNAVAILABLE", "IMAGE_REGISTRY_UNAVAILABLE"),
+    ("PERMISSION_DENIED", "IMAGE_NOT_ALLOWED"),
+    ("FAILED_PRECONDITION", "START_FAILED"),
+    ("FAILED_PRECONDITION", "COMMAND_NOT_FOUND"),
+    ("FAILED_PRECONDITION", "COMMAND_NOT_EXECUTABLE"),
+    ("FAILED_PRECONDITION", "PORT_IN_USE"),
+    ("FAILED_PRECONDITION", "INVALID_STATE"),
+    ("ABORTED", "OPERATION_IN_PROGRESS"),
+    ("UNAVAILABLE", "ENGINE_UNAVAILABLE"),
+    ("FAILED_PRECONDITION", "ENGINE_ACCESS_DENIED"),
+    ("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"),
+    ("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"),
+    ("UNAUTHENTICATED", "UNAUTHENTICATED"),
+    ("INTERNAL", "INTERNAL_ERROR"),
+]
+CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, ContainerManagerError)]
+
+
+@pytest.mark.parametrize(("code", "reason"), CONTRACT)
+def test_every_reason_of_the_contract_has_a_class_with_its_code(code: str, reason: str) -> None:
+    assert {code} == {cls.code for cls in CLASSES if cls.reason == reason}
+
+
+def _drawn() -> dict[str, tuple[str, str | None, str | None]]:
+    """Class, with its parent, code and reason where the module's docstring draws them."""
+    found: dict[str, tuple[str, str | None, str | None]] = {}
+    parents = {0: "ContainerManagerError"}
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.fullmatch(r"    ([│ ]*)[├└]── (\w+)(.*)", line)
+        if match:
+            depth = len(match[1]) // 4 + 1
+            words = match[3].split()
+            parents[depth] = match[2]
+            # One word in the code's column is a code, further right it is a reason.
+            code = words[0] if len(words) == 2 or (words and depth == 1) else None
+            reason = words[-1] if len(words) == 2 or (words and depth == 2) else None
+            found[match[2]] = (parents[depth - 1], code, reason)
+    return found
+
+
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls is not ContainerManagerError])
+def test_every_class_is_drawn_where_it_stands(cls: type[ContainerManagerError]) -> None:
+    parent, code, reason = _drawn()[cls.__name__]
+    assert cls.__bases__[0].__name__ == parent
+    assert code in (None, cls.code)
+    assert reason in (None, cls.reason)
+    assert code is not None or cls.code == cls.__bases__[0].code
+
+
+def test_nothing_is_drawn_that_is_not_there() -> None:
+    assert {cls.__name__ for cls in CLASSES} == {"ContainerManagerError", *_drawn()}
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_class_says_what_it_means_and_has_a_code_and_reason(cls: type[ContainerManagerError]) -> None:
+    assert cls.__doc__
+    assert re.fullmatch("[A-Z]+(_[A-Z]+)*", cls.code)
+    assert re.fullmatch("[A-Z]+(_[A-Z]+)*", cls.reason)
+
+
+def test_a_message_and_its_metadata_are_kept() -> None:
+    error = ContainerManagerError("what to do", bot_id="b", container_id="c")
+    assert ("what to do", {"bot_id": "b", "container_id": "c"}) == (str(error), error.metadata)
+
+
+def test_a_message_of_violations_names_each_field() -> None:
+    error = InvalidConfigError(FieldViolation("a", "is bad"), FieldViolation("b[0]", "is worse"))
+    assert "a: is bad; b[0]: is worse" == str(error)
