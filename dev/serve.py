@@ -21,7 +21,8 @@ _PROGRAMS = CHECKOUT / ".venv" / "bin"
 _BOT_UID = 1000
 _LONGEST_SOCKET_PATH = 107
 _SERVICE = "botmaker.container.v1.ContainerManager"
-_PORT = 18789
+_GATEWAY_PORT = 18789
+_HOST_PORT = 18789
 
 
 def main() -> int:
@@ -112,7 +113,7 @@ def _calls(bot: str, token: Path, socket: Path) -> str:
     config = {
         "aiProvider": "ollama",
         "aiModel": "llama3.3",
-        "ports": [{"containerPort": _PORT, "hostPort": _PORT}],
+        "ports": [{"containerPort": _GATEWAY_PORT, "hostPort": _HOST_PORT}],
         "extraHosts": {"host.docker.internal": "host-gateway"},
     }
     calls: list[tuple[str, dict[str, object]]] = [
@@ -129,7 +130,7 @@ def _calls(bot: str, token: Path, socket: Path) -> str:
         for method, request in calls:
             lines += [f"grpcurl -plaintext -unix -d '{json.dumps(request)}' \\\n  {socket} {_SERVICE}/{method}", ""]
     lines += [
-        f"Once it runs, its gateway is at http://127.0.0.1:{_PORT}/, the token in",
+        f"Once it runs, its gateway is at http://127.0.0.1:{_HOST_PORT}/, the token in",
         f"  {token}",
         "Ctrl-C here stops the service.",
         "",

@@ -49,6 +49,9 @@ def engine(engine_url: str, test_labels: dict[str, str], all_bot_ids: list[str])
     left += [container for container in managed if container.labels.get("botmaker.bot-id") in all_bot_ids]
     for container in left:
         container.remove(force=True, v=True)
+    for network in client.networks.list(filters={"label": labels}):
+        left.append(network)
+        network.remove()
     client.close()
     assert left == [], f"left behind: {[container.name for container in left]}"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -47,27 +49,37 @@ def connect(target: str, *, token: str | None = None) -> grpc.Channel:
     """A channel for the generated stubs; close it, or use it in a ``with``. It connects at the first call.
 
     ``target``: ``unix:///path`` or ``tcp://host:port``, as the server's ``--listen`` writes them. ``token``: the TCP
-    listeners' bearer token. Raises :class:`ValueError` for another form of target.
+    listeners' bearer token, sent to this machine alone. Raises :class:`ValueError` for another form of target.
 
     Calls without a timeout get one: 20 s for status and list, 60 s for start, 10 min for create, and for stop, restart
     and remove the grace period (90 s where the call names none) and a minute. UNAVAILABLE is retried up to three
     times, but for start and restart.
     """
-    grpc_target, options = _target(target)
+    grpc_target, options = _target(target, token)
     channel = grpc.insecure_channel(grpc_target, options=options)
     return grpc.intercept_channel(channel, SyncCallDefaults(token))
 
 
 def connect_aio(target: str, *, token: str | None = None) -> grpc.aio.Channel:
     """As :func:`connect`, for :mod:`grpc.aio`: close it with ``await``, or use it in an ``async with``."""
-    grpc_target, options = _target(target)
+    grpc_target, options = _target(target, token)
     return grpc.aio.insecure_channel(grpc_target, options=options, interceptors=[AioCallDefaults(token)])
 
 
-def _target(target: str) -> tuple[str, list[tuple[str, Any]]]:
+def _target(target: str, token: str | None) -> tuple[str, list[tuple[str, Any]]]:
     if target.startswith("unix:///"):
         # gRPC would send the path, percent-encoded, as the authority, which strict servers refuse (grpc/grpc#38142).
-        return "unix:" + target.removeprefix("unix://"), [*_OPTIONS, ("grpc.default_authority", "localhost")]
-    if re.fullmatch(r"tcp://([^/:\[\]]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", target):
-        return target.removeprefix("tcp://"), list(_OPTIONS)
-    raise ValueError(f"{target!r} is no target: write unix:///path or tcp://host:port")
+        return "unix:" + quote(target.removeprefix("unix://")), [*_OPTIONS, ("grpc.default_authority", "localhost")]
+    tcp = re.fullmatch(r"tcp://([^/:\[\]]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", target)
+    if tcp is None:
+        raise ValueError(f"{target!r} is no target: write unix:///path or tcp://host:port")
+    if token is not None and not _is_loopback(tcp[1].strip("[]")):
+        raise ValueError(f"{target!r} is not on this machine: a token would travel in plain text")
+    return target.removeprefix("tcp://"), list(_OPTIONS)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

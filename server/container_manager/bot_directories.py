@@ -44,8 +44,12 @@ def ensure_state_directory(root: RootDirectory, bot_id: str) -> None:
     path = root.path / bot_id
     try:
         path.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            os.chown(path, STATE_OWNER_UID, STATE_OWNER_UID, follow_symlinks=False)
+        try:
+            if os.geteuid() == 0:
+                os.chown(path, STATE_OWNER_UID, STATE_OWNER_UID, follow_symlinks=False)
+        except OSError:
+            path.rmdir()
+            raise
     except FileExistsError:
         _check(root, bot_id, "state", StateUnavailableError)
     except OSError as exc:

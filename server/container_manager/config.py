@@ -19,7 +19,7 @@ class DockerServiceConfig:
     """Holds ``{bot_id}/``, mounted read-write as the bot's OpenClaw state. ``None``: no state mount."""
     docker_host: str = "unix:///var/run/docker.sock"
     """The engine's endpoint: ``unix://`` or ``tcp://``. Never taken from the Docker CLI's context."""
-    default_image: str = "ghcr.io/openclaw/openclaw:latest"
+    default_image: str = "botmaker/openclaw:2026.9.6"
     """Image of bots that name none."""
     pull_policy: PullPolicy = PullPolicy.MISSING
     allowed_images: tuple[str, ...] = ()
@@ -42,6 +42,6 @@ class ServerConfig:
     insecure_no_auth: bool = False
     """Serve TCP to any local process without a token."""
     workers: int = 64
-    """Engine operations under way at once."""
+    """Creates under way at once, and as many other changes."""
     drain_seconds: float = 20
     """How long a shutdown waits for calls under way."""

@@ -23,7 +23,12 @@ from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient, EngineRejectedError
 from container_manager.engine.failures import engine_error, start_error
 from container_manager.engine.status import status_from_inspect
-from container_manager.errors import ContainerNotFoundError, EngineTimeoutError, NameInUseUnmanagedError
+from container_manager.errors import (
+    ContainerNotFoundError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    NameInUseUnmanagedError,
+)
 from container_manager.lifecycle.creation import ContainerCreator
 from container_manager.lifecycle.listing import ContainerLister
 from container_manager.lifecycle.lookup import find_container
@@ -190,14 +195,18 @@ class DockerService:
         now = self._inspect(container)
         runs = now is not None and now.state is ContainerState.RUNNING
         if not runs or (anew and now is not None and now.start_time_ns == container.start_time_ns):
+            state = "gone" if now is None else "in no known state" if now.state is None else now.state.value
             raise EngineTimeoutError(
-                "the engine did not answer in time, and the container has not been started since",
-                bot_id=container.bot_id,
+                f"the engine did not answer the start in time; the container is now {state}", bot_id=container.bot_id
             )
 
     def _await_gone(self, container: ContainerStatus) -> None:
         deadline = Deadline(self._config.engine_timeout_seconds)
-        while self._inspect(container) is not None:
+        while (now := self._inspect(container)) is not None:
+            if now.state is ContainerState.DEAD:
+                raise EngineUnavailableError(
+                    "another removal failed half-way and left the container dead; remove it again", bot_id=now.bot_id
+                )
             if deadline.remaining() == 0:
                 raise EngineTimeoutError("the engine has not finished the removal in time", bot_id=container.bot_id)
             time.sleep(_REMOVAL_POLL_SECONDS)

@@ -15,6 +15,7 @@ from container_manager.docker_service import DockerService
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
 from dev.registry import Registry
+from tests.support.bot_image import BotContainers
 
 BuildImage = Callable[[str], str]
 
@@ -41,6 +42,16 @@ def build_image(engine: docker.DockerClient, test_image: str) -> Iterator[BuildI
 def volume_image(build_image: BuildImage) -> str:
     """An image that declares a volume."""
     return build_image("VOLUME /data")
+
+
+@pytest.fixture(scope="module")
+def bot_containers(
+    engine: docker.DockerClient, openclaw_image: str, test_labels: dict[str, str]
+) -> Iterator[BotContainers]:
+    """Makes containers of the bot image without the service, and removes them after the module."""
+    made = BotContainers(engine, openclaw_image, test_labels)
+    yield made
+    made.remove_all()
 
 
 @pytest.fixture

@@ -13,7 +13,11 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.docker_service import DockerService
+from container_manager.errors import InvalidConfigError
+from container_manager.model import ContainerConfig
 from container_manager_client import connect
+from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.serving import running_server
@@ -136,3 +140,13 @@ def _is_held(stub: ContainerManagerStub, bot_id: str) -> bool:
     except grpc.RpcError:
         return True
     return False
+
+
+def test_a_request_id_label_of_the_image_is_refused_and_leaves_nothing(
+    docker_service: DockerService, bots: Bots, build_image: BuildImage
+) -> None:
+    """It would pass for the container of a call that never was."""
+    image = build_image("LABEL botmaker.request-id=wish")
+    with pytest.raises(InvalidConfigError, match="label"):
+        docker_service.create_container(bots.new(), ContainerConfig(image=image, command=FOREVER))
+    assert bots.containers() == []

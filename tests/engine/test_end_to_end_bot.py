@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 
@@ -11,34 +10,8 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from tests.support.bots import GATEWAY_TOKEN, Bots
 from tests.support.calls import Calls
+from tests.support.gateway import GATEWAY_PORT, GATEWAY_START_SECONDS, is_live, use_tool
 from tests.support.waiting import wait_until
-
-GATEWAY_PORT = 18789
-# Nine seconds on an idle machine.
-GATEWAY_START_SECONDS = 120.0
-
-
-def is_live(port: int) -> bool:
-    """Whether the gateway's own probe says so."""
-    return request(port, "GET", "/healthz") == 200
-
-
-def use_tool(port: int, token: str | None) -> int:
-    """The status of a call that needs the gateway token."""
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    return request(port, "POST", "/tools/invoke", json.dumps({"tool": "session_status", "args": {}}), headers)
-
-
-def request(port: int, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> int:
-    """The status of the gateway's answer; 0 while there is none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request(method, path, body, headers or {})
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
 
 
 def published_port(calls: Calls, bot_id: str) -> int:
@@ -66,9 +39,9 @@ def test_a_real_bot_is_created_started_used_restarted_stopped_and_removed(
         verb(bot_id)
         port = published_port(calls, bot_id)
         wait_until(lambda port=port: is_live(port), "the gateway is live", GATEWAY_START_SECONDS)
-    assert use_tool(port, None) == 401
-    assert use_tool(port, "wrong-" + GATEWAY_TOKEN) == 401
-    assert use_tool(port, GATEWAY_TOKEN) == 200
+    assert use_tool(port, None).status == 401
+    assert use_tool(port, "wrong-" + GATEWAY_TOKEN).status == 401
+    assert use_tool(port, GATEWAY_TOKEN).status == 200
     calls.stop(bot_id, grace=60)
     stopped = calls.status(bot_id)
     assert stopped is not None

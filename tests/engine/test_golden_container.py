@@ -99,9 +99,9 @@ def test_a_published_port_is_bound_on_loopback_and_shown_as_bound(calls: Calls, 
     assert tcp.host_port == int(bots.inspect(bot_id)["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostPort"])
 
 
-def test_networks_by_name_none_and_a_user_defined_one(calls: Calls, bots: Bots) -> None:
+def test_networks_by_name_none_and_a_user_defined_one(calls: Calls, bots: Bots, test_labels: dict[str, str]) -> None:
     alone, together = bots.new(), bots.new()
-    network = bots.engine.networks.create(f"botmaker-test-{together[:8]}")
+    network = bots.engine.networks.create(f"botmaker-test-{together[:8]}", labels=test_labels)
     try:
         calls.create(alone, *FOREVER, network="none")
         calls.run(together, *FOREVER, network=network.name, extra_hosts={"engine.internal": "host-gateway"})
@@ -109,7 +109,7 @@ def test_networks_by_name_none_and_a_user_defined_one(calls: Calls, bots: Bots) 
         assert [network.name] == list(bots.inspect(together)["NetworkSettings"]["Networks"])
         assert b"engine.internal" in bots.containers()[-1].exec_run(["cat", "/etc/hosts"]).output
     finally:
-        calls.remove(together, grace=0)
+        bots.remove_all()
         network.remove()
 
 

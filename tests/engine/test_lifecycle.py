@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -51,7 +52,10 @@ def test_conformance_02_start_runs_stop_exits_and_remove_leaves_nothing(calls: C
 def test_conformance_03_remove_forces_a_running_container_after_its_grace(calls: Calls, bots: Bots) -> None:
     bot_id = bots.new()
     calls.run(bot_id, *STUBBORN)
-    calls.remove(bot_id, grace=1)
+    bots.wait_for_log(bot_id, b"ready")
+    begun = time.monotonic()
+    calls.remove(bot_id, grace=2)
+    assert time.monotonic() - begun >= 2
     assert bots.containers() == []
 
 

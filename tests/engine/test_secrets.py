@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig
+from container_manager.docker_service import DockerService
+from container_manager.errors import SecretsUnavailableError
+from container_manager.model import ContainerConfig
 from tests.support.bots import GATEWAY_TOKEN, Bots
 from tests.support.calls import FOREVER, Calls, fails_with
 
@@ -84,3 +94,15 @@ def test_a_secrets_directory_that_became_a_link_keeps_the_container_from_startin
             verb(bot_id)
     assert bots.inspect(bot_id)["State"]["Status"] == "created"
     own.unlink()
+
+
+def test_a_host_root_that_the_engine_does_not_have_is_secrets_unavailable_with_its_text(
+    bots: Bots, service_config: DockerServiceConfig, tmp_path: Path
+) -> None:
+    wrong = RootDirectory(bots.secrets_root, tmp_path / "not-there")
+    service = DockerService(replace(service_config, secrets_root=wrong))
+    with pytest.raises(SecretsUnavailableError, match=str(tmp_path / "not-there")):
+        service.create_container(bots.new(), ContainerConfig(command=FOREVER))
+    service.close()
+    assert bots.containers() == []
+    assert not (tmp_path / "not-there").exists()

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from container_manager_client import connect
 from dev.engine import PrivateEngine
 from tests.support.bots import Bots
 from tests.support.calls import STUBBORN, Calls, fails_with
+from tests.support.fake_engine import FakeEngine, Hang
 from tests.support.serving import server_process
 from tests.support.waiting import wait_until
 
@@ -33,11 +35,9 @@ Arguments = Callable[..., list[str]]
 
 
 @pytest.fixture
-def directory(session_dir: Path, request: pytest.FixtureRequest) -> Path:
+def directory(session_dir: Path) -> Path:
     """A directory of the test's own, with a short path."""
-    path = session_dir / f"p{abs(hash(request.node.name)) % 1_000_000}"
-    path.mkdir()
-    return path
+    return Path(tempfile.mkdtemp(prefix="p", dir=session_dir))
 
 
 @pytest.fixture
@@ -136,8 +136,9 @@ def test_sigterm_lets_a_stop_under_way_end_and_takes_no_new_call(
             bots.wait_for_log(bot_id, b"asked")
             server.terminate()
             wait_until(lambda: "shutting down" in server.log_text(), "the signal is heard")
-            with connect(_target(directory)) as late, pytest.raises(grpc.RpcError) as refused:
-                ContainerManagerStub(late).StartContainer(pb.StartContainerRequest(bot_id=bot_id), timeout=5)
+            # On the connection that is there: a new one would fail for want of the socket alone.
+            with pytest.raises(grpc.RpcError) as refused:
+                calls.stub.StartContainer(pb.StartContainerRequest(bot_id=bot_id), timeout=5)
             assert refused.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
             stop.result()
         assert server.wait() == 0
@@ -211,6 +212,49 @@ def test_conformance_16_without_an_engine_it_starts_says_so_and_recovers_by_itse
     finally:
         if not private_engine.running:
             private_engine.start()
+
+
+def test_it_exits_within_the_drain_although_a_read_hangs(arguments: Arguments, directory: Path, bots: Bots) -> None:
+    with FakeEngine() as fake:
+        fake.on("GET", "/containers/*/json", Hang())
+        options = ("--drain-seconds", "1")
+        with (
+            server_process(arguments(*options, docker_host=fake.url), directory / "log") as server,
+            connect(_target(directory)) as channel,
+        ):
+            stub = ContainerManagerStub(channel)
+            call = stub.GetContainerStatus.future(pb.GetContainerStatusRequest(bot_id=bots.new()))
+            fake.await_request("GET", "/containers/*/json")
+            server.terminate()
+            # The engine's own time-out is a minute.
+            assert server.wait(10) == 0
+            assert call.exception() is not None
+
+
+def test_no_secret_is_in_the_log_at_any_level_nor_in_an_error(
+    arguments: Arguments, directory: Path, bots: Bots
+) -> None:
+    bot_id = bots.new()
+    secret = f"secret-{bot_id}"
+    (bots.secrets_root / bot_id / "API_KEY").write_text(secret)
+    told = []
+    with server_process(arguments("--log-level", "debug"), directory / "log") as server:
+        with connect(_target(directory)) as channel:
+            calls = Calls(ContainerManagerStub(channel))
+            calls.create(bot_id, "no-such-command")
+            with fails_with("FAILED_PRECONDITION", "COMMAND_NOT_FOUND") as caught:
+                calls.start(bot_id)
+            told.append(str(caught))
+            with fails_with("ALREADY_EXISTS", "CONTAINER_ALREADY_EXISTS") as caught:
+                calls.create(bot_id)
+            told.append(str(caught))
+            told.append(str(calls.list()))
+            calls.remove(bot_id)
+        server.terminate()
+        server.wait()
+        told.append(server.log_text())
+    assert bot_id in told[-1]
+    assert secret not in "".join(told)
 
 
 def test_json_logs_are_one_object_a_line_with_method_bot_code_and_duration(

@@ -106,9 +106,11 @@ def test_a_taken_port_is_port_in_use_and_the_container_starts_once_it_is_free(ca
     assert [port] == [binding.host_port for binding in after.ports]
 
 
-def test_a_network_that_is_gone_is_start_failed_and_not_a_missing_container(calls: Calls, bots: Bots) -> None:
+def test_a_network_that_is_gone_is_start_failed_and_not_a_missing_container(
+    calls: Calls, bots: Bots, test_labels: dict[str, str]
+) -> None:
     bot_id = bots.new()
-    network = bots.engine.networks.create(f"botmaker-test-{bot_id[:8]}")
+    network = bots.engine.networks.create(f"botmaker-test-{bot_id[:8]}", labels=test_labels)
     try:
         calls.create(bot_id, *FOREVER, network=network.name)
     finally:

@@ -72,12 +72,33 @@ def test_every_create_carries_a_request_id_of_its_own_unless_given(target: str, 
 
 
 def test_no_proxy_of_the_environment_is_used(
-    target: str, fake: FakeEngine, bot_id: str, monkeypatch: pytest.MonkeyPatch
+    server_config: Callable[..., ServerConfig], bot_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
-    with connect(target) as channel:
-        assert Calls(ContainerManagerStub(channel)).status(bot_id) is None
+    with running_server(server_config("tcp://127.0.0.1:0", insecure_no_auth=True)) as addresses:
+        # A plain channel does take the proxy, so the test can fail.
+        with grpc.insecure_channel(addresses[0].removeprefix("tcp://")) as plain, pytest.raises(grpc.RpcError):
+            ContainerManagerStub(plain).GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id), timeout=2)
+        with connect(addresses[0]) as channel:
+            assert Calls(ContainerManagerStub(channel)).status(bot_id) is None
+
+
+@pytest.mark.parametrize("name", ["with space", "50%41", "a#b", "a?b", "é"])
+def test_a_socket_is_served_and_found_whatever_its_path(
+    server_config: Callable[..., ServerConfig], session_dir: Path, bot_id: str, name: str
+) -> None:
+    target = f"unix://{session_dir}/{name}/s.sock"
+    with running_server(server_config(target)):
+        assert Path(target.removeprefix("unix://")).is_socket()
+        with connect(target) as channel:
+            assert Calls(ContainerManagerStub(channel)).status(bot_id) is None
+
+
+def test_a_token_is_never_sent_to_another_machine() -> None:
+    for make in (connect, connect_aio):
+        with pytest.raises(ValueError, match="plain text"):
+            make("tcp://192.0.2.1:50051", token="secret-token")
 
 
 def test_the_aio_channel_gives_the_same_answers_and_errors(target: str, fake: FakeEngine, bot_id: str) -> None:

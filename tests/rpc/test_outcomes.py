@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.config import ServerConfig
 from container_manager.docker_service import DockerService
-from container_manager_client import error_info
+from container_manager.engine.status import status_from_inspect
+from container_manager.rpc.codec import status_to_proto
+from container_manager_client import connect, error_info
 from tests.support.calls import Calls, fails_with
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, error
+from tests.support.serving import running_server
 from tests.unit.documents import ID, inspected, running, state
 
 GET = ("GET", "/containers/*/json")
@@ -136,6 +144,61 @@ def test_every_error_carries_the_domain(rpc: Calls) -> None:
     assert status.details[0].Unpack(info)
     assert (info.domain, info.reason) == ("container.botmaker", "INVALID_BOT_ID")
     assert ("bot_id",) == tuple(field for field, _ in error_info(caught.value).field_violations)
+
+
+PULLS = {
+    "manifest for bots/any:1 not found: manifest unknown": ("FAILED_PRECONDITION", "IMAGE_NOT_FOUND"),
+    "pull access denied for bots/any, repository does not exist": ("FAILED_PRECONDITION", "IMAGE_PULL_DENIED"),
+    "unexpected EOF": ("FAILED_PRECONDITION", "IMAGE_PULL_FAILED"),
+    "dial tcp 127.0.0.1:1: connect: connection refused": ("UNAVAILABLE", "IMAGE_REGISTRY_UNAVAILABLE"),
+}
+
+
+@pytest.mark.parametrize("text", PULLS)
+def test_a_failed_pull_is_told_with_the_engines_own_text(rpc: Calls, fake: FakeEngine, bot_id: str, text: str) -> None:
+    fake.on("POST", "/containers/create", error(404, "No such image: bots/any:1"))
+    fake.on("POST", "/images/create", error(500, text))
+    with fails_with(*PULLS[text]) as caught:
+        rpc.create(bot_id, image="bots/any:1")
+    assert text in caught[0].message
+
+
+def test_an_image_that_is_not_allowed_is_permission_denied(
+    server_config: Callable[..., ServerConfig], fake: FakeEngine, session_dir: Path, bot_id: str
+) -> None:
+    config = server_config(f"unix://{session_dir}/allow/s.sock")
+    config = replace(config, service=replace(config.service, allowed_images=("ghcr.io/openclaw/*",)))
+    with (
+        running_server(config) as addresses,
+        connect(addresses[0]) as channel,
+        fails_with("PERMISSION_DENIED", "IMAGE_NOT_ALLOWED"),
+    ):
+        Calls(ContainerManagerStub(channel)).create(bot_id, image="docker.io/evil/image:1")
+    assert not fake.seen("POST", "/*")
+
+
+def test_twenty_hung_statuses_of_one_bot_hold_up_no_other_bot_and_not_health(
+    rpc: Calls, fake: FakeEngine, bot_id: str, grpc_channel: grpc.Channel
+) -> None:
+    wedged = "00000000-0000-4000-8000-000000000000"
+    fake.on("GET", "/containers/botmaker-*/json", Json(document(bot_id, running())))
+    fake.on("GET", f"/containers/botmaker-{wedged}/json", Hang())
+    fake.on("GET", "/containers/json", Json([]))
+    hung = [rpc.stub.GetContainerStatus.future(pb.GetContainerStatusRequest(bot_id=wedged)) for _ in range(20)]
+    fake.await_request("GET", f"/containers/botmaker-{wedged}/json", 2)
+    assert rpc.status(bot_id) is not None
+    assert rpc.list() == []
+    health = health_pb2_grpc.HealthStub(grpc_channel).Check(health_pb2.HealthCheckRequest())
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+    fake.release()
+    for call in hung:
+        call.exception()
+
+
+def test_five_thousand_containers_fit_one_list_within_the_default_message_limit() -> None:
+    status = status_from_inspect(document("00000000-0000-4000-8000-000000000000", running()))
+    many = pb.ListManagedContainersResponse(containers=[status_to_proto(status)] * 5_000)
+    assert many.ByteSize() < 4 * 1024 * 1024
 
 
 MUTATIONS = ("POST", "DELETE", "PUT")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from container_manager.rpc.auth_interceptor import AuthInterceptor, read_or_make_token
+from container_manager.rpc.auth_interceptor import AuthInterceptor
 from container_manager.rpc.startup_error import StartupError
+from container_manager.rpc.token_file import read_or_make_token
 
 TOKEN = "0123456789abcdef"
 

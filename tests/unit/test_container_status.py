@@ -250,3 +250,15 @@ def test_a_rows_name_is_its_own_and_no_links(changes: dict[str, Any], name: str)
 
 def test_a_row_of_a_wedged_container_may_lack_almost_everything() -> None:
     assert ContainerStatus(ID, "", "", None, "", "", None) == status_from_row({"Id": ID})
+
+
+def test_a_binding_that_cannot_be_read_is_left_out_and_the_rest_is_shown() -> None:
+    hosts = [{"HostIp": "127.0.0.1", "HostPort": ""}, {"HostIp": "127.0.0.1", "HostPort": "8080"}]
+    ports = {"NetworkSettings": {"Ports": {"80/tcp": hosts, "90/carrier-pigeon": hosts}}}
+    status = status_from_inspect(inspected(running(), **ports))
+    assert (PortBinding(80, 8080, "127.0.0.1"),) == status.ports
+
+
+def test_the_error_of_a_dead_container_is_that_of_its_removal_and_no_failed_start() -> None:
+    status = status_from_inspect(inspected(exited(3, Status="dead", Error="device or resource busy")))
+    assert (ExitReason.ERROR, 3, "") == (status.exit_reason, status.exit_code, status.error)

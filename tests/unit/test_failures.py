@@ -27,6 +27,7 @@ from container_manager.errors import (
     InvalidConfigError,
     InvalidStateError,
     PortInUseError,
+    SecretsUnavailableError,
     StartFailedError,
 )
 
@@ -63,7 +64,7 @@ STARTS = [
     (RUNC + "exec /app: exec format error: unknown", CommandNotExecutableError),
     (RUNC + MISSING_MOUNT + ": unknown", StartFailedError),
     (RUNC + 'error mounting "/x" to rootfs at "/y": permission denied: unknown', StartFailedError),
-    ('invalid mount config for type "bind": bind source path does not exist: /srv/secrets/b', StartFailedError),
+    ('invalid mount config for type "bind": bind source path does not exist: /srv/secrets/b', SecretsUnavailableError),
     ("network bots not found", StartFailedError),
     ("mkdir /var/lib/docker/overlay2/x: no space left on device", CapacityExceededError),
     ("the reason is one that nobody has seen yet", StartFailedError),

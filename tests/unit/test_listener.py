@@ -33,7 +33,8 @@ def directory() -> Iterator[Path]:
     ("text", "address", "target"),
     [
         ("unix:///run/a.sock", UnixAddress(Path("/run/a.sock")), "unix:/run/a.sock"),
-        ("unix:///run/a b/é.sock", UnixAddress(Path("/run/a b/é.sock")), "unix:/run/a b/é.sock"),
+        ("unix:///run/a b/é.sock", UnixAddress(Path("/run/a b/é.sock")), "unix:/run/a%20b/%C3%A9.sock"),
+        ("unix:///run/50%25#?.sock", UnixAddress(Path("/run/50%25#?.sock")), "unix:/run/50%2525%23%3F.sock"),
         ("tcp://127.0.0.1:50051", TcpAddress("127.0.0.1", 50_051), "127.0.0.1:50051"),
         ("tcp://127.8.9.1:0", TcpAddress("127.8.9.1", 0), "127.8.9.1:0"),
         ("tcp://[::1]:65535", TcpAddress("::1", 65_535), "[::1]:65535"),

@@ -65,7 +65,8 @@ def run(scenario: Callable[[Operations], Awaitable[None]], workers: int = 4) -> 
             await asyncio.wait_for(scenario(operations), 20)
             assert await operations.drain(10)
             await asyncio.sleep(0)
-            assert {} == dict(operations._locks)
+            assert 0 == len(operations._changing) == len(operations._reading)
+            assert not operations.busy
             assert 0 == operations.changes_under_way
         finally:
             operations.close()
@@ -130,7 +131,7 @@ def test_reads_run_beside_changes_even_when_all_workers_are_busy(works: Callable
         stubborn = works()
         stopping = change(operations, A, stubborn)
         await happens(stubborn.begun)
-        assert "status" == await operations.read(lambda _: "status", Deadline(5))
+        assert "status" == await operations.read("b", lambda _: "status", Deadline(5))
         stubborn.go.set()
         await stopping
 
@@ -337,5 +338,21 @@ def test_a_hundred_callers_in_disarray_leave_nothing_behind() -> None:
             outcome is None or isinstance(outcome, asyncio.CancelledError | ContainerManagerError)
             for outcome in outcomes
         )
+
+    run(scenario)
+
+
+def test_reads_of_one_wedged_bot_leave_workers_for_every_other(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        wedged = works("wedged")
+        stuck = [asyncio.create_task(operations.read("wedged", wedged, Deadline(0.3))) for _ in range(100)]
+        await asyncio.to_thread(wedged.begun.wait, 10)
+        assert "fine" == await operations.read("other", lambda _: "fine", Deadline(5))
+        assert "up" == await operations.probe(lambda _: "up", Deadline(5))
+        outcomes = await asyncio.gather(*stuck, return_exceptions=True)
+        assert {EngineTimeoutError} == {type(outcome) for outcome in outcomes}
+        assert operations.busy
+        wedged.go.set()
+        await asyncio.wait(list(operations._under_way))
 
     run(scenario)

@@ -26,7 +26,7 @@ _MAX_REMEMBERED = 1_000
 
 
 class CommandCheck:
-    """Looks commands up in containers, and remembers what it found by image, as an image's content never changes."""
+    """Looks commands up in containers, and remembers what it found by image, as a new container holds nothing else."""
 
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine

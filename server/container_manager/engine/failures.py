@@ -24,10 +24,12 @@ from container_manager.errors import (
     InvalidConfigError,
     InvalidStateError,
     PortInUseError,
+    SecretsUnavailableError,
     StartFailedError,
 )
 
 _HTTP_BAD_REQUEST = 400
+_HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
 _HTTP_SERVER_ERROR = 500
 
@@ -35,6 +37,10 @@ _HTTP_SERVER_ERROR = 500
 Table = Sequence[tuple[tuple[str, ...], type[ContainerManagerError]]]
 
 DISK_PHRASES: Table = ((("no space left on device",), CapacityExceededError),)
+
+# The directories are there when this process looks, so either they went a moment ago, or the engine sees another file
+# system than this process and --host-secrets-root or --host-state-root does not say where.
+MOUNT_PHRASES: Table = ((("bind source path does not exist",), SecretsUnavailableError),)
 
 # The engine's words for a port, and runc's for a process that could not be made. The latter name the call, 'exec: "' or
 # "exec /"; without that, a missing file is another one, such as the source of a mount.
@@ -82,7 +88,7 @@ def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
     """The engine's answer to a start or restart, other than success."""
     if exc.status == _HTTP_CONFLICT:
         return InvalidStateError(f"the container can't be started now: {exc.text}", bot_id=bot_id)
-    cls = _lookup(exc.text, (*DISK_PHRASES, *START_PHRASES)) or StartFailedError
+    cls = _lookup(exc.text, (*DISK_PHRASES, *MOUNT_PHRASES, *START_PHRASES)) or StartFailedError
     return cls(f"the engine could not start the container: {exc.text}", bot_id=bot_id)
 
 
@@ -97,7 +103,10 @@ def pull_error(text: str, reference: str) -> ContainerManagerError:
 
 def create_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
     """The engine's answer to a create, other than success, name conflict and missing image."""
-    if exc.status == _HTTP_BAD_REQUEST:
+    if cls := _lookup(exc.text, MOUNT_PHRASES):
+        return cls(f"the engine cannot mount the bot's directory: {exc.text}", bot_id=bot_id)
+    # 404: something that it names, such as its network, was removed a moment ago.
+    if exc.status in (_HTTP_BAD_REQUEST, _HTTP_NOT_FOUND):
         return InvalidConfigError(FieldViolation("config", f"the engine refused it: {exc.text}"))
     return engine_error(exc, bot_id)
 

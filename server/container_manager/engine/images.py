@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
 
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient, EngineRejectedError
 from container_manager.engine.failures import pull_error
+
+# A pull that has said nothing for so long is taken for lost: the next who asks begins anew.
+SILENCE_SECONDS = 300.0
+
+
+class _Pull:
+    """One pull under way."""
+
+    def __init__(self) -> None:
+        self.future: Future[None] = Future()
+        self.heard = time.monotonic()
+
+    def is_lost(self) -> bool:
+        return time.monotonic() - self.heard > SILENCE_SECONDS
 
 
 class ImagePuller:
@@ -20,47 +35,50 @@ class ImagePuller:
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._under_way: dict[str, Future[None]] = {}
+        self._under_way: dict[str, _Pull] = {}
 
     def pull(self, reference: str, deadline: Deadline) -> None:
         """Return once ``reference`` has been pulled; raise the domain's image error, or ``deadline``'s when it ends."""
-        pull = self._join_or_begin(reference)
+        future = self._join_or_begin(reference).future
         wake = threading.Event()
-        pull.add_done_callback(lambda _: wake.set())
+        future.add_done_callback(lambda _: wake.set())
         deadline.on_cancel(wake.set)
-        wake.wait(deadline.remaining())
-        if not pull.done():
-            deadline.check()
-        pull.result()
+        while not future.done():
+            wake.wait(deadline.remaining())
+            if not future.done():
+                deadline.check()
+        future.result()
 
-    def _join_or_begin(self, reference: str) -> Future[None]:
+    def _join_or_begin(self, reference: str) -> _Pull:
         with self._lock:
             pull = self._under_way.get(reference)
-            if pull is None:
-                pull = self._under_way[reference] = Future()
+            if pull is None or pull.is_lost():
+                pull = self._under_way[reference] = _Pull()
                 # A daemon, so that a hanging registry does not hold up the end of the process.
                 threading.Thread(
                     target=self._run, args=(reference, pull), name=f"pull {reference}", daemon=True
                 ).start()
             return pull
 
-    def _run(self, reference: str, pull: Future[None]) -> None:
+    def _run(self, reference: str, pull: _Pull) -> None:
         try:
-            self._pull(reference)
+            self._pull(reference, pull)
         except BaseException as exc:  # noqa: BLE001 - a future carries any outcome to those who wait
-            self._forget(reference)
-            pull.set_exception(exc)
+            self._forget(reference, pull)
+            pull.future.set_exception(exc)
         else:
-            self._forget(reference)
-            pull.set_result(None)
+            self._forget(reference, pull)
+            pull.future.set_result(None)
 
-    def _forget(self, reference: str) -> None:
+    def _forget(self, reference: str, pull: _Pull) -> None:
         with self._lock:
-            del self._under_way[reference]
+            if self._under_way.get(reference) is pull:
+                del self._under_way[reference]
 
-    def _pull(self, reference: str) -> None:
+    def _pull(self, reference: str, pull: _Pull) -> None:
         try:
             for message in self._engine.pull(reference):
+                pull.heard = time.monotonic()
                 if "error" in message or "errorDetail" in message:
                     detail = message.get("errorDetail") or {}
                     raise pull_error(str(detail.get("message") or message.get("error")), reference)

@@ -7,6 +7,7 @@ a run that ended, so a running container has none, nor has one whose start faile
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ Json = dict[str, Any]
 
 # Exit codes of a process that ended by what a stop sends: 128 + SIGKILL, 128 + SIGTERM.
 _STOP_SIGNAL_CODES = (137, 143)
+# Not DEAD: the error of a dead container is that of its removal.
+_FAILED_START_STATES = (ContainerState.CREATED, ContainerState.EXITED, ContainerState.RESTARTING)
 _DOWN = (ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)")
 
@@ -32,7 +35,7 @@ def status_from_inspect(document: Json) -> ContainerStatus:
     error = str(engine_state.get("Error") or "")
     started = start is not None
     ended = started and state in _DOWN
-    failed = bool(error) and state in (ContainerState.CREATED, *_DOWN)
+    failed = bool(error) and state in _FAILED_START_STATES
     exit_code = engine_state.get("ExitCode") if ended and not failed else None
     return ContainerStatus(
         container_id=document["Id"],
@@ -102,8 +105,9 @@ def _time_ns(value: str | None) -> int | None:
 def _ports(engine_ports: dict[str, list[dict[str, str]] | None] | None) -> tuple[PortBinding, ...]:
     bound = []
     for key, hosts in (engine_ports or {}).items():
-        container_port, protocol = parse_port_key(key)
-        bound += [
-            PortBinding(container_port, int(host["HostPort"]), host.get("HostIp", ""), protocol) for host in hosts or []
-        ]
+        for host in hosts or []:
+            # A binding that cannot be read must not make the whole container unreadable.
+            with suppress(LookupError, TypeError, ValueError):
+                container_port, protocol = parse_port_key(key)
+                bound.append(PortBinding(container_port, int(host["HostPort"]), host.get("HostIp", ""), protocol))
     return tuple(sorted(bound, key=lambda port: (port.container_port, port.protocol.value, port.host_ip)))

@@ -34,7 +34,7 @@ _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
 _NAME_WAIT_SECONDS = 3.0
 _NAME_POLL_SECONDS = 0.05
-_BUILT_IN_NETWORKS = ("", "bridge", "default", "none")
+_BUILT_IN_NETWORKS = ("", "bridge", "none")
 
 
 class ContainerCreator:
@@ -96,7 +96,7 @@ class ContainerCreator:
         if document is None:
             return None
         container_id: str = document["Id"]
-        if request_id and document["Config"]["Labels"].get(LABEL_REQUEST_ID) == request_id:
+        if request_id and _request_id(document) == request_id:
             return container_id
         raise ContainerAlreadyExistsError(
             f"the bot has the container {container_id[:12]} already; remove that one first",
@@ -123,11 +123,12 @@ class ContainerCreator:
         container_id = self._make_with_image(bot_id, body, deadline)
         try:
             document = self._engine.inspect_container(container_id, deadline)
-            if document is not None and not self._commands.is_runnable(document, deadline):
-                self._engine.remove_container(container_id)
-                container_id = self._make_with_image(
-                    bot_id, {**body, "HostConfig": {**body["HostConfig"], "Init": False}}, deadline
-                )
+            if document is not None:
+                _check_request_id(document, body)
+                if not self._commands.is_runnable(document, deadline):
+                    self._engine.remove_container(container_id)
+                    without_init = {**body, "HostConfig": {**body["HostConfig"], "Init": False}}
+                    container_id = self._make_with_image(bot_id, without_init, deadline)
             deadline.commit()
         except EngineRejectedError as exc:
             self._undo(container_id)
@@ -159,26 +160,41 @@ class ContainerCreator:
         except EngineRejectedError as exc:
             if exc.status == _HTTP_CONFLICT:
                 raise _NameTakenError from exc
-            if exc.status == _HTTP_NOT_FOUND:
+            if exc.status == _HTTP_NOT_FOUND and "no such image" in exc.text.lower():
                 raise _ImageMissingError from exc
             raise create_error(exc, bot_id) from exc
         except (EngineTimeoutError, EngineUnavailableError):
-            self._undo_unknown(bot_id)
+            self._undo_unknown(bot_id, body)
             raise
 
-    def _undo_unknown(self, bot_id: str) -> None:
+    def _undo_unknown(self, bot_id: str, body: dict[str, Any]) -> None:
         """After a create without an answer: remove what it may have made, so that no name stays held."""
-        try:
+        with suppress(EngineRejectedError, ContainerManagerError):
             made = find_container(self._engine, bot_id, Deadline())
-        except ContainerManagerError:
-            return
-        if made is not None:
-            self._undo(made["Id"])
+            # Another's container may have come between; what this call made has its labels and was never started.
+            if made is not None and made["State"]["Status"] == "created" and _request_id(made) == _asked_id(body):
+                self._engine.remove_container(made["Id"])
 
     def _undo(self, container_id: str) -> None:
         # What led here is the error to tell; a container that this cannot remove shows in the list.
         with suppress(EngineRejectedError, ContainerManagerError):
             self._engine.remove_container(container_id)
+
+
+def _request_id(document: dict[str, Any]) -> str:
+    return (document["Config"].get("Labels") or {}).get(LABEL_REQUEST_ID) or ""
+
+
+def _asked_id(body: dict[str, Any]) -> str:
+    request_id: str = body["Labels"].get(LABEL_REQUEST_ID, "")
+    return request_id
+
+
+def _check_request_id(document: dict[str, Any], body: dict[str, Any]) -> None:
+    """A label of the image's own would let its containers pass for those of a call that never was."""
+    if _request_id(document) and not _asked_id(body):
+        violation = FieldViolation("config.image", f"the image carries a label {LABEL_REQUEST_ID} of its own")
+        raise InvalidConfigError(violation)
 
 
 class _NameTakenError(Exception):

@@ -15,8 +15,11 @@ from container_manager.engine.status import status_from_inspect, status_from_row
 from container_manager.errors import ContainerManagerError
 from container_manager.model import ContainerState, ContainerStatus
 
-# One container that the engine cannot inspect (moby/moby#46782) may hold up the list for so long, and no longer.
+# One container that the engine cannot inspect (moby/moby#46782) may hold up the list for so long, and no longer;
+# many of them, each for less.
 INSPECT_TIMEOUT_SECONDS = 2.0
+_SHORT_INSPECT_TIMEOUT_SECONDS = 0.2
+_PATIENT_INSPECTIONS = 16
 _INSPECTIONS_AT_ONCE = 8
 
 _log = logging.getLogger(__name__)
@@ -39,15 +42,21 @@ class ContainerLister:
             rows = self._engine.list_containers(f"{LABEL_MANAGED}=true", deadline)
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
-        statuses = self._pool.map(lambda row: self._status(row, deadline), rows)
+        wedged: set[str] = set()
+        statuses = self._pool.map(lambda row: self._status(row, deadline, wedged), rows)
         found = [status for status in statuses if status is not None and (not states or status.state in states)]
         return sorted(found, key=lambda status: (status.create_time_ns or 0, status.container_id))
 
-    def _status(self, row: dict[str, Any], deadline: Deadline) -> ContainerStatus | None:
+    def _status(self, row: dict[str, Any], deadline: Deadline, wedged: set[str]) -> ContainerStatus | None:
+        patient = len(wedged) < _PATIENT_INSPECTIONS
+        seconds = INSPECT_TIMEOUT_SECONDS if patient else _SHORT_INSPECT_TIMEOUT_SECONDS
         try:
-            document = self._engine.inspect_container(row["Id"], Deadline(deadline.at_most(INSPECT_TIMEOUT_SECONDS)))
+            document = self._engine.inspect_container(row["Id"], Deadline(deadline.at_most(seconds)))
             # None: removed since the list was made.
             return None if document is None else status_from_inspect(document)
         except (EngineRejectedError, ContainerManagerError, LookupError, TypeError, ValueError) as exc:
+            # Late is not wedged: a list whose time is up is no list.
+            deadline.check()
+            wedged.add(row["Id"])
             _log.warning("container %s cannot be inspected, its list row is shown: %r", row["Id"][:12], exc)
             return status_from_row(row)

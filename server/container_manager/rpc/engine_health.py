@@ -59,9 +59,12 @@ class EngineHealth:
 
     async def _problem(self) -> str:
         try:
-            await self._operations.read(
+            await self._operations.probe(
                 lambda deadline: self._docker_service.ping(deadline=deadline), Deadline(_CHECK_TIMEOUT_SECONDS)
             )
         except ContainerManagerError as exc:
             return str(exc)
+        except Exception as exc:  # noqa: BLE001 - health must never stay at what it was last
+            _log.exception("a bug: the health check itself failed")
+            return f"the health check itself failed: {type(exc).__name__}"
         return ""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import structlog
 
@@ -37,7 +38,8 @@ class UnixAddress:
     @property
     def grpc_target(self) -> str:
         """The address as gRPC writes it."""
-        return f"unix:{self.path}"
+        # A URI to gRPC, which would decode a percent sign and end the path at "#" or "?".
+        return f"unix:{quote(str(self.path))}"
 
 
 @dataclass(frozen=True)

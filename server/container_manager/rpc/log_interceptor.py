@@ -10,6 +10,7 @@ import grpc.aio
 import structlog
 
 from container_manager.rpc.handlers import Continuation, Handler, replace_unary
+from container_manager.validation import is_bot_id
 
 _log = structlog.get_logger(__name__)
 # Asked every second by probes and interceptors of load balancers; of no interest one by one.
@@ -29,6 +30,7 @@ class LogInterceptor(grpc.aio.ServerInterceptor):
 
         async def logged(behavior: Any, request: Any, context: Any) -> Any:
             begun = time.monotonic()
+            bot_id = getattr(request, "bot_id", "")
             code = "CANCELLED"
             try:
                 response = await behavior(request, context)
@@ -42,7 +44,7 @@ class LogInterceptor(grpc.aio.ServerInterceptor):
                 _log.info(
                     "call",
                     method=method,
-                    bot_id=getattr(request, "bot_id", "")[:36],
+                    bot_id=bot_id if is_bot_id(bot_id) else "",
                     code=code,
                     duration_ms=round((time.monotonic() - begun) * 1000, 2),
                 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -17,10 +16,13 @@ from container_manager.errors import (
     EngineTimeoutError,
     OperationInProgressError,
 )
+from container_manager.rpc.turns import Turns
 
 T = TypeVar("T")
 
-_READ_WORKERS = 16
+_READ_WORKERS = 64
+# Of one bot: a container that the engine cannot inspect must not take the workers of all others (moby/moby#46782).
+_READS_OF_ONE_BOT = 2
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ _log = logging.getLogger(__name__)
 class Lane(Enum):
     """Operations share workers within a lane only: slow pulls hold up no stop, and stubborn stops no status."""
 
+    PROBE = "probe"
     READ = "read"
     CREATE = "create"
     CHANGE = "change"
@@ -42,71 +45,64 @@ class Operations:
     """
 
     def __init__(self, workers: int) -> None:
-        sizes = {Lane.READ: _READ_WORKERS, Lane.CREATE: workers, Lane.CHANGE: workers}
+        sizes = {Lane.PROBE: 1, Lane.READ: _READ_WORKERS, Lane.CREATE: workers, Lane.CHANGE: workers}
         self._pools = {lane: ThreadPoolExecutor(size, thread_name_prefix=lane.value) for lane, size in sizes.items()}
-        self._locks: defaultdict[str, _CountedLock] = defaultdict(_CountedLock)
-        self._changes: set[asyncio.Future[Any]] = set()
+        self._changing = Turns(1)
+        self._reading = Turns(_READS_OF_ONE_BOT)
+        self._under_way: dict[asyncio.Future[Any], Lane] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a worker is still at anything, be it a read."""
+        return bool(self._under_way)
 
     @property
     def changes_under_way(self) -> int:
         """How many creates, starts, stops, restarts and removes have not ended yet."""
-        return len(self._changes)
+        return len(self._changes())
 
-    async def read(self, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
-        """The result of an operation that changes nothing; beside any change of the same bot."""
-        return await self._run(Lane.READ, operation, deadline, set())
+    async def probe(self, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
+        """The result of the one operation that must not wait for any other: asking whether the engine answers."""
+        return await self._run(Lane.PROBE, operation, deadline)
+
+    async def read(self, key: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
+        """The outcome of one that changes nothing, beside any change of the same bot. ``key`` is what it reads."""
+        try:
+            end = await self._reading.take(key, deadline)
+        except TimeoutError:
+            raise EngineTimeoutError("the engine has not answered earlier calls about the same in time") from None
+        return await self._run(Lane.READ, operation, deadline, end)
 
     async def change(self, lane: Lane, bot_id: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
         """The result of an operation that no other change of the same bot overlaps; first come, first served."""
-        release = await self._acquire(bot_id, deadline)
-        return await self._run(lane, operation, deadline, self._changes, release)
+        try:
+            end = await self._changing.take(bot_id, deadline)
+        except TimeoutError:
+            raise OperationInProgressError(
+                "another operation on this bot did not end before the call's deadline", bot_id=bot_id
+            ) from None
+        return await self._run(lane, operation, deadline, end)
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the changes under way; whether all have ended in time."""
-        if self._changes:
-            await asyncio.wait(self._changes, timeout=seconds)
-        return not self._changes
+        if changes := self._changes():
+            await asyncio.wait(changes, timeout=seconds)
+        return not self._changes()
 
     def close(self) -> None:
         """Let idle workers go. Those at work end with their operation."""
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _acquire(self, bot_id: str, deadline: Deadline) -> Callable[[], None]:
-        """Wait for the bot's turn; what ends it again."""
-        lock = self._locks[bot_id]
-        lock.users += 1
-
-        def leave() -> None:
-            lock.users -= 1
-            if not lock.users:
-                del self._locks[bot_id]
-
-        try:
-            async with asyncio.timeout(deadline.remaining()):
-                await lock.acquire()
-        except TimeoutError:
-            leave()
-            raise OperationInProgressError(
-                "another operation on this bot did not end before the call's deadline", bot_id=bot_id
-            ) from None
-        except BaseException:
-            leave()
-            raise
-
-        def release() -> None:
-            lock.release()
-            leave()
-
-        return release
+    def _changes(self) -> list[asyncio.Future[Any]]:
+        return [work for work, lane in self._under_way.items() if lane in (Lane.CREATE, Lane.CHANGE)]
 
     async def _run(
         self,
         lane: Lane,
         operation: Callable[[Deadline], T],
         deadline: Deadline,
-        register: set[asyncio.Future[Any]],
-        release: Callable[[], None] | None = None,
+        end: Callable[[], None] | None = None,
     ) -> T:
         """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on."""
         begun = False
@@ -117,11 +113,19 @@ class Operations:
             begun = True
             return operation(deadline)
 
-        work = asyncio.get_running_loop().run_in_executor(self._pools[lane], begin)
-        register.add(work)
-        work.add_done_callback(register.discard)
-        if release is not None:
-            work.add_done_callback(lambda _: release())
+        def ended(work: asyncio.Future[T]) -> None:
+            del self._under_way[work]
+            if end is not None:
+                end()
+
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._pools[lane], begin)
+        except BaseException:
+            if end is not None:
+                end()
+            raise
+        self._under_way[work] = lane
+        work.add_done_callback(ended)
         try:
             # Not awaited itself: that would hand the caller's cancellation on to it.
             done, _ = await asyncio.wait({work}, timeout=deadline.remaining())
@@ -137,14 +141,6 @@ class Operations:
         raise EngineTimeoutError(
             "the call's deadline passed before the engine was done; a create is undone, any other change goes on"
         )
-
-
-class _CountedLock(asyncio.Lock):
-    """A lock that knows how many hold it or wait for it, so that the last one can drop it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.users = 0
 
 
 def _log_abandoned(work: asyncio.Future[Any]) -> None:

@@ -24,7 +24,7 @@ from grpc_reflection.v1alpha import reflection
 from botmaker.container.v1 import container_manager_pb2, container_manager_pb2_grpc
 from container_manager.config import ServerConfig
 from container_manager.docker_service import DockerService
-from container_manager.rpc.auth_interceptor import AuthInterceptor, read_or_make_token
+from container_manager.rpc.auth_interceptor import AuthInterceptor
 from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.error_interceptor import ErrorInterceptor
 from container_manager.rpc.listener import (
@@ -39,6 +39,7 @@ from container_manager.rpc.log_interceptor import LogInterceptor
 from container_manager.rpc.operations import Operations
 from container_manager.rpc.servicer import ContainerManagerServicer
 from container_manager.rpc.startup_error import StartupError
+from container_manager.rpc.token_file import read_or_make_token
 
 _SERVICES = (container_manager_pb2.DESCRIPTOR.services_by_name["ContainerManager"].full_name,)
 _REFLECTED = (
@@ -53,6 +54,9 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
 )
+
+# Of the second that DESIGN grants beyond the drain.
+_UNDO_SECONDS = 0.7
 
 _log = structlog.get_logger(__name__)
 
@@ -82,11 +86,13 @@ class Server:
         try:
             for address in self._wanted:
                 self._servers.append(self._listen(address))
+            for server in self._servers:
+                await server.start()
         except BaseException:
+            for server in self._servers:
+                await server.stop(None)
             self._sockets.close()
             raise
-        for server in self._servers:
-            await server.start()
         self._monitor = asyncio.create_task(self._engine_health.run())
 
     async def stop(self, grace_seconds: float) -> int:
@@ -96,8 +102,8 @@ class Server:
         await self._health.enter_graceful_shutdown()
         ends = asyncio.get_running_loop().time() + grace_seconds
         await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
-        # Calls whose client had gone have no RPC left to wait for.
-        await self._operations.drain(max(0.0, ends - asyncio.get_running_loop().time()))
+        # Calls whose client had gone have no RPC left to wait for; those just cancelled need a moment to be undone.
+        await self._operations.drain(max(_UNDO_SECONDS, ends - asyncio.get_running_loop().time()))
         left = self._operations.changes_under_way
         self._sockets.close()
         self._operations.close()
@@ -107,15 +113,17 @@ class Server:
     def run(self, on_serving: Callable[[list[str]], None]) -> None:
         """Serve until a signal; calls ``on_serving`` with the addresses once.
 
-        Does not return while changes are left whose threads would hold up the end of the process: then it ends the
-        process itself, with status 1.
+        Does not return while workers are left that would hold up the end of the process: then it ends the process
+        itself, with status 1 if they are at changes.
         """
         left = asyncio.run(self._run(on_serving))
         if left:
             _log.warning("shut down with operations under way; the engine finishes what it has begun", operations=left)
+        if self._operations.busy:
+            # The interpreter would wait for its threads, however long the engine lets them hang.
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(1)
+            os._exit(1 if left else 0)
 
     async def _run(self, on_serving: Callable[[list[str]], None]) -> int:
         asked = asyncio.Event()
@@ -130,8 +138,12 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
         await self.start()
-        on_serving(self.addresses)
-        await asked.wait()
+        try:
+            on_serving(self.addresses)
+            await asked.wait()
+        except BaseException:
+            await self.stop(0)
+            raise
         return await self.stop(self._config.drain_seconds)
 
     def _tcp_token(self) -> str | None:

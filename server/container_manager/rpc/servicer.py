@@ -67,7 +67,9 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
     ) -> pb.GetContainerStatusResponse:
         check_bot_id(request.bot_id)
         status = await self._operations.read(
-            lambda deadline: self._service.get_container_status(request.bot_id, deadline=deadline), _deadline(context)
+            request.bot_id,
+            lambda deadline: self._service.get_container_status(request.bot_id, deadline=deadline),
+            _deadline(context),
         )
         if status is None:
             return pb.GetContainerStatusResponse()
@@ -78,7 +80,9 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
     ) -> pb.ListManagedContainersResponse:
         states = codec.states_from_proto(request)
         statuses = await self._operations.read(
-            lambda deadline: self._service.list_managed_containers(states, deadline=deadline), _deadline(context)
+            "the list",
+            lambda deadline: self._service.list_managed_containers(states, deadline=deadline),
+            _deadline(context),
         )
         return pb.ListManagedContainersResponse(containers=[codec.status_to_proto(status) for status in statuses])
 

@@ -1,0 +1,145 @@
+"""Create against an engine that fails in between, or a caller that goes: nothing stays behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from container_manager.deadline import Deadline
+from container_manager.docker_service import DockerService
+from container_manager.errors import (
+    ContainerManagerError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    OperationCancelledError,
+)
+from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, Request, Stream, error
+from tests.unit.creating import (
+    ABSENT,
+    BY_ID,
+    BY_NAME,
+    CREATE,
+    MADE,
+    MISSING_IMAGE,
+    PULL,
+    REMOVE,
+    TAKEN,
+    let_create_succeed,
+    refused,
+    removed,
+)
+from tests.unit.documents import BOT, ID, OTHER_ID, inspected
+
+
+@pytest.fixture
+def engine(engine: FakeEngine) -> FakeEngine:
+    """An engine on which a create succeeds, unless a test says otherwise."""
+    return let_create_succeed(engine)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cls"),
+    [
+        (error(500, "boom"), EngineUnavailableError),
+        (Hang(), EngineTimeoutError),
+        (Cut(), EngineUnavailableError),
+        (error(400, "bad parameter"), ContainerManagerError),
+    ],
+)
+def test_a_failure_after_the_create_removes_the_container_once(
+    engine: FakeEngine, make_service: Callable[..., DockerService], answer: Answer, cls: type[ContainerManagerError]
+) -> None:
+    engine.on(*BY_ID, answer)
+    refused(make_service(engine_timeout_seconds=0.4), cls)
+    assert [ID] == removed(engine)
+
+
+@pytest.mark.parametrize(("answer", "cls"), [(Hang(), EngineTimeoutError), (Cut(), EngineUnavailableError)])
+def test_a_create_without_an_answer_is_undone_if_it_was_made(
+    engine: FakeEngine, make_service: Callable[..., DockerService], answer: Answer, cls: type[ContainerManagerError]
+) -> None:
+    engine.on(*BY_NAME, ABSENT, Json(inspected()))
+    engine.on(*CREATE, answer)
+    refused(make_service(engine_timeout_seconds=0.4), cls)
+    assert 1 == len(engine.seen(*CREATE))
+    assert [ID] == removed(engine)
+
+
+def test_a_create_without_an_answer_touches_no_foreign_container(
+    engine: FakeEngine, make_service: Callable[..., DockerService]
+) -> None:
+    engine.on(*BY_NAME, ABSENT, Json(inspected(labels={})))
+    engine.on(*CREATE, Hang())
+    refused(make_service(engine_timeout_seconds=0.4), EngineTimeoutError)
+    assert [] == removed(engine)
+
+
+def test_a_failed_undo_does_not_hide_what_led_to_it(engine: FakeEngine, service: DockerService) -> None:
+    engine.on(*BY_ID, error(500, "the first fault"))
+    engine.on(*REMOVE, error(500, "the second fault"))
+    assert "the first fault" in str(refused(service, EngineUnavailableError))
+
+
+def test_a_create_cancelled_after_it_was_made_is_removed_once(engine: FakeEngine, service: DockerService) -> None:
+    deadline = Deadline()
+
+    def inspect(_: Request) -> Json:
+        deadline.cancel()
+        return Json(inspected())
+
+    engine.on(*BY_ID, inspect)
+    refused(service, OperationCancelledError, deadline=deadline)
+    assert [ID] == removed(engine)
+
+
+def test_a_create_cancelled_before_it_was_made_makes_nothing(engine: FakeEngine, service: DockerService) -> None:
+    deadline = Deadline()
+    deadline.cancel()
+    refused(service, OperationCancelledError, deadline=deadline)
+    assert [] == engine.seen(*CREATE)
+
+
+def test_a_create_cancelled_while_it_pulls_is_free_at_once(engine: FakeEngine, service: DockerService) -> None:
+    engine.on(*CREATE, MISSING_IMAGE)
+    engine.on(*PULL, Hang(Stream([])))
+    deadline = Deadline()
+    with ThreadPoolExecutor() as pool:
+        creating = pool.submit(service.create_container, BOT, deadline=deadline)
+        engine.await_request(*PULL)
+        deadline.cancel()
+        assert OperationCancelledError is type(creating.exception(5))
+    engine.release()
+    for thread in threading.enumerate():
+        if thread.name.startswith("pull "):
+            thread.join(10)
+    assert 1 == len(engine.seen(*CREATE))
+    assert [] == removed(engine)
+
+
+def test_a_command_that_is_not_there_makes_a_container_without_the_init(
+    engine: FakeEngine, service: DockerService
+) -> None:
+    """So that the engine itself rejects its start."""
+    engine.on("HEAD", "/containers/*/archive", error(404, "no such file"))
+    engine.on(*CREATE, MADE, Json({"Id": OTHER_ID}, 201))
+    assert OTHER_ID == service.create_container(BOT)
+    assert [True, False] == [request.body["HostConfig"]["Init"] for request in engine.seen(*CREATE)]
+    assert [ID] == removed(engine)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [MISSING_IMAGE, TAKEN, error(500, "boom"), error(400, "no")],
+    ids=["image gone", "name taken", "fault", "refused"],
+)
+def test_a_failure_of_the_second_make_is_the_domains_error(
+    engine: FakeEngine, service: DockerService, second: Json
+) -> None:
+    engine.on("HEAD", "/containers/*/archive", error(404, "no such file"))
+    engine.on(*CREATE, MADE, second)
+    with pytest.raises(ContainerManagerError):
+        service.create_container(BOT)
+    assert {ID} == set(removed(engine))
