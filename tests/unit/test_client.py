@@ -132,7 +132,7 @@ def test_a_callers_own_token_metadata_and_timeout_are_kept(servicer: Servicer, t
     ((_, _, metadata, remaining),) = servicer.calls
     assert ("Bearer own", "y") == (metadata["authorization"], metadata["x"])
     assert remaining is not None
-    assert remaining <= 5
+    assert 4 < remaining < 6  # the wire counts in coarse units
 
 
 @pytest.mark.parametrize("name", METHODS)
