@@ -18,6 +18,7 @@ CREATE_SECONDS = 600.0
 # On top of the grace period that the call asks for, or of the longest that a server takes as its default.
 AFTER_GRACE_SECONDS = 60.0
 UNKNOWN_GRACE_SECONDS = 90.0
+LONGEST_GRACE_SECONDS = 86_400.0
 
 
 def default_timeout(request: Any) -> float:
@@ -30,7 +31,8 @@ def default_timeout(request: Any) -> float:
         grace = UNKNOWN_GRACE_SECONDS
         if request.HasField("grace_period"):
             grace = request.grace_period.seconds + request.grace_period.nanos / 1e9
-        return grace + AFTER_GRACE_SECONDS
+        # A grace beyond any server's bounds is for the server to refuse, not for gRPC's clock to stumble over.
+        return min(max(grace, 0.0), LONGEST_GRACE_SECONDS) + AFTER_GRACE_SECONDS
     return READ_SECONDS
 
 

@@ -19,6 +19,8 @@ from container_manager.model import PullPolicy
 from container_manager.validation import MAX_GRACE_SECONDS
 
 ENVIRONMENT_PREFIX = "CONTAINER_MANAGER_"
+_MAX_UNIX_PATH_BYTES = 107
+_MAX_PORT = 65_535
 
 
 class _Seconds(click.FloatRange):
@@ -144,14 +146,15 @@ def serve(**options: Any) -> None:
 
 def _server_config(options: dict[str, Any]) -> ServerConfig:
     docker_host: str = options["docker_host"]
-    if not re.fullmatch(r"unix:///.+|tcp://[^/:]+:[0-9]{1,5}/?|tcp://\[[0-9a-fA-F:]+\]:[0-9]{1,5}/?", docker_host):
+    if not _is_docker_host(docker_host):
         raise click.BadParameter(
-            f"{docker_host!r} is neither unix:///path nor tcp://host:port", param_hint="--docker-host"
+            f"{docker_host!r} is neither unix:///path (of at most 107 bytes) nor tcp://host:port",
+            param_hint=_hint("docker-host"),
         )
     try:
         check_image_reference(options["default_image"])
     except InvalidImageReferenceError as exc:
-        raise click.BadParameter(exc.violations[0].description, param_hint="--default-image") from exc
+        raise click.BadParameter(exc.violations[0].description, param_hint=_hint("default-image")) from exc
     return ServerConfig(
         service=DockerServiceConfig(
             secrets_root=_root(options, "secrets"),
@@ -171,13 +174,25 @@ def _server_config(options: dict[str, Any]) -> ServerConfig:
     )
 
 
+def _is_docker_host(text: str) -> bool:
+    if text.startswith("unix:///"):
+        return 1 < len(os.fsencode(text.removeprefix("unix://"))) <= _MAX_UNIX_PATH_BYTES
+    tcp = re.fullmatch(r"tcp://(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})/?", text)
+    return tcp is not None and 0 < int(tcp[1]) <= _MAX_PORT
+
+
+def _hint(name: str) -> str:
+    return f"--{name} (or {ENVIRONMENT_PREFIX}{name.replace('-', '_').upper()})"
+
+
 def _root(options: dict[str, Any], what: str) -> RootDirectory:
     path = Path(options[f"{what}_root"])
     engine_path = Path(options[f"host_{what}_root"] or path)
     if not path.is_absolute():
-        raise click.BadParameter(f"{path} must be an absolute path", param_hint=f"--{what}-root")
+        given = options[f"{what}_root"]
+        raise click.BadParameter(f"{given!r} must be an absolute path", param_hint=_hint(f"{what}-root"))
     if not engine_path.is_absolute():
-        raise click.BadParameter(f"{engine_path} must be an absolute path", param_hint=f"--host-{what}-root")
+        raise click.BadParameter(f"{engine_path} must be an absolute path", param_hint=_hint(f"host-{what}-root"))
     try:
         is_directory = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError:

@@ -19,6 +19,8 @@ _REFERENCE = re.compile(rf"{_NAME}(?::{_TAG})?(?:@{_DIGEST})?")
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 # A bare 64-digit name would be read as an image id by one engine call and as a repository by another.
 _BARE_ID = re.compile(r"[0-9a-f]{64}")
+# The engine's word for no image at all; it refuses to pull it.
+_RESERVED = ("scratch", "docker.io/library/scratch")
 _MAX_NAME_LENGTH = 255
 
 
@@ -33,7 +35,8 @@ def check_image_reference(reference: str) -> None:
         return
     # Length first: the grammar need not see megabytes.
     match = _REFERENCE.fullmatch(reference) if len(reference) <= 2 * _MAX_NAME_LENGTH + 128 else None
-    if match is None or len(match["name"]) > _MAX_NAME_LENGTH or _BARE_ID.fullmatch(reference):
+    name = "" if match is None or _BARE_ID.fullmatch(reference) else match["name"]
+    if not name or len(name) > _MAX_NAME_LENGTH or name in _RESERVED:
         given = ascii(reference[:64])
         raise InvalidImageReferenceError(
             FieldViolation("config.image", f"{given} is not an image reference of the form name[:tag][@digest]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import grpc
 import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -117,3 +118,25 @@ def test_a_network_that_is_gone_is_start_failed_and_not_a_missing_container(
         network.remove()
     with fails_with("FAILED_PRECONDITION", "START_FAILED"):
         calls.start(bot_id)
+
+
+@pytest.mark.parametrize(
+    ("command", "environment"),
+    [
+        ("/bin/sleep/", {}),
+        ("/" + "x" * 5_000, {}),
+        ("sleep", {"PATH": ""}),
+        ("none", {"PATH": "a" + ":a" * 5_000}),
+    ],
+)
+def test_a_command_that_cannot_be_run_is_no_crash_loop(
+    calls: Calls, bots: Bots, command: str, environment: dict[str, str]
+) -> None:
+    bot_id = bots.new()
+    calls.create(bot_id, command, environment=environment)
+    with pytest.raises(grpc.RpcError) as caught:
+        calls.start(bot_id)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    status = calls.status(bot_id)
+    assert status is not None
+    assert (status.exit_reason, status.restart_count) == (pb.EXIT_REASON_START_FAILED, 0)

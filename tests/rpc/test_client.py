@@ -12,6 +12,7 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import ServerConfig
+from container_manager.rpc.startup_error import StartupError
 from container_manager_client import connect, connect_aio, error_info
 from tests.support.calls import Calls, fails_with
 from tests.support.fake_engine import FakeEngine, Json, error
@@ -132,3 +133,8 @@ def test_a_server_that_comes_later_is_found_by_the_same_channel(
         for _ in range(2):
             with running_server(server_config(path)):
                 assert Calls(stub).status(bot_id) is None
+
+
+def test_an_address_that_is_given_twice_is_refused(server_config: Callable[..., ServerConfig]) -> None:
+    with pytest.raises(StartupError, match="twice"), running_server(server_config("unix:///a.sock", "unix:///a.sock")):
+        pass

@@ -92,7 +92,7 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path, make: Callable[[Path],
 
 
 def test_a_missing_directory_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match="cannot be made: No such file or directory"):
+    with pytest.raises(StartupError, match="there is no directory"):
         read_or_make_token(tmp_path / "no" / "token")
 
 

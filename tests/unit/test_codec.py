@@ -193,3 +193,23 @@ def test_every_member_has_its_number(member: object, field: str, name: str) -> N
 )
 def test_the_domain_knows_every_value_of_the_proto(enum: object, members: type) -> None:
     assert len(list(members)) + 1 == len(enum.keys())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("field", ["ports", "command", "states"])
+def test_too_many_entries_are_refused_before_anything_is_made_of_them(field: str) -> None:
+    if field == "states":
+        with pytest.raises(InvalidConfigError, match="at most"):
+            states_from_proto(pb.ListManagedContainersRequest(states=[pb.CONTAINER_STATE_RUNNING] * 1_001))
+    else:
+        entry = {"ports": pb.PortBinding(protocol=99), "command": "x"}[field]
+        with pytest.raises(InvalidConfigError, match="at most"):
+            config_from_proto(pb.ContainerConfig(**{field: [entry] * 1_001}))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"), [(5, -1), (-1, 1), (0, 2_000_000_000), (1, 2_147_483_647), (-1, 1_000_000_005)]
+)
+def test_a_duration_that_is_none_is_refused(seconds: int, nanos: int) -> None:
+    request = pb.StopContainerRequest(grace_period=Duration(seconds=seconds, nanos=nanos))
+    with pytest.raises(InvalidConfigError, match="Duration"):
+        grace_seconds_from_proto(request)

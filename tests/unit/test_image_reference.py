@@ -191,3 +191,9 @@ def test_an_image_that_matches_none_is_refused_with_the_list(reference: str, pat
     assert ("PERMISSION_DENIED", "IMAGE_NOT_ALLOWED") == (caught.value.code, caught.value.reason)
     assert {"image": reference} == caught.value.metadata
     assert all(pattern in str(caught.value) for pattern in patterns)
+
+
+@pytest.mark.parametrize("reference", ["scratch", "scratch:1", "docker.io/library/scratch"])
+def test_the_name_of_no_image_at_all_is_refused(reference: str) -> None:
+    with pytest.raises(InvalidImageReferenceError):
+        check_image_reference(reference)

@@ -21,7 +21,10 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Go's os.FileMode keeps the type in its high bits (io/fs, FileMode).
 _GO_MODE_DIR = 1 << 31
 _GO_MODE_SYMLINK = 1 << 27
+# execve(2) takes no longer one.
+_MAX_PATH_LENGTH = 4_095
 _MAX_LINKS = 8
+_MAX_FOLDERS = 64
 _MAX_REMEMBERED = 1_000
 
 
@@ -36,8 +39,10 @@ class CommandCheck:
         """Whether a just created container's command is an executable file. In doubt, yes: the init will tell."""
         command = inspected.get("Path") or ""
         environment = dict(item.partition("=")[::2] for item in inspected["Config"].get("Env") or [])
-        path = environment.get("PATH") or _DEFAULT_PATH
+        path = environment.get("PATH", _DEFAULT_PATH)
         directory = inspected["Config"].get("WorkingDir") or "/"
+        if command.endswith("/") or len(command) > _MAX_PATH_LENGTH:
+            return False
         key = (inspected["Image"], command, path, directory)
         if key in self._runnable:
             return self._runnable[key]
@@ -69,5 +74,5 @@ def _candidates(command: str, path: str, directory: str) -> Iterator[str]:
     if "/" in command:
         yield posixpath.join(directory, command)
     else:
-        for folder in path.split(":"):
+        for folder in path.split(":", _MAX_FOLDERS)[:_MAX_FOLDERS]:
             yield posixpath.join(directory, folder, command)

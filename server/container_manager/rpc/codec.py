@@ -1,9 +1,6 @@
-"""Between the proto messages and the domain's values; no rule of its own."""
+"""Between the proto messages and the domain's values."""
 
 from __future__ import annotations
-
-from enum import Enum
-from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,8 +17,9 @@ from container_manager.model import (
     Protocol,
     ResourceLimits,
 )
+from container_manager.validation import check_counts
 
-E = TypeVar("E", bound=Enum)
+_NANOS = 1_000_000_000
 
 _PROTOCOLS = {
     pb.PROTOCOL_UNSPECIFIED: Protocol.TCP,
@@ -38,7 +36,9 @@ _HEALTH_NAMES = {member: f"HEALTH_STATUS_{member.name}" for member in HealthStat
 
 
 def config_from_proto(message: pb.ContainerConfig) -> ContainerConfig:
-    """The domain's config. Raises :class:`InvalidConfigError` for an unknown enum number."""
+    """The domain's config. Raises :class:`InvalidConfigError` for an unknown enum number and for too many entries."""
+    repeated = ("environment", "ports", "extra_hosts", "command")
+    check_counts({f"config.{name}": len(getattr(message, name)) for name in repeated})
     return ContainerConfig(
         image=message.image,
         ai_provider=message.ai_provider,
@@ -60,15 +60,19 @@ def config_from_proto(message: pb.ContainerConfig) -> ContainerConfig:
 def grace_seconds_from_proto(
     message: pb.StopContainerRequest | pb.RestartContainerRequest | pb.RemoveContainerRequest,
 ) -> float | None:
-    """The grace period in seconds; ``None`` when the request has none."""
+    """The grace period in seconds; ``None`` when the request has none. Raises :class:`InvalidConfigError`."""
     if not message.HasField("grace_period"):
         return None
     duration: Duration = message.grace_period
+    # google.protobuf.Duration: nanos are below a second, and of the seconds' sign.
+    if abs(duration.nanos) >= _NANOS or duration.seconds * duration.nanos < 0:
+        raise InvalidConfigError(FieldViolation("grace_period", "is not a valid google.protobuf.Duration"))
     return duration.seconds + duration.nanos / 1e9
 
 
 def states_from_proto(message: pb.ListManagedContainersRequest) -> frozenset[ContainerState]:
     """The states asked for. Raises :class:`InvalidConfigError` for one that is no state."""
+    check_counts({"states": len(message.states)})
     for index, value in enumerate(message.states):
         if value not in _STATES:
             raise InvalidConfigError(FieldViolation(f"states[{index}]", f"{value} is not a container state"))
@@ -114,5 +118,5 @@ def _port_from_proto(index: int, message: pb.PortBinding) -> PortBinding:
 def _timestamp(nanoseconds: int | None) -> Timestamp | None:
     if nanoseconds is None:
         return None
-    seconds, nanos = divmod(nanoseconds, 1_000_000_000)
+    seconds, nanos = divmod(nanoseconds, _NANOS)
     return Timestamp(seconds=seconds, nanos=nanos)

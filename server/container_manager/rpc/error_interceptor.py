@@ -7,10 +7,14 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import ContainerManagerError, FieldViolation, InvalidConfigError
 from container_manager.rpc.error_status import STATUS_DETAILS_KEY, grpc_code, internal_error, to_status
 from container_manager.rpc.handlers import Continuation, Handler, replace_unary
+
+_UNDECODABLE = object()
+_NO_MESSAGE = FieldViolation("request", "is not an encoded message of the RPC's type")
 
 _log = structlog.get_logger(__name__)
 
@@ -24,8 +28,17 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
 
+        def deserialize(data: bytes) -> Any:
+            # Raised here, an error would reach neither an interceptor nor, as more than UNKNOWN, the caller.
+            try:
+                return handler.request_deserializer(data)
+            except DecodeError:
+                return _UNDECODABLE
+
         async def guarded(behavior: Any, request: Any, context: Any) -> Any:
             try:
+                if request is _UNDECODABLE:
+                    await abort(context, InvalidConfigError(_NO_MESSAGE))
                 return await behavior(request, context)
             except ContainerManagerError as exc:
                 await abort(context, exc)
@@ -35,7 +48,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 _log.exception("a bug: the call failed unexpectedly", method=method)
                 await abort(context, internal_error())
 
-        return replace_unary(handler, guarded)
+        return replace_unary(handler, guarded, deserialize)
 
 
 async def abort(context: Any, error: ContainerManagerError) -> NoReturn:

@@ -12,7 +12,11 @@ Handler = Any
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 
 
-def replace_unary(handler: Handler, around: Callable[[Any, Any, Any], Awaitable[Any]]) -> Handler:
+def replace_unary(
+    handler: Handler,
+    around: Callable[[Any, Any, Any], Awaitable[Any]],
+    deserializer: Callable[[bytes], Any] | None = None,
+) -> Handler:
     """The handler with ``around(behavior, request, context)`` in place of its behaviour, if it is a unary one.
 
     Handlers of other kinds, and ``None`` for an unknown method, come back as they are.
@@ -26,6 +30,6 @@ def replace_unary(handler: Handler, around: Callable[[Any, Any, Any], Awaitable[
 
     return grpc.unary_unary_rpc_method_handler(
         invoke,
-        request_deserializer=handler.request_deserializer,
+        request_deserializer=deserializer or handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )

@@ -67,6 +67,7 @@ class Operations:
 
     async def read(self, key: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
         """The outcome of one that changes nothing, beside any change of the same bot. ``key`` is what it reads."""
+        deadline.check()
         try:
             end = await self._reading.take(key, deadline)
         except TimeoutError:
@@ -75,6 +76,7 @@ class Operations:
 
     async def change(self, lane: Lane, bot_id: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
         """The result of an operation that no other change of the same bot overlaps; first come, first served."""
+        deadline.check()
         try:
             end = await self._changing.take(bot_id, deadline)
         except TimeoutError:

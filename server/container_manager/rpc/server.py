@@ -68,6 +68,9 @@ class Server:
         """Raises :class:`StartupError` for an address or a token file that cannot be used."""
         self._config = config
         self._wanted = [parse_address(text) for text in config.listen]
+        for address in self._wanted:
+            if self._wanted.count(address) > 1 and not (isinstance(address, TcpAddress) and address.port == 0):
+                raise StartupError(f"{address} is given twice")
         self._token = self._tcp_token()
         self._service = DockerService(config.service)
         self._operations = Operations(config.workers)

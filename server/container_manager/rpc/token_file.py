@@ -21,6 +21,11 @@ def read_or_make_token(path: Path) -> str:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         return _read_token(path)
+    except FileNotFoundError:
+        raise StartupError(
+            f"the token file {path} cannot be made: there is no directory {path.parent}; "
+            "make it first, or choose another --token-file"
+        ) from None
     except OSError as exc:
         raise StartupError(f"the token file {path} cannot be made: {exc.strerror}") from exc
     token = secrets.token_urlsafe(32)
@@ -30,6 +35,8 @@ def read_or_make_token(path: Path) -> str:
 
 
 def _read_token(path: Path) -> str:
+    if path.is_symlink():
+        raise StartupError(f"the token file {path} is a symbolic link, which is never followed")
     try:
         # Not blocking, for what turns out to be a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -86,7 +86,8 @@ class ContainerManagerServicer(object):
 
     def CreateContainer(self, request, context):
         """CreateContainer makes the bot's container and does not start it. The image is pulled first where the server's
-        pull policy asks for it. A failed or cancelled call leaves nothing behind.
+        pull policy asks for it. A failed or cancelled call leaves nothing behind; only a call that is cancelled while its
+        answer is on the way has made the container all the same, and request_id makes trying again safe then too.
 
         ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
         request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the

@@ -46,7 +46,8 @@ class ContainerManagerStub:
     def __new__(cls, channel: _aio.Channel) -> ContainerManagerAsyncStub: ...
     CreateContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.CreateContainerRequest, _container_manager_pb2.CreateContainerResponse]
     """CreateContainer makes the bot's container and does not start it. The image is pulled first where the server's
-    pull policy asks for it. A failed or cancelled call leaves nothing behind.
+    pull policy asks for it. A failed or cancelled call leaves nothing behind; only a call that is cancelled while its
+    answer is on the way has made the container all the same, and request_id makes trying again safe then too.
 
     ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
     request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
@@ -94,7 +95,8 @@ class ContainerManagerAsyncStub(ContainerManagerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.CreateContainerRequest, _container_manager_pb2.CreateContainerResponse]  # type: ignore[assignment]
     """CreateContainer makes the bot's container and does not start it. The image is pulled first where the server's
-    pull policy asks for it. A failed or cancelled call leaves nothing behind.
+    pull policy asks for it. A failed or cancelled call leaves nothing behind; only a call that is cancelled while its
+    answer is on the way has made the container all the same, and request_id makes trying again safe then too.
 
     ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
     request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
@@ -145,7 +147,8 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_container_manager_pb2.CreateContainerResponse, _abc.Awaitable[_container_manager_pb2.CreateContainerResponse]]:
         """CreateContainer makes the bot's container and does not start it. The image is pulled first where the server's
-        pull policy asks for it. A failed or cancelled call leaves nothing behind.
+        pull policy asks for it. A failed or cancelled call leaves nothing behind; only a call that is cancelled while its
+        answer is on the way has made the container all the same, and request_id makes trying again safe then too.
 
         ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
         request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
