@@ -37,11 +37,6 @@ def shared_engine() -> Iterator[str]:
                 _leave(engine, users.fileno())
 
 
-def is_running() -> bool:
-    """Whether the checkout's engine runs."""
-    return PrivateEngine(_STATE / "engine").running
-
-
 def stop_unused() -> bool:
     """Stop the engine, or clear what a crash left of it; False if somebody uses it."""
     if not (_STATE / "engine").exists():

@@ -12,14 +12,13 @@ from typing import Any
 import click
 
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import MAX_UNIX_PATH_BYTES, DockerServiceConfig, ServerConfig
 from container_manager.errors import InvalidImageReferenceError
 from container_manager.image_reference import check_image_reference
 from container_manager.model import PullPolicy
 from container_manager.validation import MAX_GRACE_SECONDS
 
 ENVIRONMENT_PREFIX = "CONTAINER_MANAGER_"
-_MAX_UNIX_PATH_BYTES = 107
 _MAX_PORT = 65_535
 
 
@@ -36,8 +35,11 @@ class _Seconds(click.FloatRange):
 
 
 def _option(name: str, **kwargs: Any) -> Any:
-    variable = ENVIRONMENT_PREFIX + name.removeprefix("--").replace("-", "_").upper()
-    return click.option(name, envvar=variable, show_envvar=True, **kwargs)
+    return click.option(name, envvar=_variable(name), show_envvar=True, **kwargs)
+
+
+def _variable(option: str) -> str:
+    return ENVIRONMENT_PREFIX + option.removeprefix("--").replace("-", "_").upper()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -176,13 +178,13 @@ def _server_config(options: dict[str, Any]) -> ServerConfig:
 
 def _is_docker_host(text: str) -> bool:
     if text.startswith("unix:///"):
-        return 1 < len(os.fsencode(text.removeprefix("unix://"))) <= _MAX_UNIX_PATH_BYTES
+        return 1 < len(os.fsencode(text.removeprefix("unix://"))) <= MAX_UNIX_PATH_BYTES
     tcp = re.fullmatch(r"tcp://(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})/?", text)
     return tcp is not None and 0 < int(tcp[1]) <= _MAX_PORT
 
 
 def _hint(name: str) -> str:
-    return f"--{name} (or {ENVIRONMENT_PREFIX}{name.replace('-', '_').upper()})"
+    return f"--{name} (or {_variable(name)})"
 
 
 def _root(options: dict[str, Any], what: str) -> RootDirectory:

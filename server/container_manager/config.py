@@ -8,6 +8,9 @@ from pathlib import Path
 from container_manager.bot_directories import RootDirectory
 from container_manager.model import PullPolicy
 
+# sockaddr_un.sun_path holds 108 bytes, the closing NUL included (unix(7)).
+MAX_UNIX_PATH_BYTES = 107
+
 
 @dataclass(frozen=True)
 class DockerServiceConfig:

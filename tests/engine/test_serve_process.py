@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -281,31 +280,6 @@ def test_options_come_from_the_environment_too(directory: Path, engine_url: str,
     }
     with server_process([], directory / "log", **environment) as server:
         assert server.line.endswith(f"serving on unix://{directory}/a.sock unix://{directory}/b.sock")
-
-
-HALF_A_FRAME = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00"
-
-
-@pytest.mark.parametrize("junk", [b"\x00\x00", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", HALF_A_FRAME])
-def test_junk_on_the_socket_harms_nobody(target: str, calls: Calls, junk: bytes) -> None:
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
-        client.connect(target.removeprefix("unix://"))
-        client.sendall(junk)
-        calls.list()
-        client.shutdown(socket.SHUT_WR)
-        while client.recv(4096):
-            pass
-    calls.list()
-
-
-def test_a_message_over_4_mb_is_refused_and_the_service_goes_on(calls: Calls, bots: Bots) -> None:
-    bot_id = bots.new()
-    with pytest.raises(grpc.RpcError) as caught:
-        calls.create(bot_id, "echo", "x" * (5 * 1024 * 1024))
-    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert bots.containers() == []
-    calls.list()
 
 
 def test_python_dash_m_and_the_script_are_the_same_program() -> None:

@@ -290,16 +290,6 @@ def test_many_calls_leave_no_descriptor_open(rpc: Calls, fake: FakeEngine, bot_i
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2 * 16 + 8
 
 
-@pytest.mark.parametrize("junk", [b"\x0a\x02\xff\xfe", b"\x0a\xff\xff", b"\xff" * 100])
-def test_bytes_that_are_no_message_are_invalid_arguments_and_fill_no_log(
-    grpc_channel: grpc.Channel, caplog: pytest.LogCaptureFixture, junk: bytes
-) -> None:
-    call = grpc_channel.unary_unary("/botmaker.container.v1.ContainerManager/StartContainer")
-    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
-        call(junk)
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
-
-
 def test_a_deadline_that_has_passed_on_arrival_is_told_as_such(rpc: Calls, bot_id: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         rpc.stub.StopContainer(pb.StopContainerRequest(bot_id=bot_id), timeout=1e-9)

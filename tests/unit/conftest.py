@@ -13,6 +13,7 @@ from hypothesis import settings
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig
 from container_manager.docker_service import DockerService
+from container_manager.engine.client import EngineClient
 from tests.support.fake_engine import FakeEngine
 from tests.unit.documents import BOT
 
@@ -25,6 +26,14 @@ settings.load_profile("unit")
 def engine() -> Iterator[FakeEngine]:
     with FakeEngine() as fake:
         yield fake
+
+
+@pytest.fixture
+def client(engine: FakeEngine) -> Iterator[EngineClient]:
+    """A client of the scripted engine."""
+    client = EngineClient(engine.url, timeout_seconds=10)
+    yield client
+    client.close()
 
 
 @pytest.fixture

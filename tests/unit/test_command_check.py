@@ -185,3 +185,12 @@ def test_memory_is_bounded(engine: FakeEngine, check: CommandCheck, monkeypatch:
     for number in range(10):
         check.is_runnable(container(f"/bin/{number}"), Deadline(5))
     assert len(check._runnable) <= 3
+
+
+def test_more_folders_than_are_looked_through_leave_the_init_in_place(asked: Callable[..., Any]) -> None:
+    """The command may be in a folder that was not looked at, and must not lose its init."""
+    assert (True, []) == asked({}, "tool", ":".join(f"/{number}" for number in range(65)))
+
+
+def test_a_folder_that_a_path_repeats_is_looked_at_once(asked: Callable[..., Any]) -> None:
+    assert (False, ["/same/tool"]) == asked({}, "tool", "/same:" * 5_000 + "/same")

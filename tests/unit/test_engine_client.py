@@ -38,13 +38,6 @@ def collected() -> Iterator[None]:
     gc.collect()
 
 
-@pytest.fixture
-def client(engine: FakeEngine) -> Iterator[EngineClient]:
-    client = EngineClient(engine.url, timeout_seconds=10)
-    yield client
-    client.close()
-
-
 def inspect(client: EngineClient, seconds: float | None = None) -> Any:
     return client.inspect_container("c1", Deadline(seconds))
 

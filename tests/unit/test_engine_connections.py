@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -17,13 +16,6 @@ from container_manager.errors import EngineUnavailableError
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Request, Stream, error
 
 INSPECT = "/containers/*/json"
-
-
-@pytest.fixture
-def client(engine: FakeEngine) -> Iterator[EngineClient]:
-    client = EngineClient(engine.url, timeout_seconds=10)
-    yield client
-    client.close()
 
 
 def inspect(client: EngineClient, seconds: float | None = None) -> Any:

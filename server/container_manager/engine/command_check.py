@@ -24,7 +24,8 @@ _GO_MODE_SYMLINK = 1 << 27
 # execve(2) takes no longer one.
 _MAX_PATH_LENGTH = 4_095
 _MAX_LINKS = 8
-_MAX_FOLDERS = 64
+# Each is a call to the engine.
+_MAX_CANDIDATES = 64
 _MAX_REMEMBERED = 1_000
 
 
@@ -46,11 +47,11 @@ class CommandCheck:
         key = (inspected["Image"], command, path, directory)
         if key in self._runnable:
             return self._runnable[key]
+        candidates = list(dict.fromkeys(_candidates(command, path, directory)))
+        if len(candidates) > _MAX_CANDIDATES:
+            return True
         try:
-            runnable = any(
-                self._is_executable(inspected["Id"], candidate, deadline)
-                for candidate in _candidates(command, path, directory)
-            )
+            runnable = any(self._is_executable(inspected["Id"], candidate, deadline) for candidate in candidates)
         except EngineRejectedError:
             return True
         if len(self._runnable) >= _MAX_REMEMBERED:
@@ -74,5 +75,5 @@ def _candidates(command: str, path: str, directory: str) -> Iterator[str]:
     if "/" in command:
         yield posixpath.join(directory, command)
     else:
-        for folder in path.split(":", _MAX_FOLDERS)[:_MAX_FOLDERS]:
+        for folder in path.split(":"):
             yield posixpath.join(directory, folder, command)

@@ -16,10 +16,9 @@ from urllib.parse import quote
 
 import structlog
 
+from container_manager.config import MAX_UNIX_PATH_BYTES
 from container_manager.rpc.startup_error import StartupError
 
-# sockaddr_un.sun_path holds 108 bytes, the closing NUL included (unix(7)).
-MAX_UNIX_PATH_BYTES = 107
 _DIRECTORY_MODE = 0o750
 _SOCKET_UMASK = 0o117
 
