@@ -10,21 +10,23 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from bench import footprint, lifecycle, reads, report, sameness
+from bench import busy, footprint, large, lifecycle, logs, reads, report, sameness, sync, watchers
 from bench.belongings import Belongings
 from bench.candidates import NAMES
+from bench.child import ChildError
 from bench.engine_http import RawEngine
 from bench.report import Part
 from bench.sameness import DifferentContainersError
-from bench.service_process import ServiceProcess, ServiceStartError
-from bench.worker import Worker, WorkerError
+from bench.served_process import StartError
+from bench.service_process import ServiceProcess
+from bench.worker import Worker
 from dev.images import ImageError, ensure_test_image
 
-_PARTS = ("footprint", "lifecycle", "reads")
+_PARTS = ("footprint", "large", "watchers", "logs", "busy", "lifecycle", "reads", "sync")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
-    except (ImageError, WorkerError, ServiceStartError, DifferentContainersError) as exc:
+    except (ImageError, ChildError, StartError, DifferentContainersError) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     report.publish(parts, {**circumstances, "load average after": report.load()})
@@ -66,25 +68,43 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 def _measure(belongings: Belongings, docker_host: str, options: argparse.Namespace) -> list[Part]:
     wanted = options.only or _PARTS
     shared: dict[str, Any] = {"rounds": options.rounds, "quick": options.quick}
+    # Each begins with an engine that is quiet and has none of our containers; the reads' idle ones serve sync, too.
+    alone: dict[str, Callable[[], Part]] = {
+        "footprint": lambda: footprint.measure(belongings, docker_host, **shared),
+        "large": lambda: large.measure(belongings, **shared),
+        "watchers": lambda: watchers.measure(belongings, docker_host, **shared),
+        "logs": lambda: logs.measure(belongings, docker_host, **shared),
+        "busy": lambda: busy.measure(belongings, docker_host, quick=options.quick),
+    }
     parts = []
-    # First, while the engine is quiet and empty.
-    if "footprint" in wanted:
-        parts.append(footprint.measure(belongings, docker_host, **shared))
-    if {"lifecycle", "reads"} & set(wanted):
-        with ExitStack() as stack:
-            service = stack.enter_context(ServiceProcess(belongings, docker_host, "service"))
-            setting = belongings.setting(service.target)
-            workers = [stack.enter_context(Worker(name, setting)) for name in NAMES]
-            sameness.check(workers, belongings, docker_host)
+    for name, measure in alone.items():
+        if name in wanted:
+            parts.append(measure())
             belongings.remove_containers()
-            if "lifecycle" in wanted:
-                parts.append(
-                    lifecycle.measure(workers, belongings, at_a_time=options.at_once or lifecycle.AT_ONCE, **shared)
-                )
-            if "reads" in wanted:
-                containers = options.containers or (reads.QUICK_CONTAINERS if options.quick else reads.CONTAINERS)
-                parts.append(reads.measure(workers, belongings, docker_host, containers=containers, **shared))
+    if {"lifecycle", "reads"} & set(wanted):
+        parts += _compare(belongings, docker_host, options, shared)
+    if "sync" in wanted:
+        parts.append(sync.measure(belongings, docker_host, **shared))
     return parts
+
+
+def _compare(
+    belongings: Belongings, docker_host: str, options: argparse.Namespace, shared: dict[str, Any]
+) -> Iterator[Part]:
+    """The parts that put all ways to the engine beside each other."""
+    wanted = options.only or _PARTS
+    with ExitStack() as stack:
+        service = stack.enter_context(ServiceProcess(belongings, docker_host, "service"))
+        setting = belongings.setting(service.target)
+        workers = [stack.enter_context(Worker(name, setting)) for name in NAMES]
+        sameness.check(workers, belongings, docker_host)
+        belongings.remove_containers()
+        if "lifecycle" in wanted:
+            at_once = options.at_once or (lifecycle.QUICK_AT_ONCE if options.quick else lifecycle.AT_ONCE)
+            yield lifecycle.measure(workers, belongings, at_a_time=at_once, **shared)
+        if "reads" in wanted:
+            containers = options.containers or (reads.QUICK_CONTAINERS if options.quick else reads.CONTAINERS)
+            yield reads.measure(workers, belongings, docker_host, service.target, containers=containers, **shared)
 
 
 @contextmanager
@@ -93,7 +113,7 @@ def _belongings(docker_host: str, image: str) -> Iterator[Belongings]:
     try:
         yield belongings
     finally:
-        # By now the workers and the service, which are the ones to make containers, have ended.
+        # By now the children and services, which are the ones to make containers, have ended.
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         try:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +19,30 @@ from container_manager.engine.spec import LABEL_BOT_ID, LABEL_REQUEST_ID, contai
 from container_manager.model import ContainerConfig
 
 # The engine may still carry out what was asked of it before an interruption.
-_CLEAN_UP_SECONDS = 120
+_CLEAN_UP_SECONDS = 180
 _QUIET_SECONDS = 2.0
 _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
+# Making and removing is not what is measured.
+_AT_ONCE = 6
+_SLEEP = ("sleep", "86400")
 
 
 class Belongings:
-    """A run's id, bot ids and scratch directory. :meth:`remove` ends it, whatever happened before."""
+    """A run's id, bot ids and scratch directory. Both ``remove_…`` end it, whatever happened before."""
 
     def __init__(self, docker_host: str, image: str) -> None:
         self._docker_host = docker_host
         self._image = image
         self._bot_ids: set[str] = set()
+        self._idle: list[str] = []
         # A request id is kept as a label and may be the same for any number of bots.
         self.run_id = f"bench-{uuid.uuid4()}"
         self.scratch = Path(tempfile.mkdtemp(prefix="botmaker-bench-"))
         self.secrets_root = self.scratch / "secrets"
         self.secrets_root.mkdir(mode=0o700)
 
-    def setting(self, target: str, network: str = "bridge") -> Setting:
+    def setting(self, target: str, network: str = "bridge", command: tuple[str, ...] = _SLEEP) -> Setting:
         """What candidates make containers from: a process that sleeps, on ``network``."""
         config = ContainerConfig(
             image=self._image,
@@ -43,7 +50,7 @@ class Belongings:
             ai_model="some-model",
             channel_type="telegram",
             network=network,
-            command=("sleep", "86400"),
+            command=command,
         )
         return Setting(self._docker_host, target, str(self.secrets_root), self.run_id, config)
 
@@ -55,10 +62,31 @@ class Belongings:
         self._bot_ids.update(fresh)
         return fresh
 
+    def idle_containers(self, count: int) -> list[str]:
+        """Bots whose containers are created and never started, on no network; more of them are made at need."""
+        setting = self.setting("", network="none")
+        missing = self.new_bot_ids(max(0, count - len(self._idle)))
+        self._each(missing, lambda engine, bot_id: engine.create(container_name(bot_id), setting.body(bot_id)))
+        self._idle += missing
+        return self._idle[:count]
+
+    def running_containers(self, count: int, command: tuple[str, ...]) -> list[str]:
+        """Bots whose new containers run ``command``, on no network."""
+        setting = self.setting("", network="none", command=command)
+
+        def run(engine: RawEngine, bot_id: str) -> None:
+            engine.create(container_name(bot_id), setting.body(bot_id))
+            engine.start(container_name(bot_id))
+
+        bot_ids = self.new_bot_ids(count)
+        self._each(bot_ids, run)
+        return bot_ids
+
     def remove_containers(self) -> int:
         """Remove every container of this run and nothing else, until no more of them appear; how many."""
-        engine = RawEngine(self._docker_host)
         removed: set[str] = set()
+        self._idle.clear()
+        engine = RawEngine(self._docker_host)
         ends = time.monotonic() + _CLEAN_UP_SECONDS
         quiet_since: float | None = None
         try:
@@ -70,9 +98,8 @@ class Belongings:
                         f"bench: {len(rows)} containers with {LABEL_REQUEST_ID}={self.run_id} are left", file=sys.stderr
                     )
                     break
-                for row in rows:
-                    _remove(engine, row["Id"])
-                    removed.add(row["Id"])
+                self._each([row["Id"] for row in rows], _remove)
+                removed.update(row["Id"] for row in rows)
                 time.sleep(0.1)
         finally:
             engine.close()
@@ -85,7 +112,39 @@ class Belongings:
     def _is_ours(self, row: dict[str, Any]) -> bool:
         """All three must agree; the label alone would already do."""
         bot_id = row["Labels"].get(LABEL_BOT_ID)
-        return bot_id in self._bot_ids and f"/{container_name(bot_id)}" in row["Names"]
+        return bot_id in self._bot_ids and f"/{container_name(bot_id)}" in (row["Names"] or ())
+
+    def _each(self, items: Iterable[str], task: Callable[[RawEngine, str], Any]) -> None:
+        """Do it for each, some at a time. The first failure, or Ctrl-C, lets those end that have begun."""
+        waiting = deque(items)
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            engine = RawEngine(self._docker_host)
+            try:
+                while waiting and not failures:
+                    try:
+                        item = waiting.popleft()
+                    except IndexError:
+                        return
+                    task(engine, item)
+            except BaseException as exc:  # noqa: BLE001 - raised again below
+                failures.append(exc)
+            finally:
+                engine.close()
+
+        threads = [threading.Thread(target=work) for _ in range(min(_AT_ONCE, len(waiting)))]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            waiting.clear()
+            for thread in threads:
+                thread.join()
+        if failures:
+            raise failures[0]
 
 
 def _remove(engine: RawEngine, container_id: str) -> None:

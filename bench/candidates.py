@@ -1,4 +1,4 @@
-"""The four ways to the engine that are compared, each with the same six operations.
+"""The four ways to the engine that are compared, each with the same six operations; and the floor of a gRPC call.
 
 They make the same container: the service's own ``container_body`` is its one description (``bench.belongings``), which
 raw HTTP and the SDK's low level send as it is, the SDK's high level says in its own words, and the service derives
@@ -6,6 +6,10 @@ from a request. ``bench.sameness`` checks on the engine that the results agree.
 
 Each is used the cheapest way that it offers: connections are kept, no pool is too small, the SDK's high level keeps its
 container objects from create on instead of looking them up for each operation.
+
+Two more tell what a read of the service is made of: the service called through a bare stub, without the interceptor of
+``container_manager_client``; and, by the same stub, an empty ``grpc.aio`` service that sends the same bytes
+(``bench.echo_service``).
 """
 
 from __future__ import annotations
@@ -23,8 +27,13 @@ SDK_LOW = "SDK low level"
 SDK_HIGH = "SDK high level"
 SERVICE = "service"
 NAMES = (RAW, SDK_LOW, SDK_HIGH, SERVICE)
+BARE = "service, bare stub"
+ECHO = "empty echo service"
 
 MANAGED = f"{LABEL_MANAGED}=true"
+STATUS_METHOD = "/botmaker.container.v1.ContainerManager/GetContainerStatus"
+LIST_METHOD = "/botmaker.container.v1.ContainerManager/ListManagedContainers"
+ECHO_METHOD = "/bench.Echo/Echo"
 
 
 @dataclass(frozen=True)
@@ -210,12 +219,53 @@ class Service:
         return len(self._stub.ListManagedContainers(self._pb.ListManagedContainersRequest()).containers)
 
 
-def factory(name: str, setting: Setting) -> Callable[[], Candidate]:
+class Bare:
+    """The reads of a service, called as generated stubs call them, on a channel with our client's options."""
+
+    def __init__(self, channel: Any, status_method: str, list_method: str) -> None:
+        from botmaker.container.v1 import container_manager_pb2 as pb
+
+        self._pb = pb
+        self._status = channel.unary_unary(
+            status_method,
+            request_serializer=pb.GetContainerStatusRequest.SerializeToString,
+            response_deserializer=pb.GetContainerStatusResponse.FromString,
+            _registered_method=True,
+        )
+        self._list = channel.unary_unary(
+            list_method,
+            request_serializer=pb.ListManagedContainersRequest.SerializeToString,
+            response_deserializer=pb.ListManagedContainersResponse.FromString,
+            _registered_method=True,
+        )
+
+    def status(self, bot_id: str) -> None:
+        self._status(self._pb.GetContainerStatusRequest(bot_id=bot_id))
+
+    def list(self) -> int:
+        return len(self._list(self._pb.ListManagedContainersRequest()).containers)
+
+
+def bare_channel(target: str) -> Any:
+    """What ``connect`` makes, without its interceptor."""
+    import grpc
+
+    from container_manager_client.channel import _target
+
+    address, options = _target(target, None)
+    return grpc.insecure_channel(address, options=options)
+
+
+def factory(name: str, setting: Setting) -> Callable[[], Any]:
     """What makes one more of the named candidate, for one more thread; threads of the service share its channel."""
     if name == SERVICE:
         from container_manager_client import connect
 
         channel = connect(setting.target)
         return lambda: Service(setting, channel)
+    if name in (BARE, ECHO):
+        bare = bare_channel(setting.target)
+        methods = (STATUS_METHOD, LIST_METHOD) if name == BARE else (ECHO_METHOD, ECHO_METHOD)
+        return lambda: Bare(bare, *methods)
     kinds: dict[str, Callable[[Setting], Candidate]] = {RAW: Raw, SDK_LOW: SdkLow, SDK_HIGH: SdkHigh}
     return lambda: kinds[name](setting)

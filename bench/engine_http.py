@@ -8,11 +8,12 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 _TIMEOUT_SECONDS = 120
+_CHUNK = 65_536
 
 
 class EngineAnswerError(Exception):
@@ -58,6 +59,14 @@ class RawEngine:
         """Remove a container by force, with its anonymous volumes."""
         self._request("DELETE", f"/containers/{name}?v=true&force=true")
 
+    def pause(self, name: str) -> None:
+        """Freeze a running container."""
+        self._request("POST", f"/containers/{name}/pause")
+
+    def unpause(self, name: str) -> None:
+        """Let a frozen container go on."""
+        self._request("POST", f"/containers/{name}/unpause")
+
     def inspect(self, name: str) -> dict[str, Any]:
         """The inspect document of a container."""
         document: dict[str, Any] = self._request("GET", f"/containers/{name}/json")
@@ -68,6 +77,23 @@ class RawEngine:
         query = urlencode({"all": "true", "filters": json.dumps({"label": [label]})})
         rows: list[dict[str, Any]] = self._request("GET", f"/containers/json?{query}")
         return rows
+
+    def events(self, name: str) -> Iterator[dict[str, Any]]:
+        """A container's events from now on; the subscription stands when this returns. It takes this connection."""
+        filters = json.dumps({"container": [name]})
+        self._connection.request("GET", f"/events?{urlencode({'filters': filters})}")
+        response = self._connection.getresponse()
+        return (json.loads(line) for line in response)
+
+    def log(self, name: str, tail: int | None = None) -> Iterator[bytes]:
+        """A container's log so far, or the last lines of it, with times, in the engine's own framing.
+
+        It takes this connection.
+        """
+        lines = "all" if tail is None else tail
+        self._connection.request("GET", f"/containers/{name}/logs?stdout=1&stderr=1&timestamps=1&tail={lines}")
+        response = self._connection.getresponse()
+        return iter(lambda: response.read1(_CHUNK), b"")
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         if body is None:

@@ -1,7 +1,8 @@
-"""Medians, and ratios of what was measured in the same round."""
+"""Medians, tails, and ratios of what was measured in the same round."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
@@ -19,7 +20,7 @@ class Ratio(NamedTuple):
     """A 95 % interval of that median; with fewer than six rounds, the smallest and largest ratio."""
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{_three(self.median)} [{_three(self.low)}, {_three(self.high)}]"
 
 
 def ratio(values: Sequence[float], base: Sequence[float]) -> Ratio:
@@ -31,7 +32,23 @@ def ratio(values: Sequence[float], base: Sequence[float]) -> Ratio:
 
 def milliseconds(seconds: Sequence[float]) -> str:
     """The median, with three digits or so."""
-    value = median(seconds) * 1000
+    return in_milliseconds(median(seconds))
+
+
+def in_milliseconds(seconds: float) -> str:
+    """With three digits or so."""
+    return _three(seconds * 1000)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that so many percent of all are not above (nearest rank)."""
+    ranked = sorted(values)
+    return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)]
+
+
+def _three(value: float) -> str:
+    if value < 0.1:
+        return f"{value:.3f}"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 

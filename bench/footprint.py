@@ -18,8 +18,9 @@ from statistics import median
 
 from bench.belongings import Belongings
 from bench.candidates import SERVICE
+from bench.process_figures import Memory
 from bench.report import Aim, Part, Table
-from bench.service_process import Memory, ServiceProcess
+from bench.service_process import ServiceProcess
 from bench.worker import Worker
 
 AIM_BYTES = 80_000_000

@@ -1,4 +1,4 @@
-"""Results as aligned text, as Markdown and as JSON."""
+"""Results as aligned text, as Markdown, as JSON and as a drawing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from bench.chart import Bars, svg
 
 OUTPUT = Path(__file__).resolve().parent / "output"
 
@@ -61,6 +63,7 @@ class Part:
     """What is measured and how: the module's docstring."""
     tables: list[Table] = field(default_factory=list)
     aims: list[Aim] = field(default_factory=list)
+    bars: list[Bars] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     samples: dict[str, Any] = field(default_factory=dict)
     """Every single value, as JSON."""
@@ -86,7 +89,7 @@ def load() -> str:
 
 
 def publish(parts: Sequence[Part], circumstances: dict[str, str]) -> None:
-    """Print the tables and aims, and write ``results.md`` and ``results.json`` to :data:`OUTPUT`."""
+    """Print the tables and aims, and write ``results.md``, ``.json`` and ``.svg`` to :data:`OUTPUT`."""
     aims = Table("Aims", ["", "measured", "aim", ""], [aim.row() for part in parts for aim in part.aims])
     tables = [table for part in parts for table in part.tables] + ([aims] if aims.rows else [])
     for table in tables:
@@ -96,7 +99,10 @@ def publish(parts: Sequence[Part], circumstances: dict[str, str]) -> None:
     OUTPUT.mkdir(exist_ok=True)
     (OUTPUT / "results.md").write_text(_markdown(parts, aims, circumstances))
     (OUTPUT / "results.json").write_text(json.dumps(_document(parts, circumstances), indent=1) + "\n")
-    print(f"\nWritten to {_relative(OUTPUT / 'results.md')} and results.json")
+    bars = [each for part in parts for each in part.bars]
+    if bars:
+        (OUTPUT / "results.svg").write_text(svg(bars))
+    print(f"\nWritten to {_relative(OUTPUT / 'results.md')}, results.json{' and results.svg' if bars else ''}")
 
 
 def _markdown(parts: Sequence[Part], aims: Table, circumstances: dict[str, str]) -> str:

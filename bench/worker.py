@@ -8,27 +8,20 @@ that conducts the run sleeps while a worker works, and only one worker works at 
 
 from __future__ import annotations
 
+import importlib
 import itertools
-import multiprocessing
-import signal
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 from bench.candidates import Candidate, Setting, factory
+from bench.child import Child
 
 VERBS = ("create", "start", "stop", "remove")
-_JOIN_SECONDS = 5
-
-
-class WorkerError(Exception):
-    """An operation failed in a worker; the message holds its traceback."""
+_SYNC_SECONDS = 60
 
 
 class Batch(NamedTuple):
@@ -40,72 +33,40 @@ class Batch(NamedTuple):
     """Of each lifecycle, the time of each of :data:`VERBS`."""
 
 
-class Worker:
-    """The parent's side; a context manager. :meth:`close` ends the process at any time."""
+class Worker(Child):
+    """The parent's side."""
 
     def __init__(self, name: str, setting: Setting) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.name = name
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, name, setting), daemon=True)
-        # Ctrl-C reaches the whole process group; ignored signals stay ignored in a new program (execve(2)).
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            self._process.start()
-        finally:
-            signal.signal(signal.SIGINT, before)
-        theirs.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(name, _Work, name, setting)
 
     def lifecycles(self, bot_ids: Sequence[str], at_once: int) -> Batch:
         """Create, start, stop with no grace and remove each bot's container, ``at_once`` bots at a time."""
-        batch: Batch = self._call("lifecycles", bot_ids, at_once)
+        batch: Batch = self.call("lifecycles", bot_ids, at_once)
         return batch
 
     def statuses(self, bot_ids: Sequence[str], at_once: int = 1) -> list[float]:
         """Ask for each bot's status; seconds of each call."""
-        seconds: list[float] = self._call("statuses", bot_ids, at_once)
+        seconds: list[float] = self.call("statuses", bot_ids, at_once)
         return seconds
 
     def lists(self, count: int) -> tuple[list[float], int]:
         """List all managed containers ``count`` times; seconds of each call, and how many containers it gave."""
-        answer: tuple[list[float], int] = self._call("lists", count)
+        answer: tuple[list[float], int] = self.call("lists", count)
         return answer
 
     def create(self, bot_id: str) -> None:
         """Create a bot's container and leave it."""
-        self._call("create", bot_id)
+        self.call("create", bot_id)
 
     def first_call(self, target: str, bot_id: str) -> float:
         """Connect to a service and ask it for a status; ``time.monotonic()`` when the answer was there."""
-        answered: float = self._call("first_call", target, bot_id)
+        answered: float = self.call("first_call", target, bot_id)
         return answered
 
-    def close(self) -> None:
-        """End the process, in the middle of its work if need be."""
-        self._connection.close()
-        self._process.terminate()
-        self._process.join(_JOIN_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-    def _call(self, method: str, *arguments: Any) -> Any:
-        self._connection.send((method, arguments))
-        try:
-            failure, result = self._connection.recv()
-        except (EOFError, ConnectionError):
-            raise WorkerError(f"{self.name}: its process ended") from None
-        if failure:
-            raise WorkerError(f"{self.name}: {failure}")
-        return result
+    def first_synced(self, target: str, bot_id: str) -> float:
+        """Watch a bot until the service knows all containers; ``time.monotonic()`` when it said so."""
+        synced: float = self.call("first_synced", target, bot_id)
+        return synced
 
 
 class _Work:
@@ -161,6 +122,31 @@ class _Work:
             pb_grpc.ContainerManagerStub(channel).GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id))
             return time.monotonic()
 
+    def warm_up(self) -> None:
+        """Load what :meth:`first_synced` needs."""
+        for name in ("botmaker.container.v1.container_observer_pb2_grpc", "container_manager_client"):
+            importlib.import_module(name)
+
+    def first_synced(self, target: str, bot_id: str) -> float:
+        import grpc
+
+        from botmaker.container.v1 import container_observer_pb2 as pb
+        from botmaker.container.v1 import container_observer_pb2_grpc as pb_grpc
+        from container_manager_client import connect
+
+        ends = time.monotonic() + _SYNC_SECONDS
+        with connect(target) as channel:
+            stub = pb_grpc.ContainerObserverStub(channel)
+            while True:
+                try:
+                    for response in stub.WatchContainers(pb.WatchContainersRequest(bot_ids=[bot_id])):
+                        if response.HasField("synced"):
+                            return time.monotonic()
+                except grpc.RpcError:
+                    # It gives up on a watcher that it keeps waiting for long.
+                    if time.monotonic() > ends:
+                        raise
+
     def _in_threads(self, task: Callable[[Candidate, str], None], bot_ids: Sequence[str], at_once: int) -> float:
         """Run the task for each bot; seconds from the first begin to the last end."""
         waiting = deque(bot_ids)
@@ -192,17 +178,3 @@ class _Work:
         while len(self._candidates) < count:
             self._candidates.append(self._make())
         return self._candidates[:count]
-
-
-def _serve(connection: Connection, name: str, setting: Setting) -> None:
-    work = _Work(name, setting)
-    while True:
-        try:
-            method, arguments = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer = ("", getattr(work, method)(*arguments))
-        except Exception:  # noqa: BLE001 - told to the parent, which ends the run
-            answer = (traceback.format_exc(), None)
-        connection.send(answer)

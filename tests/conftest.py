@@ -13,6 +13,7 @@ import docker
 import pytest
 
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
 from container_manager.logs import configure_logging
@@ -133,6 +134,13 @@ def stub(target: str) -> Iterator[ContainerManagerStub]:
 def calls(stub: ContainerManagerStub) -> Calls:
     """The RPCs by bot id."""
     return Calls(stub)
+
+
+@pytest.fixture(scope="session")
+def observer(target: str) -> Iterator[ContainerObserverStub]:
+    """The observer's generated stub on a channel of its own."""
+    with connect(target) as channel:
+        yield ContainerObserverStub(channel)
 
 
 BOTS = pytest.StashKey[Bots]()

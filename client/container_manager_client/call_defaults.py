@@ -46,8 +46,8 @@ def with_request_id(request: Any) -> Any:
     return copy
 
 
-class SyncCallDefaults(grpc.UnaryUnaryClientInterceptor):
-    """For channels of :mod:`grpc`."""
+class SyncCallDefaults(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """For channels of :mod:`grpc`. A stream gets no deadline: it lasts until its caller has had enough."""
 
     def __init__(self, token: str | None) -> None:
         self._token = token
@@ -55,15 +55,22 @@ class SyncCallDefaults(grpc.UnaryUnaryClientInterceptor):
     def intercept_unary_unary(self, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
         """Complete the call and send it on."""
         request = with_request_id(request)
-        completed = _SyncCallDetails(
+        timeout = default_timeout(request) if details.timeout is None else details.timeout
+        return continuation(self._completed(details, timeout), request)
+
+    def intercept_unary_stream(self, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
+        """Complete the call and send it on."""
+        return continuation(self._completed(details, details.timeout), request)
+
+    def _completed(self, details: Any, timeout: float | None) -> _SyncCallDetails:
+        return _SyncCallDetails(
             details.method,
-            default_timeout(request) if details.timeout is None else details.timeout,
+            timeout,
             _with_token(details.metadata or (), self._token),
             details.credentials,
             details.wait_for_ready,
             details.compression,
         )
-        return continuation(completed, request)
 
 
 class AioCallDefaults(grpc.aio.UnaryUnaryClientInterceptor):
@@ -82,6 +89,20 @@ class AioCallDefaults(grpc.aio.UnaryUnaryClientInterceptor):
             metadata=grpc.aio.Metadata(*_with_token(client_call_details.metadata or (), self._token)),
         )
         return await continuation(completed, request)
+
+
+class AioStreamDefaults(grpc.aio.UnaryStreamClientInterceptor):
+    """For streams on channels of :mod:`grpc.aio`, which takes an interceptor for one kind of call only."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    async def intercept_unary_stream(
+        self, continuation: Callable[[Any, Any], Awaitable[Any]], client_call_details: Any, request: Any
+    ) -> Any:
+        """Complete the call and send it on."""
+        metadata = grpc.aio.Metadata(*_with_token(client_call_details.metadata or (), self._token))
+        return await continuation(client_call_details._replace(metadata=metadata), request)
 
 
 class _SyncCallDetails(NamedTuple):

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from botmaker.container.v1 import container_manager_pb2 as pb
-from container_manager_client.call_defaults import AioCallDefaults, SyncCallDefaults
+from container_manager_client.call_defaults import AioCallDefaults, AioStreamDefaults, SyncCallDefaults
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["ContainerManager"].full_name
 # Never StartContainer and RestartContainer: a failed start is an answer. CreateContainer always carries a request id.
@@ -53,7 +53,8 @@ def connect(target: str, *, token: str | None = None) -> grpc.Channel:
 
     Calls without a timeout get one: 20 s for status and list, 60 s for start, 10 min for create, and for stop, restart
     and remove the grace period (90 s where the call names none) and a minute. UNAVAILABLE is retried up to three
-    times, but for start and restart.
+    times, but for start and restart. Streams have no timeout and are not retried: to go on with a broken one is its
+    reader's business, who knows what it has seen.
     """
     grpc_target, options = _target(target, token)
     channel = grpc.insecure_channel(grpc_target, options=options)
@@ -63,7 +64,8 @@ def connect(target: str, *, token: str | None = None) -> grpc.Channel:
 def connect_aio(target: str, *, token: str | None = None) -> grpc.aio.Channel:
     """As :func:`connect`, for :mod:`grpc.aio`: close it with ``await``, or use it in an ``async with``."""
     grpc_target, options = _target(target, token)
-    return grpc.aio.insecure_channel(grpc_target, options=options, interceptors=[AioCallDefaults(token)])
+    interceptors = [AioCallDefaults(token), AioStreamDefaults(token)]
+    return grpc.aio.insecure_channel(grpc_target, options=options, interceptors=interceptors)
 
 
 def _target(target: str, token: str | None) -> tuple[str, list[tuple[str, Any]]]:

@@ -111,6 +111,20 @@ def main() -> None:
     help="Creates under way at once, and as many other changes.",
 )
 @_option(
+    "--max-watchers",
+    type=click.IntRange(1, 10_000),
+    default=1000,
+    show_default=True,
+    help="Streams of WatchContainers at once, and as many of WatchStats.",
+)
+@_option(
+    "--max-log-streams",
+    type=click.IntRange(1, 10_000),
+    default=64,
+    show_default=True,
+    help="Streams of StreamLogs at once.",
+)
+@_option(
     "--drain-seconds",
     type=_Seconds(0),
     default=20,
@@ -132,7 +146,7 @@ def main() -> None:
     show_default=True,
 )
 def serve(**options: Any) -> None:
-    """Serve the ContainerManager until SIGTERM or Ctrl-C."""
+    """Serve the ContainerManager and the ContainerObserver until SIGTERM or Ctrl-C."""
     config = _server_config(options)
     # Late, so that --help and wrong options answer without loading gRPC and the Docker SDK.
     from container_manager.logs import configure_logging
@@ -172,6 +186,8 @@ def _server_config(options: dict[str, Any]) -> ServerConfig:
         token_file=Path(options["token_file"]),
         insecure_no_auth=options["insecure_no_auth"],
         workers=options["workers"],
+        max_watchers=options["max_watchers"],
+        max_log_streams=options["max_log_streams"],
         drain_seconds=options["drain_seconds"],
     )
 

@@ -46,5 +46,8 @@ class ServerConfig:
     """Serve TCP to any local process without a token."""
     workers: int = 64
     """Creates under way at once, and as many other changes."""
+    max_watchers: int = 1000
+    """Streams of WatchContainers at once, and as many of WatchStats."""
+    max_log_streams: int = 64
     drain_seconds: float = 20
     """How long a shutdown waits for calls under way."""

@@ -20,8 +20,9 @@ from functools import partial
 from container_manager.bot_directories import check_secrets_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
-from container_manager.engine.client import EngineClient, EngineRejectedError
+from container_manager.engine.client import EngineClient
 from container_manager.engine.failures import engine_error, start_error
+from container_manager.engine.no_answer import EngineRejectedError
 from container_manager.engine.status import status_from_inspect
 from container_manager.errors import (
     ContainerNotFoundError,
@@ -148,6 +149,17 @@ class DockerService:
         except NameInUseUnmanagedError:
             return None
 
+    def require_container(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus:
+        """As :meth:`get_container_status`, for those who need one.
+
+        Raises :class:`ContainerNotFoundError`, :class:`NameInUseUnmanagedError`.
+        """
+        check_bot_id(bot_id)
+        container = self._find(bot_id, deadline)
+        if container is None:
+            raise _not_found(bot_id)
+        return container
+
     def list_managed_containers(
         self, states: Collection[ContainerState] = (), *, deadline: Deadline | None = None
     ) -> list[ContainerStatus]:
@@ -165,9 +177,7 @@ class DockerService:
         return None if document is None else status_from_inspect(document)
 
     def _start(self, bot_id: str, send: Callable[[str], None], deadline: Deadline | None, *, anew: bool) -> None:
-        container = self._find(bot_id, deadline)
-        if container is None:
-            raise _not_found(bot_id)
+        container = self.require_container(bot_id, deadline=deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
         try:
             send(container.container_id)

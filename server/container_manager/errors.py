@@ -25,6 +25,7 @@
     ├── EngineUnavailableError          UNAVAILABLE          ENGINE_UNAVAILABLE
     ├── EngineAccessDeniedError         FAILED_PRECONDITION  ENGINE_ACCESS_DENIED
     ├── EngineTimeoutError              DEADLINE_EXCEEDED    ENGINE_TIMEOUT
+    ├── ShuttingDownError               UNAVAILABLE          SHUTTING_DOWN
     ├── CapacityExceededError           RESOURCE_EXHAUSTED   CAPACITY_EXCEEDED
     └── UnauthenticatedError            UNAUTHENTICATED      UNAUTHENTICATED
 
@@ -220,6 +221,13 @@ class EngineTimeoutError(ContainerManagerError):
 
     code = "DEADLINE_EXCEEDED"
     reason = "ENGINE_TIMEOUT"
+
+
+class ShuttingDownError(ContainerManagerError):
+    """The service ends, and with it the stream."""
+
+    code = "UNAVAILABLE"
+    reason = "SHUTTING_DOWN"
 
 
 class CapacityExceededError(ContainerManagerError):

@@ -58,7 +58,7 @@ class PullPolicy(Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PortBinding:
     """One container port published on one host address."""
 
@@ -97,7 +97,7 @@ class ContainerConfig:
     resources: ResourceLimits = ResourceLimits()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ContainerStatus:
     """What the engine says of one container. ``None`` means: has not happened, or does not apply."""
 

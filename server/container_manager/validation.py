@@ -13,6 +13,8 @@ from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, PortBindin
 RESERVED_ENVIRONMENT = ("BOT_ID", "AI_PROVIDER", "AI_MODEL", "CHANNEL_TYPE")
 MAX_GRACE_SECONDS = 86_400
 MAX_ITEMS = 1_000
+MAX_BOT_IDS = 10_000
+MAX_VIOLATIONS = 8
 # One "NAME=value" and one argument may be 128 KiB long, the closing NUL included (Linux, MAX_ARG_STRLEN);
 # more would be a container that can never start.
 MAX_STRING_BYTES = 128 * 1024 - 1
@@ -43,6 +45,15 @@ def check_bot_id(bot_id: str) -> None:
         raise InvalidBotIdError(
             FieldViolation("bot_id", f"must be a UUID in canonical lower-case 8-4-4-4-12 form, not {given}")
         )
+
+
+def check_bot_ids(bot_ids: Sequence[str]) -> None:
+    """Raise :class:`InvalidBotIdError` unless all of them are canonical UUIDs, :class:`InvalidConfigError` for many."""
+    if len(bot_ids) > MAX_BOT_IDS:
+        raise InvalidConfigError(FieldViolation("bot_ids", f"has {len(bot_ids)} entries, and may have {MAX_BOT_IDS}"))
+    if wrong := [index for index, bot_id in enumerate(bot_ids) if not is_bot_id(bot_id)]:
+        text = "must be a UUID in canonical lower-case 8-4-4-4-12 form"
+        raise InvalidBotIdError(*(FieldViolation(f"bot_ids[{index}]", text) for index in wrong[:MAX_VIOLATIONS]))
 
 
 def check_grace_seconds(grace_seconds: float) -> int:

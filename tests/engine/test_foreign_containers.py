@@ -11,6 +11,7 @@ from docker.models.containers import Container
 from botmaker.container.v1 import container_manager_pb2 as pb
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.waiting import wait_until
 
 Foreign = Callable[[str | None, dict[str, str]], Container]
 
@@ -79,7 +80,9 @@ def test_conformance_12_a_container_with_our_labels_but_another_name_is_listed_a
     calls.stop(bot_id, grace=0)
     calls.remove(bot_id, grace=0)
     own = calls.create(bot_id, *FOREVER)
-    assert {own, container.id} == {status.container_id for status in calls.listed([bot_id])}
+    wait_until(
+        lambda: {own, container.id} == {status.container_id for status in calls.listed([bot_id])}, "both are listed"
+    )
     calls.remove(bot_id)
     assert before == fingerprint(container)
 
@@ -90,10 +93,14 @@ def test_an_orphan_without_a_valid_bot_id_is_listed_with_an_empty_one(
 ) -> None:
     labels = {"botmaker.managed": "true"} | ({} if label is None else {"botmaker.bot-id": label})
     container = foreign(None, labels)
-    found = [status for status in calls.list() if status.container_id == container.id]
+
+    def running() -> list[pb.ContainerStatus]:
+        listed = [status for status in calls.list() if status.container_id == container.id]
+        return [status for status in listed if status.state == pb.CONTAINER_STATE_RUNNING]
+
+    found = wait_until(running, "it is listed as running")
     assert [""] == [status.bot_id for status in found]
     assert [container.name] == [status.name for status in found]
-    assert [pb.CONTAINER_STATE_RUNNING] == [status.state for status in found]
 
 
 def test_a_container_without_our_label_is_not_listed(calls: Calls, bots: Bots, foreign: Foreign) -> None:

@@ -131,9 +131,7 @@ def test_a_paused_container_is_shown_refuses_start_and_can_be_stopped_and_remove
     bot_id = bots.new()
     calls.run(bot_id, *FOREVER)
     bots.engine.api.pause(f"botmaker-{bot_id}")
-    status = calls.status(bot_id)
-    assert status is not None
-    assert status.state == pb.CONTAINER_STATE_PAUSED
+    wait_until(lambda: _state(calls, bot_id) == pb.CONTAINER_STATE_PAUSED, "paused")
     with fails_with("FAILED_PRECONDITION", "INVALID_STATE"):
         calls.start(bot_id)
     calls.stop(bot_id, grace=1)
@@ -179,3 +177,8 @@ def test_the_list_is_narrowed_by_state_and_ordered_by_create_time(calls: Calls, 
     assert first not in running
     both = [status.bot_id for status in calls.list(pb.CONTAINER_STATE_RUNNING, pb.CONTAINER_STATE_CREATED)]
     assert {first, second, third} <= set(both)
+
+
+def _state(calls: Calls, bot_id: str) -> int | None:
+    status = calls.status(bot_id)
+    return None if status is None else status.state

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from tests.support.calls import Calls
 from tests.support.waiting import wait_until
 
 SERVICE = "botmaker.container.v1.ContainerManager"
+OBSERVER = "botmaker.container.v1.ContainerObserver"
 
 
 def reflect(target: str, request: reflection_pb2.ServerReflectionRequest) -> reflection_pb2.ServerReflectionResponse:
@@ -29,19 +32,25 @@ def reflect(target: str, request: reflection_pb2.ServerReflectionRequest) -> ref
         return next(iter(stub.ServerReflectionInfo(iter([request]), timeout=5)))
 
 
-def test_conformance_17_reflection_lists_the_service(target: str) -> None:
+def test_conformance_17_reflection_lists_both_services(target: str) -> None:
     response = reflect(target, reflection_pb2.ServerReflectionRequest(list_services=""))
     names = {service.name for service in response.list_services_response.service}
-    assert {SERVICE, "grpc.health.v1.Health"} <= names
+    assert {SERVICE, OBSERVER, "grpc.health.v1.Health"} <= names
 
 
-def test_conformance_17_the_reflected_descriptor_has_exactly_seven_unary_rpcs(target: str) -> None:
-    response = reflect(target, reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE))
+def reflected_methods(target: str, service: str) -> list[descriptor_pb2.MethodDescriptorProto]:
+    """The service's methods as reflection describes them."""
+    response = reflect(target, reflection_pb2.ServerReflectionRequest(file_containing_symbol=service))
     files = [
         descriptor_pb2.FileDescriptorProto.FromString(each)
         for each in response.file_descriptor_response.file_descriptor_proto
     ]
-    methods = [method for file in files for service in file.service for method in service.method]
+    name = service.rpartition(".")[2]
+    return [method for file in files for each in file.service if each.name == name for method in each.method]
+
+
+def test_conformance_17_the_reflected_descriptor_has_exactly_seven_unary_rpcs(target: str) -> None:
+    methods = reflected_methods(target, SERVICE)
     assert [
         "CreateContainer",
         "StartContainer",
@@ -54,21 +63,29 @@ def test_conformance_17_the_reflected_descriptor_has_exactly_seven_unary_rpcs(ta
     assert not any(method.client_streaming or method.server_streaming for method in methods)
 
 
-def test_conformance_17_health_answers_for_the_server_and_for_the_service(target: str) -> None:
+def test_the_observers_reflected_descriptor_has_its_three_server_streams(target: str) -> None:
+    methods = reflected_methods(target, OBSERVER)
+    assert ["WatchContainers", "StreamLogs", "WatchStats"] == [method.name for method in methods]
+    assert all(method.server_streaming and not method.client_streaming for method in methods)
+
+
+def test_conformance_17_health_answers_for_the_server_and_for_each_service(target: str) -> None:
     with connect(target) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
 
         def status(name: str) -> int:
             return stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status
 
-        for name in ("", SERVICE):
+        for name in ("", SERVICE, OBSERVER):
             wait_until(lambda name=name: status(name) == health_pb2.HealthCheckResponse.SERVING, f"health of {name!r}")
         with pytest.raises(grpc.RpcError) as caught:
             status("no.such.Service")
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def curl(target: str, method: str, request: dict[str, object]) -> subprocess.CompletedProcess[str]:
+def curl(
+    target: str, method: str, request: dict[str, object], service: str = SERVICE
+) -> subprocess.CompletedProcess[str]:
     """``buf curl`` over the unix socket, with what it learns by reflection alone."""
     buf = shutil.which("buf", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin")
     assert buf is not None, "buf comes with the development requirements"
@@ -76,7 +93,7 @@ def curl(target: str, method: str, request: dict[str, object]) -> subprocess.Com
     return subprocess.run(
         [
             *(buf, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--unix-socket", socket),
-            *("--data", json.dumps(request), f"http://localhost/{SERVICE}/{method}"),
+            *("--data", json.dumps(request), f"http://localhost/{service}/{method}"),
         ],
         capture_output=True,
         text=True,
@@ -97,6 +114,18 @@ def test_buf_curl_by_reflection_over_the_unix_socket(target: str, calls: Calls, 
     removed = curl(target, "RemoveContainer", {"bot_id": bot_id, "grace_period": "0s"})
     assert json.loads(removed.stdout) == {}
     assert json.loads(curl(target, "GetContainerStatus", {"bot_id": bot_id}).stdout) == {}
+
+
+def test_buf_curl_streams_logs(target: str, calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    calls.run(bot_id, "sh", "-c", "echo one; echo two >&2; exec sleep 100000")
+    bots.wait_for_log(bot_id, b"two")
+    done = curl(target, "StreamLogs", {"bot_id": bot_id}, OBSERVER)
+    assert done.returncode == 0, done.stderr
+    entries = [json.loads(text)["entry"] for text in re.findall(r"\{.*?\}\s*\}", done.stdout, re.DOTALL)]
+    assert {("SOURCE_STDOUT", b"one"), ("SOURCE_STDERR", b"two")} == {
+        (entry["source"], base64.b64decode(entry["line"])) for entry in entries
+    }
 
 
 @pytest.mark.parametrize("bot_id", ["../../etc/passwd", "7C9E6679-7425-40DE-944B-E07FC1F90AE7", "a\0b", "x" * 10_240])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -12,12 +13,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.config import ServerConfig
-from container_manager_client import connect, connect_aio
+from container_manager_client import connect, connect_aio, error_info
 from tests.support.calls import Calls, fails_with
-from tests.support.fake_engine import FakeEngine, Json
+from tests.support.fake_engine import FakeEngine, Json, Stream
 from tests.support.serving import running_server
+from tests.support.waiting import wait_until
 
 BuildConfig = Callable[..., ServerConfig]
 
@@ -46,6 +50,44 @@ def test_the_token_of_the_file_is_accepted(target: str, token_file: Path) -> Non
     assert token_file.stat().st_mode & 0o777 == 0o600
     with connect(target, token=token_file.read_text().strip()) as channel:
         assert Calls(ContainerManagerStub(channel)).list() == []
+
+
+def _silence(fake: FakeEngine) -> Iterator[None]:
+    """An event stream without an event, which lasts as long as the engine."""
+    fake._released.wait()
+    yield from ()
+
+
+def test_streams_need_the_token_too(target: str, token_file: Path, fake: FakeEngine) -> None:
+    fake.on("GET", "/events", Stream(_silence(fake)))
+    request = observer_pb.WatchContainersRequest()
+    with connect(target) as channel, fails_with("UNAUTHENTICATED", "UNAUTHENTICATED"):
+        next(ContainerObserverStub(channel).WatchContainers(request))
+    with connect(target, token=token_file.read_text().strip()) as channel:
+        # Until the view has noticed that the engine tells of events, there is nothing to watch.
+        def synced() -> bool:
+            with suppress(grpc.RpcError):
+                return next(ContainerObserverStub(channel).WatchContainers(request)).HasField("synced")
+            return False
+
+        wait_until(synced, "synced")
+
+
+def test_the_aio_clients_streams_carry_the_token(target: str, token_file: Path, fake: FakeEngine) -> None:
+    fake.on("GET", "/events", Stream(_silence(fake)))
+
+    async def first(token: str | None) -> str:
+        async with connect_aio(target, token=token) as channel:
+            call = ContainerObserverStub(channel).WatchContainers(observer_pb.WatchContainersRequest())
+            try:
+                async for message in call:
+                    return str(message.WhichOneof("event"))
+            except grpc.RpcError as exc:
+                return error_info(exc).reason
+        return "nothing"
+
+    assert "UNAUTHENTICATED" == asyncio.run(first(None))
+    wait_until(lambda: asyncio.run(first(token_file.read_text().strip())) == "synced", "synced")
 
 
 def test_two_tokens_are_as_good_as_none(target: str, token_file: Path) -> None:

@@ -1,4 +1,4 @@
-"""A proxy in front of a real engine that notes the first line of every request."""
+"""A proxy in front of a real engine that notes every request, and can be told to spoil some of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ _REQUEST_LINE = re.compile(rb"(?:GET|HEAD|POST|DELETE|PUT) /\S* HTTP/1\.1")
 
 
 class EngineProxy:
-    """Forwards a unix socket to the engine's; ``requests`` holds what passed, as ``"POST /v1.41/…"``."""
+    """Forwards a unix socket to the engine's; ``requests`` holds what passed, as ``"POST /v1.41/…"``.
+
+    ``refuse`` and ``hang`` take a part of a request line, until ``mend``: such a request closes its connection, or is
+    kept back without an answer. What is under way with such a request is cut at once.
+    """
 
     def __init__(self, engine_url: str, path: Path) -> None:
         self.url = f"unix://{path}"
@@ -22,27 +26,55 @@ class EngineProxy:
         self._engine_path = engine_url.removeprefix("unix://")
         self._path = path
         self._listener = socket.socket(socket.AF_UNIX)
-        self._open: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._connections: set[_Connection] = set()
+        self._refused: set[str] = set()
+        self._hung: set[str] = set()
+        self._acceptor = threading.Thread(target=self._accept, name="engine proxy")
+
+    def seen(self, part: str) -> list[str]:
+        """The requests so far whose line contains ``part``."""
+        return [request for request in list(self.requests) if part in request]
+
+    def refuse(self, part: str) -> None:
+        """Cut, and go on cutting, what asks for it."""
+        self._refused.add(part)
+        self.cut(part)
+
+    def hang(self, part: str) -> None:
+        """Never answer what asks for it."""
+        self._hung.add(part)
+
+    def mend(self) -> None:
+        """Forward everything again; what hangs, hangs on."""
+        self._refused.clear()
+        self._hung.clear()
+
+    def cut(self, part: str) -> None:
+        """Close the connections that are busy with such a request."""
+        with self._lock:
+            found = [each for each in self._connections if part in each.latest]
+        for each in found:
+            each.shut()
 
     def __enter__(self) -> Self:
         self._listener.bind(str(self._path))
         self._listener.listen(64)
-        self._run(self._accept)
+        self._acceptor.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join()
-        for each in self._open:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        for each in (self._listener, *self._open):
-            each.close()
+        self._acceptor.join()
+        self._listener.close()
+        with self._lock:
+            left = list(self._connections)
+        for each in left:
+            each.shut()
+        for each in left:
+            each.join()
         self._path.unlink()
 
     def _accept(self) -> None:
@@ -51,22 +83,67 @@ class EngineProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            engine = socket.socket(socket.AF_UNIX)
-            engine.connect(self._engine_path)
-            self._open += [client, engine]
-            self._run(self._forward, client, engine, self.requests)
-            self._run(self._forward, engine, client, [])
+            with self._lock:
+                self._connections.add(_Connection(self, client, self._engine_path))
 
-    def _forward(self, source: socket.socket, sink: socket.socket, noted: list[str]) -> None:
-        try:
-            while data := source.recv(65_536):
-                noted += [line.decode().rsplit(" ", 1)[0] for line in _REQUEST_LINE.findall(data)]
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
+    def _passes(self, line: str) -> bool | None:
+        """Whether to forward a request; ``None``: keep it back."""
+        self.requests.append(line)
+        if any(part in line for part in self._refused):
+            return False
+        return None if any(part in line for part in self._hung) else True
 
-    def _run(self, target: object, *args: object) -> None:
-        thread = threading.Thread(target=target, args=args)  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
+    def _ended(self, connection: _Connection) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+
+
+class _Connection:
+    """One client's connection and the engine's side of it."""
+
+    def __init__(self, proxy: EngineProxy, client: socket.socket, engine_path: str) -> None:
+        self.latest = ""
+        self._proxy = proxy
+        self._client = client
+        self._engine = socket.socket(socket.AF_UNIX)
+        self._engine.connect(engine_path)
+        self._there = threading.Thread(target=self._run, name="engine proxy, connection")
+        self._there.start()
+
+    def shut(self) -> None:
+        """Close both sides, as seen from both."""
+        for each in (self._client, self._engine):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._there.join()
+
+    def _run(self) -> None:
+        back = threading.Thread(target=self._back, name="engine proxy, answers")
+        back.start()
+        with suppress(OSError):
+            self._forward()
+        self.shut()
+        back.join()
+        self._client.close()
+        self._engine.close()
+        self._proxy._ended(self)
+
+    def _forward(self) -> None:
+        while data := self._client.recv(65_536):
+            verdicts = []
+            for line in _REQUEST_LINE.findall(data):
+                self.latest = line.decode().rsplit(" ", 1)[0]
+                verdicts.append(self._proxy._passes(self.latest))
+            if False in verdicts:
+                return
+            if None not in verdicts:
+                self._engine.sendall(data)
+
+    def _back(self) -> None:
+        with suppress(OSError):
+            while data := self._engine.recv(65_536):
+                self._client.sendall(data)
+        self.shut()

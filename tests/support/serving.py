@@ -9,31 +9,54 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from container_manager.config import ServerConfig
 from container_manager.rpc.server import Server
+
+T = TypeVar("T")
 
 
 @contextmanager
 def running_server(config: ServerConfig, drain_seconds: float = 5.0) -> Iterator[list[str]]:
     """The ``grpc.aio`` server on an event loop in a thread; yields its addresses."""
+    with looped_server(config, drain_seconds) as server:
+        yield server.server.addresses
+
+
+@contextmanager
+def looped_server(config: ServerConfig, drain_seconds: float = 5.0) -> Iterator[LoopedServer]:
+    """As :func:`running_server`; yields the server itself, for what is not to be seen from outside."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="test server")
     thread.start()
     try:
-        server = Server(config)
-        asyncio.run_coroutine_threadsafe(server.start(), loop).result(timeout=30)
+        looped = LoopedServer(Server(config), loop)
+        looped.run(looped.server.start(), 30)
         try:
-            yield server.addresses
+            yield looped
         finally:
-            asyncio.run_coroutine_threadsafe(server.stop(drain_seconds), loop).result(timeout=60 + drain_seconds)
+            looped.run(looped.server.stop(drain_seconds), 60 + drain_seconds)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@dataclass(frozen=True)
+class LoopedServer:
+    """A server and the loop that it runs on."""
+
+    server: Server
+    loop: asyncio.AbstractEventLoop
+
+    def run(self, awaitable: Coroutine[Any, Any, T], timeout_seconds: float = 60) -> T:
+        """The awaitable's result, from the server's loop."""
+        return asyncio.run_coroutine_threadsafe(awaitable, self.loop).result(timeout_seconds)
 
 
 class ServerProcess:

@@ -16,6 +16,7 @@ from container_manager.docker_service import DockerService
 from container_manager.engine.client import EngineClient
 from tests.support.fake_engine import FakeEngine
 from tests.unit.documents import BOT
+from tests.unit.working import Work, making_works
 
 # A machine under load is no failure, and a found counter-example belongs in a test of its own.
 settings.register_profile("unit", deadline=None, database=None)
@@ -61,3 +62,9 @@ def make_service(engine: FakeEngine, secrets_root: RootDirectory) -> Iterator[Ca
 @pytest.fixture
 def service(make_service: Callable[..., DockerService]) -> DockerService:
     return make_service()
+
+
+@pytest.fixture
+def works() -> Iterator[Callable[..., Work]]:
+    """Makes operations; all are let go in the end."""
+    yield from making_works()

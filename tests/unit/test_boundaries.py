@@ -39,7 +39,12 @@ def test_the_client_knows_neither_docker_nor_the_server(path: Path) -> None:
     assert set() == {"docker", "container_manager", "click", "structlog"} & set(imported(path))
 
 
-@pytest.mark.parametrize("folder", ["", "engine", "lifecycle"])
+def test_only_the_async_client_imports_aiohttp() -> None:
+    importers = [path.relative_to(TOP).as_posix() for path in SERVER if "aiohttp" in imported(path)]
+    assert ["server/container_manager/engine/async_client.py"] == importers
+
+
+@pytest.mark.parametrize("folder", ["", "engine", "lifecycle", "observer", "view"])
 def test_the_lifecycle_knows_nothing_of_grpc(folder: str) -> None:
     for path in (TOP / "server" / "container_manager" / folder).glob("*.py"):
         if path.name == "cli.py":

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from container_manager.deadline import Deadline
-from container_manager.engine.client import EngineClient, EngineRejectedError
+from container_manager.engine.client import EngineClient
+from container_manager.engine.no_answer import EngineRejectedError
 from container_manager.errors import EngineUnavailableError
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Request, Stream, error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from container_manager.engine.client import EngineRejectedError
 from container_manager.engine.failures import (
     DISK_PHRASES,
     PULL_PHRASES,
@@ -14,6 +13,7 @@ from container_manager.engine.failures import (
     pull_error,
     start_error,
 )
+from container_manager.engine.no_answer import EngineRejectedError
 from container_manager.errors import (
     CapacityExceededError,
     CommandNotExecutableError,

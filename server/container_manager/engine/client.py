@@ -2,12 +2,12 @@
 
 It speaks to the low-level ``APIClient`` in the engine's own JSON. The SDK's exceptions end here: callers see
 :class:`EngineRejectedError` for an answer that is an error, and the domain's ``Engine…Error`` where there was none.
+Calls that last, and those of the event loop, are :mod:`container_manager.engine.async_client`'s.
 """
 
 from __future__ import annotations
 
 import base64
-import errno
 import http.client
 import json
 from collections import deque
@@ -23,13 +23,19 @@ from docker.constants import MINIMUM_DOCKER_API_VERSION
 from docker.transport import UnixHTTPAdapter
 
 from container_manager.deadline import Deadline
-from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
+from container_manager.engine.no_answer import (
+    HTTP_UNAUTHORIZED,
+    EngineRejectedError,
+    access_denied,
+    error_text,
+    no_answer,
+)
+from container_manager.errors import EngineUnavailableError
 from container_manager.model import ContainerState
 
 T = TypeVar("T")
 Json = dict[str, Any]
 
-_HTTP_UNAUTHORIZED = (401, 403)
 # What a call that got no usable answer may raise; the SDK lets some of its transport's own through.
 _NO_ANSWER = (
     docker.errors.DockerException,
@@ -42,15 +48,6 @@ _NO_ANSWER = (
 )
 _TIMEOUTS = (requests.ReadTimeout, requests.ConnectTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError)
 _HTTP_NOT_FOUND = 404
-
-
-class EngineRejectedError(Exception):
-    """The engine answered with an error: its HTTP ``status`` and its own ``text``."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(f"{text} (HTTP {status})")
-        self.status = status
-        self.text = text
 
 
 class EngineClient:
@@ -205,28 +202,15 @@ class EngineClient:
             except docker.errors.APIError as exc:
                 raise EngineRejectedError(exc.status_code or 500, str(exc.explanation or exc).strip()) from exc
         except EngineRejectedError as exc:
-            if exc.status in _HTTP_UNAUTHORIZED:
-                raise self._access_denied(exc.text) from exc
+            if exc.status in HTTP_UNAUTHORIZED:
+                raise access_denied(self._docker_host, exc.text) from exc
             raise
         except _NO_ANSWER as exc:
-            raise self._no_answer(exc) from exc
-
-    def _no_answer(self, exc: BaseException) -> Exception:
-        causes = list(_causes(exc))
-        if any(isinstance(cause, _TIMEOUTS) for cause in causes):
-            return EngineTimeoutError(f"the Docker Engine at {self._docker_host} did not answer in time")
-        if any(isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM) for cause in causes):
-            return self._access_denied("permission denied")
-        self._api_version = None
-        self.close()
-        detail = next((c.strerror for c in causes if isinstance(c, OSError) and c.strerror), "no usable answer")
-        return EngineUnavailableError(f"the Docker Engine at {self._docker_host} cannot be reached: {detail}")
-
-    def _access_denied(self, detail: str) -> EngineAccessDeniedError:
-        return EngineAccessDeniedError(
-            f"the Docker Engine at {self._docker_host} refuses this process ({detail}); "
-            "run it as a user that may use the engine, such as a member of the group that owns the socket"
-        )
+            error = no_answer(self._docker_host, exc, _TIMEOUTS)
+            if isinstance(error, EngineUnavailableError):
+                self._api_version = None
+                self.close()
+            raise error from exc
 
 
 def _get_json(api: docker.APIClient, path: str) -> Json:
@@ -241,27 +225,6 @@ def _get_json(api: docker.APIClient, path: str) -> Json:
         )
         status, body = answer.status, answer.data
     if status != http.HTTPStatus.OK:
-        raise EngineRejectedError(status, _message(body))
+        raise EngineRejectedError(status, error_text(body))
     document: Json = json.loads(body)
     return document
-
-
-def _message(body: bytes) -> str:
-    """The text of an error answer: the engine's JSON, or whatever a proxy in front of it says."""
-    try:
-        return str(json.loads(body)["message"]).strip()
-    except (ValueError, LookupError, TypeError):
-        return body.decode("utf-8", "replace").strip()
-
-
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """An exception, what it was raised from, and exceptions it merely carries, as urllib3's and requests' do."""
-    seen: set[int] = set()
-    todo = [exc]
-    while todo:
-        cause = todo.pop(0)
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        todo += [cause.__cause__, cause.__context__, *(arg for arg in cause.args if isinstance(arg, BaseException))]

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from container_manager.deadline import Deadline
-from container_manager.engine.client import EngineClient, EngineRejectedError
+from container_manager.engine.client import EngineClient
+from container_manager.engine.no_answer import EngineRejectedError
 
 # The PATH that the engine gives a container whose image has none (moby, oci.DefaultPathEnv).
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from container_manager.engine.client import EngineRejectedError
+from container_manager.engine.no_answer import EngineRejectedError
 from container_manager.errors import (
     CapacityExceededError,
     CommandNotExecutableError,

@@ -31,7 +31,7 @@ def status_from_inspect(document: Json) -> ContainerStatus:
     """A status from ``GET /containers/{id}/json``."""
     engine_state: Json = document["State"]
     state = _enum(ContainerState, engine_state.get("Status"))
-    start = _time_ns(engine_state.get("StartedAt"))
+    start = time_ns(engine_state.get("StartedAt"))
     error = str(engine_state.get("Error") or "")
     started = start is not None
     ended = started and state in _DOWN
@@ -44,9 +44,9 @@ def status_from_inspect(document: Json) -> ContainerStatus:
         state=state,
         image=document["Config"]["Image"],
         image_id=document["Image"],
-        create_time_ns=_time_ns(document.get("Created")),
+        create_time_ns=time_ns(document.get("Created")),
         start_time_ns=start,
-        finish_time_ns=_time_ns(engine_state.get("FinishedAt")) if ended else None,
+        finish_time_ns=time_ns(engine_state.get("FinishedAt")) if ended else None,
         exit_code=exit_code,
         exit_reason=ExitReason.START_FAILED if failed else _exit_reason(exit_code, bool(engine_state.get("OOMKilled"))),
         error=error if failed else "",
@@ -93,7 +93,7 @@ def _enum(cls: type[E], value: object) -> E | None:
         return None
 
 
-def _time_ns(value: str | None) -> int | None:
+def time_ns(value: str | None) -> int | None:
     """Nanoseconds since the epoch from RFC 3339 with up to nine digits; ``None`` for the engine's year 1."""
     match = _TIME.fullmatch(value or "")
     if match is None or match[1].startswith("0001-"):

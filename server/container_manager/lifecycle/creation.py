@@ -9,10 +9,11 @@ from typing import Any
 from container_manager.bot_directories import check_secrets_directory, ensure_state_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
-from container_manager.engine.client import EngineClient, EngineRejectedError
+from container_manager.engine.client import EngineClient
 from container_manager.engine.command_check import CommandCheck
 from container_manager.engine.failures import create_error, engine_error
 from container_manager.engine.images import ImagePuller
+from container_manager.engine.no_answer import EngineRejectedError
 from container_manager.engine.spec import LABEL_REQUEST_ID, container_body, container_name
 from container_manager.errors import (
     ContainerAlreadyExistsError,

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from container_manager.deadline import Deadline
-from container_manager.engine.client import EngineClient, EngineRejectedError
+from container_manager.engine.client import EngineClient
 from container_manager.engine.failures import engine_error
+from container_manager.engine.no_answer import EngineRejectedError
 from container_manager.engine.spec import LABEL_MANAGED
 from container_manager.engine.status import status_from_inspect, status_from_row
 from container_manager.errors import ContainerManagerError

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from container_manager.deadline import Deadline
-from container_manager.engine.client import EngineClient, EngineRejectedError
+from container_manager.engine.client import EngineClient
 from container_manager.engine.failures import engine_error
+from container_manager.engine.no_answer import EngineRejectedError
 from container_manager.engine.spec import LABEL_BOT_ID, LABEL_MANAGED, container_name
 from container_manager.errors import NameInUseUnmanagedError
 

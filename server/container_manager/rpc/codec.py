@@ -63,10 +63,14 @@ def grace_seconds_from_proto(
     """The grace period in seconds; ``None`` when the request has none. Raises :class:`InvalidConfigError`."""
     if not message.HasField("grace_period"):
         return None
-    duration: Duration = message.grace_period
+    return duration_seconds("grace_period", message.grace_period)
+
+
+def duration_seconds(field: str, duration: Duration) -> float:
+    """A duration in seconds. Raises :class:`InvalidConfigError` that names ``field``."""
     # google.protobuf.Duration: nanos are below a second, and of the seconds' sign.
     if abs(duration.nanos) >= _NANOS or duration.seconds * duration.nanos < 0:
-        raise InvalidConfigError(FieldViolation("grace_period", "is not a valid google.protobuf.Duration"))
+        raise InvalidConfigError(FieldViolation(field, "is not a valid google.protobuf.Duration"))
     return duration.seconds + duration.nanos / 1e9
 
 
@@ -116,7 +120,10 @@ def _port_from_proto(index: int, message: pb.PortBinding) -> PortBinding:
 
 
 def _timestamp(nanoseconds: int | None) -> Timestamp | None:
-    if nanoseconds is None:
-        return None
+    return None if nanoseconds is None else timestamp(nanoseconds)
+
+
+def timestamp(nanoseconds: int) -> Timestamp:
+    """The wire form of nanoseconds since the epoch."""
     seconds, nanos = divmod(nanoseconds, _NANOS)
     return Timestamp(seconds=seconds, nanos=nanos)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from grpc_health.v1 import health_pb2
@@ -29,17 +29,21 @@ class EngineHealth:
         services: Sequence[str],
         docker_service: DockerService,
         operations: Operations,
+        on_checked: Callable[[bool], None],
     ) -> None:
+        """``on_checked`` is told after each check whether the engine has answered."""
         self._servicer = servicer
         self._services = ("", *services)
         self._docker_service = docker_service
         self._operations = operations
+        self._on_checked = on_checked
 
     async def run(self) -> None:
         """Check until cancelled. The first answer, and every change after it, is logged."""
         before: str | None = None
         while True:
             problem = await self._problem()
+            self._on_checked(not problem)
             status = (
                 health_pb2.HealthCheckResponse.SERVING if not problem else health_pb2.HealthCheckResponse.NOT_SERVING
             )

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from container_manager.errors import ContainerManagerError, FieldViolation, InvalidConfigError
 from container_manager.rpc.error_status import STATUS_DETAILS_KEY, grpc_code, internal_error, to_status
-from container_manager.rpc.handlers import Continuation, Handler, replace_unary
+from container_manager.rpc.handlers import Continuation, Handler, Wrapped, replace_behavior
 
 _UNDECODABLE = object()
 _NO_MESSAGE = FieldViolation("request", "is not an encoded message of the RPC's type")
@@ -20,35 +20,42 @@ _log = structlog.get_logger(__name__)
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Aborts with the contract's status for a domain error, and with INTERNAL for anything else, which is logged."""
+    """Aborts with the contract's status for a domain error, and with INTERNAL for anything else, which is logged.
+
+    In streams too, after any number of messages.
+    """
+
+    def __init__(self) -> None:
+        self._wrapped = Wrapped(_guarded)
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
+        return await self._wrapped(continuation, handler_call_details)
 
-        def deserialize(data: bytes) -> Any:
-            # Raised here, an error would reach neither an interceptor nor, as more than UNKNOWN, the caller.
-            try:
-                return handler.request_deserializer(data)
-            except DecodeError:
-                return _UNDECODABLE
 
-        async def guarded(behavior: Any, request: Any, context: Any) -> Any:
-            try:
-                if request is _UNDECODABLE:
-                    await abort(context, InvalidConfigError(_NO_MESSAGE))
-                return await behavior(request, context)
-            except ContainerManagerError as exc:
-                await abort(context, exc)
-            except grpc.aio.AbortError:
-                raise
-            except Exception:  # noqa: BLE001 - the last resort; logged whole
-                _log.exception("a bug: the call failed unexpectedly", method=method)
-                await abort(context, internal_error())
+def _guarded(method: str, handler: Handler) -> Handler:
+    def deserialize(data: bytes) -> Any:
+        # Raised here, an error would reach neither an interceptor nor, as more than UNKNOWN, the caller.
+        try:
+            return handler.request_deserializer(data)
+        except DecodeError:
+            return _UNDECODABLE
 
-        return replace_unary(handler, guarded, deserialize)
+    async def guarded(behavior: Any, request: Any, context: Any) -> Any:
+        try:
+            if request is _UNDECODABLE:
+                await abort(context, InvalidConfigError(_NO_MESSAGE))
+            return await behavior(request, context)
+        except ContainerManagerError as exc:
+            await abort(context, exc)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:  # noqa: BLE001 - the last resort; logged whole
+            _log.exception("a bug: the call failed unexpectedly", method=method)
+            await abort(context, internal_error())
+
+    return replace_behavior(handler, guarded, deserialize)
 
 
 async def abort(context: Any, error: ContainerManagerError) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,26 +11,49 @@ import grpc
 # As gRPC's type stubs write them; at run time its classes take no parameters.
 Handler = Any
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+Around = Callable[[Any, Any, Any], Awaitable[Any]]
 
 
-def replace_unary(
-    handler: Handler,
-    around: Callable[[Any, Any, Any], Awaitable[Any]],
-    deserializer: Callable[[bytes], Any] | None = None,
-) -> Handler:
-    """The handler with ``around(behavior, request, context)`` in place of its behaviour, if it is a unary one.
+class Wrapped:
+    """The handlers of one interceptor, each wrapped once: a method's handler is the same for all its calls."""
 
-    Handlers of other kinds, and ``None`` for an unknown method, come back as they are.
+    def __init__(self, wrap: Callable[[str, Handler], Handler]) -> None:
+        self._wrap = wrap
+        self._handlers: dict[str, Handler] = {}
+
+    async def __call__(self, continuation: Continuation, details: grpc.HandlerCallDetails) -> Handler:
+        """The wrapped handler of the call's method; ``None`` for an unknown method."""
+        known = self._handlers.get(details.method)
+        if known is not None:
+            return known
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        self._handlers[details.method] = wrapped = self._wrap(details.method, handler)
+        return wrapped
+
+
+def replace_behavior(handler: Handler, around: Around, deserializer: Callable[[bytes], Any] | None = None) -> Handler:
+    """The handler with ``around(behavior, request, context)`` in place of its behaviour.
+
+    For calls with one request whose behaviour is a coroutine function; others come back as they are. A response may
+    be a message, or ``bytes``: its wire form.
     """
-    if handler is None or handler.unary_unary is None:
+    behavior = handler.unary_unary or handler.unary_stream
+    if behavior is None or not inspect.iscoroutinefunction(behavior):
         return handler
-    behavior = handler.unary_unary
+    serialize = handler.response_serializer
+    make = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.unary_stream_rpc_method_handler
 
     async def invoke(request: Any, context: Any) -> Any:
         return await around(behavior, request, context)
 
-    return grpc.unary_unary_rpc_method_handler(
+    def serialized(response: Any) -> bytes:
+        encoded: bytes = response if type(response) is bytes else serialize(response)
+        return encoded
+
+    return make(
         invoke,
         request_deserializer=deserializer or handler.request_deserializer,
-        response_serializer=handler.response_serializer,
+        response_serializer=serialized,
     )

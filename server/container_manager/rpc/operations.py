@@ -44,12 +44,14 @@ class Operations:
     state that the engine vouches for. One that has not begun never does.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, on_changed: Callable[[str], None] = lambda _bot_id: None) -> None:
+        """``on_changed`` is called with the bot's id when a change of it has ended, whether anyone waits or not."""
         sizes = {Lane.PROBE: 1, Lane.READ: _READ_WORKERS, Lane.CREATE: workers, Lane.CHANGE: workers}
         self._pools = {lane: ThreadPoolExecutor(size, thread_name_prefix=lane.value) for lane, size in sizes.items()}
         self._changing = Turns(1)
         self._reading = Turns(_READS_OF_ONE_BOT)
         self._under_way: dict[asyncio.Future[Any], Lane] = {}
+        self._on_changed = on_changed
 
     @property
     def busy(self) -> bool:
@@ -83,7 +85,12 @@ class Operations:
             raise OperationInProgressError(
                 "another operation on this bot did not end before the call's deadline", bot_id=bot_id
             ) from None
-        return await self._run(lane, operation, deadline, end)
+
+        def changed() -> None:
+            self._on_changed(bot_id)
+            end()
+
+        return await self._run(lane, operation, deadline, changed)
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the changes under way; whether all have ended in time."""

@@ -21,9 +21,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from botmaker.container.v1 import container_manager_pb2, container_manager_pb2_grpc
+from botmaker.container.v1 import (
+    container_manager_pb2,
+    container_manager_pb2_grpc,
+    container_observer_pb2,
+    container_observer_pb2_grpc,
+)
 from container_manager.config import ServerConfig
 from container_manager.docker_service import DockerService
+from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.rpc.auth_interceptor import AuthInterceptor
 from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.error_interceptor import ErrorInterceptor
@@ -36,12 +42,19 @@ from container_manager.rpc.listener import (
     unix_socket_path,
 )
 from container_manager.rpc.log_interceptor import LogInterceptor
+from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.operations import Operations
 from container_manager.rpc.servicer import ContainerManagerServicer
 from container_manager.rpc.startup_error import StartupError
+from container_manager.rpc.streams import StreamKind, Streams
 from container_manager.rpc.token_file import read_or_make_token
+from container_manager.rpc.wire import encoded_status
+from container_manager.view.keeper import ViewKeeper
 
-_SERVICES = (container_manager_pb2.DESCRIPTOR.services_by_name["ContainerManager"].full_name,)
+_SERVICES = (
+    container_manager_pb2.DESCRIPTOR.services_by_name["ContainerManager"].full_name,
+    container_observer_pb2.DESCRIPTOR.services_by_name["ContainerObserver"].full_name,
+)
 _REFLECTED = (
     *_SERVICES,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
@@ -73,10 +86,26 @@ class Server:
                 raise StartupError(f"{address} is given twice")
         self._token = self._tcp_token()
         self._service = DockerService(config.service)
-        self._operations = Operations(config.workers)
-        self._servicer = ContainerManagerServicer(self._service, self._operations)
+        self._engine = AsyncEngineClient(
+            config.service.docker_host, timeout_seconds=config.service.engine_timeout_seconds
+        )
+        self.keeper = ViewKeeper(self._engine, encoded_status)
+        self._operations = Operations(config.workers, self.keeper.changed)
+        self.streams = Streams(
+            {
+                StreamKind.CONTAINERS: config.max_watchers,
+                StreamKind.STATS: config.max_watchers,
+                StreamKind.LOGS: config.max_log_streams,
+            }
+        )
+        self._servicer = ContainerManagerServicer(self._service, self._operations, self.keeper)
+        self._observer = ContainerObserverServicer(
+            self._service, self._operations, self.keeper, self._engine, self.streams
+        )
         self._health = health_aio.HealthServicer()
-        self._engine_health = EngineHealth(self._health, _SERVICES, self._service, self._operations)
+        self._engine_health = EngineHealth(
+            self._health, _SERVICES, self._service, self._operations, self.keeper.engine_answers
+        )
         self._sockets = ExitStack()
         self._servers: list[grpc.aio.Server] = []
         self._monitor: asyncio.Task[None] | None = None
@@ -96,6 +125,7 @@ class Server:
                 await server.stop(None)
             self._sockets.close()
             raise
+        self.keeper.start()
         self._monitor = asyncio.create_task(self._engine_health.run())
 
     async def stop(self, grace_seconds: float) -> int:
@@ -103,11 +133,15 @@ class Server:
         if self._monitor is not None:
             self._monitor.cancel()
         await self._health.enter_graceful_shutdown()
+        self.streams.close()
         ends = asyncio.get_running_loop().time() + grace_seconds
         await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
         # Calls whose client had gone have no RPC left to wait for; those just cancelled need a moment to be undone.
         await self._operations.drain(max(_UNDO_SECONDS, ends - asyncio.get_running_loop().time()))
         left = self._operations.changes_under_way
+        await self._observer.close()
+        await self.keeper.close()
+        await self._engine.close()
         self._sockets.close()
         self._operations.close()
         self._service.close()
@@ -165,6 +199,7 @@ class Server:
             interceptors.insert(0, AuthInterceptor(self._token))
         server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
         container_manager_pb2_grpc.add_ContainerManagerServicer_to_server(self._servicer, server)
+        container_observer_pb2_grpc.add_ContainerObserverServicer_to_server(self._observer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(_REFLECTED, server)
         if isinstance(address, UnixAddress):

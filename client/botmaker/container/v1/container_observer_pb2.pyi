@@ -1,0 +1,119 @@
+from botmaker.container.v1 import container_manager_pb2 as _container_manager_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class WatchContainersRequest(_message.Message):
+    __slots__ = ("bot_ids",)
+    BOT_IDS_FIELD_NUMBER: _ClassVar[int]
+    bot_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, bot_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class WatchContainersResponse(_message.Message):
+    __slots__ = ("version", "snapshot", "synced", "changed", "removed", "resynced")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    SYNCED_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    RESYNCED_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    snapshot: _container_manager_pb2.ContainerStatus
+    synced: Synced
+    changed: _container_manager_pb2.ContainerStatus
+    removed: Removed
+    resynced: Resynced
+    def __init__(self, version: _Optional[int] = ..., snapshot: _Optional[_Union[_container_manager_pb2.ContainerStatus, _Mapping]] = ..., synced: _Optional[_Union[Synced, _Mapping]] = ..., changed: _Optional[_Union[_container_manager_pb2.ContainerStatus, _Mapping]] = ..., removed: _Optional[_Union[Removed, _Mapping]] = ..., resynced: _Optional[_Union[Resynced, _Mapping]] = ...) -> None: ...
+
+class Synced(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Removed(_message.Message):
+    __slots__ = ("bot_id", "container_id")
+    BOT_ID_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    bot_id: str
+    container_id: str
+    def __init__(self, bot_id: _Optional[str] = ..., container_id: _Optional[str] = ...) -> None: ...
+
+class Resynced(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StreamLogsRequest(_message.Message):
+    __slots__ = ("bot_id", "follow", "tail_lines", "after", "limit_bytes")
+    BOT_ID_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    bot_id: str
+    follow: bool
+    tail_lines: int
+    after: _timestamp_pb2.Timestamp
+    limit_bytes: int
+    def __init__(self, bot_id: _Optional[str] = ..., follow: bool = ..., tail_lines: _Optional[int] = ..., after: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., limit_bytes: _Optional[int] = ...) -> None: ...
+
+class StreamLogsResponse(_message.Message):
+    __slots__ = ("entry",)
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    entry: LogEntry
+    def __init__(self, entry: _Optional[_Union[LogEntry, _Mapping]] = ...) -> None: ...
+
+class LogEntry(_message.Message):
+    __slots__ = ("time", "source", "line", "partial")
+    class Source(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SOURCE_UNSPECIFIED: _ClassVar[LogEntry.Source]
+        SOURCE_STDOUT: _ClassVar[LogEntry.Source]
+        SOURCE_STDERR: _ClassVar[LogEntry.Source]
+    SOURCE_UNSPECIFIED: LogEntry.Source
+    SOURCE_STDOUT: LogEntry.Source
+    SOURCE_STDERR: LogEntry.Source
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    time: _timestamp_pb2.Timestamp
+    source: LogEntry.Source
+    line: bytes
+    partial: bool
+    def __init__(self, time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[LogEntry.Source, str]] = ..., line: _Optional[bytes] = ..., partial: bool = ...) -> None: ...
+
+class WatchStatsRequest(_message.Message):
+    __slots__ = ("bot_ids", "interval")
+    BOT_IDS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    bot_ids: _containers.RepeatedScalarFieldContainer[str]
+    interval: _duration_pb2.Duration
+    def __init__(self, bot_ids: _Optional[_Iterable[str]] = ..., interval: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class WatchStatsResponse(_message.Message):
+    __slots__ = ("bot_id", "container_id", "cpu_percent", "memory_usage_bytes", "memory_limit_bytes", "network_rx_bytes", "network_tx_bytes", "pids", "time")
+    BOT_ID_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    CPU_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_USAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_RX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_TX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PIDS_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    bot_id: str
+    container_id: str
+    cpu_percent: float
+    memory_usage_bytes: int
+    memory_limit_bytes: int
+    network_rx_bytes: int
+    network_tx_bytes: int
+    pids: int
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, bot_id: _Optional[str] = ..., container_id: _Optional[str] = ..., cpu_percent: _Optional[float] = ..., memory_usage_bytes: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., network_rx_bytes: _Optional[int] = ..., network_tx_bytes: _Optional[int] = ..., pids: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

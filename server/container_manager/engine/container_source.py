@@ -1,0 +1,128 @@
+"""The engine's containers as the live view sees them: who they are, how they are, and which one has just changed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from container_manager.engine.async_client import AsyncEngineClient, EngineStream
+from container_manager.engine.failures import engine_error
+from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.spec import LABEL_BOT_ID, LABEL_MANAGED, container_name
+from container_manager.engine.status import status_from_inspect, status_from_row
+from container_manager.errors import EngineUnavailableError
+from container_manager.model import ContainerStatus
+
+Json = dict[str, Any]
+
+INSPECT_TIMEOUT_SECONDS = 2.0
+"""A container that takes longer to inspect counts as one that the engine cannot inspect (moby/moby#46782)."""
+
+_HTTP_NOT_FOUND = 404
+# A subscription begins a moment after its answer does, and clocks may differ; a change told twice does no harm.
+_OVERLAP_SECONDS = 5
+_CONTAINER_EVENTS = (
+    "create",
+    "start",
+    "die",
+    "stop",
+    "restart",
+    "pause",
+    "unpause",
+    "oom",
+    "rename",
+    "update",
+    "destroy",
+    "health_status",
+)
+# They change which ports are bound, and are all that is heard of a start that failed.
+_NETWORK_EVENTS = ("connect", "disconnect")
+
+
+class Notice(NamedTuple):
+    """Something has happened to a container."""
+
+    container_id: str
+    gone: bool
+    """It does not exist any more."""
+    managed: bool
+    """It carries our label. False: unknown."""
+
+
+class ContainerSource:
+    """Reads one engine. Every method raises the domain's ``Engine…Error``."""
+
+    def __init__(self, engine: AsyncEngineClient) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[AsyncIterator[Notice]]:
+        """Notices from a little before now on. Their iterator never ends; it raises when the engine is lost."""
+        filters = {"type": ["container", "network"], "event": [*_CONTAINER_EVENTS, *_NETWORK_EVENTS]}
+        since = f"{time.time() - _OVERLAP_SECONDS:.3f}"
+        try:
+            async with self._engine.stream("/events", {"filters": json.dumps(filters), "since": since}) as stream:
+                yield _notices(stream)
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+
+    async def list(self, container_id: str = "") -> list[ContainerStatus]:
+        """What the engine's list says of every managed container, or of one: not all fields, see the model."""
+        filters = {"label": [f"{LABEL_MANAGED}=true"], **({"id": [container_id]} if container_id else {})}
+        try:
+            rows = await self._engine.get_json("/containers/json", {"all": "1", "filters": json.dumps(filters)})
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+        return [status_from_row(row) for row in rows]
+
+    async def inspect(self, container_id: str) -> ContainerStatus | None:
+        """How a container is now; ``None`` when it is gone or not managed."""
+        document = await self._inspect(container_id)
+        return None if document is None else status_from_inspect(document)
+
+    async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
+        """How the bot's container is now; ``None`` when it has none."""
+        document = await self._inspect(container_name(bot_id))
+        if document is None or document["Config"]["Labels"].get(LABEL_BOT_ID) != bot_id:
+            return None
+        return status_from_inspect(document)
+
+    async def _inspect(self, key: str) -> Json | None:
+        try:
+            document: Json = await self._engine.get_json(
+                f"/containers/{key}/json", timeout_seconds=INSPECT_TIMEOUT_SECONDS
+            )
+        except EngineRejectedError as exc:
+            if exc.status == _HTTP_NOT_FOUND:
+                return None
+            raise engine_error(exc) from exc
+        return document if (document["Config"].get("Labels") or {}).get(LABEL_MANAGED) == "true" else None
+
+
+def owned_bot(status: ContainerStatus) -> str | None:
+    """The bot that this container is *the* container of; ``None`` for one that only carries our labels."""
+    return status.bot_id if status.bot_id and status.name == container_name(status.bot_id) else None
+
+
+async def _notices(stream: EngineStream) -> AsyncIterator[Notice]:
+    rest = b""
+    while data := await stream.read():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line.strip() and (notice := _notice(json.loads(line))) is not None:
+                yield notice
+    raise EngineUnavailableError("the engine ended its event stream")
+
+
+def _notice(event: Json) -> Notice | None:
+    actor = event.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    if event.get("Type") == "network":
+        container_id = attributes.get("container")
+        return Notice(container_id, gone=False, managed=False) if container_id else None
+    if attributes.get(LABEL_MANAGED) != "true":
+        return None
+    return Notice(actor["ID"], gone=event.get("Action") == "destroy", managed=True)

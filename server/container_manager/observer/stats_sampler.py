@@ -1,0 +1,165 @@
+"""Sampling containers' resource use, for as many watchers as there are.
+
+Engines of before October 2023, 20.10 among them, answer a one-shot request at the next beat of a collector of their
+own, about once a second, which then reads one container after another; later ones answer at once (moby/moby#46448).
+So a sample may take seconds without costing anything, and requests for many containers have to wait together, not in
+turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, Callable, Collection
+from functools import partial
+
+from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.errors import ContainerManagerError
+from container_manager.observer.stats import ContainerStats, RawSample, raw_sample, stats_between
+
+REQUESTS_AT_ONCE = 128
+"""More would be a crowd for the engine; fewer would have more containers wait for a further beat of an old one."""
+
+SAMPLE_TIMEOUT_SECONDS = 5.0
+"""A container that takes longer to sample is left out. It holds up no other, so this may be generous."""
+
+_ONE_SHOT = {"stream": "false", "one-shot": "true"}
+# For so long after its begin a sample is as good as a new one: less than the shortest interval.
+_FRESH_SECONDS = 0.25
+# Between a sample that tells nothing, as the first of a container, and the next.
+_SECOND_SAMPLE_SECONDS = 0.5
+# How soon a container that starts to run is seen, and one is tried again that could not be sampled, in a slow stream.
+_LOOK_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+_Sample = asyncio.Future[RawSample | None]
+
+
+class StatsSampler:
+    """Takes samples when asked to. There is never more than one under way of a container, whoever asks for it."""
+
+    def __init__(self, engine: AsyncEngineClient) -> None:
+        self._engine = engine
+        self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        # Those that may be shared: under way, or fresh.
+        self._samples: dict[str, asyncio.Task[RawSample | None]] = {}
+
+    def sample(self, container_id: str) -> asyncio.Future[RawSample | None]:
+        """How the container is now; ``None`` when it does not run, or the engine does not say in time.
+
+        The future is the caller's own: cancelling it takes the sample from nobody else.
+        """
+        task = self._samples.get(container_id)
+        if task is None:
+            task = self._samples[container_id] = self._begin(container_id)
+        return asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = list(self._samples.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, container_id: str) -> asyncio.Task[RawSample | None]:
+        loop = asyncio.get_running_loop()
+        stale_from = loop.time() + _FRESH_SECONDS
+        task = loop.create_task(self._take(container_id))
+        task.add_done_callback(lambda _: loop.call_at(stale_from, self._samples.pop, container_id))
+        return task
+
+    async def _take(self, container_id: str) -> RawSample | None:
+        try:
+            async with self._slots:
+                document = await self._engine.get_json(
+                    f"/containers/{container_id}/stats", _ONE_SHOT, timeout_seconds=SAMPLE_TIMEOUT_SECONDS
+                )
+        except (ContainerManagerError, EngineRejectedError) as exc:
+            # Not for the log of every day: it would come for each container at each tick while the engine is away.
+            _log.debug("no sample of %s: %s", container_id[:12], exc)
+            return None
+        return raw_sample(document)
+
+
+async def watch(
+    sampler: StatsSampler, containers: Callable[[], Collection[str]], interval_seconds: float
+) -> AsyncGenerator[tuple[str, ContainerStats], None]:
+    """The figures of ``containers()``, the ids of those that run at the moment, again and again, without end.
+
+    A container is sampled at the multiples of the interval on the loop's clock, so that watchers with the same interval
+    share samples; besides twice in short order when it is new. What is not taken in time is skipped, not kept: of each
+    container at most one figure waits for a slow reader. Whatever fails is tried again, and never raised.
+    """
+    watcher = _Watcher(sampler, containers, interval_seconds)
+    while True:
+        watcher.ask()
+        answer = await watcher.answered()
+        if answer is not None and (stats := watcher.stats(*answer)) is not None:
+            yield answer[0], stats
+
+
+class _Watcher:
+    """What one stream knows of its containers."""
+
+    def __init__(
+        self, sampler: StatsSampler, containers: Callable[[], Collection[str]], interval_seconds: float
+    ) -> None:
+        self._sampler = sampler
+        self._containers = containers
+        self._interval = interval_seconds
+        self._loop = asyncio.get_running_loop()
+        self._wake = self._loop.time()
+        # When each is to be sampled next; infinite while it is asked about.
+        self._due: dict[str, float] = {}
+        self._before: dict[str, RawSample] = {}
+        self._answers: asyncio.Queue[tuple[str, _Sample]] = asyncio.Queue()
+
+    def ask(self) -> None:
+        """Begin to sample those that are due, and look which run."""
+        now = self._loop.time()
+        if now < self._wake:
+            return
+        running = dict.fromkeys(self._containers())
+        for container_id in self._due.keys() - running.keys():
+            del self._due[container_id]
+            self._before.pop(container_id, None)
+        for container_id in running:
+            if self._due.get(container_id, now) <= now:
+                self._due[container_id] = math.inf
+                self._sampler.sample(container_id).add_done_callback(partial(self._answer, container_id))
+        self._wake = min([now + _LOOK_SECONDS, *self._due.values()])
+
+    async def answered(self) -> tuple[str, _Sample] | None:
+        """The next container and its sample; ``None`` when it is time to ask."""
+        if not self._answers.empty():
+            return self._answers.get_nowait()
+        try:
+            async with asyncio.timeout_at(self._wake):
+                return await self._answers.get()
+        except TimeoutError:
+            return None
+
+    def stats(self, container_id: str, answer: _Sample) -> ContainerStats | None:
+        """What an answer tells; ``None`` for nothing, or nothing yet."""
+        if self._due.get(container_id) != math.inf:
+            # It has stopped meanwhile.
+            return None
+        sample = None if answer.cancelled() else answer.result()
+        before = self._before.get(container_id)
+        stats = None if sample is None or before is None else stats_between(before, sample)
+        now = self._loop.time()
+        due = (now // self._interval + 1) * self._interval
+        if sample is None:
+            due = min(due, now + _LOOK_SECONDS)
+        elif sample != before:
+            self._before[container_id] = sample
+            due = now + _SECOND_SAMPLE_SECONDS if stats is None else due
+        self._due[container_id] = due
+        self._wake = min(self._wake, due)
+        return stats
+
+    def _answer(self, container_id: str, answer: _Sample) -> None:
+        self._answers.put_nowait((container_id, answer))

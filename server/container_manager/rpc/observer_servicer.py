@@ -1,0 +1,118 @@
+"""The ContainerObserver service: what observers are shown, streamed as fast as they take it."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any
+
+from botmaker.container.v1 import container_observer_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2_grpc as pb_grpc
+from container_manager.deadline import Deadline
+from container_manager.docker_service import DockerService
+from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.model import ContainerState
+from container_manager.observer.log_reader import LogReader
+from container_manager.observer.stats_sampler import StatsSampler, watch
+from container_manager.rpc import observer_codec as codec
+from container_manager.rpc.operations import Operations
+from container_manager.rpc.streams import StreamKind, Streams
+from container_manager.validation import check_bot_id
+from container_manager.view.changes import Changes
+from container_manager.view.keeper import ViewKeeper
+from container_manager.view.subscription import Subscription
+
+# A grpc.aio.ServicerContext; at run time that class takes no parameters.
+Context = Any
+
+_LOOKUP_SECONDS = 10.0
+_SAMPLED_STATES = (ContainerState.RUNNING, ContainerState.PAUSED)
+
+
+class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
+    """Serves the live view, logs and stats. Raises domain errors, also mid-stream, as the manager's servicer does.
+
+    Each message is written before the next is made: a reader that stops reading holds up its own stream only.
+    """
+
+    def __init__(
+        self,
+        service: DockerService,
+        operations: Operations,
+        keeper: ViewKeeper,
+        engine: AsyncEngineClient,
+        streams: Streams,
+    ) -> None:
+        self._service = service
+        self._operations = operations
+        self._keeper = keeper
+        self._engine = engine
+        self._streams = streams
+        self._changes = Changes(keeper.view)
+        self._sampler = StatsSampler(engine)
+
+    async def close(self) -> None:
+        """Give up what the streams, which have ended, have left under way."""
+        await self._sampler.close()
+
+    # Coroutines that write, and not generators: those would be closed whenever the garbage collector gets to them.
+
+    async def WatchContainers(  # type: ignore[override]
+        self, request: pb.WatchContainersRequest, context: Context
+    ) -> None:
+        bot_ids = codec.bot_ids_from_proto(request.bot_ids)
+        async with self._streams.open(StreamKind.CONTAINERS):
+            await self._keeper.in_sync()
+            with Subscription(self._keeper.view, bot_ids) as subscription:
+                while True:
+                    await context.write(codec.told_to_proto(await subscription.next()))
+
+    async def StreamLogs(  # type: ignore[override]
+        self, request: pb.StreamLogsRequest, context: Context
+    ) -> None:
+        check_bot_id(request.bot_id)
+        options = codec.log_options_from_proto(request)
+        async with self._streams.open(StreamKind.LOGS):
+            await self._keeper.in_sync()
+            container_id = await self._container_id(request.bot_id)
+            reader = LogReader(self._engine, container_id, options, self._changes)
+            async with aclosing(reader.entries()) as entries:
+                async for entry in entries:
+                    await context.write(codec.entry_to_proto(entry))
+
+    async def WatchStats(  # type: ignore[override]
+        self, request: pb.WatchStatsRequest, context: Context
+    ) -> None:
+        bot_ids = codec.bot_ids_from_proto(request.bot_ids)
+        interval_seconds = codec.interval_seconds_from_proto(request)
+        view = self._keeper.view
+
+        def running() -> list[str]:
+            return [
+                entry.status.container_id
+                for entry in view.entries(_SAMPLED_STATES)
+                if not bot_ids or entry.status.bot_id in bot_ids
+            ]
+
+        async with self._streams.open(StreamKind.STATS):
+            await self._keeper.in_sync()
+            async with aclosing(watch(self._sampler, running, interval_seconds)) as samples:
+                async for container_id, stats in samples:
+                    entry = view.get(container_id)
+                    if entry is not None:
+                        await context.write(codec.stats_to_proto(entry.status.bot_id, container_id, stats))
+
+    async def _container_id(self, bot_id: str) -> str:
+        view = self._keeper.view
+        entry = view.of_bot(bot_id)
+        if entry is not None and view.answers_for(bot_id):
+            return entry.status.container_id
+        # The engine tells a bot without a container from one whose name somebody else holds.
+        status = await self._operations.read(
+            bot_id,
+            lambda deadline: self._service.require_container(bot_id, deadline=deadline),
+            Deadline(_LOOKUP_SECONDS),
+        )
+        # The view is about to hear of it, too.
+        self._keeper.changed(bot_id)
+        await self._keeper.settled(bot_id)
+        return status.container_id

@@ -1,0 +1,100 @@
+"""Proof that the view is true: it is compared with the engine; every difference is a bug that is told and mended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import fields
+
+from container_manager.errors import ContainerManagerError
+from container_manager.model import ContainerStatus
+from container_manager.view.live_view import LiveView
+from container_manager.view.refresher import Refresher, Source
+
+INTERVAL_SECONDS = 60.0
+# The audit of thousands is to be felt by nobody.
+_PACE_SECONDS = 0.02
+# A change that the engine has made a moment ago is told a moment later.
+_GRACE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Audit:
+    """Compares all containers, one after another, at leisure."""
+
+    def __init__(
+        self,
+        view: LiveView,
+        source: Source,
+        refresher: Refresher,
+        interval_seconds: float = INTERVAL_SECONDS,
+        grace_seconds: float = _GRACE_SECONDS,
+    ) -> None:
+        self._view = view
+        self._source = source
+        self._refresher = refresher
+        self._interval_seconds = interval_seconds
+        self._grace_seconds = grace_seconds
+
+    async def run(self) -> None:
+        """Audit again and again until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_seconds)
+            try:
+                await self.check()
+            except ContainerManagerError as exc:
+                _log.info("the audit of the view was broken off: %s", exc)
+            except Exception:  # noqa: BLE001 - the next one may go through
+                _log.exception("a bug: the audit of the view failed unexpectedly")
+
+    async def check(self) -> int:
+        """Compare once; how many differences there were, which are counted in the view's ``drift``."""
+        listed = {status.container_id for status in await self._source.list()}
+        suspects: dict[str, int] = {}
+        for key in listed | self._view.ids():
+            if await self._difference(key):
+                suspects[key] = self._applied(key)
+            await asyncio.sleep(_PACE_SECONDS)
+        if not suspects:
+            return 0
+        await asyncio.sleep(self._grace_seconds)
+        found = 0
+        for key, applied in suspects.items():
+            what = await self._difference(key)
+            # Applied anew since: the first difference has been told of, and this may be the next one's beginning.
+            if what and self._applied(key) == applied:
+                found += 1
+                self._view.drift += 1
+                _log.error("the view was wrong about container %s: %s", key[:12], what)
+                self._refresher.touch(key)
+        return found
+
+    def _applied(self, key: str) -> int:
+        entry = self._view.get(key)
+        return 0 if entry is None else entry.applied
+
+    async def _difference(self, key: str) -> str:
+        """What the view has wrong about a container; empty when it is right, or about to be."""
+        began = self._view.tick()
+        try:
+            actual = await self._source.inspect(key)
+        except ContainerManagerError:
+            return ""
+        entry = self._view.get(key)
+        if not self._view.in_sync or key in self._view.doubts or key in self._refresher.pending():
+            return ""
+        # Applied meanwhile: which of the two is newer cannot be told.
+        if entry is not None and (entry.applied > began or entry.partial):
+            return ""
+        return _differences(None if entry is None else entry.status, actual)
+
+
+def _differences(known: ContainerStatus | None, actual: ContainerStatus | None) -> str:
+    if known == actual:
+        return ""
+    if known is None or actual is None:
+        return "it is missing" if known is None else "it is gone"
+    # Values may be personal; their names are not.
+    names = [field.name for field in fields(known) if getattr(known, field.name) != getattr(actual, field.name)]
+    return f"differs in {', '.join(names)}"

@@ -1,0 +1,67 @@
+"""The live view with all that keeps it true, as the RPC layer holds it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.engine.container_source import ContainerSource, owned_bot
+from container_manager.errors import EngineUnavailableError
+from container_manager.model import ContainerStatus
+from container_manager.view.audit import Audit
+from container_manager.view.live_view import LiveView
+from container_manager.view.refresher import Refresher
+from container_manager.view.synchronizer import Synchronizer
+
+# The service serves before the view is in sync, which takes a second per thousand containers.
+_PATIENCE_SECONDS = 10.0
+_LOOK_SECONDS = 0.02
+
+
+class ViewKeeper:
+    """Follows one engine from :meth:`start` to :meth:`close`, on one event loop."""
+
+    def __init__(self, engine: AsyncEngineClient, encode: Callable[[ContainerStatus], bytes]) -> None:
+        source = ContainerSource(engine)
+        self.view = LiveView(encode, owned_bot)
+        self._refresher = Refresher(self.view, source)
+        self._synchronizer = Synchronizer(self.view, source, self._refresher)
+        self.audit = Audit(self.view, source, self._refresher)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to follow the engine, which need not be there yet."""
+        self._tasks = [asyncio.create_task(self._synchronizer.run()), asyncio.create_task(self.audit.run())]
+
+    async def close(self) -> None:
+        """Follow no more. Reads then go to the engine."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._refresher.close()
+
+    def engine_answers(self, answers: bool) -> None:
+        """What the health check says. Of an engine that does not answer nobody knows whether it still tells of all."""
+        if not answers:
+            self._synchronizer.drop()
+
+    def changed(self, bot_id: str) -> None:
+        """An operation of ours on the bot has ended, in whatever way."""
+        # Otherwise there is nothing to keep true: when the engine is found, everything is read anew.
+        if self._synchronizer.following:
+            self._refresher.touch(bot_id)
+
+    async def settled(self, bot_id: str) -> None:
+        """Wait until the view shows what our operations on the bot have done."""
+        await self._refresher.settled_bot(bot_id)
+
+    async def in_sync(self) -> None:
+        """Wait until the view is in sync. Raises why it is not, if that is not just for a moment."""
+        ends = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        while not self.view.in_sync:
+            if self._synchronizer.problem is not None:
+                raise self._synchronizer.problem
+            if asyncio.get_running_loop().time() > ends:
+                raise EngineUnavailableError("the engine's containers are still being read; try again later")
+            await asyncio.sleep(_LOOK_SECONDS)

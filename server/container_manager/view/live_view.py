@@ -1,0 +1,200 @@
+"""What is known of every managed container, whether it may be believed, and who is told of changes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from container_manager.model import ContainerState, ContainerStatus
+from container_manager.validation import is_bot_id
+
+
+@dataclass(slots=True)
+class Entry:
+    """One container."""
+
+    status: ContainerStatus
+    encoded: bytes
+    """The status in its wire form, made once for all who are told it."""
+    bot: str | None
+    """The bot that this is *the* container of; ``None`` for an orphan."""
+    version: int
+    """Of the container's last change."""
+    partial: bool
+    """The engine cannot inspect it: only what its list says is known."""
+    began: int
+    """The view's clock when the inspection began that this is from."""
+    applied: int
+    """The view's clock when it was applied."""
+
+
+class Listener(Protocol):
+    """Hears of changes as they are applied. Must not block, and must not call back."""
+
+    def changed(self, entry: Entry) -> None:
+        """A container is new or has changed."""
+
+    def removed(self, entry: Entry, version: int) -> None:
+        """A container is gone."""
+
+    def lost(self, version: int) -> None:
+        """From here on changes may be missed, until :meth:`regained`."""
+
+    def regained(self) -> None:
+        """The view is true again, and what was missed has been told."""
+
+
+class LiveView:
+    """The containers, by id and by bot.
+
+    Reads may use it while :attr:`in_sync`, and for a bot while it is not :meth:`doubted`. Versions are counted from the
+    wall clock's microseconds at start, so that they grow across restarts of the service as well.
+    """
+
+    def __init__(
+        self, encode: Callable[[ContainerStatus], bytes], owned_bot: Callable[[ContainerStatus], str | None]
+    ) -> None:
+        self._encode = encode
+        self._owned_bot = owned_bot
+        self._entries: dict[str, Entry] = {}
+        self._by_bot: dict[str, str] = {}
+        self._order: list[str] | None = None
+        self._listeners: set[Listener] = set()
+        self._regained = asyncio.Event()
+        self._clock = 0
+        self.version = time.time_ns() // 1000
+        self.drift = 0
+        """How often the audit found the view wrong."""
+        self.in_sync = False
+        """The engine's events are being followed, and everything before them is known: the view may answer."""
+        self.doubts: set[str] = set()
+        """Container and bot ids that could not be inspected when they should have been."""
+
+    def __len__(self) -> int:
+        """How many containers there are."""
+        return len(self._entries)
+
+    def __contains__(self, container_id: str) -> bool:
+        return container_id in self._entries
+
+    def get(self, container_id: str) -> Entry | None:
+        """A container."""
+        return self._entries.get(container_id)
+
+    def of_bot(self, bot_id: str) -> Entry | None:
+        """The bot's container."""
+        container_id = self._by_bot.get(bot_id)
+        return None if container_id is None else self._entries[container_id]
+
+    def answers_for(self, bot_id: str) -> bool:
+        """Whether :meth:`of_bot` may be believed of this bot."""
+        if not self.in_sync or bot_id in self.doubts:
+            return False
+        entry = self.of_bot(bot_id)
+        if entry is None:
+            # One that could not be looked at yet may be this bot's.
+            return all(key in self._entries or is_bot_id(key) for key in self.doubts)
+        return not entry.partial and entry.status.container_id not in self.doubts
+
+    @property
+    def answers_for_all(self) -> bool:
+        """Whether :meth:`entries` may be believed. A container that cannot be inspected is in it as a list row."""
+        return self.in_sync and all((entry := self.get(key)) is not None and entry.partial for key in self.doubts)
+
+    def entries(self, states: Collection[ContainerState] = ()) -> list[Entry]:
+        """All containers in one of ``states`` (none given: any), by create time, then id."""
+        if self._order is None:
+            self._order = sorted(self._entries, key=lambda key: (self._entries[key].status.create_time_ns or 0, key))
+        found = (self._entries[key] for key in self._order)
+        return [entry for entry in found if not states or entry.status.state in states]
+
+    def ids(self) -> set[str]:
+        """The ids of all containers."""
+        return set(self._entries)
+
+    def tick(self) -> int:
+        """Advance the clock that tells which inspection began before which was applied; its new value."""
+        self._clock += 1
+        return self._clock
+
+    def apply(self, status: ContainerStatus, began: int, *, partial: bool = False) -> bool:
+        """Take over what an inspection that began at ``began`` has found. False: it may be out of date, look again.
+
+        Of two inspections under way at once nobody knows which saw the later state.
+        """
+        key = status.container_id
+        before = self._entries.get(key)
+        if before is not None and began < before.applied:
+            return False
+        if before is not None and before.status == status and before.partial == partial:
+            before.began, before.applied = began, self.tick()
+            self._claim(before)
+            return True
+        self.version += 1
+        bot = self._owned_bot(status)
+        entry = Entry(status, self._encode(status), bot, self.version, partial, began, self.tick())
+        self._entries[key] = entry
+        if before is None or before.status.create_time_ns != status.create_time_ns:
+            self._order = None
+        if before is not None and before.bot not in (None, bot):
+            self._release(before)
+        self._claim(entry)
+        for listener in self._listeners:
+            listener.changed(entry)
+        return True
+
+    def remove(self, container_id: str) -> None:
+        """Forget a container that the engine does not have any more."""
+        self.doubts.discard(container_id)
+        entry = self._entries.pop(container_id, None)
+        if entry is None:
+            return
+        self.version += 1
+        self._order = None
+        self._release(entry)
+        for listener in self._listeners:
+            listener.removed(entry, self.version)
+
+    def lose(self) -> None:
+        """The engine's events are not followed any more: from here on changes may be missed."""
+        if not self.in_sync:
+            return
+        self.in_sync = False
+        self._regained.clear()
+        self.version += 1
+        for listener in self._listeners:
+            listener.lost(self.version)
+
+    def regain(self) -> None:
+        """Everything that was missed has been applied."""
+        self.in_sync = True
+        self._regained.set()
+        for listener in self._listeners:
+            listener.regained()
+
+    async def regained(self) -> None:
+        """Wait until the view is in sync."""
+        await self._regained.wait()
+
+    def add_listener(self, listener: Listener) -> None:
+        """Tell ``listener`` of every change from now on."""
+        self._listeners.add(listener)
+
+    def discard_listener(self, listener: Listener) -> None:
+        """Tell it no more."""
+        self._listeners.discard(listener)
+
+    def _claim(self, entry: Entry) -> None:
+        """Of two that have been seen under a bot's name, it has the one that was seen there later."""
+        if entry.bot is None:
+            return
+        holder = self.of_bot(entry.bot)
+        if holder is None or holder.began <= entry.began:
+            self._by_bot[entry.bot] = entry.status.container_id
+
+    def _release(self, entry: Entry) -> None:
+        if entry.bot is not None and self._by_bot.get(entry.bot) == entry.status.container_id:
+            del self._by_bot[entry.bot]

@@ -1,0 +1,119 @@
+"""What one watcher is still to be told: at most one thing for each container, and always its newest state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Collection
+from enum import Enum
+from typing import NamedTuple, Self
+
+from container_manager.view.live_view import Entry, LiveView
+
+
+class Kind(Enum):
+    """What is told."""
+
+    SNAPSHOT = "snapshot"
+    SYNCED = "synced"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    RESYNCED = "resynced"
+
+
+class Told(NamedTuple):
+    """One thing told; ``entry`` only where it is about a container."""
+
+    kind: Kind
+    version: int
+    entry: Entry | None = None
+
+
+# Stands among the container ids for the engine having been away.
+_ENGINE = ""
+
+
+class Subscription:
+    """A watcher's place in the stream of changes. Versions never go back; nothing is kept twice, however slow it is.
+
+    In a ``with`` statement, once the view is in sync.
+    """
+
+    def __init__(self, view: LiveView, bot_ids: Collection[str] = ()) -> None:
+        self._view = view
+        self._bot_ids = frozenset(bot_ids)
+        self._begin_version = view.version
+        self._snapshot: deque[str] | None = None
+        self._unseen: set[str] = set()
+        self._pending: OrderedDict[str, Told] = OrderedDict()
+        self._news = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        self._begin_version = self._view.version
+        entries = [entry for entry in self._view.entries() if self._watches(entry)]
+        self._snapshot = deque(entry.status.container_id for entry in entries)
+        self._unseen = set(self._snapshot)
+        self._view.add_listener(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._view.discard_listener(self)
+
+    def __len__(self) -> int:
+        """How much there is to tell."""
+        return len(self._pending) + len(self._snapshot or ())
+
+    async def next(self) -> Told:
+        """The next thing to tell; waits for it, and while the engine is away."""
+        while True:
+            if not self._view.in_sync:
+                await self._view.regained()
+            if self._snapshot is not None:
+                return self._next_of_snapshot(self._snapshot)
+            if self._pending:
+                return self._pending.popitem(last=False)[1]
+            self._news.clear()
+            await self._news.wait()
+
+    def changed(self, entry: Entry) -> None:
+        """Told by the view."""
+        key = entry.status.container_id
+        # One whose snapshot is still to come will be shown in its newest state.
+        if self._watches(entry) and key not in self._unseen:
+            self._put(key, Told(Kind.CHANGED, entry.version, entry))
+
+    def removed(self, entry: Entry, version: int) -> None:
+        """Told by the view."""
+        key = entry.status.container_id
+        if self._watches(entry):
+            if key in self._unseen:
+                self._unseen.discard(key)
+            else:
+                self._put(key, Told(Kind.REMOVED, version, entry))
+
+    def lost(self, version: int) -> None:
+        """Told by the view."""
+        self._put(_ENGINE, Told(Kind.RESYNCED, version))
+
+    def regained(self) -> None:
+        """Told by the view."""
+        self._news.set()
+
+    def _next_of_snapshot(self, left: deque[str]) -> Told:
+        while left:
+            key = left.popleft()
+            entry = self._view.get(key)
+            if key in self._unseen and entry is not None:
+                self._unseen.discard(key)
+                return Told(Kind.SNAPSHOT, self._begin_version, entry)
+        self._snapshot = None
+        self._unseen.clear()
+        return Told(Kind.SYNCED, self._begin_version)
+
+    def _put(self, key: str, told: Told) -> None:
+        self._pending[key] = told
+        self._pending.move_to_end(key)
+        self._news.set()
+
+    def _watches(self, entry: Entry) -> bool:
+        return not self._bot_ids or entry.status.bot_id in self._bot_ids

@@ -1,0 +1,107 @@
+"""The live view is never wrong: random operations, ours and others', then every field compared with the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.engine.status import status_from_inspect
+from container_manager.rpc.codec import status_to_proto
+from container_manager_client import connect
+from dev.engine import PrivateEngine
+from dev.images import ensure_test_image
+from tests.support.bots import Bots
+from tests.support.calls import Calls
+from tests.support.random_operations import Actors
+from tests.support.serving import LoopedServer, looped_server
+from tests.support.waiting import wait_until
+
+SEED = 20261123
+
+
+@pytest.fixture
+def own_bots(private_engine: PrivateEngine, tmp_path: Path) -> Iterator[Bots]:
+    """Bots on the tests' own engine."""
+    client = docker.DockerClient(base_url=private_engine.url, version="auto")
+    bots = Bots(client, tmp_path)
+    yield bots
+    bots.remove_all()
+    client.close()
+
+
+@pytest.fixture
+def looped(private_engine: PrivateEngine, tmp_path: Path, session_dir: Path, own_bots: Bots) -> Iterator[LoopedServer]:
+    """The real server on the tests' own engine."""
+    root = RootDirectory(tmp_path, tmp_path)
+    image = ensure_test_image(private_engine.url)
+    service = DockerServiceConfig(secrets_root=root, docker_host=private_engine.url, default_image=image)
+    with looped_server(ServerConfig(service=service, listen=(f"unix://{session_dir}/proof/s.sock",))) as looped:
+        yield looped
+
+
+def engines_own(bots: Bots) -> list[pb.ContainerStatus]:
+    """Every managed container, from the engine's own inspect."""
+    rows = bots.engine.api.containers(all=True, filters={"label": "botmaker.managed=true"})
+    statuses = [status_to_proto(status_from_inspect(bots.engine.api.inspect_container(row["Id"]))) for row in rows]
+    return sorted(statuses, key=lambda each: (each.create_time.ToNanoseconds(), each.container_id))
+
+
+def run(
+    private_engine: PrivateEngine, looped: LoopedServer, bots: Bots, *, seconds: float, restarts: int, seed: int = SEED
+) -> None:
+    """Actors for so long, then quiet, then the comparison."""
+    image = ensure_test_image(private_engine.url)
+    actors = Actors(seed)
+    view = looped.server.keeper.view
+    with connect(looped.server.addresses[0]) as channel:
+        calls = Calls(ContainerManagerStub(channel))
+        wait_until(lambda: view.in_sync, "the view is in sync")
+        shared = [bots.new() for _ in range(6)]
+        for number in range(3):
+            actors.own(number, calls, [bots.new() for _ in range(3)])
+            actors.shared(number, calls, shared)
+            actors.meddler(number, private_engine.url, shared, image)
+        try:
+            for _ in range(restarts):
+                time.sleep(seconds / (restarts + 1))
+                actors.away.set()
+                private_engine.restart()
+                wait_until(lambda: view.in_sync, "the view is in sync again", 60)
+                actors.away.clear()
+            time.sleep(seconds / (restarts + 1))
+        finally:
+            actors.stop()
+        told = f"seed {seed}: {dict(sorted(actors.done.items()))}"
+        assert [] == actors.wrong, told
+        # Crash loops never come to rest by themselves.
+        for each in engines_own(bots):
+            if each.state not in (pb.CONTAINER_STATE_CREATED, pb.CONTAINER_STATE_EXITED):
+                bots.engine.api.unpause(each.container_id) if each.state == pb.CONTAINER_STATE_PAUSED else None
+                bots.engine.api.stop(each.container_id, timeout=0)
+        wait_until(lambda: calls.list() == engines_own(bots), f"every field is the engine's own; {told}")
+        assert len(calls.list()) > 3, told
+        assert 0 == looped.run(looped.server.keeper.audit.check()), told
+        assert 0 == view.drift, told
+
+
+def test_random_operations_by_the_service_and_behind_its_back_leave_no_field_wrong(
+    private_engine: PrivateEngine, looped: LoopedServer, own_bots: Bots
+) -> None:
+    run(private_engine, looped, own_bots, seconds=20, restarts=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(3))
+def test_minutes_of_random_operations_leave_no_field_wrong(
+    private_engine: PrivateEngine, looped: LoopedServer, own_bots: Bots, seed: int
+) -> None:
+    run(private_engine, looped, own_bots, seconds=100, restarts=3, seed=SEED + 1 + seed)

@@ -1,0 +1,175 @@
+"""What a real engine's containers use, beside what the docker CLI says of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import docker
+import pytest
+from docker.models.containers import Container
+
+from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.observer.stats import ContainerStats
+from container_manager.observer.stats_sampler import StatsSampler, watch
+from tests.support.calls import FOREVER
+from tests.support.waiting import wait_until
+
+Run = Callable[..., Container]
+Figures = list[tuple[str, ContainerStats]]
+
+MIB = 2**20
+# A share that a busy machine has left, too.
+CPUS = 0.3
+BUSY = ("sh", "-c", "while :; do :; done")
+
+
+@pytest.fixture
+def run(engine: docker.DockerClient, test_image: str, test_labels: dict[str, str]) -> Iterator[Run]:
+    """Runs a container; it is removed after the test."""
+    made = []
+
+    def run(*command: str, **options: Any) -> Container:
+        container = engine.containers.create(test_image, list(command), labels=test_labels, **options)
+        made.append(container)
+        container.start()
+        return container
+
+    yield run
+    for container in made:
+        container.remove(force=True)
+
+
+async def figures(url: str, containers: Callable[[], Collection[str]], enough: Callable[[Figures], bool]) -> Figures:
+    """What a stream at half a second's interval tells until it is enough."""
+    client = AsyncEngineClient(url, timeout_seconds=10)
+    sampler = StatsSampler(client)
+    told: Figures = []
+    try:
+        async with asyncio.timeout(60), aclosing(watch(sampler, containers, 0.5)) as stream:
+            async for figure in stream:
+                told.append(figure)
+                if enough(told):
+                    break
+    finally:
+        await sampler.close()
+        await client.close()
+    return told
+
+
+async def figures_beside_the_cli(url: str, container_id: str, times: int) -> tuple[list[ContainerStats], list[Any]]:
+    """Figures of the time in which the CLI was asked so many times, and its answers."""
+
+    def ask() -> list[Any]:
+        command = ["docker", "--host", url, "stats", "--no-stream", "--format", "{{json .}}", container_id]
+        return [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(times)]
+
+    cli = asyncio.create_task(asyncio.to_thread(ask))
+    told = await figures(url, lambda: [container_id], lambda _: cli.done())
+    return [stats for _, stats in told], await cli
+
+
+def mean(values: Collection[float]) -> float:
+    return sum(values) / len(values)
+
+
+def in_bytes(text: str) -> float:
+    """Bytes from the CLI's ``12.5MiB``."""
+    match = re.fullmatch(r"([\d.]+)(B|KiB|MiB|GiB)", text.strip())
+    assert match, text
+    return float(match[1]) * 1024 ** ("B", "KiB", "MiB", "GiB").index(match[2])
+
+
+def test_a_busy_container_shows_the_cpu_that_it_is_given(engine_url: str, run: Run) -> None:
+    container_id = run(*BUSY, nano_cpus=int(CPUS * 1e9), network_mode="none").id
+    begin = time.time_ns()
+    told = [stats for _, stats in asyncio.run(figures(engine_url, lambda: [container_id], lambda told: len(told) == 5))]
+    assert pytest.approx(100 * CPUS, abs=10) == mean([stats.cpu_percent for stats in told])
+    times = [begin, *(stats.time_ns for stats in told), time.time_ns()]
+    assert sorted(set(times)) == times
+    assert {(0, 0)} == {(stats.network_rx_bytes, stats.network_tx_bytes) for stats in told}
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="the docker CLI is to compare with")
+def test_the_figures_are_those_of_the_cli(engine_url: str, run: Run) -> None:
+    # 20 MiB that count, 20 MiB of page cache that do not, and two processes.
+    fill = "dd if=/dev/zero of=/dev/shm/a bs=1M count=20; dd if=/dev/zero of=/a bs=1M count=20"
+    command = f"{fill}; sleep 100000 & echo ready; while :; do :; done"
+    container = run("sh", "-c", command, nano_cpus=int(CPUS * 1e9), mem_limit="96m")
+    wait_until(lambda: b"ready" in container.logs(), "the container's memory is filled")
+    ours, theirs = asyncio.run(figures_beside_the_cli(engine_url, container.id, 3))
+    assert len(ours) >= 3
+    cli_percent = mean([float(answer["CPUPerc"].removesuffix("%")) for answer in theirs])
+    assert pytest.approx(cli_percent, abs=15) == mean([stats.cpu_percent for stats in ours])
+    usage, limit = (in_bytes(part) for part in theirs[-1]["MemUsage"].split("/"))
+    last = ours[-1]
+    assert pytest.approx(usage, abs=2 * MIB) == last.memory_usage_bytes
+    assert pytest.approx(20 * MIB, abs=5 * MIB) == last.memory_usage_bytes
+    assert (96 * MIB, 96 * MIB) == (limit, last.memory_limit_bytes)
+    assert (2, 2) == (int(theirs[-1]["PIDs"]), last.pids)
+
+
+def test_what_went_over_the_network_is_told(engine: docker.DockerClient, engine_url: str, run: Run) -> None:
+    container = run(*FOREVER)
+    container.reload()
+    counters = "cat /sys/class/net/eth0/statistics/rx_bytes /sys/class/net/eth0/statistics/tx_bytes"
+    gateway = container.attrs["NetworkSettings"]["Gateway"]
+    assert 0 == container.exec_run(["ping", "-c", "2", "-s", "1000", gateway]).exit_code
+    before = [int(number) for number in container.exec_run(counters.split()).output.split()]
+    told = asyncio.run(figures(engine_url, lambda: [container.id], lambda told: len(told) == 1))
+    after = [int(number) for number in container.exec_run(counters.split()).output.split()]
+    assert min(before) > 2000
+    assert before[0] <= told[0][1].network_rx_bytes <= after[0]
+    assert before[1] <= told[0][1].network_tx_bytes <= after[1]
+
+
+def test_only_what_runs_is_told_of(engine: docker.DockerClient, engine_url: str, run: Run) -> None:
+    running = run(*FOREVER, network_mode="none")
+    ended = run("true", network_mode="none")
+    ended.wait()
+    ids = [ended.id, "0" * 64, running.id]
+    told = asyncio.run(figures(engine_url, lambda: ids, lambda told: len(told) == 3))
+    assert {running.id} == {container_id for container_id, _ in told}
+
+
+def test_a_container_that_starts_is_told_of_by_what_it_uses_since(engine_url: str, run: Run) -> None:
+    busy = run(*BUSY, nano_cpus=int(CPUS * 1e9), network_mode="none")
+    busy.stop(timeout=0)
+    other = run(*FOREVER, network_mode="none")
+
+    def enough(told: Figures) -> bool:
+        if len(told) == 2:
+            busy.start()
+        return any(container_id == busy.id for container_id, _ in told)
+
+    told = asyncio.run(figures(engine_url, lambda: [busy.id, other.id], enough))
+    assert [other.id] * 2 == [container_id for container_id, _ in told[:2]]
+    assert told[-1][1].cpu_percent > 5
+
+
+def test_a_restart_leaves_a_gap_and_no_false_figure(engine_url: str, run: Run) -> None:
+    busy = run(*BUSY, nano_cpus=int(CPUS * 1e9), network_mode="none")
+
+    async def main() -> tuple[Figures, int]:
+        restarted_at = 0
+
+        def enough(told: Figures) -> bool:
+            nonlocal restarted_at
+            if len(told) == 2:
+                busy.restart(timeout=0)
+                restarted_at = time.time_ns()
+            return bool(restarted_at) and sum(stats.time_ns > restarted_at for _, stats in told) == 2
+
+        return await figures(engine_url, lambda: [busy.id], enough), restarted_at
+
+    told, restarted_at = asyncio.run(main())
+    assert told[1][1].time_ns < restarted_at < told[-1][1].time_ns
+    assert all(0 <= stats.cpu_percent < 100 * CPUS + 15 for _, stats in told)
+    assert told[-1][1].cpu_percent > 5

@@ -1,0 +1,126 @@
+"""A thousand streams of each kind opened and cancelled, 200 losses of the engine: nothing of them is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from botmaker.container.v1 import container_observer_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager_client import connect
+from tests.support.bots import Bots
+from tests.support.calls import Calls
+from tests.support.engine_proxy import EngineProxy
+from tests.support.serving import ServerProcess, server_process
+from tests.support.waiting import wait_until
+
+STREAMS = 1000
+LOSSES = 200
+# What Python's and the C library's allocators keep for the next time; a stream that leaked would be 10 kB and more.
+SLACK_BYTES = 6_000_000
+
+
+class Footprint:
+    """What a process holds of the machine."""
+
+    def __init__(self, pid: int) -> None:
+        self._proc = Path(f"/proc/{pid}")
+
+    def threads(self) -> int:
+        return len(list((self._proc / "task").iterdir()))
+
+    def descriptors(self) -> int:
+        return len(list((self._proc / "fd").iterdir()))
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int((self._proc / "statm").read_text().split()[1]) * 4096
+
+
+@pytest.fixture
+def proxy(engine_url: str, session_dir: Path) -> Iterator[EngineProxy]:
+    with EngineProxy(engine_url, session_dir / "leaks-proxy.sock") as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def server(
+    proxy: EngineProxy, session_dir: Path, secrets_root: Path, test_image: str, tmp_path: Path
+) -> Iterator[ServerProcess]:
+    """The service as a process, behind the proxy."""
+    arguments = ["--listen", f"unix://{session_dir}/leaks/s.sock", "--docker-host", proxy.url]
+    arguments += ["--secrets-root", str(secrets_root), "--default-image", test_image]
+    with server_process(arguments, tmp_path / "log") as process:
+        yield process
+
+
+def streams(observer: ContainerObserverStub, bot_id: str, kind: str, count: int) -> None:
+    """Open and cancel so many, some at once."""
+    at_once = 50
+    for _ in range(count // at_once):
+        if kind == "logs":
+            opened = [observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, follow=True)) for _ in range(at_once)]
+        elif kind == "stats":
+            opened = [observer.WatchStats(pb.WatchStatsRequest()) for _ in range(at_once)]
+        else:
+            opened = [observer.WatchContainers(pb.WatchContainersRequest()) for _ in range(at_once)]
+        for number, stream in enumerate(opened):
+            # Some are cancelled while they begin, some after their first message.
+            if kind != "stats" and number % 2:
+                next(stream)
+            stream.cancel()
+
+
+@pytest.mark.parametrize("kind", ["containers", "logs", "stats"])
+def test_a_thousand_cancelled_streams_leave_nothing(
+    server: ServerProcess, session_dir: Path, bots: Bots, kind: str
+) -> None:
+    bot_id = bots.new()
+    footprint = Footprint(server.process.pid)
+    with connect(f"unix://{session_dir}/leaks/s.sock") as channel:
+        calls, observer = Calls(ContainerManagerStub(channel)), ContainerObserverStub(channel)
+        calls.run(bot_id, "sh", "-c", "echo here; exec sleep 100000")
+        # What is made once, at the first use.
+        streams(observer, bot_id, kind, 200)
+        wait_until(lambda: calls.status(bot_id) is not None, "it answers")
+        threads, descriptors, memory = footprint.threads(), footprint.descriptors(), footprint.memory()
+        streams(observer, bot_id, kind, STREAMS)
+        wait_until(lambda: footprint.threads() <= threads, f"{threads} threads as before")
+        wait_until(lambda: footprint.descriptors() <= descriptors, f"{descriptors} descriptors as before")
+        assert footprint.memory() < memory + SLACK_BYTES
+        # Every place is free again.
+        for _ in range(64):
+            stream = observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, follow=True))
+            next(stream)
+            stream.cancel()
+
+
+def test_200_losses_of_the_engine_leave_nothing(
+    server: ServerProcess, proxy: EngineProxy, session_dir: Path, bots: Bots
+) -> None:
+    bot_id = bots.new()
+    footprint = Footprint(server.process.pid)
+    with connect(f"unix://{session_dir}/leaks/s.sock") as channel:
+        calls, observer = Calls(ContainerManagerStub(channel)), ContainerObserverStub(channel)
+        calls.run(bot_id, "sh", "-c", "echo here; exec sleep 100000")
+        watch = observer.WatchContainers(pb.WatchContainersRequest())
+        logs = observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, follow=True))
+        next(logs)
+
+        def lose(times: int) -> None:
+            for _ in range(times):
+                proxy.cut("/events")
+                while not next(watch).HasField("resynced"):
+                    pass
+
+        lose(20)
+        threads, descriptors, memory = footprint.threads(), footprint.descriptors(), footprint.memory()
+        lose(LOSSES)
+        wait_until(lambda: footprint.threads() <= threads, f"{threads} threads as before")
+        wait_until(lambda: footprint.descriptors() <= descriptors, f"{descriptors} descriptors as before")
+        assert footprint.memory() < memory + SLACK_BYTES
+        watch.cancel()
+        logs.cancel()

@@ -1,0 +1,171 @@
+"""Streams are bounded, and end when they should: by their caller, by a fault, by the end of the service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from botmaker.container.v1 import container_observer_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.errors import InvalidStateError
+from container_manager.rpc.streams import StreamKind
+from container_manager.view.subscription import Subscription
+from container_manager_client import connect
+from tests.support.bots import Bots
+from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.observing import kinds, reading, watching
+from tests.support.serving import LoopedServer, looped_server
+from tests.support.waiting import wait_until
+
+CHATTY = ("sh", "-c", "while :; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; done")
+RUNNING = ("sh", "-c", "echo here; exec sleep 100000")
+
+Open = Callable[[ContainerObserverStub, str], Any]
+STREAMS: dict[StreamKind, Open] = {
+    StreamKind.CONTAINERS: lambda stub, bot: stub.WatchContainers(pb.WatchContainersRequest(bot_ids=[bot])),
+    StreamKind.LOGS: lambda stub, bot: stub.StreamLogs(pb.StreamLogsRequest(bot_id=bot, follow=True)),
+    StreamKind.STATS: lambda stub, bot: stub.WatchStats(pb.WatchStatsRequest(bot_ids=[bot])),
+}
+
+
+@pytest.fixture
+def limited(service_config: DockerServiceConfig, session_dir: Path) -> Iterator[LoopedServer]:
+    """A server that takes two streams of each kind."""
+    config = ServerConfig(
+        service=service_config, listen=(f"unix://{session_dir}/limited/s.sock",), max_watchers=2, max_log_streams=2
+    )
+    with looped_server(config) as looped:
+        yield looped
+
+
+@pytest.fixture
+def channel(limited: LoopedServer) -> Iterator[grpc.Channel]:
+    with connect(limited.server.addresses[0]) as channel:
+        yield channel
+
+
+@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.name)
+def test_more_streams_than_allowed_are_refused_while_statuses_answer(
+    limited: LoopedServer, channel: grpc.Channel, bots: Bots, kind: StreamKind
+) -> None:
+    calls, observer = Calls(ContainerManagerStub(channel)), ContainerObserverStub(channel)
+    bot_id = bots.new()
+    calls.run(bot_id, *RUNNING)
+    with ExitStack() as stack:
+        reads = [stack.enter_context(reading(STREAMS[kind](observer, bot_id))) for _ in range(2)]
+        for read in reads:
+            read.wait_for(bool, "the first message")
+        with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+            next(STREAMS[kind](observer, bot_id))
+        assert calls.status(bot_id) is not None
+        reads[0].call.cancel()
+        wait_until(lambda: limited.server.streams.count(kind) == 1, "its place is free")
+        again = stack.enter_context(reading(STREAMS[kind](observer, bot_id)))
+        again.wait_for(bool, "the first message of another")
+    wait_until(lambda: limited.server.streams.count(kind) == 0, "all places are free")
+
+
+@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.name)
+def test_a_stream_whose_deadline_passes_gives_its_place_back(
+    limited: LoopedServer, channel: grpc.Channel, bots: Bots, kind: StreamKind
+) -> None:
+    bot_id = bots.new()
+    Calls(ContainerManagerStub(channel)).run(bot_id, *RUNNING)
+    call = {
+        StreamKind.CONTAINERS: lambda stub: stub.WatchContainers(pb.WatchContainersRequest(), timeout=0.5),
+        StreamKind.LOGS: lambda stub: stub.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, follow=True), timeout=0.5),
+        StreamKind.STATS: lambda stub: stub.WatchStats(pb.WatchStatsRequest(), timeout=0.5),
+    }[kind](ContainerObserverStub(channel))
+    with reading(call) as read:
+        error = read.wait_end()
+    assert error is not None
+    assert grpc.StatusCode.DEADLINE_EXCEEDED is error.code()
+    wait_until(lambda: limited.server.streams.count(kind) == 0, "its place is free")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "reason"),
+    [
+        (InvalidStateError("not now"), "FAILED_PRECONDITION", "INVALID_STATE"),
+        (RuntimeError("a bug with a secret in it"), "INTERNAL", "INTERNAL_ERROR"),
+    ],
+    ids=["domain error", "bug"],
+)
+@pytest.mark.filterwarnings("default")
+def test_an_error_after_the_first_message_has_the_contracts_code_too(
+    channel: grpc.Channel, monkeypatch: pytest.MonkeyPatch, fault: Exception, code: str, reason: str
+) -> None:
+    following = Subscription.next
+
+    async def fail_later(subscription: Subscription) -> Any:
+        told = await following(subscription)
+        if told.entry is None:
+            monkeypatch.setattr(Subscription, "next", fail_now)
+        return told
+
+    async def fail_now(_subscription: Subscription) -> Any:
+        raise fault
+
+    monkeypatch.setattr(Subscription, "next", fail_later)
+    with reading(ContainerObserverStub(channel).WatchContainers(pb.WatchContainersRequest())) as read:
+        error = read.wait_end()
+        assert "synced" == kinds(read.messages)[-1]
+    with fails_with(code, reason):
+        raise error or AssertionError("it ended well")
+    assert "secret" not in str(error)
+
+
+def test_the_end_of_the_service_ends_every_stream_with_unavailable(
+    service_config: DockerServiceConfig, session_dir: Path, bots: Bots
+) -> None:
+    config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/ending/s.sock",))
+    bot_id, chatty = bots.new(), bots.new()
+    with looped_server(config) as looped, connect(looped.server.addresses[0]) as channel:
+        calls, observer = Calls(ContainerManagerStub(channel)), ContainerObserverStub(channel)
+        calls.run(bot_id, *RUNNING)
+        calls.run(chatty, *CHATTY)
+        with ExitStack() as stack:
+            reads = [stack.enter_context(reading(open_(observer, bot_id))) for open_ in STREAMS.values()]
+            for read in reads:
+                read.wait_for(bool, "the first message")
+            # A reader that does not read must not hold up the end either.
+            stuck = observer.StreamLogs(pb.StreamLogsRequest(bot_id=chatty, follow=True))
+            stack.callback(stuck.cancel)
+            next(stuck)
+            begun = time.monotonic()
+            looped.run(looped.server.stop(5.0))
+            for read in reads:
+                with fails_with("UNAVAILABLE", "SHUTTING_DOWN"):
+                    raise read.wait_end() or AssertionError("it ended well")
+        assert time.monotonic() - begun < 6
+
+
+def test_a_watch_while_the_engine_is_away_is_refused_at_once(
+    service_config: DockerServiceConfig, session_dir: Path
+) -> None:
+    nowhere = DockerServiceConfig(secrets_root=service_config.secrets_root, docker_host="unix:///nowhere.sock")
+    config = ServerConfig(service=nowhere, listen=(f"unix://{session_dir}/away/s.sock",))
+    with looped_server(config) as looped, connect(looped.server.addresses[0]) as channel:
+        observer = ContainerObserverStub(channel)
+        bot_id = "11111111-1111-4111-8111-111111111111"
+        for open_ in STREAMS.values():
+            with fails_with("UNAVAILABLE", "ENGINE_UNAVAILABLE"):
+                next(open_(observer, bot_id))
+
+
+def test_watchers_are_served_side_by_side(calls: Calls, observer: ContainerObserverStub, bots: Bots) -> None:
+    bot_id = bots.new()
+    with ExitStack() as stack:
+        watches = [stack.enter_context(watching(observer, [bot_id])) for _ in range(50)]
+        container_id = calls.create(bot_id, *FOREVER)
+        for watch in watches:
+            told = watch.wait_for(lambda messages: messages[-1].changed.container_id, "the change")
+            assert container_id == told

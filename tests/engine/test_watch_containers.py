@@ -1,0 +1,118 @@
+"""WatchContainers on a real engine: what the service does and what others do, in order, with nothing missed."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from botmaker.container.v1 import container_manager_pb2 as manager_pb
+from botmaker.container.v1 import container_observer_pb2 as pb
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from tests.support.bots import Bots
+from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.observing import after_synced, kinds, reading, watching
+
+
+def states(messages: list[pb.WatchContainersResponse]) -> list[int]:
+    """The states that were told of, one after another."""
+    return [message.changed.state for message in messages if message.HasField("changed")]
+
+
+def test_snapshots_of_what_is_there_then_synced(calls: Calls, observer: ContainerObserverStub, bots: Bots) -> None:
+    made = [bots.new() for _ in range(3)]
+    for bot_id in made:
+        calls.create(bot_id, *FOREVER)
+    with watching(observer, made) as watch:
+        assert ["snapshot"] * 3 + ["synced"] == kinds(watch.messages[:4])
+        assert calls.listed(made) == [message.snapshot for message in watch.messages[:3]]
+
+
+def test_a_bots_whole_life_is_told_with_the_statuses_that_get_answers(
+    calls: Calls, observer: ContainerObserverStub, bots: Bots
+) -> None:
+    bot_id = bots.new()
+    with watching(observer, [bot_id]) as watch:
+        container_id = calls.create(bot_id, *FOREVER)
+        shown = [calls.status(bot_id)]
+        calls.start(bot_id)
+        shown.append(calls.status(bot_id))
+        calls.stop(bot_id, grace=0)
+        shown.append(calls.status(bot_id))
+        calls.remove(bot_id)
+        told = watch.wait_for(lambda messages: "removed" in kinds(messages) and after_synced(messages), "removed")
+    assert shown == [message.changed for message in told if message.changed in shown]
+    assert pb.Removed(bot_id=bot_id, container_id=container_id) == told[-1].removed
+    versions = [message.version for message in watch.messages]
+    assert sorted(versions) == versions
+    assert len(set(versions[1:])) == len(versions[1:])
+
+
+def test_what_others_do_is_told_too(calls: Calls, observer: ContainerObserverStub, bots: Bots) -> None:
+    bot_id = bots.new()
+    container = bots.engine.containers.get(calls.run(bot_id, *FOREVER))
+    with watching(observer, [bot_id]) as watch:
+        for act, state in (
+            (container.pause, manager_pb.CONTAINER_STATE_PAUSED),
+            (container.unpause, manager_pb.CONTAINER_STATE_RUNNING),
+            (container.kill, manager_pb.CONTAINER_STATE_EXITED),
+        ):
+            act()
+            watch.wait_for(lambda messages, state=state: states(messages)[-1:] == [state], f"state {state}")
+        container.rename(f"other-{bot_id}")
+        watch.wait_for(lambda messages: messages[-1].changed.name == f"other-{bot_id}", "the new name")
+        assert calls.status(bot_id) is None
+        container.remove()
+        watch.wait_for(lambda messages: kinds(messages)[-1] == "removed", "removed")
+
+
+def test_without_bot_ids_every_container_is_told_of_orphans_included(
+    calls: Calls, observer: ContainerObserverStub, bots: Bots, test_image: str, test_labels: dict[str, str]
+) -> None:
+    bot_id = bots.new()
+    engine = bots.engine
+    with watching(observer) as watch:
+        mine = calls.create(bot_id, *FOREVER)
+        orphan = engine.containers.create(test_image, "true", labels={"botmaker.managed": "true", **test_labels})
+        foreign = engine.containers.create(test_image, "true", labels=test_labels)
+        try:
+            for container_id in (mine, orphan.id):
+                watch.wait_for(
+                    lambda messages, key=container_id: key in [each.changed.container_id for each in messages], "told"
+                )
+        finally:
+            orphan.remove()
+            foreign.remove()
+        watch.wait_for(lambda messages: orphan.id in [each.removed.container_id for each in messages], "removed")
+        assert foreign.id not in [each.changed.container_id for each in watch.messages]
+
+
+def test_a_bot_without_a_container_is_told_of_when_it_gets_one(
+    calls: Calls, observer: ContainerObserverStub, bots: Bots
+) -> None:
+    bot_id, other = bots.new(), bots.new()
+    with watching(observer, [bot_id]) as watch:
+        calls.create(other, *FOREVER)
+        container_id = calls.create(bot_id, *FOREVER)
+        told = watch.wait_for(after_synced, "a change")
+        assert container_id == told[0].changed.container_id
+        assert {bot_id} == {message.changed.bot_id for message in told}
+
+
+@pytest.mark.parametrize("bot_ids", [[""], [str(uuid.uuid4()), "x"], [str(uuid.uuid4()).upper()]])
+def test_a_bad_bot_id_is_refused(observer: ContainerObserverStub, bot_ids: list[str]) -> None:
+    for call in (
+        observer.WatchContainers(pb.WatchContainersRequest(bot_ids=bot_ids)),
+        observer.WatchStats(pb.WatchStatsRequest(bot_ids=bot_ids)),
+        observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_ids[-1])),
+    ):
+        with fails_with("INVALID_ARGUMENT", "INVALID_BOT_ID"):
+            next(call)
+
+
+def test_too_many_bot_ids_are_refused(observer: ContainerObserverStub) -> None:
+    bot_ids = [str(uuid.UUID(int=number)) for number in range(10_001)]
+    with reading(observer.WatchContainers(pb.WatchContainersRequest(bot_ids=bot_ids))) as read:
+        error = read.wait_end()
+    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
+        raise error or AssertionError("it was taken")

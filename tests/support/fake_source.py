@@ -1,0 +1,308 @@
+"""An engine in memory, as the live view sees one: containers, inspections, events, and all that can be wrong with them.
+
+Every state that a container is ever in has a number of its own, which grows, so that an older state can be told from a
+newer one. It stands in ``image_id``, which the engine's list tells as well.
+
+    source = FakeSource()
+    key = source.create(bot_id)
+    source.change(key, state=ContainerState.RUNNING)
+    source.faults[key] = HANG
+    source.held.add(other)  # its inspections look at once, and answer when the test says so
+    source.lose_streams()
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from container_manager.engine.container_source import INSPECT_TIMEOUT_SECONDS, Notice, owned_bot
+from container_manager.engine.spec import container_name
+from container_manager.errors import EngineTimeoutError, EngineUnavailableError
+from container_manager.model import ContainerState, ContainerStatus
+from container_manager.view.audit import Audit
+from container_manager.view.live_view import Entry, LiveView
+from container_manager.view.refresher import Refresher
+from container_manager.view.synchronizer import Synchronizer
+
+HANG = "hang"
+"""A fault: no answer until the time-out of an inspection."""
+LOST = EngineUnavailableError("the fake engine is away")
+OVERLAP_SECONDS = 5.0
+"""So far back a subscription begins: what has happened a little before is told again."""
+
+Fault = Exception | str
+Seconds = Callable[[], float]
+
+
+@dataclass
+class Inspection:
+    """One that is under way, or was."""
+
+    key: str
+    began: int
+    """The engine's newest state then, by its number."""
+    seen: ContainerStatus | None = None
+    """What it saw, once it has looked."""
+    answered: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def answer(self) -> None:
+        """Give what was seen when it began; for those that are held."""
+        self.answered.set_result(None)
+
+    def fail(self, exc: Exception = LOST) -> None:
+        """Fail; for those that are held."""
+        self.answered.set_exception(exc)
+
+
+class FakeSource:
+    """As :class:`container_manager.engine.container_source.ContainerSource`."""
+
+    def __init__(self, duration: Seconds = lambda: 0.0, lateness: Seconds = lambda: 0.0) -> None:
+        """``duration`` is drawn twice a call, before and after it looks; ``lateness`` once an event."""
+        self.containers: dict[str, ContainerStatus] = {}
+        self.history: list[tuple[str, ContainerStatus | None]] = [("", None)]
+        """Every state that there ever was and the id of its container, by its number. A removal has one, too."""
+        self.inspections: list[Inspection] = []
+        self.faults: dict[str, Fault] = {}
+        """What the inspections of a container, or by a bot, end with."""
+        self.list_fault: Fault | None = None
+        self.subscribe_fault: Fault | None = None
+        self.held: set[str] = set()
+        self.subscriptions: list[float] = []
+        """When each began, in the loop's time."""
+        self._duration = duration
+        self._lateness = lateness
+        self._streams: list[_Stream] = []
+        self._told: list[tuple[float, Notice]] = []
+
+    # What happens on the engine.
+
+    @property
+    def serial(self) -> int:
+        """The number of the engine's newest state."""
+        return len(self.history) - 1
+
+    def create(self, bot_id: str, name: str = "", *, announce: bool = True, **fields: Any) -> str:
+        """A new container; its id. ``name``: the bot's own unless given."""
+        container_id = f"{len(self.history):064x}"
+        created = int(1.7e18) + len(self.history) * 500_000_000
+        fields = {"state": ContainerState.CREATED, "create_time_ns": created, "image": "botmaker/openclaw:1", **fields}
+        status = ContainerStatus(container_id, bot_id, name or container_name(bot_id), image_id="", **fields)
+        self._set(container_id, status, announce=announce)
+        return container_id
+
+    def change(self, container_id: str, *, announce: bool = True, managed: bool = True, **fields: Any) -> None:
+        """A new state of a container. ``managed``: as its event says."""
+        self._set(container_id, replace(self.containers[container_id], **fields), announce=announce, managed=managed)
+
+    def remove(self, container_id: str, *, announce: bool = True) -> None:
+        """The container is gone."""
+        del self.containers[container_id]
+        self.history.append((container_id, None))
+        if announce:
+            self.tell(container_id, gone=True)
+
+    def tell(self, container_id: str, *, gone: bool = False, managed: bool = True) -> None:
+        """An event, also one that has changed nothing."""
+        notice = Notice(container_id, gone, managed)
+        self._told.append((asyncio.get_running_loop().time(), notice))
+        for stream in self._streams:
+            stream.put(notice, self._lateness())
+
+    def lose_streams(self, exc: Exception | None = LOST) -> None:
+        """Every event stream fails, or ends (``None``); what was on its way is lost."""
+        for stream in self._streams:
+            stream.end(exc)
+
+    def of_bot(self, bot_id: str) -> ContainerStatus | None:
+        """The bot's container."""
+        return next((status for status in self.containers.values() if owned_bot(status) == bot_id), None)
+
+    def began(self, key: str) -> list[Inspection]:
+        """All inspections of a key so far."""
+        return [inspection for inspection in self.inspections if inspection.key == key]
+
+    # What the view asks of it.
+
+    async def list(self, container_id: str = "") -> list[ContainerStatus]:
+        await asyncio.sleep(self._duration())
+        rows = [row_of(each) for key, each in self.containers.items() if container_id in ("", key)]
+        await _suffer(self.list_fault)
+        await asyncio.sleep(self._duration())
+        return rows
+
+    async def inspect(self, container_id: str) -> ContainerStatus | None:
+        return await self._inspect(container_id, lambda: self.containers.get(container_id))
+
+    async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
+        return await self._inspect(bot_id, lambda: self.of_bot(bot_id))
+
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[AsyncIterator[Notice]]:
+        began = asyncio.get_running_loop().time()
+        self.subscriptions.append(began)
+        await asyncio.sleep(self._duration())
+        await _suffer(self.subscribe_fault)
+        stream = _Stream()
+        for at, notice in self._told:
+            if at >= began - OVERLAP_SECONDS:
+                stream.put(notice, self._lateness())
+        self._streams.append(stream)
+        try:
+            yield stream.notices()
+        finally:
+            self._streams.remove(stream)
+
+    async def _inspect(self, key: str, look: Callable[[], ContainerStatus | None]) -> ContainerStatus | None:
+        inspection = Inspection(key, self.serial)
+        self.inspections.append(inspection)
+        if key in self.held:
+            inspection.seen = look()
+            await inspection.answered
+            return inspection.seen
+        await asyncio.sleep(self._duration())
+        inspection.seen = look()
+        # One that is wedged is so by whatever name it is called.
+        found_key = inspection.seen.container_id if inspection.seen else key
+        await _suffer(self.faults.get(found_key) or self.faults.get(key))
+        await asyncio.sleep(self._duration())
+        return inspection.seen
+
+    def _set(self, container_id: str, status: ContainerStatus, *, announce: bool, managed: bool = True) -> None:
+        status = self.containers[container_id] = replace(status, image_id=f"sha256:{len(self.history)}")
+        self.history.append((container_id, status))
+        if announce:
+            self.tell(container_id, managed=managed)
+
+
+class _Stream:
+    """The events on their way to one subscriber, in order."""
+
+    def __init__(self) -> None:
+        self._queue: deque[tuple[float, Notice]] = deque()
+        self._news = asyncio.Event()
+        self._ended = False
+        self._exc: Exception | None = None
+
+    def put(self, notice: Notice, lateness: float) -> None:
+        self._queue.append((asyncio.get_running_loop().time() + lateness, notice))
+        self._news.set()
+
+    def end(self, exc: Exception | None) -> None:
+        self._ended, self._exc = True, exc
+        self._news.set()
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        while not self._ended:
+            seconds = self._queue[0][0] - asyncio.get_running_loop().time() if self._queue else None
+            if seconds is not None and seconds <= 0:
+                yield self._queue.popleft()[1]
+                continue
+            self._news.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._news.wait()
+        if self._exc is not None:
+            raise self._exc
+
+
+class Witness:
+    """A listener that writes down what it is told, and what of it cannot be true."""
+
+    def __init__(self, source: FakeSource) -> None:
+        self.told: list[str] = []
+        self.wrong: list[str] = []
+        self._source = source
+        self._shown: dict[str, int] = {}
+        self._gone: set[str] = set()
+        self._version = 0
+
+    def changed(self, entry: Entry) -> None:
+        key, status, number = entry.status.container_id, entry.status, serial_of(entry.status)
+        self._tell(f"changed {number}", entry.version)
+        self._must(key not in self._gone, "was back after it was removed")
+        self._must(number >= self._shown.get(key, 0), "went back to an older state")
+        _, real = self._source.history[number]
+        self._must(status == (row_of(real) if real and entry.partial else real), "was never so on the engine")
+        self._shown[key] = number
+
+    def removed(self, entry: Entry, version: int) -> None:
+        key = entry.status.container_id
+        self._tell(f"removed {serial_of(entry.status)}", version)
+        self._must(key not in self._source.containers, "was removed and is there")
+        self._gone.add(key)
+
+    def lost(self, version: int) -> None:
+        self._tell("lost", version)
+
+    def regained(self) -> None:
+        self.told.append("regained")
+
+    def _tell(self, what: str, version: int) -> None:
+        self.told.append(what)
+        self._must(version > self._version, "has a version that did not grow")
+        self._version = version
+
+    def _must(self, right: bool, what: str) -> None:
+        if not right:
+            self.wrong.append(f"what {self.told[-1]!r} is about {what}")
+
+
+class Kept:
+    """A live view of a fake engine, with all that keeps it true; at the end nothing may have been told wrongly.
+
+    async with Kept() as kept:  # trusted, and touched by hand
+    async with Kept(follow=True) as kept:  # following the engine
+    """
+
+    def __init__(self, source: FakeSource | None = None, *, follow: bool = False) -> None:
+        self.source = source or FakeSource()
+        self.view = LiveView(lambda status: status.image_id.encode(), owned_bot)
+        self.refresher = Refresher(self.view, self.source)
+        self.synchronizer = Synchronizer(self.view, self.source, self.refresher)
+        self.audit = Audit(self.view, self.source, self.refresher)
+        self.witness = Witness(self.source)
+        self._follow = follow
+
+    async def __aenter__(self) -> Self:
+        self.view.add_listener(self.witness)
+        if self._follow:
+            self.following = asyncio.create_task(self.synchronizer.run())
+        else:
+            self.view.regain()
+        return self
+
+    async def __aexit__(self, failed: object, *_: object) -> None:
+        if self._follow:
+            self.following.cancel()
+            await asyncio.wait({self.following})
+        await self.refresher.close()
+        assert failed or [] == self.witness.wrong
+
+    def shown(self) -> dict[str, ContainerStatus]:
+        """Every container as the view has it, by id."""
+        return {entry.status.container_id: entry.status for entry in self.view.entries()}
+
+
+def serial_of(status: ContainerStatus) -> int:
+    """The number of a state."""
+    return int(status.image_id.removeprefix("sha256:"))
+
+
+def row_of(status: ContainerStatus) -> ContainerStatus:
+    """What the engine's list says of a container: no more than ``status_from_row`` finds there."""
+    listed = (status.container_id, status.bot_id, status.name, status.state, status.image, status.image_id)
+    return ContainerStatus(*listed, (status.create_time_ns or 0) // 1_000_000_000 * 1_000_000_000)
+
+
+async def _suffer(fault: Fault | None) -> None:
+    if fault == HANG:
+        await asyncio.sleep(INSPECT_TIMEOUT_SECONDS)
+        raise EngineTimeoutError("the fake engine did not answer in time")
+    if isinstance(fault, Exception):
+        raise fault

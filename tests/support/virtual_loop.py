@@ -1,0 +1,79 @@
+"""An event loop whose clock is moved by hand: nothing is waited for, and the same test runs the same way each time.
+
+    assert "done" == run(main())
+
+Time passes only when nothing else is left to do, and then jumps to the next timer, so that an hour of retries takes
+milliseconds. Only tasks, futures and timers work on it: there are no sockets, threads or signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# Nothing that is tested takes as long; what does not end by then never will.
+_LAST_SECOND = 100_000.0
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """A loop that starts at second 0 of its own time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: list[str] = []
+        """What the loop had to complain of, such as a task's exception that nobody asked for."""
+        self._now = 0.0
+        self._selector = self
+        self._clock_resolution = 1e-6
+        self.set_exception_handler(self._complain)
+
+    def time(self) -> float:
+        """Seconds of the loop's own time."""
+        return self._now
+
+    def select(self, timeout: float | None) -> None:
+        """Let time pass, in the place of waiting for sockets."""
+        if timeout is None:
+            raise AssertionError(f"deadlock: nothing is left that could happen at second {self._now:.3f}")
+        self._now += timeout
+        if self._now > _LAST_SECOND:
+            raise AssertionError("this does not end")
+
+    def _process_events(self, event_list: None) -> None:
+        """There are none."""
+
+    def _write_to_self(self) -> None:
+        """Nothing sleeps, so nothing has to be woken."""
+
+    @staticmethod
+    def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        assert isinstance(loop, VirtualLoop)
+        loop.problems.append(f"{context['message']}: {context.get('exception')!r}")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """The result of ``main``; fails where a task has failed and nobody asked why. Tasks that are left are cancelled."""
+    loop = VirtualLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        result = runner.run(main)
+    assert [] == loop.problems
+    return result
+
+
+def now() -> float:
+    """The running loop's time, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test that runs on such a loop."""
+
+    @functools.wraps(test)
+    def on_its_own_loop(*args: Any, **kwargs: Any) -> None:
+        run(test(*args, **kwargs))
+
+    return on_its_own_loop

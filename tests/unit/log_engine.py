@@ -1,0 +1,259 @@
+"""A log that is answered as an engine answers it, in memory, with the faults that a real one does not show at will."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.errors import EngineUnavailableError
+from container_manager.observer.log_entries import RawEntry, Source
+
+SECOND = 1_000_000_000
+BEGIN_NS = 1_700_000_000 * SECOND
+OUT, ERR = Source.STDOUT, Source.STDERR
+CONTAINER = "c1"
+
+
+def raw(after_ns: int, text: bytes = b"text", source: Source = OUT, *, partial: bool = False) -> RawEntry:
+    """An entry, ``after_ns`` after a fixed time."""
+    return (BEGIN_NS + after_ns, source, text, partial)
+
+
+def stamp(time_ns: int) -> bytes:
+    """As the engine writes it in front of an entry."""
+    seconds, nanoseconds = divmod(time_ns, SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z ".encode()
+
+
+def frame(entry: RawEntry) -> bytes:
+    """An entry as it is sent without a terminal."""
+    time_ns, source, text, partial = entry
+    payload = stamp(time_ns) + text + (b"" if partial else b"\n")
+    return struct.pack(">BxxxL", 1 if source is OUT else 2, len(payload)) + payload
+
+
+def terminal_bytes(entry: RawEntry) -> bytes:
+    """An entry as it is sent with one."""
+    time_ns, _, text, partial = entry
+    return stamp(time_ns) + text + (b"" if partial else b"\r\n")
+
+
+def engine_answer(
+    entries: Sequence[RawEntry], since_ns: int | None, tail: int | None = None, *, from_first: bool = False
+) -> list[RawEntry]:
+    """What the engine has to say. ``from_first``: it leaves out nothing any more after the first entry that is new
+    enough, as Engine 23 and later; else it looks at each, as 20.10.
+    """
+    wanted = list(entries if tail is None else entries[len(entries) - min(tail, len(entries)) :])
+    if since_ns is None:
+        return wanted
+    if from_first:
+        first = next((index for index, entry in enumerate(wanted) if entry[0] >= since_ns), len(wanted))
+        return wanted[first:]
+    return [entry for entry in wanted if entry[0] >= since_ns]
+
+
+class LogEngine:
+    """Stands in for an ``AsyncEngineClient`` and for the ``Changes`` of its one container, which runs at first.
+
+    Use it on one event loop; :meth:`write` and the like take effect at once.
+    """
+
+    def __init__(self, entries: Sequence[RawEntry] = (), *, terminal: bool = False) -> None:
+        self.entries = list(entries)
+        self.terminal = terminal
+        self.runs = True
+        self.requests: list[Mapping[str, str]] = []
+        """The parameters of every request for the log."""
+        self.inspected = 0
+        self.open_streams = 0
+        self.sent_bytes = 0
+        self.lost = False
+        """No connection is possible."""
+        self.rejection: Exception | None = None
+        """What becomes of every request."""
+        self.log_rejection: Exception | None = None
+        """What becomes of requests for the log."""
+        self.cuts: list[int] = []
+        """After so many bytes the next answers break off, each once."""
+        self.chunk_bytes = 65_536
+        self.mangle: Callable[[bytes], bytes] = lambda data: data
+        """Done to all that is sent."""
+        self.deaf = False
+        """Those who follow are told nothing any more."""
+        self.repeated: list[RawEntry] = []
+        """Sent to those who follow as well, once, though it is not in the log there."""
+        self.ends_at_once = False
+        """Following ends with what there is, though the container runs."""
+        self.waits = 0
+        """How often somebody has waited for a change."""
+        self._version: int | None = 1
+        self._ends = 0
+        self._stirred = asyncio.Condition()
+
+    async def write(self, *entries: RawEntry) -> None:
+        """The container writes."""
+        self.entries += entries
+        await self._stir()
+
+    async def stop(self, *, told: bool = True) -> None:
+        """Its process ends. Not ``told``: nobody hears of the change."""
+        self.runs = False
+        self._ends += 1
+        await self.change(told=told)
+
+    async def start(self, *, told: bool = True) -> None:
+        """It starts again."""
+        self.runs = True
+        await self.change(told=told)
+
+    async def remove(self) -> None:
+        """It is gone."""
+        self.runs = False
+        self._ends += 1
+        self.rejection = EngineRejectedError(404, f"No such container: {CONTAINER}")
+        self._version = None
+        await self._stir()
+
+    async def end_streams(self) -> None:
+        """Whoever follows is told that this was all, though the container runs."""
+        self._ends += 1
+        await self._stir()
+
+    async def change(self, *, told: bool = True) -> None:
+        """Anything of it changes."""
+        if told and self._version is not None:
+            self._version += 1
+        await self._stir()
+
+    async def lose(self) -> None:
+        """The engine ends in the middle of what it is doing."""
+        self.lost = True
+        await self._stir()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for it."""
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - any condition
+                await asyncio.sleep(0.001)
+
+    async def _stir(self) -> None:
+        async with self._stirred:
+            self._stirred.notify_all()
+
+    # As a client.
+
+    async def get_json(self, path: str) -> Any:
+        """Inspects."""
+        assert path == f"/containers/{CONTAINER}/json"
+        self.inspected += 1
+        self._answer()
+        return {"Config": {"Tty": self.terminal}, "State": {"Running": self.runs, "Restarting": False}}
+
+    @asynccontextmanager
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Any]:
+        """Gives the log."""
+        assert path == f"/containers/{CONTAINER}/logs"
+        assert params["stdout"] == params["stderr"] == params["timestamps"] == "1"
+        self.requests.append(params)
+        self._answer()
+        if self.log_rejection is not None:
+            raise self.log_rejection
+        self.open_streams += 1
+        stream = _Stream(self._chunks(params, self.cuts.pop(0) if self.cuts else None))
+        try:
+            yield stream
+        finally:
+            await stream.close()
+            self.open_streams -= 1
+
+    def _answer(self) -> None:
+        if self.lost:
+            raise EngineUnavailableError("the engine cannot be reached")
+        if self.rejection is not None:
+            raise self.rejection
+
+    async def _chunks(self, params: Mapping[str, str], cut: int | None) -> AsyncGenerator[bytes, None]:
+        since_ns = None
+        if "since" in params:
+            seconds, nanoseconds = params["since"].split(".")
+            since_ns = int(seconds) * SECOND + int(nanoseconds)
+        tail = int(params["tail"]) if "tail" in params else None
+        left, told, encode = cut, 0, terminal_bytes if self.terminal else frame
+        ends = self._ends
+        while True:
+            news = engine_answer(self.entries[told:], since_ns, tail if not told else None)
+            told = len(self.entries)
+            data = self.mangle(b"".join(map(encode, news)))
+            for begin in range(0, len(data), self.chunk_bytes):
+                chunk = data[begin : begin + self.chunk_bytes]
+                if left is not None and left < len(chunk):
+                    self.sent_bytes += left
+                    yield chunk[:left]
+                    raise EngineUnavailableError("the connection was reset")
+                left = None if left is None else left - len(chunk)
+                self.sent_bytes += len(chunk)
+                yield chunk
+            if params.get("follow") == "1" and self.repeated:
+                yield b"".join(map(encode, self.repeated))
+                self.repeated = []
+            ended = self.ends_at_once or not self.runs or ends != self._ends
+            if params.get("follow") != "1" or (ended and told == len(self.entries)):
+                if left is not None:
+                    raise EngineUnavailableError("the connection was reset")
+                return
+            async with self._stirred:
+                await self._stirred.wait_for(
+                    lambda told=told: (len(self.entries) > told and not self.deaf) or not self.runs or self.lost
+                )
+            if self.lost:
+                raise EngineUnavailableError("the connection was reset")
+
+    def _has_news(self, told: int) -> bool:
+        news = len(self.entries) > told or bool(self.repeated)
+        return (news and not self.deaf) or not self.runs or self.lost
+
+    # As the one who tells of changes.
+
+    def version(self, container_id: str) -> int | None:
+        """Of the container's last change."""
+        assert container_id == CONTAINER
+        return self._version
+
+    async def await_change(self, container_id: str, version: int) -> int | None:
+        """Waits for another one."""
+        assert container_id == CONTAINER
+        self.waits += 1
+        async with self._stirred:
+            await self._stirred.wait_for(lambda: self._version != version)
+        return self._version
+
+
+class _Stream:
+    """An answer. A read that is cancelled takes nothing away from the next one."""
+
+    def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
+        self._chunks = chunks
+        self._next: asyncio.Task[bytes] | None = None
+
+    async def read(self) -> bytes:
+        """The next bytes; empty at the end."""
+        self._next = self._next or asyncio.create_task(self._read())
+        data = await asyncio.shield(self._next)
+        self._next = None
+        return data
+
+    async def _read(self) -> bytes:
+        return await anext(self._chunks, b"")
+
+    async def close(self) -> None:
+        """Give up what is being waited for."""
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.gather(self._next, return_exceptions=True)
+        await self._chunks.aclose()

@@ -1,0 +1,213 @@
+"""One stream of a container's log, on an engine in memory; the last tests speak HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.errors import (
+    ContainerManagerError,
+    ContainerNotFoundError,
+    EngineAccessDeniedError,
+    EngineUnavailableError,
+    InvalidStateError,
+)
+from container_manager.observer import followed_log
+from container_manager.observer.log_cursor import MARGIN_NS
+from container_manager.observer.log_entries import LogEntry, RawEntry
+from container_manager.observer.log_reader import LogOptions, LogReader
+from tests.unit.log_engine import CONTAINER, ERR, OUT, SECOND, LogEngine, frame, raw
+
+LINES = [raw(number * SECOND, b"line %d" % number, ERR if number % 3 else OUT) for number in range(100)]
+LONG = [*LINES[:50], *(raw(60 * SECOND, b"x" * 16384, partial=True) for _ in range(2)), raw(60 * SECOND, b"end")]
+FOLLOW = LogOptions(follow=True)
+
+
+def run(test: Coroutine[Any, Any, Any]) -> Any:
+    async def bounded() -> Any:
+        async with asyncio.timeout(30):
+            return await test
+
+    return asyncio.run(bounded())
+
+
+class Reading:
+    """A task that reads; ``got`` grows."""
+
+    def __init__(self, engine: LogEngine, options: LogOptions) -> None:
+        self.got: list[LogEntry] = []
+        self._reader = LogReader(engine, CONTAINER, options, engine)
+        self.task = asyncio.create_task(self._read())
+        self._engine = engine
+
+    async def _read(self) -> None:
+        async with aclosing(self._reader.entries()) as entries:
+            async for entry in entries:
+                self.got.append(entry)
+
+    async def has(self, count: int) -> None:
+        """Wait for so many entries."""
+        await self._engine.until(lambda: len(self.got) >= count or self.task.done())
+
+
+@asynccontextmanager
+async def reading(engine: LogEngine, options: LogOptions = FOLLOW) -> AsyncIterator[Reading]:
+    """A :class:`Reading`, which is cancelled at the end if it has not ended, and leaves nothing open."""
+    it = Reading(engine, options)
+    try:
+        yield it
+    finally:
+        it.task.cancel()
+        await asyncio.gather(it.task, return_exceptions=True)
+    assert 0 == engine.open_streams
+
+
+def read(engine: LogEngine, **options: Any) -> list[LogEntry]:
+    """All that a reading brings that ends by itself."""
+
+    async def all_of_it() -> list[LogEntry]:
+        async with reading(engine, LogOptions(**options)) as it:
+            await it.task
+        return it.got
+
+    return run(all_of_it())
+
+
+def texts(entries: Sequence[LogEntry | RawEntry]) -> list[bytes]:
+    return [entry[2] for entry in entries]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is noticed soon."""
+    monkeypatch.setattr(followed_log, "_FIRST_SILENCE_SECONDS", 0.02)
+    monkeypatch.setattr(followed_log, "_GRACE_SECONDS", 0.02)
+
+
+# Without following
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_everything_there_is_and_then_the_end(terminal: bool) -> None:
+    lines = [(time_ns, OUT, text, partial) for time_ns, _, text, partial in LONG] if terminal else LONG
+    engine = LogEngine(lines, terminal=terminal)
+    got = read(engine)
+    assert [entry[1:] for entry in lines] == [entry[1:] for entry in got]
+    assert 1 == len(engine.requests)
+    assert {"follow", "since", "tail"}.isdisjoint(engine.requests[0])
+
+
+def test_after_an_entry_exactly_the_rest_and_little_more_is_asked_for() -> None:
+    whole = read(LogEngine(LONG))
+    for at, entry in enumerate(whole):
+        engine = LogEngine(LONG)
+        assert whole[at + 1 :] == read(engine, after_ns=entry.time_ns)
+        since_ns = entry.time_ns - MARGIN_NS
+        assert f"{since_ns // SECOND}.{since_ns % SECOND:09d}" == engine.requests[-1]["since"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100, 1000])
+def test_a_tail(count: int) -> None:
+    assert read(LogEngine(LINES))[-count:] == read(LogEngine(LINES), tail_lines=count)
+
+
+def test_a_tail_that_begins_within_a_long_line_begins_with_the_line() -> None:
+    whole = read(LogEngine(LONG))
+    for count in (1, 2, 3):
+        assert whole[-3:] == read(LogEngine(LONG), tail_lines=count)
+    assert whole[-4:] == read(LogEngine(LONG), tail_lines=4)
+
+
+def test_of_a_tail_what_is_after_an_entry() -> None:
+    whole = read(LogEngine(LINES))
+    assert whole[-5:] == read(LogEngine(LINES), tail_lines=5, after_ns=whole[10].time_ns)
+    assert whole[-3:] == read(LogEngine(LINES), tail_lines=5, after_ns=whole[-4].time_ns)
+    assert [] == read(LogEngine(LINES), tail_lines=5, after_ns=whole[-1].time_ns)
+
+
+def test_a_tail_of_an_empty_log_and_no_tail_at_all() -> None:
+    assert [] == read(LogEngine(), tail_lines=5)
+    assert [] == read(LogEngine(), tail_lines=0)
+    assert [] == read(LogEngine(LINES), tail_lines=0)
+
+
+def test_the_limit_ends_the_stream_before_the_entry_that_is_too_much() -> None:
+    sizes = [len(text) for text in texts(LINES)]
+    for limit, count in [(sum(sizes[:3]), 3), (sum(sizes[:3]) - 1, 2), (1, 0), (sum(sizes), 100), (10**9, 100)]:
+        assert count == len(read(LogEngine(LINES), limit_bytes=limit))
+        assert count == len(read(LogEngine(LINES), limit_bytes=limit, follow=limit < sum(sizes)))
+
+
+# Errors
+
+
+@pytest.mark.parametrize("options", [{}, {"follow": True}, {"tail_lines": 3}, {"tail_lines": 0}])
+@pytest.mark.parametrize(
+    ("rejection", "expected", "text"),
+    [
+        (EngineRejectedError(404, "No such container: c1"), ContainerNotFoundError, "No such container"),
+        (EngineRejectedError(501, "configured logging driver does not support reading"), InvalidStateError, "driver"),
+        (EngineRejectedError(500, "configured logging driver does not support reading"), InvalidStateError, "driver"),
+        (EngineRejectedError(409, "container which is dead or marked for removal"), InvalidStateError, "dead"),
+        (EngineRejectedError(500, "boom"), EngineUnavailableError, "boom"),
+        (EngineAccessDeniedError("no"), EngineAccessDeniedError, "no"),
+        (EngineUnavailableError("away"), EngineUnavailableError, "away"),
+    ],
+)
+def test_an_error_at_the_begin_is_the_callers(
+    options: dict[str, Any], rejection: Exception, expected: type[Exception], text: str
+) -> None:
+    for on_inspect in (True, False):
+        engine = LogEngine(LINES)
+        if on_inspect:
+            engine.rejection = rejection
+        else:
+            engine.log_rejection = rejection
+        with pytest.raises(expected, match=text) as caught:
+            read(engine, **options)
+        assert type(caught.value) is expected
+
+
+def test_without_following_a_lost_engine_is_an_error_after_the_entries() -> None:
+    async def test() -> None:
+        engine = LogEngine(LINES)
+        engine.cuts = [len(frame(LINES[0])) + 20]
+        async with reading(engine, LogOptions()) as it:
+            with pytest.raises(EngineUnavailableError):
+                await it.task
+        assert [b"line 0"] == texts(it.got)
+
+    run(test())
+
+
+FAULT = b"\x03\0\0\0\0\0\0\x0eError grabbing"
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_log_that_the_engine_cannot_read_is_an_error_after_what_it_can(follow: bool) -> None:
+    async def test() -> None:
+        engine = LogEngine(LINES)
+        engine.runs = False
+        engine.mangle = lambda data: data + FAULT
+        async with reading(engine, LogOptions(follow=follow)) as it:
+            with pytest.raises(EngineUnavailableError, match="Error grabbing"):
+                await it.task
+        assert texts(LINES) == texts(it.got)
+
+    run(test())
+
+
+def test_an_answer_that_is_no_log_is_a_bug() -> None:
+    engine = LogEngine(LINES)
+    engine.mangle = lambda data: b"?" * len(data)
+    with pytest.raises(ContainerManagerError, match="not understood") as caught:
+        read(engine)
+    assert "INTERNAL" == caught.value.code
+
+
+# Following

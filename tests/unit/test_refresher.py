@@ -1,0 +1,365 @@
+"""Single containers are brought up to date: one inspection at a time, the last one after the last touch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+
+from container_manager.errors import EngineTimeoutError
+from container_manager.model import ContainerState, ContainerStatus
+from container_manager.view.refresher import BURST_SECONDS
+from tests.support.fake_source import HANG, LOST, FakeSource, Fault, Kept, row_of, serial_of
+from tests.support.virtual_loop import now, virtual
+from tests.unit.documents import BOT, OTHER_BOT
+
+RUNNING, EXITED = ContainerState.RUNNING, ContainerState.EXITED
+PASSING = (ContainerState.RESTARTING, ContainerState.REMOVING)
+FAULTS = pytest.mark.parametrize("fault", [HANG, LOST, KeyError("Config")], ids=["hangs", "fails", "makes no sense"])
+
+
+async def soon() -> None:
+    """Longer than a burst of events, and than anything that is not held."""
+    await asyncio.sleep(BURST_SECONDS * 5)
+
+
+async def known(kept: Kept, bot_id: str = BOT, **fields: Any) -> str:
+    """A new container that the view shows."""
+    key = kept.source.create(bot_id, **fields)
+    kept.refresher.touch(key)
+    await kept.refresher.settled((key,))
+    kept.source.inspections.clear()
+    return key
+
+
+def shown(kept: Kept, key: str) -> ContainerStatus | None:
+    entry = kept.view.get(key)
+    return None if entry is None else entry.status
+
+
+@virtual
+async def test_a_touched_container_is_shown_as_it_is() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        assert kept.source.containers == kept.shown()
+        kept.source.remove(key)
+        kept.refresher.touch(key)
+        await kept.refresher.settled((key,))
+        assert {} == kept.shown()
+
+
+@virtual
+async def test_a_burst_of_touches_leads_to_one_inspection() -> None:
+    async with Kept() as kept:
+        key = kept.source.create(BOT)
+        for _ in range(5):
+            kept.refresher.touch(key, hurry=False)
+            await asyncio.sleep(BURST_SECONDS / 10)
+        await soon()
+        assert (1, []) == (len(kept.source.began(key)), kept.refresher.pending())
+
+
+@virtual
+async def test_a_hurried_touch_does_not_wait_for_the_burst() -> None:
+    async with Kept() as kept:
+        key = kept.source.create(BOT)
+        kept.refresher.touch(key, hurry=False)
+        kept.refresher.touch(key)
+        await asyncio.sleep(0)
+        await asyncio.sleep(BURST_SECONDS / 10)
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_a_touch_during_an_inspection_leads_to_one_more_that_begins_after_it() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.held.add(key)
+        kept.refresher.touch(key)
+        await soon()
+        kept.source.change(key, state=RUNNING)
+        for _ in range(3):
+            kept.refresher.touch(key)
+        await soon()
+        (first,) = kept.source.began(key)
+        kept.source.held.clear()
+        first.answer()
+        await soon()
+        assert 2 == len(kept.source.began(key))
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_inspections_of_one_container_never_overlap_and_those_of_others_do() -> None:
+    async with Kept() as kept:
+        keys = [await known(kept), await known(kept, OTHER_BOT)]
+        kept.source.held.update(keys)
+        for _ in range(3):
+            for key in keys:
+                kept.refresher.touch(key)
+            await soon()
+        assert keys == [inspection.key for inspection in kept.source.inspections]
+        for inspection in kept.source.inspections:
+            inspection.answer()
+        kept.source.held.clear()
+
+
+@virtual
+async def test_settled_waits_for_an_inspection_that_began_after_the_last_touch() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.held.add(key)
+        kept.refresher.touch(key)
+        await soon()
+        kept.source.change(key, state=RUNNING)
+        kept.refresher.touch(key)
+        settling = asyncio.ensure_future(kept.refresher.settled((key,)))
+        kept.source.began(key)[0].answer()
+        await soon()
+        assert (2, False) == (len(kept.source.began(key)), settling.done())
+        kept.source.began(key)[1].answer()
+        await settling
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_settled_does_not_wait_where_nothing_was_touched() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        begun = now()
+        await kept.refresher.settled((key, BOT))
+        assert (begun, []) == (now(), kept.source.inspections)
+
+
+@pytest.mark.parametrize("touched_bot", [False, True], ids=["its own", "its bot's"])
+@virtual
+async def test_settled_does_not_starve_while_touches_keep_coming(touched_bot: bool) -> None:
+    """Events of the container and operations on its bot, more often than one inspection takes."""
+    draw = Random(5)
+    async with Kept(FakeSource(duration=lambda: draw.uniform(0.005, 0.02))) as kept:
+        key = await known(kept)
+
+        async def keep_touching() -> None:
+            while True:
+                kept.source.change(key, state=RUNNING)
+                kept.refresher.touch(BOT if touched_bot else key, hurry=touched_bot)
+                await asyncio.sleep(0.003)
+
+        touching = asyncio.ensure_future(keep_touching())
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            begun, serial = now(), kept.source.serial
+            kept.refresher.touch(BOT)
+            await kept.refresher.settled_bot(BOT)
+            assert now() - begun < 1
+            status = shown(kept, key)
+            assert status is not None
+            assert serial_of(status) >= serial
+        touching.cancel()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by an event", "by an inspection"])
+@virtual
+async def test_a_removed_container_never_comes_back_by_an_inspection_that_is_answered_late(told: bool) -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.held.add(BOT)
+        kept.refresher.touch(BOT)
+        await soon()
+        kept.source.remove(key)
+        kept.refresher.gone(key) if told else kept.refresher.touch(key)
+        await soon()
+        assert {} == kept.shown()
+        kept.source.held.clear()
+        kept.source.began(BOT)[0].answer()
+        await soon()
+        assert ({}, []) == (kept.shown(), kept.refresher.pending())
+
+
+@FAULTS
+@virtual
+async def test_a_container_that_cannot_be_inspected_holds_up_no_other_and_shows_its_row(fault: Fault) -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.faults[key] = fault
+        kept.source.change(key, state=EXITED, exit_code=3)
+        for each in (key, BOT, await known(kept, OTHER_BOT)):
+            kept.refresher.touch(each)
+        begun = now()
+        await kept.refresher.settled_bot(OTHER_BOT)
+        assert (begun, True) == (now(), kept.view.answers_for(OTHER_BOT))
+        await kept.refresher.settled_bot(BOT)
+        await soon()
+        assert row_of(kept.source.containers[key]) == shown(kept, key)
+        assert (False, True) == (kept.view.answers_for(BOT), kept.view.answers_for(OTHER_BOT))
+
+
+@FAULTS
+@virtual
+async def test_a_failing_inspection_is_tried_again_with_growing_delays_until_it_recovers(fault: Fault) -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.faults[key] = fault
+        kept.refresher.touch(key)
+        began: list[float] = []
+        while len(began) < 9:
+            if len(kept.source.began(key)) > len(began):
+                began.append(now())
+            await asyncio.sleep(0.01)
+        took = 2 if fault == HANG else 0
+        delays = [later - earlier - took for earlier, later in pairwise(began)]
+        assert [1, 2, 4, 8, 16, 30, 30, 30] == [round(delay) for delay in delays]
+        kept.source.faults.clear()
+        await asyncio.sleep(40)
+        assert (kept.source.containers, True) == (kept.shown(), kept.view.answers_for_all)
+        count = len(kept.source.inspections)
+        await asyncio.sleep(100)
+        assert count == len(kept.source.inspections)
+
+
+@virtual
+async def test_a_container_that_neither_inspects_nor_lists_keeps_what_was_known_and_is_not_answered_for() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        before = kept.shown()
+        kept.source.faults[key] = kept.source.list_fault = LOST
+        kept.source.change(key, state=RUNNING)
+        kept.refresher.touch(key)
+        await soon()
+        assert (before, False, False) == (kept.shown(), kept.view.answers_for(BOT), kept.view.answers_for_all)
+
+
+@virtual
+async def test_an_inspection_that_began_before_a_doubt_does_not_end_it() -> None:
+    """The bot's was slow and saw the state before the change that could not be inspected."""
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.held.add(BOT)
+        kept.refresher.touch(BOT)
+        await soon()
+        kept.source.faults[key] = kept.source.list_fault = LOST
+        kept.source.change(key, state=RUNNING)
+        kept.refresher.touch(key)
+        await soon()
+        kept.source.began(BOT)[0].answer()
+        await soon()
+        assert not kept.view.answers_for(BOT)
+        kept.source.faults.clear()
+        await asyncio.sleep(40)
+        assert (kept.source.containers, True) == (kept.shown(), kept.view.answers_for(BOT))
+
+
+@virtual
+async def test_a_container_removed_while_it_cannot_be_inspected_leaves_no_doubt() -> None:
+    async with Kept() as kept:
+        key, other = await known(kept), await known(kept, OTHER_BOT)
+        kept.source.faults.update({key: HANG, other: HANG})
+        kept.refresher.touch(key)
+        await asyncio.sleep(0.5)
+        kept.source.remove(key)
+        kept.refresher.gone(key)
+        # Somebody else is always being inspected meanwhile.
+        for _ in range(4):
+            kept.refresher.touch(other)
+            await asyncio.sleep(1)
+        kept.source.faults.clear()
+        await asyncio.sleep(100)
+        assert (set(), True) == (kept.view.doubts, kept.view.answers_for_all)
+
+
+@pytest.mark.parametrize("state", PASSING)
+@virtual
+async def test_a_passing_state_is_looked_at_until_it_has_passed_without_a_word(state: ContainerState) -> None:
+    async with Kept() as kept:
+        key = await known(kept, state=state)
+        await asyncio.sleep(60)
+        looks = len(kept.source.began(key))
+        assert 12 <= looks <= 20, "at 0.1 s first and every 5 s at last"
+        kept.source.change(key, state=EXITED, announce=False)
+        await asyncio.sleep(5.1)
+        assert kept.source.containers == kept.shown()
+        await asyncio.sleep(60)
+        assert looks + 1 == len(kept.source.began(key))
+
+
+@virtual
+async def test_settled_bot_after_a_removal_shows_none() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.remove(key)
+        kept.refresher.touch(BOT)
+        await kept.refresher.settled_bot(BOT)
+        assert (None, {}) == (kept.view.of_bot(BOT), kept.shown())
+
+
+@virtual
+async def test_settled_bot_after_a_rename_by_somebody_else_shows_the_container_as_an_orphan() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.change(key, name="other")
+        kept.refresher.touch(BOT)
+        await kept.refresher.settled_bot(BOT)
+        assert (None, kept.source.containers) == (kept.view.of_bot(BOT), kept.shown())
+
+
+@virtual
+async def test_settled_bot_after_the_container_was_made_anew_shows_the_new_one() -> None:
+    async with Kept() as kept:
+        kept.source.remove(await known(kept))
+        key = kept.source.create(BOT)
+        kept.refresher.touch(BOT)
+        await kept.refresher.settled_bot(BOT)
+        entry = kept.view.of_bot(BOT)
+        assert key == (entry and entry.status.container_id)
+        await soon()
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_what_cannot_be_taken_over_is_doubted_and_holds_up_nobody() -> None:
+    """The view's own encoding fails, which is a bug: it must not look like the truth."""
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.view._encode = lambda _: bytes(-1)
+        kept.source.change(key, state=RUNNING)
+        kept.refresher.touch(key, hurry=False)
+        await asyncio.wait_for(kept.refresher.settled((key,)), 10)
+        assert not kept.view.answers_for(BOT)
+
+
+def tasks() -> Iterable[object]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+@virtual
+async def test_close_leaves_no_task_and_no_timer() -> None:
+    async with Kept() as kept:
+        keys = [await known(kept), await known(kept, OTHER_BOT), await known(kept, name="x", state=PASSING[0])]
+        kept.source.held.add(keys[0])
+        kept.source.faults[keys[1]] = EngineTimeoutError("slow")
+        for key in keys:
+            kept.refresher.touch(key)
+        await soon()
+        for key in keys:
+            kept.refresher.touch(key)
+        await kept.refresher.close()
+        assert (set(), 3) == (tasks(), len(kept.source.began(keys[0])) + 2)
+        kept.source.inspections.clear()
+        await asyncio.sleep(100)
+        assert [] == kept.source.inspections
+
+
+@virtual
+async def test_close_lets_those_go_who_wait() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.held.add(key)
+        kept.refresher.touch(key, hurry=False)
+        settling = asyncio.ensure_future(kept.refresher.settled((key,)))
+        await soon()
+        await kept.refresher.close()
+        await asyncio.wait_for(settling, 10)

@@ -1,0 +1,70 @@
+"""Operations that begin and end when a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from container_manager.deadline import Deadline
+from container_manager.rpc.operations import Lane, Operations
+
+A, B = "bot-a", "bot-b"
+
+
+class Work:
+    """An operation that begins, and goes on until it is let go."""
+
+    def __init__(self, outcome: Any = "done") -> None:
+        self.begun, self.go, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.outcome = outcome
+        self.deadline: Deadline | None = None
+
+    def __call__(self, deadline: Deadline) -> Any:
+        self.deadline = deadline
+        self.begun.set()
+        assert self.go.wait(10), "the test never let it go"
+        self.ended.set()
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def making_works() -> Iterator[Callable[..., Work]]:
+    """Makes operations; all are let go in the end."""
+    made: list[Work] = []
+
+    def make(outcome: Any = "done") -> Work:
+        made.append(Work(outcome))
+        return made[-1]
+
+    yield make
+    for work in made:
+        work.go.set()
+
+
+def run(scenario: Callable[[Operations], Awaitable[None]], workers: int = 4) -> None:
+    """Run a scenario; afterwards no lock and no change may be left."""
+
+    async def main() -> None:
+        operations = Operations(workers)
+        try:
+            await asyncio.wait_for(scenario(operations), 20)
+            assert await operations.drain(10)
+            await asyncio.sleep(0)
+            assert 0 == len(operations._changing) == len(operations._reading)
+            assert not operations.busy
+            assert 0 == operations.changes_under_way
+        finally:
+            operations.close()
+
+    asyncio.run(main())
+
+
+async def happens(event: threading.Event) -> None:
+    assert await asyncio.to_thread(event.wait, 10)
+
+
+def change(operations: Operations, bot: str, work: Any, seconds: float | None = None) -> asyncio.Task[Any]:
+    return asyncio.create_task(operations.change(Lane.CHANGE, bot, work, Deadline(seconds)))
