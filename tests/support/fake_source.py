@@ -14,6 +14,7 @@ newer one. It stands in ``image_id``, which the engine's list tells as well.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -37,6 +38,15 @@ OVERLAP_SECONDS = 5.0
 
 Fault = Exception | str
 Seconds = Callable[[], float]
+
+
+class Id(str):
+    """One whose sets are in the same order in every process."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return zlib.crc32(self.encode())
 
 
 @dataclass
@@ -89,7 +99,7 @@ class FakeSource:
 
     def create(self, bot_id: str, name: str = "", *, announce: bool = True, **fields: Any) -> str:
         """A new container; its id. ``name``: the bot's own unless given."""
-        container_id = f"{len(self.history):064x}"
+        container_id = Id(f"{len(self.history):064x}")
         created = int(1.7e18) + len(self.history) * 500_000_000
         fields = {"state": ContainerState.CREATED, "create_time_ns": created, "image": "botmaker/openclaw:1", **fields}
         status = ContainerStatus(container_id, bot_id, name or container_name(bot_id), image_id="", **fields)

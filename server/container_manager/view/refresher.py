@@ -88,6 +88,10 @@ class Refresher:
         if entry is not None:
             await self.settled((entry.status.container_id,))
 
+    def knows(self, container_id: str) -> bool:
+        """Whether a container is in the view, or about to be."""
+        return container_id in self._view or container_id in self._jobs
+
     def pending(self) -> list[str]:
         """What has been touched and not been inspected since."""
         return list(self._jobs)

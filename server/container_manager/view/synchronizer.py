@@ -40,7 +40,13 @@ class Synchronizer:
         self._dropped = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled; from then on the view is not believed."""
+        try:
+            await self._run()
+        finally:
+            self._view.lose()
+
+    async def _run(self) -> None:
         delay = _FIRST_RETRY_SECONDS
         while True:
             try:
@@ -63,7 +69,6 @@ class Synchronizer:
 
     async def _follow(self) -> None:
         async with self._source.subscribe() as notices:
-            self.problem = None
             self.following = True
             tasks = [asyncio.create_task(self._read(notices)), asyncio.create_task(self._compare())]
             reading, comparing = tasks
@@ -73,6 +78,7 @@ class Synchronizer:
                     await comparing
                     # Whatever was doubtful before has just been read.
                     self._dropped.clear()
+                    self.problem = None
                     self._view.regain()
                     _log.info("following the engine's events, %d containers", len(self._view))
                     tasks.append(asyncio.create_task(self._until_dropped()))
@@ -92,7 +98,7 @@ class Synchronizer:
         async for notice in notices:
             if notice.gone:
                 self._refresher.gone(notice.container_id)
-            elif notice.managed or notice.container_id in self._view:
+            elif notice.managed or self._refresher.knows(notice.container_id):
                 self._refresher.touch(notice.container_id, hurry=False)
 
     async def _compare(self) -> None:
