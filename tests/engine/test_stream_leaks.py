@@ -17,6 +17,9 @@ from tests.support.engine_proxy import EngineProxy
 from tests.support.serving import ServerProcess, server_process
 from tests.support.waiting import wait_until
 
+# On a machine under load, what is left takes longer to go than a fast test waits.
+pytestmark = pytest.mark.slow
+
 STREAMS = 1000
 LOSSES = 200
 # What Python's and the C library's allocators keep for the next time; a stream that leaked would be 10 kB and more.
