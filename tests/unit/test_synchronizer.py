@@ -289,7 +289,7 @@ class Story:
                 yield next((each for each in there.values() if each and owned_bot(each) == bot_id), None)
 
 
-many = settings(max_examples=200, derandomize=True)
+many = settings(max_examples=100, derandomize=True)
 seeds = given(st.integers(0, 2**32))
 
 
@@ -305,7 +305,6 @@ def test_after_random_losses_the_view_equals_the_engine_and_never_went_back(seed
     assert [] == Story(seed, losses=True).wrong
 
 
-@pytest.mark.xfail(strict=False, reason="a seed of several faults at once goes wrong and is not understood yet")
 @seeds
 @many
 def test_after_random_faults_the_view_equals_the_engine_and_never_went_back(seed: int) -> None:
@@ -316,3 +315,13 @@ def test_after_random_faults_the_view_equals_the_engine_and_never_went_back(seed
 @many
 def test_operations_of_our_own_are_seen_when_they_are_over_and_every_bot_has_the_right_container(seed: int) -> None:
     assert [] == Story(seed).wrong_of_bots
+
+
+@pytest.mark.slow
+def test_ten_thousand_random_stories_go_well() -> None:
+    wrong = {}
+    for seed in range(10_000):
+        story = Story(seed, losses=True, faults=True)
+        if story.wrong:
+            wrong[seed] = story.wrong
+    assert {} == wrong
