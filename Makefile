@@ -37,7 +37,7 @@ proto: env ## generate the stubs under client/ from proto/
 
 lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions)
 	@dev/env.sh lock
-	$(LOCK) --extra server --group dev --output-file requirements/dev.txt pyproject.toml
+	$(LOCK) --all-extras --group dev --output-file requirements/dev.txt pyproject.toml
 	$(LOCK) --group protoc --output-file requirements/protoc.txt
 	echo uv | $(LOCK) --output-file requirements/uv.txt -
 

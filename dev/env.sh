@@ -74,7 +74,7 @@ ensure() {
     make_environment "$@"
 }
 
-ensure .venv requirements/dev.txt '.[server]'
+ensure .venv requirements/dev.txt '.[server,cli,tracing]'
 if [ "${1:-}" = lock ]; then
     ensure .venv-lock requirements/uv.txt
 else
