@@ -5,7 +5,8 @@ containers a fresh service is started, more than once:
 
 * until ``synced``, as in the part ``sync``;
 * its memory (RSS, proc(5)) a second later. Per container: by how much it is more than with ten, divided by how many
-  containers more those are. What inspecting many at once leaves behind in the process counts as theirs;
+  containers more those are. What inspecting many at once leaves behind in the process counts as theirs, and RSS moves
+  by whole MiB, which is 1 kB for each of 1,000. Beside it, what is really held (``bench.held_memory``);
 * status: the last services of each number are asked in turn, in rounds, for bots drawn at random; a number's ratio is
   that of its rounds' medians to those with ten;
 * list, of the largest number: decoded by the generated stub. Repeated lists are answered with bytes that are kept until
@@ -26,6 +27,7 @@ from bench.chart import Bars
 from bench.echo_service import EchoProcess
 from bench.engine_http import RawEngine
 from bench.figures import in_milliseconds, milliseconds, percentile, ratio
+from bench.held_memory import bytes_each
 from bench.large_engine import LargeEngineProcess, bot_ids
 from bench.report import Aim, Part, Table
 from bench.synced import AIM_CONTAINERS, AIM_SECONDS, Synced, synced_service
@@ -171,10 +173,11 @@ def _tell_starts(part: Part, started: dict[int, _Starts]) -> None:
             f"{median(of.seconds):.2f}",
             f"{median(of.rss) / 1e6:.1f}",
             f"{each[number]:,.0f}" if number in each else "",
+            f"{bytes_each(number):,.0f}",
         ]
         for number, of in started.items()
     ]
-    head = ["containers", "synced (s)", "RSS (MB)", f"B per container above {few}"]
+    head = ["containers", "synced (s)", "RSS (MB)", f"B per container above {few}", "of it held"]
     part.tables.append(Table(f"A fresh service (medians of {len(started[few].rss)} starts)", head, rows))
     seconds = median(started[AIM_CONTAINERS].seconds)
     part.aims.append(

@@ -34,6 +34,12 @@ def bot_ids(count: int) -> list[str]:
     return [str(uuid.UUID(bytes=_digest(number)[:16], version=4)) for number in range(count)]
 
 
+def documents(count: int) -> list[bytes]:
+    """What an engine of this size answers to the inspections of its containers."""
+    engine = _Engine(count)
+    return [engine.inspect(_digest(number).hex()) for number in range(count)]
+
+
 class LargeEngineProcess(ServedProcess):
     """A running engine with ``count`` containers."""
 

@@ -7,6 +7,7 @@ a run that ended, so a running container has none, nor has one whose start faile
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
@@ -42,8 +43,9 @@ def status_from_inspect(document: Json) -> ContainerStatus:
         bot_id=_bot_id(document["Config"].get("Labels")),
         name=document["Name"].removeprefix("/"),
         state=state,
-        image=document["Config"]["Image"],
-        image_id=document["Image"],
+        # Thousands of containers share one image, and so its names.
+        image=sys.intern(document["Config"]["Image"]),
+        image_id=sys.intern(document["Image"]),
         create_time_ns=time_ns(document.get("Created")),
         start_time_ns=start,
         finish_time_ns=time_ns(engine_state.get("FinishedAt")) if ended else None,

@@ -19,7 +19,7 @@ from container_manager.view.live_view import LiveView
 
 # Events come in bursts: a stop is up to five. The burst is waited for, then looked at once.
 BURST_SECONDS = 0.01
-_INSPECTIONS_AT_ONCE = 64
+_INSPECTIONS_AT_ONCE = 16
 # The engine does not announce how these end, or not every time.
 _PASSING_STATES = (ContainerState.RESTARTING, ContainerState.REMOVING, None)
 _FIRST_LOOK_SECONDS = 0.1

@@ -15,6 +15,8 @@ from container_manager.view.refresher import Refresher, Source
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 1.0
+# A task for each of thousands at once would leave the process as large as it was then.
+_COMPARED_AT_ONCE = 128
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +106,11 @@ class Synchronizer:
     async def _compare(self) -> None:
         """Inspect everything that there is, or was, or that could not be inspected."""
         found = {status.container_id for status in await self._source.list()}
-        for key in found | self._view.ids() | self._view.doubts:
-            self._refresher.touch(key)
+        keys = list(found | self._view.ids() | self._view.doubts)
+        for first in range(0, len(keys), _COMPARED_AT_ONCE):
+            batch = keys[first : first + _COMPARED_AT_ONCE]
+            for key in batch:
+                self._refresher.touch(key)
+            await self._refresher.settled(batch)
         # With them whatever else was touched meanwhile, such as by operations of our own.
         await self._refresher.settled(self._refresher.pending())
