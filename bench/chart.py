@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH = 1000
-_NAMES = 250
+_NAMES = 300
 _NUMBERS = 190
 _LINE = 22
 _GAP = 46
