@@ -1,0 +1,43 @@
+"""What is wrong with an installation, before or while it serves: ``container-manager doctor``.
+
+``engine_checks`` asks the engine, ``host_checks`` looks at directories, sockets and files; both give :class:`Finding`.
+Nothing is changed by any of it.
+"""
+
+from __future__ import annotations
+
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import ServerConfig
+from container_manager.doctor.engine_checks import check_engine
+from container_manager.doctor.finding import Finding, Verdict
+from container_manager.doctor.host_checks import check_disk, check_root, check_socket, check_token_file
+from container_manager.rpc.listener import TcpAddress, UnixAddress, parse_address
+from container_manager.rpc.startup_error import StartupError
+
+__all__ = ["Finding", "Verdict", "diagnose"]
+
+
+async def diagnose(config: ServerConfig) -> list[Finding]:
+    """Check everything that ``serve`` would need with this configuration; what could be found out, in order."""
+    findings = await check_engine(config.service)
+    findings += _check_root("secrets", config.service.secrets_root, secret=True)
+    if config.service.state_root is not None:
+        findings += _check_root("state", config.service.state_root, secret=False)
+    for text in config.listen:
+        try:
+            address = parse_address(text)
+        except StartupError as exc:
+            findings.append(Finding("listener", Verdict.FAILED, str(exc), "give another --listen"))
+            continue
+        if isinstance(address, UnixAddress):
+            findings.append(check_socket(address.path))
+        elif isinstance(address, TcpAddress) and config.token_file is not None and not config.insecure_no_auth:
+            findings.append(check_token_file(config.token_file))
+    return findings
+
+
+def _check_root(what: str, root: RootDirectory, *, secret: bool) -> list[Finding]:
+    findings = check_root(what, root.path, secret=secret)
+    if root.path.is_dir():
+        findings.append(check_disk(f"{what} root's disk", root.path))
+    return findings

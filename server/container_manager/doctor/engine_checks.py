@@ -1,0 +1,106 @@
+"""What the engine says of itself: whether it answers, what it can do, and whether bots can be made on it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from container_manager.config import DockerServiceConfig
+from container_manager.doctor.finding import Finding, Verdict
+from container_manager.doctor.host_checks import check_disk
+from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.status import time_ns
+from container_manager.errors import ContainerManagerError, EngineAccessDeniedError
+from container_manager.model import PullPolicy
+
+Json = dict[str, Any]
+
+_TIMEOUT_SECONDS = 5.0
+# Docker 20.10, the oldest that the service is tested on.
+_OLDEST_API = (1, 41)
+# It copies the whole image for every container.
+_WASTEFUL_DRIVERS = ("vfs",)
+_HTTP_NOT_FOUND = 404
+_CLOCK_WARNING_SECONDS = 2.0
+# Events are asked for from five seconds before our own clock on: beyond that some could be missed.
+_CLOCK_FAILED_SECONDS = 5.0
+
+
+async def check_engine(config: DockerServiceConfig) -> list[Finding]:
+    """Findings about the engine; a single one when it does not answer."""
+    engine = AsyncEngineClient(config.docker_host, timeout_seconds=_TIMEOUT_SECONDS)
+    try:
+        version = await engine.get_json("/version")
+        asked = time.time()
+        info = await engine.get_json("/info")
+        answered = time.time()
+        return [
+            Finding("engine", Verdict.OK, f"Docker Engine {version.get('Version')} answers at {config.docker_host}"),
+            _api_version(str(version.get("ApiVersion") or "")),
+            _storage_driver(str(info.get("Driver") or "")),
+            await _default_image(engine, config),
+            _clock(info, asked, answered),
+            _engine_disk(info),
+        ]
+    except EngineAccessDeniedError as exc:
+        remedy = "run it as a user in the group that owns the engine's socket"
+        return [Finding("engine", Verdict.FAILED, str(exc), remedy)]
+    except ContainerManagerError as exc:
+        return [Finding("engine", Verdict.FAILED, str(exc), "start the engine, or give its address with --docker-host")]
+    except EngineRejectedError as exc:
+        return [
+            Finding("engine", Verdict.FAILED, f"it answers with an error: {exc}", "see the engine's own log for why")
+        ]
+    finally:
+        await engine.close()
+
+
+def _api_version(text: str) -> Finding:
+    oldest = ".".join(map(str, _OLDEST_API))
+    if tuple(int(part) for part in text.split(".") if part.isdigit()) < _OLDEST_API:
+        return Finding("API version", Verdict.FAILED, f"{text}, older than {oldest}", "update Docker to 20.10 or later")
+    return Finding("API version", Verdict.OK, f"{text}, at least {oldest}")
+
+
+def _storage_driver(driver: str) -> Finding:
+    if driver in _WASTEFUL_DRIVERS:
+        detail = f"{driver}, which copies the whole image for every bot"
+        remedy = "keep the engine's data on a file system that overlay2 takes, such as ext4 or xfs"
+        return Finding("storage driver", Verdict.WARNING, detail, remedy)
+    return Finding("storage driver", Verdict.OK, driver or "not told")
+
+
+async def _default_image(engine: AsyncEngineClient, config: DockerServiceConfig) -> Finding:
+    image = config.default_image
+    try:
+        document = await engine.get_json(f"/images/{image}/json")
+    except EngineRejectedError as exc:
+        if exc.status != _HTTP_NOT_FOUND:
+            raise
+        remedy = f"build it with `make bot-image`, or run: docker pull {image}"
+        if config.pull_policy is PullPolicy.NEVER:
+            return Finding("default image", Verdict.FAILED, f"{image} is absent, and is never pulled", remedy)
+        return Finding("default image", Verdict.WARNING, f"{image} is absent; the first create has to pull it", remedy)
+    return Finding("default image", Verdict.OK, f"{image} is there ({(document.get('Size') or 0) / 1e6:,.0f} MB)")
+
+
+def _clock(info: Json, asked: float, answered: float) -> Finding:
+    nanoseconds = time_ns(info.get("SystemTime"))
+    if nanoseconds is None:
+        return Finding("clock", Verdict.WARNING, "the engine does not tell its time", "check what answers there")
+    # It looked at its clock at some moment between the two of ours.
+    engine = nanoseconds / 1e9
+    off = max(asked - engine, engine - answered, 0.0)
+    if off < _CLOCK_WARNING_SECONDS:
+        return Finding("clock", Verdict.OK, "the engine's and this process's agree")
+    verdict = Verdict.FAILED if off >= _CLOCK_FAILED_SECONDS else Verdict.WARNING
+    return Finding("clock", verdict, f"the engine's is {off:.1f} s off", "synchronise the clocks of both, with NTP")
+
+
+def _engine_disk(info: Json) -> Finding:
+    root = Path(str(info.get("DockerRootDir") or "/"))
+    if not root.is_dir():
+        return Finding("engine's disk", Verdict.OK, f"{root} is not visible from here")
+    return check_disk("engine's disk", root)

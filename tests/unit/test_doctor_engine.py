@@ -1,0 +1,110 @@
+"""What the doctor says of an engine: each trouble has a verdict and a remedy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig
+from container_manager.doctor import Finding, Verdict
+from container_manager.doctor.engine_checks import check_engine
+from container_manager.model import PullPolicy
+from tests.support.fake_engine import FakeEngine, Json, error
+
+VERSION = {"Version": "28.5.2", "ApiVersion": "1.51"}
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    with FakeEngine() as engine:
+        engine.on("GET", "/version", Json(VERSION))
+        engine.on("GET", "/info", Json(info()))
+        engine.on("GET", "/images/*/json", Json({"Size": 5_000_000}))
+        yield engine
+
+
+def info(**fields: Any) -> dict[str, Any]:
+    moment = fields.pop("moment", datetime.now(UTC))
+    return {"Driver": "overlay2", "SystemTime": moment.isoformat(), "DockerRootDir": "/", **fields}
+
+
+def check(docker_host: str, **config: Any) -> dict[str, Finding]:
+    root = RootDirectory(Path("/"), Path("/"))
+    found = asyncio.run(check_engine(DockerServiceConfig(secrets_root=root, docker_host=docker_host, **config)))
+    for finding in found:
+        assert (finding.verdict is not Verdict.OK) == bool(finding.remedy), "a remedy exactly where one is needed"
+    return {finding.name: finding for finding in found}
+
+
+def test_an_engine_in_order_is_ok_in_every_point_but_what_the_disk_says(engine: FakeEngine) -> None:
+    found = check(engine.url)
+    assert ["engine", "API version", "storage driver", "default image", "clock", "engine's disk"] == list(found)
+    assert {Verdict.OK} == {finding.verdict for name, finding in found.items() if name != "engine's disk"}
+    assert "28.5.2" in found["engine"].detail
+    assert "5 MB" in found["default image"].detail
+
+
+def test_no_engine_is_failed_and_the_only_finding(tmp_path: Path) -> None:
+    found = check(f"unix://{tmp_path}/none.sock")
+    assert ["engine"] == list(found)
+    assert Verdict.FAILED is found["engine"].verdict
+    assert "--docker-host" in found["engine"].remedy
+
+
+def test_an_engine_that_refuses_this_process_is_failed_with_the_group_as_the_remedy(engine: FakeEngine) -> None:
+    engine.on("GET", "/info", error(403, "no"))
+    found = check(engine.url)
+    assert ["engine"] == list(found)
+    assert "group" in found["engine"].remedy
+
+
+def test_an_engine_that_answers_with_an_error_is_failed_with_its_words(engine: FakeEngine) -> None:
+    engine.on("GET", "/info", error(500, "out of order"))
+    assert "out of order" in check(engine.url)["engine"].detail
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [("1.41", Verdict.OK), ("1.100", Verdict.OK), ("2.0", Verdict.OK), ("1.40", Verdict.FAILED)],
+)
+def test_an_api_older_than_docker_20_10_is_failed(engine: FakeEngine, version: str, verdict: Verdict) -> None:
+    engine.on("GET", "/version", Json({**VERSION, "ApiVersion": version}))
+    assert verdict is check(engine.url)["API version"].verdict
+
+
+def test_a_storage_driver_that_copies_images_is_a_warning(engine: FakeEngine) -> None:
+    engine.on("GET", "/info", Json(info(Driver="vfs")))
+    assert Verdict.WARNING is check(engine.url)["storage driver"].verdict
+
+
+def test_an_absent_default_image_is_a_warning_and_failed_where_nothing_is_pulled(engine: FakeEngine) -> None:
+    engine.on("GET", "/images/*/json", error(404, "No such image"))
+    assert Verdict.WARNING is check(engine.url)["default image"].verdict
+    assert Verdict.FAILED is check(engine.url, pull_policy=PullPolicy.NEVER)["default image"].verdict
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"),
+    [(0, Verdict.OK), (-3.5, Verdict.WARNING), (3.5, Verdict.WARNING), (-60, Verdict.FAILED), (60, Verdict.FAILED)],
+)
+def test_a_clock_that_is_off_is_a_warning_and_failed_beyond_what_events_bear(
+    engine: FakeEngine, seconds: float, verdict: Verdict
+) -> None:
+    engine.on("GET", "/info", lambda _: Json(info(moment=datetime.now(UTC) + timedelta(seconds=seconds))))
+    assert verdict is check(engine.url)["clock"].verdict
+
+
+def test_an_engine_that_does_not_tell_its_time_is_a_warning(engine: FakeEngine) -> None:
+    engine.on("GET", "/info", Json({}))
+    assert Verdict.WARNING is check(engine.url)["clock"].verdict
+
+
+def test_a_data_root_that_is_not_visible_from_here_is_said_to_be_so(engine: FakeEngine) -> None:
+    engine.on("GET", "/info", Json(info(DockerRootDir="/nowhere/at/all")))
+    assert "not visible" in check(engine.url)["engine's disk"].detail
