@@ -1,0 +1,154 @@
+"""Bots over HTTP: what an API tier does with the client. See the README beside this."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import grpc
+import grpc.aio
+from fastapi import Body, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict, MessageToJson, ParseDict, ParseError
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager_client import connect_aio, error_info
+
+DEFAULT_TARGET = "unix:///run/botmaker/container-manager.sock"
+RESUME_SECONDS = 0.5
+
+# As google.rpc.Code maps to HTTP.
+HTTP_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+
+
+@asynccontextmanager
+async def _connected(app: FastAPI) -> AsyncIterator[None]:
+    async with connect_aio(os.environ.get("CONTAINER_MANAGER_TARGET", DEFAULT_TARGET)) as channel:
+        app.state.manager = ContainerManagerStub(channel)
+        app.state.observer = ContainerObserverStub(channel)
+        yield
+
+
+app = FastAPI(title="BotMaker", lifespan=_connected)
+
+
+@app.exception_handler(grpc.aio.AioRpcError)
+async def _failed(_: Request, exc: grpc.aio.AioRpcError) -> JSONResponse:
+    info = error_info(exc)
+    told = {"reason": info.reason or info.code.name, "message": info.message, "fields": dict(info.field_violations)}
+    return JSONResponse(told, HTTP_STATUS.get(info.code, 500))
+
+
+@app.get("/bots")
+async def list_bots() -> list[dict[str, Any]]:
+    """Every bot's container, orphans too."""
+    answer = await app.state.manager.ListManagedContainers(pb.ListManagedContainersRequest())
+    return [MessageToDict(container) for container in answer.containers]
+
+
+@app.get("/bots/{bot_id}")
+async def get_bot(bot_id: str) -> dict[str, Any]:
+    """The bot's container."""
+    answer = await app.state.manager.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id))
+    if not answer.HasField("status"):
+        raise HTTPException(404, f"bot {bot_id} has no container")
+    return MessageToDict(answer.status)
+
+
+@app.post("/bots/{bot_id}", status_code=201)
+async def create_bot(bot_id: str, config: Annotated[dict[str, Any], Body(default_factory=dict)]) -> dict[str, Any]:
+    """Create its container, from a ``ContainerConfig`` as JSON."""
+    try:
+        message = ParseDict(config, pb.ContainerConfig())
+    except ParseError as exc:
+        raise HTTPException(400, str(exc)) from exc
+    answer = await app.state.manager.CreateContainer(pb.CreateContainerRequest(bot_id=bot_id, config=message))
+    return MessageToDict(answer)
+
+
+@app.post("/bots/{bot_id}/start")
+async def start_bot(bot_id: str) -> None:
+    """Start it, once: a start that fails is told, and not tried again."""
+    await app.state.manager.StartContainer(pb.StartContainerRequest(bot_id=bot_id))
+
+
+@app.post("/bots/{bot_id}/stop")
+async def stop_bot(bot_id: str, grace_seconds: int | None = None) -> None:
+    """Stop it."""
+    await app.state.manager.StopContainer(pb.StopContainerRequest(bot_id=bot_id, grace_period=_grace(grace_seconds)))
+
+
+@app.post("/bots/{bot_id}/restart")
+async def restart_bot(bot_id: str, grace_seconds: int | None = None) -> None:
+    """Stop it and start it."""
+    request = pb.RestartContainerRequest(bot_id=bot_id, grace_period=_grace(grace_seconds))
+    await app.state.manager.RestartContainer(request)
+
+
+@app.delete("/bots/{bot_id}")
+async def remove_bot(bot_id: str) -> None:
+    """Remove its container; fine when it has none."""
+    await app.state.manager.RemoveContainer(pb.RemoveContainerRequest(bot_id=bot_id))
+
+
+@app.get("/bots/{bot_id}/logs")
+async def bot_logs(bot_id: str, follow: bool = False, tail: int | None = None) -> StreamingResponse:
+    """What it has written, standard output and error alike."""
+    # Asked first, so that an unknown bot is still an HTTP status: a stream has none left once it has begun.
+    await get_bot(bot_id)
+    request = observer_pb.StreamLogsRequest(bot_id=bot_id, follow=follow, tail_lines=tail)
+
+    async def body() -> AsyncIterator[bytes]:
+        async for entry in _log_entries(request):
+            yield entry.line if entry.partial else entry.line + b"\n"
+
+    return StreamingResponse(body(), media_type="text/plain; charset=utf-8")
+
+
+async def _log_entries(request: observer_pb.StreamLogsRequest) -> AsyncIterator[observer_pb.LogEntry]:
+    """The entries; those who follow go on where they were when the service or the engine comes back."""
+    while True:
+        try:
+            async for message in app.state.observer.StreamLogs(request):
+                request.after.CopyFrom(message.entry.time)
+                request.ClearField("tail_lines")
+                yield message.entry
+        except grpc.aio.AioRpcError as exc:
+            if not request.follow or exc.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            await asyncio.sleep(RESUME_SECONDS)
+        else:
+            return
+
+
+@app.get("/events")
+async def events() -> StreamingResponse:
+    """What there is, and then what changes, as server-sent events."""
+
+    async def body() -> AsyncIterator[str]:
+        async for message in app.state.observer.WatchContainers(observer_pb.WatchContainersRequest()):
+            yield f"event: {message.WhichOneof('event')}\ndata: {MessageToJson(message, indent=None)}\n\n"
+
+    return StreamingResponse(body(), media_type="text/event-stream")
+
+
+def _grace(seconds: int | None) -> Duration | None:
+    return None if seconds is None else Duration(seconds=seconds)

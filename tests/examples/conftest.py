@@ -1,0 +1,73 @@
+"""The example API tier as a process, beside a service of its own on the real engine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.serving import ServerProcess
+from tests.support.waiting import wait_until
+
+APP = Path(__file__).parents[2] / "examples" / "api_tier"
+
+
+@dataclass
+class ApiTier:
+    """Both processes, and an HTTP client of the example."""
+
+    http: httpx.Client
+    service: ServerProcess
+    service_arguments: list[str]
+    log: Path
+
+    def restart_service(self) -> None:
+        """End the service, and begin it anew."""
+        self.service.terminate()
+        assert 0 == self.service.wait()
+        self.service.close()
+        self.service = ServerProcess(self.service_arguments, self.log)
+
+
+@pytest.fixture(scope="module")
+def api_tier(
+    engine_url: str,
+    secrets_root: Path,
+    session_dir: Path,
+    test_image: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ApiTier]:
+    tmp_path = tmp_path_factory.mktemp("api-tier")
+    target = f"unix://{session_dir}/example/s.sock"
+    arguments = {"--listen": target, "--docker-host": engine_url, "--secrets-root": str(secrets_root)}
+    flat = [part for pair in {**arguments, "--default-image": test_image}.items() for part in pair]
+    service = ServerProcess(flat, tmp_path / "service.log")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [sys.executable, "-m", "uvicorn", "--app-dir", str(APP), "--fd", str(listener.fileno()), "app:app"]
+        with (tmp_path / "uvicorn.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, "CONTAINER_MANAGER_TARGET": target},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[listener.fileno()],
+            )
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    tier = None
+    try:
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
+            tier = ApiTier(http, service, flat, tmp_path / "service.log")
+            wait_until(lambda: "startup complete" in (tmp_path / "uvicorn.log").read_text(), "the example serves")
+            yield tier
+    finally:
+        process.terminate()
+        process.wait(30)
+        (tier.service if tier else service).close()
