@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from container_manager.engine.container_source import owned_bot
-from container_manager.model import ContainerState, ContainerStatus, HealthStatus
+from container_manager.model import ContainerState, HealthStatus
 from container_manager.view.live_view import Entry, LiveView
 from tests.support.virtual_loop import virtual
 from tests.unit.documents import BOT, NAME, OTHER_BOT
-
-A = ContainerStatus("a" * 64, BOT, NAME, ContainerState.RUNNING, "img", "sha256:1", 2_000)
-B = replace(A, container_id="b" * 64, bot_id=OTHER_BOT, name=f"botmaker-{OTHER_BOT}", create_time_ns=1_000)
+from tests.unit.viewing import A, B, apply, trusted_view
 
 
 class Heard:
@@ -41,9 +39,7 @@ class Heard:
 @pytest.fixture
 def view() -> LiveView:
     """An empty one that may be believed."""
-    view = LiveView(lambda status: f"{status.container_id} {status.name}".encode(), owned_bot)
-    view.regain()
-    return view
+    return trusted_view()
 
 
 @pytest.fixture
@@ -51,12 +47,6 @@ def heard(view: LiveView) -> Heard:
     heard = Heard()
     view.add_listener(heard)
     return heard
-
-
-def apply(view: LiveView, *statuses: ContainerStatus, partial: bool = False) -> None:
-    """Each as from an inspection with nothing else under way."""
-    for status in statuses:
-        assert view.apply(status, view.tick(), partial=partial)
 
 
 def listed(view: LiveView, *states: ContainerState) -> list[str]:
@@ -268,6 +258,19 @@ def test_a_removed_container_is_doubted_no_more(view: LiveView) -> None:
 async def test_who_waits_for_the_view_waits_until_it_is_in_sync() -> None:
     view = LiveView(lambda _: b"", owned_bot)
     waiting = asyncio.ensure_future(view.regained())
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    view.regain()
+    await waiting
+
+
+@virtual
+async def test_who_waits_for_the_view_waits_on_when_it_is_lost_again_at_once() -> None:
+    view = LiveView(lambda _: b"", owned_bot)
+    waiting = asyncio.ensure_future(view.regained())
+    await asyncio.sleep(1)
+    view.regain()
+    view.lose()
     await asyncio.sleep(1)
     assert not waiting.done()
     view.regain()

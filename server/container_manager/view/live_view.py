@@ -177,7 +177,9 @@ class LiveView:
 
     async def regained(self) -> None:
         """Wait until the view is in sync."""
-        await self._regained.wait()
+        # Who is woken runs a moment later, when it may be lost again.
+        while not self.in_sync:
+            await self._regained.wait()
 
     def add_listener(self, listener: Listener) -> None:
         """Tell ``listener`` of every change from now on."""

@@ -66,8 +66,7 @@ class Subscription:
     async def next(self) -> Told:
         """The next thing to tell; waits for it, and while the engine is away."""
         while True:
-            if not self._view.in_sync:
-                await self._view.regained()
+            await self._view.regained()
             if self._snapshot is not None:
                 return self._next_of_snapshot(self._snapshot)
             if self._pending:
