@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from container_manager.model import ContainerState
+from container_manager.model import ContainerState, HealthStatus
 from tests.support.fake_source import HANG, LOST, Fault, row_of
 from tests.support.kept_view import Kept
 from tests.support.virtual_loop import now, virtual
@@ -119,3 +119,63 @@ async def test_what_cannot_be_taken_over_is_doubted_and_holds_up_nobody() -> Non
         kept.refresher.touch(key, hurry=False)
         await asyncio.wait_for(kept.refresher.settled((key,)), 10)
         assert not kept.view.answers_for(BOT)
+
+
+@FAULTS
+@virtual
+async def test_a_container_that_cannot_be_inspected_and_has_not_changed_is_told_to_nobody_as_changed(
+    fault: Fault,
+) -> None:
+    """The list says less of it than is known."""
+    async with Kept() as kept:
+        key = await known(kept, start_time_ns=5, health=HealthStatus.HEALTHY)
+        told = list(kept.witness.told)
+        kept.source.faults[key] = fault
+        kept.refresher.touch(key)
+        await asyncio.sleep(3)
+        assert (False, True) == (kept.view.answers_for(BOT), kept.view.answers_for_all)
+        kept.source.faults.clear()
+        await asyncio.sleep(3)
+        assert (True, told) == (kept.view.answers_for(BOT), kept.witness.told)
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_a_bot_whose_inspection_is_not_awaited_to_its_end_is_not_answered_for_until_then() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.held.update((key, BOT))
+        kept.source.change(key, state=EXITED)
+        kept.refresher.touch(BOT)
+        await soon()
+        kept.refresher.touch(BOT)
+        kept.refresher.doubt_unsettled(BOT)
+        assert (False, False) == (kept.view.answers_for(BOT), kept.view.answers_for_all)
+        kept.source.began(BOT)[0].answer()
+        await soon()
+        assert not kept.view.answers_for(BOT), "this inspection began before the last touch"
+        kept.source.began(BOT)[1].answer()
+        await soon()
+        assert (True, EXITED) == (kept.view.answers_for_all, shown(kept, key).state)
+
+
+@virtual
+async def test_a_bot_that_is_settled_is_not_doubted() -> None:
+    async with Kept() as kept:
+        await known(kept)
+        kept.refresher.doubt_unsettled(BOT)
+        assert kept.view.answers_for_all
+
+
+@virtual
+async def test_a_container_that_its_bots_inspection_has_settled_is_doubted_no_more() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.held.add(BOT)
+        kept.refresher.touch(BOT)
+        await soon()
+        kept.refresher.touch(key, hurry=False)
+        kept.refresher.doubt_unsettled(BOT)
+        kept.source.began(BOT)[0].answer()
+        await soon()
+        assert kept.view.answers_for_all

@@ -232,3 +232,29 @@ async def test_who_has_left_is_told_nothing_and_holds_nothing_more() -> None:
     apply(view, A)
     view.lose()
     assert 0 == len(subscription)
+
+
+@virtual
+async def test_containers_that_come_and_go_do_not_pile_up_before_one_who_does_not_read() -> None:
+    view = trusted_view(A)
+    with Subscription(view) as subscription:
+        await told(subscription)
+        for number in range(1000):
+            passing = replace(B, container_id=f"{number:064x}")
+            apply(view, passing, replace(passing, state=ContainerState.EXITED))
+            view.remove(passing.container_id)
+        apply(view, B)
+        assert 1 == len(subscription)
+        assert [(CHANGED, B)] == short(await told(subscription))
+
+
+@virtual
+async def test_a_new_container_that_was_told_of_is_told_to_be_gone() -> None:
+    view = trusted_view()
+    with Subscription(view) as subscription:
+        await told(subscription)
+        apply(view, B)
+        assert [(CHANGED, B)] == short(await told(subscription))
+        apply(view, replace(B, state=ContainerState.EXITED))
+        view.remove(B.container_id)
+        assert [REMOVED] == [kind for kind, _ in short(await told(subscription))]

@@ -155,3 +155,64 @@ async def test_nothing_is_trusted_once_nobody_follows_any_more() -> None:
         await asyncio.wait({kept.following})
         assert 0 == len(asyncio.all_tasks()) - 1
         assert not kept.view.answers_for_all
+
+
+# Waiting for the view.
+
+
+@virtual
+async def test_those_who_wait_for_the_view_are_all_there_at_the_moment_it_is_in_sync() -> None:
+    source = FakeSource(duration=lambda: 1.0)
+    source.create(BOT, announce=False)
+    async with Kept(source, follow=True) as kept:
+        waiting = [asyncio.create_task(kept.synchronizer.in_sync()) for _ in range(3)]
+        await in_sync(kept)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert all(task.done() for task in waiting)
+
+
+@virtual
+async def test_an_engine_that_was_lost_for_a_moment_is_waited_for_and_no_reason_is_left_over() -> None:
+    source = FakeSource()
+    source.create(BOT, announce=False)
+    async with Kept(source, follow=True) as kept:
+        await in_sync(kept)
+        source.held.update(source.containers)
+        source.lose_streams()
+        await asyncio.sleep(0.2)
+        assert not kept.view.in_sync
+        waiting = asyncio.create_task(kept.synchronizer.in_sync())
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        source.held.clear()
+        for inspection in source.inspections:
+            if not inspection.answered.done():
+                inspection.answer()
+        await waiting
+        assert kept.view.in_sync
+
+
+@virtual
+async def test_who_asks_an_absent_engine_again_and_again_hears_why_and_leaves_nothing_behind() -> None:
+    source = FakeSource()
+    source.subscribe_fault = LOST
+    async with Kept(source, follow=True) as kept:
+        await asyncio.sleep(0.05)
+        depths = []
+        for _ in range(20):
+            with pytest.raises(ContainerManagerError) as raised:
+                await kept.synchronizer.in_sync()
+            depths.append(len(raised.traceback))
+        assert 1 == len(set(depths))
+
+
+@virtual
+async def test_trust_ends_before_the_following_does() -> None:
+    """Whoever finds that nobody follows any more must not find the view trusted."""
+    async with Kept(follow=True) as kept:
+        await in_sync(kept)
+        kept.source.lose_streams()
+        while kept.synchronizer.following:  # noqa: ASYNC110 - the very turn of the loop matters
+            await asyncio.sleep(0)
+        assert not kept.view.in_sync
