@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import ServerConfig
-from container_manager.rpc import server
+from container_manager.rpc import server_factory
 from container_manager_client import channel, connect
 from tests.support.serving import running_server
 
@@ -24,14 +24,16 @@ SERVER_PING = "grpc.http2.min_ping_interval_without_data_ms"
 EMPTY_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 
-@pytest.mark.parametrize("name", sorted({*dict(server._OPTIONS), *dict(channel._OPTIONS), "grpc.default_authority"}))
+@pytest.mark.parametrize(
+    "name", sorted({*dict(server_factory.TRANSPORT_OPTIONS), *dict(channel._OPTIONS), "grpc.default_authority"})
+)
 def test_grpc_knows_every_option_that_is_set(name: str) -> None:
     """It says nothing of one that it does not know, and goes on without."""
     assert f"{name}\0".encode() in Path(cygrpc.__file__).read_bytes()
 
 
 def test_the_client_pings_no_more_often_than_the_server_allows() -> None:
-    assert dict(server._OPTIONS)[SERVER_PING] < dict(channel._OPTIONS)[CLIENT_PING]
+    assert dict(server_factory.TRANSPORT_OPTIONS)[SERVER_PING] < dict(channel._OPTIONS)[CLIENT_PING]
 
 
 def quiet_stream_ends_with(target: str, seconds: float) -> grpc.RpcError:
@@ -48,10 +50,10 @@ def test_a_quiet_stream_outlives_the_clients_pings_because_the_server_allows_the
     """Both sides many times as fast as they are; without the server's option the client is thrown out."""
     # gRPC pings once a second at most; of pings that come too early, the second is one too many.
     theirs = {**dict(channel._OPTIONS), CLIENT_PING: 300, "grpc.http2.max_pings_without_data": 0}
-    ours = {**dict(server._OPTIONS), SERVER_PING: 100, "grpc.http2.max_ping_strikes": 1}
+    ours = {**dict(server_factory.TRANSPORT_OPTIONS), SERVER_PING: 100, "grpc.http2.max_ping_strikes": 1}
     if not allowed:
         del ours[SERVER_PING]
-    monkeypatch.setattr(server, "_OPTIONS", tuple(ours.items()))
+    monkeypatch.setattr(server_factory, "TRANSPORT_OPTIONS", tuple(ours.items()))
     monkeypatch.setattr(channel, "_OPTIONS", tuple(theirs.items()))
     with running_server(server_config(f"unix://{session_dir}/pings/s.sock")) as addresses:
         error = quiet_stream_ends_with(addresses[0], seconds=3)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -31,20 +30,17 @@ from botmaker.container.v1 import (
 from container_manager.config import ServerConfig
 from container_manager.docker_service import DockerService
 from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.rpc.auth_interceptor import AuthInterceptor
 from container_manager.rpc.engine_health import EngineHealth
-from container_manager.rpc.error_interceptor import ErrorInterceptor
 from container_manager.rpc.listener import (
     Address,
     TcpAddress,
     UnixAddress,
     parse_address,
-    socket_umask,
     unix_socket_path,
 )
-from container_manager.rpc.log_interceptor import LogInterceptor
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.operations import Operations
+from container_manager.rpc.server_factory import ServerFactory
 from container_manager.rpc.servicer import ContainerManagerServicer
 from container_manager.rpc.socket_watch import SocketWatch
 from container_manager.rpc.startup_error import StartupError
@@ -61,13 +57,6 @@ _REFLECTED = (
     *_SERVICES,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
-)
-_OPTIONS = (
-    # Two servers on one port would answer in turn (grpc/grpc#16920).
-    ("grpc.so_reuseport", 0),
-    # Clients keep idle connections alive; the default answers their pings with GOAWAY.
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 
 # Of the second that DESIGN grants beyond the drain.
@@ -86,7 +75,7 @@ class Server:
         for address in self._wanted:
             if self._wanted.count(address) > 1 and not (isinstance(address, TcpAddress) and address.port == 0):
                 raise StartupError(f"{address} is given twice")
-        self._token = self._tcp_token()
+        self._factory = ServerFactory(self._register, self._tcp_token())
         self._service = DockerService(config.service)
         self._engine = AsyncEngineClient(
             config.service.docker_host, timeout_seconds=config.service.engine_timeout_seconds
@@ -200,7 +189,6 @@ class Server:
 
     def _listen(self, address: Address) -> None:
         if isinstance(address, TcpAddress):
-            _check_free(address)
             port = self._bind(address)
             self.addresses.append(str(TcpAddress(address.host, port)))
             return
@@ -217,29 +205,12 @@ class Server:
 
     def _bind(self, address: Address) -> int:
         """Have a further server listen there; its port."""
-        interceptors: list[grpc.aio.ServerInterceptor] = [LogInterceptor(), ErrorInterceptor()]
-        if isinstance(address, TcpAddress) and self._token is not None:
-            interceptors.insert(0, AuthInterceptor(self._token))
-        server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
+        server, port = self._factory.listening_on(address)
+        self._servers.append(server)
+        return port
+
+    def _register(self, server: grpc.aio.Server) -> None:
         container_manager_pb2_grpc.add_ContainerManagerServicer_to_server(self._servicer, server)
         container_observer_pb2_grpc.add_ContainerObserverServicer_to_server(self._observer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(_REFLECTED, server)
-        try:
-            with socket_umask():
-                port: int = server.add_insecure_port(address.grpc_target)
-        except RuntimeError as exc:
-            raise StartupError(f"cannot listen on {address}") from exc
-        self._servers.append(server)
-        return port
-
-
-def _check_free(address: TcpAddress) -> None:
-    """gRPC itself tells of a taken port in its own log only."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-        except OSError as exc:
-            raise StartupError(f"cannot listen on {address}: {exc.strerror}") from exc
