@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from container_manager.config import DEFAULT_SOCKET_MODE
 from container_manager.model import PullPolicy
 from container_manager.validation import MAX_GRACE_SECONDS
 
@@ -26,6 +28,17 @@ class _Seconds(click.FloatRange):
         if not math.isfinite(seconds):
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
         return seconds
+
+
+class _Mode(click.ParamType):  # type: ignore[type-arg] # older ones have no parameter
+    """A file's mode, written in octal digits as chmod takes it."""
+
+    name = "mode"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if not re.fullmatch("[0-7]{3,4}", value):
+            self.fail(f"{value!r} is no mode in octal digits, as 0660 is", param, ctx)
+        return int(value, 8)
 
 
 def option(name: str, **kwargs: Any) -> Decorator:
@@ -125,6 +138,17 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         default=20,
         show_default=True,
         help="How long a shutdown waits for calls under way.",
+    ),
+    option(
+        "--socket-mode",
+        type=_Mode(),
+        default=f"{DEFAULT_SOCKET_MODE:04o}",
+        show_default=True,
+        help="Mode of unix sockets, in octal digits; never with rights for others than owner and group.",
+    ),
+    option(
+        "--socket-group",
+        help="Group, by name or number, that may open unix sockets. Not given: the group that this runs in.",
     ),
     option(
         "--token-file",

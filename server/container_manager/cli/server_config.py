@@ -44,6 +44,8 @@ def server_config(options: dict[str, Any]) -> ServerConfig:
             engine_timeout_seconds=options["engine_timeout_seconds"],
         ),
         listen=options["listen"],
+        socket_mode=options["socket_mode"],
+        socket_group=options["socket_group"],
         token_file=Path(options["token_file"]),
         insecure_no_auth=options["insecure_no_auth"],
         workers=options["workers"],

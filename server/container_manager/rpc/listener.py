@@ -15,10 +15,11 @@ from urllib.parse import quote
 import structlog
 
 from container_manager.config import MAX_UNIX_PATH_BYTES
+from container_manager.rpc.socket_access import SocketAccess
 from container_manager.rpc.socket_path import SocketPath
 from container_manager.rpc.startup_error import StartupError
 
-_SOCKET_UMASK = 0o117
+_SOCKET_UMASK = 0o077
 
 _log = structlog.get_logger(__name__)
 
@@ -95,13 +96,13 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def unix_socket_path(path: Path) -> Iterator[SocketPath]:
-    """Hold ``path`` for this process alone.
+def unix_socket_path(path: Path, access: SocketAccess | None = None) -> Iterator[SocketPath]:
+    """Hold ``path`` for this process alone; once bound, ``access`` says who may open it.
 
     The directory is made, mode 0750, when missing. A stale socket is removed, on entry as on exit; a live one, or
     anything that is no socket, is left alone and refused. Raises :class:`StartupError`.
     """
-    held = SocketPath(path)
+    held = SocketPath(path, access or SocketAccess())
     try:
         held.take()
         if path.parent.stat().st_mode & stat.S_IXOTH:
@@ -115,7 +116,10 @@ def unix_socket_path(path: Path) -> Iterator[SocketPath]:
 
 @contextmanager
 def socket_umask() -> Iterator[None]:
-    """Sockets bound inside have mode 0660 from their first moment on."""
+    """Sockets bound inside are their owner's alone from their first moment on.
+
+    For this short time only, and with no right of the owner's taken away: other threads make directories meanwhile.
+    """
     before = os.umask(_SOCKET_UMASK)
     try:
         yield

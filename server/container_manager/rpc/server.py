@@ -42,6 +42,7 @@ from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.operations import Operations
 from container_manager.rpc.server_factory import ServerFactory
 from container_manager.rpc.servicer import ContainerManagerServicer
+from container_manager.rpc.socket_access import socket_access
 from container_manager.rpc.socket_watch import SocketWatch
 from container_manager.rpc.startup_error import StartupError
 from container_manager.rpc.streams import StreamKind, Streams
@@ -75,6 +76,7 @@ class Server:
         for address in self._wanted:
             if self._wanted.count(address) > 1 and not (isinstance(address, TcpAddress) and address.port == 0):
                 raise StartupError(f"{address} is given twice")
+        self._access = socket_access(config.socket_mode, config.socket_group)
         self._factory = ServerFactory(self._register, self._tcp_token())
         self._service = DockerService(config.service)
         self._engine = AsyncEngineClient(
@@ -192,7 +194,7 @@ class Server:
             port = self._bind(address)
             self.addresses.append(str(TcpAddress(address.host, port)))
             return
-        held = self._sockets.enter_context(unix_socket_path(address.path))
+        held = self._sockets.enter_context(unix_socket_path(address.path, self._access))
         self._bind(address)
         held.bound()
         self._watches.append(SocketWatch(held, partial(self._listen_anew, address)))

@@ -12,16 +12,16 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from container_manager.rpc.socket_access import SocketAccess
 from container_manager.rpc.startup_error import StartupError
-
-_DIRECTORY_MODE = 0o750
 
 
 class SocketPath:
     """:meth:`take`, then bind, then :meth:`bound`; all three again when :attr:`leads_here` is no longer true."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, access: SocketAccess) -> None:
         self.path = path
+        self._access = access
         self._lock = path.with_name(path.name + ".lock")
         self._descriptor: int | None = None
         self._bound: tuple[int, int] | None = None
@@ -32,10 +32,7 @@ class SocketPath:
         A live socket, or anything that is no socket, is left alone and refused. Raises :class:`StartupError`; a lock
         that is held already stays so.
         """
-        try:
-            self.path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        except OSError as exc:
-            raise StartupError(f"the directory {self.path.parent} cannot be made: {exc.strerror}") from exc
+        self._access.make_directory(self.path.parent)
         if not self._has_lock:
             # Whoever made the file anew has it, if anybody did; ours may have been deleted with the socket.
             descriptor = _locked(self._lock, self.path)
@@ -44,8 +41,9 @@ class SocketPath:
         _remove_stale(self.path)
 
     def bound(self) -> None:
-        """Remember the socket that was just bound."""
+        """Remember the socket that was just bound, and let in who may come. Raises :class:`StartupError`."""
         self._bound = _identity(self.path)
+        self._access.grant(self.path)
 
     @property
     def leads_here(self) -> bool:
