@@ -10,6 +10,7 @@ from container_manager.model import PullPolicy
 
 # sockaddr_un.sun_path holds 108 bytes, the closing NUL included (unix(7)).
 MAX_UNIX_PATH_BYTES = 107
+DEFAULT_SOCKET_MODE = 0o660
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class ServerConfig:
     service: DockerServiceConfig
     listen: tuple[str, ...]
     """Addresses: ``unix:///path`` or ``tcp://127.0.0.1:port``."""
+    socket_mode: int = DEFAULT_SOCKET_MODE
+    """Of unix sockets; never with rights for others than owner and group."""
+    socket_group: str | None = None
+    """Name or number of the group that may open unix sockets. ``None``: the group that this process runs in."""
     token_file: Path | None = None
     """Bearer token of the TCP listeners; made on first start if absent. Needed for TCP unless ``insecure_no_auth``."""
     insecure_no_auth: bool = False

@@ -47,8 +47,6 @@ def test_only_the_async_client_imports_aiohttp() -> None:
 @pytest.mark.parametrize("folder", ["", "engine", "lifecycle", "observer", "view"])
 def test_the_lifecycle_knows_nothing_of_grpc(folder: str) -> None:
     for path in (TOP / "server" / "container_manager" / folder).glob("*.py"):
-        if path.name == "cli.py":
-            continue
         assert set() == {"grpc", "google", "botmaker", "grpc_health", "grpc_reflection"} & set(imported(path)), path
 
 

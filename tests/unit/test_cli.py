@@ -34,6 +34,8 @@ OPTIONS = [
     "--engine-timeout-seconds",
     "--workers",
     "--drain-seconds",
+    "--socket-mode",
+    "--socket-group",
     "--token-file",
     "--insecure-no-auth",
     "--log-format",
@@ -107,6 +109,8 @@ CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
     ("--engine-timeout-seconds", "7", lambda c: c.service.engine_timeout_seconds, 7),
     ("--workers", "3", lambda c: c.workers, 3),
     ("--drain-seconds", "0", lambda c: c.drain_seconds, 0),
+    ("--socket-mode", "0600", lambda c: c.socket_mode, 0o600),
+    ("--socket-group", "botmaker", lambda c: c.socket_group, "botmaker"),
     ("--token-file", "/t/token", lambda c: c.token_file, Path("/t/token")),
 ]
 
@@ -170,6 +174,9 @@ def test_repeatable_options_keep_their_order(serve: Serve) -> None:
         (["--drain-seconds", "nan"], "--drain-seconds"),
         (["--workers", "0"], "--workers"),
         (["--workers", "1.5"], "--workers"),
+        (["--socket-mode", "0o660"], "--socket-mode"),
+        (["--socket-mode", "668"], "--socket-mode"),
+        (["--socket-mode", "rw-rw----"], "--socket-mode"),
         (["--pull", "sometimes"], "--pull"),
         (["--log-format", "xml"], "--log-format"),
         (["--log-level", "loud"], "--log-level"),
@@ -213,6 +220,13 @@ def test_a_bad_listen_address_ends_the_process_with_one_line(tmp_path: Path, add
     assert 1 == ended.returncode
     assert "" == ended.stdout
     assert ended.stderr.startswith("Error: ")
+    assert 1 == len(ended.stderr.strip().splitlines())
+
+
+def test_a_socket_mode_for_everybody_ends_the_process_with_one_line(tmp_path: Path) -> None:
+    ended = _started("serve", "--secrets-root", str(tmp_path), "--socket-mode", "0666")
+    assert (1, "") == (ended.returncode, ended.stdout)
+    assert ended.stderr.startswith("Error: the socket mode 0666 gives rights to every user")
     assert 1 == len(ended.stderr.strip().splitlines())
 
 

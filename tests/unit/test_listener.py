@@ -122,12 +122,14 @@ def test_lock_and_socket_are_gone_after_a_failure_too(directory: Path) -> None:
     assert [] == list(directory.iterdir())
 
 
-def test_a_missing_directory_is_made_for_its_owner_and_group(directory: Path) -> None:
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_a_missing_directory_is_made_for_its_owner_and_group_whatever_the_umask(directory: Path, umask: int) -> None:
     path = directory / "a" / "b" / "cm.sock"
-    before = os.umask(0)
+    before = os.umask(umask)
     try:
         with unix_socket_path(path):
             assert 0o750 == stat.S_IMODE(path.parent.stat().st_mode)
+            assert 0 == path.parent.parent.stat().st_mode & 0o022
     finally:
         os.umask(before)
 
@@ -194,11 +196,14 @@ def test_a_directory_that_cannot_be_made_is_told(directory: Path) -> None:
             pass
 
 
-def test_a_socket_bound_under_the_umask_is_its_groups_from_the_first_moment(directory: Path) -> None:
+def test_a_socket_bound_under_the_umask_is_its_owners_alone(directory: Path) -> None:
     before = os.umask(0)
     try:
         with socket_umask(), serve(directory / "cm.sock"):
-            assert 0o660 == stat.S_IMODE((directory / "cm.sock").stat().st_mode)
+            assert 0 == stat.S_IMODE((directory / "cm.sock").stat().st_mode) & 0o077
+            # Another thread makes a bot's state directory, which its owner must be able to enter.
+            (directory / "made meanwhile").mkdir(0o700)
+            assert 0o700 == stat.S_IMODE((directory / "made meanwhile").stat().st_mode)
         assert 0 == os.umask(0)
     finally:
         os.umask(before)

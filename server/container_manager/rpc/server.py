@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import grpc.aio
 import structlog
@@ -30,21 +30,20 @@ from botmaker.container.v1 import (
 from container_manager.config import ServerConfig
 from container_manager.docker_service import DockerService
 from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.rpc.auth_interceptor import AuthInterceptor
 from container_manager.rpc.engine_health import EngineHealth
-from container_manager.rpc.error_interceptor import ErrorInterceptor
 from container_manager.rpc.listener import (
     Address,
     TcpAddress,
     UnixAddress,
     parse_address,
-    socket_umask,
     unix_socket_path,
 )
-from container_manager.rpc.log_interceptor import LogInterceptor
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.operations import Operations
+from container_manager.rpc.server_factory import ServerFactory
 from container_manager.rpc.servicer import ContainerManagerServicer
+from container_manager.rpc.socket_access import socket_access
+from container_manager.rpc.socket_watch import SocketWatch
 from container_manager.rpc.startup_error import StartupError
 from container_manager.rpc.streams import StreamKind, Streams
 from container_manager.rpc.token_file import read_or_make_token
@@ -59,13 +58,6 @@ _REFLECTED = (
     *_SERVICES,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
-)
-_OPTIONS = (
-    # Two servers on one port would answer in turn (grpc/grpc#16920).
-    ("grpc.so_reuseport", 0),
-    # Clients keep idle connections alive; the default answers their pings with GOAWAY.
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
 )
 
 # Of the second that DESIGN grants beyond the drain.
@@ -84,7 +76,8 @@ class Server:
         for address in self._wanted:
             if self._wanted.count(address) > 1 and not (isinstance(address, TcpAddress) and address.port == 0):
                 raise StartupError(f"{address} is given twice")
-        self._token = self._tcp_token()
+        self._access = socket_access(config.socket_mode, config.socket_group)
+        self._factory = ServerFactory(self._register, self._tcp_token())
         self._service = DockerService(config.service)
         self._engine = AsyncEngineClient(
             config.service.docker_host, timeout_seconds=config.service.engine_timeout_seconds
@@ -108,7 +101,8 @@ class Server:
         )
         self._sockets = ExitStack()
         self._servers: list[grpc.aio.Server] = []
-        self._monitor: asyncio.Task[None] | None = None
+        self._watches: list[SocketWatch] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.addresses: list[str] = []
         """Where it serves, with the real ports; filled by :meth:`start`."""
 
@@ -117,7 +111,7 @@ class Server:
         await self._engine_health.prepare()
         try:
             for address in self._wanted:
-                self._servers.append(self._listen(address))
+                self._listen(address)
             for server in self._servers:
                 await server.start()
         except BaseException:
@@ -126,12 +120,14 @@ class Server:
             self._sockets.close()
             raise
         self.keeper.start()
-        self._monitor = asyncio.create_task(self._engine_health.run())
+        monitors = [self._engine_health.run(), *(watch.run() for watch in self._watches)]
+        self._tasks = [asyncio.create_task(monitor) for monitor in monitors]
 
     async def stop(self, grace_seconds: float) -> int:
         """Stop serving, waiting so long for calls under way; how many changes had not ended by then."""
-        if self._monitor is not None:
-            self._monitor.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
         self.streams.close()
         ends = asyncio.get_running_loop().time() + grace_seconds
@@ -193,34 +189,30 @@ class Server:
             raise StartupError("a TCP listener needs a token file")
         return read_or_make_token(self._config.token_file)
 
-    def _listen(self, address: Address) -> grpc.aio.Server:
-        interceptors: list[grpc.aio.ServerInterceptor] = [LogInterceptor(), ErrorInterceptor()]
-        if isinstance(address, TcpAddress) and self._token is not None:
-            interceptors.insert(0, AuthInterceptor(self._token))
-        server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
+    def _listen(self, address: Address) -> None:
+        if isinstance(address, TcpAddress):
+            port = self._bind(address)
+            self.addresses.append(str(TcpAddress(address.host, port)))
+            return
+        held = self._sockets.enter_context(unix_socket_path(address.path, self._access))
+        self._bind(address)
+        held.bound()
+        self._watches.append(SocketWatch(held, partial(self._listen_anew, address)))
+        self.addresses.append(str(address))
+
+    async def _listen_anew(self, address: UnixAddress) -> None:
+        # A server takes no further address once it is started. The one before serves its open connections.
+        self._bind(address)
+        await self._servers[-1].start()
+
+    def _bind(self, address: Address) -> int:
+        """Have a further server listen there; its port."""
+        server, port = self._factory.listening_on(address)
+        self._servers.append(server)
+        return port
+
+    def _register(self, server: grpc.aio.Server) -> None:
         container_manager_pb2_grpc.add_ContainerManagerServicer_to_server(self._servicer, server)
         container_observer_pb2_grpc.add_ContainerObserverServicer_to_server(self._observer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(_REFLECTED, server)
-        if isinstance(address, UnixAddress):
-            self._sockets.enter_context(unix_socket_path(address.path))
-        else:
-            _check_free(address)
-        try:
-            with socket_umask():
-                port = server.add_insecure_port(address.grpc_target)
-        except RuntimeError as exc:
-            raise StartupError(f"cannot listen on {address}") from exc
-        self.addresses.append(str(TcpAddress(address.host, port) if isinstance(address, TcpAddress) else address))
-        return server
-
-
-def _check_free(address: TcpAddress) -> None:
-    """gRPC itself tells of a taken port in its own log only."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-        except OSError as exc:
-            raise StartupError(f"cannot listen on {address}: {exc.strerror}") from exc

@@ -1,0 +1,186 @@
+"""The options of the commands, each declared once: its name, its variable, its type, its default and its help."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from container_manager.config import DEFAULT_SOCKET_MODE
+from container_manager.model import PullPolicy
+from container_manager.validation import MAX_GRACE_SECONDS
+
+ENVIRONMENT_PREFIX = "CONTAINER_MANAGER_"
+
+Decorator = Callable[[Any], Any]
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds within bounds, and really a number."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
+class _Mode(click.ParamType):  # type: ignore[type-arg] # older ones have no parameter
+    """A file's mode, written in octal digits as chmod takes it."""
+
+    name = "mode"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if not re.fullmatch("[0-7]{3,4}", value):
+            self.fail(f"{value!r} is no mode in octal digits, as 0660 is", param, ctx)
+        return int(value, 8)
+
+
+def option(name: str, **kwargs: Any) -> Decorator:
+    """One option that is an environment variable, too."""
+    return click.option(name, envvar=variable(name), show_envvar=True, **kwargs)
+
+
+def variable(name: str) -> str:
+    """The environment variable of an option."""
+    return ENVIRONMENT_PREFIX + name.removeprefix("--").replace("-", "_").upper()
+
+
+def hint(name: str) -> str:
+    """An option as a complaint about its value names it."""
+    return f"--{name} (or {variable(name)})"
+
+
+_SERVER_OPTIONS: tuple[Decorator, ...] = (
+    option(
+        "--listen",
+        multiple=True,
+        default=("unix:///run/botmaker/container-manager.sock",),
+        show_default=True,
+        help="Address to serve: unix:///path or tcp://127.0.0.1:port. Repeatable.",
+    ),
+    option(
+        "--docker-host",
+        default="unix:///var/run/docker.sock",
+        show_default=True,
+        help="The Docker Engine: unix:///path or tcp://host:port.",
+    ),
+    option(
+        "--secrets-root",
+        default="/var/lib/botmaker/secrets",
+        show_default=True,
+        help="Directory that holds one directory of secret files per bot id.",
+    ),
+    option("--host-secrets-root", help="The same directory as the engine sees it, when this runs in a container."),
+    option("--state-root", help="Directory that holds one state directory per bot id. Not given: bots keep no state."),
+    option("--host-state-root", help="The same directory as the engine sees it, when this runs in a container."),
+    option(
+        "--default-image",
+        default="botmaker/openclaw:2026.9.6",
+        show_default=True,
+        help="Image of bots that name none.",
+    ),
+    option(
+        "--pull",
+        type=click.Choice([policy.value for policy in PullPolicy]),
+        default=PullPolicy.MISSING.value,
+        show_default=True,
+        help="When to pull a bot's image.",
+    ),
+    option(
+        "--allowed-image",
+        multiple=True,
+        help="Glob that a bot's image must match, as in 'ghcr.io/openclaw/*'. Repeatable; none: any image.",
+    ),
+    option(
+        "--grace-seconds",
+        type=_Seconds(0, MAX_GRACE_SECONDS),
+        default=10,
+        show_default=True,
+        help="Time between a stop's signal and SIGKILL, when the caller gives none.",
+    ),
+    option(
+        "--engine-timeout-seconds",
+        type=_Seconds(1),
+        default=60,
+        show_default=True,
+        help="How long one engine call may take, grace periods and pulls apart.",
+    ),
+    option(
+        "--workers",
+        type=click.IntRange(1, 1000),
+        default=64,
+        show_default=True,
+        help="Creates under way at once, and as many other changes.",
+    ),
+    option(
+        "--max-watchers",
+        type=click.IntRange(1, 10_000),
+        default=1000,
+        show_default=True,
+        help="Streams of WatchContainers at once, and as many of WatchStats.",
+    ),
+    option(
+        "--max-log-streams",
+        type=click.IntRange(1, 10_000),
+        default=64,
+        show_default=True,
+        help="Streams of StreamLogs at once.",
+    ),
+    option(
+        "--drain-seconds",
+        type=_Seconds(0),
+        default=20,
+        show_default=True,
+        help="How long a shutdown waits for calls under way.",
+    ),
+    option(
+        "--socket-mode",
+        type=_Mode(),
+        default=f"{DEFAULT_SOCKET_MODE:04o}",
+        show_default=True,
+        help="Mode of unix sockets, in octal digits; never with rights for others than owner and group.",
+    ),
+    option(
+        "--socket-group",
+        help="Group, by name or number, that may open unix sockets. Not given: the group that this runs in.",
+    ),
+    option(
+        "--token-file",
+        default="/var/lib/botmaker/container-manager.token",
+        show_default=True,
+        help="Bearer token that TCP callers must send; made when absent.",
+    ),
+    option("--insecure-no-auth", is_flag=True, help="Serve TCP without a token: for a throw-away machine only."),
+)
+_LOG_OPTIONS: tuple[Decorator, ...] = (
+    option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
+    option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+        default="info",
+        show_default=True,
+    ),
+)
+
+
+def server_options(command: Any) -> Any:
+    """Every option that :func:`~container_manager.cli.server_config.server_config` reads."""
+    return _with(_SERVER_OPTIONS, command)
+
+
+def log_options(command: Any) -> Any:
+    """How the log looks, and what is in it."""
+    return _with(_LOG_OPTIONS, command)
+
+
+def _with(options: tuple[Decorator, ...], command: Any) -> Any:
+    # Decorators apply from the last to the first, and help lists the first one first.
+    for decorate in reversed(options):
+        command = decorate(command)
+    return command

@@ -1,0 +1,87 @@
+"""From options to a :class:`~container_manager.config.ServerConfig`."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import click
+
+from container_manager.bot_directories import RootDirectory
+from container_manager.cli.options import hint
+from container_manager.config import MAX_UNIX_PATH_BYTES, DockerServiceConfig, ServerConfig
+from container_manager.errors import InvalidImageReferenceError
+from container_manager.image_reference import check_image_reference
+from container_manager.model import PullPolicy
+
+_MAX_PORT = 65_535
+
+
+def server_config(options: dict[str, Any]) -> ServerConfig:
+    """The configuration that the options say. Raises click's exceptions, which are one line, for what cannot be."""
+    docker_host: str = options["docker_host"]
+    if not _is_docker_host(docker_host):
+        raise click.BadParameter(
+            f"{docker_host!r} is neither unix:///path (of at most 107 bytes) nor tcp://host:port",
+            param_hint=hint("docker-host"),
+        )
+    try:
+        check_image_reference(options["default_image"])
+    except InvalidImageReferenceError as exc:
+        raise click.BadParameter(exc.violations[0].description, param_hint=hint("default-image")) from exc
+    return ServerConfig(
+        service=DockerServiceConfig(
+            secrets_root=_root(options, "secrets"),
+            state_root=_root(options, "state") if options["state_root"] else None,
+            docker_host=docker_host,
+            default_image=options["default_image"],
+            pull_policy=PullPolicy(options["pull"]),
+            allowed_images=options["allowed_image"],
+            grace_seconds=options["grace_seconds"],
+            engine_timeout_seconds=options["engine_timeout_seconds"],
+        ),
+        listen=options["listen"],
+        socket_mode=options["socket_mode"],
+        socket_group=options["socket_group"],
+        token_file=Path(options["token_file"]),
+        insecure_no_auth=options["insecure_no_auth"],
+        workers=options["workers"],
+        max_watchers=options["max_watchers"],
+        max_log_streams=options["max_log_streams"],
+        drain_seconds=options["drain_seconds"],
+    )
+
+
+def _is_docker_host(text: str) -> bool:
+    if text.startswith("unix:///"):
+        return 1 < len(os.fsencode(text.removeprefix("unix://"))) <= MAX_UNIX_PATH_BYTES
+    tcp = re.fullmatch(r"tcp://(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})/?", text)
+    return tcp is not None and 0 < int(tcp[1]) <= _MAX_PORT
+
+
+def _root(options: dict[str, Any], what: str) -> RootDirectory:
+    path = Path(options[f"{what}_root"])
+    engine_path = Path(options[f"host_{what}_root"] or path)
+    if not path.is_absolute():
+        given = options[f"{what}_root"]
+        raise click.BadParameter(f"{given!r} must be an absolute path", param_hint=hint(f"{what}-root"))
+    if not engine_path.is_absolute():
+        raise click.BadParameter(f"{engine_path} must be an absolute path", param_hint=hint(f"host-{what}-root"))
+    try:
+        is_directory = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        raise click.ClickException(
+            f"the {what} root {path} does not exist; make it first, for example with: install -d -m 0700 {path}"
+        ) from None
+    except PermissionError:
+        raise click.ClickException(f"the {what} root {path} cannot be read by this user") from None
+    except (OSError, ValueError) as exc:
+        raise click.ClickException(f"the {what} root {str(path)[:100]!r} cannot be used: {exc}") from None
+    if not is_directory:
+        raise click.ClickException(f"the {what} root {path} is not a directory")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise click.ClickException(f"the {what} root {path} cannot be read by this user")
+    return RootDirectory(path, engine_path)

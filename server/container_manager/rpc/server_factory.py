@@ -1,0 +1,58 @@
+"""Servers of gRPC, each of them listening on one address, and all with the same services and interceptors."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import grpc.aio
+
+from container_manager.rpc.auth_interceptor import AuthInterceptor
+from container_manager.rpc.error_interceptor import ErrorInterceptor
+from container_manager.rpc.listener import Address, TcpAddress, socket_umask
+from container_manager.rpc.log_interceptor import LogInterceptor
+from container_manager.rpc.startup_error import StartupError
+
+TRANSPORT_OPTIONS = (
+    # Two servers on one port would answer in turn (grpc/grpc#16920).
+    ("grpc.so_reuseport", 0),
+    # Clients keep idle connections alive; the default answers their pings with GOAWAY.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+)
+
+
+class ServerFactory:
+    """Makes a server for an address, as often as it is asked: a started one takes no further address."""
+
+    def __init__(self, register: Callable[[grpc.aio.Server], None], token: str | None) -> None:
+        """``register`` adds the services; ``token`` is what callers over TCP must show."""
+        self._register = register
+        self._token = token
+
+    def listening_on(self, address: Address) -> tuple[grpc.aio.Server, int]:
+        """A server that is bound there and not started yet, and its port. Raises :class:`StartupError`."""
+        if isinstance(address, TcpAddress):
+            _check_free(address)
+        interceptors: list[grpc.aio.ServerInterceptor] = [LogInterceptor(), ErrorInterceptor()]
+        if isinstance(address, TcpAddress) and self._token is not None:
+            interceptors.insert(0, AuthInterceptor(self._token))
+        server = grpc.aio.server(interceptors=interceptors, options=TRANSPORT_OPTIONS)
+        self._register(server)
+        try:
+            with socket_umask():
+                port: int = server.add_insecure_port(address.grpc_target)
+        except RuntimeError as exc:
+            raise StartupError(f"cannot listen on {address}") from exc
+        return server, port
+
+
+def _check_free(address: TcpAddress) -> None:
+    """gRPC itself tells of a taken port in its own log only."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as exc:
+            raise StartupError(f"cannot listen on {address}: {exc.strerror}") from exc
