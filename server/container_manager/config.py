@@ -35,20 +35,34 @@ class DockerServiceConfig:
 
 
 @dataclass(frozen=True)
+class TlsConfig:
+    """Files in PEM form. They may be replaced while they are used."""
+
+    cert: Path
+    """The listeners' certificate, followed by its intermediate ones."""
+    key: Path
+    """Its private key, which others may not read."""
+    client_ca: Path
+    """The authorities whose client certificates are taken. Whoever has one of these is let in: an authority's own."""
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """What :class:`~container_manager.rpc.server.Server` needs to know."""
 
     service: DockerServiceConfig
     listen: tuple[str, ...]
-    """Addresses: ``unix:///path`` or ``tcp://127.0.0.1:port``."""
+    """Addresses: ``unix:///path`` or ``tcp://127.0.0.1:port``; with ``tls`` any IP address."""
     socket_mode: int = DEFAULT_SOCKET_MODE
     """Of unix sockets; never with rights for others than owner and group."""
     socket_group: str | None = None
     """Name or number of the group that may open unix sockets. ``None``: the group that this process runs in."""
     token_file: Path | None = None
     """Bearer token of the TCP listeners; made on first start if absent. Needed for TCP unless ``insecure_no_auth``."""
+    tls: TlsConfig | None = None
+    """Of all TCP listeners, on loopback too. Callers then need a client certificate, and the token on top."""
     insecure_no_auth: bool = False
-    """Serve TCP to any local process without a token."""
+    """Serve TCP without a token, on loopback alone: without ``tls`` to any local process."""
     workers: int = 64
     """Creates under way at once, and as many other changes."""
     max_watchers: int = 1000

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from container_manager.bot_directories import RootDirectory
 from container_manager.cli import main
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import DockerServiceConfig, ServerConfig, TlsConfig
 from container_manager.model import PullPolicy
 from container_manager.rpc import server
 from container_manager.rpc.startup_error import StartupError
@@ -37,6 +37,9 @@ OPTIONS = [
     "--socket-mode",
     "--socket-group",
     "--token-file",
+    "--tls-cert",
+    "--tls-key",
+    "--tls-client-ca",
     "--insecure-no-auth",
     "--log-format",
     "--log-level",
@@ -140,6 +143,18 @@ def test_a_flag_of_the_environment_is_read_as_its_word_says(serve: Serve, value:
     _, config = serve(environment={"CONTAINER_MANAGER_INSECURE_NO_AUTH": value})
     assert config is not None
     assert expected is config.insecure_no_auth
+
+
+def test_the_three_tls_files_are_given_together(serve: Serve) -> None:
+    files = {"--tls-cert": "/c", "--tls-key": "/k", "--tls-client-ca": "/ca"}
+    _, config = serve(*(part for pair in files.items() for part in pair))
+    assert config is not None
+    assert TlsConfig(Path("/c"), Path("/k"), Path("/ca")) == config.tls
+    for missing in files:
+        rest = [part for name, file in files.items() if name != missing for part in (name, file)]
+        result, config = serve(*rest)
+        assert f"go together: {missing} (or CONTAINER_MANAGER_TLS_" in complaint(result)
+        assert config is None
 
 
 def test_repeatable_options_keep_their_order(serve: Serve) -> None:

@@ -12,6 +12,7 @@ from container_manager.rpc.error_interceptor import ErrorInterceptor
 from container_manager.rpc.listener import Address, TcpAddress, socket_umask
 from container_manager.rpc.log_interceptor import LogInterceptor
 from container_manager.rpc.startup_error import StartupError
+from container_manager.rpc.tcp_access import TcpAccess
 
 TRANSPORT_OPTIONS = (
     # Two servers on one port would answer in turn (grpc/grpc#16920).
@@ -25,26 +26,31 @@ TRANSPORT_OPTIONS = (
 class ServerFactory:
     """Makes a server for an address, as often as it is asked: a started one takes no further address."""
 
-    def __init__(self, register: Callable[[grpc.aio.Server], None], token: str | None) -> None:
-        """``register`` adds the services; ``token`` is what callers over TCP must show."""
+    def __init__(self, register: Callable[[grpc.aio.Server], None], tcp: TcpAccess) -> None:
+        """``register`` adds the services; ``tcp`` is what callers over TCP must show."""
         self._register = register
-        self._token = token
+        self._tcp = tcp
 
     def listening_on(self, address: Address) -> tuple[grpc.aio.Server, int]:
         """A server that is bound there and not started yet, and its port. Raises :class:`StartupError`."""
         if isinstance(address, TcpAddress):
             _check_free(address)
         interceptors: list[grpc.aio.ServerInterceptor] = [LogInterceptor(), ErrorInterceptor()]
-        if isinstance(address, TcpAddress) and self._token is not None:
-            interceptors.insert(0, AuthInterceptor(self._token))
+        if isinstance(address, TcpAddress) and self._tcp.token is not None:
+            interceptors.insert(0, AuthInterceptor(self._tcp.token))
         server = grpc.aio.server(interceptors=interceptors, options=TRANSPORT_OPTIONS)
         self._register(server)
         try:
             with socket_umask():
-                port: int = server.add_insecure_port(address.grpc_target)
+                port = self._add_port(server, address)
         except RuntimeError as exc:
             raise StartupError(f"cannot listen on {address}") from exc
         return server, port
+
+    def _add_port(self, server: grpc.aio.Server, address: Address) -> int:
+        if isinstance(address, TcpAddress) and self._tcp.credentials is not None:
+            return int(server.add_secure_port(address.grpc_target, self._tcp.credentials))
+        return int(server.add_insecure_port(address.grpc_target))
 
 
 def _check_free(address: TcpAddress) -> None:
