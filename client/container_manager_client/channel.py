@@ -37,8 +37,12 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.service_config_disable_resolution", 1),
     # The service is on this machine: no proxy of the environment leads to it (grpc/grpc#11751).
     ("grpc.enable_http_proxy", 0),
+    # As much as the server sends: a list of thousands of bots, each with the longest texts.
+    ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # The answer to a ping has a time-out of its own, a minute by default, and keepalive waits for that one.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # A server that was restarted is found again at once, not after the default's two minutes of backing off.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),

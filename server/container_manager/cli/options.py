@@ -133,6 +133,13 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         help="Streams of StreamLogs at once.",
     ),
     option(
+        "--max-concurrent-calls",
+        type=click.IntRange(1, 100_000),
+        default=1000,
+        show_default=True,
+        help="Changes under way or waiting at once, and as many reads.",
+    ),
+    option(
         "--drain-seconds",
         type=_Seconds(0),
         default=20,

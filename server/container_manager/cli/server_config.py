@@ -52,6 +52,7 @@ def server_config(options: dict[str, Any]) -> ServerConfig:
         workers=options["workers"],
         max_watchers=options["max_watchers"],
         max_log_streams=options["max_log_streams"],
+        max_concurrent_calls=options["max_concurrent_calls"],
         drain_seconds=options["drain_seconds"],
     )
 

@@ -30,6 +30,7 @@ from botmaker.container.v1 import (
 from container_manager.config import ServerConfig
 from container_manager.docker_service import DockerService
 from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.rpc.call_limit import CallPlaces
 from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.listener import (
     Address,
@@ -47,6 +48,7 @@ from container_manager.rpc.socket_watch import SocketWatch
 from container_manager.rpc.startup_error import StartupError
 from container_manager.rpc.streams import StreamKind, Streams
 from container_manager.rpc.tcp_access import tcp_access
+from container_manager.rpc.transport_options import transport_options
 from container_manager.rpc.wire import encoded_status
 from container_manager.view.keeper import ViewKeeper
 
@@ -77,7 +79,10 @@ class Server:
             if self._wanted.count(address) > 1 and not (isinstance(address, TcpAddress) and address.port == 0):
                 raise StartupError(f"{address} is given twice")
         self._access = socket_access(config.socket_mode, config.socket_group)
-        self._factory = ServerFactory(self._register, tcp_access(self._wanted, config))
+        self.places = CallPlaces(config.max_concurrent_calls)
+        self._factory = ServerFactory(
+            self._register, tcp_access(self._wanted, config), self.places, transport_options(config)
+        )
         self._service = DockerService(config.service)
         self._engine = AsyncEngineClient(
             config.service.docker_host, timeout_seconds=config.service.engine_timeout_seconds
