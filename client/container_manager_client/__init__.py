@@ -9,5 +9,6 @@
 
 from container_manager_client.channel import connect, connect_aio
 from container_manager_client.errors import ErrorInfo, error_info
+from container_manager_client.tls import TlsFiles
 
-__all__ = ["ErrorInfo", "connect", "connect_aio", "error_info"]
+__all__ = ["ErrorInfo", "TlsFiles", "connect", "connect_aio", "error_info"]

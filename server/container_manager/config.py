@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from container_manager.bot_directories import RootDirectory
@@ -35,24 +35,65 @@ class DockerServiceConfig:
 
 
 @dataclass(frozen=True)
+class TlsConfig:
+    """Files in PEM form. They may be replaced while they are used."""
+
+    cert: Path
+    """The listeners' certificate, followed by its intermediate ones."""
+    key: Path
+    """Its private key, which others may not read."""
+    client_ca: Path
+    """The authorities whose client certificates are taken. Whoever has one of these is let in: an authority's own."""
+
+
+@dataclass(frozen=True)
+class TransportLimits:
+    """What gRPC's listeners take of a connection before any call is looked at. Of each listener."""
+
+    receive_bytes: int = 4 * 1024 * 1024
+    """Of one request; four times what the largest good one has. A larger one is RESOURCE_EXHAUSTED."""
+    send_bytes: int = 32 * 1024 * 1024
+    """Of one response: 5,000 containers, each with the longest texts. The client takes as much."""
+    connections: int | None = None
+    """More are closed at once. ``None``: for all listeners half of the descriptors that this process may have."""
+    streams_per_connection: int | None = None
+    """Calls at once; further ones wait in the client. ``None``: as many as the server takes in all."""
+    handshake_seconds: float = 10
+    """For a new connection to begin as gRPC's do, TLS included."""
+    idle_seconds: float = 300
+    """Without a call, until a connection is closed."""
+    keepalive_seconds: float = 60
+    """Without a byte, until a client is asked whether it is still there."""
+    keepalive_timeout_seconds: float = 20
+    """For its answer."""
+    least_ping_seconds: float = 5
+    """Between a client's own such questions. One that asks more often is sent away with GOAWAY."""
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """What :class:`~container_manager.rpc.server.Server` needs to know."""
 
     service: DockerServiceConfig
     listen: tuple[str, ...]
-    """Addresses: ``unix:///path`` or ``tcp://127.0.0.1:port``."""
+    """Addresses: ``unix:///path`` or ``tcp://127.0.0.1:port``; with ``tls`` any IP address."""
     socket_mode: int = DEFAULT_SOCKET_MODE
     """Of unix sockets; never with rights for others than owner and group."""
     socket_group: str | None = None
     """Name or number of the group that may open unix sockets. ``None``: the group that this process runs in."""
     token_file: Path | None = None
     """Bearer token of the TCP listeners; made on first start if absent. Needed for TCP unless ``insecure_no_auth``."""
+    tls: TlsConfig | None = None
+    """Of all TCP listeners, on loopback too. Callers then need a client certificate, and the token on top."""
     insecure_no_auth: bool = False
-    """Serve TCP to any local process without a token."""
+    """Serve TCP without a token, on loopback alone: without ``tls`` to any local process."""
     workers: int = 64
     """Creates under way at once, and as many other changes."""
     max_watchers: int = 1000
     """Streams of WatchContainers at once, and as many of WatchStats."""
     max_log_streams: int = 64
+    max_concurrent_calls: int = 1000
+    """Changes under way or waiting at once, and as many reads."""
+    limits: TransportLimits = field(default_factory=TransportLimits)
     drain_seconds: float = 20
     """How long a shutdown waits for calls under way."""

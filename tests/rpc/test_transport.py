@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import grpc
@@ -15,7 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import ServerConfig
-from container_manager.rpc import server_factory
+from container_manager.rpc import server
+from container_manager.rpc.transport_options import transport_options
 from container_manager_client import channel, connect
 from tests.support.serving import running_server
 
@@ -25,15 +26,21 @@ EMPTY_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*dict(server_factory.TRANSPORT_OPTIONS), *dict(channel._OPTIONS), "grpc.default_authority"})
+    "options",
+    [transport_options, lambda _: channel._OPTIONS, lambda _: [("grpc.default_authority", "")]],
+    ids=["server", "client", "client on unix sockets"],
 )
-def test_grpc_knows_every_option_that_is_set(name: str) -> None:
+def test_grpc_knows_every_option_that_is_set(
+    server_config: Callable[..., ServerConfig], options: Callable[[ServerConfig], Iterable[tuple[str, object]]]
+) -> None:
     """It says nothing of one that it does not know, and goes on without."""
-    assert f"{name}\0".encode() in Path(cygrpc.__file__).read_bytes()
+    known = Path(cygrpc.__file__).read_bytes()
+    assert [] == [name for name, _ in options(server_config("unix:///s.sock")) if f"{name}\0".encode() not in known]
 
 
-def test_the_client_pings_no_more_often_than_the_server_allows() -> None:
-    assert dict(server_factory.TRANSPORT_OPTIONS)[SERVER_PING] < dict(channel._OPTIONS)[CLIENT_PING]
+def test_the_client_pings_no_more_often_than_the_server_allows(server_config: Callable[..., ServerConfig]) -> None:
+    ours = dict(transport_options(server_config("unix:///s.sock")))
+    assert ours[SERVER_PING] < dict(channel._OPTIONS)[CLIENT_PING]
 
 
 def quiet_stream_ends_with(target: str, seconds: float) -> grpc.RpcError:
@@ -50,15 +57,33 @@ def test_a_quiet_stream_outlives_the_clients_pings_because_the_server_allows_the
     """Both sides many times as fast as they are; without the server's option the client is thrown out."""
     # gRPC pings once a second at most; of pings that come too early, the second is one too many.
     theirs = {**dict(channel._OPTIONS), CLIENT_PING: 300, "grpc.http2.max_pings_without_data": 0}
-    ours = {**dict(server_factory.TRANSPORT_OPTIONS), SERVER_PING: 100, "grpc.http2.max_ping_strikes": 1}
+    config = server_config(f"unix://{session_dir}/pings/s.sock")
+    ours = {**dict(transport_options(config)), SERVER_PING: 100, "grpc.http2.max_ping_strikes": 1}
     if not allowed:
         del ours[SERVER_PING]
-    monkeypatch.setattr(server_factory, "TRANSPORT_OPTIONS", tuple(ours.items()))
+    monkeypatch.setattr(server, "transport_options", lambda _: tuple(ours.items()))
     monkeypatch.setattr(channel, "_OPTIONS", tuple(theirs.items()))
-    with running_server(server_config(f"unix://{session_dir}/pings/s.sock")) as addresses:
+    with running_server(config) as addresses:
         error = quiet_stream_ends_with(addresses[0], seconds=3)
     assert (grpc.StatusCode.DEADLINE_EXCEEDED if allowed else grpc.StatusCode.UNAVAILABLE) is error.code()
     assert allowed or error.details() == "Too many pings"
+
+
+def test_a_server_that_no_longer_answers_pings_is_given_up(session_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All times a twentieth of what they are."""
+    times = {name: value // 20 for name, value in channel._OPTIONS if name.startswith(("grpc.keepalive", "grpc.http2"))}
+    assert {CLIENT_PING: 1500, "grpc.keepalive_timeout_ms": 500, "grpc.http2.ping_timeout_ms": 500} == times
+    monkeypatch.setattr(channel, "_OPTIONS", tuple({**dict(channel._OPTIONS), **times}.items()))
+    path = session_dir / "frozen.sock"
+    with socket.socket(socket.AF_UNIX) as listener, connect(f"unix://{path}") as opened:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(10)
+        call = ContainerManagerStub(opened).StartContainer.future(pb.StartContainerRequest(), timeout=10)
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(EMPTY_SETTINGS)
+            assert grpc.StatusCode.UNAVAILABLE is call.code()
 
 
 def test_on_a_unix_socket_the_authority_is_localhost_and_no_encoded_path(session_dir: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from container_manager.rpc import auth_interceptor
 from container_manager.rpc.auth_interceptor import AuthInterceptor
 from container_manager.rpc.startup_error import StartupError
 from container_manager.rpc.token_file import read_or_make_token
@@ -120,3 +123,18 @@ class Details:
 )
 def test_only_the_very_token_is_accepted(metadata: list[tuple[str, str]], accepted: bool) -> None:
     assert accepted is AuthInterceptor(TOKEN)._accepts(Details(*metadata))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [f"Bearer {TOKEN}", "Bearer wrong", "", "é"])
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """The comparison of hmac decides, and it gets the whole of both."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr(auth_interceptor, "hmac", SimpleNamespace(compare_digest=compare))
+    details = Details(("authorization", given))
+    assert (given == f"Bearer {TOKEN}") is AuthInterceptor(TOKEN)._accepts(details)  # type: ignore[arg-type]
+    assert [(given.encode(), f"Bearer {TOKEN}".encode())] == compared

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from container_manager.bot_directories import RootDirectory
 from container_manager.cli import main
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import DockerServiceConfig, ServerConfig, TlsConfig
 from container_manager.model import PullPolicy
 from container_manager.rpc import server
 from container_manager.rpc.startup_error import StartupError
@@ -33,10 +33,14 @@ OPTIONS = [
     "--grace-seconds",
     "--engine-timeout-seconds",
     "--workers",
+    "--max-concurrent-calls",
     "--drain-seconds",
     "--socket-mode",
     "--socket-group",
     "--token-file",
+    "--tls-cert",
+    "--tls-key",
+    "--tls-client-ca",
     "--insecure-no-auth",
     "--log-format",
     "--log-level",
@@ -108,6 +112,7 @@ CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
     ("--grace-seconds", "1.5", lambda c: c.service.grace_seconds, 1.5),
     ("--engine-timeout-seconds", "7", lambda c: c.service.engine_timeout_seconds, 7),
     ("--workers", "3", lambda c: c.workers, 3),
+    ("--max-concurrent-calls", "7", lambda c: c.max_concurrent_calls, 7),
     ("--drain-seconds", "0", lambda c: c.drain_seconds, 0),
     ("--socket-mode", "0600", lambda c: c.socket_mode, 0o600),
     ("--socket-group", "botmaker", lambda c: c.socket_group, "botmaker"),
@@ -142,6 +147,18 @@ def test_a_flag_of_the_environment_is_read_as_its_word_says(serve: Serve, value:
     assert expected is config.insecure_no_auth
 
 
+def test_the_three_tls_files_are_given_together(serve: Serve) -> None:
+    files = {"--tls-cert": "/c", "--tls-key": "/k", "--tls-client-ca": "/ca"}
+    _, config = serve(*(part for pair in files.items() for part in pair))
+    assert config is not None
+    assert TlsConfig(Path("/c"), Path("/k"), Path("/ca")) == config.tls
+    for missing in files:
+        rest = [part for name, file in files.items() if name != missing for part in (name, file)]
+        result, config = serve(*rest)
+        assert f"go together: {missing} (or CONTAINER_MANAGER_TLS_" in complaint(result)
+        assert config is None
+
+
 def test_repeatable_options_keep_their_order(serve: Serve) -> None:
     _, config = serve("--listen", "unix:///b", "--listen", "unix:///a", "--allowed-image", "x", "--allowed-image", "y")
     assert config is not None
@@ -173,6 +190,7 @@ def test_repeatable_options_keep_their_order(serve: Serve) -> None:
         (["--engine-timeout-seconds", "inf"], "--engine-timeout-seconds"),
         (["--drain-seconds", "nan"], "--drain-seconds"),
         (["--workers", "0"], "--workers"),
+        (["--max-concurrent-calls", "0"], "--max-concurrent-calls"),
         (["--workers", "1.5"], "--workers"),
         (["--socket-mode", "0o660"], "--socket-mode"),
         (["--socket-mode", "668"], "--socket-mode"),

@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
-from container_manager_client import ErrorInfo, connect, connect_aio, error_info
+from container_manager_client import ErrorInfo, TlsFiles, connect, connect_aio, error_info
 from container_manager_client.call_defaults import default_timeout, with_request_id
 from container_manager_client.channel import SERVICE_CONFIG
 
@@ -275,3 +275,34 @@ def test_a_channel_connects_at_its_first_call_and_leaves_no_thread_behind(target
     before = threading.active_count()
     connect(target).close()
     assert before == threading.active_count()
+
+
+PEM = b"-----BEGIN CERTIFICATE-----"
+
+
+@pytest.mark.parametrize("open_channel", [connect, connect_aio])
+@pytest.mark.parametrize("name", ["ca", "cert", "key"])
+def test_tls_files_without_pem_are_refused_by_their_name(open_channel: Callable[..., Any], name: str) -> None:
+    files = TlsFiles(**{"ca": PEM, "cert": PEM, "key": PEM, name: b"secret"})
+    with pytest.raises(ValueError, match=rf"tls\.{name}: the bytes must be in PEM form"):
+        open_channel("tcp://127.0.0.1:1", tls=files)
+
+
+def test_tls_files_that_are_missing_are_an_os_error() -> None:
+    with pytest.raises(FileNotFoundError, match="/nowhere"):
+        connect("tcp://127.0.0.1:1", tls=TlsFiles(PEM, PEM, "/nowhere"))
+
+
+def test_a_unix_socket_has_no_tls() -> None:
+    with pytest.raises(ValueError, match="is a unix socket, which has no TLS"):
+        connect("unix:///s.sock", tls=TlsFiles(PEM, PEM, PEM))
+
+
+def test_a_token_goes_to_another_machine_over_tls_alone() -> None:
+    connect("tcp://192.0.2.1:1", token="secret-token", tls=TlsFiles(PEM, PEM, PEM)).close()
+    with pytest.raises(ValueError, match="without TLS a token would travel in plain text"):
+        connect("tcp://192.0.2.1:1", token="secret-token")
+
+
+def test_a_key_is_not_shown_by_its_files() -> None:
+    assert "TlsFiles(...)" == repr(TlsFiles(PEM, PEM, b"secret"))

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import DockerServiceConfig, ServerConfig, TlsConfig
 from container_manager.doctor import Finding, Verdict, diagnose
 from container_manager.doctor.host_checks import check_disk, check_root, check_socket, check_token_file
+from tests.support.certificates import Authority, server_files
 from tests.unit.documents import BOT, OTHER_BOT
 
 OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED
@@ -152,3 +153,25 @@ def test_everything_that_serve_would_need_is_looked_at_and_nothing_is_made(root:
     found = [each for each in found if each[0] != "secrets root's disk"]
     expected = [("engine", FAILED), ("secrets root", OK), ("state root", FAILED)]
     assert [*expected, ("socket", OK), ("token file", OK), ("listener", FAILED)] == found
+
+
+def tcp_findings(tmp_path: Path, listen: str, tls: TlsConfig | None) -> list[Finding]:
+    """What is found out about a TCP listener, its token file apart."""
+    service = DockerServiceConfig(RootDirectory(tmp_path, tmp_path), docker_host="unix:///nowhere.sock")
+    config = ServerConfig(service, (listen,), token_file=tmp_path / "token", tls=tls)
+    found = asyncio.run(diagnose(config))
+    return [finding for finding in found if finding.name in ("listener", "TLS files")]
+
+
+def test_a_tcp_listener_is_checked_as_the_start_does(tmp_path: Path) -> None:
+    assert [] == tcp_findings(tmp_path, "tcp://127.0.0.1:1", None)
+    (finding,) = tcp_findings(tmp_path, "tcp://0.0.0.0:1", None)
+    assert finding.verdict is FAILED
+    assert "--tls-cert, --tls-key and --tls-client-ca" in finding.detail
+    tls = server_files(tmp_path, Authority())
+    (finding,) = tcp_findings(tmp_path, "tcp://0.0.0.0:1", tls)
+    assert ("TLS files", OK) == (finding.name, finding.verdict)
+    tls.key.unlink()
+    (finding,) = tcp_findings(tmp_path, "tcp://0.0.0.0:1", tls)
+    assert finding.verdict is FAILED
+    assert str(tls.key) in finding.detail

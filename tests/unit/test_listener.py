@@ -38,6 +38,8 @@ def directory() -> Iterator[Path]:
         ("tcp://127.0.0.1:50051", TcpAddress("127.0.0.1", 50_051), "127.0.0.1:50051"),
         ("tcp://127.8.9.1:0", TcpAddress("127.8.9.1", 0), "127.8.9.1:0"),
         ("tcp://[::1]:65535", TcpAddress("::1", 65_535), "[::1]:65535"),
+        ("tcp://0.0.0.0:1", TcpAddress("0.0.0.0", 1), "0.0.0.0:1"),
+        ("tcp://192.0.2.1:1", TcpAddress("192.0.2.1", 1), "192.0.2.1:1"),
     ],
 )
 def test_an_address_is_read_and_written_alike(text: str, address: object, target: str) -> None:
@@ -73,9 +75,8 @@ def test_an_address_is_read_and_written_alike(text: str, address: object, target
         "tcp://127.0.0.1:" + "9" * 5_000,
         "tcp://:50051",
         "tcp://localhost:50051",
-        "tcp://0.0.0.0:50051",
-        "tcp://[::]:50051",
-        "tcp://192.168.0.1:50051",
+        "tcp://[fe80::1%lo]:50051",
+        "tcp://127.1:50051",
         "tcp://example.com:50051",
         "tcp://127.0.0.1:50051/x",
         "tcp://user@127.0.0.1:50051",
@@ -86,6 +87,24 @@ def test_another_address_is_refused_by_its_text(text: str) -> None:
     with pytest.raises(StartupError) as caught:
         parse_address(text)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.255.255.254", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.0.1", False),
+        ("128.0.0.1", False),
+        ("fe80::1", False),
+        ("::ffff:192.0.2.1", False),
+    ],
+)
+def test_loopback_is_what_no_other_machine_can_reach(host: str, loopback: bool) -> None:
+    assert loopback is TcpAddress(host, 1).is_loopback
 
 
 def test_a_path_is_measured_in_bytes_as_the_system_does() -> None:

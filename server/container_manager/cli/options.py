@@ -62,7 +62,7 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         multiple=True,
         default=("unix:///run/botmaker/container-manager.sock",),
         show_default=True,
-        help="Address to serve: unix:///path or tcp://127.0.0.1:port. Repeatable.",
+        help="Address to serve: unix:///path or tcp://127.0.0.1:port; with TLS any IP address. Repeatable.",
     ),
     option(
         "--docker-host",
@@ -133,6 +133,13 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         help="Streams of StreamLogs at once.",
     ),
     option(
+        "--max-concurrent-calls",
+        type=click.IntRange(1, 100_000),
+        default=1000,
+        show_default=True,
+        help="Changes under way or waiting at once, and as many reads.",
+    ),
+    option(
         "--drain-seconds",
         type=_Seconds(0),
         default=20,
@@ -156,7 +163,17 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         show_default=True,
         help="Bearer token that TCP callers must send; made when absent.",
     ),
-    option("--insecure-no-auth", is_flag=True, help="Serve TCP without a token: for a throw-away machine only."),
+    option("--tls-cert", help="Certificate of the TCP listeners, in PEM form, with its intermediate ones."),
+    option("--tls-key", help="Its private key."),
+    option(
+        "--tls-client-ca",
+        help="Authorities of the certificates that TCP callers must have. All three: TLS, on any address.",
+    ),
+    option(
+        "--insecure-no-auth",
+        is_flag=True,
+        help="Serve TCP, on loopback, without a token: for a throw-away machine only.",
+    ),
 )
 _LOG_OPTIONS: tuple[Decorator, ...] = (
     option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),

@@ -12,7 +12,7 @@ import click
 
 from container_manager.bot_directories import RootDirectory
 from container_manager.cli.options import hint
-from container_manager.config import MAX_UNIX_PATH_BYTES, DockerServiceConfig, ServerConfig
+from container_manager.config import MAX_UNIX_PATH_BYTES, DockerServiceConfig, ServerConfig, TlsConfig
 from container_manager.errors import InvalidImageReferenceError
 from container_manager.image_reference import check_image_reference
 from container_manager.model import PullPolicy
@@ -56,12 +56,26 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         socket_mode=options["socket_mode"],
         socket_group=options["socket_group"],
         token_file=Path(options["token_file"]),
+        tls=_tls(options),
         insecure_no_auth=options["insecure_no_auth"],
         workers=options["workers"],
         max_watchers=options["max_watchers"],
         max_log_streams=options["max_log_streams"],
+        max_concurrent_calls=options["max_concurrent_calls"],
         drain_seconds=options["drain_seconds"],
     )
+
+
+def _tls(options: dict[str, Any]) -> TlsConfig | None:
+    names = ("tls-cert", "tls-key", "tls-client-ca")
+    given = [options[name.replace("-", "_")] for name in names]
+    if not any(given):
+        return None
+    for name, value in zip(names, given, strict=True):
+        if not value:
+            raise click.UsageError(f"--tls-cert, --tls-key and --tls-client-ca go together: {hint(name)} is missing")
+    cert, key, client_ca = map(Path, given)
+    return TlsConfig(cert, key, client_ca)
 
 
 def _is_docker_host(text: str) -> bool:

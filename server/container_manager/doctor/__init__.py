@@ -13,6 +13,8 @@ from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk, check_root, check_socket, check_token_file
 from container_manager.rpc.listener import TcpAddress, UnixAddress, parse_address
 from container_manager.rpc.startup_error import StartupError
+from container_manager.rpc.tcp_access import check_reach
+from container_manager.rpc.tls_files import TlsFiles
 
 __all__ = ["Finding", "Verdict", "diagnose"]
 
@@ -31,8 +33,22 @@ async def diagnose(config: ServerConfig) -> list[Finding]:
             continue
         if isinstance(address, UnixAddress):
             findings.append(check_socket(address.path))
-        elif isinstance(address, TcpAddress) and config.token_file is not None and not config.insecure_no_auth:
-            findings.append(check_token_file(config.token_file))
+        else:
+            findings += _check_tcp(address, config)
+    return findings
+
+
+def _check_tcp(address: TcpAddress, config: ServerConfig) -> list[Finding]:
+    findings = []
+    try:
+        check_reach(address, config)
+        if config.tls is not None:
+            TlsFiles(config.tls)
+            findings.append(Finding("TLS files", Verdict.OK, f"{config.tls.cert} and its key belong together"))
+    except StartupError as exc:
+        findings.append(Finding("listener", Verdict.FAILED, str(exc), "change what the sentence names"))
+    if config.token_file is not None and not config.insecure_no_auth:
+        findings.append(check_token_file(config.token_file))
     return findings
 
 

@@ -42,7 +42,7 @@ class UnixAddress:
 
 @dataclass(frozen=True)
 class TcpAddress:
-    """``tcp://host:port``, on a loopback address; port 0 lets the system pick one."""
+    """``tcp://host:port`` with an IP address; port 0 lets the system pick one."""
 
     host: str
     port: int
@@ -54,6 +54,11 @@ class TcpAddress:
     def grpc_target(self) -> str:
         """The address as gRPC writes it."""
         return f"{self._authority}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine's processes can come."""
+        return ipaddress.ip_address(self.host).is_loopback
 
     @property
     def _authority(self) -> str:
@@ -82,17 +87,19 @@ def parse_address(text: str) -> Address:
         host = host.removeprefix("[").removesuffix("]")
         if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65_535:
             raise StartupError(f"{text!r}: needs a port from 0 to 65535, as in tcp://127.0.0.1:50051")
-        if not _is_loopback(host):
-            raise StartupError(f"{text!r}: only loopback addresses (127.0.0.1, [::1]) are served in plain text")
+        if not _is_ip_address(host):
+            raise StartupError(f"{text!r}: needs an IP address, as in tcp://127.0.0.1:50051")
         return TcpAddress(host, int(port))
     raise StartupError(f"{text!r} is no address: write unix:///path or tcp://127.0.0.1:port")
 
 
-def _is_loopback(host: str) -> bool:
+def _is_ip_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    # gRPC would want the zone of an IPv6 address escaped, and the kernel one that is there.
+    return "%" not in host
 
 
 @contextmanager

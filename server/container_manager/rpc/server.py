@@ -30,6 +30,7 @@ from botmaker.container.v1 import (
 from container_manager.config import ServerConfig
 from container_manager.docker_service import DockerService
 from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.rpc.call_limit import CallPlaces
 from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.listener import (
     Address,
@@ -46,7 +47,8 @@ from container_manager.rpc.socket_access import socket_access
 from container_manager.rpc.socket_watch import SocketWatch
 from container_manager.rpc.startup_error import StartupError
 from container_manager.rpc.streams import StreamKind, Streams
-from container_manager.rpc.token_file import read_or_make_token
+from container_manager.rpc.tcp_access import tcp_access
+from container_manager.rpc.transport_options import transport_options
 from container_manager.rpc.wire import encoded_status
 from container_manager.view.keeper import ViewKeeper
 
@@ -70,14 +72,17 @@ class Server:
     """One service on any number of listeners. :meth:`start` and :meth:`stop` once each, on one event loop."""
 
     def __init__(self, config: ServerConfig) -> None:
-        """Raises :class:`StartupError` for an address or a token file that cannot be used."""
+        """Raises :class:`StartupError` for an address, a group or a file that cannot be used."""
         self._config = config
         self._wanted = [parse_address(text) for text in config.listen]
         for address in self._wanted:
             if self._wanted.count(address) > 1 and not (isinstance(address, TcpAddress) and address.port == 0):
                 raise StartupError(f"{address} is given twice")
         self._access = socket_access(config.socket_mode, config.socket_group)
-        self._factory = ServerFactory(self._register, self._tcp_token())
+        self.places = CallPlaces(config.max_concurrent_calls)
+        self._factory = ServerFactory(
+            self._register, tcp_access(self._wanted, config), self.places, transport_options(config)
+        )
         self._service = DockerService(config.service)
         self._engine = AsyncEngineClient(
             config.service.docker_host, timeout_seconds=config.service.engine_timeout_seconds
@@ -178,16 +183,6 @@ class Server:
             await self.stop(0)
             raise
         return await self.stop(self._config.drain_seconds)
-
-    def _tcp_token(self) -> str | None:
-        if not any(isinstance(address, TcpAddress) for address in self._wanted):
-            return None
-        if self._config.insecure_no_auth:
-            _log.warning("TCP is served without authentication: any process on this machine can control every bot")
-            return None
-        if self._config.token_file is None:
-            raise StartupError("a TCP listener needs a token file")
-        return read_or_make_token(self._config.token_file)
 
     def _listen(self, address: Address) -> None:
         if isinstance(address, TcpAddress):

@@ -3,48 +3,59 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc.aio
 
 from container_manager.rpc.auth_interceptor import AuthInterceptor
+from container_manager.rpc.call_limit import CallLimitInterceptor, CallPlaces
 from container_manager.rpc.error_interceptor import ErrorInterceptor
 from container_manager.rpc.listener import Address, TcpAddress, socket_umask
 from container_manager.rpc.log_interceptor import LogInterceptor
 from container_manager.rpc.startup_error import StartupError
-
-TRANSPORT_OPTIONS = (
-    # Two servers on one port would answer in turn (grpc/grpc#16920).
-    ("grpc.so_reuseport", 0),
-    # Clients keep idle connections alive; the default answers their pings with GOAWAY.
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-)
+from container_manager.rpc.tcp_access import TcpAccess
 
 
 class ServerFactory:
     """Makes a server for an address, as often as it is asked: a started one takes no further address."""
 
-    def __init__(self, register: Callable[[grpc.aio.Server], None], token: str | None) -> None:
-        """``register`` adds the services; ``token`` is what callers over TCP must show."""
+    def __init__(
+        self,
+        register: Callable[[grpc.aio.Server], None],
+        tcp: TcpAccess,
+        places: CallPlaces,
+        options: Sequence[tuple[str, int]],
+    ) -> None:
+        """``register`` adds the services, ``tcp`` is what callers over TCP must show, ``options`` are gRPC's."""
         self._register = register
-        self._token = token
+        self._tcp = tcp
+        self._places = places
+        self._options = options
 
     def listening_on(self, address: Address) -> tuple[grpc.aio.Server, int]:
         """A server that is bound there and not started yet, and its port. Raises :class:`StartupError`."""
         if isinstance(address, TcpAddress):
             _check_free(address)
-        interceptors: list[grpc.aio.ServerInterceptor] = [LogInterceptor(), ErrorInterceptor()]
-        if isinstance(address, TcpAddress) and self._token is not None:
-            interceptors.insert(0, AuthInterceptor(self._token))
-        server = grpc.aio.server(interceptors=interceptors, options=TRANSPORT_OPTIONS)
+        interceptors: list[grpc.aio.ServerInterceptor] = [
+            LogInterceptor(),
+            ErrorInterceptor(),
+            CallLimitInterceptor(self._places),
+        ]
+        if isinstance(address, TcpAddress) and self._tcp.token is not None:
+            interceptors.insert(0, AuthInterceptor(self._tcp.token))
+        server = grpc.aio.server(interceptors=interceptors, options=self._options)
         self._register(server)
         try:
             with socket_umask():
-                port: int = server.add_insecure_port(address.grpc_target)
+                port = self._add_port(server, address)
         except RuntimeError as exc:
             raise StartupError(f"cannot listen on {address}") from exc
         return server, port
+
+    def _add_port(self, server: grpc.aio.Server, address: Address) -> int:
+        if isinstance(address, TcpAddress) and self._tcp.credentials is not None:
+            return int(server.add_secure_port(address.grpc_target, self._tcp.credentials))
+        return int(server.add_insecure_port(address.grpc_target))
 
 
 def _check_free(address: TcpAddress) -> None:

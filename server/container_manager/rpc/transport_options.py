@@ -1,0 +1,57 @@
+"""The options of gRPC's servers: what one connection, and one message, may take of this process."""
+
+from __future__ import annotations
+
+import resource
+
+from container_manager.config import ServerConfig
+from container_manager.rpc.call_limit import MAX_HEALTH_WATCHERS, MAX_REFLECTIONS
+
+# Of this process's descriptors: the rest is for the engine, for logs and for files.
+_CONNECTIONS_SHARE = 0.5
+_MOST_CONNECTIONS = 4_096
+
+
+def transport_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
+    """The options of each listener, as gRPC names them.
+
+    There is no greatest age of a connection: it would end streams that are meant to last.
+    """
+    limits = config.limits
+    return (
+        # Two servers on one port would answer in turn (grpc/grpc#16920).
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", limits.receive_bytes),
+        ("grpc.max_send_message_length", limits.send_bytes),
+        ("grpc.max_allowed_incoming_connections", limits.connections or _connections(len(config.listen))),
+        ("grpc.max_concurrent_streams", limits.streams_per_connection or _streams(config)),
+        ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_seconds)),
+        # Closed with GOAWAY: the client's next call opens another.
+        ("grpc.max_connection_idle_ms", _ms(limits.idle_seconds)),
+        # Who does not answer our pings is gone, though its system has not said so; its streams are closed.
+        ("grpc.keepalive_time_ms", _ms(limits.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _ms(limits.keepalive_timeout_seconds)),
+        # The answer to a ping has a time-out of its own, a minute by default, and keepalive waits for that one.
+        ("grpc.http2.ping_timeout_ms", _ms(limits.keepalive_timeout_seconds)),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Clients keep idle connections alive; the default answers their pings with GOAWAY.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(limits.least_ping_seconds)),
+    )
+
+
+def _connections(listeners: int) -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(1, min(_MOST_CONNECTIONS, int(descriptors * _CONNECTIONS_SHARE) // max(1, listeners)))
+
+
+def _streams(config: ServerConfig) -> int:
+    # A client that gets no stream waits and is told nothing; what the server has in all, it refuses with words.
+    calls = 2 * config.max_concurrent_calls + MAX_HEALTH_WATCHERS + MAX_REFLECTIONS
+    return calls + 2 * config.max_watchers + config.max_log_streams + 1
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
