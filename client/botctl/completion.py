@@ -19,6 +19,10 @@ def complete_bot_ids(ctx: click.Context, param: click.Parameter, incomplete: str
     given = ctx.params.get(param.name or "") or ()
     try:
         with closing(session_of(ctx)) as session:
+            socket = session.connection.socket
+            # The client would try for a while.
+            if socket is not None and not socket.exists():
+                return []
             containers = session.containers(timeout=_SECONDS)
     except Exception:  # noqa: BLE001 - a completion has nowhere to tell what went wrong
         return []

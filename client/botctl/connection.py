@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ DEFAULT_TARGET = "unix:///run/botmaker/container-manager.sock"
 SERVER_TOKEN_FILE = "/var/lib/botmaker/container-manager.token"  # noqa: S105 - where it lies, not what it is
 TARGET_VARIABLE = "BOTCTL_TARGET"
 TOKEN_FILE_VARIABLE = "BOTCTL_TOKEN_FILE"  # noqa: S105 - the same
+_MAX_UNIX_PATH_BYTES = 107
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Connection:
 def open_channel(connection: Connection) -> grpc.Channel:
     """The channel of a run: the one place that makes one. Raises :class:`Failure` for what can't be a target."""
     token = _token(connection.token_file) if connection.token_file else None
+    if connection.socket is not None and len(os.fsencode(connection.socket)) > _MAX_UNIX_PATH_BYTES:
+        raise Failure(
+            f"{connection.socket} is too long: a socket's path has at most {_MAX_UNIX_PATH_BYTES} bytes", ExitCode.USAGE
+        )
     try:
         return connect(connection.target, token=token)
     except ValueError as exc:

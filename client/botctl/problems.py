@@ -27,8 +27,8 @@ _EXIT_CODES = {
 }
 # What the service itself cannot know: the command that helps.
 _HINTS = {
-    "CONTAINER_NOT_FOUND": "make it with: botctl create {bot_id}",
-    "CONTAINER_ALREADY_EXISTS": "to make it anew: botctl remove {bot_id}",
+    "CONTAINER_NOT_FOUND": "with: botctl create {bot_id}",
+    "CONTAINER_ALREADY_EXISTS": "with: botctl remove {bot_id}",
     "OPERATION_IN_PROGRESS": "try again when that has ended",
     "SHUTTING_DOWN": "try again when it is back",
 }

@@ -10,7 +10,6 @@ from pathlib import Path
 from botctl.connection import TARGET_VARIABLE, Connection
 from botctl.outcomes import ExitCode
 
-_MAX_UNIX_PATH_BYTES = 107
 _CHOOSE = f"name another with --target or {TARGET_VARIABLE}"
 _START = "start it with: container-manager serve"
 
@@ -23,8 +22,6 @@ def why_unreachable(connection: Connection, grpc_message: str) -> tuple[ExitCode
             f"no service answers at {connection.target}; does it listen there (container-manager serve --listen "
             f"{connection.target})? Otherwise {_CHOOSE}"
         )
-    if len(os.fsencode(path)) > _MAX_UNIX_PATH_BYTES:
-        return ExitCode.USAGE, f"{path} is too long for a socket, which has at most {_MAX_UNIX_PATH_BYTES} bytes"
     try:
         _knock(path)
     except OSError as exc:

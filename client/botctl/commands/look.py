@@ -10,7 +10,7 @@ from botctl.bot_ids import is_bot_id, whole_ids
 from botctl.options import bot_id_arguments, state_option, with_session
 from botctl.outcomes import ExitCode, show_error
 from botctl.rendering.documents import absent_document, status_document, write_document
-from botctl.rendering.tables import containers_table, details_table
+from botctl.rendering.tables import containers_table, details_table, print_table
 from botctl.rendering.words import now, state_named
 from botctl.session import Session
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -26,7 +26,7 @@ def list_bots(session: Session, only_states: Sequence[str]) -> None:
     if session.as_json:
         write_document([status_document(each) for each in containers])
     elif containers or not session.out.is_terminal:
-        session.out.print(containers_table(containers, session.out, now()))
+        print_table(session.out, containers_table(containers, session.out, now()))
     else:
         session.notice("no bot has a container" + (" in such a state" if only_states else ""))
 
@@ -49,7 +49,7 @@ def status(session: Session, bot_ids: Sequence[str]) -> None:
         for index, each in enumerate(each for each in found.values() if each is not None):
             if index:
                 session.out.print()
-            session.out.print(details_table(each, moment))
+            print_table(session.out, details_table(each, moment))
     missing = [bot_id for bot_id, each in found.items() if each is None]
     for bot_id in missing:
         show_error(f"{bot_id}: has no container; make it with: botctl create {bot_id}")

@@ -30,6 +30,9 @@ _HEALTH_STYLES = {pb.HEALTH_STATUS_UNHEALTHY: "red", pb.HEALTH_STATUS_STARTING: 
 def containers_table(containers: Sequence[pb.ContainerStatus], console: Console, now: Timestamp) -> Table:
     """One row for each container."""
     table = _table("BOT", "STATE", "SINCE", "RESTARTS", "PORTS", "IMAGE")
+    # On a terminal the last two share what is left of a line: an id that is cut short would be none.
+    table.expand = console.is_terminal
+    table.columns[-2].ratio, table.columns[-1].ratio = 1, 2
     ids = _ids([each.bot_id for each in containers], console)
     for each in containers:
         table.add_row(
@@ -83,6 +86,17 @@ def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
     for title, value in rows:
         table.add_row(title, value)
     return table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; into a pipe without the blanks that fill its last column."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
 
 
 def state_text(status: pb.ContainerStatus) -> Text:

@@ -14,6 +14,7 @@ from botmaker.container.v1 import container_observer_pb2 as observer_pb
 ABSENT = "absent"
 """In place of a state: the bot has no container."""
 SHORT_ID = 8
+_DEFAULT_HOST_IP = "127.0.0.1"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NANOS = 1_000_000_000
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
@@ -94,10 +95,14 @@ def size_text(size: float) -> str:
 
 
 def port_text(port: pb.PortBinding) -> str:
-    """A port as ``--port`` takes it: ``127.0.0.1:8080:80/udp``."""
-    host = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip or "127.0.0.1"
+    """A port as ``--port`` takes it: ``8080:80/udp`` on 127.0.0.1, ``0.0.0.0:8080:80`` elsewhere."""
+    host = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
     protocol = protocol_word(port.protocol)
-    return f"{host}:{port.host_port}:{port.container_port}" + ("" if protocol == "tcp" else f"/{protocol}")
+    return (
+        ("" if host in ("", _DEFAULT_HOST_IP) else f"{host}:")
+        + f"{port.host_port}:{port.container_port}"
+        + ("" if protocol == "tcp" else f"/{protocol}")
+    )
 
 
 def printable(text: str) -> str:
