@@ -15,9 +15,10 @@ def main() -> None:
     try:
         from botctl.program import botctl
     except ModuleNotFoundError as exc:
-        if exc.name not in _OF_THE_EXTRA:
+        missing = (exc.name or "").partition(".")[0]
+        if missing not in _OF_THE_EXTRA:
             raise
-        sys.exit(f"botctl needs {exc.name}, which is not installed: pip install 'botmaker-container-manager[cli]'")
+        sys.exit(f"botctl needs {missing}, which is not installed: pip install 'botmaker-container-manager[cli]'")
     except KeyboardInterrupt:
         sys.exit(130)
     botctl(prog_name="botctl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
 import stat
@@ -62,8 +63,9 @@ def _group_of(path: Path) -> str:
     # The directory that keeps others out may be one further up; only what can be told is told.
     for candidate in (path, *path.parents):
         try:
-            mode, group = candidate.stat().st_mode, candidate.group()
+            found = candidate.stat()
+            group = grp.getgrgid(found.st_gid).gr_name
         except (OSError, KeyError):
             continue
-        return "" if mode & stat.S_IRWXO else f" ({group})"
+        return "" if found.st_mode & stat.S_IRWXO else f" ({group})"
     return ""

@@ -8,6 +8,7 @@ from functools import cached_property
 import click
 import grpc
 from rich.console import Console
+from rich.text import Text
 
 from botctl.connection import Connection, open_channel
 from botctl.problems import Problem, explain
@@ -60,7 +61,12 @@ class Session:
 
     def notice(self, text: str) -> None:
         """Tell in passing, without ending."""
-        self.err.print(f"botctl: {text}", style="dim", soft_wrap=True)
+        self.aside(f"botctl: {text}")
+
+    def aside(self, text: str) -> None:
+        """One line on standard error, less in sight than others."""
+        # The console's own style would be that of a spinner below it, too.
+        self.err.print(Text(text, style="dim"), soft_wrap=True)
 
     def close(self) -> None:
         """End every call that is under way."""

@@ -6,6 +6,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 
 import grpc
@@ -67,9 +68,8 @@ def test_a_socket_that_a_dead_service_has_left_is_told_from_none(directory: Path
 
 def test_something_else_than_a_socket_is_told(directory: Path) -> None:
     (directory / "file").touch()
-    for name in ("file", ""):
-        said = complaint(run("--target", f"unix://{directory}/{name}", "start", BOT), ExitCode.NO_SERVICE)
-        assert "is no socket" in said
+    said = complaint(run("--target", f"unix://{directory}/file", "start", BOT), ExitCode.NO_SERVICE)
+    assert f"{directory}/file is no socket" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -80,11 +80,13 @@ def test_no_permission_names_the_group_to_join(directory: Path, closed: str) -> 
     inner.mkdir(mode=0o755)
     dead_socket(inner / "s.sock")
     (inner if closed == "directory" else inner / "s.sock").chmod(0o750)
+    os.setegid(65_534)
     os.seteuid(65_534)
     try:
         code, said = why_unreachable(Connection(f"unix://{inner}/s.sock"), "")
     finally:
         os.seteuid(0)
+        os.setegid(0)
     assert ExitCode.NOT_ALLOWED == code
     assert f"no permission to open {inner}/s.sock: it is for its owner and group (root); join that group" in said
 
@@ -110,8 +112,6 @@ def test_a_target_that_is_none_is_told(target: str, said: str) -> None:
 
 def test_what_is_no_container_manager_is_told() -> None:
     with tempfile.TemporaryDirectory(prefix="botctl-") as path:
-        from concurrent import futures
-
         server = grpc.server(futures.ThreadPoolExecutor(1))
         server.add_insecure_port(f"unix:{path}/s.sock")
         server.start()

@@ -42,9 +42,9 @@ def _tell(session: Session, result: Result) -> None:
         return
     show_error(f"{result.bot_id}: {result.problem.message}")
     if result.log and not session.as_json:
-        session.err.print("Its last log lines:", style="dim")
+        session.aside("Its last log lines:")
         for line in result.log:
-            session.err.print(f"  {printable(line)}", style="dim", soft_wrap=True)
+            session.aside(f"  {printable(line)}")
 
 
 def _progress(doing: str, bots: Sequence[Selected], done: int) -> str:

@@ -72,7 +72,8 @@ def stats(session: Session, bot_ids: Sequence[str], interval: Duration) -> None:
     def render(rows: int) -> tuple[RenderableType, str]:
         current = samples.current()
         hidden = f", {len(current) - rows} not shown" if len(current) > rows else ""
-        return stats_table(current[:rows], session.out), f"{len(current)} running{hidden}; Ctrl-C ends this"
+        line = f"{len(current)} running{hidden}" if current else "no bot runs, or none has been sampled yet"
+        return stats_table(current[:rows], session.out), f"{line}; Ctrl-C ends this"
 
     live = is_live(session.out) and not session.as_json
     messages: Iterable[pb.WatchStatsResponse] = resumed(open_stream, session.notice)
