@@ -55,20 +55,20 @@ def test_no_service_says_how_to_start_one_or_to_find_another(directory: Path) ->
 
 def test_the_default_is_the_services_own_socket() -> None:
     assert Path("/run/botmaker/container-manager.sock") == Connection().socket
-    if not Connection().socket.exists():  # type: ignore[union-attr]
-        said = complaint(run("start", BOT), ExitCode.NO_SERVICE)
-        assert "there is no socket /run/botmaker/container-manager.sock" in said
+    assert "default: unix:///run/botmaker/container-manager.sock" in " ".join(run("--help").output.split())
 
 
 def test_a_socket_that_a_dead_service_has_left_is_told_from_none(directory: Path) -> None:
     dead_socket(directory / "s.sock")
-    said = complaint(run("--target", f"unix://{directory}/s.sock", "start", BOT), ExitCode.NO_SERVICE)
+    code, said = why_unreachable(Connection(f"unix://{directory}/s.sock"), "")
+    assert ExitCode.NO_SERVICE == code
     assert f"nobody serves the socket {directory}/s.sock any more" in said
 
 
 def test_something_else_than_a_socket_is_told(directory: Path) -> None:
     (directory / "file").touch()
-    said = complaint(run("--target", f"unix://{directory}/file", "start", BOT), ExitCode.NO_SERVICE)
+    code, said = why_unreachable(Connection(f"unix://{directory}/file"), "")
+    assert ExitCode.NO_SERVICE == code
     assert f"{directory}/file is no socket" in said
 
 
@@ -92,10 +92,18 @@ def test_no_permission_names_the_group_to_join(directory: Path, closed: str) -> 
 
 
 def test_tcp_without_a_service_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        target = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    said = complaint(run("--target", target, "start", BOT), ExitCode.NO_SERVICE)
-    assert f"no service answers at {target}" in said
+    code, said = why_unreachable(Connection("tcp://127.0.0.1:1"), "")
+    assert ExitCode.NO_SERVICE == code
+    assert "no service answers at tcp://127.0.0.1:1" in said
+
+
+def test_a_service_that_is_there_and_does_not_answer_is_told(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(directory / "s.sock"))
+        bound.listen()
+        code, said = why_unreachable(Connection(f"unix://{directory}/s.sock"), "connection reset")
+    assert ExitCode.NO_SERVICE == code
+    assert "did not answer (connection reset)" in said
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.errors import (
     CommandNotFoundError,
     ContainerAlreadyExistsError,
-    EngineUnavailableError,
     OperationInProgressError,
 )
 from tests.support.scripted_service import ScriptedService, entry
@@ -59,7 +58,7 @@ def test_several_bots_each_have_a_result_and_each_is_named_once(botctl_run: Run,
 
 def test_failures_of_different_kinds_end_with_1(botctl_run: Run, scripted: ScriptedService) -> None:
     one, two = scripted.add(), scripted.add()
-    scripted.fail("StopContainer", EngineUnavailableError("the engine is away"), one)
+    scripted.fail("StopContainer", OperationInProgressError("another operation holds the bot"), one)
     scripted.fail("StopContainer", CommandNotFoundError("x"), two)
     assert ExitCode.FAILED == botctl_run("stop", one, two).exit_code
     assert ExitCode.NOT_NOW == overall([ExitCode.NOT_NOW, ExitCode.DONE, ExitCode.NOT_NOW])
