@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     NOT_WELL = 8
     INTERRUPTED = 130
     PIPE_CLOSED = 141
+    TERMINATED = 143
 
 
 MEANINGS = {
@@ -41,6 +42,7 @@ MEANINGS = {
     ExitCode.NOT_WELL: "--wait: the bot was started, and ended, is unhealthy, or was not up in time",
     ExitCode.INTERRUPTED: "Ctrl-C",
     ExitCode.PIPE_CLOSED: "whoever read the output has closed it, as head does",
+    ExitCode.TERMINATED: "SIGTERM, as timeout sends it",
 }
 
 

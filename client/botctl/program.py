@@ -35,6 +35,9 @@ class Program(click.Group):
         except BrokenPipeError:
             _let_go_of_stdout()
             ctx.exit(ExitCode.PIPE_CLOSED)
+        except OSError as exc:
+            _let_go_of_stdout()
+            raise Failure(f"the output cannot be written: {exc.strerror or exc}") from exc
         return result
 
 

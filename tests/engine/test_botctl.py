@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -148,17 +149,18 @@ def test_watch_is_a_table_that_is_kept_up_to_date_until_ctrl_c(target: str, bots
     assert terminal.shown.rfind(b"\x1b[?25h") > terminal.shown.rfind(b"\x1b[?25l")
 
 
-def test_without_colours_the_table_still_moves(target: str, bots: Bots, calls: Calls) -> None:
+def test_without_colours_the_table_still_moves_and_sigterm_leaves_the_cursor(
+    target: str, bots: Bots, calls: Calls
+) -> None:
     bot_id = bots.new()
     calls.run(bot_id, *FOREVER)
     with on_terminal(target, "watch", bot_id, NO_COLOR="1") as terminal:
         terminal.wait_for(rf"{bot_id[:8]} +running")
         wait_until(lambda: b"\x1b[1A" in terminal.shown, "the table is written anew")
-        terminal.press_ctrl_c()
-        assert 130 == terminal.wait()
-    assert b"m" not in {sequence[-1:] for sequence in terminal.shown.split(b"\x1b[")[1:] if sequence[:1].isdigit()}
-    assert b"\x1b[32m" not in terminal.shown
-    assert b"\x1b[1m" not in terminal.shown
+        terminal.process.terminate()
+        assert 143 == terminal.wait()
+    assert terminal.shown.rfind(b"\x1b[?25h") > terminal.shown.rfind(b"\x1b[?25l")
+    assert re.search(rb"\x1b\[[0-9;]*m", terminal.shown) is None
 
 
 def test_stats_are_a_table_on_a_terminal_and_json_lines_for_scripts(target: str, bots: Bots, calls: Calls) -> None:

@@ -211,6 +211,32 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+def test_a_full_disk_is_one_line(scripted: ScriptedService) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = started("list", "-o", "json", target=scripted.target, stdout=full)
+    assert (1, b"Error: the output cannot be written: No space left on device\n") == (ended.returncode, ended.stderr)
+
+
+def test_closed_outputs_are_no_reason_to_fail(scripted: ScriptedService) -> None:
+    command = ["sh", "-c", 'exec "$0" -m botctl list >&- 2>&-', sys.executable]
+    env = {**environment(), "BOTCTL_TARGET": scripted.target}
+    assert 0 == subprocess.run(command, env=env, check=False, timeout=30).returncode
+
+
+def test_what_a_locale_cannot_write_is_replaced(scripted: ScriptedService) -> None:
+    scripted.add(BOT, image="café")
+    ended = started("list", target=scripted.target, stdout=subprocess.PIPE, PYTHONIOENCODING="ascii")
+    assert (0, True, b"") == (ended.returncode, b"caf?" in ended.stdout, ended.stderr)
+
+
+def started(*arguments: str, target: str, stdout: Any, **further: str) -> subprocess.CompletedProcess[bytes]:
+    """The program in a process of its own."""
+    command = [sys.executable, "-m", "botctl", *arguments]
+    env = {**environment(), "BOTCTL_TARGET": target, **further}
+    return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=30)
+
+
 def test_python_dash_m_is_the_program() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "botctl", "list", "--target", "nonsense"],
