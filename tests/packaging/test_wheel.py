@@ -64,9 +64,10 @@ def test_the_wheel_holds_stubs_with_types_and_no_test(wheel: Path) -> None:
         names = set(archive.namelist())
     for module in ("container_manager_pb2", "container_manager_pb2_grpc"):
         assert {f"botmaker/container/v1/{module}.py", f"botmaker/container/v1/{module}.pyi"} <= names
-    for package in ("botmaker/container/v1", "container_manager_client", "container_manager"):
+    for package in ("botmaker/container/v1", "container_manager_client", "container_manager", "botctl"):
         assert f"{package}/py.typed" in names
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {
+        "botctl",
         "botmaker",
         "container_manager",
         "container_manager_client",
@@ -83,3 +84,6 @@ def test_the_client_works_from_the_wheel_without_extras(
     pins = [re.sub(r">=([^,]+).*", r"==\1", each) for each in requirements(wheel)] if versions == "lowest" else []
     run(python, "-m", "pip", "install", "--quiet", str(wheel), *pins)
     assert run(python, "-I", "-W", "error", "-c", USE.format(target=target)).splitlines() == ["INVALID_BOT_ID", "[]"]
+    botctl = subprocess.run([tmp_path / "env" / "bin" / "botctl"], capture_output=True, text=True, check=False, cwd="/")
+    line = "botctl needs click, which is not installed: pip install 'botmaker-container-manager[cli]'\n"
+    assert (1, "", line) == (botctl.returncode, botctl.stdout, botctl.stderr)
