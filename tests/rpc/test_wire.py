@@ -43,4 +43,6 @@ def test_bytes_that_are_no_message_are_invalid_arguments_and_fill_no_log(
     call = grpc_channel.unary_unary("/botmaker.container.v1.ContainerManager/StartContainer")
     with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
         call(junk)
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    # Older versions of gRPC complain to asyncio of the tests' many loops in one process (grpc/grpc#25364).
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR and record.name != "asyncio"]
+    assert errors == []

@@ -65,7 +65,7 @@ _OPTIONS = (
     ("grpc.so_reuseport", 0),
     # Clients keep idle connections alive; the default answers their pings with GOAWAY.
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
 )
 
 # Of the second that DESIGN grants beyond the drain.
