@@ -10,6 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
+
+from tests.support.distributions import CLIENT_NEEDS
 
 CHECKOUT = Path(__file__).parents[2]
 USE = """
@@ -26,6 +29,10 @@ with connect({target!r}) as channel:
     except grpc.RpcError as exc:
         print(error_info(exc).reason)
 print([name for name in ("docker", "requests", "click", "structlog") if importlib.util.find_spec(name)])
+"""
+INSTALLED = """
+from importlib import metadata
+print(*(each.name for each in metadata.distributions()))
 """
 
 
@@ -87,3 +94,5 @@ def test_the_client_works_from_the_wheel_without_extras(
     botctl = subprocess.run([tmp_path / "env" / "bin" / "botctl"], capture_output=True, text=True, check=False, cwd="/")
     line = "botctl needs click, which is not installed: pip install 'botmaker-container-manager[cli]'\n"
     assert (1, "", line) == (botctl.returncode, botctl.stdout, botctl.stderr)
+    brought = {canonicalize_name(name) for name in run(python, "-I", "-c", INSTALLED).split()}
+    assert brought - {"pip", "setuptools", "botmaker-container-manager"} <= CLIENT_NEEDS
