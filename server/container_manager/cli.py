@@ -148,6 +148,9 @@ def main() -> None:
 def serve(**options: Any) -> None:
     """Serve the ContainerManager and the ContainerObserver until SIGTERM or Ctrl-C."""
     config = _server_config(options)
+    # gRPC's core writes to standard error itself, and what callers sent is in it: tokens, and whole lines if they like.
+    # It looks here when it is loaded; who is after a fault of gRPC's can set another level.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Late, so that --help and wrong options answer without loading gRPC and the Docker SDK.
     from container_manager.logs import configure_logging
     from container_manager.rpc.server import Server

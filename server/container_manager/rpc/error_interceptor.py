@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NoReturn
 
 import grpc
@@ -49,13 +50,32 @@ def _guarded(method: str, handler: Handler) -> Handler:
             return await behavior(request, context)
         except ContainerManagerError as exc:
             await abort(context, exc)
-        except grpc.aio.AbortError:
+        except (grpc.aio.AbortError, grpc.aio.InternalError):
+            # The second one: nothing can be sent, as the caller has gone, which gRPC itself looks into.
             raise
         except Exception:  # noqa: BLE001 - the last resort; logged whole
             _log.exception("a bug: the call failed unexpectedly", method=method)
             await abort(context, internal_error())
 
+    if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
+        return _guarded_stream(handler.stream_stream, deserialize, handler.response_serializer)
     return replace_behavior(handler, guarded, deserialize)
+
+
+def _guarded_stream(behavior: Any, deserialize: Any, serialize: Any) -> Handler:
+    """Of calls with many requests, such as reflection's: any of them may be none."""
+
+    async def invoke(requests: Any, context: Any) -> Any:
+        async def decoded() -> Any:
+            async for request in requests:
+                if request is _UNDECODABLE:
+                    await abort(context, InvalidConfigError(_NO_MESSAGE))
+                yield request
+
+        async for response in behavior(decoded(), context):
+            yield response
+
+    return grpc.stream_stream_rpc_method_handler(invoke, deserialize, serialize)
 
 
 async def abort(context: Any, error: ContainerManagerError) -> NoReturn:

@@ -41,6 +41,7 @@ from container_manager.rpc.listener import (
     socket_umask,
     unix_socket_path,
 )
+from container_manager.rpc.listener_watch import exit_with
 from container_manager.rpc.log_interceptor import LogInterceptor
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.operations import Operations
@@ -175,12 +176,15 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
         await self.start()
+        watch = asyncio.create_task(exit_with(self._servers))
         try:
             on_serving(self.addresses)
             await asked.wait()
         except BaseException:
+            watch.cancel()
             await self.stop(0)
             raise
+        watch.cancel()
         return await self.stop(self._config.drain_seconds)
 
     def _tcp_token(self) -> str | None:
