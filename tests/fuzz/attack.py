@@ -29,6 +29,8 @@ AT_ONCE = 25
 PROMPT_SECONDS = 2.0
 # What allocators keep for the next time; a connection that leaked would be 20 kB and more, a thousand of them 20 MB.
 SLACK_BYTES = 12_000_000
+# Workers, and connections to the engine, are kept for the next time.
+SPARE = 8
 _READ_SECONDS = 0.1
 _SEND_SECONDS = 1.0
 # The service's own notices, and what it makes of callers that send nonsense.
@@ -36,6 +38,12 @@ _EXPECTED = re.compile(
     r"\S+Z \[(?:info|debug) +\] .* \[container_manager\..*"
     r"|\S+Z \[warning +\] refused a call without a valid token .*"
     r"|\S+Z \[warning +\] a caller sent a header that is not UTF-8 .*"
+)
+
+# gRPC prints this past every log, in 1.83 and before, when the sender of a path that is not UTF-8 has gone.
+_PRINTED_BY_GRPC = re.compile(
+    r'^Traceback \(most recent call last\):\n(?:  File "src/python/grpcio/.*\n)+grpc\S+ExecuteBatchError: .*\n',
+    re.MULTILINE,
 )
 
 
@@ -65,7 +73,7 @@ class Attack:
         try:
             for _ in range(CONNECTIONS_A_BATCH // AT_ONCE):
                 self._volley([mutator.connection() for _ in range(AT_ONCE)], draw)
-            self._assert_alive()
+            self.assert_alive()
         except AssertionError as exc:
             raise InvariantError(f"{exc}; again with: --seed {self.seed} --first {number} --batches 1") from exc
         finally:
@@ -75,7 +83,8 @@ class Attack:
 
     def log_problems(self) -> list[str]:
         """Lines of the log that have no business there."""
-        return [line for line in self.process.log_text().splitlines() if not _EXPECTED.fullmatch(line)]
+        log = _PRINTED_BY_GRPC.sub("", self.process.log_text())
+        return [line for line in log.splitlines() if not _EXPECTED.fullmatch(line)]
 
     def ending(self) -> str:
         """Whether it runs, and the end of its log."""
@@ -96,7 +105,7 @@ class Attack:
     def _volley(self, hostile: Sequence[bytes], draw: random.Random) -> None:
         opened = []
         for data in hostile:
-            connection = self._connected(draw)
+            connection = self.connected(unix=draw.random() < 0.5)
             opened.append(connection)
             # A peer that has heard enough closes; that is what it should do.
             with suppress(OSError):
@@ -110,8 +119,8 @@ class Attack:
             self._leave(connection, draw)
         self.connections += len(opened)
 
-    def _connected(self, draw: random.Random) -> socket.socket:
-        unix = draw.random() < 0.5
+    def connected(self, *, unix: bool) -> socket.socket:
+        """A connection to one of its listeners."""
         connection = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         connection.settimeout(_SEND_SECONDS)
         try:
@@ -131,7 +140,8 @@ class Attack:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
 
-    def _assert_alive(self) -> None:
+    def assert_alive(self) -> None:
+        """It runs, answers promptly, and has logged nothing but what is its business."""
         assert self.process.process.poll() is None, self.ending()
         begun = time.monotonic()
         try:
@@ -158,14 +168,14 @@ def attack(engine_url: str, secrets_root: Path, directory: Path, seed: int) -> I
         attacked = Attack(process, path, (host, int(port)), ContainerManagerStub(channel), seed)
         attacked.stub.ListManagedContainers(pb.ListManagedContainersRequest(), timeout=30)
         yield attacked
-        process.terminate()
-        assert 0 == process.wait()
+        if process.process.poll() is None:
+            process.terminate()
+            assert 0 == process.wait()
 
 
-def run(attacked: Attack, numbers: Iterator[int] | range, seconds: float) -> int:
+def run(attacked: Attack, numbers: Iterator[int], seconds: float) -> int:
     """Batches until the time is up or the numbers are; how many. Then nothing of them may be left."""
     ends = time.monotonic() + seconds
-    numbers = iter(numbers)
     # What is made once, at the first use.
     attacked.batch(next(numbers))
     done, memory = 1, 0
@@ -178,8 +188,8 @@ def run(attacked: Attack, numbers: Iterator[int] | range, seconds: float) -> int
             memory = attacked.memory()
         if time.monotonic() > ends:
             break
-    wait_until(lambda: attacked.descriptors() <= descriptors, f"{descriptors} descriptors as before")
-    wait_until(lambda: attacked.threads() <= threads + 8, f"{threads} threads as before")
+    wait_until(lambda: attacked.descriptors() <= descriptors + SPARE, f"{descriptors} descriptors as before")
+    wait_until(lambda: attacked.threads() <= threads + SPARE, f"{threads} threads as before")
     if memory:
         grown = attacked.memory() - memory
         assert grown < SLACK_BYTES, f"{grown} bytes more than after the first batches"

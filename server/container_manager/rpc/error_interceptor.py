@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from typing import Any, NoReturn
 
@@ -50,9 +51,10 @@ def _guarded(method: str, handler: Handler) -> Handler:
             return await behavior(request, context)
         except ContainerManagerError as exc:
             await abort(context, exc)
-        except (grpc.aio.AbortError, grpc.aio.InternalError):
-            # The second one: nothing can be sent, as the caller has gone, which gRPC itself looks into.
+        except grpc.aio.AbortError:
             raise
+        except grpc.aio.InternalError:
+            raise _caller_gone() from None
         except Exception:  # noqa: BLE001 - the last resort; logged whole
             _log.exception("a bug: the call failed unexpectedly", method=method)
             await abort(context, internal_error())
@@ -81,5 +83,13 @@ def _guarded_stream(behavior: Any, deserialize: Any, serialize: Any) -> Handler:
 async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
     """End the call with the status of ``error``."""
     status = to_status(error)
-    await context.abort(grpc_code(status), status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
+    try:
+        await context.abort(grpc_code(status), status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
+    except grpc.aio.InternalError:
+        raise _caller_gone() from None
     raise AssertionError("abort always raises")
+
+
+def _caller_gone() -> asyncio.CancelledError:
+    """For gRPC's error when nothing can be sent: it would log that, with a traceback, and send an error in vain."""
+    return asyncio.CancelledError("the caller has gone before its answer")

@@ -33,6 +33,7 @@ from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.rpc.auth_interceptor import AuthInterceptor
 from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.error_interceptor import ErrorInterceptor
+from container_manager.rpc.grpc_log import filter_grpc_log
 from container_manager.rpc.listener import (
     Address,
     TcpAddress,
@@ -154,6 +155,7 @@ class Server:
         Does not return while workers are left that would hold up the end of the process: then it ends the process
         itself, with status 1 if they are at changes.
         """
+        filter_grpc_log()
         left = asyncio.run(self._run(on_serving))
         if left:
             _log.warning("shut down with operations under way; the engine finishes what it has begun", operations=left)
