@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-lowest check audit unit proto lock bench bot-image clean env
+.PHONY: help serve test test-slow test-lowest fuzz check audit unit proto lock bench bot-image clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 WITH_ENGINE := $(PYTHON) -m dev.run --
@@ -30,6 +30,9 @@ test-lowest: env ## the unit and rpc tests with the lowest versions that pyproje
 audit: env ## look for known vulnerabilities in the locks (needs the network; dev/audit.py tells its exit codes)
 	@dev/env.sh audit
 	@exec $(PYTHON) -m dev.audit
+
+fuzz: env ## hostile bytes on the listeners, for three minutes or SECONDS=n; SEED=n repeats a run
+	@exec $(WITH_ENGINE) $(PYTHON) -m tests.fuzz --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED))
 
 check: env ## lint, format, types, contract and stubs
 	$(PYTHON) -m ruff check

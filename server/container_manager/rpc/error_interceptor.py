@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from typing import Any, NoReturn
 
 import grpc
@@ -51,15 +53,43 @@ def _guarded(method: str, handler: Handler) -> Handler:
             await abort(context, exc)
         except grpc.aio.AbortError:
             raise
+        except grpc.aio.InternalError:
+            raise _caller_gone() from None
         except Exception:  # noqa: BLE001 - the last resort; logged whole
             _log.exception("a bug: the call failed unexpectedly", method=method)
             await abort(context, internal_error())
 
+    if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
+        return _guarded_stream(handler.stream_stream, deserialize, handler.response_serializer)
     return replace_behavior(handler, guarded, deserialize)
+
+
+def _guarded_stream(behavior: Any, deserialize: Any, serialize: Any) -> Handler:
+    """Of calls with many requests, such as reflection's: any of them may be none."""
+
+    async def invoke(requests: Any, context: Any) -> Any:
+        async def decoded() -> Any:
+            async for request in requests:
+                if request is _UNDECODABLE:
+                    await abort(context, InvalidConfigError(_NO_MESSAGE))
+                yield request
+
+        async for response in behavior(decoded(), context):
+            yield response
+
+    return grpc.stream_stream_rpc_method_handler(invoke, deserialize, serialize)
 
 
 async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
     """End the call with the status of ``error``."""
     status = to_status(error)
-    await context.abort(grpc_code(status), status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
+    try:
+        await context.abort(grpc_code(status), status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
+    except grpc.aio.InternalError:
+        raise _caller_gone() from None
     raise AssertionError("abort always raises")
+
+
+def _caller_gone() -> asyncio.CancelledError:
+    """For gRPC's error when nothing can be sent: it would log that, with a traceback, and send an error in vain."""
+    return asyncio.CancelledError("the caller has gone before its answer")
