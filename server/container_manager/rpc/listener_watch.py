@@ -1,9 +1,10 @@
 """Noticing that a gRPC server has ended by itself, which a service must not survive.
 
-It does, by one request, with grpc.aio 1.84 and 1.85: these decode a request's path in the loop that takes all requests,
-before any interceptor and so before any token is asked for, and a path that is not UTF-8 ends that loop. The server
-listens no more, and the calls under way lose what keeps their memory in place, so that nothing of that process can be
-relied on. One that has ended is started again by whoever looks after it; one that hangs on, deaf, is not.
+With grpc.aio 1.84 and 1.85 one request does that: these decode a request's path in the loop
+that takes all requests, before any interceptor and so before any token is asked for, and a path that is not UTF-8 ends
+that loop. The server listens no more, and the calls under way lose what keeps their memory in place, so that nothing of
+that process can be relied on. The server's extra leaves these versions out; this is for the next one like them. A
+process that has ended is started again by whoever looks after it; one that hangs on, deaf, is not.
 """
 
 from __future__ import annotations
