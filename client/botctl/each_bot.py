@@ -38,7 +38,7 @@ Work = Callable[[Selected], Result]
 
 
 def for_each(session: Session, bots: Sequence[Selected], work: Work, parallel: int) -> Iterator[Result]:
-    """Each bot's result as it comes. Ctrl-C, or an abandoned iteration, gives up the calls under way."""
+    """Each bot's result as it comes. After Ctrl-C no further one is begun."""
 
     def guarded(bot: Selected) -> Result:
         try:
@@ -51,8 +51,7 @@ def for_each(session: Session, bots: Sequence[Selected], work: Work, parallel: i
         for future in as_completed([executor.submit(guarded, bot) for bot in bots]):
             yield future.result()
     except BaseException:
-        # First the calls: the interpreter waits for the threads.
+        # The threads' calls end with the session.
         executor.shutdown(wait=False, cancel_futures=True)
-        session.close()
         raise
     executor.shutdown()

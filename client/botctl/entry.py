@@ -32,8 +32,9 @@ def main() -> None:
 
 def _prepare_outputs() -> None:
     # Closed by the caller, as in >&-.
-    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
-    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - likewise
+    null = Path(os.devnull)
+    sys.stdout = sys.stdout or null.open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or null.open("w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         # A name that an old locale cannot write is no reason to fail.
         if isinstance(stream, io.TextIOWrapper):

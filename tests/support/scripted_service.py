@@ -45,7 +45,7 @@ class ScriptedService:
         self.statuses: list[pb.ContainerStatus] = []
         """What GetContainerStatus answers, in turn, and the last one again and again; none: what is true."""
         self.logs: list[Sequence[Any]] = []
-        """A script for each StreamLogs to come: entries, AWAY, HANG."""
+        """A script for each StreamLogs to come: entries, errors, AWAY, HANG."""
         self.watches: list[Sequence[Any]] = []
         """A script for each WatchContainers to come: messages, AWAY, HANG."""
         self.samples: list[Sequence[Any]] = []
@@ -116,6 +116,8 @@ class ScriptedService:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
             elif step is HANG:
                 gone.wait()
+            elif isinstance(step, grpc.StatusCode):
+                context.abort(step, "scripted")
             elif isinstance(step, ContainerManagerError):
                 context.abort_with_status(rpc_status.to_status(to_status(step)))
             else:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import pytest
 
 from botctl.connection import Connection
@@ -22,6 +23,7 @@ from tests.unit.botctl_runs import Run, complaint, documents
 STDERR = pb.LogEntry.SOURCE_STDERR
 ENGINE_AWAY = EngineUnavailableError("the engine is away")
 SHUTTING_DOWN = ShuttingDownError("the service ends")
+CANCELLED = grpc.StatusCode.CANCELLED
 GONE = ContainerNotFoundError("the bot has no container")
 
 
@@ -57,7 +59,9 @@ def test_what_there_is_comes_first_and_then_what_is_written(follow: Any) -> None
     assert [(False, 0), (True, 2)] == [(request.follow, request.after.seconds) for request in requests]
 
 
-@pytest.mark.parametrize("broken", [AWAY, SHUTTING_DOWN, ENGINE_AWAY], ids=["killed", "ended", "engine"])
+@pytest.mark.parametrize(
+    "broken", [AWAY, SHUTTING_DOWN, ENGINE_AWAY, CANCELLED], ids=["killed", "ended", "engine", "cancelled"]
+)
 def test_a_broken_stream_goes_on_behind_the_last_entry(follow: Any, broken: Any) -> None:
     out, err, requests = follow(
         [entry(1), broken], [entry(2)], [entry(3), broken], [broken], [entry(4), broken], [entry(5)]

@@ -134,7 +134,9 @@ def test_a_terminal_gets_colours_unless_it_does_not_want_them(
 
 def test_a_pipe_gets_none_even_when_they_are_asked_for(scripted: ScriptedService) -> None:
     scripted.add(BOT)
-    assert "\x1b" not in run("list", BOTCTL_TARGET=scripted.target, FORCE_COLOR="1").output
+    forced = run("list", BOTCTL_TARGET=scripted.target, FORCE_COLOR="1")
+    assert "\x1b" not in forced.output
+    assert run("list", BOTCTL_TARGET=scripted.target).output == forced.output
 
 
 def test_the_tables_of_stats_and_of_one_container(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
@@ -59,25 +59,21 @@ def _guarded(method: str, handler: Handler) -> Handler:
             _log.exception("a bug: the call failed unexpectedly", method=method)
             await abort(context, internal_error())
 
-    if handler.stream_stream and inspect.isasyncgenfunction(handler.stream_stream):
-        return _guarded_stream(handler.stream_stream, deserialize, handler.response_serializer)
+    # Reflection's, of which the limit of calls has made a coroutine.
+    async def dialogue(requests: Any, context: Any) -> None:
+        await guarded(handler.stream_stream, _decoded(requests), context)
+
+    if handler.stream_stream:
+        return grpc.stream_stream_rpc_method_handler(dialogue, deserialize, handler.response_serializer)
     return replace_behavior(handler, guarded, deserialize)
 
 
-def _guarded_stream(behavior: Any, deserialize: Any, serialize: Any) -> Handler:
-    """Of calls with many requests, such as reflection's: any of them may be none."""
-
-    async def invoke(requests: Any, context: Any) -> Any:
-        async def decoded() -> Any:
-            async for request in requests:
-                if request is _UNDECODABLE:
-                    await abort(context, InvalidConfigError(_NO_MESSAGE))
-                yield request
-
-        async for response in behavior(decoded(), context):
-            yield response
-
-    return grpc.stream_stream_rpc_method_handler(invoke, deserialize, serialize)
+async def _decoded(requests: Any) -> AsyncIterator[Any]:
+    """Of a call with many requests any may be none."""
+    async for request in requests:
+        if request is _UNDECODABLE:
+            raise InvalidConfigError(_NO_MESSAGE)
+        yield request
 
 
 async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
