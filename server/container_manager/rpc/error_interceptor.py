@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from container_manager.errors import ContainerManagerError, FieldViolation, InvalidConfigError
 from container_manager.rpc.error_status import STATUS_DETAILS_KEY, grpc_code, internal_error, to_status
-from container_manager.rpc.handlers import Continuation, Handler, Wrapped, replace_behavior
+from container_manager.rpc.handlers import Around, Continuation, Handler, Wrapped, replace_behavior
 
 _UNDECODABLE = object()
 _NO_MESSAGE = FieldViolation("request", "is not an encoded message of the RPC's type")
@@ -59,13 +59,18 @@ def _guarded(method: str, handler: Handler) -> Handler:
             _log.exception("a bug: the call failed unexpectedly", method=method)
             await abort(context, internal_error())
 
-    # Reflection's, of which the limit of calls has made a coroutine.
+    if handler.stream_stream:
+        return _guarded_dialogue(handler, guarded, deserialize)
+    return replace_behavior(handler, guarded, deserialize)
+
+
+def _guarded_dialogue(handler: Handler, guarded: Around, deserialize: Callable[[bytes], Any]) -> Handler:
+    """Of reflection, of which the limit of calls has made a coroutine."""
+
     async def dialogue(requests: Any, context: Any) -> None:
         await guarded(handler.stream_stream, _decoded(requests), context)
 
-    if handler.stream_stream:
-        return grpc.stream_stream_rpc_method_handler(dialogue, deserialize, handler.response_serializer)
-    return replace_behavior(handler, guarded, deserialize)
+    return grpc.stream_stream_rpc_method_handler(dialogue, deserialize, handler.response_serializer)
 
 
 async def _decoded(requests: Any) -> AsyncIterator[Any]:
