@@ -1,8 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow check unit proto lock bench bot-image clean env
+.PHONY: help serve test test-slow test-lowest fuzz check audit unit proto lock bench bot-image clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 WITH_ENGINE := $(PYTHON) -m dev.run --
+LOWEST := .venv-lowest/bin/python -m pytest -m "not slow" tests/packaging/test_requirements.py tests/rpc
+# Of the unit tests, those in which the versions of others have a say.
+AT_VERSIONS := $(wildcard $(addprefix tests/unit/test_,cli.py client.py codec.py e*.py logs.py proto.py streams.py wire.py))
 LOCK := .venv-lock/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
@@ -14,10 +17,22 @@ serve: env ## run the service on an engine, with a demo bot to create (Ctrl-C st
 
 test: env ## all checks, then all tests but the slow ones, on a real engine
 	@$(MAKE) --no-print-directory check
-	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m "not slow"'
+	@dev/env.sh lowest
+	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && $(LOWEST) -q $(AT_VERSIONS) && exec $(PYTHON) -m pytest -m "not slow"'
 
 test-slow: env ## the tests that take minutes
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow'
+
+test-lowest: env ## the unit and rpc tests with the lowest versions that pyproject.toml allows
+	@dev/env.sh lowest
+	@exec $(WITH_ENGINE) $(LOWEST) tests/unit
+
+audit: env ## look for known vulnerabilities in the locks (needs the network; dev/audit.py tells its exit codes)
+	@dev/env.sh audit
+	@exec $(PYTHON) -m dev.audit
+
+fuzz: env ## hostile bytes on the listeners, for three minutes or SECONDS=n; SEED=n repeats a run
+	@exec $(WITH_ENGINE) $(PYTHON) -m tests.fuzz --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED))
 
 check: env ## lint, format, types, contract and stubs
 	$(PYTHON) -m ruff check
@@ -38,7 +53,9 @@ proto: env ## generate the stubs under client/ from proto/
 lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions)
 	@dev/env.sh lock
 	$(LOCK) --all-extras --group dev --output-file requirements/dev.txt pyproject.toml
+	$(LOCK) --all-extras --group test --resolution lowest-direct --output-file requirements/lowest.txt pyproject.toml
 	$(LOCK) --group protoc --output-file requirements/protoc.txt
+	$(LOCK) --group audit --output-file requirements/audit.txt
 	echo uv | $(LOCK) --output-file requirements/uv.txt -
 
 bench: env ## measure the service against the raw engine and the docker SDK
@@ -49,7 +66,7 @@ bot-image: env ## build the bot image on the engine, unless it has it
 
 clean: ## remove the environments, and the private engine with its images
 	@if [ -e .dev/engine ]; then $(or $(wildcard $(PYTHON)),python3) -m dev.run --stop; fi
-	rm -rf .venv .venv-protoc .venv-lock .dev
+	rm -rf .venv .venv-protoc .venv-lock .venv-lowest .venv-audit .dev
 
 env:
 	@dev/env.sh

@@ -3,6 +3,8 @@
 #
 #   dev/env.sh          both; done at once when nothing changed
 #   dev/env.sh lock     .venv-lock, with uv, for `make lock`
+#   dev/env.sh lowest   .venv-lowest, with the lowest versions that we support, for `make test-lowest`
+#   dev/env.sh audit    .venv-audit, with pip-audit, for `make audit`
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -74,9 +76,11 @@ ensure() {
     make_environment "$@"
 }
 
-ensure .venv requirements/dev.txt '.[server,cli,tracing]'
-if [ "${1:-}" = lock ]; then
-    ensure .venv-lock requirements/uv.txt
-else
-    ensure .venv-protoc requirements/protoc.txt
-fi
+project='.[server,cli,tracing]'
+ensure .venv requirements/dev.txt "$project"
+case ${1:-} in
+lock) ensure .venv-lock requirements/uv.txt ;;
+lowest) ensure .venv-lowest requirements/lowest.txt "$project" ;;
+audit) ensure .venv-audit requirements/audit.txt ;;
+*) ensure .venv-protoc requirements/protoc.txt ;;
+esac

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import docker
+import grpc
 import pytest
 from docker.models.containers import Container
 
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager_client import error_info
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.waiting import wait_until
@@ -33,11 +38,33 @@ def foreign(engine: docker.DockerClient, test_image: str, test_labels: dict[str,
         container.remove(force=True)
 
 
-def fingerprint(container: Container) -> tuple[object, ...]:
-    """What must not change: that it is there, its process, its name, its labels."""
+def fingerprint(container: Container) -> dict[str, Any]:
+    """What must not change: all that the engine says of it."""
     container.reload()
-    state = container.attrs["State"]
-    return container.id, container.name, container.labels, state["Status"], state["Pid"], state["StartedAt"]
+    return container.attrs
+
+
+def every_outcome(calls: Calls, observer: ContainerObserverStub, bot_id: str) -> dict[str, str]:
+    """What each verb answers, a refusal by its reason."""
+    logs = observer_pb.StreamLogsRequest(bot_id=bot_id, follow=True)
+    verbs: dict[str, Callable[[], object]] = {
+        "create": lambda: calls.create(bot_id, *FOREVER),
+        "create with a request id": lambda: calls.create(bot_id, *FOREVER, request_id="wish"),
+        "start": lambda: calls.start(bot_id),
+        "stop": lambda: calls.stop(bot_id, grace=0),
+        "restart": lambda: calls.restart(bot_id, grace=0),
+        "remove": lambda: calls.remove(bot_id, grace=0),
+        "logs": lambda: next(observer.StreamLogs(logs, timeout=10)),
+        "status": lambda: calls.status(bot_id),
+    }
+    return {verb: _outcome(call) for verb, call in verbs.items()}
+
+
+def _outcome(call: Callable[[], object]) -> str:
+    try:
+        return str(call())
+    except grpc.RpcError as exc:
+        return error_info(exc).reason
 
 
 LABELS = {
@@ -50,21 +77,56 @@ LABELS = {
 
 @pytest.mark.parametrize("labels", LABELS)
 def test_conformance_12_a_foreign_container_with_our_name_is_never_touched(
-    calls: Calls, bots: Bots, foreign: Foreign, labels: str
+    calls: Calls, observer: ContainerObserverStub, bots: Bots, foreign: Foreign, labels: str
 ) -> None:
     bot_id = bots.new()
     container = foreign(f"botmaker-{bot_id}", LABELS[labels](bot_id))
     before = fingerprint(container)
-    for verb in (
-        lambda: calls.create(bot_id, *FOREVER),
-        lambda: calls.start(bot_id),
-        lambda: calls.stop(bot_id, grace=0),
-        lambda: calls.restart(bot_id, grace=0),
-        lambda: calls.remove(bot_id, grace=0),
-    ):
-        with fails_with("FAILED_PRECONDITION", "NAME_IN_USE_UNMANAGED"):
-            verb()
-    assert calls.status(bot_id) is None
+    outcomes = every_outcome(calls, observer, bot_id)
+    assert "None" == outcomes.pop("status")
+    assert {"NAME_IN_USE_UNMANAGED"} == set(outcomes.values())
+    assert before == fingerprint(container)
+
+
+def malformed(bot_id: str) -> dict[str, str]:
+    """Labels that name a bot nearly."""
+    return {"botmaker.managed": "true", "botmaker.bot-id": f"{bot_id}/../{bot_id}", "botmaker.request-id": "wish"}
+
+
+FORGERIES: dict[str, tuple[Callable[[str], str], Callable[[str], dict[str, str]]]] = {
+    "another name, an existing bot's id": (
+        lambda bot_id: f"else-{bot_id}",
+        lambda bot_id: {"botmaker.managed": "true", "botmaker.bot-id": bot_id, "botmaker.request-id": "wish"},
+    ),
+    "our name and more": (lambda bot_id: f"botmaker-{bot_id}-1", lambda _: {"botmaker.managed": "true"}),
+    "a malformed bot id": (lambda bot_id: f"else-{bot_id}", malformed),
+    "our name in capitals": (
+        lambda bot_id: f"botmaker-{bot_id.upper()}",
+        lambda bot_id: {"botmaker.managed": "true", "botmaker.bot-id": bot_id.upper()},
+    ),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_container_is_shown_as_what_it_is_beside_the_bots_own_and_no_verb_acts_on_it(
+    calls: Calls, observer: ContainerObserverStub, bots: Bots, foreign: Foreign, forgery: str
+) -> None:
+    bot_id = bots.new()
+    name, labels = (make(bot_id) for make in FORGERIES[forgery])
+    container = foreign(name, labels)
+    before = fingerprint(container)
+    absent = every_outcome(calls, observer, "00000000-0000-4000-8000-000000000000")
+    outcomes = every_outcome(calls, observer, bot_id)
+    # As for a bot that nothing was forged for; what create made, remove has removed.
+    assert absent["create"] == "SECRETS_UNAVAILABLE"
+    assert len(outcomes["create"]) == 64
+    assert outcomes["create"] != container.id
+    assert {"CONTAINER_ALREADY_EXISTS"} == {outcomes["create with a request id"]}
+    assert ["None"] * 4 == [outcomes[verb] for verb in ("start", "stop", "restart", "remove")]
+    assert ["CONTAINER_NOT_FOUND", "None"] == [outcomes["logs"], outcomes["status"]]
+    (shown,) = wait_until(lambda: [each for each in calls.list() if each.container_id == container.id], "it is listed")
+    shown_id = labels["botmaker.bot-id"] if forgery == "another name, an existing bot's id" else ""
+    assert (name, shown_id, pb.CONTAINER_STATE_RUNNING) == (shown.name, shown.bot_id, shown.state)
     assert before == fingerprint(container)
 
 

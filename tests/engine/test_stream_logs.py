@@ -27,8 +27,9 @@ from tests.support.waiting import wait_until
 # Each run of the process says its number and counts on where the last one ended.
 NUMBERED = """
 n=$(cat /tmp/n 2>/dev/null || echo 0)
-trap 'echo $n >/tmp/n; exit 0' TERM
-while :; do n=$((n+1)); echo line $n; [ $((n % 50)) = 0 ] && sleep 0.01; done
+trap stop=1 TERM
+while [ -z "$stop" ]; do n=$((n+1)); echo line $n; [ $((n % 50)) = 0 ] && sleep 0.01; done
+echo $n >/tmp/n
 """
 RESTARTS = 10
 

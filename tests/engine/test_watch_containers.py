@@ -12,6 +12,7 @@ from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverS
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.observing import after_synced, kinds, reading, watching
+from tests.support.random_operations import create_behind_the_back
 
 
 def states(messages: list[pb.WatchContainersResponse]) -> list[int]:
@@ -116,3 +117,34 @@ def test_too_many_bot_ids_are_refused(observer: ContainerObserverStub) -> None:
         error = read.wait_end()
     with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
         raise error or AssertionError("it was taken")
+
+
+def test_a_change_of_health_is_told(calls: Calls, observer: ContainerObserverStub, bots: Bots, test_image: str) -> None:
+    bot_id = bots.new()
+    name = f"botmaker-{bot_id}"
+    with watching(observer, [bot_id]) as watch:
+        create_behind_the_back(bots.engine.api, name, bot_id, test_image)
+        bots.engine.api.start(name)
+        for command, health in (
+            (["true"], manager_pb.HEALTH_STATUS_HEALTHY),
+            (["touch", "/tmp/sick"], manager_pb.HEALTH_STATUS_UNHEALTHY),
+            (["rm", "/tmp/sick"], manager_pb.HEALTH_STATUS_HEALTHY),
+        ):
+            bots.engine.api.exec_start(bots.engine.api.exec_create(name, command)["Id"])
+            watch.wait_for(lambda messages, health=health: messages[-1].changed.health == health, f"health {health}")
+            assert health == calls.status(bot_id).health
+
+
+def test_a_network_that_is_taken_away_and_given_back_changes_the_ports_that_are_told(
+    calls: Calls, observer: ContainerObserverStub, bots: Bots
+) -> None:
+    """The engine tells of it by events of the network alone."""
+    bot_id = bots.new()
+    ports = [manager_pb.PortBinding(container_port=8080)]
+    container_id = calls.run(bot_id, *FOREVER, ports=ports)
+    with watching(observer, [bot_id]) as watch:
+        bots.engine.api.disconnect_container_from_network(container_id, "bridge")
+        watch.wait_for(lambda messages: after_synced(messages) and not messages[-1].changed.ports, "no ports")
+        bots.engine.api.connect_container_to_network(container_id, "bridge")
+        watch.wait_for(lambda messages: len(messages[-1].changed.ports) == 1, "a port again")
+        assert watch.messages[-1].changed.ports == calls.status(bot_id).ports

@@ -10,6 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
+
+from tests.support.distributions import CLIENT_NEEDS
 
 CHECKOUT = Path(__file__).parents[2]
 USE = """
@@ -26,6 +29,10 @@ with connect({target!r}) as channel:
     except grpc.RpcError as exc:
         print(error_info(exc).reason)
 print([name for name in ("docker", "requests", "click", "structlog") if importlib.util.find_spec(name)])
+"""
+INSTALLED = """
+from importlib import metadata
+print(*(each.name for each in metadata.distributions()))
 """
 
 
@@ -64,9 +71,10 @@ def test_the_wheel_holds_stubs_with_types_and_no_test(wheel: Path) -> None:
         names = set(archive.namelist())
     for module in ("container_manager_pb2", "container_manager_pb2_grpc"):
         assert {f"botmaker/container/v1/{module}.py", f"botmaker/container/v1/{module}.pyi"} <= names
-    for package in ("botmaker/container/v1", "container_manager_client", "container_manager"):
+    for package in ("botmaker/container/v1", "container_manager_client", "container_manager", "botctl"):
         assert f"{package}/py.typed" in names
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {
+        "botctl",
         "botmaker",
         "container_manager",
         "container_manager_client",
@@ -83,3 +91,8 @@ def test_the_client_works_from_the_wheel_without_extras(
     pins = [re.sub(r">=([^,]+).*", r"==\1", each) for each in requirements(wheel)] if versions == "lowest" else []
     run(python, "-m", "pip", "install", "--quiet", str(wheel), *pins)
     assert run(python, "-I", "-W", "error", "-c", USE.format(target=target)).splitlines() == ["INVALID_BOT_ID", "[]"]
+    botctl = subprocess.run([tmp_path / "env" / "bin" / "botctl"], capture_output=True, text=True, check=False, cwd="/")
+    line = "botctl needs click, which is not installed: pip install 'botmaker-container-manager[cli]'\n"
+    assert (1, "", line) == (botctl.returncode, botctl.stdout, botctl.stderr)
+    brought = {canonicalize_name(name) for name in run(python, "-I", "-c", INSTALLED).split()}
+    assert brought - {"pip", "setuptools", "botmaker-container-manager"} <= CLIENT_NEEDS

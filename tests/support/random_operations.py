@@ -125,7 +125,8 @@ class Actors:
         """The code that the call ended with; ``None``: what it did is not known."""
         try:
             if verb == "create":
-                calls.create(bot_id, *draw.choice(COMMANDS), timeout=60)
+                ports = [pb.PortBinding(container_port=8080)] * draw.randint(0, 1)
+                calls.create(bot_id, *draw.choice(COMMANDS), timeout=60, ports=ports)
             elif verb == "start":
                 calls.start(bot_id)
             else:

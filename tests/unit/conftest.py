@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from container_manager.config import DockerServiceConfig
 from container_manager.docker_service import DockerService
 from container_manager.engine.client import EngineClient
 from tests.support.fake_engine import FakeEngine
+from tests.support.scripted_service import ScriptedService
+from tests.unit.botctl_runs import Run, run
 from tests.unit.documents import BOT
 from tests.unit.working import Work, making_works
 
@@ -68,3 +71,16 @@ def service(make_service: Callable[..., DockerService]) -> DockerService:
 def works() -> Iterator[Callable[..., Work]]:
     """Makes operations; all are let go in the end."""
     yield from making_works()
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedService]:
+    """A container manager in memory, for its clients."""
+    with ScriptedService() as service:
+        yield service
+
+
+@pytest.fixture
+def botctl_run(scripted: ScriptedService) -> Run:
+    """Runs ``botctl`` against it."""
+    return partial(run, BOTCTL_TARGET=scripted.target)

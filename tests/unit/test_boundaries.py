@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import container_manager_client
 TOP = Path(__file__).parents[2]
 SERVER = sorted((TOP / "server").rglob("*.py"))
 CLIENT = sorted((TOP / "client" / "container_manager_client").rglob("*.py"))
+BOTCTL = sorted((TOP / "client" / "botctl").rglob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -27,6 +30,7 @@ def imported(path: Path) -> Iterator[str]:
 def test_there_are_modules_to_look_at() -> None:
     assert len(SERVER) > 20
     assert len(CLIENT) > 3
+    assert len(BOTCTL) > 20
 
 
 def test_only_the_engine_client_imports_the_docker_sdk() -> None:
@@ -37,6 +41,26 @@ def test_only_the_engine_client_imports_the_docker_sdk() -> None:
 @pytest.mark.parametrize("path", CLIENT, ids=lambda path: path.name)
 def test_the_client_knows_neither_docker_nor_the_server(path: Path) -> None:
     assert set() == {"docker", "container_manager", "click", "structlog"} & set(imported(path))
+
+
+def test_botctl_knows_the_client_and_its_own_extra_alone() -> None:
+    known = {
+        "botctl",
+        "container_manager_client",
+        "botmaker",
+        "grpc",
+        "google",
+        "click",
+        "rich",
+        *sys.stdlib_module_names,
+    }
+    for path in BOTCTL:
+        assert set() == set(imported(path)) - known, path
+
+
+def test_only_one_module_of_botctl_makes_a_channel() -> None:
+    importers = [path.name for path in BOTCTL if re.search(r"import .*\bconnect\b", path.read_text())]
+    assert ["connection.py"] == importers
 
 
 def test_only_the_async_client_imports_aiohttp() -> None:
@@ -50,7 +74,7 @@ def test_the_lifecycle_knows_nothing_of_grpc(folder: str) -> None:
         assert set() == {"grpc", "google", "botmaker", "grpc_health", "grpc_reflection"} & set(imported(path)), path
 
 
-@pytest.mark.parametrize("path", [*SERVER, *CLIENT], ids=lambda path: path.relative_to(TOP).as_posix())
+@pytest.mark.parametrize("path", [*SERVER, *CLIENT, *BOTCTL], ids=lambda path: path.relative_to(TOP).as_posix())
 def test_no_module_is_longer_than_300_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300
 

@@ -136,6 +136,7 @@ def test_missing_secrets_make_nothing(
         (Json({"Name": "bots", "Driver": "bridge"}), True),
         (Json({"Name": "bots", "Driver": "overlay"}), True),
         (error(404, "network bots not found"), False),
+        (error(400, "2 matches found based on ID prefix: network bots is ambiguous"), False),
         (Json({"Name": "botsnet", "Id": "bots", "Driver": "bridge"}), False),
         (Json({"Name": "bots", "Driver": "host"}), False),
         (Json({"Name": "bots", "Driver": "null"}), False),

@@ -32,7 +32,7 @@ def status(number: int = 1, error: str = "") -> ContainerStatus:
 
 def entry(of: ContainerStatus) -> Entry:
     """A container in the view."""
-    return Entry(of, wire.encoded_status(of), of.bot_id, 7, partial=False, began=1, applied=2)
+    return Entry(of, wire.encoded_status(of), of.bot_id, 7, 7, partial=False, began=1, applied=2)
 
 
 def test_the_status_has_the_same_number_in_both_answers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -16,6 +17,9 @@ from container_manager.cli.server_config import server_config
 def serve(**options: Any) -> None:
     """Serve the ContainerManager and the ContainerObserver until SIGTERM or Ctrl-C."""
     config = server_config(options)
+    # gRPC's core writes to standard error itself, and what callers sent is in it: tokens, and whole lines if they like.
+    # It looks here when it is loaded; who is after a fault of gRPC's can set another level.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from container_manager.logs import configure_logging
     from container_manager.rpc.server import Server
     from container_manager.rpc.startup_error import StartupError

@@ -20,8 +20,11 @@ from container_manager.model import PullPolicy
 _MAX_PORT = 65_535
 
 
-def server_config(options: dict[str, Any]) -> ServerConfig:
-    """The configuration that the options say. Raises click's exceptions, which are one line, for what cannot be."""
+def server_config(options: dict[str, Any], *, check_roots: bool = True) -> ServerConfig:
+    """The configuration that the options say. Raises click's exceptions, which are one line, for what cannot be.
+
+    ``check_roots``: whether roots that cannot be used are such a thing.
+    """
     docker_host: str = options["docker_host"]
     if not _is_docker_host(docker_host):
         raise click.BadParameter(
@@ -32,10 +35,16 @@ def server_config(options: dict[str, Any]) -> ServerConfig:
         check_image_reference(options["default_image"])
     except InvalidImageReferenceError as exc:
         raise click.BadParameter(exc.violations[0].description, param_hint=hint("default-image")) from exc
+    secrets_root = _root(options, "secrets")
+    state_root = _root(options, "state") if options["state_root"] else None
+    if check_roots:
+        _check_root("secrets", secrets_root.path)
+        if state_root is not None:
+            _check_root("state", state_root.path)
     return ServerConfig(
         service=DockerServiceConfig(
-            secrets_root=_root(options, "secrets"),
-            state_root=_root(options, "state") if options["state_root"] else None,
+            secrets_root=secrets_root,
+            state_root=state_root,
             docker_host=docker_host,
             default_image=options["default_image"],
             pull_policy=PullPolicy(options["pull"]),
@@ -84,6 +93,10 @@ def _root(options: dict[str, Any], what: str) -> RootDirectory:
         raise click.BadParameter(f"{given!r} must be an absolute path", param_hint=hint(f"{what}-root"))
     if not engine_path.is_absolute():
         raise click.BadParameter(f"{engine_path} must be an absolute path", param_hint=hint(f"host-{what}-root"))
+    return RootDirectory(path, engine_path)
+
+
+def _check_root(what: str, path: Path) -> None:
     try:
         is_directory = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError:
@@ -98,4 +111,3 @@ def _root(options: dict[str, Any], what: str) -> RootDirectory:
         raise click.ClickException(f"the {what} root {path} is not a directory")
     if not os.access(path, os.R_OK | os.X_OK):
         raise click.ClickException(f"the {what} root {path} cannot be read by this user")
-    return RootDirectory(path, engine_path)

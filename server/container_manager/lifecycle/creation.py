@@ -31,6 +31,7 @@ from container_manager.lifecycle.lookup import find_container
 from container_manager.model import ContainerConfig, PullPolicy
 from container_manager.validation import check_bot_id, check_create
 
+_HTTP_BAD_REQUEST = 400
 _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
 _NAME_WAIT_SECONDS = 3.0
@@ -111,6 +112,10 @@ class ContainerCreator:
         try:
             network = self._engine.inspect_network(name, deadline)
         except EngineRejectedError as exc:
+            # The engine looks for the begin of an id as well, and several networks may have one name.
+            if exc.status == _HTTP_BAD_REQUEST:
+                violation = FieldViolation("config.network", f"the engine does not take this name: {exc.text}")
+                raise InvalidConfigError(violation) from exc
             raise engine_error(exc) from exc
         # By its name alone: an id could stand for the host's network.
         if network is None or network["Name"] != name:

@@ -15,7 +15,6 @@ import grpc.aio
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.errors import CapacityExceededError
-from container_manager.rpc.error_interceptor import abort
 from container_manager.rpc.handlers import Continuation, Handler, Wrapped, replace_behavior
 
 MAX_HEALTH_WATCHERS = 256
@@ -100,10 +99,7 @@ def _limited_dialogue(handler: Handler, places: Places) -> Handler:
     behavior: Callable[[AsyncIterable[Any], Any], Any] = handler.stream_stream
 
     async def limited(requests: AsyncIterable[Any], context: Any) -> None:
-        try:
-            places.take()
-        except CapacityExceededError as exc:
-            await abort(context, exc)
+        places.take()
         try:
             async with aclosing(behavior(requests, context)) as responses:
                 async for response in responses:

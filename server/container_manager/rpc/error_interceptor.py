@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
@@ -51,15 +53,39 @@ def _guarded(method: str, handler: Handler) -> Handler:
             await abort(context, exc)
         except grpc.aio.AbortError:
             raise
+        except grpc.aio.InternalError:
+            raise _caller_gone() from None
         except Exception:  # noqa: BLE001 - the last resort; logged whole
             _log.exception("a bug: the call failed unexpectedly", method=method)
             await abort(context, internal_error())
 
+    # Reflection's, of which the limit of calls has made a coroutine.
+    async def dialogue(requests: Any, context: Any) -> None:
+        await guarded(handler.stream_stream, _decoded(requests), context)
+
+    if handler.stream_stream:
+        return grpc.stream_stream_rpc_method_handler(dialogue, deserialize, handler.response_serializer)
     return replace_behavior(handler, guarded, deserialize)
+
+
+async def _decoded(requests: Any) -> AsyncIterator[Any]:
+    """Of a call with many requests any may be none."""
+    async for request in requests:
+        if request is _UNDECODABLE:
+            raise InvalidConfigError(_NO_MESSAGE)
+        yield request
 
 
 async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
     """End the call with the status of ``error``."""
     status = to_status(error)
-    await context.abort(grpc_code(status), status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
+    try:
+        await context.abort(grpc_code(status), status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
+    except grpc.aio.InternalError:
+        raise _caller_gone() from None
     raise AssertionError("abort always raises")
+
+
+def _caller_gone() -> asyncio.CancelledError:
+    """For gRPC's error when nothing can be sent: it would log that, with a traceback, and send an error in vain."""
+    return asyncio.CancelledError("the caller has gone before its answer")

@@ -10,6 +10,7 @@ from botmaker.container.v1 import container_observer_pb2_grpc as pb_grpc
 from container_manager.deadline import Deadline
 from container_manager.docker_service import DockerService
 from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.errors import EngineUnavailableError
 from container_manager.model import ContainerState
 from container_manager.observer.log_reader import LogReader
 from container_manager.observer.stats_sampler import StatsSampler, watch
@@ -86,12 +87,15 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         interval_seconds = codec.interval_seconds_from_proto(request)
         view = self._keeper.view
 
+        known: tuple[int, list[str]] = (0, [])
+
         def running() -> list[str]:
-            return [
-                entry.status.container_id
-                for entry in view.entries(_SAMPLED_STATES)
-                if not bot_ids or entry.status.bot_id in bot_ids
-            ]
+            nonlocal known
+            if known[0] != view.version:
+                entries = view.entries(_SAMPLED_STATES)
+                ids = [each.status.container_id for each in entries if not bot_ids or each.status.bot_id in bot_ids]
+                known = (view.version, ids)
+            return known[1]
 
         async with self._streams.open(StreamKind.STATS):
             await self._keeper.in_sync()
@@ -115,4 +119,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         # The view is about to hear of it, too.
         self._keeper.changed(bot_id)
         await self._keeper.settled(bot_id)
+        if status.container_id not in view and not view.answers_for(bot_id):
+            # The reader would take it for one that is gone.
+            raise EngineUnavailableError(f"the container of bot {bot_id} cannot be followed just now; try again")
         return status.container_id

@@ -32,6 +32,7 @@ from container_manager.docker_service import DockerService
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.rpc.call_limit import CallPlaces
 from container_manager.rpc.engine_health import EngineHealth
+from container_manager.rpc.grpc_log import filter_grpc_log
 from container_manager.rpc.listener import (
     Address,
     TcpAddress,
@@ -39,6 +40,7 @@ from container_manager.rpc.listener import (
     parse_address,
     unix_socket_path,
 )
+from container_manager.rpc.listener_watch import exit_with
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.operations import Operations
 from container_manager.rpc.server_factory import ServerFactory
@@ -154,6 +156,7 @@ class Server:
         Does not return while workers are left that would hold up the end of the process: then it ends the process
         itself, with status 1 if they are at changes.
         """
+        filter_grpc_log()
         left = asyncio.run(self._run(on_serving))
         if left:
             _log.warning("shut down with operations under way; the engine finishes what it has begun", operations=left)
@@ -176,12 +179,15 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
         await self.start()
+        watch = asyncio.create_task(exit_with(self._servers))
         try:
             on_serving(self.addresses)
             await asked.wait()
         except BaseException:
+            watch.cancel()
             await self.stop(0)
             raise
+        watch.cancel()
         return await self.stop(self._config.drain_seconds)
 
     def _listen(self, address: Address) -> None:

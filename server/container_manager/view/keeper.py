@@ -16,7 +16,6 @@ from container_manager.view.synchronizer import Synchronizer
 
 # The service serves before the view is in sync, which takes a second per thousand containers.
 _PATIENCE_SECONDS = 10.0
-_LOOK_SECONDS = 0.02
 
 
 class ViewKeeper:
@@ -53,15 +52,20 @@ class ViewKeeper:
             self._refresher.touch(bot_id)
 
     async def settled(self, bot_id: str) -> None:
-        """Wait until the view shows what our operations on the bot have done."""
-        await self._refresher.settled_bot(bot_id)
+        """Wait until the view shows what our operations on the bot have done.
+
+        Who gives up leaves the bot to be asked of the engine until it does.
+        """
+        try:
+            await self._refresher.settled_bot(bot_id)
+        except asyncio.CancelledError:
+            self._refresher.doubt_unsettled(bot_id)
+            raise
 
     async def in_sync(self) -> None:
         """Wait until the view is in sync. Raises why it is not, if that is not just for a moment."""
-        ends = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
-        while not self.view.in_sync:
-            if self._synchronizer.problem is not None:
-                raise self._synchronizer.problem
-            if asyncio.get_running_loop().time() > ends:
-                raise EngineUnavailableError("the engine's containers are still being read; try again later")
-            await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._synchronizer.in_sync()
+        except TimeoutError:
+            raise EngineUnavailableError("the engine's containers are still being read; try again later") from None

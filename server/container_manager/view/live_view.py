@@ -23,6 +23,8 @@ class Entry:
     """The bot that this is *the* container of; ``None`` for an orphan."""
     version: int
     """Of the container's last change."""
+    first_version: int
+    """Of the container's begin."""
     partial: bool
     """The engine cannot inspect it: only what its list says is known."""
     began: int
@@ -129,13 +131,14 @@ class LiveView:
         before = self._entries.get(key)
         if before is not None and began < before.applied:
             return False
-        if before is not None and before.status == status and before.partial == partial:
-            before.began, before.applied = began, self.tick()
+        if before is not None and before.status == status:
+            before.began, before.applied, before.partial = began, self.tick(), partial
             self._claim(before)
             return True
         self.version += 1
         bot = self._owned_bot(status)
-        entry = Entry(status, self._encode(status), bot, self.version, partial, began, self.tick())
+        first = self.version if before is None else before.first_version
+        entry = Entry(status, self._encode(status), bot, self.version, first, partial, began, self.tick())
         self._entries[key] = entry
         if before is None or before.status.create_time_ns != status.create_time_ns:
             self._order = None
@@ -177,7 +180,9 @@ class LiveView:
 
     async def regained(self) -> None:
         """Wait until the view is in sync."""
-        await self._regained.wait()
+        # Who is woken runs a moment later, when it may be lost again.
+        while not self.in_sync:
+            await self._regained.wait()
 
     def add_listener(self, listener: Listener) -> None:
         """Tell ``listener`` of every change from now on."""

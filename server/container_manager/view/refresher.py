@@ -53,7 +53,7 @@ class Refresher:
         self._jobs: dict[str, _Job] = {}
         self._looks: dict[str, asyncio.TimerHandle] = {}
         self._delays: dict[str, float] = {}
-        # When each was last found not to be inspectable, by the view's clock.
+        # What an inspection has to have begun after to be believed again, by the view's clock.
         self._doubted: dict[str, int] = {}
         # Ids of the removed, until no inspection that could bring them back is under way.
         self._gone: set[str] = set()
@@ -88,6 +88,14 @@ class Refresher:
         if entry is not None:
             await self.settled((entry.status.container_id,))
 
+    def doubt_unsettled(self, bot_id: str) -> None:
+        """Have a bot not answered for until what was touched of it has been inspected since."""
+        entry = self._view.of_bot(bot_id)
+        for key in (bot_id, bot_id if entry is None else entry.status.container_id):
+            if (job := self._jobs.get(key)) is not None:
+                self._view.doubts.add(key)
+                self._doubted[key] = max(job.touched, self._doubted.get(key, 0))
+
     def knows(self, container_id: str) -> bool:
         """Whether a container is in the view, or about to be."""
         return container_id in self._view or container_id in self._jobs
@@ -111,6 +119,7 @@ class Refresher:
             while True:
                 await job.burst()
                 if self._known_since(key, job.touched):
+                    self._trust(key, self._view.tick())
                     return
                 async with self._limit:
                     began = self._view.tick()
@@ -139,15 +148,15 @@ class Refresher:
         try:
             status = await (self._source.inspect_bot(key) if by_bot else self._source.inspect(key))
             if status is None:
-                self._missing(key, by_bot=by_bot)
+                self._missing(key, began, by_bot=by_bot)
                 return True
             return status.container_id in self._gone or self._apply(key, status, began)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the container is not answered for
             await self._doubt(key, exc)
             return True
 
-    def _missing(self, key: str, *, by_bot: bool) -> None:
-        self._trust(key)
+    def _missing(self, key: str, began: int, *, by_bot: bool) -> None:
+        self._trust(key, began)
         self._stop_looking(key)
         if not by_bot:
             self.gone(key)
@@ -161,9 +170,8 @@ class Refresher:
         version = None if before is None else before.version
         if not self._view.apply(status, began):
             return False
-        self._trust(key)
-        if began > self._doubted.get(container_id, 0):
-            self._trust(container_id)
+        self._trust(key, began)
+        self._trust(container_id, began)
         if former is not None and former.status.container_id != container_id:
             self.touch(former.status.container_id)
         now = self._view.get(container_id)
@@ -191,11 +199,19 @@ class Refresher:
         with suppress(Exception):
             for row in await self._source.list(key):
                 if row.container_id == key and key not in self._gone:
-                    self._view.apply(row, began, partial=True)
+                    self._view.apply(self._completed(row), began, partial=True)
 
-    def _trust(self, key: str) -> None:
-        self._view.doubts.discard(key)
-        self._doubted.pop(key, None)
+    def _completed(self, row: ContainerStatus) -> ContainerStatus:
+        """What is known of a container, where the list does not say that it is not so any more: the list says less."""
+        entry = self._view.get(row.container_id)
+        if entry is None or (entry.status.state, entry.status.name) != (row.state, row.name):
+            return row
+        return entry.status
+
+    def _trust(self, key: str, began: int) -> None:
+        if began > self._doubted.get(key, 0):
+            self._view.doubts.discard(key)
+            self._doubted.pop(key, None)
 
     def _look_later(self, key: str, first: float, last: float) -> None:
         """Touch it later, and later each time."""

@@ -46,6 +46,8 @@ class Subscription:
         self._snapshot: deque[str] | None = None
         self._unseen: set[str] = set()
         self._pending: OrderedDict[str, Told] = OrderedDict()
+        # New ones among the pending, of which the watcher knows nothing yet.
+        self._new: set[str] = set()
         self._news = asyncio.Event()
 
     def __enter__(self) -> Self:
@@ -66,12 +68,13 @@ class Subscription:
     async def next(self) -> Told:
         """The next thing to tell; waits for it, and while the engine is away."""
         while True:
-            if not self._view.in_sync:
-                await self._view.regained()
+            await self._view.regained()
             if self._snapshot is not None:
                 return self._next_of_snapshot(self._snapshot)
             if self._pending:
-                return self._pending.popitem(last=False)[1]
+                key, told = self._pending.popitem(last=False)
+                self._new.discard(key)
+                return told
             self._news.clear()
             await self._news.wait()
 
@@ -80,6 +83,8 @@ class Subscription:
         key = entry.status.container_id
         # One whose snapshot is still to come will be shown in its newest state.
         if self._watches(entry) and key not in self._unseen:
+            if entry.version == entry.first_version:
+                self._new.add(key)
             self._put(key, Told(Kind.CHANGED, entry.version, entry))
 
     def removed(self, entry: Entry, version: int) -> None:
@@ -88,6 +93,10 @@ class Subscription:
         if self._watches(entry):
             if key in self._unseen:
                 self._unseen.discard(key)
+            elif key in self._new:
+                # Otherwise containers that come and go would pile up before one who does not read.
+                self._new.discard(key)
+                self._pending.pop(key, None)
             else:
                 self._put(key, Told(Kind.REMOVED, version, entry))
 

@@ -36,10 +36,15 @@ class Synchronizer:
         self._source = source
         self._refresher = refresher
         self.problem: ContainerManagerError | None = None
-        """Why the view was not in sync at the last attempt; ``None`` when it was, or before the first."""
+        """Why the engine could not be followed at the last attempt; ``None`` when it is, and before the first."""
         self.following = False
         """Subscribed to the engine's events, and so in sync or about to be."""
         self._dropped = asyncio.Event()
+        # Either in sync, or there is a problem: nothing to wait for.
+        self._decided = asyncio.Event()
+        # Of the last attempt: whether it got so far, and whether it began to read and failed in that.
+        self._was_in_sync = False
+        self._read_failed = False
 
     async def run(self) -> None:
         """Follow until cancelled; from then on the view is not believed."""
@@ -58,20 +63,33 @@ class Synchronizer:
             except Exception as exc:  # noqa: BLE001 - without this task every read would go to the engine for good
                 _log.exception("a bug: following the engine failed unexpectedly")
                 self.problem = ContainerManagerError(f"following the engine failed: {type(exc).__name__}")
-            if self._view.in_sync:
+            self._decided.set()
+            if self._was_in_sync:
                 _log.warning("the engine's events are lost, reads go to the engine itself: %s", self.problem)
                 delay = _FIRST_RETRY_SECONDS
-            self._view.lose()
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LAST_RETRY_SECONDS)
+
+    async def in_sync(self) -> None:
+        """Wait until the view is in sync. Raises why it is not, if that is not just for a moment."""
+        while not self._view.in_sync:
+            if self.problem is not None:
+                # One and the same for all who ask: it would keep the frames of every one of them.
+                raise self.problem.with_traceback(None)
+            await self._decided.wait()
 
     def drop(self) -> None:
         """Believe the event stream no more, though it has not ended, and begin anew."""
         self._dropped.set()
 
     async def _follow(self) -> None:
+        read_failed, self._read_failed, self._was_in_sync = self._read_failed, False, False
         async with self._source.subscribe() as notices:
             self.following = True
+            # An engine that is found again is worth waiting for, unless it is one that cannot be read.
+            if not read_failed:
+                self.problem = None
+                self._decided.clear()
             tasks = [asyncio.create_task(self._read(notices)), asyncio.create_task(self._compare())]
             reading, comparing = tasks
             try:
@@ -80,14 +98,20 @@ class Synchronizer:
                     await comparing
                     # Whatever was doubtful before has just been read.
                     self._dropped.clear()
+                    self._was_in_sync = True
                     self.problem = None
                     self._view.regain()
+                    self._decided.set()
                     _log.info("following the engine's events, %d containers", len(self._view))
                     tasks.append(asyncio.create_task(self._until_dropped()))
                     await asyncio.wait({reading, tasks[-1]}, return_when=asyncio.FIRST_COMPLETED)
                 await (reading if reading.done() else tasks[-1])
             finally:
+                # At once: what is told from now on is heard by nobody.
+                self._view.lose()
+                self._decided.clear()
                 self.following = False
+                self._read_failed = not self._was_in_sync
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)

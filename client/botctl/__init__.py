@@ -1,0 +1,1 @@
+"""``botctl``: bots' containers from the command line, over the client alone."""

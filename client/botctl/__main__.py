@@ -1,0 +1,5 @@
+"""``python -m botctl``."""
+
+from botctl.entry import main
+
+main()

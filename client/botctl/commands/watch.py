@@ -1,0 +1,75 @@
+"""``botctl watch``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import click
+from rich.console import RenderableType
+
+from botctl.options import bot_id_arguments, with_session
+from botctl.rendering.documents import Json, status_document, write_line
+from botctl.rendering.live import live_table
+from botctl.rendering.tables import containers_table, state_text
+from botctl.rendering.terminal import is_live
+from botctl.rendering.words import now, printable, time_text
+from botctl.resuming import resumed
+from botctl.selection import watched_ids
+from botctl.session import Session
+from botctl.watched import Event, Watched
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+
+
+@click.command()
+@bot_id_arguments
+@with_session
+def watch(session: Session, bot_ids: Sequence[str]) -> None:
+    """Show bots' states as they change, until Ctrl-C.
+
+    All bots unless some are named. On a terminal a table that is kept up to date; else a line for each change.
+    """
+    wanted = watched_ids(session, bot_ids)
+    watched = Watched()
+
+    def open_stream() -> Any:
+        watched.reopened()
+        return session.observer.WatchContainers(observer_pb.WatchContainersRequest(bot_ids=wanted))
+
+    def render(rows: int) -> tuple[RenderableType, str]:
+        containers = sorted(watched.containers.values(), key=_order)
+        hidden = f", {len(containers) - rows} not shown" if len(containers) > rows else ""
+        running = sum(each.state == pb.CONTAINER_STATE_RUNNING for each in containers)
+        line = f"{len(containers)} containers, {running} running{hidden}; Ctrl-C ends this"
+        return containers_table(containers[:rows], session.out, now()), line
+
+    live = is_live(session.out) and not session.as_json
+    messages: Iterable[observer_pb.WatchContainersResponse] = resumed(open_stream, session.notice)
+    with live_table(session.out, render) if live else nullcontext():
+        for message in messages:
+            for event in watched.apply(message):
+                if session.as_json:
+                    write_line(event_document(event, message.version))
+                elif not live and event.status is not None:
+                    session.out.print(_line(event, event.status), soft_wrap=True)
+
+
+def event_document(event: Event, version: int) -> Json:
+    """A change; ``container`` is what is known of a removed one, ``null`` for what concerns the stream."""
+    container = status_document(event.status) if event.status is not None else None
+    return {"event": event.kind, "version": version, "container": container}
+
+
+def _line(event: Event, status: pb.ContainerStatus) -> str:
+    what = "removed" if event.kind == "removed" else state_text(status).plain
+    return f"{time_text(now())[:19]}Z  {_name(status)}  {what}"
+
+
+def _name(status: pb.ContainerStatus) -> str:
+    return status.bot_id or f"({printable(status.name or status.container_id)})"
+
+
+def _order(status: pb.ContainerStatus) -> tuple[int, str]:
+    return status.create_time.ToNanoseconds(), status.container_id

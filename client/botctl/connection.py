@@ -1,0 +1,68 @@
+"""Which service to talk to, and the channel to it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from botctl.outcomes import ExitCode, Failure
+from container_manager_client import connect
+
+DEFAULT_TARGET = "unix:///run/botmaker/container-manager.sock"
+SERVER_TOKEN_FILE = "/var/lib/botmaker/container-manager.token"  # noqa: S105 - where it lies, not what it is
+TARGET_VARIABLE = "BOTCTL_TARGET"
+TOKEN_FILE_VARIABLE = "BOTCTL_TOKEN_FILE"  # noqa: S105 - the same
+_MAX_UNIX_PATH_BYTES = 107
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What ``--target`` and ``--token-file`` say."""
+
+    target: str = DEFAULT_TARGET
+    token_file: str | None = None
+
+    @property
+    def socket(self) -> Path | None:
+        """The unix socket; ``None`` for TCP."""
+        return Path(self.target.removeprefix("unix://")) if self.target.startswith("unix://") else None
+
+
+def open_channel(connection: Connection) -> grpc.Channel:
+    """The channel of a run: the one place that makes one. Raises :class:`Failure` for what can't be a target."""
+    token = _token(connection.token_file) if connection.token_file else None
+    if connection.socket is not None and len(os.fsencode(connection.socket)) > _MAX_UNIX_PATH_BYTES:
+        raise Failure(
+            f"{connection.socket} is too long: a socket's path has at most {_MAX_UNIX_PATH_BYTES} bytes", ExitCode.USAGE
+        )
+    try:
+        return connect(connection.target, token=token)
+    except ValueError as exc:
+        raise Failure(str(exc), ExitCode.USAGE) from exc
+
+
+def _token(name: str) -> str:
+    path = Path(name)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Failure(f"the token file {name} is no file", ExitCode.USAGE)
+        token = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        raise Failure(
+            f"there is no token file {name}; the service makes its own ({SERVER_TOKEN_FILE} by default): copy that",
+            ExitCode.USAGE,
+        ) from None
+    except PermissionError:
+        raise Failure(
+            f"the token file {name} cannot be read by this user; ask its owner for a copy, or use sudo",
+            ExitCode.NOT_ALLOWED,
+        ) from None
+    except (OSError, ValueError) as exc:
+        raise Failure(f"the token file {name} cannot be read: {exc}", ExitCode.USAGE) from None
+    if not token or not token.isprintable() or " " in token:
+        raise Failure(f"the token file {name} must hold one line, the token", ExitCode.USAGE)
+    return token

@@ -1,0 +1,88 @@
+"""What a failed call means to whoever typed the command: an exit code, and one line that says what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+from botctl.connection import SERVER_TOKEN_FILE, TARGET_VARIABLE, TOKEN_FILE_VARIABLE, Connection
+from botctl.outcomes import ExitCode
+from botctl.reachability import why_unreachable
+from botctl.rendering.words import one_line
+from container_manager_client import ErrorInfo, error_info
+
+_Code = grpc.StatusCode
+_EXIT_CODES = {
+    _Code.INVALID_ARGUMENT: ExitCode.USAGE,
+    _Code.NOT_FOUND: ExitCode.NOT_FOUND,
+    _Code.ALREADY_EXISTS: ExitCode.REFUSED,
+    _Code.FAILED_PRECONDITION: ExitCode.REFUSED,
+    _Code.PERMISSION_DENIED: ExitCode.REFUSED,
+    _Code.UNAUTHENTICATED: ExitCode.NOT_ALLOWED,
+    _Code.UNAVAILABLE: ExitCode.NOT_NOW,
+    _Code.DEADLINE_EXCEEDED: ExitCode.NOT_NOW,
+    _Code.ABORTED: ExitCode.NOT_NOW,
+    _Code.RESOURCE_EXHAUSTED: ExitCode.NOT_NOW,
+}
+# What the service itself cannot know: the command that helps.
+_HINTS = {
+    "CONTAINER_NOT_FOUND": "with: botctl create {bot_id}",
+    "CONTAINER_ALREADY_EXISTS": "with: botctl remove {bot_id}",
+    "OPERATION_IN_PROGRESS": "try again when that has ended",
+    "SHUTTING_DOWN": "try again when it is back",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why something was not done."""
+
+    exit_code: ExitCode
+    message: str
+    """One line."""
+    code: str = ""
+    """gRPC's, such as ``NOT_FOUND``."""
+    reason: str = ""
+    """The service's, such as ``CONTAINER_NOT_FOUND``; empty for what did not come from it."""
+
+
+def explain(exc: grpc.RpcError, connection: Connection) -> Problem:
+    """The problem behind a failed call."""
+    info = error_info(exc)
+    exit_code, message = _of_service(info, connection) if info.reason else _of_grpc(info, connection)
+    return Problem(exit_code, one_line(message), info.code.name, info.reason)
+
+
+def _of_service(info: ErrorInfo, connection: Connection) -> tuple[ExitCode, str]:
+    exit_code = _EXIT_CODES.get(info.code, ExitCode.FAILED)
+    if info.code is _Code.UNAUTHENTICATED:
+        return exit_code, _about_token(connection)
+    hint = _HINTS.get(info.reason)
+    if hint is None or ("{bot_id}" in hint and not info.metadata.get("bot_id")):
+        return exit_code, info.message
+    return exit_code, f"{info.message}; {hint.format(bot_id=info.metadata.get('bot_id'))}"
+
+
+def _of_grpc(info: ErrorInfo, connection: Connection) -> tuple[ExitCode, str]:
+    if info.code is _Code.UNAVAILABLE:
+        return why_unreachable(connection, info.message)
+    if info.code is _Code.UNIMPLEMENTED:
+        return ExitCode.NO_SERVICE, (
+            f"what serves {connection.target} is no container manager, or an older one; "
+            f"name another with --target or {TARGET_VARIABLE}"
+        )
+    if info.code is _Code.UNAUTHENTICATED:
+        return ExitCode.NOT_ALLOWED, _about_token(connection)
+    if info.code is _Code.DEADLINE_EXCEEDED:
+        return ExitCode.NOT_NOW, (
+            f"the service at {connection.target} did not answer in time; what it did meanwhile shows: botctl status"
+        )
+    return _EXIT_CODES.get(info.code, ExitCode.FAILED), f"{info.code.name}: {info.message}"
+
+
+def _about_token(connection: Connection) -> str:
+    where = f"the service's own is in the file that its --token-file names ({SERVER_TOKEN_FILE} by default)"
+    if connection.token_file is None:
+        return f"{connection.target} wants a token: pass --token-file or {TOKEN_FILE_VARIABLE}; {where}"
+    return f"the token in {connection.token_file} is not that of {connection.target}; {where}"

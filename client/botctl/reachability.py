@@ -1,0 +1,71 @@
+"""Why nothing answers at a target: what gRPC leaves unsaid is found out by knocking at the socket."""
+
+from __future__ import annotations
+
+import grp
+import os
+import socket
+import stat
+from pathlib import Path
+
+from botctl.connection import TARGET_VARIABLE, Connection
+from botctl.outcomes import ExitCode
+
+_CHOOSE = f"name another with --target or {TARGET_VARIABLE}"
+_START = "start it with: container-manager serve"
+
+
+def why_unreachable(connection: Connection, grpc_message: str) -> tuple[ExitCode, str]:
+    """The exit code for it, and a line that says what to do."""
+    path = connection.socket
+    if path is None:
+        return ExitCode.NO_SERVICE, (
+            f"no service answers at {connection.target}; does it listen there (container-manager serve --listen "
+            f"{connection.target})? Otherwise {_CHOOSE}"
+        )
+    try:
+        _knock(path)
+    except OSError as exc:
+        return _why_closed(path, exc)
+    return ExitCode.NO_SERVICE, (
+        f"the service at {path} did not answer ({grpc_message}); if that stays so, look at its log, or {_CHOOSE}"
+    )
+
+
+def _why_closed(path: Path, exc: OSError) -> tuple[ExitCode, str]:
+    if isinstance(exc, PermissionError):
+        return ExitCode.NOT_ALLOWED, (
+            f"no permission to open {path}: it is for its owner and group{_group_of(path)}; "
+            "join that group and log in again, or use sudo"
+        )
+    if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
+        return ExitCode.NO_SERVICE, f"there is no socket {path}; {_START}, or {_CHOOSE}"
+    if isinstance(exc, _NoSocketError):
+        return ExitCode.NO_SERVICE, f"{path} is no socket; {_CHOOSE}"
+    if isinstance(exc, ConnectionRefusedError):
+        return ExitCode.NO_SERVICE, f"nobody serves the socket {path} any more; {_START}, or {_CHOOSE}"
+    return ExitCode.NO_SERVICE, f"{path} cannot be opened: {exc.strerror or exc}"
+
+
+class _NoSocketError(OSError):
+    """Something else lies there; the system says no more than that it refuses."""
+
+
+def _knock(path: Path) -> None:
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise _NoSocketError
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        probe.connect(os.fsencode(path))
+
+
+def _group_of(path: Path) -> str:
+    # The directory that keeps others out may be one further up; only what can be told is told.
+    for candidate in (path, *path.parents):
+        try:
+            found = candidate.stat()
+            group = grp.getgrgid(found.st_gid).gr_name
+        except (OSError, KeyError):
+            continue
+        return "" if found.st_mode & stat.S_IRWXO else f" ({group})"
+    return ""

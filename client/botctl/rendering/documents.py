@@ -1,0 +1,103 @@
+"""What ``--output json`` shows. Every key is always there; ``null`` stands for what is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from botctl.each_bot import Result
+from botctl.rendering import words
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+
+Json = dict[str, Any]
+
+
+def write_document(document: Any) -> None:
+    """One document, for people to read as well."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def write_line(document: Json) -> None:
+    """One of the lines of a stream, at once."""
+    click.echo(json.dumps(document, ensure_ascii=False))
+
+
+def status_document(status: pb.ContainerStatus) -> Json:
+    """A container."""
+    return {
+        "bot_id": status.bot_id or None,
+        "state": words.state_word(status.state) or None,
+        "health": words.health_word(status.health) or None,
+        "container_id": status.container_id,
+        "name": status.name,
+        "image": status.image,
+        "image_id": status.image_id,
+        **{name: _time(status, name) for name in ("create_time", "start_time", "finish_time")},
+        "exit_code": status.exit_code if status.HasField("exit_code") else None,
+        "exit_reason": words.reason_word(status.exit_reason) or None,
+        "error": status.error or None,
+        "restart_count": status.restart_count,
+        "ports": [
+            {
+                "container_port": port.container_port,
+                "host_port": port.host_port,
+                "host_ip": port.host_ip,
+                "protocol": words.protocol_word(port.protocol),
+            }
+            for port in status.ports
+        ],
+    }
+
+
+def absent_document(bot_id: str) -> Json:
+    """A bot without a container, with the keys of one that has it."""
+    nothing: Json = dict.fromkeys(status_document(pb.ContainerStatus()))
+    return {**nothing, "bot_id": bot_id, "state": words.ABSENT, "restart_count": 0, "ports": []}
+
+
+def result_document(result: Result) -> Json:
+    """What became of a bot."""
+    problem = result.problem
+    error = problem and {
+        "message": problem.message,
+        "exit_code": int(problem.exit_code),
+        "code": problem.code or None,
+        "reason": problem.reason or None,
+    }
+    document: Json = {"bot_id": result.bot_id, "result": result.done or "failed", "error": error, **result.details}
+    return {**document, "log": result.log} if result.log else document
+
+
+def log_document(entry: observer_pb.LogEntry) -> Json:
+    """A log entry; its time is what ``--after`` takes."""
+    return {
+        "time": words.time_text(entry.time),
+        "source": words.source_word(entry.source),
+        "line": entry.line.decode("utf-8", "replace"),
+        "partial": entry.partial,
+    }
+
+
+def stats_document(sample: observer_pb.WatchStatsResponse) -> Json:
+    """A sample."""
+    numbers = (
+        "cpu_percent",
+        "memory_usage_bytes",
+        "memory_limit_bytes",
+        "network_rx_bytes",
+        "network_tx_bytes",
+        "pids",
+    )
+    return {
+        "bot_id": sample.bot_id or None,
+        "container_id": sample.container_id,
+        "time": words.time_text(sample.time),
+        **{name: getattr(sample, name) for name in numbers},
+    }
+
+
+def _time(status: pb.ContainerStatus, name: str) -> str | None:
+    return words.time_text(getattr(status, name)) if status.HasField(name) else None

@@ -1,0 +1,60 @@
+"""Log entries as a terminal or a pipe gets them."""
+
+from __future__ import annotations
+
+import re
+from typing import BinaryIO
+
+from botctl.rendering.words import time_text
+from botmaker.container.v1 import container_observer_pb2 as pb
+
+_COLOUR = rb"\x1b\[[0-9;:]*m"
+_CONTROL = re.compile(rb"(" + _COLOUR + rb")|([\x00-\x08\x0a-\x1f\x7f])")
+_STDERR, _RESET = b"\x1b[31m", b"\x1b[0m"
+
+
+class LogWriter:
+    """Writes entries to a stream of bytes: to a pipe as they are, to a terminal so that they cannot command it."""
+
+    def __init__(self, stream: BinaryIO, *, terminal: bool, colours: bool, timestamps: bool) -> None:
+        self._stream = stream
+        self._terminal = terminal
+        self._colours = colours
+        self._timestamps = timestamps
+        # The source of a line that has no end yet.
+        self._open: pb.LogEntry.Source | None = None
+
+    def write(self, entry: pb.LogEntry) -> None:
+        """Write one entry; a part of a line leaves the line open for its next part."""
+        begins = self._open != entry.source
+        if begins and self._open is not None:
+            self._stream.write(b"\n")
+        if begins and self._timestamps:
+            self._stream.write(time_text(entry.time).encode() + b" ")
+        self._stream.write(self._shown(entry))
+        self._open = entry.source if entry.partial else None
+        if not entry.partial:
+            self._stream.write(b"\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End a line that is open, where a person would have the prompt behind it."""
+        if self._open is not None and self._terminal:
+            self._stream.write(b"\n")
+            self._stream.flush()
+
+    def _shown(self, entry: pb.LogEntry) -> bytes:
+        if not self._terminal:
+            return entry.line
+        # Before a newline, a carriage return is the other half of a line's end.
+        line = _CONTROL.sub(self._visible, entry.line.removesuffix(b"\r"))
+        if not self._colours:
+            return line
+        if entry.source == pb.LogEntry.SOURCE_STDERR:
+            return _STDERR + line + _RESET
+        return line + _RESET if b"\x1b" in line else line
+
+    def _visible(self, found: re.Match[bytes]) -> bytes:
+        if found[1] is not None:
+            return found[1] if self._colours else b""
+        return b"^" + bytes([found[2][0] ^ 0x40])

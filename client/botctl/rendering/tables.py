@@ -1,0 +1,150 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from botctl.rendering import words
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+
+_NONE = "-"
+# Below it, ids are shown as short as they can be told apart.
+_WIDE = 120
+_SHORT_CONTAINER_ID = 12
+_STYLES = {
+    pb.CONTAINER_STATE_RUNNING: "green",
+    pb.CONTAINER_STATE_RESTARTING: "yellow",
+    pb.CONTAINER_STATE_PAUSED: "yellow",
+    pb.CONTAINER_STATE_EXITED: "dim",
+    pb.CONTAINER_STATE_DEAD: "red",
+}
+_HEALTH_STYLES = {pb.HEALTH_STATUS_UNHEALTHY: "red", pb.HEALTH_STATUS_STARTING: "yellow"}
+
+
+def containers_table(containers: Sequence[pb.ContainerStatus], console: Console, now: Timestamp) -> Table:
+    """One row for each container."""
+    table = _table("BOT", "STATE", "SINCE", "RESTARTS", "PORTS", "IMAGE")
+    # On a terminal the last two share what is left of a line: an id that is cut short would be none.
+    table.expand = console.is_terminal
+    table.columns[-2].ratio, table.columns[-1].ratio = 1, 2
+    ids = _ids([each.bot_id for each in containers], console)
+    for each in containers:
+        table.add_row(
+            # An orphan has its container's name to be found by.
+            ids.get(each.bot_id) or Text(words.printable(f"({each.name or each.container_id})"), style="yellow"),
+            state_text(each),
+            _since(each, now),
+            str(each.restart_count) if each.restart_count else _NONE,
+            Text(_ports(each)),
+            Text(words.printable(each.image)),
+        )
+    return table
+
+
+def stats_table(samples: Iterable[observer_pb.WatchStatsResponse], console: Console) -> Table:
+    """One row for each container that runs."""
+    table = _table("BOT", "CPU", "MEMORY", "OF", "NET IN", "NET OUT", "PIDS", numbers_from=1)
+    rows = list(samples)
+    ids = _ids([each.bot_id for each in rows], console)
+    for each in rows:
+        table.add_row(
+            ids.get(each.bot_id) or Text(f"({each.container_id[:_SHORT_CONTAINER_ID]})", style="yellow"),
+            f"{each.cpu_percent:.1f}%",
+            words.size_text(each.memory_usage_bytes),
+            words.size_text(each.memory_limit_bytes),
+            words.size_text(each.network_rx_bytes),
+            words.size_text(each.network_tx_bytes),
+            str(each.pids),
+        )
+    return table
+
+
+def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
+    """All there is to say of one container, a line each."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows: list[tuple[str, str | Text]] = [
+        ("Bot", status.bot_id or _NONE),
+        ("State", state_text(status)),
+        ("Container", status.container_id),
+        ("Name", words.printable(status.name)),
+        ("Image", words.printable(status.image)),
+        ("Image id", status.image_id),
+        *((title, _moment(status, name, now)) for title, name in _MOMENTS if status.HasField(name)),
+        ("Restarts", str(status.restart_count)),
+        ("Ports", _ports(status)),
+    ]
+    if status.error:
+        rows.append(("Error", Text(words.one_line(status.error), style="red")))
+    for title, value in rows:
+        table.add_row(title, value)
+    return table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; into a pipe without the blanks that fill its last column."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+def state_text(status: pb.ContainerStatus) -> Text:
+    """The state with what belongs to it: health, exit code and reason."""
+    text = Text(words.state_word(status.state) or "unknown", style=_STYLES.get(status.state, ""))
+    if status.state == pb.CONTAINER_STATE_RUNNING and status.health:
+        text.append(f" ({words.health_word(status.health)})", style=_HEALTH_STYLES.get(status.health, ""))
+    told = [str(status.exit_code)] if status.HasField("exit_code") else []
+    if status.exit_reason:
+        told.append(words.reason_word(status.exit_reason).replace("_", " "))
+    if told:
+        text.append(f" ({', '.join(told)})", style="" if status.exit_reason == pb.EXIT_REASON_COMPLETED else "red")
+    return text
+
+
+_MOMENTS = (("Created", "create_time"), ("Started", "start_time"), ("Finished", "finish_time"))
+
+
+def _moment(status: pb.ContainerStatus, name: str, now: Timestamp) -> str:
+    time = getattr(status, name)
+    return f"{words.time_text(time)} ({words.since_text(time, now)} ago)"
+
+
+def _since(status: pb.ContainerStatus, now: Timestamp) -> str:
+    down = status.state in (pb.CONTAINER_STATE_EXITED, pb.CONTAINER_STATE_DEAD, pb.CONTAINER_STATE_RESTARTING)
+    up = status.state in (pb.CONTAINER_STATE_RUNNING, pb.CONTAINER_STATE_PAUSED)
+    order = ("finish_time",) if down else ("start_time",) if up else ()
+    for name in (*order, "create_time"):
+        if status.HasField(name):
+            return words.since_text(getattr(status, name), now)
+    return _NONE
+
+
+def _ports(status: pb.ContainerStatus) -> str:
+    return ", ".join(words.printable(words.port_text(port)) for port in status.ports) or _NONE
+
+
+def _ids(bot_ids: list[str], console: Console) -> dict[str, str]:
+    known = [bot_id for bot_id in bot_ids if bot_id]
+    if console.is_terminal and console.width < _WIDE:
+        return words.short_ids(known)
+    return {bot_id: bot_id for bot_id in known}
+
+
+def _table(*titles: str, numbers_from: int | None = None) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index, title in enumerate(titles):
+        right = numbers_from is not None and index >= numbers_from
+        # A cell that does not fit is cut: rows stay rows.
+        table.add_column(title, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+    return table

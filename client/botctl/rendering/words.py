@@ -1,0 +1,140 @@
+"""Values as people read them: states, times, sizes, ports."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+
+ABSENT = "absent"
+"""In place of a state: the bot has no container."""
+SHORT_ID = 8
+_DEFAULT_HOST_IP = "127.0.0.1"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NANOS = 1_000_000_000
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+
+
+def state_word(state: int) -> str:
+    """``running`` of ``CONTAINER_STATE_RUNNING``; empty when not known."""
+    return _word(pb.ContainerState, state, "CONTAINER_STATE_")
+
+
+def health_word(health: pb.HealthStatus) -> str:
+    """``healthy``; empty without a health check."""
+    return _word(pb.HealthStatus, health, "HEALTH_STATUS_")
+
+
+def reason_word(reason: pb.ExitReason) -> str:
+    """``oom_killed``; empty while it runs."""
+    return _word(pb.ExitReason, reason, "EXIT_REASON_")
+
+
+def protocol_word(protocol: pb.Protocol) -> str:
+    """``tcp``, also when not said."""
+    return _word(pb.Protocol, protocol, "PROTOCOL_") or "tcp"
+
+
+def source_word(source: observer_pb.LogEntry.Source) -> str:
+    """``stdout`` or ``stderr``."""
+    return _word(observer_pb.LogEntry.Source, source, "SOURCE_")
+
+
+def states() -> list[str]:
+    """Every state's word."""
+    return [word for value in pb.ContainerState.values() if (word := state_word(value))]
+
+
+def state_named(word: str) -> Any:
+    """The state of a word."""
+    return pb.ContainerState.Value(f"CONTAINER_STATE_{word.upper()}")
+
+
+def time_text(time: Timestamp) -> str:
+    """RFC 3339 in UTC with all nine digits, so that it can stand for a place in a log."""
+    moment = datetime.fromtimestamp(time.seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time.nanos:09d}Z"
+
+
+def span_text(seconds: float) -> str:
+    """A span as its two largest units: ``3d 4h``, ``12s``."""
+    whole = max(int(seconds), 0)
+    if whole < _MINUTE:
+        return f"{whole}s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m {whole % _MINUTE}s"
+    if whole < _DAY:
+        return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE}m"
+    return f"{whole // _DAY}d {whole % _DAY // _HOUR}h"
+
+
+def since_text(time: Timestamp, now: Timestamp) -> str:
+    """How long ago it was."""
+    return span_text((now.ToNanoseconds() - time.ToNanoseconds()) / _NANOS)
+
+
+def now() -> Timestamp:
+    """The present moment."""
+    moment = Timestamp()
+    moment.GetCurrentTime()
+    return moment
+
+
+def size_text(size: float) -> str:
+    """Bytes with a binary unit: ``12.3 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def port_text(port: pb.PortBinding) -> str:
+    """A port as ``--port`` takes it: ``8080:80/udp`` on 127.0.0.1, ``0.0.0.0:8080:80`` elsewhere."""
+    host = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
+    protocol = protocol_word(port.protocol)
+    return (
+        ("" if host in ("", _DEFAULT_HOST_IP) else f"{host}:")
+        + f"{port.host_port}:{port.container_port}"
+        + ("" if protocol == "tcp" else f"/{protocol}")
+    )
+
+
+def printable(text: str) -> str:
+    """The text with control characters made visible: what bots and engines say must not move the cursor."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def one_line(text: str) -> str:
+    """The text as one line, safe to print."""
+    return printable(" ".join(text.split()))
+
+
+def short_ids(bot_ids: list[str]) -> dict[str, str]:
+    """Of each id the shortest beginning that no other has, and at least eight characters of it."""
+    ordered = sorted(bot_ids)
+    shorts = {}
+    for index, bot_id in enumerate(ordered):
+        neighbours = [*ordered[max(index - 1, 0) : index], *ordered[index + 1 : index + 2]]
+        shared = max((_shared(bot_id, other) for other in neighbours if other != bot_id), default=0)
+        shorts[bot_id] = bot_id[: max(SHORT_ID, shared + 1)]
+    return shorts
+
+
+def _shared(one: str, other: str) -> int:
+    return next((index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+
+
+def _word(enum: Any, value: int, prefix: str) -> str:
+    try:
+        name: str = enum.Name(value)
+    except ValueError:
+        # Of a newer server.
+        return str(value)
+    word = name.removeprefix(prefix).lower()
+    return "" if word == "unspecified" else word

@@ -1,0 +1,45 @@
+"""Which bots a command is for: those that are named, or all in some states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from botctl.bot_ids import whole_ids
+from botctl.rendering.words import state_named
+from botctl.session import Session
+from botmaker.container.v1 import container_manager_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Selected:
+    """One bot, and its container as it was before anything was done."""
+
+    bot_id: str
+    before: pb.ContainerStatus | None
+
+
+def select(session: Session, given: Sequence[str], *, all_bots: bool, only_states: Sequence[str]) -> list[Selected]:
+    """The bots that ``BOT...``, or ``--all`` and ``--state``, mean."""
+    if all_bots and given:
+        raise click.UsageError("name bots, or give --all: not both")
+    if only_states and not all_bots:
+        raise click.UsageError("--state goes with --all")
+    if not all_bots and not given:
+        raise click.UsageError("name at least one bot, or give --all")
+    containers = session.containers()
+    if all_bots:
+        wanted = {state_named(word) for word in only_states}
+        found = [each for each in containers if not wanted or each.state in wanted]
+        for orphan in (each for each in found if not each.bot_id):
+            session.notice(f"left alone: {orphan.name} has no bot id; see to it with the engine's own tools")
+        return [Selected(each.bot_id, each) for each in found if each.bot_id]
+    by_id = {each.bot_id: each for each in containers}
+    return [Selected(bot_id, by_id.get(bot_id)) for bot_id in whole_ids(given, by_id)]
+
+
+def watched_ids(session: Session, given: Sequence[str]) -> list[str]:
+    """The ids of bots to watch, which need no container yet; the service is asked where one is not whole."""
+    return whole_ids(given, (each.bot_id for each in session.containers()))

@@ -1,0 +1,35 @@
+"""``container-manager doctor``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from container_manager.cli.options import server_options
+from container_manager.cli.server_config import server_config
+
+_COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+@click.command()
+@server_options
+def doctor(**options: Any) -> None:
+    """Tell what is wrong with the engine, the roots, the socket, the clock and the disk, and what to do about it.
+
+    With the options that `serve` gets, and best as the same user. Nothing is changed. The exit status is 1 when
+    something has failed, and 0 with warnings only.
+    """
+    config = server_config(options, check_roots=False)
+    from container_manager.doctor import Verdict, diagnose
+
+    findings = asyncio.run(diagnose(config))
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        verdict = click.style(f"{finding.verdict.value:8}", fg=_COLOURS[finding.verdict.value])
+        click.echo(f"{verdict}{finding.name:{width}}  {finding.detail}")
+        if finding.remedy:
+            click.echo(f"{'':{8 + width}}  -> {finding.remedy}")
+    if any(finding.verdict is Verdict.FAILED for finding in findings):
+        raise SystemExit(1)

@@ -1,0 +1,46 @@
+"""``container-manager doctor`` as an operator runs it, beside the real engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "secrets"
+    path.mkdir(mode=0o711)
+    return path
+
+
+def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "container_manager", "doctor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_an_installation_in_order_is_ok(engine_url: str, root: Path, target: str, test_image: str) -> None:
+    done = doctor(
+        "--docker-host", engine_url, "--secrets-root", str(root), "--listen", target, "--default-image", test_image
+    )
+    assert (0, "") == (done.returncode, done.stderr), done.stdout
+    assert "failed" not in done.stdout
+    assert "a server answers" in done.stdout
+    for name in ("engine", "API version", "storage driver", "default image", "clock", "secrets root", "socket"):
+        assert any(line.split(maxsplit=1)[1].startswith(name) for line in done.stdout.splitlines()), name
+
+
+def test_what_has_failed_is_told_with_its_remedy_and_an_exit_status(tmp_path: Path) -> None:
+    done = doctor("--docker-host", f"unix://{tmp_path}/none.sock", "--secrets-root", f"{tmp_path}/none")
+    assert (1, "") == (done.returncode, done.stderr)
+    failed = [line for line in done.stdout.splitlines() if line.startswith("failed")]
+    assert ["engine", "secrets"] == [line.split()[1] for line in failed]
+    assert f"-> install -d -m 0711 {tmp_path}/none" in done.stdout
+
+
+def test_a_wrong_option_is_one_line(root: Path) -> None:
+    done = doctor("--docker-host", "nonsense", "--secrets-root", str(root))
+    assert (2, "") == (done.returncode, done.stdout)
+    assert "Traceback" not in done.stderr

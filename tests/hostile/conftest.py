@@ -1,0 +1,73 @@
+"""Fixtures of the tests with hostile input: an engine that nobody else changes meanwhile, and the service on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.model import PullPolicy
+from container_manager_client import connect
+from dev.engine import PrivateEngine
+from dev.images import ensure_test_image
+from tests.hostile.engine_state import EngineState
+from tests.support.bots import Bots
+from tests.support.serving import running_server
+
+
+@pytest.fixture(scope="session")
+def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
+    """An engine of these tests' own, so that whatever changes on it was changed by them."""
+    with PrivateEngine(tmp_path_factory.mktemp("engine")) as engine:
+        ensure_test_image(engine.url)
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def own_client(own_engine: PrivateEngine) -> Iterator[docker.DockerClient]:
+    """That engine as the tests talk to it."""
+    client = docker.DockerClient(base_url=own_engine.url, version="auto")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def engine_state(own_client: docker.DockerClient) -> EngineState:
+    """All that is on it."""
+    return EngineState(own_client.api)
+
+
+@pytest.fixture
+def own_bots(own_client: docker.DockerClient, secrets_root: Path) -> Iterator[Bots]:
+    """Makes bots for that engine, and removes their containers after the test."""
+    made = Bots(own_client, secrets_root)
+    yield made
+    made.remove_all()
+
+
+@pytest.fixture(scope="session")
+def own_config(own_engine: PrivateEngine, secrets_root: Path, test_image: str) -> DockerServiceConfig:
+    """The service on that engine; it pulls nothing."""
+    root = RootDirectory(secrets_root, secrets_root)
+    return DockerServiceConfig(
+        secrets_root=root, docker_host=own_engine.url, default_image=test_image, pull_policy=PullPolicy.NEVER
+    )
+
+
+@pytest.fixture(scope="session")
+def own_target(own_config: DockerServiceConfig, session_dir: Path) -> Iterator[str]:
+    """Where it serves: a unix socket."""
+    config = ServerConfig(service=own_config, listen=(f"unix://{session_dir}/hostile/s.sock",))
+    with running_server(config) as addresses:
+        yield addresses[0]
+
+
+@pytest.fixture(scope="session")
+def own_channel(own_target: str) -> Iterator[object]:
+    """A channel to it."""
+    with connect(own_target) as channel:
+        yield channel

@@ -1,0 +1,71 @@
+"""Bytes that are no gRPC, on the service's listeners; the short form of `make fuzz`."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from container_manager.rpc.listener_watch import EXIT_STATUS
+from dev.engine import PrivateEngine
+from tests.fuzz.attack import Attack, attack, run
+from tests.fuzz.conversations import ANY_PATH, Call, calls, conversation, encoded
+from tests.fuzz.mutator import Mutator
+from tests.hostile.engine_state import EngineState
+from tests.support.waiting import wait_until
+
+SEED = 20_261_124
+SECONDS = 8
+
+
+@pytest.fixture
+def attacked(own_engine: PrivateEngine, secrets_root: Path, session_dir: Path) -> Iterator[Attack]:
+    """A service under attack, as a process."""
+    directory = Path(tempfile.mkdtemp(prefix="f", dir=session_dir))
+    with attack(own_engine.url, secrets_root, directory, SEED) as under_attack:
+        yield under_attack
+
+
+@pytest.mark.skipif(not ANY_PATH, reason="grpcio 1.84 and later end at a path that is not UTF-8: nothing to fuzz")
+def test_it_lives_answers_at_once_and_holds_nothing_after_hostile_connections(
+    attacked: Attack, engine_state: EngineState
+) -> None:
+    before = engine_state.picture()
+    done = run(attacked, itertools.count(), SECONDS)
+    assert done > 3, "there was something to see"
+    assert before == engine_state.picture()
+
+
+def test_the_same_seed_is_the_same_bytes() -> None:
+    one, same, other = (Mutator(seed, calls()) for seed in ("1 7", "1 7", "1 8"))
+    sent = [one.connection() for _ in range(50)]
+    assert sent == [same.connection() for _ in range(50)]
+    assert sent != [other.connection() for _ in range(50)]
+
+
+def test_the_conversations_that_it_spoils_are_valid(attacked: Attack) -> None:
+    """Otherwise all of them would be refused for the same reason, and nothing be seen of the rest."""
+    with attacked.connected(unix=True) as connection:
+        connection.sendall(encoded(conversation(calls())))
+        # Streams last, and reads that succeed are not logged.
+        wait_until(lambda: attacked.process.log_text().count(" call ") >= 6, "every other call is logged")
+    log = attacked.process.log_text()
+    assert log.count("code=OK") >= 2
+    assert "INVALID_ARGUMENT" not in log
+    assert "UNIMPLEMENTED" not in log
+
+
+def test_a_path_that_is_not_utf_8_never_leaves_a_process_that_does_not_listen(attacked: Attack) -> None:
+    """It is refused, or, where gRPC does not bear it, the process ends so that another can be started."""
+    with attacked.connected(unix=True) as connection:
+        connection.sendall(encoded(conversation([Call(b"/\xc3\x28", b"")])))
+        if ANY_PATH:
+            assert connection.recv(1)
+            attacked.assert_alive()
+            return
+        assert EXIT_STATUS == attacked.process.wait()
+    assert "a request has ended a listener" in attacked.process.log_text()
+    assert "Traceback" not in attacked.process.log_text()

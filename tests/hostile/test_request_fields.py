@@ -1,0 +1,184 @@
+"""Any value in any field of any request: an answer of the contract, and an engine that a refusal leaves as it was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import docker
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from hypothesis import HealthCheck, given, settings
+
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager.errors import ERROR_DOMAIN, ContainerManagerError
+from tests.hostile.engine_state import EngineState
+from tests.hostile.wild_values import FIELDS, KNOWN_IDS, SERVICES, fields, key, keys, requests
+from tests.support.bots import Bots
+from tests.support.calls import FOREVER, Calls
+
+METHODS = [method for service in SERVICES for method in service.methods]
+CHANGING = ("CreateContainer", "StartContainer", "RestartContainer", "RemoveContainer")
+STREAM_SECONDS = 0.1
+# For each field; fewer where valid calls make something, start it, or wait for what comes.
+QUICK_EXAMPLES, SLOW_EXAMPLES = 30, 200
+COSTLY = ("CreateContainer", "StartContainer", "RestartContainer", "WatchContainers", "WatchStats")
+QUICK_COSTLY_EXAMPLES = 8
+COMMON = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+}
+
+
+def contract() -> set[tuple[str, str]]:
+    """Every code and reason that a caller may be given; INTERNAL is a bug."""
+
+    def kinds(cls: type[ContainerManagerError]) -> Iterator[type[ContainerManagerError]]:
+        for kind in cls.__subclasses__():
+            yield kind
+            yield from kinds(kind)
+
+    return {(kind.code, kind.reason) for kind in kinds(ContainerManagerError)} - {("INTERNAL", "INTERNAL_ERROR")}
+
+
+CONTRACT = contract()
+
+
+class Subject:
+    """The service and an engine with bots of every kind: with a container, without, without secrets, with a log."""
+
+    def __init__(self, channel: grpc.Channel, state: EngineState, bots: Bots) -> None:
+        self._channel = channel
+        self._state = state
+        self._calls = Calls(ContainerManagerStub(channel))
+        self._kept, self._absent, self._poor, self._loud = (bots.new() for _ in range(4))
+        (bots.secrets_root / self._poor / "GATEWAY_TOKEN").unlink()
+        (bots.secrets_root / self._poor).rmdir()
+        self._calls.run(self._loud, "sh", "-c", "echo out; echo err >&2; exec sleep 100000")
+        bots.wait_for_log(self._loud, b"err")
+        self._calls.stop(self._loud, grace=0)
+        self._calls.create(self._kept, *FOREVER)
+        self._before = state.picture()
+
+    def bot_ids(self, method: MethodDescriptor) -> list[str]:
+        """The bots to call the method for; those that it may change can be made anew."""
+        most = {"CreateContainer": self._absent, "StreamLogs": self._loud}.get(method.name, self._kept)
+        return [most] * 5 + [self._kept, self._absent, self._poor]
+
+    def check(self, method: MethodDescriptor, request: Any) -> None:
+        """One call: its outcome is the contract's, and nothing has changed unless it is OK."""
+        try:
+            self._call(method, request)
+        except grpc.RpcError as exc:
+            assert_contract(exc)
+            assert self._before == self._state.picture()
+        else:
+            if self._before != self._state.picture():
+                assert method.name in CHANGING
+                self._restore()
+
+    def _call(self, method: MethodDescriptor, request: Any) -> None:
+        if method.containing_service.name == "ContainerManager":
+            getattr(self._calls.stub, method.name)(request, timeout=60)
+            return
+        stream = getattr(ContainerObserverStub(self._channel), method.name)(request, timeout=STREAM_SECONDS)
+        try:
+            for _ in stream:
+                pass
+        except grpc.RpcError as exc:
+            # A stream that is still open when its time is up is what was asked for.
+            if exc.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise
+        finally:
+            stream.cancel()
+
+    def _restore(self) -> None:
+        """Undo what an OK has done, and see that it was done to the one bot only."""
+        for bot_id in (self._absent, self._kept):
+            self._calls.remove(bot_id, grace=0)
+        self._calls.create(self._kept, *FOREVER)
+        after = self._state.picture()
+
+        def others(picture: dict[str, Any]) -> dict[str, Any]:
+            kept = [f"/botmaker-{self._kept}"]
+            return {**picture, "containers": [each for each in picture["containers"] if each[1] != kept]}
+
+        assert others(self._before) == others(after)
+        self._before = after
+
+
+def assert_contract(exc: grpc.RpcError) -> None:
+    """The error is one of the contract's, with its details, and with nothing of the server's inside."""
+    status = rpc_status.from_call(exc)
+    assert status is not None, f"no details: {exc}"
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert ERROR_DOMAIN == info.domain
+    assert (exc.code().name, info.reason) in CONTRACT, status.message
+    assert "Traceback" not in status.message
+    assert status.message.strip()
+
+
+@pytest.fixture(scope="module")
+def subject(
+    own_channel: grpc.Channel, engine_state: EngineState, own_client: docker.DockerClient, secrets_root: Any
+) -> Iterator[Subject]:
+    bots = Bots(own_client, secrets_root)
+    yield Subject(own_channel, engine_state, bots)
+    bots.remove_all()
+
+
+def explore(
+    method: MethodDescriptor, wild: AbstractSet[str], subject: Subject, caplog: pytest.LogCaptureFixture, **how: Any
+) -> None:
+    """Call the method with many requests."""
+
+    @settings(**COMMON, **how)
+    @given(requests(GetMessageClass(method.input_type), wild))
+    def every(request: Any) -> None:
+        subject.check(method, request)
+
+    KNOWN_IDS[:] = subject.bot_ids(method)
+    with caplog.at_level(logging.WARNING):
+        every()
+    assert [] == [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_any_value_in_any_field_gets_an_answer_of_the_contract_and_a_refusal_changes_nothing(
+    method: MethodDescriptor, subject: Subject, caplog: pytest.LogCaptureFixture
+) -> None:
+    every = keys(GetMessageClass(method.input_type))
+    examples = QUICK_COSTLY_EXAMPLES if method.name in COSTLY else QUICK_EXAMPLES
+    for wild in (*({each} for each in every), every):
+        explore(method, set(wild), subject, caplog, max_examples=examples, derandomize=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_thousands_of_random_requests_get_answers_of_the_contract(
+    method: MethodDescriptor, subject: Subject, caplog: pytest.LogCaptureFixture
+) -> None:
+    every = keys(GetMessageClass(method.input_type))
+    for wild in (*({each} for each in every), set(every[::2]), set(every[1::2]), every):
+        explore(method, set(wild), subject, caplog, max_examples=SLOW_EXAMPLES, print_blob=True)
+
+
+def test_every_field_of_every_request_has_its_values() -> None:
+    """Whoever adds a field to the contract has to think of hostile values for it."""
+    known = {key(field) for method in METHODS for field in fields(method.input_type)}
+    assert known == set(FIELDS)
+
+
+def test_the_contract_is_known() -> None:
+    assert ("INVALID_ARGUMENT", "INVALID_BOT_ID") in CONTRACT
+    assert ("INTERNAL", "INTERNAL_ERROR") not in CONTRACT

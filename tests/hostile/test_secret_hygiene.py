@@ -1,0 +1,195 @@
+"""Secrets are in their files, and nowhere else: not in logs, errors, answers, the engine, or the process's own data."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import docker
+import grpc
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager_client import connect
+from tests.fuzz.attack import Attack, attack
+from tests.fuzz.conversations import GOAWAY, Call, Frame, calls, conversation, encoded
+from tests.hostile.secret_traces import forms, seeded_secrets, traces
+from tests.support.bots import Bots
+from tests.support.calls import FOREVER, Calls
+from tests.support.waiting import wait_until
+
+SEED = 1
+TOKEN = "token-%s-{0}-" + "7f3a9c51d2e84b06"
+
+
+class Heard:
+    """Everything that callers, the engine and the machine are told."""
+
+    def __init__(self) -> None:
+        self.text = bytearray()
+        self.reasons: list[str] = []
+
+    def of(self, call: Callable[[], Any]) -> Any:
+        """The call's answer, or its error with all that comes with it."""
+        try:
+            answer = call()
+        except grpc.RpcError as exc:
+            self.reasons.append(exc.code().name)
+            self.add(f"{exc!r} {exc.details()}")
+            for _, value in exc.trailing_metadata():
+                self.add(value)
+            return None
+        self.add(answer.SerializeToString() if hasattr(answer, "SerializeToString") else str(answer))
+        return answer
+
+    def add(self, text: str | bytes) -> None:
+        self.text += text.encode() if isinstance(text, str) else text
+        self.text += b"\n"
+
+
+@pytest.fixture
+def secrets() -> dict[str, bytes]:
+    return seeded_secrets(SEED)
+
+
+@pytest.fixture
+def keeper(bots: Bots, secrets: dict[str, bytes]) -> str:
+    """A bot with those secrets."""
+    bot_id = bots.new()
+    for name, content in secrets.items():
+        (bots.secrets_root / bot_id / name).write_bytes(content)
+    return bot_id
+
+
+@pytest.fixture(params=["text", "json"])
+def service(
+    request: pytest.FixtureRequest, engine_url: str, secrets_root: Path, session_dir: Path, test_image: str
+) -> Iterator[Attack]:
+    """A service that logs all it can, with the token that is looked for."""
+    directory = Path(tempfile.mkdtemp(prefix="h", dir=session_dir))
+    further = ("--log-level", "debug", "--log-format", request.param, "--default-image", test_image)
+    with attack(engine_url, secrets_root, directory, SEED, token=TOKEN, further=further) as attacked:
+        yield attacked
+
+
+def provoke(heard: Heard, rpc: Calls, observer: ContainerObserverStub, bots: Bots, bot_id: str) -> None:
+    """A bot's life, with every failure that is at hand."""
+    own = bots.secrets_root / bot_id
+    with_config = ({"network": "no-such"}, {"image": "UPPER"}, {"image": "no/such:1"}, {"extra_hosts": {"-": "x"}})
+    for config in (*with_config, {"resources": pb.ResourceLimits(memory_bytes=1)}, {"environment": {"A=B": "x"}}):
+        heard.of(lambda config=config: rpc.create(bot_id, *FOREVER, **config))
+    heard.of(lambda: rpc.create(bot_id, "no-such-command"))
+    heard.of(lambda: rpc.start(bot_id))
+    heard.of(lambda: rpc.create(bot_id, *FOREVER))
+    heard.of(lambda: rpc.remove(bot_id, grace=0))
+    heard.of(lambda: rpc.start(bot_id))
+    heard.of(lambda: rpc.create(bot_id, "sh", "-c", "ls -l /run/secrets; exec sleep 100000"))
+    own.rename(own.with_suffix(".away"))
+    for spoil, undo in ((own.touch, own.unlink), (lambda: own.symlink_to(own.with_suffix(".away")), own.unlink)):
+        spoil()
+        heard.of(lambda: rpc.start(bot_id))
+        undo()
+    own.with_suffix(".away").rename(own)
+    for verb in (rpc.start, rpc.status):
+        heard.of(lambda verb=verb: verb(bot_id))
+    heard.of(lambda: rpc.stop("not-a-bot"))
+    heard.of(rpc.list)
+    bots.wait_for_log(bot_id, b"GATEWAY_TOKEN")
+    for message in observer.StreamLogs(observer_pb.StreamLogsRequest(bot_id=bot_id)):
+        heard.add(message.SerializeToString())
+    watch = observer.WatchContainers(observer_pb.WatchContainersRequest(bot_ids=[bot_id]))
+    heard.of(lambda: next(watch))
+    heard.of(lambda: rpc.restart(bot_id, grace=0))
+    heard.of(lambda: next(watch))
+    watch.cancel()
+    heard.add(json.dumps(bots.inspect(bot_id)))
+    heard.of(lambda: rpc.remove(bot_id, grace=0))
+
+
+def misuse(service: Attack, secrets: dict[str, bytes], stub: ContainerManagerStub) -> None:
+    """What careless callers do with secrets; they may be shown what they sent, and the log may not."""
+    token = TOKEN.encode()
+    for value in (*secrets.values(), token):
+        text = value.decode("latin-1")
+        for message in (
+            pb.CreateContainerRequest(bot_id=text),
+            pb.CreateContainerRequest(bot_id=text, request_id=text, config=pb.ContainerConfig(image=text)),
+        ):
+            with suppress(grpc.RpcError):
+                stub.CreateContainer(message, timeout=10)
+    status = calls()[5]
+    # No messages at all, headers that are nearly right, and what gRPC's core repeats in its own words.
+    hostile = [conversation([Call(status.path, value)]) for value in secrets.values()]
+    hostile += [
+        conversation([Call(status.path, status.message, ((b"authorization", value),))])
+        for value in (b"Bearer " + token + b"\xff", b"Bearer " + token + b"x", b"Basic " + base64.b64encode(token))
+    ]
+    hostile += [(*conversation([status]), Frame(GOAWAY, 0, 0, bytes(8) + b"Bearer " + token))]
+    hostile += [conversation([Call(path + token, b"")]) for path in (b"/no.Such/", status.path + b"\r\n")]
+    for unix in (True, False):
+        for frames in hostile:
+            with service.connected(unix=unix) as connection, suppress(OSError):
+                connection.sendall(encoded(frames))
+                while connection.recv(1 << 16):
+                    connection.settimeout(0.1)
+
+
+def test_secrets_are_in_no_log_error_answer_or_inspect_output(
+    service: Attack, secrets: dict[str, bytes], keeper: str, bots: Bots, engine: docker.DockerClient
+) -> None:
+    heard = Heard()
+    begun = int(time.time())
+    with connect(f"tcp://127.0.0.1:{service.tcp[1]}", token=TOKEN) as channel:
+        stub = ContainerManagerStub(channel)
+        provoke(heard, Calls(stub), ContainerObserverStub(channel), bots, keeper)
+        names = ("botmaker.container.v1.ContainerManager", "botmaker.container.v1.ContainerObserver")
+        asked = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in names]
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        metadata = (("authorization", f"Bearer {TOKEN}"),)
+        for message in reflection.ServerReflectionInfo(iter(asked), metadata=metadata):
+            heard.add(message.SerializeToString())
+        misuse(service, secrets, stub)
+    for token in (TOKEN + "x", TOKEN[:-1], TOKEN.upper(), ""):
+        with connect(f"tcp://127.0.0.1:{service.tcp[1]}", token=token) as channel:
+            heard.of(Calls(ContainerManagerStub(channel)).list)
+    expected = {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND", "UNAUTHENTICATED"}
+    assert expected <= set(heard.reasons)
+    for event in engine.api.events(since=begun, until=int(time.time()) + 1, decode=False):
+        heard.add(event)
+    process = Path(f"/proc/{service.process.process.pid}")
+    heard.add((process / "cmdline").read_bytes())
+    heard.add((process / "environ").read_bytes())
+    sought = {**secrets, "the TCP token": TOKEN.encode()}
+    assert [] == traces(sought, bytes(heard.text))
+    log = service.process.log.read_bytes()
+    assert log.count(b"CreateContainer") > 8, "all of it is logged"
+    assert [] == traces(sought, log)
+
+
+def test_the_secrets_are_readable_where_they_belong(
+    service: Attack, secrets: dict[str, bytes], keeper: str, bots: Bots
+) -> None:
+    rpc = Calls(service.stub)
+    rpc.run(keeper, *FOREVER)
+    container = bots.engine.containers.get(f"botmaker-{keeper}")
+    for name, content in secrets.items():
+        assert content == container.exec_run(["cat", f"/run/secrets/{name}"]).output
+    assert wait_until(lambda: rpc.status(keeper), "it is there")
+
+
+def test_every_form_of_a_secret_is_found_where_it_is(secrets: dict[str, bytes]) -> None:
+    for name, secret in secrets.items():
+        assert [name] == traces({name: secret}, b"before " + secret + b" after")
+        for form in forms(secret):
+            assert [name] == traces({name: secret}, b"x" + form + b"y")
+    assert [] == traces(secrets, b"nothing of them")

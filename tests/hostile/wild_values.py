@@ -1,0 +1,238 @@
+"""Strategies for each field of each request: values that are right, and values that are nearly or not at all.
+
+``FIELDS`` has an entry for every field; a request is drawn by walking its descriptor, so that a field which nobody has
+thought of here is an error and not a gap.
+"""
+
+from __future__ import annotations
+
+import string
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import strategies as st
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+
+SERVICES = (
+    pb.DESCRIPTOR.services_by_name["ContainerManager"],
+    observer_pb.DESCRIPTOR.services_by_name["ContainerObserver"],
+)
+INT32, INT64, UINT32, UINT64 = 2**31 - 1, 2**63 - 1, 2**32 - 1, 2**64 - 1
+Strategy = st.SearchStrategy[Any]
+
+
+class Values(NamedTuple):
+    """Of one field."""
+
+    valid: Strategy
+    wild: Strategy
+    """Nearly valid ones among them; some may be valid."""
+
+
+# The text that has broken programs: for shells, paths, URLs, headers, formats and terminals.
+AWKWARD = (
+    *("", " ", "\0", "a\0b", "\n", "a\nb", "\r\nX-Injected: 1", "\x1b[31m", "\x7f", "\u0085", "\ufeff", "\u202e"),
+    *("..", ".", "/", "../../etc/passwd", "a/../../b", "%2e%2e%2f", "a?b=c", "a#b", "a%00b", "\\", "~", "/proc/1/root"),
+    *("%s%n%d", "{0.__class__}", "${HOME}", "$(reboot)", "`id`", "'; --", '"', "=", ":", "::", ",", "-", "--help"),
+    *("é", "e\u0301", "\U0001f916", "\uff10", "\ud7ff\ue000", "\uffff", "\U0010ffff", "null", "true", "NaN", "host"),
+    *("container:", "none", "default", "a" * 255, "a" * 256, "é" * 70_000, "x" * 131_071, "x" * 131_072, "x" * 200_000),
+)
+wild_text = st.sampled_from(AWKWARD) | st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def _numbers(low: int, high: int, *edges: int) -> Strategy:
+    inside = [edge for edge in (low, high, -1, 0, 1, *edges) if low <= edge <= high]
+    return st.sampled_from(inside) | st.integers(low, high)
+
+
+def _maps(names: Strategy, values: Strategy, most: int = 3) -> Strategy:
+    return st.dictionaries(names, values, max_size=most)
+
+
+def _many(make: Any) -> Strategy:
+    """Around the most entries that there may be."""
+    return st.sampled_from((1_000, 1_001, 3_000)).map(lambda count: make(range(count)))
+
+
+def _durations() -> Values:
+    valid = st.builds(Duration, seconds=st.sampled_from((0, 1, 2)))
+    seconds = _numbers(-(2**63), INT64, 86_400, 86_401, 315_576_000_000, 315_576_000_001)
+    return Values(valid, st.builds(Duration, seconds=seconds, nanos=_numbers(-(2**31), INT32, 999_999_999, 10**9)))
+
+
+def _timestamps() -> Values:
+    valid = st.builds(Timestamp, seconds=st.integers(0, 1_800_000_000), nanos=st.integers(0, 999_999_999))
+    edges = (-62_135_596_800, -62_135_596_801, 253_402_300_799, 253_402_300_800)
+    seconds = st.sampled_from(edges) | _numbers(-(2**63), INT64)
+    return Values(valid, st.builds(Timestamp, seconds=seconds, nanos=_numbers(-(2**31), INT32, 999_999_999, 10**9)))
+
+
+NEARLY: tuple[Callable[[str], str], ...] = (
+    *(str.upper, "{{{}}}".format, "{}\n".format, " {}".format, "{}/..".format, "../{}".format, "urn:uuid:{}".format),
+    lambda value: value.replace("-", ""),
+)
+valid_id = st.uuids().map(str)
+ids = Values(
+    # The ids that mean something come from the test, which knows them.
+    st.integers(0, 7).map(lambda number: KNOWN_IDS[number % len(KNOWN_IDS)]),
+    wild_text | valid_id | st.builds(lambda spoil, value: spoil(value), st.sampled_from(NEARLY), valid_id),
+)
+KNOWN_IDS: list[str] = [str(uuid.UUID(int=0))]
+"""Bots of the engine under test; set by it."""
+name = st.text(string.ascii_letters + "_", min_size=1, max_size=8)
+word = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=12)
+ip = st.ip_addresses().map(str)
+typed = Values(word, wild_text)
+# Of a bot without a container or of none, as it were: the repeated ids of the streams.
+several_ids = Values(
+    st.lists(ids.valid, max_size=3),
+    st.lists(ids.valid | ids.wild, max_size=5) | st.sampled_from((10_000, 10_001)).map(lambda n: [KNOWN_IDS[0]] * n),
+)
+
+NEEDED = ("bot_id", "command", "container_port")
+"""Without these a request is refused, whatever else is in it."""
+
+FIELDS: Mapping[str, Values] = {
+    "CreateContainerRequest.bot_id": ids,
+    "CreateContainerRequest.request_id": Values(st.just("") | word, wild_text | st.just("r" * 129)),
+    "ContainerConfig.image": Values(
+        st.just(""),
+        wild_text
+        | st.sampled_from(
+            (
+                *("UPPER", "a:b:c", "a//b", "a@sha256:0", "a@md5:" + "0" * 32, "a@x:" + "0" * 32, "scratch", "[::1]/a"),
+                *("sha256:" + "0" * 64, "0" * 64, "a/" * 120 + "a", "-a", "a-", "localhost:99999/a", "a:" + "t" * 129),
+                "a@sha256:" + "0" * 64,
+            )
+        ),
+    ),
+    "ContainerConfig.ai_provider": typed,
+    "ContainerConfig.ai_model": typed,
+    "ContainerConfig.channel_type": typed,
+    "ContainerConfig.environment": Values(
+        _maps(name, word),
+        _maps(name | wild_text | st.sampled_from(("BOT_ID", "AI_MODEL", "PATH", "LD_PRELOAD")), wild_text)
+        | _many(lambda numbers: {f"N{number}": "x" for number in numbers})
+        | st.just({f"N{number}": "x" * 130_000 for number in range(9)}),
+    ),
+    "ContainerConfig.network": Values(
+        st.sampled_from(("", "bridge", "none")),
+        wild_text | st.sampled_from(("Host", "ingress", "docker_gwbridge", "container:abc", "0", "a" * 128, "a" * 129)),
+    ),
+    "ContainerConfig.extra_hosts": Values(
+        _maps(word, ip | st.just("host-gateway")),
+        _maps(wild_text | word | st.sampled_from(("a" * 254, "a." * 120, "-a")), wild_text | ip | st.just("fe80::1%lo"))
+        | _many(lambda numbers: {f"h{number}": "10.0.0.1" for number in numbers}),
+    ),
+    "ContainerConfig.command": Values(
+        st.just(["sleep", "100000"]),
+        st.lists(wild_text, max_size=4)
+        | _many(lambda numbers: ["x" for _ in numbers])
+        | st.just(["x" * 130_000] * 9)
+        | st.sampled_from(("/" * 5_000, "/bin", "/bin/", "no-such-command", "../bin/sh")).map(lambda path: [path]),
+    ),
+    "PortBinding.container_port": Values(st.integers(1, 65_535), _numbers(0, UINT32, 65_535, 65_536)),
+    "PortBinding.host_port": Values(st.just(0), _numbers(0, UINT32, 65_535, 65_536, 80)),
+    "PortBinding.host_ip": Values(
+        st.sampled_from(("", "127.0.0.1")), wild_text | ip | st.sampled_from(("fe80::1%lo", "1.2.3", "0x7f.1", "[::1]"))
+    ),
+    "PortBinding.protocol": Values(st.sampled_from((0, 1, 2)), _numbers(-(2**31), INT32, 3, 4)),
+    "ResourceLimits.memory_bytes": Values(st.just(0) | st.just(64 << 20), _numbers(-(2**63), INT64, 6 << 20)),
+    "ResourceLimits.nano_cpus": Values(st.just(0) | st.just(10**9), _numbers(-(2**63), INT64, 10**6)),
+    "ResourceLimits.pids_limit": Values(st.just(0) | st.just(100), _numbers(-(2**63), INT64)),
+    "StartContainerRequest.bot_id": ids,
+    "StopContainerRequest.bot_id": ids,
+    "StopContainerRequest.grace_period": _durations(),
+    "RestartContainerRequest.bot_id": ids,
+    "RestartContainerRequest.grace_period": _durations(),
+    "RemoveContainerRequest.bot_id": ids,
+    "RemoveContainerRequest.grace_period": _durations(),
+    "GetContainerStatusRequest.bot_id": ids,
+    "ListManagedContainersRequest.states": Values(
+        st.lists(st.integers(1, 7), max_size=7),
+        st.lists(_numbers(-(2**31), INT32, 7, 8), max_size=5) | _many(lambda numbers: [1 for _ in numbers]),
+    ),
+    "WatchContainersRequest.bot_ids": several_ids,
+    "StreamLogsRequest.bot_id": ids,
+    "StreamLogsRequest.follow": Values(st.sampled_from((False,)), st.booleans()),
+    "StreamLogsRequest.tail_lines": Values(st.integers(0, 10), _numbers(0, UINT32, INT32, 2**31)),
+    "StreamLogsRequest.after": _timestamps(),
+    "StreamLogsRequest.limit_bytes": Values(st.integers(1, 10_000), _numbers(0, UINT64, INT64, 2**63)),
+    "WatchStatsRequest.bot_ids": several_ids,
+    "WatchStatsRequest.interval": Values(st.builds(Duration, seconds=st.just(1)), _durations().wild),
+}
+
+
+def requests(message_class: type[Message], wild: AbstractSet[str]) -> Strategy:
+    """Requests of this kind that are valid but for the fields whose keys are in ``wild``."""
+    return _message(message_class.DESCRIPTOR, message_class, wild)
+
+
+def keys(message_class: type[Message]) -> list[str]:
+    """The keys of all fields, those that hold messages included."""
+    return sorted({key(field) for field in all_fields(message_class.DESCRIPTOR)})
+
+
+def fields(descriptor: Descriptor) -> Iterator[FieldDescriptor]:
+    """Every field that holds a value, in a message and in those within; Google's own messages and maps are values."""
+    return (field for field in all_fields(descriptor) if not _is_nested(field))
+
+
+def all_fields(descriptor: Descriptor) -> Iterator[FieldDescriptor]:
+    """As :func:`fields`, and those that hold the messages within."""
+    for field in descriptor.fields:
+        yield field
+        if _is_nested(field):
+            yield from all_fields(field.message_type)
+
+
+def key(field: FieldDescriptor) -> str:
+    """The field's name in :data:`FIELDS`."""
+    return f"{field.containing_type.name}.{field.name}"
+
+
+def _is_nested(field: FieldDescriptor) -> bool:
+    inner = field.message_type
+    return inner is not None and inner.file.package != "google.protobuf" and not inner.GetOptions().map_entry
+
+
+@st.composite
+def _message(draw: Any, descriptor: Descriptor, make: Any, wild: AbstractSet[str]) -> Message:
+    message = make()
+    for field in descriptor.fields:
+        given = field.name in NEEDED or key(field) in wild or _is_nested(field)
+        if given or draw(st.booleans()):
+            _set(message, field, draw(_value(field, wild)))
+    return message
+
+
+def _value(field: FieldDescriptor, wild: AbstractSet[str]) -> Strategy:
+    if not _is_nested(field):
+        values = FIELDS[key(field)]
+        return values.wild if key(field) in wild else values.valid
+    make = GetMessageClass(field.message_type)
+    one = _message(field.message_type, make, wild)
+    if not field.is_repeated:
+        return one
+    if key(field) in wild:
+        return st.lists(one, max_size=3) | one.map(lambda message: [message] * 2) | _many(lambda n: [make() for _ in n])
+    return st.lists(one, min_size=1, max_size=2)
+
+
+def _set(message: Message, field: FieldDescriptor, value: Any) -> None:
+    if field.is_repeated:
+        held = getattr(message, field.name)
+        held.update(value) if isinstance(value, dict) else held.extend(value)
+    elif field.message_type is not None:
+        getattr(message, field.name).CopyFrom(value)
+    else:
+        setattr(message, field.name, value)

@@ -1,0 +1,75 @@
+"""What an installation brings along: the client little, each extra what it names, and an import only its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from tests.support.distributions import CLIENT_NEEDS, closure, needs
+
+PROJECT = "botmaker-container-manager"
+EXTRAS = {
+    "server": {
+        "aiohappyeyeballs", "aiohttp", "aiosignal", "attrs", "certifi", "charset-normalizer", "click", "docker",
+        "frozenlist", "grpcio-health-checking", "grpcio-reflection", "idna", "multidict", "prometheus-client",
+        "propcache", "requests", "structlog", "urllib3", "yarl",
+    },
+    "cli": {"click", "markdown-it-py", "mdurl", "pygments", "rich"},
+    "tracing": {
+        "opentelemetry-api", "opentelemetry-exporter-otlp-common", "opentelemetry-exporter-otlp-proto-common",
+        "opentelemetry-exporter-otlp-proto-grpc", "opentelemetry-proto", "opentelemetry-sdk",
+        "opentelemetry-semantic-conventions",
+    },
+}  # fmt: skip
+# What may be built into a product, and asks no more of it than to be named.
+LICENCES = re.compile(r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL-2\.0|Mozilla Public License 2\.0")
+# gRPC looks for its own further packages, and loads what is there of them.
+CLIENT_MODULES = {"botmaker", "container_manager_client", "google", "grpc", "grpc_status", "typing_extensions"}
+GRPC_OWN = {"grpc_health", "grpc_reflection", "cython_runtime"}
+LOADED = """
+import json, sys
+before = set(sys.modules)
+import container_manager_client
+names = {name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
+print(json.dumps([name for name in names if not name.startswith("_")]))
+"""
+
+
+def test_there_is_no_extra_that_is_not_looked_at() -> None:
+    assert set(EXTRAS) == set(metadata.metadata(PROJECT).get_all("Provides-Extra") or ())
+
+
+def test_the_base_install_brings_the_clients_needs_alone() -> None:
+    assert CLIENT_NEEDS == set(closure(needs(PROJECT)))
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_adds_only_what_is_named(extra: str) -> None:
+    assert EXTRAS[extra] == set(closure(needs(PROJECT, extra))) - CLIENT_NEEDS
+
+
+def test_importing_the_client_loads_no_module_of_the_server() -> None:
+    """Although all of them are installed here."""
+    command = [sys.executable, "-I", "-c", LOADED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout)) - GRPC_OWN
+    assert {"container_manager_client", "grpc"} <= loaded <= CLIENT_MODULES
+
+
+def licence(distribution: str) -> str:
+    """What a distribution says of its licence, wherever it says so."""
+    told = metadata.metadata(distribution)
+    classified = [each for each in told.get_all("Classifier") or () if each.startswith("License ::")]
+    return " ".join([told.get("License-Expression") or (told.get("License") or "")[:200], *classified])
+
+
+def test_whatever_the_product_brings_along_has_a_permissive_licence() -> None:
+    everything = closure([*needs(PROJECT), *(each for extra in EXTRAS for each in needs(PROJECT, extra))])
+    unclear = {name: licence(name) for name in everything if not LICENCES.search(licence(name))}
+    assert unclear == {}
+    assert not [name for name in everything if re.search(r"\bA?GPL|\bLGPL", licence(name))]

@@ -1,0 +1,243 @@
+"""A container manager in memory, for its clients: it does what it is told, and fails when told so.
+
+with ScriptedService() as service:
+bot_id = service.add(state=pb.CONTAINER_STATE_EXITED)
+service.fail("StartContainer", CommandNotFoundError("no such command"), bot_id)
+service.watches.append([synced(1), changed(2, status), AWAY])
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import grpc
+from grpc_status import rpc_status
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from botmaker.container.v1 import container_observer_pb2_grpc as observer_pb_grpc
+from container_manager.errors import ContainerManagerError, ContainerNotFoundError
+from container_manager.rpc.error_status import to_status
+
+AWAY = object()
+"""In a stream's script: it breaks here, as when the service is killed."""
+HANG = object()
+"""In a stream's script: nothing more comes until the reader has gone."""
+
+
+class ScriptedService:
+    """Both services on a unix socket; after the exit nothing of it is left."""
+
+    def __init__(self) -> None:
+        self.containers: dict[str, pb.ContainerStatus] = {}
+        """By container id."""
+        self.requests: list[tuple[str, Any]] = []
+        self.metadata: list[dict[str, Any]] = []
+        """What each call carried."""
+        self.statuses: list[pb.ContainerStatus] = []
+        """What GetContainerStatus answers, in turn, and the last one again and again; none: what is true."""
+        self.logs: list[Sequence[Any]] = []
+        """A script for each StreamLogs to come: entries, errors, AWAY, HANG."""
+        self.watches: list[Sequence[Any]] = []
+        """A script for each WatchContainers to come: messages, AWAY, HANG."""
+        self.samples: list[Sequence[Any]] = []
+        """The same for WatchStats."""
+        self.at_once = 0
+        self.most_at_once = 0
+        self.gate = threading.Barrier(1)
+        """Every start waits here."""
+        self._failures: dict[tuple[str, str], ContainerManagerError | grpc.StatusCode] = {}
+        self._lock = threading.Lock()
+        self._directory = TemporaryDirectory(prefix="service-")
+        self._server = grpc.server(futures.ThreadPoolExecutor(16))
+        pb_grpc.add_ContainerManagerServicer_to_server(_Manager(self), self._server)
+        observer_pb_grpc.add_ContainerObserverServicer_to_server(_Observer(self), self._server)
+
+    @property
+    def socket(self) -> Path:
+        """Where it serves."""
+        return Path(self._directory.name) / "s.sock"
+
+    @property
+    def target(self) -> str:
+        """The same as ``--target`` takes it."""
+        return f"unix://{self.socket}"
+
+    def add(self, bot_id: str = "", **fields: Any) -> str:
+        """A container that is there; its bot's id. ``orphan=True``: it has none."""
+        bot_id = bot_id or str(uuid.uuid4())
+        orphan = fields.pop("orphan", False)
+        container_id = f"{len(self.containers) + 1:064x}"
+        defaults = {"state": pb.CONTAINER_STATE_RUNNING, "name": f"botmaker-{bot_id}", "image": "bot:1"}
+        status = pb.ContainerStatus(
+            container_id=container_id, bot_id="" if orphan else bot_id, **{**defaults, **fields}
+        )
+        status.create_time.FromSeconds(1_700_000_000 + len(self.containers))
+        self.containers[container_id] = status
+        return bot_id
+
+    def fail(self, method: str, error: ContainerManagerError | grpc.StatusCode, bot_id: str = "") -> None:
+        """Calls of this method, for this bot if one is named, fail."""
+        self._failures[method, bot_id] = error
+
+    def of_bot(self, bot_id: str) -> pb.ContainerStatus | None:
+        """The bot's container."""
+        return next((each for each in list(self.containers.values()) if each.bot_id == bot_id), None)
+
+    def seen(self, method: str) -> list[Any]:
+        """The requests of this method so far."""
+        return [request for name, request in self.requests if name == method]
+
+    def note(self, request: Any, context: grpc.ServicerContext) -> None:
+        """Write a call down, and fail it if that is its script."""
+        method = type(request).DESCRIPTOR.name.removesuffix("Request")
+        self.requests.append((method, request))
+        self.metadata.append(dict(context.invocation_metadata()))
+        error = self._failures.get((method, getattr(request, "bot_id", ""))) or self._failures.get((method, ""))
+        if isinstance(error, ContainerManagerError):
+            context.abort_with_status(rpc_status.to_status(to_status(error)))
+        elif error is not None:
+            context.abort(error, "scripted")
+
+    def play(self, scripts: list[Sequence[Any]], context: grpc.ServicerContext) -> Iterator[Any]:
+        """The next stream's script; a stream without one hangs."""
+        gone = threading.Event()
+        context.add_callback(gone.set)
+        for step in scripts.pop(0) if scripts else [HANG]:
+            if step is AWAY:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            elif step is HANG:
+                gone.wait()
+            elif isinstance(step, grpc.StatusCode):
+                context.abort(step, "scripted")
+            elif isinstance(step, ContainerManagerError):
+                context.abort_with_status(rpc_status.to_status(to_status(step)))
+            else:
+                yield step
+
+    def __enter__(self) -> Self:
+        self._server.add_insecure_port(f"unix:{self.socket}")
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop(0).wait()
+        self._directory.cleanup()
+
+
+class _Manager(pb_grpc.ContainerManagerServicer):
+    def __init__(self, service: ScriptedService) -> None:
+        self._service = service
+
+    def CreateContainer(self, request: Any, context: Any) -> pb.CreateContainerResponse:  # noqa: N802
+        self._service.note(request, context)
+        self._service.add(request.bot_id, state=pb.CONTAINER_STATE_CREATED)
+        container = self._service.of_bot(request.bot_id)
+        assert container is not None
+        return pb.CreateContainerResponse(container_id=container.container_id)
+
+    def StartContainer(self, request: Any, context: Any) -> pb.StartContainerResponse:  # noqa: N802
+        service = self._service
+        with service._lock:
+            service.at_once += 1
+            service.most_at_once = max(service.most_at_once, service.at_once)
+        try:
+            with suppress(threading.BrokenBarrierError):
+                service.gate.wait(timeout=10)
+            self._change(request, context, pb.CONTAINER_STATE_RUNNING)
+        finally:
+            with service._lock:
+                service.at_once -= 1
+        return pb.StartContainerResponse()
+
+    def StopContainer(self, request: Any, context: Any) -> pb.StopContainerResponse:  # noqa: N802
+        self._service.note(request, context)
+        if container := self._service.of_bot(request.bot_id):
+            container.state = pb.CONTAINER_STATE_EXITED
+        return pb.StopContainerResponse()
+
+    def RestartContainer(self, request: Any, context: Any) -> pb.RestartContainerResponse:  # noqa: N802
+        self._change(request, context, pb.CONTAINER_STATE_RUNNING)
+        return pb.RestartContainerResponse()
+
+    def RemoveContainer(self, request: Any, context: Any) -> pb.RemoveContainerResponse:  # noqa: N802
+        self._service.note(request, context)
+        if container := self._service.of_bot(request.bot_id):
+            del self._service.containers[container.container_id]
+        return pb.RemoveContainerResponse()
+
+    def GetContainerStatus(self, request: Any, context: Any) -> pb.GetContainerStatusResponse:  # noqa: N802
+        self._service.note(request, context)
+        statuses = self._service.statuses
+        if statuses:
+            return pb.GetContainerStatusResponse(status=statuses.pop(0) if len(statuses) > 1 else statuses[0])
+        return pb.GetContainerStatusResponse(status=self._service.of_bot(request.bot_id))
+
+    def ListManagedContainers(self, request: Any, context: Any) -> pb.ListManagedContainersResponse:  # noqa: N802
+        self._service.note(request, context)
+        containers = list(self._service.containers.values())
+        shown = [each for each in containers if not request.states or each.state in request.states]
+        return pb.ListManagedContainersResponse(containers=shown)
+
+    def _change(self, request: Any, context: Any, state: pb.ContainerState) -> None:
+        self._service.note(request, context)
+        container = self._service.of_bot(request.bot_id)
+        if container is None:
+            error = ContainerNotFoundError("the bot has no container; create one first", bot_id=request.bot_id)
+            context.abort_with_status(rpc_status.to_status(to_status(error)))
+        else:
+            container.state = state
+
+
+class _Observer(observer_pb_grpc.ContainerObserverServicer):
+    def __init__(self, service: ScriptedService) -> None:
+        self._service = service
+
+    def WatchContainers(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        self._service.note(request, context)
+        yield from self._service.play(self._service.watches, context)
+
+    def StreamLogs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        self._service.note(request, context)
+        yield from self._service.play(self._service.logs, context)
+
+    def WatchStats(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        self._service.note(request, context)
+        yield from self._service.play(self._service.samples, context)
+
+
+def entry(number: int, line: bytes = b"", **fields: Any) -> observer_pb.StreamLogsResponse:
+    """The log's entry of this number: its time, and its line unless given."""
+    fields = {"source": observer_pb.LogEntry.SOURCE_STDOUT, "line": line or b"line %d" % number, **fields}
+    made = observer_pb.LogEntry(**fields)
+    made.time.seconds = number
+    return observer_pb.StreamLogsResponse(entry=made)
+
+
+def snapshot(status: pb.ContainerStatus, version: int = 1) -> observer_pb.WatchContainersResponse:
+    """A container as it is at a stream's begin."""
+    return observer_pb.WatchContainersResponse(version=version, snapshot=status)
+
+
+def synced(version: int = 1) -> observer_pb.WatchContainersResponse:
+    """All snapshots have come."""
+    return observer_pb.WatchContainersResponse(version=version, synced=observer_pb.Synced())
+
+
+def changed(status: pb.ContainerStatus, version: int) -> observer_pb.WatchContainersResponse:
+    """A container that is not as it was."""
+    return observer_pb.WatchContainersResponse(version=version, changed=status)
+
+
+def removed(status: pb.ContainerStatus, version: int) -> observer_pb.WatchContainersResponse:
+    """A container that is gone."""
+    gone = observer_pb.Removed(bot_id=status.bot_id, container_id=status.container_id)
+    return observer_pb.WatchContainersResponse(version=version, removed=gone)

@@ -1,0 +1,42 @@
+"""Running ``botctl`` in the test's own process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from botctl.outcomes import ExitCode
+from botctl.program import botctl
+
+Run = Callable[..., Result]
+VARIABLES = ("BOTCTL_TARGET", "BOTCTL_TOKEN_FILE", "NO_COLOR", "FORCE_COLOR")
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    """A run with nothing in the environment but what is given."""
+    env: dict[str, str | None] = {**dict.fromkeys(VARIABLES), **environment}
+    result = CliRunner().invoke(botctl, list(arguments), env=env, prog_name="botctl")
+    assert isinstance(result.exception, SystemExit | None), result.exc_info
+    return result
+
+
+def complaint(result: Result, code: ExitCode) -> str:
+    """What a failed run says: one line."""
+    assert code == result.exit_code, result.output
+    lines = result.stderr.strip().splitlines()
+    assert lines[-1].startswith("Error: ")
+    assert lines[:-1] == [] or lines[0].startswith("Usage: "), lines
+    return lines[-1].removeprefix("Error: ")
+
+
+def document(result: Result) -> Any:
+    """The one JSON document that it wrote."""
+    return json.loads(result.stdout)
+
+
+def documents(result: Result) -> list[Any]:
+    """The JSON lines that it wrote."""
+    return [json.loads(line) for line in result.stdout.splitlines()]

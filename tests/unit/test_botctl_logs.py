@@ -1,0 +1,184 @@
+"""``botctl logs``: every line once, whatever breaks in between, and nothing that commands a terminal."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from botctl.connection import Connection
+from botctl.log_reading import LogReading, Wanted
+from botctl.outcomes import ExitCode
+from botctl.rendering.log_lines import LogWriter
+from botctl.session import Session
+from botmaker.container.v1 import container_observer_pb2 as pb
+from container_manager.errors import ContainerNotFoundError, EngineUnavailableError, ShuttingDownError
+from tests.support.scripted_service import AWAY, ScriptedService, entry
+from tests.unit.botctl_runs import Run, complaint, documents
+
+STDERR = pb.LogEntry.SOURCE_STDERR
+ENGINE_AWAY = EngineUnavailableError("the engine is away")
+SHUTTING_DOWN = ShuttingDownError("the service ends")
+CANCELLED = grpc.StatusCode.CANCELLED
+GONE = ContainerNotFoundError("the bot has no container")
+
+
+@pytest.fixture
+def follow(
+    botctl_run: Run, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[str, str, list[pb.StreamLogsRequest]]]:
+    """Follows the log that these streams make; what came to both outputs, and what was asked for."""
+    monkeypatch.setattr("botctl.resuming._FIRST_PAUSE_SECONDS", 0)
+    bot_id = scripted.add()
+
+    def read(*streams: list[Any], options: tuple[str, ...] = ()) -> tuple[str, str, list[pb.StreamLogsRequest]]:
+        scripted.logs = list(streams)
+        result = botctl_run("logs", "-f", bot_id, *options)
+        assert 0 == result.exit_code, result.output
+        return result.stdout, result.stderr, scripted.seen("StreamLogs")
+
+    return read
+
+
+def numbered(*numbers: int) -> str:
+    return "".join(f"line {number}\n" for number in numbers)
+
+
+def afters(requests: list[pb.StreamLogsRequest]) -> list[int]:
+    """The second that each asked from; 0: from the begin."""
+    return [request.after.seconds for request in requests]
+
+
+def test_what_there_is_comes_first_and_then_what_is_written(follow: Any) -> None:
+    out, err, requests = follow([entry(1), entry(2)], [entry(3)])
+    assert (numbered(1, 2, 3), "") == (out, err)
+    assert [(False, 0), (True, 2)] == [(request.follow, request.after.seconds) for request in requests]
+
+
+@pytest.mark.parametrize(
+    "broken", [AWAY, SHUTTING_DOWN, ENGINE_AWAY, CANCELLED], ids=["killed", "ended", "engine", "cancelled"]
+)
+def test_a_broken_stream_goes_on_behind_the_last_entry(follow: Any, broken: Any) -> None:
+    out, err, requests = follow(
+        [entry(1), broken], [entry(2)], [entry(3), broken], [broken], [entry(4), broken], [entry(5)]
+    )
+    assert numbered(1, 2, 3, 4, 5) == out
+    assert [0, 1, 2, 3, 3, 4] == afters(requests)
+    assert ["the service is away", "the service is back"] == [
+        line.removeprefix("botctl: ").partition(";")[0] for line in err.splitlines()
+    ][:2]
+
+
+def test_a_long_absence_is_told_once(follow: Any) -> None:
+    _, err, _ = follow([], [AWAY], [AWAY], [AWAY], [entry(1)])
+    assert 1 == err.count("away")
+
+
+def test_a_stream_that_breaks_before_its_first_entry_loses_none(follow: Any) -> None:
+    out, _, requests = follow([entry(1), entry(2)], [AWAY], [entry(3)], options=("--tail", "2"))
+    assert numbered(1, 2, 3) == out
+    assert [0, 2, 2] == afters(requests)
+    assert [2, None, None] == [request.tail_lines if request.HasField("tail_lines") else None for request in requests]
+
+
+def test_from_now_on_begins_behind_the_newest_entry_which_is_not_shown(follow: Any) -> None:
+    out, _, requests = follow([entry(7)], [AWAY], [entry(8)], options=("--tail", "0"))
+    assert numbered(8) == out
+    assert [0, 7, 7] == afters(requests)
+    assert 1 == requests[0].tail_lines
+
+
+def test_from_now_on_loses_nothing_when_the_place_is_known_and_the_stream_breaks(follow: Any) -> None:
+    out, _, _ = follow([entry(7), AWAY], [entry(8)], [entry(9)], options=("--tail", "0"))
+    assert numbered(8, 9) == out
+
+
+def test_an_empty_log_is_followed_from_its_begin(follow: Any) -> None:
+    out, _, requests = follow([], [AWAY], [entry(1)], options=("--tail", "0"))
+    assert numbered(1) == out
+    assert [0, 0, 0] == afters(requests)
+
+
+def test_a_container_that_is_removed_while_the_service_is_away_ends_it(follow: Any) -> None:
+    out, _, _ = follow([entry(1)], [entry(2), AWAY], [GONE])
+    assert numbered(1, 2) == out
+
+
+def test_the_limit_counts_across_streams(follow: Any) -> None:
+    out, _, requests = follow([entry(1, b"12345"), AWAY], [], [entry(2, b"12345")], options=("--limit-bytes", "11"))
+    assert "12345\n12345\n" == out
+    assert [11, 6, 6] == [request.limit_bytes for request in requests]
+
+
+def test_the_limit_reached_ends_it(follow: Any) -> None:
+    out, _, requests = follow([entry(1, b"12345")], options=("--limit-bytes", "5"))
+    assert ("12345\n", 1) == (out, len(requests))
+
+
+def test_without_follow_a_broken_log_is_an_error(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.logs = [[entry(1), SHUTTING_DOWN]]
+    result = botctl_run("logs", scripted.add())
+    assert numbered(1) == result.stdout
+    assert "try again when it is back" in complaint(result, ExitCode.NOT_NOW)
+
+
+def test_the_options_are_the_requests_fields(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.logs = [[]]
+    bot_id = scripted.add("0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11")
+    botctl_run("logs", "0b", "-n", "5", "--after", "2026-11-24T08:30:00.5Z", "--limit-bytes", "1k")
+    expected = pb.StreamLogsRequest(bot_id=bot_id, tail_lines=5, limit_bytes=1024)
+    expected.after.FromJsonString("2026-11-24T08:30:00.5Z")
+    assert [expected] == scripted.seen("StreamLogs")
+
+
+def test_into_a_pipe_every_byte_goes_as_it_is(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.logs = [[entry(1, b"\x1b[31m\xff\r"), entry(2, b"open", partial=True)]]
+    assert b"\x1b[31m\xff\r\nopen" == botctl_run("logs", scripted.add()).stdout_bytes
+
+
+def test_json_lines_say_time_and_source(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.logs = [[entry(1, b"caf\xc3\xa9 \xff", source=STDERR, partial=True)]]
+    (line,) = documents(botctl_run("logs", scripted.add(), "-o", "json"))
+    expected = {"time": "1970-01-01T00:00:01.000000000Z", "source": "stderr", "line": "café �", "partial": True}
+    assert expected == line
+
+
+def written(*entries: pb.StreamLogsResponse, terminal: bool = True, **options: bool) -> bytes:
+    stream = io.BytesIO()
+    writer = LogWriter(stream, terminal=terminal, **{"colours": False, "timestamps": False, **options})
+    for each in entries:
+        writer.write(each.entry)
+    writer.close()
+    return stream.getvalue()
+
+
+def test_a_terminal_gets_no_command_from_a_bot_but_its_colours() -> None:
+    hostile = entry(1, b"\x1b[2J\x1b]0;title\x07\x1b[31mred\ttab\r")
+    assert b"^[[2J^[]0;title^Gred\ttab\n" == written(hostile)
+    assert b"^[[2J^[]0;title^G\x1b[31mred\ttab\x1b[0m\n" == written(hostile, colours=True)
+
+
+def test_standard_error_is_told_apart_by_its_colour() -> None:
+    assert b"\x1b[31moops\x1b[0m\n" == written(entry(1, b"oops", source=STDERR), colours=True)
+    assert b"oops\n" == written(entry(1, b"oops", source=STDERR))
+
+
+def test_parts_of_a_line_are_one_line_unless_the_other_stream_comes_between() -> None:
+    parts = (entry(1, b"a", partial=True), entry(2, b"b", partial=True), entry(3, b"c"))
+    assert b"abc\n" == written(*parts)
+    assert b"1970-01-01T00:00:01.000000000Z abc\n" == written(*parts, timestamps=True)
+    between = (entry(1, b"a", partial=True), entry(2, b"oops", source=STDERR), entry(3, b"b"))
+    assert b"a\noops\nb\n" == written(*between, terminal=False)
+    assert b"a\n" == written(entry(1, b"a", partial=True))
+
+
+def test_a_reading_that_is_given_up_ends_its_stream(scripted: ScriptedService) -> None:
+    session = Session(Connection(scripted.target))
+    reading = LogReading(session.observer, Wanted(scripted.add(), follow=True), session.notice)
+    scripted.logs = [[], [entry(number) for number in range(1, 1000)]]
+    assert [1, 2, 3] == [each.time.seconds for each in itertools.islice(reading, 3)]
+    session.close()

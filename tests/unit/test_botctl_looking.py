@@ -1,0 +1,251 @@
+"""``botctl list`` and ``status``, tables, JSON, completion, and what the program needs to run at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from botctl.outcomes import ExitCode
+from botctl.rendering.tables import containers_table, details_table, print_table, stats_table
+from botctl.rendering.terminal import console
+from botctl.rendering.words import size_text, span_text, state_word
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from tests.support.scripted_service import ScriptedService
+from tests.unit.botctl_runs import VARIABLES, Run, complaint, document, run
+
+BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
+OTHER = "d2000000-6f0a-4c55-9c3e-2f1d9a7e8b11"
+EXITED = pb.CONTAINER_STATE_EXITED
+
+
+class Terminal(io.StringIO):
+    """A terminal of some width."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of a table in a pipe."""
+    return [[cell.strip() for cell in line.split("  ") if cell] for line in text.splitlines()]
+
+
+def test_the_list_is_a_row_for_each_container_orphans_included(botctl_run: Run, scripted: ScriptedService) -> None:
+    port = pb.PortBinding(host_ip="127.0.0.1", host_port=8080, container_port=80)
+    scripted.add(BOT, health=pb.HEALTH_STATUS_HEALTHY, restart_count=2, ports=[port])
+    scripted.add(OTHER, state=EXITED, exit_code=137, exit_reason=pb.EXIT_REASON_OOM_KILLED)
+    scripted.add(orphan=True, name="[red]somebodys\x1b[2J")
+    head, *table = rows(botctl_run("list").stdout)
+    assert ["BOT", "STATE", "SINCE", "RESTARTS", "PORTS", "IMAGE"] == head
+    assert [BOT, "running (healthy)", "2", "8080:80", "bot:1"] == [*table[0][:2], *table[0][3:]]
+    assert [OTHER, "exited (137, oom killed)", "-", "-", "bot:1"] == [*table[1][:2], *table[1][3:]]
+    # Neither markup nor control characters of a name mean anything.
+    assert r"([red]somebodys\x1b[2J)" == table[2][0]
+
+
+def test_the_list_can_be_narrowed_to_states(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.add(BOT)
+    scripted.add(OTHER, state=EXITED)
+    (only,) = document(botctl_run("list", "--state", "exited", "--state", "dead", "-o", "json"))
+    assert OTHER == only["bot_id"]
+
+
+def test_an_empty_list_is_an_empty_document_or_a_head_alone(botctl_run: Run) -> None:
+    assert "[]\n" == botctl_run("list", "-o", "json").stdout
+    assert 1 == len(botctl_run("list").stdout.splitlines())
+
+
+def test_status_shows_every_field_of_the_contract(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.add(BOT, exit_code=0, error="no such file", image_id="sha256:1")
+    (shown,) = document(botctl_run("status", "0b", "-o", "json"))
+    assert {field.name for field in pb.ContainerStatus.DESCRIPTOR.fields} == set(shown)
+    assert ("running", 0, None, "2023-11-14T22:13:20.000000000Z", None) == (
+        *(shown["state"], shown["exit_code"], shown["health"], shown["create_time"], shown["start_time"]),
+    )
+    table = dict(cells for cells in rows(botctl_run("status", BOT).stdout) if len(cells) == 2)
+    assert ("running (0)", "no such file", "sha256:1") == (table["State"], table["Error"], table["Image id"])
+
+
+def test_a_bot_without_a_container_is_absent_and_told_beside_the_others(
+    botctl_run: Run, scripted: ScriptedService
+) -> None:
+    scripted.add(BOT)
+    result = botctl_run("status", OTHER, BOT, "-o", "json")
+    assert f"{OTHER}: has no container; make it with: botctl create {OTHER}" == complaint(result, ExitCode.NOT_FOUND)
+    absent, present = document(result)
+    assert ("absent", "running") == (absent["state"], present["state"])
+    assert set(absent) == set(present)
+
+
+def test_several_statuses_have_a_blank_line_between_them(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.add(BOT)
+    scripted.add(OTHER)
+    assert 1 == botctl_run("status", BOT, OTHER).stdout.count("\n\n")
+
+
+def terminal_text(table: Any, monkeypatch: pytest.MonkeyPatch, columns: int = 80, **environment: str) -> str:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": str(columns), **environment}.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
+    shown = console(stream)
+    print_table(shown, table(shown))
+    return stream.getvalue()
+
+
+def containers(shown: Any) -> Any:
+    statuses = [
+        pb.ContainerStatus(bot_id=bot_id, state=pb.CONTAINER_STATE_RUNNING, image="registry.example/a/long/name:1" * 4)
+        for bot_id in (BOT, OTHER)
+    ]
+    return containers_table(statuses, shown, Timestamp())
+
+
+def test_on_a_narrow_terminal_ids_are_short_and_rows_stay_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = terminal_text(containers, monkeypatch, NO_COLOR="1")
+    lines = text.splitlines()
+    assert 3 == len(lines)
+    assert all(len(line) <= 80 for line in lines)
+    assert ["0b5f0c4e", "d2000000"] == [line.split()[0] for line in lines[1:]]
+
+
+def test_on_a_wide_one_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = terminal_text(containers, monkeypatch, columns=140, NO_COLOR="1")
+    assert [BOT, OTHER] == [line.split()[0] for line in text.splitlines()[1:]]
+
+
+@pytest.mark.parametrize(
+    ("environment", "colours"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_a_terminal_gets_colours_unless_it_does_not_want_them(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], colours: bool
+) -> None:
+    assert colours is ("\x1b[" in terminal_text(containers, monkeypatch, **environment))
+
+
+def test_a_pipe_gets_none_even_when_they_are_asked_for(scripted: ScriptedService) -> None:
+    scripted.add(BOT)
+    forced = run("list", BOTCTL_TARGET=scripted.target, FORCE_COLOR="1")
+    assert "\x1b" not in forced.output
+    assert run("list", BOTCTL_TARGET=scripted.target).output == forced.output
+
+
+def test_the_tables_of_stats_and_of_one_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [observer_pb.WatchStatsResponse(bot_id=BOT, cpu_percent=150, memory_usage_bytes=2048, pids=3)]
+    text = terminal_text(lambda shown: stats_table(samples, shown), monkeypatch, NO_COLOR="1")
+    assert ["0b5f0c4e", "150.0%", "2.0", "KiB", "0", "B"] == text.splitlines()[1].split()[:6]
+    one = pb.ContainerStatus(bot_id=BOT, error="two\nlines", finish_time=Timestamp(seconds=10))
+    text = terminal_text(lambda _: details_table(one, Timestamp(seconds=75)), monkeypatch, NO_COLOR="1")
+    assert "two lines" in text
+    assert "(1m 5s ago)" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-1, "0s"), (59, "59s"), (61, "1m 1s"), (7300, "2h 1m"), (90_000, "1d 1h")]
+)
+def test_a_span_has_its_two_largest_units(seconds: float, text: str) -> None:
+    assert text == span_text(seconds)
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 41, "2.0 TiB")])
+def test_a_size_has_a_binary_unit(size: int, text: str) -> None:
+    assert text == size_text(size)
+
+
+def test_a_state_of_a_newer_server_is_shown_by_its_number() -> None:
+    assert "99" == state_word(99)
+
+
+def completed(shell: str, words: str, position: int, target: str) -> list[str]:
+    result = run(BOTCTL_TARGET=target, _BOTCTL_COMPLETE=f"{shell}_complete", COMP_WORDS=words, COMP_CWORD=str(position))
+    assert result.exit_code in (0, 1)
+    assert "" == result.stderr
+    return result.stdout.split()
+
+
+def test_the_shell_completes_bot_ids_that_are_not_there_yet(scripted: ScriptedService) -> None:
+    scripted.add(BOT)
+    scripted.add(OTHER, state=EXITED)
+    scripted.add(orphan=True)
+    assert [f"plain,{BOT}", f"plain,{OTHER}"] == completed("bash", "botctl start ", 2, scripted.target)
+    assert [f"plain,{OTHER}"] == completed("bash", f"botctl start {BOT} ", 3, scripted.target)
+    assert ["plain", OTHER, "exited"] == completed("zsh", "botctl logs d", 2, scripted.target)
+    assert [f"plain,{BOT}"] == completed("bash", f"botctl --target {scripted.target} stop 0B", 4, "unix:///nowhere")
+
+
+@pytest.mark.parametrize("target", ["unix:///nowhere/s.sock", "tcp://127.0.0.1:1", "nonsense"])
+def test_the_completion_is_silent_without_a_service(target: str) -> None:
+    assert [] == completed("bash", "botctl start ", 2, target)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_its_completion(shell: str) -> None:
+    result = run(_BOTCTL_COMPLETE=f"{shell}_source")
+    assert "_BOTCTL_COMPLETE" in result.stdout
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_its_extra_it_says_in_one_line_what_to_install(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from botctl.entry import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False, timeout=30
+    )
+    line = f"botctl needs {missing}, which is not installed: pip install 'botmaker-container-manager[cli]'\n"
+    assert (1, "", line) == (ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_a_module_of_its_own_that_is_missing_is_not_taken_for_the_extra() -> None:
+    code = "import sys; sys.modules['botctl.session'] = None; from botctl.entry import main; main()"
+    ended = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
+    assert b"ModuleNotFoundError" in ended.stderr
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+def test_a_full_disk_is_one_line(scripted: ScriptedService) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = started("list", "-o", "json", target=scripted.target, stdout=full)
+    assert (1, b"Error: the output cannot be written: No space left on device\n") == (ended.returncode, ended.stderr)
+
+
+def test_closed_outputs_are_no_reason_to_fail(scripted: ScriptedService) -> None:
+    command = ["sh", "-c", 'exec "$0" -m botctl list >&- 2>&-', sys.executable]
+    env = {**environment(), "BOTCTL_TARGET": scripted.target}
+    assert 0 == subprocess.run(command, env=env, check=False, timeout=30).returncode
+
+
+def test_what_a_locale_cannot_write_is_replaced(scripted: ScriptedService) -> None:
+    scripted.add(BOT, image="café")
+    ended = started("list", target=scripted.target, stdout=subprocess.PIPE, PYTHONIOENCODING="ascii")
+    assert (0, True, b"") == (ended.returncode, b"caf?" in ended.stdout, ended.stderr)
+
+
+def started(*arguments: str, target: str, stdout: Any, **further: str) -> subprocess.CompletedProcess[bytes]:
+    """The program in a process of its own."""
+    command = [sys.executable, "-m", "botctl", *arguments]
+    env = {**environment(), "BOTCTL_TARGET": target, **further}
+    return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=30)
+
+
+def test_python_dash_m_is_the_program() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "botctl", "list", "--target", "nonsense"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    assert (2, True) == (ended.returncode, "is no target" in ended.stderr)

@@ -1,0 +1,205 @@
+"""A user's mistakes: each is one line that says what to do, and an exit code of its own kind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+
+from botctl.connection import Connection
+from botctl.outcomes import MEANINGS, ExitCode
+from botctl.reachability import why_unreachable
+from container_manager.errors import (
+    CapacityExceededError,
+    ContainerManagerError,
+    EngineAccessDeniedError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    FieldViolation,
+    ImageNotAllowedError,
+    ImageRegistryUnavailableError,
+    InvalidConfigError,
+    SecretsUnavailableError,
+    ShuttingDownError,
+    UnauthenticatedError,
+)
+from tests.support.scripted_service import ScriptedService
+from tests.unit.botctl_runs import Run, complaint, run
+
+BOT = "11111111-1111-1111-1111-111111111111"
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory with a short path."""
+    with tempfile.TemporaryDirectory(prefix="botctl-") as path:
+        yield Path(path)
+
+
+def dead_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+def test_no_service_says_how_to_start_one_or_to_find_another(directory: Path) -> None:
+    said = complaint(run("--target", f"unix://{directory}/s.sock", "start", BOT), ExitCode.NO_SERVICE)
+    assert f"there is no socket {directory}/s.sock; start it with: container-manager serve" in said
+    assert "--target or BOTCTL_TARGET" in said
+
+
+def test_the_default_is_the_services_own_socket() -> None:
+    assert Path("/run/botmaker/container-manager.sock") == Connection().socket
+    assert "default: unix:///run/botmaker/container-manager.sock" in " ".join(run("--help").output.split())
+
+
+def test_a_socket_that_a_dead_service_has_left_is_told_from_none(directory: Path) -> None:
+    dead_socket(directory / "s.sock")
+    code, said = why_unreachable(Connection(f"unix://{directory}/s.sock"), "")
+    assert ExitCode.NO_SERVICE == code
+    assert f"nobody serves the socket {directory}/s.sock any more" in said
+
+
+def test_something_else_than_a_socket_is_told(directory: Path) -> None:
+    (directory / "file").touch()
+    code, said = why_unreachable(Connection(f"unix://{directory}/file"), "")
+    assert ExitCode.NO_SERVICE == code
+    assert f"{directory}/file is no socket" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("closed", ["socket", "directory"])
+def test_no_permission_names_the_group_to_join(directory: Path, closed: str) -> None:
+    directory.chmod(0o755)
+    inner = directory / "run"
+    inner.mkdir(mode=0o755)
+    dead_socket(inner / "s.sock")
+    (inner if closed == "directory" else inner / "s.sock").chmod(0o750)
+    os.setegid(65_534)
+    os.seteuid(65_534)
+    try:
+        code, said = why_unreachable(Connection(f"unix://{inner}/s.sock"), "")
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+    assert ExitCode.NOT_ALLOWED == code
+    assert f"no permission to open {inner}/s.sock: it is for its owner and group (root); join that group" in said
+
+
+def test_tcp_without_a_service_is_told() -> None:
+    code, said = why_unreachable(Connection("tcp://127.0.0.1:1"), "")
+    assert ExitCode.NO_SERVICE == code
+    assert "no service answers at tcp://127.0.0.1:1" in said
+
+
+def test_a_service_that_is_there_and_does_not_answer_is_told(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(directory / "s.sock"))
+        bound.listen()
+        code, said = why_unreachable(Connection(f"unix://{directory}/s.sock"), "connection reset")
+    assert ExitCode.NO_SERVICE == code
+    assert "did not answer (connection reset)" in said
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("/run/s.sock", "is no target: write unix:///path or tcp://host:port"),
+        ("http://localhost:1", "is no target"),
+        ("unix:///" + "x" * 107, "is too long: a socket's path has at most 107 bytes"),
+    ],
+)
+def test_a_target_that_is_none_is_told(target: str, said: str) -> None:
+    assert said in complaint(run("list", "--target", target), ExitCode.USAGE)
+
+
+def test_what_is_no_container_manager_is_told() -> None:
+    with tempfile.TemporaryDirectory(prefix="botctl-") as path:
+        server = grpc.server(futures.ThreadPoolExecutor(1))
+        server.add_insecure_port(f"unix:{path}/s.sock")
+        server.start()
+        said = complaint(run("--target", f"unix://{path}/s.sock", "start", BOT), ExitCode.NO_SERVICE)
+        server.stop(0).wait()
+    assert "is no container manager" in said
+
+
+def test_a_token_goes_with_every_call_and_comes_from_the_file(scripted: ScriptedService, directory: Path) -> None:
+    token_file = directory / "token"
+    token_file.write_text("token-of-a-test\n")
+    scripted.add()
+    scripted.fail("ListManagedContainers", UnauthenticatedError("no or a wrong token"))
+    said = complaint(run("list", BOTCTL_TARGET=scripted.target), ExitCode.NOT_ALLOWED)
+    assert f"{scripted.target} wants a token: pass --token-file or BOTCTL_TOKEN_FILE" in said
+    environment = {"BOTCTL_TARGET": scripted.target, "BOTCTL_TOKEN_FILE": str(token_file)}
+    said = complaint(run("list", **environment), ExitCode.NOT_ALLOWED)
+    assert f"the token in {token_file} is not that of {scripted.target}" in said
+    assert "token-of-a-test" not in said
+    assert [None, "Bearer token-of-a-test"] == [metadata.get("authorization") for metadata in scripted.metadata]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "there is no token file"), ("", "must hold one line"), ("a b\nc", "must hold one line"), ("é", "be read")],
+)
+def test_a_token_file_that_is_none_is_told(
+    scripted: ScriptedService, directory: Path, content: str | None, said: str
+) -> None:
+    if content is not None:
+        (directory / "token").write_text(content)
+    result = run("list", "--token-file", str(directory / "token"), BOTCTL_TARGET=scripted.target)
+    assert said in complaint(result, ExitCode.USAGE)
+    assert [] == scripted.requests
+
+
+def test_a_directory_is_no_token_file(scripted: ScriptedService, directory: Path) -> None:
+    result = run("list", "--token-file", str(directory), BOTCTL_TARGET=scripted.target)
+    assert "is no file" in complaint(result, ExitCode.USAGE)
+
+
+def test_the_commands_option_wins_over_the_programs_and_that_over_the_environment(scripted: ScriptedService) -> None:
+    nowhere = "unix:///nowhere/s.sock"
+    assert 0 == run("--target", scripted.target, "list", BOTCTL_TARGET=nowhere).exit_code
+    assert 0 == run("--target", nowhere, "list", "--target", scripted.target).exit_code
+    assert "[]\n" == run("--output", "json", "list", BOTCTL_TARGET=scripted.target).stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidConfigError(FieldViolation("config.network", "must not share")), ExitCode.USAGE),
+        (SecretsUnavailableError("the secrets directory does not exist; make it first"), ExitCode.REFUSED),
+        (ImageNotAllowedError("not on the list"), ExitCode.REFUSED),
+        (EngineAccessDeniedError("the engine refuses the service"), ExitCode.REFUSED),
+        (EngineTimeoutError("the engine is slow"), ExitCode.NOT_NOW),
+        (CapacityExceededError("no disk"), ExitCode.NOT_NOW),
+        (EngineUnavailableError("the engine cannot be reached"), ExitCode.NOT_NOW),
+        (ImageRegistryUnavailableError("the registry is away"), ExitCode.NOT_NOW),
+        (ShuttingDownError("the service ends"), ExitCode.NOT_NOW),
+        (ContainerManagerError("internal error; the server's log has the details"), ExitCode.FAILED),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.name,
+)
+def test_what_the_service_says_is_passed_on_with_a_code_for_its_kind(
+    botctl_run: Run, scripted: ScriptedService, error: ContainerManagerError, code: ExitCode
+) -> None:
+    scripted.fail("StartContainer", error)
+    assert str(error) in complaint(botctl_run("start", scripted.add()), code)
+
+
+def test_a_message_of_many_lines_is_one_line_and_moves_no_cursor(botctl_run: Run, scripted: ScriptedService) -> None:
+    bot_id = scripted.add()
+    scripted.fail("StartContainer", SecretsUnavailableError("one\ntwo \x1b[2J"))
+    assert rf"{bot_id}: one two \x1b[2J" == complaint(botctl_run("start", bot_id), ExitCode.REFUSED)
+
+
+def test_help_and_the_documentation_tell_every_exit_code(botctl_run: Run) -> None:
+    help_text = botctl_run("--help").output
+    page = (Path(__file__).parents[2] / "docs" / "botctl.md").read_text()
+    for code, meaning in MEANINGS.items():
+        assert f"{code:>3}  {meaning}" in help_text
+        assert f"| {int(code)} | {meaning} |" in page

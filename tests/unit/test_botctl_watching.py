@@ -1,0 +1,152 @@
+"""``botctl watch`` and ``stats``: what is new, once, also when the stream has to be opened anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from botctl.commands.stats import Samples
+from botctl.outcomes import ExitCode
+from botctl.watched import Watched
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from container_manager.errors import CapacityExceededError
+from tests.support.scripted_service import AWAY, ScriptedService, changed, removed, snapshot, synced
+from tests.unit.botctl_runs import Run, complaint, documents
+
+BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
+OTHER = "d2000000-6f0a-4c55-9c3e-2f1d9a7e8b11"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botctl.resuming._FIRST_PAUSE_SECONDS", 0)
+
+
+def status(bot_id: str = BOT, state: pb.ContainerState = pb.CONTAINER_STATE_RUNNING, **fields: Any) -> Any:
+    return pb.ContainerStatus(bot_id=bot_id, container_id=f"of {bot_id}", state=state, **fields)
+
+
+EXITED = status(state=pb.CONTAINER_STATE_EXITED, exit_code=3, exit_reason=pb.EXIT_REASON_ERROR)
+
+
+def told(result: Any) -> list[tuple[str, str | None]]:
+    return [
+        (line["event"], (line["container"] or {}).get("bot_id", "")[:2] if line["container"] else None)
+        for line in documents(result)
+    ]
+
+
+def test_json_lines_are_the_streams_events_with_whole_containers(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.watches = [[snapshot(status()), synced(), changed(EXITED, 2), removed(EXITED, 3)]]
+    lines = documents(botctl_run("watch", "-o", "json"))
+    assert ["snapshot", "synced", "changed", "removed"] == [line["event"] for line in lines]
+    assert [1, 1, 2, 3] == [line["version"] for line in lines]
+    assert [("running", None), None, ("exited", 3), ("exited", 3)] == [
+        (line["container"]["state"], line["container"]["exit_code"]) if line["container"] else None for line in lines
+    ]
+
+
+def test_after_a_break_only_what_is_different_is_told(botctl_run: Run, scripted: ScriptedService) -> None:
+    third = status("ee000000-6f0a-4c55-9c3e-2f1d9a7e8b11")
+    scripted.watches = [
+        [snapshot(status()), snapshot(status(OTHER)), synced(), AWAY],
+        [AWAY],
+        # The first is not as it was, the second gone, the third new.
+        [snapshot(EXITED), snapshot(third), synced(), removed(third, 2)],
+    ]
+    result = botctl_run("watch", "-o", "json")
+    assert [
+        ("snapshot", "0b"),
+        ("snapshot", "d2"),
+        ("synced", None),
+        ("changed", "0b"),
+        ("changed", "ee"),
+        ("removed", "d2"),
+        ("resynced", None),
+        ("removed", "ee"),
+    ] == told(result)
+    assert 1 == result.stderr.count("the service is away")
+
+
+def test_a_break_amid_the_snapshots_is_no_removal(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.watches = [
+        [snapshot(status()), AWAY],
+        [snapshot(status()), snapshot(status(OTHER)), synced(), AWAY],
+        [snapshot(status()), AWAY],
+        [snapshot(status()), snapshot(status(OTHER)), synced()],
+    ]
+    events = [event for event, _ in told(botctl_run("watch", "-o", "json"))]
+    assert ["snapshot", "snapshot", "snapshot", "synced", "resynced"] == events
+
+
+def test_a_removed_one_that_was_never_seen_is_told_by_its_id() -> None:
+    watched = Watched()
+    (event,) = watched.apply(removed(status(), 1))
+    assert ("removed", BOT) == (event.kind, event.status and event.status.bot_id)
+    assert [] == watched.apply(observer_pb.WatchContainersResponse())
+
+
+def test_into_a_pipe_each_change_is_a_line(botctl_run: Run, scripted: ScriptedService) -> None:
+    orphan = pb.ContainerStatus(container_id="c", name="somebodys", state=pb.CONTAINER_STATE_PAUSED)
+    scripted.watches = [[snapshot(status()), snapshot(orphan), synced(), changed(EXITED, 2), removed(EXITED, 3)]]
+    lines = [line.split("  ", 1)[1] for line in botctl_run("watch").stdout.splitlines()]
+    assert [f"{BOT}  running", "(somebodys)  paused", f"{BOT}  exited (3, error)", f"{BOT}  removed"] == lines
+
+
+def test_beginnings_of_ids_and_ids_without_a_container_can_be_watched(
+    botctl_run: Run, scripted: ScriptedService
+) -> None:
+    scripted.add(BOT)
+    scripted.watches, scripted.samples = [[]], [[]]
+    assert 0 == botctl_run("watch", "0b", OTHER).exit_code
+    assert 0 == botctl_run("stats", "0b", "--interval", "500ms").exit_code
+    (request,) = scripted.seen("WatchContainers")
+    assert [BOT, OTHER] == request.bot_ids
+    (request,) = scripted.seen("WatchStats")
+    assert ([BOT], 500_000_000) == (request.bot_ids, request.interval.nanos)
+
+
+@pytest.mark.parametrize("command", ["watch", "stats"])
+def test_another_error_than_absence_ends_it(botctl_run: Run, scripted: ScriptedService, command: str) -> None:
+    scripted.watches = scripted.samples = [[CapacityExceededError("too many streams")]]
+    assert "too many streams" in complaint(botctl_run(command), ExitCode.NOT_NOW)
+
+
+def sample(bot_id: str, **fields: Any) -> observer_pb.WatchStatsResponse:
+    made = observer_pb.WatchStatsResponse(bot_id=bot_id, container_id=f"of {bot_id}", **fields)
+    made.time.seconds = 1
+    return made
+
+
+def test_a_sample_is_a_json_line_or_a_line(botctl_run: Run, scripted: ScriptedService) -> None:
+    first = sample(BOT, cpu_percent=12.34, memory_usage_bytes=3 << 20, memory_limit_bytes=1 << 30, pids=2)
+    scripted.samples = [[first, AWAY], [sample("", network_rx_bytes=2048)], [first]]
+    one, two = documents(botctl_run("stats", "-o", "json"))
+    assert {
+        "bot_id": BOT,
+        "container_id": f"of {BOT}",
+        "time": "1970-01-01T00:00:01.000000000Z",
+        "cpu_percent": 12.34,
+        "memory_usage_bytes": 3 << 20,
+        "memory_limit_bytes": 1 << 30,
+        "network_rx_bytes": 0,
+        "network_tx_bytes": 0,
+        "pids": 2,
+    } == one
+    assert (None, 2048) == (two["bot_id"], two["network_rx_bytes"])
+    line = f"1970-01-01T00:00:01Z  {BOT}  cpu 12.3%  memory 3.0 MiB of 1.0 GiB  net 0 B in, 0 B out  pids 2\n"
+    assert line == botctl_run("stats").stdout
+
+
+def test_a_bot_that_is_no_longer_sampled_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    samples = Samples(2)
+    samples.add(sample(OTHER))
+    now = 105.0
+    samples.add(sample(BOT))
+    assert [BOT, OTHER] == [each.bot_id for each in samples.current()]
+    now = 112.0
+    assert [BOT] == [each.bot_id for each in samples.current()]

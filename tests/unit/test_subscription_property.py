@@ -1,0 +1,169 @@
+"""Whatever happens between two tellings: a watcher is told what is true then, in order, and of everything."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from container_manager.engine.spec import container_name
+from container_manager.model import ContainerStatus
+from container_manager.view.subscription import Kind, Subscription, Told
+from tests.support.virtual_loop import run
+from tests.unit.documents import BOT, OTHER_BOT
+from tests.unit.viewing import A, trusted_view
+
+Steps = list[tuple[str, int]]
+Bots = set[str]
+
+# Which of three bots something happens to.
+BOTS = (BOT, OTHER_BOT, "c0ffee00-0000-4000-8000-000000000003")
+SLOT = st.integers(0, len(BOTS) - 1)
+CHANGE = st.tuples(st.sampled_from(["change", "partial", "remove"]), SLOT)
+ENGINE = st.tuples(st.sampled_from(["lose", "regain"]), st.just(0))
+READER = st.tuples(st.sampled_from(["read", "pause", "give up"]), st.integers(1, 4))
+STEPS = st.lists(st.one_of(CHANGE, READER, ENGINE), max_size=40)
+WATCHED = st.sets(st.sampled_from(BOTS))
+
+
+class Course:
+    """One interleaving of changes and of a watcher's reading; everything that is told is judged as it is told."""
+
+    def __init__(self, before: Steps, steps: Steps, watched: Bots) -> None:
+        self.view = trusted_view()
+        self.told: list[Told] = []
+        self.wrong: list[str] = []
+        self.losses: list[int] = []
+        self._watched = watched
+        self._serial = 0
+        self._current: dict[int, ContainerStatus] = {}
+        self.ever: set[str] = set()
+        self._allowed = asyncio.Semaphore(0)
+        run(self._run(before, steps))
+
+    async def _run(self, before: Steps, steps: Steps) -> None:
+        for verb, slot in before:
+            self._happen(verb, slot)
+        self.ever_before = set(self.ever)
+        with Subscription(self.view, self._watched) as subscription:
+            reading = asyncio.ensure_future(self._read(subscription))
+            for verb, number in steps:
+                if verb == "read":
+                    for _ in range(number):
+                        self._allowed.release()
+                elif verb == "pause":
+                    for _ in range(number):
+                        await asyncio.sleep(0)
+                elif verb == "give up":
+                    reading.cancel()
+                    await asyncio.wait({reading})
+                    self._allowed.release()
+                    reading = asyncio.ensure_future(self._read(subscription))
+                else:
+                    self._happen(verb, number)
+                self._must(len(subscription) <= len(self.ever) + 1, "a container is kept twice")
+            self.view.regain()
+            for _ in range(len(self.ever) + 3):
+                self._allowed.release()
+            await asyncio.sleep(1)
+            self._must(0 == len(subscription), "not everything was told")
+            reading.cancel()
+
+    async def _read(self, subscription: Subscription) -> None:
+        while True:
+            await self._allowed.acquire()
+            self._judge(await subscription.next())
+
+    def _happen(self, verb: str, slot: int) -> None:
+        if verb == "lose" and self.view.in_sync:
+            self.view.lose()
+            self.losses.append(self.view.version)
+        elif verb == "regain" and not self.view.in_sync:
+            self.view.regain()
+        elif verb == "remove" and slot in self._current:
+            self.view.remove(self._current.pop(slot).container_id)
+        elif verb in ("change", "partial"):
+            self._change(slot, partial=verb == "partial")
+
+    def _change(self, slot: int, *, partial: bool) -> None:
+        """Ids never come back, and no state of a container is like another."""
+        self._serial += 1
+        new = replace(A, container_id=f"{self._serial:064x}", bot_id=BOTS[slot], name=container_name(BOTS[slot]))
+        status = replace(self._current.get(slot, new), restart_count=self._serial)
+        self._current[slot] = status
+        if self.watches(status):
+            self.ever.add(status.container_id)
+        assert self.view.apply(status, self.view.tick(), partial=partial)
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """Of all that was told."""
+        return [telling.kind for telling in self.told]
+
+    def watches(self, status: ContainerStatus) -> bool:
+        return not self._watched or status.bot_id in self._watched
+
+    def _judge(self, telling: Told) -> None:
+        """Against what is true at this moment."""
+        self.told.append(telling)
+        self._must(self.view.in_sync, f"{telling} was told while the engine was away")
+        if telling.entry is not None:
+            newest = self.view.get(telling.entry.status.container_id)
+            self._must(newest is (None if telling.kind is Kind.REMOVED else telling.entry), f"{telling} was not true")
+            self._must(self.watches(telling.entry.status), f"{telling} was not asked for")
+
+    def _must(self, right: bool, what: str) -> None:
+        if not right:
+            self.wrong.append(what)
+
+
+courses = given(st.lists(CHANGE, max_size=6), STEPS, WATCHED)
+many = settings(max_examples=100, derandomize=True)
+
+
+@courses
+@many
+def test_what_is_told_is_the_newest_state_and_no_version_goes_back(before: Steps, steps: Steps, watched: Bots) -> None:
+    course = Course(before, steps, watched)
+    assert [] == course.wrong
+    versions = [telling.version for telling in course.told]
+    assert sorted(versions) == versions
+    after = versions[course.kinds.index(Kind.SYNCED) :]
+    assert len(set(after)) == len(after)
+
+
+@courses
+@many
+def test_snapshots_of_different_containers_then_one_synced_then_neither_again(
+    before: Steps, steps: Steps, watched: Bots
+) -> None:
+    course = Course(before, steps, watched)
+    end = course.kinds.index(Kind.SYNCED)
+    shown = [telling.entry.status.container_id for telling in course.told[:end] if telling.entry]
+    assert [Kind.SNAPSHOT] * end == course.kinds[:end]
+    assert len(set(shown)) == end
+    assert {Kind.SNAPSHOT, Kind.SYNCED}.isdisjoint(course.kinds[end + 1 :])
+
+
+@courses
+@many
+def test_the_last_thing_told_of_each_container_is_its_newest_state(before: Steps, steps: Steps, watched: Bots) -> None:
+    course = Course(before, steps, watched)
+    last = {telling.entry.status.container_id: telling for telling in course.told if telling.entry}
+    there = {entry.status.container_id: entry for entry in course.view.entries() if course.watches(entry.status)}
+    assert there == {key: telling.entry for key, telling in last.items() if telling.kind is not Kind.REMOVED}
+    # Of one that was there at first and went before it was shown, nothing is told.
+    assert course.ever - last.keys() <= course.ever_before - there.keys()
+
+
+@courses
+@many
+def test_after_every_loss_resynced_is_told_with_the_version_of_the_last_one(
+    before: Steps, steps: Steps, watched: Bots
+) -> None:
+    course = Course(before, steps, watched)
+    resynced = [telling.version for telling in course.told if telling.kind is Kind.RESYNCED]
+    assert course.losses[-1:] == resynced[-1:]
+    assert set(resynced) <= set(course.losses)

@@ -1,0 +1,27 @@
+"""A live view in tests, filled by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from container_manager.engine.container_source import owned_bot
+from container_manager.model import ContainerState, ContainerStatus
+from container_manager.view.live_view import LiveView
+from tests.unit.documents import BOT, NAME, OTHER_BOT
+
+A = ContainerStatus("a" * 64, BOT, NAME, ContainerState.RUNNING, "img", "sha256:1", 2_000)
+B = replace(A, container_id="b" * 64, bot_id=OTHER_BOT, name=f"botmaker-{OTHER_BOT}", create_time_ns=1_000)
+
+
+def trusted_view(*statuses: ContainerStatus) -> LiveView:
+    """A view that may be believed."""
+    view = LiveView(lambda status: f"{status.container_id} {status.name}".encode(), owned_bot)
+    view.regain()
+    apply(view, *statuses)
+    return view
+
+
+def apply(view: LiveView, *statuses: ContainerStatus, partial: bool = False) -> None:
+    """Each as from an inspection with nothing else under way."""
+    for status in statuses:
+        assert view.apply(status, view.tick(), partial=partial)
