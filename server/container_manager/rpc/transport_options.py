@@ -33,6 +33,7 @@ def transport_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
         ("grpc.keepalive_timeout_ms", _ms(limits.keepalive_timeout_seconds)),
         # The answer to a ping has a time-out of its own, a minute by default, and keepalive waits for that one.
         ("grpc.http2.ping_timeout_ms", _ms(limits.keepalive_timeout_seconds)),
+        # Older versions of gRPC stop asking after two pings without data.
         ("grpc.http2.max_pings_without_data", 0),
         # Clients keep idle connections alive; the default answers their pings with GOAWAY.
         ("grpc.keepalive_permit_without_calls", 1),
