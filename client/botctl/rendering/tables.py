@@ -95,8 +95,7 @@ def print_table(console: Console, table: Table) -> None:
         return
     with console.capture() as capture:
         console.print(table)
-    for line in capture.get().splitlines():
-        console.print(Text(line.rstrip()), soft_wrap=True)
+    console.file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
 def state_text(status: pb.ContainerStatus) -> Text:
