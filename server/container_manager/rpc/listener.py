@@ -1,15 +1,13 @@
-"""Addresses to listen on: how they are written, and a unix socket's directory, mode, lock and stale remains."""
+"""Addresses to listen on: how they are written, and the directory, the mode and the lock of a unix socket."""
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import os
 import re
-import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -17,9 +15,9 @@ from urllib.parse import quote
 import structlog
 
 from container_manager.config import MAX_UNIX_PATH_BYTES
+from container_manager.rpc.socket_path import SocketPath
 from container_manager.rpc.startup_error import StartupError
 
-_DIRECTORY_MODE = 0o750
 _SOCKET_UMASK = 0o117
 
 _log = structlog.get_logger(__name__)
@@ -97,30 +95,22 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def unix_socket_path(path: Path) -> Iterator[None]:
-    """Hold ``path`` for this process alone: gRPC itself would let a second server steal it (grpc/grpc#17122).
+def unix_socket_path(path: Path) -> Iterator[SocketPath]:
+    """Hold ``path`` for this process alone.
 
     The directory is made, mode 0750, when missing. A stale socket is removed, on entry as on exit; a live one, or
     anything that is no socket, is left alone and refused. Raises :class:`StartupError`.
     """
+    held = SocketPath(path)
     try:
-        path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StartupError(f"the directory {path.parent} cannot be made: {exc.strerror}") from exc
-    if path.parent.stat().st_mode & stat.S_IXOTH:
-        _log.warning("others may enter the socket's directory; only the socket's mode keeps them out", path=str(path))
-    lock = path.with_name(path.name + ".lock")
-    descriptor = _locked(lock, path)
-    try:
-        _remove_stale(path)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        held.take()
+        if path.parent.stat().st_mode & stat.S_IXOTH:
+            _log.warning(
+                "others may enter the socket's directory; only the socket's mode keeps them out", path=str(path)
+            )
+        yield held
     finally:
-        # While it is still held: whoever comes next makes it anew.
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
+        held.release()
 
 
 @contextmanager
@@ -131,40 +121,3 @@ def socket_umask() -> Iterator[None]:
         yield
     finally:
         os.umask(before)
-
-
-def _locked(lock: Path, path: Path) -> int:
-    while True:
-        try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as exc:
-            raise StartupError(f"the lock file {lock} cannot be made: {exc.strerror}") from exc
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise StartupError(f"{path} is in use: another server holds {lock.name} beside it") from None
-        # Its last holder may have removed it between the two calls.
-        with suppress(FileNotFoundError):
-            if lock.stat().st_ino == os.fstat(descriptor).st_ino:
-                return descriptor
-        os.close(descriptor)
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise StartupError(f"{path} exists and is no socket; it is left alone")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except OSError as exc:
-            raise StartupError(f"{path} is a socket that cannot be checked ({exc.strerror}); it is left alone") from exc
-    raise StartupError(f"{path} is in use: another program answers there")

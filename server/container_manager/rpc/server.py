@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import grpc.aio
 import structlog
@@ -45,6 +46,7 @@ from container_manager.rpc.log_interceptor import LogInterceptor
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.operations import Operations
 from container_manager.rpc.servicer import ContainerManagerServicer
+from container_manager.rpc.socket_watch import SocketWatch
 from container_manager.rpc.startup_error import StartupError
 from container_manager.rpc.streams import StreamKind, Streams
 from container_manager.rpc.token_file import read_or_make_token
@@ -108,7 +110,8 @@ class Server:
         )
         self._sockets = ExitStack()
         self._servers: list[grpc.aio.Server] = []
-        self._monitor: asyncio.Task[None] | None = None
+        self._watches: list[SocketWatch] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.addresses: list[str] = []
         """Where it serves, with the real ports; filled by :meth:`start`."""
 
@@ -117,7 +120,7 @@ class Server:
         await self._engine_health.prepare()
         try:
             for address in self._wanted:
-                self._servers.append(self._listen(address))
+                self._listen(address)
             for server in self._servers:
                 await server.start()
         except BaseException:
@@ -126,12 +129,14 @@ class Server:
             self._sockets.close()
             raise
         self.keeper.start()
-        self._monitor = asyncio.create_task(self._engine_health.run())
+        monitors = [self._engine_health.run(), *(watch.run() for watch in self._watches)]
+        self._tasks = [asyncio.create_task(monitor) for monitor in monitors]
 
     async def stop(self, grace_seconds: float) -> int:
         """Stop serving, waiting so long for calls under way; how many changes had not ended by then."""
-        if self._monitor is not None:
-            self._monitor.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
         self.streams.close()
         ends = asyncio.get_running_loop().time() + grace_seconds
@@ -193,7 +198,25 @@ class Server:
             raise StartupError("a TCP listener needs a token file")
         return read_or_make_token(self._config.token_file)
 
-    def _listen(self, address: Address) -> grpc.aio.Server:
+    def _listen(self, address: Address) -> None:
+        if isinstance(address, TcpAddress):
+            _check_free(address)
+            port = self._bind(address)
+            self.addresses.append(str(TcpAddress(address.host, port)))
+            return
+        held = self._sockets.enter_context(unix_socket_path(address.path))
+        self._bind(address)
+        held.bound()
+        self._watches.append(SocketWatch(held, partial(self._listen_anew, address)))
+        self.addresses.append(str(address))
+
+    async def _listen_anew(self, address: UnixAddress) -> None:
+        # A server takes no further address once it is started. The one before serves its open connections.
+        self._bind(address)
+        await self._servers[-1].start()
+
+    def _bind(self, address: Address) -> int:
+        """Have a further server listen there; its port."""
         interceptors: list[grpc.aio.ServerInterceptor] = [LogInterceptor(), ErrorInterceptor()]
         if isinstance(address, TcpAddress) and self._token is not None:
             interceptors.insert(0, AuthInterceptor(self._token))
@@ -202,17 +225,13 @@ class Server:
         container_observer_pb2_grpc.add_ContainerObserverServicer_to_server(self._observer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(_REFLECTED, server)
-        if isinstance(address, UnixAddress):
-            self._sockets.enter_context(unix_socket_path(address.path))
-        else:
-            _check_free(address)
         try:
             with socket_umask():
-                port = server.add_insecure_port(address.grpc_target)
+                port: int = server.add_insecure_port(address.grpc_target)
         except RuntimeError as exc:
             raise StartupError(f"cannot listen on {address}") from exc
-        self.addresses.append(str(TcpAddress(address.host, port) if isinstance(address, TcpAddress) else address))
-        return server
+        self._servers.append(server)
+        return port
 
 
 def _check_free(address: TcpAddress) -> None:
