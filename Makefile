@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow check unit proto lock bench bot-image clean env
+.PHONY: help serve test test-slow chaos check unit proto lock bench bot-image clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 WITH_ENGINE := $(PYTHON) -m dev.run --
@@ -18,6 +18,9 @@ test: env ## all checks, then all tests but the slow ones, on a real engine
 
 test-slow: env ## the tests that take minutes
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow'
+
+chaos: env ## the faults of tests/chaos in full: killed, frozen, full, exhausted; prints a table at the end
+	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m pytest -m slow tests/chaos'
 
 check: env ## lint, format, types, contract and stubs
 	$(PYTHON) -m ruff check
