@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-lowest fuzz check audit unit proto lock bench bot-image clean env
+.PHONY: help serve test test-slow test-lowest fuzz chaos check audit unit proto lock bench bot-image clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 WITH_ENGINE := $(PYTHON) -m dev.run --
@@ -33,6 +33,9 @@ audit: env ## look for known vulnerabilities in the locks (needs the network; de
 
 fuzz: env ## hostile bytes on the listeners, for three minutes or SECONDS=n; SEED=n repeats a run
 	@exec $(WITH_ENGINE) $(PYTHON) -m tests.fuzz --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED))
+
+chaos: env ## the faults of tests/chaos in full: killed, frozen, full, exhausted; prints a table at the end
+	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m pytest -m slow tests/chaos'
 
 check: env ## lint, format, types, contract and stubs
 	$(PYTHON) -m ruff check

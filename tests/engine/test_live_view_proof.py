@@ -13,13 +13,12 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
-from container_manager.engine.status import status_from_inspect
-from container_manager.rpc.codec import status_to_proto
 from container_manager_client import connect
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
+from tests.support.engine_truth import engines_own
 from tests.support.random_operations import Actors, create_behind_the_back
 from tests.support.serving import LoopedServer, looped_server
 from tests.support.waiting import wait_until
@@ -45,13 +44,6 @@ def looped(private_engine: PrivateEngine, tmp_path: Path, session_dir: Path, own
     service = DockerServiceConfig(secrets_root=root, docker_host=private_engine.url, default_image=image)
     with looped_server(ServerConfig(service=service, listen=(f"unix://{session_dir}/proof/s.sock",))) as looped:
         yield looped
-
-
-def engines_own(bots: Bots) -> list[pb.ContainerStatus]:
-    """Every managed container, from the engine's own inspect."""
-    rows = bots.engine.api.containers(all=True, filters={"label": "botmaker.managed=true"})
-    statuses = [status_to_proto(status_from_inspect(bots.engine.api.inspect_container(row["Id"]))) for row in rows]
-    return sorted(statuses, key=lambda each: (each.create_time.ToNanoseconds(), each.container_id))
 
 
 def make_certain(calls: Calls, bots: Bots, bot_ids: list[str], image: str) -> None:
@@ -107,10 +99,10 @@ def run(
         make_certain(calls, bots, shared, image)
         told = f"seed {seed}: {dict(sorted(actors.done.items()))}"
         assert [] == actors.wrong, told
-        for each in engines_own(bots):
+        for each in engines_own(bots.engine):
             if each.state not in (pb.CONTAINER_STATE_CREATED, pb.CONTAINER_STATE_EXITED):
                 rest(bots, each)
-        wait_until(lambda: calls.list() == engines_own(bots), f"every field is the engine's own; {told}")
+        wait_until(lambda: calls.list() == engines_own(bots.engine), f"every field is the engine's own; {told}")
         found = calls.list()
         assert len(found) > 3, told
         assert any(each.state == pb.CONTAINER_STATE_RUNNING and each.ports for each in found), told

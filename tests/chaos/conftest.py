@@ -1,0 +1,59 @@
+"""Faults on an engine of their own, one for all of them, and the table that tells of them at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dev.engine import PrivateEngine
+from dev.images import ensure_test_image
+from tests.support.fault_table import FaultRow, lines
+from tests.support.faulty_world import FaultyWorld, faulty_world
+
+ROWS = pytest.StashKey[list[FaultRow]]()
+Report = Callable[[FaultRow], None]
+
+
+@pytest.fixture(scope="session")
+def faulty_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
+    """An engine that faults may be done to."""
+    with PrivateEngine(tmp_path_factory.mktemp("faulty")) as engine:
+        ensure_test_image(engine.url)
+        yield engine
+
+
+@pytest.fixture
+def short_directory(session_dir: Path) -> Path:
+    """A directory of the test's own, with a short path."""
+    return Path(tempfile.mkdtemp(prefix="f", dir=session_dir))
+
+
+@pytest.fixture
+def world(faulty_engine: PrivateEngine, short_directory: Path, tmp_path: Path) -> Iterator[FaultyWorld]:
+    """The service as a process on that engine."""
+    image = ensure_test_image(faulty_engine.url)
+    with faulty_world(faulty_engine, image, short_directory, tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Report:
+    """Takes the scenario's row of the table, in which nothing may be lost."""
+
+    def take(row: FaultRow) -> None:
+        request.config.stash.setdefault(ROWS, []).append(row)
+        assert row.lost == 0
+
+    return take
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table."""
+    rows = config.stash.get(ROWS, [])
+    if rows:
+        terminalreporter.section("faults")
+        for line in lines(rows):
+            terminalreporter.write_line(line)

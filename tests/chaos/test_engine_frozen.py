@@ -1,0 +1,54 @@
+"""The engine and its containerd frozen with SIGSTOP under a running mix, and thawed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from tests.chaos.conftest import Report
+from tests.support.fault_table import FaultRow
+from tests.support.faulty_world import FaultyWorld, recovery
+from tests.support.health_record import NOT_SERVING, SERVING, HealthRecord
+from tests.support.scale import sizes
+
+SEED = "20261124 engine frozen"
+# The health check asks every second and waits for two.
+NOTICED_WITHIN_SECONDS = 4.0
+
+
+@sizes("seconds", short=4, complete=30)
+def test_an_engine_that_freezes_under_load_loses_nothing(world: FaultyWorld, report: Report, seconds: int) -> None:
+    # Shorter than the complete freeze, so that calls meet their deadlines in it.
+    deadline_seconds = min(10.0, seconds / 2)
+    with HealthRecord(world.target) as health, world.mix(SEED, seconds=deadline_seconds) as mix:
+        health.seconds_until(SERVING, time.monotonic(), 10)
+        world.awaited_done(30)
+        frozen = _freeze(world)
+        try:
+            begun = time.monotonic()
+            noticed = begun + health.seconds_until(NOT_SERVING, begun, NOTICED_WITHIN_SECONDS)
+            time.sleep(max(0.0, begun + seconds - time.monotonic()))
+            thaws = time.monotonic()
+        finally:
+            _thaw(frozen)
+        assert {NOT_SERVING} == health.said_between(noticed, thaws)
+        slowest = recovery(thaws, health.seconds_until(SERVING, thaws, 10))
+        world.awaited_done(30)
+    lost = world.settled(mix.entries, wrong=mix.wrong)
+    codes = world.recorder.codes()
+    assert codes["DEADLINE_EXCEEDED"] > 0
+    report(FaultRow(f"engine frozen for {seconds} s", 1, codes.total(), codes, lost, slowest))
+
+
+def _freeze(world: FaultyWorld) -> list[int]:
+    frozen = [world.engine.pid, *world.engine.helper_pids("containerd")]
+    assert len(frozen) == 2
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    return frozen
+
+
+def _thaw(frozen: list[int]) -> None:
+    for pid in reversed(frozen):
+        os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,34 @@
+"""The table of all faults of a run, as it is printed at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+_HEADINGS = ("fault", "times", "calls", "lost", "recovered in", "outcomes")
+
+
+@dataclass(frozen=True)
+class FaultRow:
+    """What one scenario did, and what became of it."""
+
+    fault: str
+    times: int
+    calls: int
+    outcomes: Counter[str]
+    lost: int
+    slowest_recovery_seconds: float | None = None
+    """``None``: there was nothing to recover from."""
+
+    def cells(self) -> tuple[str, ...]:
+        """The row's texts."""
+        outcomes = ", ".join(f"{code} {count}" for code, count in self.outcomes.most_common())
+        recovery = "-" if self.slowest_recovery_seconds is None else f"{self.slowest_recovery_seconds:.2f} s"
+        return (self.fault, str(self.times), str(self.calls), str(self.lost), recovery, outcomes)
+
+
+def lines(rows: list[FaultRow]) -> list[str]:
+    """The table, one line a row, in columns."""
+    cells = [_HEADINGS, *(row.cells() for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADINGS))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -1,0 +1,144 @@
+"""A service as a process on an engine of the tests' own, with foreign containers beside its bots, for faults.
+
+:meth:`FaultyWorld.settled` is what must hold after every fault.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import docker
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager_client import connect
+from dev.engine import PrivateEngine
+from tests.support.bots import Bots
+from tests.support.calls import FOREVER, Calls
+from tests.support.engine_truth import engines_own
+from tests.support.foreign import ForeignContainers
+from tests.support.ledger import UNKNOWN
+from tests.support.mixed_calls import MixedCalls
+from tests.support.recorded_calls import Recorder
+from tests.support.serving import ServerProcess
+from tests.support.waiting import wait_until
+
+RECOVERY_SECONDS = 2.0
+"""After the engine, or the service's process, answers again."""
+CALL_SECONDS = 20.0
+
+
+class FaultyWorld:
+    """Made by :func:`faulty_world`."""
+
+    def __init__(self, engine: PrivateEngine, image: str, directory: Path, bots: Bots, options: Sequence[str]) -> None:
+        self.engine = engine
+        self.docker = bots.engine
+        self.bots = bots
+        self.socket = directory / "run" / "s.sock"
+        self.target = f"unix://{self.socket}"
+        self.recorder = Recorder()
+        self.engine_was_down = False
+        """Set by whoever takes the engine down: foreign containers then stop by themselves."""
+        self._log = directory / "log"
+        self._options = (
+            *("--listen", self.target),
+            *("--docker-host", engine.url),
+            *("--secrets-root", str(bots.secrets_root)),
+            *("--default-image", image),
+            *options,
+        )
+        # The forged labels name a bot of the mix; the held name is that of a bot which is not in it.
+        self.bot_ids = [bots.new() for _ in range(24)]
+        self.held_bot_id = bots.new()
+        self.foreign = ForeignContainers(self.docker, image, self.bot_ids[0], self.held_bot_id)
+        self.service = self.serve()
+
+    def serve(self) -> ServerProcess:
+        """Start the service, and wait until it listens."""
+        self.service = ServerProcess(self._options, self._log)
+        assert self.service.line, self.service.log_text()
+        return self.service
+
+    def mix(self, seed: str, *, callers: int = 6, seconds: float = CALL_SECONDS) -> MixedCalls:
+        """The running mix of operations over the bots."""
+        return MixedCalls(seed, self.target, self.recorder, self.bot_ids, callers=callers, seconds=seconds)
+
+    def awaited_done(self, calls: int) -> None:
+        """Wait until so many further calls have ended, so that the fault meets work."""
+        enough = len(self.recorder.outcomes) + calls
+        wait_until(lambda: len(self.recorder.outcomes) >= enough, f"{calls} further calls", 60)
+
+    def settled(self, entries: Mapping[str, str | None], *, wrong: Sequence[str] = ()) -> int:
+        """Assert that nothing is wrong, doubled, leaked or foreign and touched; how many containers are lost.
+
+        ``entries``: the container that each bot must have, as its calls' answers told.
+        """
+        told = [*self.recorder.wrong, *wrong]
+        assert not told, "\n".join(told)
+        assert "Traceback" not in self.service.log_text()
+        with connect(self.target) as channel:
+            calls = Calls(ContainerManagerStub(channel))
+            wait_until(lambda: calls.list() == engines_own(self.docker), "every field of the list is the engine's own")
+            listed = calls.list()
+            lost = self._check(entries, listed)
+            touched = self.foreign.touched(engine_was_down=self.engine_was_down)
+            assert not touched, "\n".join(touched)
+            self._next_creates(calls)
+        return lost
+
+    def _check(self, entries: Mapping[str, str | None], listed: Sequence[pb.ContainerStatus]) -> int:
+        ours = [each for each in listed if each.container_id not in self.foreign.forged_ids]
+        by_bot = {each.bot_id: each.container_id for each in ours}
+        assert len(by_bot) == len(ours), f"doubled: {sorted(each.bot_id for each in ours)}"
+        assert {f"botmaker-{bot_id}" for bot_id in by_bot} == {each.name for each in ours}
+        leaked = set(by_bot) - {bot_id for bot_id, entry in entries.items() if entry is not None}
+        assert set() == leaked, f"leaked: {leaked}"
+        known = {bot_id: entry for bot_id, entry in entries.items() if entry not in (None, UNKNOWN)}
+        return sum(by_bot.get(bot_id) != entry for bot_id, entry in known.items())
+
+    def _next_creates(self, calls: Calls) -> None:
+        for bot_id in self.bot_ids:
+            calls.remove(bot_id, grace=0)
+            made = calls.create(bot_id, *FOREVER, network="none")
+            status = calls.status(bot_id)
+            assert status is not None
+            assert (made, pb.CONTAINER_STATE_CREATED) == (status.container_id, status.state)
+        calls.start(self.bot_ids[0])
+        for bot_id in self.bot_ids:
+            calls.remove(bot_id, grace=0)
+        assert self.foreign.forged_ids == {each.container_id for each in calls.list()}
+
+    def close(self) -> None:
+        """End the service and remove every container."""
+        self.service.close()
+        self.foreign.remove()
+
+
+@contextmanager
+def faulty_world(
+    engine: PrivateEngine, image: str, directory: Path, secrets_root: Path, options: Sequence[str] = ()
+) -> Iterator[FaultyWorld]:
+    """The service on the engine; at its end nothing is left on the engine."""
+    client = docker.DockerClient(base_url=engine.url, version="auto")
+    bots = Bots(client, secrets_root)
+    try:
+        world = FaultyWorld(engine, image, directory, bots, options)
+        try:
+            yield world
+        finally:
+            world.close()
+    finally:
+        bots.remove_all()
+        left = [row["Names"] for row in client.api.containers(all=True)]
+        client.close()
+    assert not left, left
+
+
+def recovery(begun: float, seconds: float) -> float:
+    """``seconds`` that it took to recover since ``begun``; no more than allowed."""
+    assert seconds <= RECOVERY_SECONDS, f"{seconds:.2f} s, {time.monotonic() - begun:.2f} s ago"
+    return seconds

@@ -1,0 +1,117 @@
+"""Calls whose every outcome is kept: what it was, how long it took, and whether the contract allows it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager import errors
+from container_manager_client import error_info
+
+# On top of a call's deadline, before it has ended too late: two busy cores and their schedulers.
+MARGIN_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one call ended."""
+
+    verb: str
+    bot_id: str
+    code: str
+    reason: str
+    message: str
+    begun: float
+    seconds: float
+    deadline_seconds: float
+    response: Any = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether the answer says what was done: neither a broken connection nor a deadline does."""
+        return self.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "RESOURCE_EXHAUSTED", "CANCELLED")
+
+
+class Recorder:
+    """Makes calls from any number of threads and keeps their outcomes."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.broken_connections_allowed = threading.Event()
+        """Set while the service itself is down: then gRPC may answer for it."""
+        self.wrong: list[str] = []
+
+    def call(self, stub: ContainerManagerStub, verb: str, request: Any, seconds: float) -> Outcome:
+        """Make the call; an outcome that the contract does not allow is noted in ``wrong``."""
+        allowed = self.broken_connections_allowed.is_set()
+        begun = time.monotonic()
+        code, reason, message, response, metadata = "OK", "", "", None, ()
+        try:
+            response = getattr(stub, verb)(request, timeout=seconds)
+        except grpc.RpcError as exc:
+            info = error_info(exc)
+            code, reason, message = info.code.name, info.reason, info.message
+            metadata = tuple(sorted(info.metadata.items()))
+        outcome = Outcome(
+            verb=verb,
+            bot_id=getattr(request, "bot_id", ""),
+            code=code,
+            reason=reason,
+            message=message,
+            begun=begun,
+            seconds=time.monotonic() - begun,
+            deadline_seconds=seconds,
+            response=response,
+            metadata=metadata,
+        )
+        self.outcomes.append(outcome)
+        self._judge(outcome, allowed=allowed or self.broken_connections_allowed.is_set())
+        return outcome
+
+    def codes(self) -> Counter[str]:
+        """How often each code came."""
+        return Counter(outcome.code for outcome in self.outcomes)
+
+    def _judge(self, outcome: Outcome, *, allowed: bool) -> None:
+        told = f"{outcome.verb} of {outcome.bot_id}: {outcome.code} {outcome.reason} {outcome.message}"
+        late = outcome.seconds - outcome.deadline_seconds
+        if late > MARGIN_SECONDS:
+            self.wrong.append(f"{told}: {late:.1f} s after its deadline")
+        by_grpc = allowed and not outcome.reason and outcome.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+        if (outcome.code, outcome.reason) not in CONTRACT and not by_grpc:
+            self.wrong.append(f"{told}: no outcome of the contract")
+
+
+def _subclasses(cls: type[errors.ContainerManagerError]) -> Iterator[type[errors.ContainerManagerError]]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from _subclasses(each)
+
+
+CONTRACT = {("OK", ""), *((each.code, each.reason) for each in _subclasses(errors.ContainerManagerError))}
+"""Every outcome that a call may have: INTERNAL is none."""
+
+
+def create_request(bot_id: str, *command: str) -> pb.CreateContainerRequest:
+    """A create of a bot that needs no network; the client gives it a request id."""
+    return pb.CreateContainerRequest(bot_id=bot_id, config=pb.ContainerConfig(command=command, network="none"))
+
+
+def request_of(verb: str, bot_id: str, grace_seconds: int = 0) -> Any:
+    """The request of any verb but create."""
+    if verb == "ListManagedContainers":
+        return pb.ListManagedContainersRequest()
+    build: Callable[..., Any] = getattr(pb, f"{verb}Request")
+    request = build(bot_id=bot_id)
+    if verb in ("StopContainer", "RestartContainer", "RemoveContainer"):
+        request.grace_period.FromSeconds(grace_seconds)
+    return request
