@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from container_manager.errors import EngineUnavailableError
 from container_manager.model import ContainerState
 from container_manager.view.audit import Audit
-from tests.support.fake_source import HANG, LOST, FakeSource
+from tests.support.fake_source import LOST, FakeSource, row_of
 from tests.support.kept_view import Kept
 from tests.support.virtual_loop import virtual
 from tests.unit.documents import BOT, OTHER_BOT
@@ -42,20 +41,17 @@ async def test_a_true_view_is_found_to_be_true() -> None:
 
 
 @pytest.mark.parametrize(("spoil", "what"), DIFFERENCES.values(), ids=DIFFERENCES)
-def test_a_difference_is_counted_told_without_values_and_mended(
+@virtual
+async def test_a_difference_is_counted_told_without_values_and_mended(
     spoil: Spoil, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @virtual
-    async def test() -> None:
-        async with Kept() as kept:
-            key = await known(kept)
-            spoil(kept.source, key)
-            assert (1, 1) == (await kept.audit.check(), kept.view.drift)
-            await soon()
-            assert kept.source.containers == kept.shown()
-            assert (0, 1) == (await kept.audit.check(), kept.view.drift)
-
-    test()
+    async with Kept() as kept:
+        key = await known(kept)
+        spoil(kept.source, key)
+        assert (1, 1) == (await kept.audit.check(), kept.view.drift)
+        await soon()
+        assert kept.source.containers == kept.shown()
+        assert (0, 1) == (await kept.audit.check(), kept.view.drift)
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert record.getMessage().endswith(what)
 
@@ -94,11 +90,7 @@ async def test_what_the_view_does_not_claim_to_know_is_no_difference() -> None:
     """One that cannot be inspected and is shown by its row, one in doubt, one about to be inspected."""
     async with Kept() as kept:
         partial, doubted, pending = [await known(kept, name=name) for name in "xyz"]
-        kept.source.faults[partial] = HANG
-        kept.refresher.touch(partial)
-        await asyncio.sleep(2.5)
-        kept.source.faults.clear()
-        kept.view.doubts.discard(partial)
+        assert kept.view.apply(row_of(kept.source.containers[partial]), kept.view.tick(), partial=True)
         kept.view.doubts.add(doubted)
         kept.source.held.add(pending)
         kept.refresher.touch(pending)
@@ -131,6 +123,7 @@ async def test_a_container_that_was_applied_during_its_audit_is_not_judged() -> 
         await soon()
         kept.source.began(key)[0].answer()
         assert (0, 0) == (await checking, kept.view.drift)
+        assert 2 == len(kept.source.began(key)), "the audit has not looked again"
 
 
 @virtual
@@ -151,16 +144,21 @@ async def test_thousands_are_audited_at_leisure() -> None:
         assert asyncio.get_running_loop().time() - begun >= 100 * 0.02
 
 
-@pytest.mark.parametrize("fault", [EngineUnavailableError("away"), KeyError("Id")], ids=["away", "a bug"])
+@pytest.mark.parametrize(
+    ("fault", "level"), [(LOST, logging.INFO), (KeyError("Id"), logging.ERROR)], ids=["the engine's", "a bug"]
+)
 @virtual
-async def test_one_that_fails_is_followed_by_the_next(fault: Exception) -> None:
+async def test_one_that_fails_is_told_of_and_followed_by_the_next(
+    fault: Exception, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     async with Kept() as kept:
         audit = Audit(kept.view, kept.source, kept.refresher, interval_seconds=60)
         kept.source.change(await known(kept), announce=False, state=RUNNING)
         kept.source.list_fault = fault
         running = asyncio.ensure_future(audit.run())
         await asyncio.sleep(150)
-        assert 0 == kept.view.drift
+        assert ([level] * 2, 0) == ([record.levelno for record in caplog.records], kept.view.drift)
         kept.source.list_fault = None
         await asyncio.sleep(60)
         assert (1, False) == (kept.view.drift, running.done())

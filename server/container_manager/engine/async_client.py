@@ -113,6 +113,9 @@ class AsyncEngineClient:
         except EngineRejectedError as exc:
             if exc.status in HTTP_UNAUTHORIZED:
                 raise access_denied(self._docker_host, exc.text) from exc
+            # It may have come back unnoticed, as another version, and refuse ours.
+            if exc.status == HTTPStatus.BAD_REQUEST:
+                self._api_version = None
             raise
         except _NO_ANSWER as exc:
             # It may come back as another version.
