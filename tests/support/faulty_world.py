@@ -67,6 +67,12 @@ class FaultyWorld:
         """The running mix of operations over the bots."""
         return MixedCalls(seed, self.target, self.recorder, self.bot_ids, callers=callers, seconds=seconds)
 
+    @contextmanager
+    def channel_stub(self) -> Iterator[ContainerManagerStub]:
+        """The stub on a channel of its own."""
+        with connect(self.target) as channel:
+            yield ContainerManagerStub(channel)
+
     def awaited_done(self, calls: int) -> None:
         """Wait until so many further calls have ended, so that the fault meets work."""
         enough = len(self.recorder.outcomes) + calls

@@ -54,12 +54,20 @@ class Recorder:
         """Make the call; an outcome that the contract does not allow is noted in ``wrong``."""
         allowed = self.broken_connections_allowed.is_set()
         begun = time.monotonic()
-        code, reason, message, response, metadata = "OK", "", "", None, ()
         try:
-            response = getattr(stub, verb)(request, timeout=seconds)
+            result = getattr(stub, verb)(request, timeout=seconds)
         except grpc.RpcError as exc:
-            info = error_info(exc)
-            code, reason, message = info.code.name, info.reason, info.message
+            result = exc
+        return self.ended(verb, request, begun, seconds, result, allowed=allowed)
+
+    def ended(
+        self, verb: str, request: Any, begun: float, seconds: float, result: Any, *, allowed: bool = False
+    ) -> Outcome:
+        """Note how a call has ended: with a response, or with the error that it raised."""
+        code, reason, message, response, metadata = "OK", "", "", result, ()
+        if isinstance(result, grpc.RpcError):
+            info = error_info(result)
+            code, reason, message, response = info.code.name, info.reason, info.message, None
             metadata = tuple(sorted(info.metadata.items()))
         outcome = Outcome(
             verb=verb,
