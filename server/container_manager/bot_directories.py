@@ -1,17 +1,21 @@
 """The directories of one bot on the host: its secrets, and its state where a state root is configured.
 
 Both are found by bot id below their root, and a link in the bot's place is never followed: it could show one bot the
-secrets of another.
+secrets of another. As the engine opens them by name once more, a root in which others than root and this process's own
+user can write is refused altogether (:mod:`container_manager.root_ownership`).
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from container_manager.errors import ContainerManagerError, SecretsUnavailableError, StateUnavailableError
+from container_manager.root_ownership import fault_of_root
 
 # The user "node" of the bot images, the official OpenClaw image and ours alike.
 STATE_OWNER_UID = 1000
@@ -33,7 +37,8 @@ class RootDirectory:
 
 def check_secrets_directory(root: RootDirectory, bot_id: str) -> None:
     """Raise :class:`SecretsUnavailableError` unless the bot has a real directory below ``root``."""
-    _check(root, bot_id, "secrets", SecretsUnavailableError)
+    with _opened(root, bot_id, "secrets", SecretsUnavailableError) as descriptor:
+        _check(root, descriptor, bot_id, "secrets", SecretsUnavailableError)
 
 
 def ensure_state_directory(root: RootDirectory, bot_id: str) -> None:
@@ -41,27 +46,55 @@ def ensure_state_directory(root: RootDirectory, bot_id: str) -> None:
 
     Raises :class:`StateUnavailableError` when something else is in its place or it cannot be made.
     """
-    path = root.path / bot_id
-    try:
-        path.mkdir(mode=0o700)
+    with _opened(root, bot_id, "state", StateUnavailableError) as descriptor:
         try:
-            if os.geteuid() == 0:
-                os.chown(path, STATE_OWNER_UID, STATE_OWNER_UID, follow_symlinks=False)
-        except OSError:
-            path.rmdir()
+            os.mkdir(bot_id, mode=0o700, dir_fd=descriptor)
+            try:
+                _give_to_bot(bot_id, descriptor)
+            except OSError:
+                os.rmdir(bot_id, dir_fd=descriptor)
+                raise
+        except FileExistsError:
+            _check(root, descriptor, bot_id, "state", StateUnavailableError)
+        except OSError as exc:
+            raise StateUnavailableError(
+                f"the state directory {root.path / bot_id} cannot be made: {exc.strerror}", bot_id=bot_id
+            ) from exc
+
+
+def _give_to_bot(bot_id: str, descriptor: int) -> None:
+    try:
+        os.chown(bot_id, STATE_OWNER_UID, STATE_OWNER_UID, dir_fd=descriptor, follow_symlinks=False)
+    except PermissionError:
+        # Who may not give files away, as a developer, keeps them; root and CAP_CHOWN may.
+        if os.geteuid() == 0:
             raise
-    except FileExistsError:
-        _check(root, bot_id, "state", StateUnavailableError)
+
+
+@contextmanager
+def _opened(root: RootDirectory, bot_id: str, what: str, error: type[ContainerManagerError]) -> Iterator[int]:
+    """The root, found once: what is done in it is done in this very directory, whatever becomes of its name."""
+    try:
+        descriptor = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
-        raise StateUnavailableError(
-            f"the state directory {path} cannot be made: {exc.strerror}", bot_id=bot_id
-        ) from exc
+        place = root.path / bot_id
+        raise error(f"the {what} directory {place} cannot be reached: {exc.strerror}", bot_id=bot_id) from exc
+    try:
+        if fault := fault_of_root(os.fstat(descriptor)):
+            raise error(
+                f"the {what} root {root.path} {fault}, who could exchange a bot's directory for a link to anything; "
+                "it must be root's or this service's own, and writable by its owner alone",
+                bot_id=bot_id,
+            )
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _check(root: RootDirectory, bot_id: str, what: str, error: type[ContainerManagerError]) -> None:
+def _check(root: RootDirectory, descriptor: int, bot_id: str, what: str, error: type[ContainerManagerError]) -> None:
     path = root.path / bot_id
     try:
-        mode = path.lstat().st_mode
+        mode = os.stat(bot_id, dir_fd=descriptor, follow_symlinks=False).st_mode
     except FileNotFoundError:
         raise error(f"the {what} directory {path} does not exist; make it first", bot_id=bot_id) from None
     except OSError as exc:

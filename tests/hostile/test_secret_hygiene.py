@@ -134,7 +134,7 @@ def misuse(service: Attack, secrets: dict[str, bytes], stub: ContainerManagerStu
         conversation([Call(status.path, status.message, ((b"authorization", value),))])
         for value in (b"Bearer " + token + b"\xff", b"Bearer " + token + b"x", b"Basic " + base64.b64encode(token))
     ]
-    hostile += [(*conversation([status]), Frame(GOAWAY, 0, 0, bytes(8) + b"Bearer " + token))]
+    hostile += [(*conversation([status]), Frame(GOAWAY, 0, 0, bytes(7) + b"\2Bearer " + token))]
     hostile += [conversation([Call(path + token, b"")]) for path in (b"/no.Such/", status.path + b"\r\n")]
     for unix in (True, False):
         for frames in hostile:

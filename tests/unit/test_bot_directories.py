@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,9 +92,34 @@ def test_an_unreadable_root_is_refused_with_the_systems_reason(
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, os.strerror(13))
 
-    monkeypatch.setattr(Path, "lstat", denied)
-    monkeypatch.setattr(Path, "mkdir", denied)
+    monkeypatch.setattr(bot_directories.os, "open", denied)
     assert "Permission denied" in refused(root, error)
+
+
+@pytest.mark.parametrize("error", [SecretsUnavailableError, StateUnavailableError])
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775, 0o720])
+def test_a_root_that_others_can_write_in_is_refused_and_nothing_made(
+    root: RootDirectory, error: type[ContainerManagerError], mode: int
+) -> None:
+    """Whoever can write there can exchange the directory between this check and the engine's mount."""
+    root.path.chmod(mode)
+    assert f"is writable by others (mode {mode:04o})" in refused(root, error)
+    assert [] == list(root.path.iterdir())
+
+
+def test_what_is_done_in_a_root_is_done_there_even_if_its_name_is_exchanged_meanwhile(
+    root: RootDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_mkdir, moved = os.mkdir, tmp_path.with_name("moved")
+
+    def exchanged(*args: Any, **kwargs: Any) -> None:
+        root.path.rename(moved)
+        root.path.symlink_to("/nonexistent")
+        real_mkdir(*args, **kwargs)
+
+    monkeypatch.setattr(bot_directories.os, "mkdir", exchanged)
+    ensure_state_directory(root, BOT)
+    assert [moved / BOT] == list(moved.iterdir())
 
 
 def test_a_state_directory_is_made_for_its_owner_alone(root: RootDirectory) -> None:
@@ -112,8 +138,18 @@ def test_a_state_directory_keeps_its_mode_under_any_umask(root: RootDirectory) -
     assert 0o700 == stat.S_IMODE((root.path / BOT).stat().st_mode)
 
 
-def test_without_root_the_owner_is_left_alone(root: RootDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bot_directories.os, "geteuid", lambda: 1234)
+def test_who_may_not_give_files_away_keeps_the_directory_and_root_must_be_able_to(
+    root: RootDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(1, os.strerror(1))
+
+    monkeypatch.setattr(bot_directories.os, "chown", denied)
+    if os.geteuid() == 0:
+        with pytest.raises(StateUnavailableError):
+            ensure_state_directory(root, BOT)
+        assert not (root.path / BOT).exists()
+        monkeypatch.setattr(bot_directories.os, "geteuid", lambda: 1234)
     ensure_state_directory(root, BOT)
     assert root.path.stat().st_uid == (root.path / BOT).stat().st_uid
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 from collections import namedtuple
@@ -53,16 +54,16 @@ def test_a_root_in_order_is_ok(root: Path) -> None:
     assert "0711" in findings[0].detail
 
 
-@pytest.mark.parametrize(("mode", "verdict"), [(0o777, FAILED), (0o773, FAILED), (0o770, WARNING), (0o700, OK)])
+@pytest.mark.parametrize(("mode", "verdict"), [(0o777, FAILED), (0o773, FAILED), (0o770, FAILED), (0o700, OK)])
 def test_a_root_that_others_may_write_to_is_not_ok(root: Path, mode: int, verdict: Verdict) -> None:
     root.chmod(mode)
     assert verdict is worst(check_root("secrets", root, secret=True))
 
 
-def test_a_root_of_another_user_is_a_warning(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_root_of_another_user_is_failed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 12_345)
-    monkeypatch.setattr(Path, "stat", lambda _: shutil.os.stat_result((0o40711, 1, 1, 1, 777, 777, 0, 0, 0, 0)))
-    assert WARNING is worst(check_root("secrets", root, secret=True))
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: os.stat_result((0o40711, 1, 1, 1, 777, 777, 0, 0, 0, 0)))
+    assert FAILED is worst(check_root("secrets", root, secret=True))
 
 
 def test_a_root_that_is_missing_or_no_directory_is_failed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from container_manager.cli.options import log_options, server_options
 from container_manager.cli.server_config import server_config
+from container_manager.root_ownership import faults_above
 
 
 @click.command()
@@ -25,6 +27,9 @@ def serve(**options: Any) -> None:
     from container_manager.rpc.startup_error import StartupError
 
     configure_logging(options["log_format"], options["log_level"])
+    for root in filter(None, (config.service.secrets_root, config.service.state_root)):
+        for fault in faults_above(root.path):
+            logging.getLogger(__name__).warning("%s: whoever that is can exchange %s", fault, root.path)
     try:
         Server(config).run(lambda addresses: click.echo(f"container-manager serving on {' '.join(addresses)}"))
     except StartupError as exc:

@@ -16,6 +16,7 @@ from container_manager.config import MAX_UNIX_PATH_BYTES, DockerServiceConfig, S
 from container_manager.errors import InvalidImageReferenceError
 from container_manager.image_reference import check_image_reference
 from container_manager.model import PullPolicy
+from container_manager.root_ownership import fault_of_root
 
 _MAX_PORT = 65_535
 
@@ -111,3 +112,7 @@ def _check_root(what: str, path: Path) -> None:
         raise click.ClickException(f"the {what} root {path} is not a directory")
     if not os.access(path, os.R_OK | os.X_OK):
         raise click.ClickException(f"the {what} root {path} cannot be read by this user")
+    if fault := fault_of_root(path.stat()):
+        raise click.ClickException(
+            f"the {what} root {path} {fault}; it must be root's or this user's own, and writable by its owner alone"
+        )

@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 from container_manager.doctor.finding import Finding, Verdict
+from container_manager.root_ownership import fault_of_root, faults_above
 from container_manager.validation import is_bot_id
 
 _DISK_WARNING_SHARE = 0.10
@@ -32,16 +33,14 @@ def check_root(what: str, path: Path, *, secret: bool) -> list[Finding]:
     except OSError as exc:
         return [Finding(name, Verdict.FAILED, f"{path} cannot be read: {exc.strerror}", "run it as its owner")]
     described = f"{path}, {_described(found)}, {len(entries)} entries"
-    # Whoever may write there may put another directory in a bot's place.
-    if found.st_mode & stat.S_IWOTH:
-        findings = [Finding(name, Verdict.FAILED, f"{described}: anybody may write there", f"chmod o-w {path}")]
-    elif found.st_mode & stat.S_IWGRP:
-        findings = [Finding(name, Verdict.WARNING, f"{described}: its group may write there", f"chmod g-w {path}")]
-    elif found.st_uid not in (0, os.geteuid()):
-        remedy = f"chown {os.geteuid()} {path}"
-        findings = [Finding(name, Verdict.WARNING, f"{described}: its owner is another user", remedy)]
+    if fault := fault_of_root(found):
+        remedy = f"chown {os.geteuid()} {path}; chmod go-w {path}"
+        findings = [Finding(name, Verdict.FAILED, f"{described}: it {fault}", remedy)]
     else:
         findings = [Finding(name, Verdict.OK, described)]
+    for above in faults_above(path):
+        remedy = "let nobody write there but root, or give another directory"
+        findings.append(Finding(name, Verdict.WARNING, f"{above}, and so can exchange {path}", remedy))
     findings += _entries(name, entries, secret=secret)
     return findings
 
