@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Generator, Iterator
@@ -26,6 +27,10 @@ from tests.support.serving import running_server
 # The service's log goes to pytest's, which shows it with a failed test.
 configure_logging("text", "info")
 logging.getLogger().handlers.clear()
+
+# A job in a shell's background has Ctrl-C ignored, and so would every process that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 
