@@ -109,14 +109,15 @@ def test_a_table_that_is_watched_is_true_again_after_the_service_was_away(
         Calls(ContainerManagerStub(channel)).run(bot_id, *FOREVER)
         with on_terminal(target, "watch", bot_id) as terminal, piped(target, "watch", bot_id) as lines:
             terminal.wait_for(rf"{bot_id[:8]} +running")
+            assert lines.stdout is not None
+            states = [lines.stdout.readline().decode().split("  ")[2].strip()]
             server.terminate()
             server.wait()
             terminal.wait_for("the service is away")
             bots.engine.api.stop(f"botmaker-{bot_id}", timeout=0)
             with server_process(arguments, directory / "log"):
                 terminal.wait_for(rf"{bot_id[:8]} +exited \(1\d\d, killed\)")
-                assert lines.stdout is not None
-                states = [lines.stdout.readline().decode().split("  ")[2].strip() for _ in range(2)]
+                states.append(lines.stdout.readline().decode().split("  ")[2].strip())
                 terminal.press_ctrl_c()
                 assert 130 == terminal.wait()
     assert ("running", "exited") == (states[0], states[1].split()[0])
