@@ -20,8 +20,8 @@ test: env ## all checks, then all tests but the slow ones, on a real engine
 	@dev/env.sh lowest
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && $(LOWEST) -q $(AT_VERSIONS) && exec $(PYTHON) -m pytest -m "not slow"'
 
-test-slow: env ## the tests that take minutes
-	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow'
+test-slow: env ## the tests that take minutes, but those of chaos
+	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow --ignore tests/chaos'
 
 test-lowest: env ## the unit and rpc tests with the lowest versions that pyproject.toml allows
 	@dev/env.sh lowest
@@ -48,7 +48,7 @@ check: env ## lint, format, types, contract and stubs
 	$(PYTHON) -m dev.proto --check
 
 unit: env ## the fast tests, which need no engine
-	@exec $(PYTHON) -m pytest tests/unit
+	@exec $(PYTHON) -m pytest -m "not slow" tests/unit
 
 proto: env ## generate the stubs under client/ from proto/
 	$(PYTHON) -m dev.proto
