@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,16 @@ def ensure_state_directory(root: RootDirectory, bot_id: str) -> None:
             raise StateUnavailableError(
                 f"the state directory {root.path / bot_id} cannot be made: {exc.strerror}", bot_id=bot_id
             ) from exc
+
+
+def check_state_directory(root: RootDirectory, bot_id: str) -> None:
+    """Raise :class:`StateUnavailableError` if something else than a real directory is in the place of the bot's.
+
+    A missing one is no matter: the bot's container may be older than the state root, or else the engine refuses it.
+    """
+    with _opened(root, bot_id, "state", StateUnavailableError) as descriptor, suppress(FileNotFoundError):
+        os.stat(bot_id, dir_fd=descriptor, follow_symlinks=False)
+        _check(root, descriptor, bot_id, "state", StateUnavailableError)
 
 
 def _give_to_bot(bot_id: str, descriptor: int) -> None:

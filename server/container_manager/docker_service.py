@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection
 from functools import partial
 
-from container_manager.bot_directories import check_secrets_directory
+from container_manager.bot_directories import check_secrets_directory, check_state_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
@@ -87,7 +87,8 @@ class DockerService:
         """Start the bot's container; a running one is left as it is. One start reaches the engine, never a second.
 
         Raises :class:`ContainerNotFoundError`, :class:`StartFailedError` and its kinds with the engine's text,
-        :class:`InvalidStateError` when paused or being removed, :class:`SecretsUnavailableError`.
+        :class:`InvalidStateError` when paused or being removed, :class:`SecretsUnavailableError`,
+        :class:`StateUnavailableError`.
         """
         check_bot_id(bot_id)
         self._start(bot_id, self._engine.start_container, deadline, anew=False)
@@ -179,6 +180,8 @@ class DockerService:
     def _start(self, bot_id: str, send: Callable[[str], None], deadline: Deadline | None, *, anew: bool) -> None:
         container = self.require_container(bot_id, deadline=deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
+        if self._config.state_root is not None:
+            check_state_directory(self._config.state_root, bot_id)
         try:
             send(container.container_id)
         except EngineRejectedError as exc:
