@@ -58,7 +58,7 @@ def make_certain(calls: Calls, bots: Bots, bot_ids: list[str], image: str) -> No
     create_behind_the_back(bots.engine.api, f"botmaker-{checked}", checked, image)
     bots.engine.api.start(f"botmaker-{checked}")
     # From starting to healthy, and to rest there.
-    wait_until(lambda: calls.status(checked).health == pb.HEALTH_STATUS_HEALTHY, "healthy")
+    wait_until(lambda: [each.health for each in calls.listed([checked])] == [pb.HEALTH_STATUS_HEALTHY], "healthy")
 
 
 def rest(bots: Bots, container: pb.ContainerStatus) -> None:
