@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 from tests.chaos.conftest import Report
+from tests.support.engine_death import engine_killed_and_back
 from tests.support.fault_table import FaultRow
-from tests.support.faulty_world import FaultyWorld, recovery
-from tests.support.health_record import NOT_SERVING, SERVING, HealthRecord
+from tests.support.faulty_world import FaultyWorld
+from tests.support.health_record import SERVING, HealthRecord
 from tests.support.scale import sizes
 
 SEED = "20261124 engine killed"
@@ -21,14 +22,7 @@ def test_an_engine_that_is_killed_under_load_loses_nothing(world: FaultyWorld, r
         for _ in range(times):
             health.seconds_until(SERVING, time.monotonic(), 10)
             world.awaited_done(30)
-            world.engine.kill()
-            killed = time.monotonic()
-            noticed = killed + health.seconds_until(NOT_SERVING, killed, 5)
-            starts = time.monotonic()
-            world.engine.start()
-            answers = time.monotonic()
-            assert {NOT_SERVING} == health.said_between(noticed, starts)
-            slowest = max(slowest, recovery(answers, health.seconds_until(SERVING, answers, 10)))
+            slowest = max(slowest, engine_killed_and_back(world, health))
         world.awaited_done(30)
     lost = world.settled(mix.entries, wrong=mix.wrong)
     codes = world.recorder.codes()

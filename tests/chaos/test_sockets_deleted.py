@@ -12,9 +12,10 @@ from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverS
 from container_manager_client import connect
 from tests.chaos.conftest import Report
 from tests.support.calls import Calls
+from tests.support.engine_death import engine_killed_and_back
 from tests.support.fault_table import FaultRow
 from tests.support.faulty_world import FaultyWorld, recovery
-from tests.support.health_record import NOT_SERVING, SERVING, HealthRecord
+from tests.support.health_record import SERVING, HealthRecord
 from tests.support.observing import watching
 from tests.support.scale import sizes
 from tests.support.waiting import wait_until
@@ -71,14 +72,7 @@ def test_a_deleted_socket_of_the_engine_is_told_and_its_restart_noticed(
             engine_socket.unlink()
             # Connections that are open go on: what is told is true either way until the engine ends.
             world.awaited_done(10)
-            world.engine.kill()
-            killed = time.monotonic()
-            noticed = killed + health.seconds_until(NOT_SERVING, killed, 5)
-            starts = time.monotonic()
-            world.engine.start()
-            answers = time.monotonic()
-            assert {NOT_SERVING} == health.said_between(noticed, starts)
-            slowest = max(slowest, recovery(answers, health.seconds_until(SERVING, answers, 10)))
+            slowest = max(slowest, engine_killed_and_back(world, health))
             world.awaited_done(10)
     lost = world.settled(mix.entries, wrong=mix.wrong)
     codes = world.recorder.codes()

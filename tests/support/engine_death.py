@@ -1,0 +1,20 @@
+"""An engine that is killed and started again beside a running service, and what health says of it meanwhile."""
+
+from __future__ import annotations
+
+import time
+
+from tests.support.faulty_world import FaultyWorld, recovery
+from tests.support.health_record import NOT_SERVING, SERVING, HealthRecord
+
+
+def engine_killed_and_back(world: FaultyWorld, health: HealthRecord) -> float:
+    """Kill the engine and start it again; in how many seconds the service has recovered, no more than allowed."""
+    world.engine.kill()
+    killed = time.monotonic()
+    noticed = killed + health.seconds_until(NOT_SERVING, killed, 5)
+    starts = time.monotonic()
+    world.engine.start()
+    answers = time.monotonic()
+    assert {NOT_SERVING} == health.said_between(noticed, starts)
+    return recovery(answers, health.seconds_until(SERVING, answers, 10))
