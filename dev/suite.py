@@ -1,0 +1,87 @@
+"""What `make test` runs, side by side, once there is an engine: `python3 -m dev.suite`, within `python3 -m dev.run --`.
+
+The tests on engines mostly wait, the others mostly compute: so each kind has a pytest of its own, and the checks and
+the bot image's building take what they leave of the machine. The tests that need the image come last and wait for it.
+With $SUITE_OUTCOMES, a directory, each pytest leaves its outcomes there (`dev.outcomes`), and we the jobs' exit codes.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.beside import Job, combined, run
+from dev.outcomes import VARIABLE
+
+OUTCOMES_DIRECTORY = "SUITE_OUTCOMES"
+CODES_FILE = "codes.json"
+CHECKOUT = Path(__file__).resolve().parent.parent
+PYTHON = str(CHECKOUT / ".venv" / "bin" / "python")
+LOWEST_PYTHON = str(CHECKOUT / ".venv-lowest" / "bin" / "python")
+# Of the unit tests, those in which the versions of others have a say.
+_AT_VERSIONS = ("cli", "client", "codec", "e*", "logs", "proto", "streams", "wire")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The tests of one pytest process."""
+
+    name: str
+    python: str
+    arguments: Sequence[str]
+
+    @property
+    def outcomes(self) -> str:
+        """The file of its outcomes, in the directory for them."""
+        return f"{self.name}.outcomes"
+
+    def command(self, chosen: Sequence[str] = ()) -> list[str]:
+        """The pytest run of all its tests, or of the `chosen` ids."""
+        return [self.python, "-m", "pytest", "-p", "dev.outcomes", "-m", "not slow", *(chosen or self.arguments)]
+
+
+def parts() -> list[Part]:
+    """Every pytest run of `make test`."""
+    patterns = [f"test_{name}.py" for name in _AT_VERSIONS]
+    at_versions = sorted(str(path) for each in patterns for path in Path("tests/unit").glob(each))
+    return [
+        Part("engine", PYTHON, ["tests/engine", "tests/hostile", "tests/chaos"]),
+        Part("rest", PYTHON, ["tests", *(f"--ignore=tests/{name}" for name in ("engine", "hostile", "chaos"))]),
+        Part("lowest", LOWEST_PYTHON, ["-q", "tests/packaging/test_requirements.py", "tests/rpc", *at_versions]),
+    ]
+
+
+def lanes(outcomes: Path | None) -> list[list[Job]]:
+    """All jobs of `make test`."""
+    tests = {
+        part.name: Job(part.name, part.command(), live=part.name == "engine", environment=_environment(part, outcomes))
+        for part in parts()
+    }
+    return [
+        [tests["engine"]],
+        [tests["rest"], Job("lowest-environment", ["dev/env.sh", "lowest"]), tests["lowest"]],
+        [Job("bot-image", [PYTHON, "-m", "dev.images", "bot"], modest=True)],
+        [Job("check", ["make", "--no-print-directory", "check"], modest=True)],
+    ]
+
+
+def _environment(part: Part, outcomes: Path | None) -> Mapping[str, str]:
+    return {VARIABLE: str(outcomes / part.outcomes)} if outcomes else {}
+
+
+def main() -> int:
+    """Run all of it."""
+    os.chdir(CHECKOUT)
+    given = os.environ.get(OUTCOMES_DIRECTORY)
+    directory = Path(given) if given else None
+    ended = run(lanes(directory))
+    if directory:
+        codes = {each.name: each.code for each in ended}
+        (directory / CODES_FILE).write_text(json.dumps(codes), encoding="utf-8")
+    return combined(ended)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
