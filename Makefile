@@ -34,6 +34,7 @@ chaos: env ## the faults of tests/chaos in full: killed, frozen, full, exhausted
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m pytest -m slow tests/chaos'
 
 check: env ## lint, format, types, contract and stubs
+	@dev/env.sh protoc
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
@@ -47,6 +48,7 @@ unit: env ## the fast tests, which need no engine
 	@exec $(PYTHON) -m pytest -m "not slow" tests/unit
 
 proto: env ## generate the stubs under client/ from proto/
+	@dev/env.sh protoc
 	$(PYTHON) -m dev.proto
 
 lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions)

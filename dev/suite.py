@@ -20,6 +20,7 @@ CODES_FILE = "codes.json"
 CHECKOUT = Path(__file__).resolve().parent.parent
 PYTHON = str(CHECKOUT / ".venv" / "bin" / "python")
 LOWEST_PYTHON = str(CHECKOUT / ".venv-lowest" / "bin" / "python")
+_MOSTLY_WAIT = ("tests/engine", "tests/hostile", "tests/chaos")
 # Of the unit tests, those in which the versions of others have a say.
 _AT_VERSIONS = ("cli", "client", "codec", "e*", "logs", "proto", "streams", "wire")
 
@@ -47,8 +48,8 @@ def parts() -> list[Part]:
     patterns = [f"test_{name}.py" for name in _AT_VERSIONS]
     at_versions = sorted(str(path) for each in patterns for path in Path("tests/unit").glob(each))
     return [
-        Part("engine", PYTHON, ["tests/engine", "tests/hostile", "tests/chaos"]),
-        Part("rest", PYTHON, ["tests", *(f"--ignore=tests/{name}" for name in ("engine", "hostile", "chaos"))]),
+        Part("engine", PYTHON, _MOSTLY_WAIT),
+        Part("rest", PYTHON, ["tests", *(f"--ignore={directory}" for directory in _MOSTLY_WAIT)]),
         Part("lowest", LOWEST_PYTHON, ["-q", "tests/packaging/test_requirements.py", "tests/rpc", *at_versions]),
     ]
 

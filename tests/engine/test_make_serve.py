@@ -62,7 +62,7 @@ def test_the_printed_calls_create_start_and_show_a_real_bot(state: Path, engine_
         assert "CONTAINER_STATE_RUNNING" in answers[-1].stdout
         wait_until(lambda: is_live(port), "the bot's gateway is live", 120)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
