@@ -190,7 +190,7 @@ def _print_outputs(jobs: Sequence[Job], ended: Sequence[Ended], outputs: Path) -
 
 
 def _verdict(code: int) -> str:
-    return f"FAILED ({code})" if code else "passed"
+    return f"exit code {code}" if code else "passed"
 
 
 def _write(data: bytes) -> None:

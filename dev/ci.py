@@ -21,6 +21,14 @@ from dev.suite import CHECKOUT, CODES_FILE, OUTCOMES_DIRECTORY, PYTHON, Part, pa
 MOST_REPEATED = 5
 _SOME_FAILED = 1  # pytest's exit code when all ran, and some failed
 _AUDIT_NOT_DONE = 3
+_WITH_ENGINE = [PYTHON, "-m", "dev.run", "--"]
+_SUITE = ["make", "test"]
+_AUDIT_SCRIPT = f"""
+dev/env.sh audit && exec {PYTHON} -m dev.audit
+echo "audit: THE AUDIT DID NOT HAPPEN: the environment for it cannot be made"
+exit {_AUDIT_NOT_DONE}
+"""
+_AUDIT = ["sh", "-c", _AUDIT_SCRIPT]
 _PATIENCE_SECONDS = 150  # more than the suite's own, and what its engine takes to stop
 
 
@@ -76,7 +84,7 @@ _KINDS = ("passed", "failed", "skipped")
 def repeat(part: Part, ids: Sequence[str], directory: Path) -> tuple[Outcomes, int]:
     """The outcomes of another run of these tests alone, on whatever engine there is to be had, and its exit code."""
     file = directory / f"{part.name}.again"
-    command = [PYTHON, "-m", "dev.run", "--", *part.command(ids)]
+    command = [*_WITH_ENGINE, *part.command(ids)]
     (ended,) = run([[Job(f"{part.name}-again", command, live=True, environment={VARIABLE: str(file)})]])
     return read(file), ended.code
 
@@ -98,8 +106,8 @@ def main() -> int:
     os.chdir(CHECKOUT)
     with tempfile.TemporaryDirectory(prefix="ci-") as name:
         directory = Path(name)
-        suite = Job("make-test", ["make", "test"], live=True, environment={OUTCOMES_DIRECTORY: name})
-        audit = Job("audit", ["sh", "-c", _AUDIT], modest=True)
+        suite = Job("make-test", _SUITE, live=True, environment={OUTCOMES_DIRECTORY: name})
+        audit = Job("audit", _AUDIT, modest=True)
         ended = {each.name: each.code for each in run([[suite], [audit]], _PATIENCE_SECONDS)}
         told = {part.name: read(directory / part.outcomes) for part in parts()}
         verdict = judge(told, _codes(directory, ended[suite.name]))
@@ -130,13 +138,6 @@ def _codes(directory: Path, code: int) -> dict[str, int]:
     except FileNotFoundError:
         return {"make test": code or 1}
     return codes if any(codes.values()) else {**codes, "make test": code}
-
-
-_AUDIT = f"""
-dev/env.sh audit && exec {PYTHON} -m dev.audit
-echo "audit: THE AUDIT DID NOT HAPPEN: the environment for it cannot be made"
-exit {_AUDIT_NOT_DONE}
-"""
 
 
 if __name__ == "__main__":

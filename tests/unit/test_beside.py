@@ -39,7 +39,7 @@ def test_a_failing_job_stops_no_other_and_all_is_told(capfdbinary: pytest.Captur
     assert 4 == combined(ended)
     output = capfdbinary.readouterr().out.decode()
     assert output.startswith("live words\n")
-    assert output.index("after the failure") < output.index("why it failed") < output.index("FAILED (3)")
+    assert output.index("after the failure") < output.index("why it failed") < output.index("exit code 3")
     assert "follows" in output.partition("======== jobs")[2]
 
 
