@@ -20,6 +20,8 @@ from typing import BinaryIO
 
 NOT_RUN = 130
 """The exit code of a job that a signal kept from beginning."""
+IDLE = 19
+"""The lowest priority."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _POLL_SECONDS = 0.05
@@ -33,8 +35,8 @@ class Job:
     command: Sequence[str]
     live: bool = False
     """Its output is not kept; for one job at most."""
-    modest: bool = False
-    """It takes only what processor and disk time the others leave."""
+    niceness: int = 0
+    """From 1 on it yields processor time to the others; at 19 it takes only what they leave of that and of the disk."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What it has besides ours."""
 
@@ -98,7 +100,7 @@ class _Lane:
                 sink = stack.enter_context((self._outputs / job.name).open("wb"))
             try:
                 self._process = subprocess.Popen(
-                    [*(_modesty() if job.modest else ()), *job.command],
+                    [*_priority(job.niceness), *job.command],
                     env={**os.environ, **job.environment},
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
@@ -172,9 +174,9 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _modesty() -> list[str]:
-    prefix = ["nice", "-n", "19"]
-    return ["ionice", "-c", "3", *prefix] if shutil.which("ionice") else prefix
+def _priority(niceness: int) -> list[str]:
+    nice = ["nice", "-n", str(niceness)] if niceness else []
+    return ["ionice", "-c", "3", *nice] if niceness == IDLE and shutil.which("ionice") else nice
 
 
 def _print_outputs(jobs: Sequence[Job], ended: Sequence[Ended], outputs: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dev.beside import Job, run
+from dev.beside import IDLE, Job, run
 from dev.outcomes import VARIABLE, Outcomes, read
 from dev.suite import CHECKOUT, CODES_FILE, OUTCOMES_DIRECTORY, PYTHON, Part, parts
 
@@ -107,7 +107,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ci-") as name:
         directory = Path(name)
         suite = Job("make-test", _SUITE, live=True, environment={OUTCOMES_DIRECTORY: name})
-        audit = Job("audit", _AUDIT, modest=True)
+        audit = Job("audit", _AUDIT, niceness=IDLE)
         ended = {each.name: each.code for each in run([[suite], [audit]], _PATIENCE_SECONDS)}
         told = {part.name: read(directory / part.outcomes) for part in parts()}
         verdict = judge(told, _codes(directory, ended[suite.name]))

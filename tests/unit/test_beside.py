@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from dev.beside import NOT_RUN, Job, combined, run
+from dev.beside import IDLE, NOT_RUN, Job, combined, run
 from dev.remains import start_ticks
 from tests.support.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 
 
-def shell(name: str, script: str, *, live: bool = False, modest: bool = False) -> Job:
-    return Job(name, ["sh", "-c", script], live=live, modest=modest)
+def shell(name: str, script: str, *, live: bool = False, niceness: int = 0) -> Job:
+    return Job(name, ["sh", "-c", script], live=live, niceness=niceness)
 
 
 def pid_in(file: Path) -> int:
@@ -44,7 +45,7 @@ def test_a_failing_job_stops_no_other_and_all_is_told(capfdbinary: pytest.Captur
 
 
 def test_all_passed_is_zero(capfd: pytest.CaptureFixture[str]) -> None:
-    assert 0 == combined(run([[shell("one", "true")], [shell("two", "true", modest=True)]]))
+    assert 0 == combined(run([[shell("one", "true")], [shell("two", "true", niceness=IDLE)]]))
 
 
 def test_lanes_run_at_the_same_time_and_the_jobs_of_one_do_not(tmp_path: Path) -> None:
@@ -57,9 +58,12 @@ def test_lanes_run_at_the_same_time_and_the_jobs_of_one_do_not(tmp_path: Path) -
     assert [0, 0, 0] == [each.code for each in run(lanes)]
 
 
-def test_a_modest_job_has_the_lowest_priority(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    run([[shell("modest", "nice", modest=True)]])
-    assert b"======== modest\n19\n" in capfdbinary.readouterr().out
+def test_a_job_has_the_priority_that_is_asked_for(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    run([[shell("modest", "nice", niceness=IDLE), shell("polite", "nice", niceness=5), shell("plain", "nice")]])
+    output = capfdbinary.readouterr().out
+    ours = os.nice(0)
+    for name, niceness in (("modest", 19), ("polite", min(19, ours + 5)), ("plain", ours)):
+        assert f"======== {name}\n{niceness}\n".encode() in output
 
 
 def test_a_command_that_is_not_there_fails_like_any(capfd: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from dev.beside import Job
 suite.CHECKOUT = Path(sys.argv[1])
 part = suite.Part("engine", sys.executable, ["test_it.py"])
 suite.lanes = lambda outcomes: [
-    [Job(part.name, part.command(), live=True, environment=suite._environment(part, outcomes))],
+    [suite._job(part, outcomes)],
     [Job("check", ["sh", "-c", sys.argv[2]])],
 ]
 sys.exit(suite.main())
