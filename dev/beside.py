@@ -113,6 +113,8 @@ class _Lane:
 
     def _end(self, code: int) -> None:
         self.ended.append(Ended(self._job.name, code, time.monotonic() - self._begun))
+        # Told at once, for whoever is killed before the table is printed; apart from a live job's unfinished line.
+        print(f"\n{_line(self.ended[-1])}", file=sys.stderr, flush=True)
 
 
 def run(lanes: Sequence[Sequence[Job]], patience_seconds: float = 40) -> list[Ended]:
@@ -187,12 +189,13 @@ def _print_outputs(jobs: Sequence[Job], ended: Sequence[Ended], outputs: Path) -
         kept = outputs / job.name
         if kept.exists():
             _write(f"\n======== {job.name}\n".encode() + kept.read_bytes())
-    lines = [f"  {each.name:<24} {_verdict(each.code)} after {each.seconds:.0f} s" for each in ended]
+    lines = [f"  {_line(each)}" for each in ended]
     _write("\n".join(["", "======== jobs", *lines, ""]).encode())
 
 
-def _verdict(code: int) -> str:
-    return f"exit code {code}" if code else "passed"
+def _line(ended: Ended) -> str:
+    verdict = f"exit code {ended.code}" if ended.code else "passed"
+    return f"{ended.name:<24} {verdict} after {ended.seconds:.0f} s"
 
 
 def _write(data: bytes) -> None:

@@ -20,6 +20,7 @@ from dev.suite import CHECKOUT, CODES_FILE, OUTCOMES_DIRECTORY, PYTHON, Part, pa
 
 MOST_REPEATED = 5
 _SOME_FAILED = 1  # pytest's exit code when all ran, and some failed
+_INTERRUPTED = 2
 _AUDIT_NOT_DONE = 3
 _WITH_ENGINE = [PYTHON, "-m", "dev.run", "--"]
 _SUITE = ["make", "test"]
@@ -59,14 +60,15 @@ def judge(outcomes: Mapping[str, Outcomes], codes: Mapping[str, int]) -> Verdict
 
 def _beyond_repeat(told: Outcomes, code: int | None) -> list[str]:
     """What no repetition of failed tests can make good."""
-    if told.running:
+    if told.running and code != _INTERRUPTED:
         return [*told.beyond_repeat, f"pytest died ({code}) while it ran {told.running}"]
     if told.exit_code is None:
         return [*told.beyond_repeat, f"pytest died ({code}), or did not begin"]
     if code != told.exit_code:
         return [*told.beyond_repeat, f"pytest died ({code}) after its last test"]
     if code not in (0, _SOME_FAILED):
-        return [*told.beyond_repeat, f"pytest ended with {code}: it was interrupted, or is broken itself"]
+        interrupted = f" while it ran {told.running}" if told.running else ""
+        return [*told.beyond_repeat, f"pytest ended with {code}: it was interrupted{interrupted}, or is broken itself"]
     if code == _SOME_FAILED and not told.failed and not told.beyond_repeat:
         return ["pytest failed, and no test did"]
     return told.beyond_repeat

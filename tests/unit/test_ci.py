@@ -52,6 +52,11 @@ def test_a_suite_that_ended_before_its_jobs_is_red() -> None:
         (Outcomes(), 4, "pytest died (4), or did not begin"),
         (ran(), 139, "pytest died (139) after its last test"),
         (ran("a", exit_code=2), 2, "pytest ended with 2: it was interrupted, or is broken itself"),
+        (
+            ran(running="t", exit_code=2),
+            2,
+            "pytest ended with 2: it was interrupted while it ran t, or is broken itself",
+        ),
         (ran(exit_code=1), 1, "pytest failed, and no test did"),
         (ran("a", beyond_repeat=["m.py: collecting its tests"]), 1, "m.py: collecting its tests"),
         (ran("a", beyond_repeat=["t: it ran into pytest's time limit"]), 1, "t: it ran into pytest's time limit"),
