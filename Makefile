@@ -3,9 +3,7 @@
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 WITH_ENGINE := $(PYTHON) -m dev.run --
-LOWEST := .venv-lowest/bin/python -m pytest -m "not slow" tests/packaging/test_requirements.py tests/rpc
-# Of the unit tests, those in which the versions of others have a say.
-AT_VERSIONS := $(wildcard $(addprefix tests/unit/test_,cli.py client.py codec.py e*.py logs.py proto.py streams.py wire.py))
+LOWEST := .venv-lowest/bin/python -m pytest -m "not slow" tests/packaging/test_requirements.py tests/rpc tests/unit
 LOCK := .venv-lock/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
@@ -15,17 +13,15 @@ help: ## list these targets
 serve: env ## run the service on an engine, with a demo bot to create (Ctrl-C stops it)
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.serve
 
-test: env ## all checks, then all tests but the slow ones, on a real engine
-	@$(MAKE) --no-print-directory check
-	@dev/env.sh lowest
-	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && $(LOWEST) -q $(AT_VERSIONS) && exec $(PYTHON) -m pytest -m "not slow"'
+test: env ## all checks and all tests but the slow ones, on a real engine
+	@exec $(WITH_ENGINE) $(PYTHON) -m dev.suite
 
 test-slow: env ## the tests that take minutes, but those of chaos
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow --ignore tests/chaos'
 
 test-lowest: env ## the unit and rpc tests with the lowest versions that pyproject.toml allows
 	@dev/env.sh lowest
-	@exec $(WITH_ENGINE) $(LOWEST) tests/unit
+	@exec $(WITH_ENGINE) $(LOWEST)
 
 audit: env ## look for known vulnerabilities in the locks (needs the network; dev/audit.py tells its exit codes)
 	@dev/env.sh audit
@@ -38,6 +34,7 @@ chaos: env ## the faults of tests/chaos in full: killed, frozen, full, exhausted
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m pytest -m slow tests/chaos'
 
 check: env ## lint, format, types, contract and stubs
+	@dev/env.sh protoc
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
@@ -51,6 +48,7 @@ unit: env ## the fast tests, which need no engine
 	@exec $(PYTHON) -m pytest -m "not slow" tests/unit
 
 proto: env ## generate the stubs under client/ from proto/
+	@dev/env.sh protoc
 	$(PYTHON) -m dev.proto
 
 lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions)

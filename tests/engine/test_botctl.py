@@ -183,7 +183,7 @@ def test_a_reader_that_has_had_enough_ends_it_without_a_word(target: str, bots: 
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert 141 == process.wait(30)
+        assert 141 == process.wait(60)
         assert b"" == process.stderr.read()
         process.stdout = None
 
@@ -223,6 +223,6 @@ def test_bash_completes_commands_and_bots(target: str, bots: Bots, calls: Calls)
     """
     env = {**environment(target), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        ["bash", "-c", script, "bash", bot_id[:13]], env=env, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", script, "bash", bot_id[:13]], env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert (["start stats status", bot_id, ""], "") == (done.stdout.splitlines(), done.stderr)

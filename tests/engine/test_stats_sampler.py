@@ -49,7 +49,7 @@ def run(engine: docker.DockerClient, test_image: str, test_labels: dict[str, str
 
 async def figures(url: str, containers: Callable[[], Collection[str]], enough: Callable[[Figures], bool]) -> Figures:
     """What a stream at half a second's interval tells until it is enough."""
-    client = AsyncEngineClient(url, timeout_seconds=10)
+    client = AsyncEngineClient(url, timeout_seconds=60)
     sampler = StatsSampler(client)
     told: Figures = []
     try:

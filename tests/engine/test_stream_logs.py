@@ -41,7 +41,7 @@ def lines(messages: list[pb.StreamLogsResponse]) -> list[bytes]:
 
 def written(observer: ContainerObserverStub, bot_id: str, **request: object) -> list[pb.LogEntry]:
     """The entries of a stream that ends."""
-    return [each.entry for each in observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, **request), timeout=30)]
+    return [each.entry for each in observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, **request), timeout=60)]
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ class LogEngine:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - any condition
                 await asyncio.sleep(0.001)
 

@@ -197,7 +197,7 @@ def test_each_shell_has_its_completion(shell: str) -> None:
 def test_without_its_extra_it_says_in_one_line_what_to_install(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from botctl.entry import main; main()"
     ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False, timeout=120
     )
     line = f"botctl needs {missing}, which is not installed: pip install 'botmaker-container-manager[cli]'\n"
     assert (1, "", line) == (ended.returncode, ended.stdout, ended.stderr)
@@ -223,7 +223,7 @@ def test_a_full_disk_is_one_line(scripted: ScriptedService) -> None:
 def test_closed_outputs_are_no_reason_to_fail(scripted: ScriptedService) -> None:
     command = ["sh", "-c", 'exec "$0" -m botctl list >&- 2>&-', sys.executable]
     env = {**environment(), "BOTCTL_TARGET": scripted.target}
-    assert 0 == subprocess.run(command, env=env, check=False, timeout=30).returncode
+    assert 0 == subprocess.run(command, env=env, check=False, timeout=120).returncode
 
 
 def test_what_a_locale_cannot_write_is_replaced(scripted: ScriptedService) -> None:
@@ -236,7 +236,7 @@ def started(*arguments: str, target: str, stdout: Any, **further: str) -> subpro
     """The program in a process of its own."""
     command = [sys.executable, "-m", "botctl", *arguments]
     env = {**environment(), "BOTCTL_TARGET": target, **further}
-    return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=30)
+    return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=120)
 
 
 def test_python_dash_m_is_the_program() -> None:
