@@ -18,7 +18,7 @@ from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
-from tests.support.engine_truth import engines_own
+from tests.support.engine_truth import differences, engines_own
 from tests.support.random_operations import Actors, create_behind_the_back
 from tests.support.serving import LoopedServer, looped_server
 from tests.support.waiting import wait_until
@@ -71,6 +71,22 @@ def rest(bots: Bots, container: pb.ContainerStatus) -> None:
     api.stop(container.container_id, timeout=0)
 
 
+def await_equality(calls: Calls, bots: Bots, looped: LoopedServer, told: str) -> None:
+    """Every field is the engine's own, in the end. Longer than an audit takes to come round, which is no excuse."""
+    found: list[str] = []
+
+    def equal() -> bool:
+        found[:] = differences(calls.list(), engines_own(bots.engine))
+        return not found
+
+    try:
+        wait_until(equal, "equality", 90)
+    except AssertionError:
+        view = looped.server.keeper.view
+        state = f"in sync: {view.in_sync}, doubts: {view.doubts}, drift: {view.drift}"
+        pytest.fail("\n".join([f"the view is not the engine's; {told}; {state}", *found]))
+
+
 def run(
     private_engine: PrivateEngine, looped: LoopedServer, bots: Bots, *, seconds: float, restarts: int, seed: int = SEED
 ) -> None:
@@ -102,7 +118,7 @@ def run(
         for each in engines_own(bots.engine):
             if each.state not in (pb.CONTAINER_STATE_CREATED, pb.CONTAINER_STATE_EXITED):
                 rest(bots, each)
-        wait_until(lambda: calls.list() == engines_own(bots.engine), f"every field is the engine's own; {told}")
+        await_equality(calls, bots, looped, told)
         found = calls.list()
         assert len(found) > 3, told
         assert any(each.state == pb.CONTAINER_STATE_RUNNING and each.ports for each in found), told
