@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import docker
 
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -14,3 +16,35 @@ def engines_own(engine: docker.DockerClient) -> list[pb.ContainerStatus]:
     rows = engine.api.containers(all=True, filters={"label": "botmaker.managed=true"})
     statuses = [status_to_proto(status_from_inspect(engine.api.inspect_container(row["Id"]))) for row in rows]
     return sorted(statuses, key=lambda each: (each.create_time.ToNanoseconds(), each.container_id))
+
+
+def differences(shown: Sequence[pb.ContainerStatus], own: Sequence[pb.ContainerStatus]) -> list[str]:
+    """Field by field what the service shows otherwise than the engine; empty when every field is the same."""
+    views, engines = ({each.container_id: each for each in statuses} for statuses in (shown, own))
+    found = []
+    for key in dict.fromkeys([*views, *engines]):
+        view, engine = views.get(key), engines.get(key)
+        if view is None or engine is None:
+            there = "the view" if engine is None else "the engine"
+            found.append(f"{key[:12]} is in {there} alone: {_line(view or engine)}")
+            continue
+        for name in pb.ContainerStatus.DESCRIPTOR.fields_by_name:
+            one, other = _value(view, name), _value(engine, name)
+            if one != other:
+                found.append(f"{key[:12]} of {engine.bot_id} differs in {name}: view {one}, engine {other}")
+    if not found and list(shown) != list(own):
+        orders = ([each.container_id[:12] for each in statuses] for statuses in (shown, own))
+        found.append("the order differs: view {}, engine {}".format(*orders))
+    return found
+
+
+def _value(status: pb.ContainerStatus, name: str) -> object:
+    field = pb.ContainerStatus.DESCRIPTOR.fields_by_name[name]
+    if field.has_presence and not status.HasField(name):
+        return None
+    value = getattr(status, name)
+    return _line(value) if field.message_type is None or field.has_presence else [_line(each) for each in value]
+
+
+def _line(value: object) -> str:
+    return " ".join(str(value).split())

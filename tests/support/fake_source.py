@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -76,6 +76,10 @@ class FakeSource:
         self.inspections: list[Inspection] = []
         self.faults: dict[str, Fault] = {}
         """What the inspections of a container, or by a bot, end with."""
+        self.denials: Counter[str] = Counter()
+        """How many of a container's next inspections are told that there is none."""
+        self.denied: set[str] = set()
+        """The containers of which one was told so."""
         self.list_fault: Fault | None = None
         self.subscribe_fault: Fault | None = None
         self.held: set[str] = set()
@@ -176,6 +180,10 @@ class FakeSource:
         # One that is wedged is so by whatever name it is called.
         found_key = inspection.seen.container_id if inspection.seen else key
         await _suffer(self.faults.get(found_key) or self.faults.get(key))
+        if inspection.seen is not None and self.denials[found_key]:
+            self.denials[found_key] -= 1
+            self.denied.add(found_key)
+            inspection.seen = None
         await asyncio.sleep(self._duration())
         return inspection.seen
 

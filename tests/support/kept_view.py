@@ -28,7 +28,7 @@ class Witness:
     def changed(self, entry: Entry) -> None:
         key, status, number = entry.status.container_id, entry.status, serial_of(entry.status)
         self._tell(f"changed {number}", entry.version)
-        self._must(key not in self._gone, "was back after it was removed")
+        self._must(key not in self._gone or key in self._source.denied, "was back after it was removed")
         self._must(number >= self._shown.get(key, 0), "went back to an older state")
         _, real = self._source.history[number]
         self._must(status == (row_of(real) if real and entry.partial else real), "was never so on the engine")
@@ -37,7 +37,8 @@ class Witness:
     def removed(self, entry: Entry, version: int) -> None:
         key = entry.status.container_id
         self._tell(f"removed {serial_of(entry.status)}", version)
-        self._must(key not in self._source.containers, "was removed and is there")
+        there = key in self._source.containers and key not in self._source.denied
+        self._must(not there, "was removed and is there")
         self._gone.add(key)
 
     def lost(self, version: int) -> None:

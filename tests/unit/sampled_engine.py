@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from container_manager.engine.status import time_ns
 from container_manager.errors import EngineTimeoutError
 from container_manager.observer.stats import ContainerStats
 from tests.unit.test_stats import document
@@ -18,6 +19,8 @@ Figures = list[tuple[float, str]]
 
 BEGIN = 1000.1
 """A tenth of a second after a tick."""
+MIDNIGHT_NS = time_ns("2026-11-23T00:00:00Z") or 0
+"""When the engine's clock shows 0."""
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
@@ -95,6 +98,11 @@ class Engine:
         since = now - self.restarted.get(container_id, 0)
         read = f"2026-11-23T{int(now) // 3600:02}:{int(now) // 60 % 60:02}:{now % 60:012.9f}Z"
         return document(read=read, cpu_stats={"cpu_usage": {"total_usage": int(since * 0.3e9)}, "online_cpus": 2})
+
+    def started(self, container_id: str) -> int | None:
+        """When a container was started last, by the engine's clock; ``None`` when that was long ago."""
+        seconds = self.restarted.get(container_id)
+        return None if seconds is None else MIDNIGHT_NS + int(seconds * 1e9)
 
     def count(self, container_id: str) -> int:
         return sum(container_id == asked for _, asked in self.requests)

@@ -11,17 +11,19 @@ from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.command_check import CommandCheck
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError
-from tests.support.fake_engine import Cut, FakeEngine, Hang, Json, Request, error
-from tests.unit.documents import inspected, path_stat
+from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, Request, error
+from tests.unit.documents import inspected, path_stat, state
 
 DIRECTORY = 1 << 31
 LINK = 1 << 27
 ARCHIVE = ("HEAD", "/containers/*/archive")
+INSPECT = ("GET", "/containers/*/json")
 Files = Mapping[str, Json]
 
 
 @pytest.fixture
 def check(engine: FakeEngine) -> Iterator[CommandCheck]:
+    engine.on(*INSPECT, Json(inspected()))
     client = EngineClient(engine.url, timeout_seconds=5)
     yield CommandCheck(client)
     client.close()
@@ -164,6 +166,28 @@ def test_an_error_of_the_engine_means_runnable_and_is_not_remembered(engine: Fak
     engine.on(*ARCHIVE, error(500, "fault"), error(404, "no"))
     assert check.is_runnable(container("/bin/sh"), Deadline(5)) is True
     assert check.is_runnable(container("/bin/sh"), Deadline(5)) is False
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        error(404, "No such container"),
+        Json(inspected(state("removing"))),
+        Json(inspected(state("dead"))),
+        error(500, "fault"),
+    ],
+    ids=["gone", "removing", "dead", "unknown"],
+)
+def test_a_container_that_is_removed_meanwhile_teaches_nothing_about_its_image(
+    engine: FakeEngine, check: CommandCheck, found: Answer
+) -> None:
+    """The engine has the same answer for it as for a command that is not there."""
+    engine.on(*ARCHIVE, error(404, "no"), PROGRAM)
+    engine.on(*INSPECT, found)
+    assert check.is_runnable(container("/bin/sh"), Deadline(5)) is True
+    assert {} == check._runnable
+    assert check.is_runnable(container("/bin/sh"), Deadline(5)) is True
+    assert 2 == len(engine.seen(*ARCHIVE))
 
 
 @pytest.mark.parametrize(("answer", "cls"), [(Hang(), EngineTimeoutError), (Cut(), EngineUnavailableError)])

@@ -31,7 +31,7 @@ from tests.unit.creating import (
     refused,
     removed,
 )
-from tests.unit.documents import BOT, ID, OTHER_ID, inspected
+from tests.unit.documents import BOT, ID, OTHER_ID, inspected, path_stat, state
 
 
 @pytest.fixture
@@ -143,3 +143,34 @@ def test_a_failure_of_the_second_make_is_the_domains_error(
     with pytest.raises(ContainerManagerError):
         service.create_container(BOT)
     assert {ID} == set(removed(engine))
+
+
+def test_a_container_that_somebody_removes_amid_its_create_was_created(
+    engine: FakeEngine, service: DockerService
+) -> None:
+    """Its image loses nothing by it: the next container has its init."""
+    engine.on(*BY_ID, Json(inspected()), ABSENT, Json(inspected()))
+    engine.on("HEAD", "/containers/*/archive", ABSENT, ABSENT, path_stat(0o755))
+    assert ID == service.create_container(BOT)
+    assert ID == service.create_container(BOT)
+    assert [True, True] == [request.body["HostConfig"]["Init"] for request in engine.seen(*CREATE)]
+    assert [] == removed(engine)
+
+
+@pytest.mark.parametrize("answer", [ABSENT, error(409, f"removal of container {ID} is already in progress")])
+def test_a_container_that_somebody_else_removes_before_its_second_make_is_made_anew(
+    engine: FakeEngine, service: DockerService, answer: Json
+) -> None:
+    engine.on("HEAD", "/containers/*/archive", error(404, "no such file"))
+    engine.on(*BY_ID, Json(inspected()), Json(inspected()), Json(inspected(state("removing"))), ABSENT)
+    engine.on(*CREATE, MADE, Json({"Id": OTHER_ID}, 201))
+    engine.on(*REMOVE, answer)
+    assert OTHER_ID == service.create_container(BOT)
+    assert [ID] == removed(engine)
+
+
+def test_a_removal_that_fails_before_the_second_make_is_told(engine: FakeEngine, service: DockerService) -> None:
+    engine.on("HEAD", "/containers/*/archive", error(404, "no such file"))
+    engine.on(*REMOVE, error(500, "device busy"))
+    assert "device busy" in str(refused(service, EngineUnavailableError))
+    assert 1 == len(engine.seen(*CREATE))

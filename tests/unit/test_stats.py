@@ -183,6 +183,33 @@ def test_a_restart_in_between_gives_no_figure_and_the_next_pair_does() -> None:
     assert pytest.approx(25) == stats.cpu_percent
 
 
+def start(seconds: float) -> int:
+    return SAMPLE.time_ns + int(seconds * 1e9)
+
+
+def test_after_a_restart_of_a_young_container_the_cpu_is_that_since_the_restart() -> None:
+    """Its counter has not gone back: it used less before than since."""
+    stats = stats_between(SAMPLE, replace(later(2, 0), cpu_ns=300_000_000), start(1))
+    assert stats is not None
+    assert pytest.approx(30) == stats.cpu_percent
+
+
+def test_after_a_restart_whose_time_is_known_there_is_a_figure_though_the_counter_went_back() -> None:
+    stats = stats_between(SAMPLE, replace(later(2, 0), cpu_ns=50_000_000), start(1.5))
+    assert stats is not None
+    assert pytest.approx(10) == stats.cpu_percent
+
+
+@pytest.mark.parametrize("seconds", [1.8, 2])
+def test_just_after_a_restart_there_is_no_figure(seconds: float) -> None:
+    assert stats_between(SAMPLE, later(2, 0.6), start(seconds)) is None
+
+
+@pytest.mark.parametrize("seconds", [-5, 0, 2.1])
+def test_a_start_before_the_earlier_sample_or_after_the_later_one_is_none_in_between(seconds: float) -> None:
+    assert stats_between(SAMPLE, later(2, 0.6)) == stats_between(SAMPLE, later(2, 0.6), start(seconds))
+
+
 @pytest.mark.parametrize("seconds", [0, -1])
 def test_without_time_in_between_there_is_no_figure(seconds: int) -> None:
     assert stats_between(SAMPLE, later(seconds, 1)) is None
@@ -191,9 +218,9 @@ def test_without_time_in_between_there_is_no_figure(seconds: int) -> None:
 SAMPLES = st.builds(RawSample, UINT64, UINT64, st.integers(0, 4096), UINT64, UINT64, UINT64, UINT64, UINT64)
 
 
-@given(SAMPLES, SAMPLES)
-def test_a_percentage_is_a_number_and_never_negative(before: RawSample, now: RawSample) -> None:
-    stats = stats_between(before, now)
+@given(SAMPLES, SAMPLES, st.one_of(st.none(), UINT64))
+def test_a_percentage_is_a_number_and_never_negative(before: RawSample, now: RawSample, start_ns: int | None) -> None:
+    stats = stats_between(before, now, start_ns)
     if stats is not None:
         assert math.isfinite(stats.cpu_percent)
         assert stats.cpu_percent >= 0

@@ -210,6 +210,20 @@ def test_after_a_restart_the_figures_go_on_without_a_false_one() -> None:
     assert [0.51, 1.9, 3.9, 6.41, 7.9, 9.9] == [seconds for seconds, _ in run(main())]
 
 
+@pytest.mark.parametrize("age", [0.05, 500])
+def test_after_a_restart_that_is_known_the_figures_keep_their_beat_and_none_is_false(age: float) -> None:
+    """Of a young container, too, whose counter does not go back by it; collect() looks at the percentages."""
+    engine = Engine()
+    engine.restarted["a"] = BEGIN - age
+
+    async def main() -> Figures:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.7, lambda: engine.restarted.update(a=loop.time()))
+        return await collect(watch(StatsSampler(engine), lambda: ["a"], 2, engine.started), 6)
+
+    assert [0.51, 1.9, 3.9, 5.9] == [seconds for seconds, _ in run(main())]
+
+
 def test_figures_come_again_when_the_engine_does() -> None:
     engine = Engine()
     engine.failure = EngineUnavailableError("away")

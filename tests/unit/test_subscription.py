@@ -258,3 +258,28 @@ async def test_a_new_container_that_was_told_of_is_told_to_be_gone() -> None:
         apply(view, replace(B, state=ContainerState.EXITED))
         view.remove(B.container_id)
         assert [REMOVED] == [kind for kind, _ in short(await told(subscription))]
+
+
+@virtual
+async def test_a_container_that_was_gone_and_found_and_gone_again_unread_is_told_to_be_gone() -> None:
+    view = trusted_view(A)
+    with Subscription(view) as subscription:
+        await told(subscription)
+        view.remove(A.container_id)
+        apply(view, STOPPED)
+        view.remove(A.container_id)
+        assert 1 == len(subscription)
+        assert [(REMOVED, STOPPED)] == short(await told(subscription))
+
+
+@virtual
+async def test_a_container_that_was_gone_and_is_found_again_unread_has_changed() -> None:
+    view = trusted_view(A)
+    with Subscription(view) as subscription:
+        await told(subscription)
+        view.remove(A.container_id)
+        apply(view, STOPPED)
+        assert [(CHANGED, STOPPED)] == short(await told(subscription))
+        view.remove(A.container_id)
+        apply(view, A)
+        assert [(CHANGED, A)] == short(await told(subscription))

@@ -157,6 +157,52 @@ async def test_nothing_is_trusted_once_nobody_follows_any_more() -> None:
         assert not kept.view.answers_for_all
 
 
+# What the log is told.
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage().partition(",")[0] for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("fault", [LOST, HANG, BUG], ids=["fails", "hangs", "makes no sense"])
+@pytest.mark.parametrize("where", ["subscribe_fault", "list_fault"])
+@virtual
+async def test_an_engine_that_cannot_be_followed_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture, where: str, fault: Fault
+) -> None:
+    source = FakeSource()
+    setattr(source, where, fault)
+    async with Kept(source, follow=True) as kept:
+        await asyncio.sleep(100)
+        assert len(source.subscriptions) > 20
+        assert ["the engine cannot be followed"] == warnings(caplog)
+        bugs = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert (1 if fault is BUG else 0) == len(bugs)
+        assert all(record.exc_info and record.exc_info[1] is BUG for record in bugs)
+        setattr(source, where, None)
+        await in_sync(kept)
+        caplog.clear()
+        setattr(source, where, fault)
+        for _ in range(2):
+            source.lose_streams()
+            await asyncio.sleep(100)
+        assert ["the engine's events are lost"] == warnings(caplog)
+        setattr(source, where, None)
+        await in_sync(kept)
+        caplog.clear()
+        source.lose_streams()
+        await asyncio.sleep(100)
+        assert ["the engine's events are lost"] == warnings(caplog)
+
+
+@virtual
+async def test_an_engine_that_is_followed_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    async with Kept(follow=True) as kept:
+        await in_sync(kept)
+        await asyncio.sleep(100)
+    assert [] == warnings(caplog)
+
+
 # Waiting for the view.
 
 

@@ -23,17 +23,21 @@ CREATED, RUNNING, EXITED, PAUSED = map(ContainerState, ("created", "running", "e
 PASSING = (ContainerState.RESTARTING, ContainerState.REMOVING)
 BUG = KeyError("Id")
 
+# Longer than a denied container stays away.
+_NOTICED_SECONDS = 3.0
+
 BOTS = (Id(BOT), Id(OTHER_BOT))
 
 
 class Story:
     """What happens to one engine and the view of it in one interleaving, and what was wrong with that."""
 
-    def __init__(self, seed: int, *, losses: bool = False, faults: bool = False) -> None:
+    def __init__(self, seed: int, *, losses: bool = False, faults: bool = False, denials: bool = False) -> None:
         self.wrong: list[str] = []
         self.wrong_of_bots: list[str] = []
         self._draw = draw = Random(seed)
-        self._losses, self._faults = losses, faults
+        self._losses, self._faults, self._denials = losses, faults, denials
+        self._last_denial: dict[str, float] = {}
         slowest, latest = draw.choice((0.001, 0.01, 0.05, 0.3)), draw.choice((0, 0.01, 0.1))
         self._source = FakeSource(
             duration=lambda: draw.random() * slowest * draw.choice((0, 0.1, 1)), lateness=lambda: draw.random() * latest
@@ -114,6 +118,16 @@ class Story:
             source.list_fault = draw.choice((HANG, LOST))
             asyncio.get_running_loop().call_later(draw.random() * 3, setattr, source, "list_fault", None)
 
+        if self._denials and source.containers and draw.random() < 0.3:
+            self._deny(draw.choice(list(source.containers)))
+
+    def _deny(self, key: str) -> None:
+        """Once, and not again before that has been noticed."""
+        time = asyncio.get_running_loop().time()
+        if time - self._last_denial.get(key, -10) > _NOTICED_SECONDS and not self._source.denials[key]:
+            self._source.denials[key] = 1
+            self._last_denial[key] = time
+
     async def _audit(self) -> None:
         while True:
             await self._kept.audit.check()
@@ -174,6 +188,12 @@ def test_after_random_faults_the_view_equals_the_engine_and_never_went_back(seed
 @many
 def test_operations_of_our_own_are_seen_when_they_are_over_and_every_bot_has_the_right_container(seed: int) -> None:
     assert [] == Story(seed).wrong_of_bots
+
+
+@seeds
+@settings(max_examples=40, derandomize=True)
+def test_after_random_denials_of_what_is_there_the_view_equals_the_engine(seed: int) -> None:
+    assert [] == Story(seed, losses=True, denials=True).wrong
 
 
 @pytest.mark.slow

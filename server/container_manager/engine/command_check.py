@@ -28,6 +28,7 @@ _MAX_LINKS = 8
 # Each is a call to the engine.
 _MAX_CANDIDATES = 64
 _MAX_REMEMBERED = 1_000
+_GOING = ("removing", "dead")
 
 
 class CommandCheck:
@@ -38,7 +39,10 @@ class CommandCheck:
         self._runnable: dict[tuple[str, ...], bool] = {}
 
     def is_runnable(self, inspected: dict[str, Any], deadline: Deadline) -> bool:
-        """Whether a just created container's command is an executable file. In doubt, yes: the init will tell."""
+        """Whether a just created container's command is an executable file. In doubt, yes: the init will tell.
+
+        One that somebody removes meanwhile is in doubt.
+        """
         command = inspected.get("Path") or ""
         environment = dict(item.partition("=")[::2] for item in inspected["Config"].get("Env") or [])
         path = environment.get("PATH", _DEFAULT_PATH)
@@ -53,12 +57,19 @@ class CommandCheck:
             return True
         try:
             runnable = any(self._is_executable(inspected["Id"], candidate, deadline) for candidate in candidates)
+            # The engine finds nothing in a container that is being removed, either; that says nothing of the image.
+            if not runnable and not self._is_there(inspected["Id"], deadline):
+                return True
         except EngineRejectedError:
             return True
         if len(self._runnable) >= _MAX_REMEMBERED:
             self._runnable.clear()
         self._runnable[key] = runnable
         return runnable
+
+    def _is_there(self, container_id: str, deadline: Deadline) -> bool:
+        document = self._engine.inspect_container(container_id, deadline)
+        return document is not None and document["State"]["Status"] not in _GOING
 
     def _is_executable(self, container_id: str, path: str, deadline: Deadline) -> bool:
         for _ in range(_MAX_LINKS):

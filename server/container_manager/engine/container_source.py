@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from container_manager.engine.async_client import AsyncEngineClient, EngineStream
 from container_manager.engine.failures import engine_error
@@ -16,7 +17,10 @@ from container_manager.engine.status import status_from_inspect, status_from_row
 from container_manager.errors import EngineUnavailableError
 from container_manager.model import ContainerStatus
 
+T = TypeVar("T")
 Json = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 INSPECT_TIMEOUT_SECONDS = 2.0
 """A container that takes longer to inspect counts as one that the engine cannot inspect (moby/moby#46782)."""
@@ -24,10 +28,13 @@ INSPECT_TIMEOUT_SECONDS = 2.0
 _HTTP_NOT_FOUND = 404
 # A subscription begins a moment after its answer does, and clocks may differ; a change told twice does no harm.
 _OVERLAP_SECONDS = 5
+# Podman's words for what Docker calls destroy and die (containers/podman#16857).
+_GONE_EVENTS = ("destroy", "remove")
 _CONTAINER_EVENTS = (
     "create",
     "start",
     "die",
+    "died",
     "stop",
     "restart",
     "pause",
@@ -35,8 +42,8 @@ _CONTAINER_EVENTS = (
     "oom",
     "rename",
     "update",
-    "destroy",
     "health_status",
+    *_GONE_EVENTS,
 )
 # They change which ports are bound, and are all that is heard of a start that failed.
 _NETWORK_EVENTS = ("connect", "disconnect")
@@ -57,15 +64,20 @@ class ContainerSource:
 
     def __init__(self, engine: AsyncEngineClient) -> None:
         self._engine = engine
+        # Why events were skipped; each is told once.
+        self._skipped: set[str] = set()
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[AsyncIterator[Notice]]:
-        """Notices from a little before now on. Their iterator never ends; it raises when the engine is lost."""
+        """Notices from a little before now on. Their iterator never ends; it raises when the engine is lost.
+
+        An event that is not understood is skipped: the audit finds what was missed by that.
+        """
         filters = {"type": ["container", "network"], "event": [*_CONTAINER_EVENTS, *_NETWORK_EVENTS]}
         since = f"{time.time() - _OVERLAP_SECONDS:.3f}"
         try:
             async with self._engine.stream("/events", {"filters": json.dumps(filters), "since": since}) as stream:
-                yield _notices(stream)
+                yield self._notices(stream)
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
 
@@ -101,28 +113,60 @@ class ContainerSource:
             raise engine_error(exc) from exc
         return document if (document["Config"].get("Labels") or {}).get(LABEL_MANAGED) == "true" else None
 
+    async def _notices(self, stream: EngineStream) -> AsyncIterator[Notice]:
+        rest = b""
+        while data := await stream.read():
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                if line.strip() and (notice := self._understood(line)) is not None:
+                    yield notice
+        raise EngineUnavailableError("the engine ended its event stream")
+
+    def _understood(self, line: bytes) -> Notice | None:
+        try:
+            return _notice(_decoded(line))
+        except ValueError as exc:
+            why = str(exc)
+            if why not in self._skipped:
+                self._skipped.add(why)
+                _log.warning("an event of the engine is not understood and skipped, as all such: %s: %.200r", why, line)
+            return None
+
 
 def owned_bot(status: ContainerStatus) -> str | None:
     """The bot that this container is *the* container of; ``None`` for one that only carries our labels."""
     return status.bot_id if status.bot_id and status.name == container_name(status.bot_id) else None
 
 
-async def _notices(stream: EngineStream) -> AsyncIterator[Notice]:
-    rest = b""
-    while data := await stream.read():
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            if line.strip() and (notice := _notice(json.loads(line))) is not None:
-                yield notice
-    raise EngineUnavailableError("the engine ended its event stream")
+def _decoded(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        raise ValueError("not JSON") from exc
 
 
-def _notice(event: Json) -> Notice | None:
-    actor = event.get("Actor") or {}
-    attributes = actor.get("Attributes") or {}
-    if event.get("Type") == "network":
+def _notice(event: object) -> Notice | None:
+    """What an event is about; ``None`` for nothing that matters here. Raises ``ValueError`` for what is no event."""
+    kind, action, actor = _field(event, "Type", str), _field(event, "Action", str), _field(event, "Actor", dict)
+    attributes = actor.get("Attributes")
+    if not isinstance(attributes, dict):
+        attributes = {}
+    if kind == "network":
         container_id = attributes.get("container")
-        return Notice(container_id, gone=False, managed=False) if container_id else None
-    if attributes.get(LABEL_MANAGED) != "true":
-        return None
-    return Notice(actor["ID"], gone=event.get("Action") == "destroy", managed=True)
+        # A network is also made and removed.
+        return (
+            Notice(container_id, gone=False, managed=False) if container_id and isinstance(container_id, str) else None
+        )
+    if kind != "container":
+        raise ValueError("of a type that was not asked for")
+    container_id = _field(actor, "ID", str)
+    if not container_id:
+        raise ValueError("without an id")
+    return Notice(container_id, gone=action in _GONE_EVENTS, managed=attributes.get(LABEL_MANAGED) == "true")
+
+
+def _field(holder: object, name: str, kind: type[T]) -> T:
+    value = holder.get(name) if isinstance(holder, dict) else None
+    if not isinstance(value, kind):
+        raise ValueError(f"without {name}")  # noqa: TRY004 - as for a value that is wrong
+    return value

@@ -132,7 +132,7 @@ class ContainerCreator:
             if document is not None:
                 _check_request_id(document, body)
                 if not self._commands.is_runnable(document, deadline):
-                    self._engine.remove_container(container_id)
+                    self._remove(container_id, deadline)
                     without_init = {**body, "HostConfig": {**body["HostConfig"], "Init": False}}
                     container_id = self._make_with_image(bot_id, without_init, deadline)
             deadline.commit()
@@ -180,6 +180,20 @@ class ContainerCreator:
             # Another's container may have come between; what this call made has its labels and was never started.
             if made is not None and made["State"]["Status"] == "created" and _request_id(made) == _asked_id(body):
                 self._engine.remove_container(made["Id"])
+
+    def _remove(self, container_id: str, deadline: Deadline) -> None:
+        """Remove what this call has made, unless somebody else has done so; what they have begun is waited for."""
+        try:
+            self._engine.remove_container(container_id)
+        except EngineRejectedError as exc:
+            if exc.status == _HTTP_NOT_FOUND:
+                return
+            if exc.status != _HTTP_CONFLICT:
+                raise
+            patience = Deadline(_NAME_WAIT_SECONDS)
+            while patience.remaining() != 0 and self._engine.inspect_container(container_id, deadline) is not None:
+                deadline.check()
+                time.sleep(_NAME_POLL_SECONDS)
 
     def _undo(self, container_id: str) -> None:
         # What led here is the error to tell; a container that this cannot remove shows in the list.

@@ -14,6 +14,8 @@ from typing import Any
 
 from container_manager.engine.status import time_ns
 
+# What is used just before a start is stamped counts as used since; over less time than this it would count for much.
+_FIRST_NS = 250_000_000
 _UINT64_MAX = 2**64 - 1
 # The caches that may be dropped, with those of all cgroups below: in cgroup v1, in v2.
 _INACTIVE_FILE_KEYS = ("total_inactive_file", "inactive_file")
@@ -61,15 +63,18 @@ def raw_sample(document: object) -> RawSample | None:
         return None
 
 
-def stats_between(before: RawSample, now: RawSample) -> ContainerStats | None:
-    """The figures of ``now``, with the CPU time since ``before``.
+def stats_between(before: RawSample, now: RawSample, start_ns: int | None = None) -> ContainerStats | None:
+    """The figures of ``now``, with the CPU time since ``before``, or since the container was restarted in between.
 
-    ``None`` when there is none to tell: the container was restarted in between, which sets its counter back, or no
-    time has passed, as with one sample twice or a clock that was set back.
+    ``start_ns``: when it was started last, if that is known, as its counter then began anew.
+    ``None`` when there is none to tell: the counter has gone back and nobody knows since when, or no time has passed,
+    as with one sample twice or a clock that was set back, or too little since a restart.
     """
-    passed_ns = now.time_ns - before.time_ns
-    used_ns = now.cpu_ns - before.cpu_ns
-    if passed_ns <= 0 or used_ns < 0:
+    restarted = start_ns is not None and before.time_ns < start_ns <= now.time_ns
+    since_ns, had_ns = (start_ns, 0) if start_ns is not None and restarted else (before.time_ns, before.cpu_ns)
+    passed_ns = now.time_ns - since_ns
+    used_ns = now.cpu_ns - had_ns
+    if passed_ns <= 0 or used_ns < 0 or (restarted and passed_ns < _FIRST_NS):
         return None
     percent = 100 * used_ns / passed_ns
     return ContainerStats(

@@ -84,16 +84,25 @@ class StatsSampler:
         return raw_sample(document)
 
 
+def _unknown(_: str) -> int | None:
+    return None
+
+
 async def watch(
-    sampler: StatsSampler, containers: Callable[[], Collection[str]], interval_seconds: float
+    sampler: StatsSampler,
+    containers: Callable[[], Collection[str]],
+    interval_seconds: float,
+    started: Callable[[str], int | None] = _unknown,
 ) -> AsyncGenerator[tuple[str, ContainerStats], None]:
     """The figures of ``containers()``, the ids of those that run at the moment, again and again, without end.
+
+    ``started(container_id)`` is when a container was started last, in nanoseconds since the epoch; ``None``: unknown.
 
     A container is sampled at the multiples of the interval on the loop's clock, so that watchers with the same interval
     share samples; besides twice in short order when it is new. What is not taken in time is skipped, not kept: of each
     container at most one figure waits for a slow reader. Whatever fails is tried again, and never raised.
     """
-    watcher = _Watcher(sampler, containers, interval_seconds)
+    watcher = _Watcher(sampler, containers, interval_seconds, started)
     while True:
         watcher.ask()
         answer = await watcher.answered()
@@ -105,11 +114,16 @@ class _Watcher:
     """What one stream knows of its containers."""
 
     def __init__(
-        self, sampler: StatsSampler, containers: Callable[[], Collection[str]], interval_seconds: float
+        self,
+        sampler: StatsSampler,
+        containers: Callable[[], Collection[str]],
+        interval_seconds: float,
+        started: Callable[[str], int | None],
     ) -> None:
         self._sampler = sampler
         self._containers = containers
         self._interval = interval_seconds
+        self._started = started
         self._loop = asyncio.get_running_loop()
         self._wake = self._loop.time()
         # When each is to be sampled next; infinite while it is asked about.
@@ -149,7 +163,9 @@ class _Watcher:
             return None
         sample = None if answer.cancelled() else answer.result()
         before = self._before.get(container_id)
-        stats = None if sample is None or before is None else stats_between(before, sample)
+        stats = None
+        if sample is not None and before is not None:
+            stats = stats_between(before, sample, self._started(container_id))
         now = self._loop.time()
         due = (now // self._interval + 1) * self._interval
         if sample is None:

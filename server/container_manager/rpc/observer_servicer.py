@@ -97,9 +97,13 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
                 known = (view.version, ids)
             return known[1]
 
+        def started(container_id: str) -> int | None:
+            entry = view.get(container_id)
+            return None if entry is None else entry.status.start_time_ns
+
         async with self._streams.open(StreamKind.STATS):
             await self._keeper.in_sync()
-            async with aclosing(watch(self._sampler, running, interval_seconds)) as samples:
+            async with aclosing(watch(self._sampler, running, interval_seconds, started)) as samples:
                 async for container_id, stats in samples:
                     entry = view.get(container_id)
                     if entry is not None:

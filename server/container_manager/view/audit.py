@@ -82,7 +82,7 @@ class Audit:
         except ContainerManagerError:
             return ""
         entry = self._view.get(key)
-        if not self._view.in_sync or key in self._view.doubts or key in self._refresher.pending():
+        if not self._view.in_sync or key in self._view.doubts or not self._refresher.is_settled(key):
             return ""
         # Applied meanwhile: which of the two is newer cannot be told.
         if entry is not None and (entry.applied > began or entry.partial):

@@ -15,10 +15,10 @@ from typing import Protocol
 
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.validation import is_bot_id
+from container_manager.view.departures import Departures
+from container_manager.view.job import Job
 from container_manager.view.live_view import LiveView
 
-# Events come in bursts: a stop is up to five. The burst is waited for, then looked at once.
-BURST_SECONDS = 0.01
 _INSPECTIONS_AT_ONCE = 16
 # The engine does not announce how these end, or not every time.
 _PASSING_STATES = (ContainerState.RESTARTING, ContainerState.REMOVING, None)
@@ -50,19 +50,20 @@ class Refresher:
         self._view = view
         self._source = source
         self._limit = asyncio.Semaphore(_INSPECTIONS_AT_ONCE)
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, Job] = {}
         self._looks: dict[str, asyncio.TimerHandle] = {}
         self._delays: dict[str, float] = {}
         # What an inspection has to have begun after to be believed again, by the view's clock.
         self._doubted: dict[str, int] = {}
-        # Ids of the removed, until no inspection that could bring them back is under way.
-        self._gone: set[str] = set()
+        self._departures = Departures(view, self.touch)
+        # When the inspections under way began, by the view's clock.
+        self._under_way: set[int] = set()
 
     def touch(self, key: str, *, hurry: bool = True) -> None:
         """Have a container inspected, by its id or its bot's; without ``hurry`` once the burst of events is over."""
         job = self._jobs.get(key)
         if job is None:
-            job = self._jobs[key] = _Job()
+            job = self._jobs[key] = Job()
             job.task = asyncio.get_running_loop().create_task(self._run(key, job))
         job.touched = self._view.tick()
         if hurry:
@@ -70,11 +71,9 @@ class Refresher:
 
     def gone(self, container_id: str) -> None:
         """The engine says that a container does not exist any more; ids never come back."""
-        if self._jobs:
-            self._gone.add(container_id)
-        self._view.remove(container_id)
-        self._doubted.pop(container_id, None)
-        self._stop_looking(container_id)
+        self._departures.told(container_id)
+        self._forget(container_id)
+        self._forget_departed()
 
     async def settled(self, keys: Iterable[str]) -> None:
         """Wait until these are as new as their last touch, or have turned out not to be inspectable."""
@@ -97,24 +96,29 @@ class Refresher:
                 self._doubted[key] = max(job.touched, self._doubted.get(key, 0))
 
     def knows(self, container_id: str) -> bool:
-        """Whether a container is in the view, or about to be."""
-        return container_id in self._view or container_id in self._jobs
+        """Whether a container is in the view, or may be about to be."""
+        return container_id in self._view or not self.is_settled(container_id)
 
     def pending(self) -> list[str]:
         """What has been touched and not been inspected since."""
         return list(self._jobs)
+
+    def is_settled(self, container_id: str) -> bool:
+        """Whether a container has been inspected since its last touch, and is not about to be looked at once more."""
+        return container_id not in self._jobs and not self._departures.is_unconfirmed(container_id)
 
     async def close(self) -> None:
         """Inspect nothing any more."""
         for handle in self._looks.values():
             handle.cancel()
         self._looks.clear()
+        self._departures.close()
         tasks = [job.task for job in self._jobs.values() if job.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, key: str, job: _Job) -> None:
+    async def _run(self, key: str, job: Job) -> None:
         try:
             while True:
                 await job.burst()
@@ -124,7 +128,11 @@ class Refresher:
                 async with self._limit:
                     began = self._view.tick()
                     job.begin_round()
-                    done = await self._inspect(key, began)
+                    self._under_way.add(began)
+                    try:
+                        done = await self._inspect(key, began)
+                    finally:
+                        self._under_way.discard(began)
                 if not done:
                     job.repeat_round()
                     continue
@@ -134,13 +142,14 @@ class Refresher:
         finally:
             del self._jobs[key]
             job.end()
-            if not self._jobs:
-                self._gone.clear()
+            self._forget_departed()
 
     def _known_since(self, key: str, touched: int) -> bool:
         """Whether an inspection under another key, begun after the touch, has made this one needless."""
+        if self._departures.since(key) > touched:
+            return True
         entry = self._view.get(key)
-        return key in self._gone or (entry is not None and entry.began > touched and not entry.partial)
+        return entry is not None and entry.began > touched and not entry.partial
 
     async def _inspect(self, key: str, began: int) -> bool:
         """Inspect and apply; False: look again."""
@@ -150,16 +159,20 @@ class Refresher:
             if status is None:
                 self._missing(key, began, by_bot=by_bot)
                 return True
-            return status.container_id in self._gone or self._apply(key, status, began)
+            if self._departures.since(status.container_id) > began:
+                # It was gone afterwards, says an event, or nobody knows.
+                return not self._departures.is_unconfirmed(status.container_id)
+            return self._apply(key, status, began)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the container is not answered for
-            await self._doubt(key, exc)
+            await self._doubt(key, began, exc)
             return True
 
     def _missing(self, key: str, began: int, *, by_bot: bool) -> None:
         self._trust(key, began)
         self._stop_looking(key)
         if not by_bot:
-            self.gone(key)
+            self._departures.denied(key)
+            self._forget(key)
         elif (entry := self._view.of_bot(key)) is not None:
             # Removed or renamed, which its id will tell.
             self.touch(entry.status.container_id)
@@ -170,6 +183,7 @@ class Refresher:
         version = None if before is None else before.version
         if not self._view.apply(status, began):
             return False
+        self._departures.found(container_id)
         self._trust(key, began)
         self._trust(container_id, began)
         if former is not None and former.status.container_id != container_id:
@@ -183,9 +197,18 @@ class Refresher:
             self._look_later(container_id, _FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS)
         return True
 
-    async def _doubt(self, key: str, exc: Exception) -> None:
+    def _forget(self, container_id: str) -> None:
+        self._view.remove(container_id)
+        self._doubted.pop(container_id, None)
+        self._stop_looking(container_id)
+
+    def _forget_departed(self) -> None:
+        """Those that no inspection under way can bring back."""
+        self._departures.forget(min(self._under_way, default=self._view.tick()), self._jobs)
+
+    async def _doubt(self, key: str, began: int, exc: Exception) -> None:
         """What cannot be inspected is not answered for; the list shows what the engine's list says of it."""
-        if key in self._gone:
+        if self._departures.since(key) > began:
             return
         if key not in self._view.doubts:
             _log.warning("%s cannot be inspected; trying again: %r", key, exc)
@@ -198,7 +221,7 @@ class Refresher:
         # Where the list fails too, the engine itself is in trouble, which the synchronizer sees.
         with suppress(Exception):
             for row in await self._source.list(key):
-                if row.container_id == key and key not in self._gone:
+                if row.container_id == key and self._departures.since(key) < began:
                     self._view.apply(self._completed(row), began, partial=True)
 
     def _completed(self, row: ContainerStatus) -> ContainerStatus:
@@ -228,55 +251,3 @@ class Refresher:
         self._delays.pop(key, None)
         if (handle := self._looks.pop(key, None)) is not None:
             handle.cancel()
-
-
-class _Job:
-    """The inspections of one key, as long as they are needed: rounds, each with those who wait for it."""
-
-    def __init__(self) -> None:
-        self.touched = 0
-        """The view's clock at the last touch."""
-        self.task: asyncio.Task[None] | None = None
-        self._hurry = asyncio.Event()
-        self._waiting: list[asyncio.Future[None]] = []
-        self._served: list[asyncio.Future[None]] = []
-
-    def hurry(self) -> None:
-        """Leave out the rest of the burst."""
-        self._hurry.set()
-
-    def next_round(self) -> asyncio.Future[None]:
-        """Done when the next inspection to begin has ended."""
-        self.hurry()
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        return waiter
-
-    async def burst(self) -> None:
-        """Wait for the rest of a burst of events, unless somebody is in a hurry."""
-        if not self._hurry.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BURST_SECONDS):
-                    await self._hurry.wait()
-        self._hurry.clear()
-
-    def begin_round(self) -> None:
-        """The inspection begins that those who wait by now wait for."""
-        self._served, self._waiting = self._waiting, []
-
-    def repeat_round(self) -> None:
-        """It said nothing; they wait for the next one, which is to begin at once."""
-        self._waiting, self._served = self._served + self._waiting, []
-        self.hurry()
-
-    def end_round(self) -> None:
-        """It has been applied."""
-        for waiter in self._served:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._served = []
-
-    def end(self) -> None:
-        """There will be no further round."""
-        self._served += self._waiting
-        self.end_round()

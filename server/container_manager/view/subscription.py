@@ -83,7 +83,8 @@ class Subscription:
         key = entry.status.container_id
         # One whose snapshot is still to come will be shown in its newest state.
         if self._watches(entry) and key not in self._unseen:
-            if entry.version == entry.first_version:
+            # One that was gone and is found again is not new to a watcher who was still to be told that it was gone.
+            if entry.version == entry.first_version and key not in self._pending:
                 self._new.add(key)
             self._put(key, Told(Kind.CHANGED, entry.version, entry))
 

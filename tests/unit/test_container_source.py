@@ -1,0 +1,291 @@
+"""The engine's containers as the view reads them, from an engine that answers as the test says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from container_manager.engine.container_source import INSPECT_TIMEOUT_SECONDS, ContainerSource, Notice, owned_bot
+from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.status import status_from_inspect, status_from_row
+from container_manager.errors import ContainerManagerError, EngineAccessDeniedError, EngineUnavailableError
+from tests.unit.documents import BOT, ID, LABELS, NAME, OTHER_BOT, inspected
+
+OURS = {"botmaker.managed": "true", "image": "img", "name": NAME}
+ROW = {"Id": ID, "Names": [f"/{NAME}"], "Labels": LABELS, "State": "running", "Created": 5}
+
+
+class ScriptedEngine:
+    """Stands in for an ``AsyncEngineClient``."""
+
+    def __init__(self, answer: Any = None, chunks: Sequence[bytes] = ()) -> None:
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.timeouts: list[float | None] = []
+        self._answer = answer
+        self._chunks = list(chunks)
+        self.open = 0
+
+    async def get_json(self, path: str, params: dict[str, str] | None = None, *, timeout_seconds: Any = None) -> Any:
+        self._asked(path, params)
+        self.timeouts.append(timeout_seconds)
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+    @asynccontextmanager
+    async def stream(self, path: str, params: dict[str, str]) -> AsyncIterator[Any]:
+        self._asked(path, params)
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        self.open += 1
+        yield self
+        self.open -= 1
+
+    async def read(self) -> bytes:
+        """The next bytes of the stream."""
+        return self._chunks.pop(0) if self._chunks else b""
+
+    def _asked(self, path: str, params: dict[str, str] | None) -> None:
+        filters = json.loads((params or {}).get("filters", "null"))
+        self.requests.append((path, {**(params or {}), "filters": filters}))
+
+
+def event(action: str = "start", kind: str = "container", **actor: Any) -> dict[str, Any]:
+    """As an engine tells it."""
+    return {"Type": kind, "Action": action, "Actor": {"ID": ID, "Attributes": OURS, **actor}, "timeNano": 1}
+
+
+def line(told: object) -> bytes:
+    return json.dumps(told).encode() + b"\n"
+
+
+def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of what never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")
+
+
+def heard(*chunks: bytes, source: ContainerSource | None = None) -> list[Notice]:
+    """All notices until the engine ends its stream."""
+    engine = ScriptedEngine(chunks=[chunk for chunk in chunks if chunk])
+    listening = source or ContainerSource(engine)
+    listening._engine = engine
+    notices = []
+
+    async def listen() -> None:
+        async with listening.subscribe() as told:
+            async for notice in told:
+                notices.append(notice)  # noqa: PERF401 - what came before the end is wanted
+
+    with pytest.raises(EngineUnavailableError, match="ended its event stream"):
+        at_once(listen())
+    return notices
+
+
+def read(answer: Any, method: str, *arguments: str) -> Any:
+    """What one method makes of an answer."""
+    return at_once(getattr(ContainerSource(ScriptedEngine(answer)), method)(*arguments))
+
+
+# Events
+
+
+@pytest.mark.parametrize("action", ["destroy", "remove"])
+def test_a_removal_is_told_in_dockers_word_or_in_podmans(action: str) -> None:
+    assert [Notice(ID, gone=True, managed=True)] == heard(line(event(action)))
+
+
+@pytest.mark.parametrize("action", ["create", "start", "die", "died", "rename", "health_status: healthy", "unheard-of"])
+def test_any_other_event_of_a_container_is_a_reason_to_look(action: str) -> None:
+    assert [Notice(ID, gone=False, managed=True)] == heard(line(event(action)))
+
+
+@pytest.mark.parametrize("attributes", [{}, None, [], {"botmaker.managed": "false"}, {"botmaker.managed": True}])
+@pytest.mark.parametrize("action", ["start", "remove"])
+def test_a_container_whose_event_does_not_say_that_it_is_ours_may_still_be(action: str, attributes: Any) -> None:
+    assert [Notice(ID, action == "remove", managed=False)] == heard(line(event(action, Attributes=attributes)))
+
+
+@pytest.mark.parametrize("action", ["connect", "disconnect"])
+def test_a_networks_event_is_about_the_container_that_it_names(action: str) -> None:
+    told = event(action, "network", ID="n" * 64, Attributes={"container": ID, "name": "bridge"})
+    assert [Notice(ID, gone=False, managed=False)] == heard(line(told))
+
+
+@pytest.mark.parametrize("attributes", [{}, {"container": ""}, {"container": None}, {"container": 7}, None])
+def test_a_networks_event_that_names_no_container_is_about_none(
+    caplog: pytest.LogCaptureFixture, attributes: Any
+) -> None:
+    assert [] == heard(line(event("remove", "network", Attributes=attributes)))
+    assert [] == caplog.records
+
+
+STREAM = b"".join(map(line, [event(), event("destroy"), event("connect", "network", Attributes={"container": ID})]))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, len(STREAM)), max_size=6))
+def test_events_are_put_together_from_whatever_pieces_they_come_in(cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), len(STREAM)]
+    pieces = [STREAM[begin:end] for begin, end in pairwise(edges)]
+    assert heard(STREAM) == heard(*pieces)
+    assert [False, True, False] == [notice.gone for notice in heard(*pieces)]
+
+
+def test_empty_lines_are_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert 1 == len(heard(b"\n\r\n" + line(event()) + b"  \n"))
+    assert [] == caplog.records
+
+
+NO_EVENTS = {
+    "no JSON": b"{nonsense}",
+    "cut": line(event())[:40],
+    "no text": b"\xff\xfe",
+    "deep": b"[" * 100_000,
+    "no object": b"[]",
+    "null": b"null",
+    "a number": b"7",
+    "no type": line({**event(), "Type": None}),
+    "unknown type": line(event(kind="pod")),
+    "a type that is no text": line({**event(), "Type": 7}),
+    "no action": line({**event(), "Action": None}),
+    "no actor": line({**event(), "Actor": None}),
+    "an actor that is no object": line({**event(), "Actor": [ID]}),
+    "no id": line({**event(), "Actor": {"Attributes": OURS}}),
+    "an empty id": line(event(ID="")),
+    "an id that is no text": line(event(ID=[7])),
+}
+
+
+@pytest.mark.parametrize("bad", NO_EVENTS.values(), ids=NO_EVENTS)
+def test_an_event_that_is_not_understood_is_skipped_with_one_warning(
+    caplog: pytest.LogCaptureFixture, bad: bytes
+) -> None:
+    source = ContainerSource(ScriptedEngine())
+    for _ in range(2):
+        assert 2 == len(heard(line(event()), bad.strip() + b"\n", bad.strip() + b"\n", line(event()), source=source))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "not understood" in record.getMessage()
+    assert len(record.getMessage()) < 400
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["container", "network", ID]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["Type", "Action", "Actor", "ID", "Attributes", "container"]), inner, max_size=6
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(ANY_JSON.map(line) | st.binary(max_size=20).map(lambda data: data.replace(b"\n", b"") + b"\n"), max_size=4)
+)
+def test_whatever_comes_the_next_event_is_heard(lines: list[bytes]) -> None:
+    *before, last = heard(*lines, line(event("destroy")))
+    assert Notice(ID, gone=True, managed=True) == last
+    assert all(isinstance(notice.container_id, str) and notice.container_id for notice in before)
+
+
+def test_what_is_asked_for_are_the_events_that_change_containers_from_a_little_before_now_on() -> None:
+    engine = ScriptedEngine()
+
+    async def subscribe() -> None:
+        async with ContainerSource(engine).subscribe():
+            assert 1 == engine.open
+
+    at_once(subscribe())
+    ((path, params),) = engine.requests
+    assert ("/events", ["container", "network"], 0) == (path, params["filters"]["type"], engine.open)
+    assert {"create", "start", "die", "died", "destroy", "remove", "connect"} <= set(params["filters"]["event"])
+    assert 4 < time.time() - float(params["since"]) < 60
+
+
+@pytest.mark.parametrize("method", ["list", "inspect", "inspect_bot", "subscribe"])
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [
+        (EngineRejectedError(500, "boom"), EngineUnavailableError),
+        (EngineRejectedError(400, "bad"), ContainerManagerError),
+        (EngineUnavailableError("away"), EngineUnavailableError),
+        (EngineAccessDeniedError("no"), EngineAccessDeniedError),
+    ],
+)
+def test_every_error_is_the_domains(method: str, problem: Exception, expected: type[Exception]) -> None:
+    async def ask() -> None:
+        source = ContainerSource(ScriptedEngine(problem))
+        if method == "subscribe":
+            async with source.subscribe():
+                pass
+        else:
+            await getattr(source, method)("" if method == "list" else BOT)
+
+    with pytest.raises(expected) as raised:
+        at_once(ask())
+    assert expected is type(raised.value)
+
+
+# Reads
+
+
+@pytest.mark.parametrize(("container_id", "ids"), [("", {}), (ID, {"id": [ID]})])
+def test_the_list_is_of_all_managed_containers_or_of_one(container_id: str, ids: dict[str, Any]) -> None:
+    engine = ScriptedEngine([ROW])
+    assert [status_from_row(ROW)] == at_once(ContainerSource(engine).list(container_id))
+    filters = {"label": ["botmaker.managed=true"], **ids}
+    assert [("/containers/json", {"all": "1", "filters": filters})] == engine.requests
+
+
+@pytest.mark.parametrize(("method", "key", "path"), [("inspect", ID, ID), ("inspect_bot", BOT, NAME)])
+def test_a_container_is_inspected_by_its_id_or_by_its_bots_name_and_not_for_long(
+    method: str, key: str, path: str
+) -> None:
+    engine = ScriptedEngine(inspected())
+    found = at_once(getattr(ContainerSource(engine), method)(key))
+    assert (status_from_inspect(inspected()), BOT) == (found, owned_bot(found))
+    assert [f"/containers/{path}/json"] == [path for path, _ in engine.requests]
+    assert [INSPECT_TIMEOUT_SECONDS] == engine.timeouts
+
+
+@pytest.mark.parametrize("method", ["inspect", "inspect_bot"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        EngineRejectedError(404, f"No such container: {ID}"),
+        inspected(labels=None),
+        inspected(labels={"botmaker.bot-id": BOT}),
+        inspected(labels={**LABELS, "botmaker.managed": "yes"}),
+    ],
+    ids=["none", "no labels", "not managed", "another value"],
+)
+def test_a_container_that_is_gone_or_not_managed_is_none(method: str, answer: Any) -> None:
+    assert read(answer, method, BOT) is None
+
+
+@pytest.mark.parametrize("labels", [{**LABELS, "botmaker.bot-id": OTHER_BOT}, {"botmaker.managed": "true"}])
+def test_a_container_with_the_bots_name_and_anothers_label_is_not_the_bots(labels: dict[str, str]) -> None:
+    document = inspected(labels=labels)
+    assert read(document, "inspect_bot", BOT) is None
+    found = read(document, "inspect", ID)
+    assert (ID, None) == (found.container_id, owned_bot(found))
+
+
+def test_a_bots_former_container_under_another_name_is_nobodys() -> None:
+    assert owned_bot(read(inspected(name="other"), "inspect", ID)) is None
