@@ -10,6 +10,7 @@ from pathlib import Path
 
 from botctl.connection import TARGET_VARIABLE, Connection
 from botctl.outcomes import ExitCode
+from botctl.tls_reachability import why_tcp_unreachable
 
 _CHOOSE = f"name another with --target or {TARGET_VARIABLE}"
 _START = "start it with: container-manager serve"
@@ -19,10 +20,7 @@ def why_unreachable(connection: Connection, grpc_message: str) -> tuple[ExitCode
     """The exit code for it, and a line that says what to do."""
     path = connection.socket
     if path is None:
-        return ExitCode.NO_SERVICE, (
-            f"no service answers at {connection.target}; does it listen there (container-manager serve --listen "
-            f"{connection.target})? Otherwise {_CHOOSE}"
-        )
+        return why_tcp_unreachable(connection, grpc_message)
     try:
         _knock(path)
     except OSError as exc:
