@@ -17,6 +17,8 @@ DEFAULT_TARGET = "unix:///run/botmaker/container-manager.sock"
 SERVER_TOKEN_FILE = "/var/lib/botmaker/container-manager.token"  # noqa: S105 - where it lies, not what it is
 TARGET_VARIABLE = "BOTCTL_TARGET"
 TOKEN_FILE_VARIABLE = "BOTCTL_TOKEN_FILE"  # noqa: S105 - the same
+CHOOSE_TARGET = f"name another with --target or {TARGET_VARIABLE}"
+"""What to do about a target that is the wrong one."""
 _MAX_UNIX_PATH_BYTES = 107
 
 
@@ -32,6 +34,11 @@ class Connection:
     def socket(self) -> Path | None:
         """The unix socket; ``None`` for TCP."""
         return Path(self.target.removeprefix("unix://")) if self.target.startswith("unix://") else None
+
+    @property
+    def is_no_manager(self) -> str:
+        """What to say of a server that turns out to be another one."""
+        return f"what serves {self.target} is no container manager, or an older one; {CHOOSE_TARGET}"
 
 
 def open_channel(connection: Connection) -> grpc.Channel:

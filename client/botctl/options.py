@@ -17,6 +17,8 @@ from botctl.tls_files import TLS_OPTIONS, TLS_VARIABLES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# For the shell's completion; what is wrong with a file is told by whoever reads it.
+_FILE = click.Path()
 _TLS_HELP = {
     "ca": "Of a TCP service with TLS: who signed its certificate.",
     "cert": "This client's certificate, with its intermediate ones.",
@@ -54,6 +56,7 @@ def shared_options(*, environment: bool) -> Callable[[F], F]:
             *(
                 _kept(
                     TLS_OPTIONS[part],
+                    type=_FILE,
                     metavar="FILE",
                     envvar=TLS_VARIABLES[part] if environment else None,
                     help=f"{text}  [env var: {TLS_VARIABLES[part]}]",
@@ -62,6 +65,7 @@ def shared_options(*, environment: bool) -> Callable[[F], F]:
             ),
             _kept(
                 "--token-file",
+                type=_FILE,
                 metavar="FILE",
                 envvar=token_file,
                 help=f"The token of a TCP service.  [env var: {TOKEN_FILE_VARIABLE}]",

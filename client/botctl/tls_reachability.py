@@ -7,12 +7,12 @@ import ssl
 from contextlib import suppress
 from typing import Any
 
-from botctl.connection import TARGET_VARIABLE, Connection
+from botctl.connection import CHOOSE_TARGET, Connection
+from botctl.http2_greeting import speaks_something_else
 from botctl.outcomes import ExitCode
 from botctl.tls_files import ALL_OPTIONS, TlsPaths
 
 _SECONDS = 5.0
-_CHOOSE = f"name another with --target or {TARGET_VARIABLE}"
 # OpenSSL's numbers for what is wrong with a certificate.
 _NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
 _OTHER_PURPOSE = 26
@@ -22,50 +22,58 @@ _ABOUT_OURS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 Why = tuple[ExitCode, str]
 
 
-def why_tcp_unreachable(connection: Connection, grpc_message: str) -> Why:
-    """The exit code for it, and a line that says what to do."""
-    target, host, port = connection.target, *_host_and_port(connection.target)
+def why_tcp_unreachable(connection: Connection) -> Why | None:
+    """The exit code for it, and a line that says what to do; ``None`` where all seems well."""
+    target = connection.target
     try:
-        with socket.create_connection((host, port), _SECONDS) as raw:
-            why = _without_tls(target, raw) if connection.tls is None else _with_tls(target, host, connection.tls, raw)
+        return _without_tls(connection) if connection.tls is None else _with_tls(target, connection.tls)
     except (socket.gaierror, UnicodeError):
-        return ExitCode.NO_SERVICE, f"the host {host} is not known here; {_CHOOSE}"
+        return ExitCode.NO_SERVICE, f"the host {_address(target)[0]} is not known here; {CHOOSE_TARGET}"
     except OSError:
         return ExitCode.NO_SERVICE, (
             f"no service answers at {target}; does it listen there (container-manager serve --listen {target})? "
-            f"Otherwise {_CHOOSE}"
+            f"Otherwise {CHOOSE_TARGET}"
         )
-    return why or (
-        ExitCode.NO_SERVICE,
-        f"the service at {target} did not answer ({grpc_message}); if that stays so, look at its log, or {_CHOOSE}",
-    )
 
 
-def _host_and_port(target: str) -> tuple[str, int]:
+def _address(target: str) -> tuple[str, int]:
     host, _, port = target.removeprefix("tcp://").rpartition(":")
     return host.strip("[]"), int(port)
 
 
-def _without_tls(target: str, raw: socket.socket) -> Why | None:
+def _opened(target: str) -> socket.socket:
+    return socket.create_connection(_address(target), _SECONDS)
+
+
+def _without_tls(connection: Connection) -> Why | None:
+    with _opened(connection.target) as raw:
+        if _speaks_tls(raw):
+            return ExitCode.NOT_ALLOWED, f"{connection.target} is served with TLS: pass {ALL_OPTIONS}"
+    with _opened(connection.target) as raw:
+        return (ExitCode.NO_SERVICE, connection.is_no_manager) if speaks_something_else(raw) else None
+
+
+def _speaks_tls(raw: socket.socket) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         context.wrap_socket(raw).close()
     except ssl.SSLError as exc:
-        if "ALERT" not in (exc.reason or ""):
-            return None
+        return "ALERT" in (exc.reason or "")
     except OSError:
-        return None
-    return ExitCode.NOT_ALLOWED, f"{target} is served with TLS: pass {ALL_OPTIONS}"
+        return False
+    return True
 
 
-def _with_tls(target: str, host: str, paths: TlsPaths, raw: socket.socket) -> Why | None:
+def _with_tls(target: str, paths: TlsPaths) -> Why | None:
+    host, _ = _address(target)
+    raw = _opened(target)
     try:
-        with _context(paths).wrap_socket(raw, server_hostname=host) as connected:
+        with raw, _context(paths).wrap_socket(raw, server_hostname=host) as connected:
             is_grpc = connected.selected_alpn_protocol() == "h2"
             taken = is_grpc and _is_taken(connected)
     except ssl.SSLCertVerificationError as exc:
-        return ExitCode.NO_SERVICE, _about_theirs(target, host, paths, exc)
+        return ExitCode.NO_SERVICE, _about_theirs(target, paths, exc)
     except ssl.SSLEOFError:
         return _unfinished(target)
     except ssl.SSLError as exc:
@@ -73,7 +81,7 @@ def _with_tls(target: str, host: str, paths: TlsPaths, raw: socket.socket) -> Wh
     except OSError:
         return _unfinished(target)
     if not is_grpc:
-        return ExitCode.NO_SERVICE, f"what serves {target} with TLS is no container manager; {_CHOOSE}"
+        return ExitCode.NO_SERVICE, f"what serves {target} with TLS is no container manager; {CHOOSE_TARGET}"
     return None if taken else _about_ours(target, paths)
 
 
@@ -90,13 +98,13 @@ def _is_taken(connected: ssl.SSLSocket) -> bool:
 
 def _unfinished(target: str) -> Why:
     return ExitCode.NO_SERVICE, (
-        f"{target} does not finish a TLS handshake; if it is the service's own, look at its log, else {_CHOOSE}"
+        f"{target} does not finish a TLS handshake; if it is the service's own, look at its log, else {CHOOSE_TARGET}"
     )
 
 
 def _about_handshake(target: str, paths: TlsPaths, reason: str) -> Why:
     if "ALERT" not in reason:
-        return ExitCode.NO_SERVICE, f"{target} is served without TLS: leave out {ALL_OPTIONS}, or {_CHOOSE}"
+        return ExitCode.NO_SERVICE, f"{target} is served without TLS: leave out {ALL_OPTIONS}, or {CHOOSE_TARGET}"
     if any(word in reason for word in _ABOUT_OURS):
         return _about_ours(target, paths)
     return ExitCode.NO_SERVICE, f"{target} refuses the TLS handshake ({reason}); look at the service's log"
@@ -112,9 +120,9 @@ def _context(paths: TlsPaths) -> ssl.SSLContext:
     return context
 
 
-def _about_theirs(target: str, host: str, paths: TlsPaths, exc: ssl.SSLCertVerificationError) -> str:
+def _about_theirs(target: str, paths: TlsPaths, exc: ssl.SSLCertVerificationError) -> str:
     if exc.verify_code in (_OTHER_HOST, _OTHER_ADDRESS):
-        names = ", ".join(_names(target, host, paths)) or "nothing"
+        host, names = _address(target)[0], ", ".join(_names(target, paths)) or "nothing"
         return f"the certificate of {target} is not for {host} but for {names}; name the host so in --target"
     if exc.verify_code == _EXPIRED:
         return f"the certificate of {target} has expired; whoever runs the service must renew it (serve --tls-cert)"
@@ -126,14 +134,14 @@ def _about_theirs(target: str, host: str, paths: TlsPaths, exc: ssl.SSLCertVerif
     )
 
 
-def _names(target: str, host: str, paths: TlsPaths) -> list[str]:
+def _names(target: str, paths: TlsPaths) -> list[str]:
     """The names in the service's certificate, which is of a trusted authority."""
     context = _context(paths)
     context.check_hostname = False
     with (
         suppress(OSError),
-        socket.create_connection(_host_and_port(target), _SECONDS) as raw,
-        context.wrap_socket(raw, server_hostname=host) as connected,
+        _opened(target) as raw,
+        context.wrap_socket(raw, server_hostname=_address(target)[0]) as connected,
     ):
         named: Any = (connected.getpeercert() or {}).get("subjectAltName", ())
         return [value for _, value in named]
