@@ -182,6 +182,23 @@ def test_the_shell_completes_bot_ids_that_are_not_there_yet(scripted: ScriptedSe
     assert [f"plain,{BOT}"] == completed("bash", f"botctl --target {scripted.target} stop 0B", 4, "unix:///nowhere")
 
 
+@pytest.mark.parametrize("option", ["--token-file", "--tls-ca", "--tls-cert", "--tls-key"])
+@pytest.mark.parametrize(("words", "position"), [("botctl {} ", 2), ("botctl list {} ", 3)])
+def test_the_shell_completes_the_files_of_options(option: str, words: str, position: int) -> None:
+    assert ["file,"] == completed("bash", words.format(option), position, "unix:///nowhere/s.sock")
+
+
+def test_fish_and_zsh_show_what_a_command_does(scripted: ScriptedService) -> None:
+    scripted.add(BOT)
+    assert (
+        f"plain,{BOT}\trunning\n"
+        == run(
+            BOTCTL_TARGET=scripted.target, _BOTCTL_COMPLETE="fish_complete", COMP_WORDS="botctl start ", COMP_CWORD=""
+        ).stdout
+    )
+    assert ["plain", "stop", "Stop", "bots."] == completed("zsh", "botctl sto", 1, scripted.target)
+
+
 @pytest.mark.parametrize("target", ["unix:///nowhere/s.sock", "tcp://127.0.0.1:1", "nonsense"])
 def test_the_completion_is_silent_without_a_service(target: str) -> None:
     assert [] == completed("bash", "botctl start ", 2, target)

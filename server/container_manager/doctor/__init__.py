@@ -1,7 +1,7 @@
 """What is wrong with an installation, before or while it serves: ``container-manager doctor``.
 
-``engine_checks`` asks the engine, ``host_checks`` looks at directories, sockets and files; both give :class:`Finding`.
-Nothing is changed by any of it.
+``engine_checks`` asks the engine, ``host_checks`` looks at directories and files, and ``socket_checks``
+at sockets; all give :class:`Finding`. Nothing is changed by any of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.doctor.finding import Finding, Verdict
-from container_manager.doctor.host_checks import check_disk, check_root, check_socket, check_token_file
+from container_manager.doctor.host_checks import check_disk, check_root, check_token_file
+from container_manager.doctor.socket_checks import check_socket
 from container_manager.rpc.listener import TcpAddress, UnixAddress, parse_address
 from container_manager.rpc.startup_error import StartupError
 from container_manager.rpc.tcp_access import check_reach
@@ -32,7 +33,7 @@ async def diagnose(config: ServerConfig) -> list[Finding]:
             findings.append(Finding("listener", Verdict.FAILED, str(exc), "give another --listen"))
             continue
         if isinstance(address, UnixAddress):
-            findings.append(check_socket(address.path))
+            findings.append(check_socket(address.path, config.socket_mode, config.socket_group))
         else:
             findings += _check_tcp(address, config)
     return findings
