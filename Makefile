@@ -6,6 +6,8 @@ WITH_ENGINE := $(PYTHON) -m dev.run --
 LOWEST := .venv-lowest/bin/python -m pytest -m "not slow" tests/packaging/test_requirements.py tests/rpc tests/unit
 LOCK := .venv-lock/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
+# What images are built from has the versions that the tests run with.
+AS_TESTED := --constraint requirements/dev.txt
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -58,6 +60,9 @@ lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions
 	$(LOCK) --group protoc --output-file requirements/protoc.txt
 	$(LOCK) --group audit --output-file requirements/audit.txt
 	echo uv | $(LOCK) --output-file requirements/uv.txt -
+	$(LOCK) $(AS_TESTED) --extra server --output-file requirements/server.txt pyproject.toml
+	$(LOCK) $(AS_TESTED) --group api-tier --output-file requirements/api-tier.txt pyproject.toml
+	$(LOCK) $(AS_TESTED) --group build --output-file requirements/build.txt
 
 bench: env ## measure the service against the raw engine and the docker SDK
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m bench'
