@@ -25,7 +25,7 @@ DEMO_BOT = "768851c1-180b-4431-8cb2-7f723c7c4c64"
 GATEWAY_PORT, TCP_PORT, HTTP_PORT = "18789", "50051", "8000"
 # What a bot's image is for the documents: it says that it is ready, and answers at its gateway's port.
 STAND_IN = """FROM {base}
-CMD ["sh", "-c", "mkdir /tmp/www && echo '{{\\"ok\\":true,\\"status\\":\\"live\\"}}' >/tmp/www/healthz \
+CMD ["sh", "-c", "mkdir -p /tmp/www && echo '{{\\"ok\\":true,\\"status\\":\\"live\\"}}' >/tmp/www/healthz \
 && echo gateway ready && exec httpd -f -p {port} -h /tmp/www"]
 """
 OpenSandbox = Callable[[str], Sandbox]
@@ -100,7 +100,8 @@ def open_sandbox(
             "DOCKER_HOST": config.service.docker_host,
             "BOTCTL_TARGET": config.listen[0],
             "CONTAINER_MANAGER_TARGET": config.listen[0],
-            "CONTAINER_MANAGER_LISTEN": config.listen[0],
+            # Of a second one that a document starts, and of the doctor.
+            "CONTAINER_MANAGER_LISTEN": f"unix://{directory}/second/container-manager.sock",
             "CONTAINER_MANAGER_DOCKER_HOST": config.service.docker_host,
             "CONTAINER_MANAGER_SECRETS_ROOT": str(secrets_root),
             "CONTAINER_MANAGER_DEFAULT_IMAGE": config.service.default_image,

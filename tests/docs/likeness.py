@@ -19,6 +19,7 @@ _KINDS = (
     (re.compile(r"\b\d+(?:\.\d+)? ?(?:ms|s|m|h)\b"), "<duration>"),
     (re.compile(r"(?<=duration_ms)[=:] ?[\d.]+"), "<duration>"),
 )
+_ID = 36
 
 
 class Likeness:
@@ -29,6 +30,13 @@ class Likeness:
 
     def difference(self, shown: list[str], printed: str) -> str:
         """What to tell of an output that is another; empty when it is alike."""
+        if shown and all(map(_UUID.match, shown)):
+            # Bots that are served side by side are told as they come.
+            documented = {real: one for one, real in self._real.items()}
+            order = [each[:_ID] for each in shown]
+            printed = "\n".join(
+                sorted(printed.splitlines(), key=lambda line: _place(order, documented.get(line[:_ID])))
+            )
         pattern = "".join("(?:[^\n]*\n)*" if line.strip() == "…" else f"{_pattern(line)}\n" for line in shown)
         lines = [_masked(line) for line in printed.splitlines()]
         if not re.fullmatch(pattern, "".join(f"{line}\n" for line in lines)):
@@ -39,6 +47,10 @@ class Likeness:
                 if self._real.setdefault(one, other) != other:
                     return f"{one} stood for {self._real[one]} and stands for {other} now:\n{printed}"
         return ""
+
+
+def _place(order: list[str], bot_id: str | None) -> int:
+    return order.index(bot_id) if bot_id in order else len(order)
 
 
 def _pattern(line: str) -> str:
