@@ -10,6 +10,12 @@ from __future__ import annotations
 import ast
 import re
 
+from tests.docs.documents import TOP
+
+# The sandbox has links to what is in it.
+_NOT_IN_THE_CHECKOUT = (
+    rf"(?!.*(?:^|\s)\"?(?:\./)*(?:\.\.|{'|'.join(re.escape(each.name) for each in TOP.iterdir())})(?:/|\s|\"|$))"
+)
 # With what may follow, where that matters.
 PROGRAMS = {
     "botctl": r"(?!.*--all\b)",
@@ -19,13 +25,12 @@ PROGRAMS = {
     "curl": "",
     "docker": r"(?:ps|logs|inspect)\b",
     "echo": "",
-    "eval": "",
     "export": "",
     "grep": "",
     "head": "",
-    "install": "",
+    "install": _NOT_IN_THE_CHECKOUT,
     "ls": "",
-    "mv": "",
+    "mv": _NOT_IN_THE_CHECKOUT,
     "openssl": r"rand\b",
     "printf": "",
     "sleep": "",
@@ -37,6 +42,7 @@ _HARMLESS = ("/dev/stdin", "/dev/null", "/proc/sys/kernel/random/uuid", "/tmp/ww
 _COMMAND = re.compile(
     r"(?:^|[|;&(]|\bdo |\bthen )[ \t]*(?:\w+=(?:\"[^\"]*\"|[^\s;(]*)[ \t]+)*([^\s|;&()]+)(?=([^\n|;&]*))", re.MULTILINE
 )
+_REDIRECTION = re.compile(r"(?<!\d)\d?>+(?!&)\s*(?!/dev/null)\S+")
 _ASSIGNMENT = re.compile(r"\w+=")
 _ABSOLUTE = re.compile(r"(?<![\w.}/~$\"])/(?!/)[\w.-][\w./-]*")
 # What Python may load: the client, and what speaks of it.
@@ -56,6 +62,7 @@ def objections(script: str, own_directory: str) -> list[str]:
     plain = re.sub(r"\\\n", " ", script)
     plain = re.sub(r"(?:^|(?<=\s))#.*", "", plain, flags=re.MULTILINE)
     quoteless = re.sub(r"'[^']*'", "''", plain)
+    quoteless = re.sub(r"\d?>&\d", "", quoteless)
     found = []
     for program, arguments in _COMMAND.findall(quoteless):
         name, rest = program, arguments
@@ -68,5 +75,6 @@ def objections(script: str, own_directory: str) -> list[str]:
             found.append(f"{name} is no program for it")
         elif not re.match(allowed, rest.strip()):
             found.append(f"{name} {rest.strip()} is not for it")
+    found += [f"{each} writes a file" for each in _REDIRECTION.findall(quoteless)]
     paths = _ABSOLUTE.findall(re.sub(r"https?://\S*", "", quoteless))
     return found + [f"{path} is another's place" for path in paths if not path.startswith((own_directory, *_HARMLESS))]

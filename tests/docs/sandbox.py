@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from tests.docs import endless
+from tests.docs import curl, endless
 from tests.docs.documents import TOP, read
 from tests.docs.guard import objections, python_objections
 from tests.docs.listing import BESIDE, UNTIL
@@ -45,7 +46,8 @@ class Sandbox:
         self._python: dict[str, Any] = {"__name__": "__main__"}
         programs = directory / "bin"
         programs.mkdir()
-        for name, script in _PROGRAMS.items():
+        missing = {} if shutil.which("curl") else {"curl": f'exec {sys.executable} {curl.__file__} "$@"'}
+        for name, script in {**_PROGRAMS, **missing}.items():
             (programs / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
             (programs / name).chmod(0o755)
         self.cwd = directory / "checkout"

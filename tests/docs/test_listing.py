@@ -53,6 +53,11 @@ def test_a_command_without_an_end_is_in_a_document(command: str) -> None:
         "cat a >/etc/passwd",
         "install a \\\n  /etc/b",
         "if true; then rm x; fi",
+        "install -m 0644 README.md server/x",
+        "mv ./README.md x",
+        'install a "../a"',
+        "echo x >server/x",
+        "echo x >> README.md",
     ],
 )
 def test_what_would_change_the_machine_is_refused(script: str) -> None:
@@ -65,6 +70,8 @@ def test_what_would_change_the_machine_is_refused(script: str) -> None:
         "bot_id=$(cat /proc/sys/kernel/random/uuid)  # /etc",
         'sudo install -d -o 1000 -g 1000 -m 0700 "/sandbox/lib/secrets/$bot_id"',
         "botctl create x --add-host a:host-gateway -- sh -c 'rm /x; exit 3'",
+        'mv "$secrets/.GATEWAY_TOKEN.new" "$secrets/GATEWAY_TOKEN"',
+        "botctl list 2>/dev/null >/dev/null 2>&1",
         "curl --fail http://127.0.0.1:1/bots/x",
         "A=unix:///sandbox/run/s uvicorn --app-dir examples/api_tier app:app",
     ],
