@@ -45,13 +45,15 @@ check: env ## lint, format, types, contract and stubs
 	.venv/bin/buf format --diff --exit-code
 	dev/breaking.sh
 	$(PYTHON) -m dev.proto --check
+	$(PYTHON) -m dev.reference --check
 
 unit: env ## the fast tests, which need no engine
 	@exec $(PYTHON) -m pytest -m "not slow" tests/unit
 
-proto: env ## generate the stubs under client/ from proto/
+proto: env ## generate the stubs under client/ and docs/reference.md from proto/
 	@dev/env.sh protoc
 	$(PYTHON) -m dev.proto
+	$(PYTHON) -m dev.reference
 
 lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions)
 	@dev/env.sh lock
