@@ -4,6 +4,7 @@ PrivateEngine starts it as it starts dockerd. Storage, networks and settings are
 machine, or another one of the tests, neither sees nor loses anything.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -84,7 +85,7 @@ def _write_network(data: Path, bridge: str) -> None:
     subnet: IPv4Network = list(pool.subnets(new_prefix=24))[-1]
     network = {
         "name": "podman",
-        "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
+        "id": hashlib.sha256(bridge.encode()).hexdigest(),
         "driver": "bridge",
         "network_interface": bridge.replace("bm-", "pm-"),
         "created": "2026-01-01T00:00:00Z",

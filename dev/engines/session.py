@@ -17,7 +17,7 @@ from dev.engines.programs import write_programs
 from dev.engines.releases import RELEASES, Release
 from dev.engines.results import Outcome, Verdict, read_junit
 from dev.engines.tree import ensure_tree
-from dev.images import BOT_IMAGE, CHECKOUT, SOURCE_HASH_LABEL
+from dev.images import BOT_IMAGE, CHECKOUT, SOURCE_HASH_LABEL, source_hash
 
 STATE = CHECKOUT / ".dev" / "engines"
 _TESTS = ["-m", "not slow", "tests/engine"]
@@ -63,7 +63,9 @@ def run(name: str, source: str, arguments: Sequence[str] = ()) -> Run:
         }
         version, api_version = _version(environment, release)
         if not version.startswith(release.version):
-            raise SystemExit(f"{name}: Debian {release.suite} now has {version}: dev/engines/releases.py needs a change")
+            raise SystemExit(
+                f"{name}: Debian {release.suite} now has {version}: dev/engines/releases.py needs a change"
+            )
         _copy_bot_image(source, environment)
         report = directory / "report.xml"
         outcomes = _pytest(report, environment, arguments or _TESTS)
@@ -98,13 +100,19 @@ def _version(environment: dict[str, str], release: Release) -> tuple[str, str]:
 
 def _copy_bot_image(source: str, environment: dict[str, str]) -> None:
     """Hand the bot image over, unless the engine has it: building it takes minutes."""
-    shown = ["docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{SOURCE_HASH_LABEL}"}}}}', BOT_IMAGE]
     there = {**environment, "DOCKER_HOST": source}
-    labels = [subprocess.run(shown, env=each, capture_output=True, check=False).stdout for each in (there, environment)]
-    if labels[0] == labels[1]:
-        return
-    with subprocess.Popen(["docker", "save", BOT_IMAGE], env=there, stdout=subprocess.PIPE) as saving:
-        subprocess.run(["docker", "load", "--quiet"], stdin=saving.stdout, env=environment, check=True)
+    if not (image := _bot_image(environment)):
+        with subprocess.Popen(["docker", "save", _bot_image(there)], env=there, stdout=subprocess.PIPE) as saving:
+            subprocess.run(["docker", "load", "--quiet"], stdin=saving.stdout, env=environment, check=True)
+        image = _bot_image(environment)
+    subprocess.run(["docker", "tag", image, BOT_IMAGE], env=environment, check=True)
+
+
+def _bot_image(environment: dict[str, str]) -> str:
+    """The id of the bot image of these very sources: the name may meanwhile be that of another checkout's."""
+    found = ["docker", "images", "--quiet", "--filter", f"label={SOURCE_HASH_LABEL}={source_hash()}"]
+    done = subprocess.run(found, env=environment, capture_output=True, text=True, check=True)
+    return next(iter(done.stdout.split()), "")
 
 
 if __name__ == "__main__":
