@@ -45,7 +45,7 @@ def read_junit(path: Path) -> dict[str, Outcome]:
 def missing(results: Iterable[dict[str, Outcome]]) -> set[str]:
     """The tests that some of these runs have, and others have not."""
     known: list[set[str]] = [set(result) for result in results]
-    return set.union(*known) - set.intersection(*known) if known else set()
+    return set.union(*known) - known[0].intersection(*known) if known else set()
 
 
 def _outcome(case: ET.Element) -> Outcome:

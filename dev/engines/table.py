@@ -48,15 +48,14 @@ def text(runs: Mapping[str, Run], differences: Sequence[Difference]) -> str:
     lines += ["", *_notes(runs, left_out), "## Differences", ""]
     for number, difference in enumerate(differences, 1):
         lines += [_difference(number, difference, runs), ""]
-    if nameless := {
-        test for name, run in runs.items() for test in unexplained(name, run.outcomes, differences, left_out)
-    }:
-        lines += [f"**Not explained:** {_names(nameless)}", ""]
+    unknown = {each for name, run in runs.items() for each in unexplained(name, run.outcomes, differences, left_out)}
+    if unknown:
+        lines += [f"**Not explained:** {_names(unknown)}", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 class _Cells:
-    """A row's cells, one for each engine: how many of the row's tests pass, and the numbers of what explains the rest."""
+    """A row's cells, one for each engine: how many of its tests pass, and the numbers of what explains the rest."""
 
     def __init__(self, runs: Mapping[str, Run], differences: Sequence[Difference]) -> None:
         self._runs = runs
