@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-lowest fuzz chaos check audit unit proto lock bench bot-image clean env
+.PHONY: help serve test test-slow test-engines test-lowest fuzz chaos check audit unit proto lock bench bot-image clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 WITH_ENGINE := $(PYTHON) -m dev.run --
@@ -20,6 +20,9 @@ test: env ## all checks and all tests but the slow ones, on a real engine
 
 test-slow: env ## the tests that take minutes, but those of chaos
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow --ignore tests/chaos'
+
+test-engines: env ## the engine tests on Docker 20.10, 26.1, 28.5 and on Podman, or ENGINES=NAME; makes docs/engines.md
+	@exec $(WITH_ENGINE) $(PYTHON) -m dev.engines $(ENGINES)
 
 test-lowest: env ## the unit and rpc tests with the lowest versions that pyproject.toml allows
 	@dev/env.sh lowest

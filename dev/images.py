@@ -43,7 +43,7 @@ def ensure_test_image(docker_host: str) -> str:
 def ensure_bot_image(docker_host: str) -> str:
     """Build the bot image unless the engine has the one of these very sources; return its tag."""
     with _one_at_a_time("bot"):
-        expected = _source_hash()
+        expected = source_hash()
         if _label(docker_host, BOT_IMAGE, SOURCE_HASH_LABEL) != expected:
             print(f"Building {BOT_IMAGE}: some minutes the first time", file=sys.stderr, flush=True)
             command = [str(_BOT_SOURCES / "build.sh"), BOT_IMAGE, "--label", f"{SOURCE_HASH_LABEL}={expected}"]
@@ -61,8 +61,8 @@ def ensure_bot_image(docker_host: str) -> str:
     return BOT_IMAGE
 
 
-def _source_hash() -> str:
-    """One hash over names, modes and contents of everything that the bot image is built from."""
+def source_hash() -> str:
+    """One hash over names, modes and contents of everything that the bot image is built from; a label of it."""
     digest = hashlib.sha256()
     for path in sorted(_BOT_SOURCES.rglob("*")):
         if path.is_file() and path.suffix not in {".md", ".pyc"}:
