@@ -50,6 +50,8 @@ class Notice(NamedTuple):
     """It does not exist any more."""
     managed: bool
     """It carries our label. False: unknown."""
+    time_ns: int = 0
+    """When, on the engine's clock; 0: not told."""
 
 
 class ContainerSource:
@@ -120,9 +122,10 @@ async def _notices(stream: EngineStream) -> AsyncIterator[Notice]:
 def _notice(event: Json) -> Notice | None:
     actor = event.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
+    time_ns = int(event.get("timeNano") or 0)
     if event.get("Type") == "network":
         container_id = attributes.get("container")
-        return Notice(container_id, gone=False, managed=False) if container_id else None
+        return Notice(container_id, gone=False, managed=False, time_ns=time_ns) if container_id else None
     if attributes.get(LABEL_MANAGED) != "true":
         return None
-    return Notice(actor["ID"], gone=event.get("Action") == "destroy", managed=True)
+    return Notice(actor["ID"], gone=event.get("Action") == "destroy", managed=True, time_ns=time_ns)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import grpc.aio
 
+from container_manager.observability.accounting import Accounting
 from container_manager.rpc.auth_interceptor import AuthInterceptor
+from container_manager.rpc.call_interceptor import CallInterceptor
 from container_manager.rpc.call_limit import CallLimitInterceptor, CallPlaces
 from container_manager.rpc.error_interceptor import ErrorInterceptor
 from container_manager.rpc.listener import Address, TcpAddress, socket_umask
-from container_manager.rpc.log_interceptor import LogInterceptor
 from container_manager.rpc.startup_error import StartupError
 from container_manager.rpc.tcp_access import TcpAccess
 
@@ -24,12 +25,14 @@ class ServerFactory:
         register: Callable[[grpc.aio.Server], None],
         tcp: TcpAccess,
         places: CallPlaces,
+        accounting: Accounting,
         options: Sequence[tuple[str, int]],
     ) -> None:
         """``register`` adds the services, ``tcp`` is what callers over TCP must show, ``options`` are gRPC's."""
         self._register = register
         self._tcp = tcp
         self._places = places
+        self._accounting = accounting
         self._options = options
 
     def listening_on(self, address: Address) -> tuple[grpc.aio.Server, int]:
@@ -37,12 +40,12 @@ class ServerFactory:
         if isinstance(address, TcpAddress):
             _check_free(address)
         interceptors: list[grpc.aio.ServerInterceptor] = [
-            LogInterceptor(),
+            CallInterceptor(self._accounting),
             ErrorInterceptor(),
             CallLimitInterceptor(self._places),
         ]
         if isinstance(address, TcpAddress) and self._tcp.token is not None:
-            interceptors.insert(0, AuthInterceptor(self._tcp.token))
+            interceptors.insert(1, AuthInterceptor(self._tcp.token))
         server = grpc.aio.server(interceptors=interceptors, options=self._options)
         self._register(server)
         try:

@@ -21,13 +21,24 @@ _PATIENCE_SECONDS = 10.0
 class ViewKeeper:
     """Follows one engine from :meth:`start` to :meth:`close`, on one event loop."""
 
-    def __init__(self, engine: AsyncEngineClient, encode: Callable[[ContainerStatus], bytes]) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngineClient,
+        encode: Callable[[ContainerStatus], bytes],
+        on_event_lag: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
+        """``on_event_lag`` is told of each event how old it was, in seconds, when the view showed it."""
         source = ContainerSource(engine)
         self.view = LiveView(encode, owned_bot)
-        self._refresher = Refresher(self.view, source)
+        self._refresher = Refresher(self.view, source, on_event_lag)
         self._synchronizer = Synchronizer(self.view, source, self._refresher)
         self.audit = Audit(self.view, source, self._refresher)
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def reconnects(self) -> int:
+        """How often it has subscribed to the engine's events again."""
+        return max(0, self._synchronizer.subscriptions - 1)
 
     def start(self) -> None:
         """Begin to follow the engine, which need not be there yet."""

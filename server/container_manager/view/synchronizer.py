@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -39,6 +40,8 @@ class Synchronizer:
         """Why the engine could not be followed at the last attempt; ``None`` when it is, and before the first."""
         self.following = False
         """Subscribed to the engine's events, and so in sync or about to be."""
+        self.subscriptions = 0
+        """How often it has subscribed so far."""
         self._dropped = asyncio.Event()
         # Either in sync, or there is a problem: nothing to wait for.
         self._decided = asyncio.Event()
@@ -86,6 +89,7 @@ class Synchronizer:
         read_failed, self._read_failed, self._was_in_sync = self._read_failed, False, False
         async with self._source.subscribe() as notices:
             self.following = True
+            self.subscriptions += 1
             # An engine that is found again is worth waiting for, unless it is one that cannot be read.
             if not read_failed:
                 self.problem = None
@@ -121,11 +125,14 @@ class Synchronizer:
         raise EngineUnavailableError("the engine does not answer")
 
     async def _read(self, notices: AsyncIterator[Notice]) -> None:
+        since_ns = time.time_ns()
         async for notice in notices:
+            # What happened before comes once more, or was missed: neither says how far behind the events are.
+            event_ns = notice.time_ns if notice.time_ns >= since_ns else 0
             if notice.gone:
-                self._refresher.gone(notice.container_id)
+                self._refresher.gone(notice.container_id, event_ns)
             elif notice.managed or self._refresher.knows(notice.container_id):
-                self._refresher.touch(notice.container_id, hurry=False)
+                self._refresher.touch(notice.container_id, hurry=False, event_ns=event_ns)
 
     async def _compare(self) -> None:
         """Inspect everything that there is, or was, or that could not be inspected."""
