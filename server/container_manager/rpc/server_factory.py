@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
 
 import grpc.aio
@@ -12,7 +11,7 @@ from container_manager.rpc.auth_interceptor import AuthInterceptor
 from container_manager.rpc.call_interceptor import CallInterceptor
 from container_manager.rpc.call_limit import CallLimitInterceptor, CallPlaces
 from container_manager.rpc.error_interceptor import ErrorInterceptor
-from container_manager.rpc.listener import Address, TcpAddress, socket_umask
+from container_manager.rpc.listener import Address, TcpAddress, check_free, socket_umask
 from container_manager.rpc.startup_error import StartupError
 from container_manager.rpc.tcp_access import TcpAccess
 
@@ -38,7 +37,8 @@ class ServerFactory:
     def listening_on(self, address: Address) -> tuple[grpc.aio.Server, int]:
         """A server that is bound there and not started yet, and its port. Raises :class:`StartupError`."""
         if isinstance(address, TcpAddress):
-            _check_free(address)
+            # gRPC itself tells of a taken port in its own log only.
+            check_free(address)
         interceptors: list[grpc.aio.ServerInterceptor] = [
             CallInterceptor(self._accounting),
             ErrorInterceptor(),
@@ -59,14 +59,3 @@ class ServerFactory:
         if isinstance(address, TcpAddress) and self._tcp.credentials is not None:
             return int(server.add_secure_port(address.grpc_target, self._tcp.credentials))
         return int(server.add_insecure_port(address.grpc_target))
-
-
-def _check_free(address: TcpAddress) -> None:
-    """gRPC itself tells of a taken port in its own log only."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-        except OSError as exc:
-            raise StartupError(f"cannot listen on {address}: {exc.strerror}") from exc
