@@ -37,7 +37,7 @@ class Metrics:
         )
         self._event_lag_seconds = Histogram(
             f"{_PREFIX}_event_lag_seconds",
-            "Time from an event at the engine until the view shows what it was about.",
+            "Time from an event at the engine until the view shows what it has changed.",
             registry=self.registry,
             buckets=_LAG_BUCKETS,
         )

@@ -105,8 +105,9 @@ class SpanExporter:
         while not self._closing.is_set():
             self._wake.wait(self._interval_seconds)
             self._wake.clear()
-            while batch := self._batch():
+            while (batch := self._batch()) and not self._is_over():
                 self._deliver(stub, batch)
+            self._drop("shutdown", len(batch))
 
     def _batch(self) -> list[Span]:
         return [self._queue.popleft() for _ in range(min(len(self._queue), _MAX_BATCH))]
@@ -140,6 +141,9 @@ class SpanExporter:
                 self._drop("shutdown", len(batch))
                 return
             delay = min(delay * 2, _LAST_RETRY_SECONDS)
+
+    def _is_over(self) -> bool:
+        return self._closing.is_set() and time.monotonic() >= self._ends
 
     def _export_seconds(self) -> float:
         if not self._closing.is_set():

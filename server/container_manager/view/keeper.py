@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.container_source import ContainerSource, owned_bot
 from container_manager.errors import EngineUnavailableError
 from container_manager.model import ContainerStatus
 from container_manager.view.audit import Audit
+from container_manager.view.event_lag import EventLag
 from container_manager.view.live_view import LiveView
 from container_manager.view.refresher import Refresher
 from container_manager.view.synchronizer import Synchronizer
@@ -27,11 +29,12 @@ class ViewKeeper:
         encode: Callable[[ContainerStatus], bytes],
         on_event_lag: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        """``on_event_lag`` is told of each event how old it was, in seconds, when the view showed it."""
+        """``on_event_lag`` is told of events how old they were, in seconds, when the view showed what they changed."""
         source = ContainerSource(engine)
         self.view = LiveView(encode, owned_bot)
-        self._refresher = Refresher(self.view, source, on_event_lag)
-        self._synchronizer = Synchronizer(self.view, source, self._refresher)
+        self._refresher = Refresher(self.view, source)
+        lag = EventLag(self.view, on_event_lag)
+        self._synchronizer = Synchronizer(self.view, source, self._refresher, lag.heard)
         self.audit = Audit(self.view, source, self._refresher)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -60,7 +63,8 @@ class ViewKeeper:
         """An operation of ours on the bot has ended, in whatever way."""
         # Otherwise there is nothing to keep true: when the engine is found, everything is read anew.
         if self._synchronizer.following:
-            self._refresher.touch(bot_id)
+            # In no call's context: the inspection is everybody's, and may lead to others for hours.
+            Context().run(self._refresher.touch, bot_id)
 
     async def settled(self, bot_id: str) -> None:
         """Wait until the view shows what our operations on the bot have done.

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from contextvars import Context
 from typing import Protocol
 
 from container_manager.model import ContainerState, ContainerStatus
@@ -48,13 +46,9 @@ class Source(Protocol):
 class Refresher:
     """Inspects what was touched, and applies it to the view."""
 
-    def __init__(
-        self, view: LiveView, source: Source, on_event_lag: Callable[[float], None] = lambda _seconds: None
-    ) -> None:
-        """``on_event_lag`` is told of each event how old it was, in seconds, when the view showed it."""
+    def __init__(self, view: LiveView, source: Source) -> None:
         self._view = view
         self._source = source
-        self._on_event_lag = on_event_lag
         self._limit = asyncio.Semaphore(_INSPECTIONS_AT_ONCE)
         self._jobs: dict[str, _Job] = {}
         self._looks: dict[str, asyncio.TimerHandle] = {}
@@ -64,29 +58,23 @@ class Refresher:
         # Ids of the removed, until no inspection that could bring them back is under way.
         self._gone: set[str] = set()
 
-    def touch(self, key: str, *, hurry: bool = True, event_ns: int = 0) -> None:
-        """Have a container inspected, by its id or its bot's; without ``hurry`` once the burst of events is over.
-
-        ``event_ns``: when the event happened that is the reason, on the engine's clock.
-        """
+    def touch(self, key: str, *, hurry: bool = True) -> None:
+        """Have a container inspected, by its id or its bot's; without ``hurry`` once the burst of events is over."""
         job = self._jobs.get(key)
         if job is None:
             job = self._jobs[key] = _Job()
-            # No single call's work, though a call may have been the first to ask for it.
-            job.task = asyncio.get_running_loop().create_task(self._run(key, job), context=Context())
+            job.task = asyncio.get_running_loop().create_task(self._run(key, job))
         job.touched = self._view.tick()
-        job.event_ns = job.event_ns or event_ns
         if hurry:
             job.hurry()
 
-    def gone(self, container_id: str, event_ns: int = 0) -> None:
+    def gone(self, container_id: str) -> None:
         """The engine says that a container does not exist any more; ids never come back."""
         if self._jobs:
             self._gone.add(container_id)
         self._view.remove(container_id)
         self._doubted.pop(container_id, None)
         self._stop_looking(container_id)
-        self._tell_lag(event_ns)
 
     async def settled(self, keys: Iterable[str]) -> None:
         """Wait until these are as new as their last touch, or have turned out not to be inspectable."""
@@ -132,20 +120,15 @@ class Refresher:
                 await job.burst()
                 if self._known_since(key, job.touched):
                     self._trust(key, self._view.tick())
-                    self._tell_lag(job.event_ns)
                     return
                 async with self._limit:
                     began = self._view.tick()
-                    event_ns, job.event_ns = job.event_ns, 0
                     job.begin_round()
                     done = await self._inspect(key, began)
                 if not done:
-                    job.event_ns = event_ns or job.event_ns
                     job.repeat_round()
                     continue
                 job.end_round()
-                if key not in self._view.doubts:
-                    self._tell_lag(event_ns)
                 if began > job.touched:
                     return
         finally:
@@ -153,10 +136,6 @@ class Refresher:
             job.end()
             if not self._jobs:
                 self._gone.clear()
-
-    def _tell_lag(self, event_ns: int) -> None:
-        if event_ns:
-            self._on_event_lag(max(0, time.time_ns() - event_ns) / 1e9)
 
     def _known_since(self, key: str, touched: int) -> bool:
         """Whether an inspection under another key, begun after the touch, has made this one needless."""
@@ -257,8 +236,6 @@ class _Job:
     def __init__(self) -> None:
         self.touched = 0
         """The view's clock at the last touch."""
-        self.event_ns = 0
-        """Of the first event that no inspection has begun since; 0: none."""
         self.task: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []

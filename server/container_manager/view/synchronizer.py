@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -32,7 +32,15 @@ class NoticeSource(Source, Protocol):
 class Synchronizer:
     """Keeps the view in sync for as long as :meth:`run` runs."""
 
-    def __init__(self, view: LiveView, source: NoticeSource, refresher: Refresher) -> None:
+    def __init__(
+        self,
+        view: LiveView,
+        source: NoticeSource,
+        refresher: Refresher,
+        on_event: Callable[[str, int], None] = lambda _container_id, _time_ns: None,
+    ) -> None:
+        """``on_event`` is told of each event that is new: of which container, and when on the engine's clock."""
+        self._on_event = on_event
         self._view = view
         self._source = source
         self._refresher = refresher
@@ -127,12 +135,13 @@ class Synchronizer:
     async def _read(self, notices: AsyncIterator[Notice]) -> None:
         since_ns = time.time_ns()
         async for notice in notices:
-            # What happened before comes once more, or was missed: neither says how far behind the events are.
-            event_ns = notice.time_ns if notice.time_ns >= since_ns else 0
+            # What happened before comes once more, or was missed.
+            if notice.time_ns >= since_ns and notice.container_id in self._view:
+                self._on_event(notice.container_id, notice.time_ns)
             if notice.gone:
-                self._refresher.gone(notice.container_id, event_ns)
+                self._refresher.gone(notice.container_id)
             elif notice.managed or self._refresher.knows(notice.container_id):
-                self._refresher.touch(notice.container_id, hurry=False, event_ns=event_ns)
+                self._refresher.touch(notice.container_id, hurry=False)
 
     async def _compare(self) -> None:
         """Inspect everything that there is, or was, or that could not be inspected."""
