@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from container_manager.config import TracingConfig
 from container_manager.doctor.finding import Finding, Verdict
@@ -57,8 +57,7 @@ async def _serves_metrics(address: TcpAddress) -> bool:
     with suppress(OSError):
         async with asyncio.timeout(_SECONDS):
             reader, writer = await asyncio.open_connection(address.host, address.port)
-            writer.write(request.encode())
-            answer = await reader.read()
-            writer.close()
-            return _OURS in answer
+            with closing(writer):
+                writer.write(request.encode())
+                return _OURS in await reader.read()
     return False
