@@ -42,6 +42,8 @@ OPTIONS = [
     "--tls-key",
     "--tls-client-ca",
     "--insecure-no-auth",
+    "--metrics-listen",
+    "--otlp-endpoint",
     "--log-format",
     "--log-level",
 ]

@@ -175,6 +175,12 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         is_flag=True,
         help="Serve TCP, on loopback, without a token: for a throw-away machine only.",
     ),
+    option("--metrics-listen", help="Serve Prometheus metrics there, as in 127.0.0.1:9464; loopback only."),
+    option(
+        "--otlp-endpoint",
+        help="Send traces there, by OTLP over gRPC, as in http://127.0.0.1:4317. Needs the extra 'tracing'. "
+        "Not given: what OTEL_EXPORTER_OTLP_ENDPOINT says.",
+    ),
 )
 _LOG_OPTIONS: tuple[Decorator, ...] = (
     option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
