@@ -117,7 +117,7 @@ class _Lane:
         print(f"\n{_line(self.ended[-1])}", file=sys.stderr, flush=True)
 
 
-def run(lanes: Sequence[Sequence[Job]], patience_seconds: float = 40) -> list[Ended]:
+def run(lanes: Sequence[Sequence[Job]], patience_seconds: float = 60) -> list[Ended]:
     """Run all jobs, print what was kept of their output and a table, and return how each ended.
 
     `patience_seconds` is what jobs are given to end after a signal; we ourselves end with no process left then,
