@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from container_manager.config import ServerConfig
-from dev.python_base import pinned_image
+from dev.python_base import OFFLINE_IMAGE, pinned_image, pip_arguments
 
 TOP = Path(__file__).parents[2]
 DOCKERFILES = {"service": TOP / "deploy" / "Dockerfile", "api-tier": TOP / "examples" / "api_tier" / "Dockerfile"}
@@ -217,6 +217,26 @@ def test_the_defaults_are_the_images_of_this_version_on_the_dockerfiles_base() -
     shown = dict(re.findall(r"^#([A-Z_]+)=(.*)$", SETTINGS.read_text(), re.MULTILINE))
     assert [version, version] == [shown[name].rpartition(":")[2] for name in ("SERVICE_IMAGE", "API_TIER_IMAGE")]
     assert pinned_image() == shown["PYTHON_IMAGE"]
+
+
+def test_the_build_is_told_the_package_index_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """But nothing of directories, which are out of its reach; the environment wins over files."""
+    configured = tmp_path / "pip.conf"
+    configured.write_text(
+        "[global]\nindex-url = https://file.example/simple\ntrusted-host = file.example\n"
+        "extra-index-url = file:///srv/simple https://more.example/simple\nfind-links = /srv/wheels\n"
+    )
+    for name in [*pip_variables(), "PIP_FIND_LINKS"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(configured))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://environment.example/simple")
+    expected = {
+        "PIP_INDEX_URL": "https://environment.example/simple",
+        "PIP_EXTRA_INDEX_URL": "https://more.example/simple",
+        "PIP_TRUSTED_HOST": "file.example",
+    }
+    assert expected == pip_arguments(pinned_image())
+    assert {"PIP_CERT": "/etc/ssl/certs/ca-certificates.crt", **expected} == pip_arguments(OFFLINE_IMAGE)
 
 
 def pip_variables() -> set[str]:
