@@ -76,11 +76,14 @@ LISTED = (
     Listed(
         "images/openclaw/README.md",
         "images/openclaw/build.sh",
-        "it needs the large image, a fixed port and keys of one's own; each step of it is in",
-        (
-            "tests/engine/test_bot_image_gateway.py::test_gateway_accepts_its_token_and_nothing_else",
-            "tests/engine/test_bot_image_gateway.py::test_sigterm_ends_the_gateway_cleanly_and_state_survives",
-        ),
+        "it would take the tag from the image that is there; `make bot-image` runs it, and these use it",
+        ("tests/engine/test_bot_image_gateway.py::test_gateway_accepts_its_token_and_nothing_else",),
+    ),
+    Listed(
+        "images/openclaw/README.md",
+        "sudo install -d -o 1000 -g 1000 -m 0700 secrets",
+        "it needs the large image, and is executed by a slow test",
+        ("tests/docs/test_bot_image.py::test_the_bot_image_does_what_its_readme_says_without_the_service",),
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,6 +33,8 @@ def executed(document: str) -> list[Block]:
 def test_every_block_does_what_the_document_says(
     document: str, open_sandbox: OpenSandbox, served: tuple[Path, ServerConfig]
 ) -> None:
+    if os.geteuid() != 0 and any("sudo " in block.text for block in executed(document)):
+        pytest.skip("only root can give files to a bot's user")
     sandbox = open_sandbox(document)
     likeness = Likeness(sandbox.ids)
     secrets_root = served[1].service.secrets_root.path
