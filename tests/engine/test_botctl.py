@@ -83,6 +83,13 @@ def test_mistakes_with_a_bot_are_one_line_and_leave_all_as_it_was(target: str, b
     assert (6, True) == (done.returncode, "no-such-command" in done.stderr)
 
 
+def test_the_engines_own_socket_is_told_to_be_another_services(engine_url: str) -> None:
+    done = botctl(engine_url, "list")
+    assert (4, "") == (done.returncode, done.stdout), done.stderr
+    assert f"Error: what serves {engine_url} is no container manager" in done.stderr
+    assert 1 == len(done.stderr.splitlines())
+
+
 def test_several_bots_have_a_result_each(target: str, bots: Bots, calls: Calls) -> None:
     good, bad = [bots.new(), bots.new()], bots.new()
     for bot_id in good:

@@ -118,6 +118,23 @@ def test_on_a_narrow_terminal_ids_are_short_and_rows_stay_rows(monkeypatch: pyte
     assert ["0b5f0c4e", "d2000000"] == [line.split()[0] for line in lines[1:]]
 
 
+def test_on_a_narrow_terminal_a_bots_port_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = pb.PortBinding(container_port=18_789, host_port=32_803, host_ip="127.0.0.1", protocol="PROTOCOL_TCP")
+
+    def published(shown: Any) -> Any:
+        status = pb.ContainerStatus(
+            bot_id=BOT, state="CONTAINER_STATE_EXITED", exit_code=137, exit_reason="EXIT_REASON_OOM_KILLED"
+        )
+        status.ports.extend([port, port])
+        status.image = "registry.example.org/botmaker/openclaw:2026.9.6"
+        return containers_table([status], shown, Timestamp())
+
+    head, row = terminal_text(published, monkeypatch, NO_COLOR="1").splitlines()
+    assert "32803:18789," in row
+    assert len(row) <= 80
+    assert "IMAGE" in head
+
+
 def test_on_a_wide_one_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     text = terminal_text(containers, monkeypatch, columns=140, NO_COLOR="1")
     assert [BOT, OTHER] == [line.split()[0] for line in text.splitlines()[1:]]
