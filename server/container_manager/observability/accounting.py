@@ -36,14 +36,14 @@ Metadata = Iterable[tuple[str, str | bytes]]
 class Observed(Protocol):
     """Takes durations, in seconds."""
 
-    def observe(self, amount: float) -> None:
+    def observe(self, seconds: float, /) -> None:
         """One more."""
 
 
 class Labelled(Protocol):
-    """A histogram, as prometheus_client has it."""
+    """A histogram by service, method and code."""
 
-    def labels(self, *values: str) -> Observed:
+    def labels(self, service: str, method: str, code: str, /) -> Observed:
         """The series with these labels."""
 
 

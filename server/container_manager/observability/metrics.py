@@ -8,26 +8,22 @@ from importlib.metadata import version
 import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
 
+from container_manager.observability.rpc_durations import BUCKETS, RpcDurations
+
 _PREFIX = "container_manager"
-_RPC_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-_ENGINE_BUCKETS = _RPC_BUCKETS[1:]
+_ENGINE_BUCKETS = BUCKETS[1:]
 _LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Metrics:
-    """One service's metrics, in a registry of their own. May be told from any thread."""
+    """One service's metrics, in a registry of their own. All but the durations of calls may be told from any thread."""
 
     def __init__(self) -> None:
         # When a series was created is of no use here, and would double their number.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self.rpc_seconds = Histogram(
-            f"{_PREFIX}_rpc_duration_seconds",
-            "Time from a call's begin to its answer; of a stream, to its end.",
-            ("service", "method", "code"),
-            registry=self.registry,
-            buckets=_RPC_BUCKETS,
-        )
+        self.rpc_seconds = RpcDurations()
+        self.registry.register(self.rpc_seconds)
         self._engine_seconds = Histogram(
             f"{_PREFIX}_engine_call_duration_seconds",
             "Time of a call to the engine; of a stream, until it begins.",

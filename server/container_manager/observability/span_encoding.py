@@ -24,9 +24,8 @@ _CODES = {status.name: status.value[0] for status in grpc.StatusCode}
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 # That there is no such container is an answer like any other.
 _GOOD_OUTCOMES = {"ok", "not_found"}
-_SERVER = trace_pb2.Span.SPAN_KIND_SERVER
-_CLIENT = trace_pb2.Span.SPAN_KIND_CLIENT
-_ERROR = trace_pb2.Status.STATUS_CODE_ERROR
+# Where they stand among a call's attributes.
+_REQUEST_ID, _BOT_ID = 4, 5
 _PARENT_KNOWN = trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
 _PARENT_REMOTE = trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 
@@ -57,46 +56,63 @@ class SpanEncoder:
 
 def _fill_call(target: trace_pb2.Span, span: CallSpan) -> None:
     trace = span.trace
+    target.CopyFrom(_call_template(span.service, span.method, span.code, bool(span.bot_id)))
     _fill(target, span, trace.span_id, trace.parent_id)
-    target.name = f"{span.service}/{span.method}"
-    target.kind = _SERVER
-    target.flags = _PARENT_KNOWN | (_PARENT_REMOTE if trace.parent_id else 0)
-    target.attributes.extend(_of_method(span.service, span.method))
-    target.attributes.append(_number("rpc.grpc.status_code", _CODES.get(span.code, _CODES["UNKNOWN"])))
-    target.attributes.append(_text("botmaker.request_id", span.request_id))
+    if trace.parent_id:
+        target.flags = _PARENT_KNOWN | _PARENT_REMOTE
+    target.attributes[_REQUEST_ID].value.string_value = span.request_id
     if span.bot_id:
-        target.attributes.append(_text("botmaker.bot_id", span.bot_id))
-    if span.code in _FAULTS:
-        target.status.code = _ERROR
+        target.attributes[_BOT_ID].value.string_value = span.bot_id
 
 
 def _fill_engine_call(target: trace_pb2.Span, span: EngineSpan) -> None:
-    trace = span.trace
-    _fill(target, span, span.span_id, trace.span_id)
-    target.name = f"engine {span.operation}"
-    target.kind = _CLIENT
-    target.flags = _PARENT_KNOWN
-    target.attributes.append(_text("botmaker.engine.operation", span.operation))
-    target.attributes.append(_text("botmaker.engine.outcome", span.outcome))
-    if span.outcome not in _GOOD_OUTCOMES:
-        target.status.code = _ERROR
+    target.CopyFrom(_engine_template(span.operation, span.outcome))
+    _fill(target, span, span.span_id, span.trace.span_id)
 
 
 def _fill(target: trace_pb2.Span, span: Span, span_id: int, parent_id: int) -> None:
+    """What is different in each."""
     target.trace_id = span.trace.trace_id.to_bytes(16, "big")
     target.span_id = span_id.to_bytes(8, "big")
     if parent_id:
         target.parent_span_id = parent_id.to_bytes(8, "big")
-    target.trace_state = span.trace.state
+    if span.trace.state:
+        target.trace_state = span.trace.state
     target.start_time_unix_nano = span.begun_ns
     target.end_time_unix_nano = span.ended_ns
-    # Present even where it says nothing, as the SDK sends it.
-    target.status.SetInParent()
 
 
 @cache
-def _of_method(service: str, method: str) -> tuple[KeyValue, ...]:
-    return _text("rpc.system", "grpc"), _text("rpc.service", service), _text("rpc.method", method)
+def _call_template(service: str, method: str, code: str, has_bot: bool) -> trace_pb2.Span:
+    """What is the same in all calls that end so."""
+    attributes = [
+        _text("rpc.system", "grpc"),
+        _text("rpc.service", service),
+        _text("rpc.method", method),
+        _number("rpc.grpc.status_code", _CODES.get(code, _CODES["UNKNOWN"])),
+        _text("botmaker.request_id", ""),
+    ]
+    if has_bot:
+        attributes.append(_text("botmaker.bot_id", ""))
+    return _template(f"{service}/{method}", trace_pb2.Span.SPAN_KIND_SERVER, attributes, failed=code in _FAULTS)
+
+
+@cache
+def _engine_template(operation: str, outcome: str) -> trace_pb2.Span:
+    attributes = [_text("botmaker.engine.operation", operation), _text("botmaker.engine.outcome", outcome)]
+    failed = outcome not in _GOOD_OUTCOMES
+    return _template(f"engine {operation}", trace_pb2.Span.SPAN_KIND_CLIENT, attributes, failed=failed)
+
+
+def _template(
+    name: str, kind: trace_pb2.Span.SpanKind.ValueType, attributes: list[KeyValue], *, failed: bool
+) -> trace_pb2.Span:
+    span = trace_pb2.Span(name=name, kind=kind, attributes=attributes, flags=_PARENT_KNOWN)
+    # Present even where it says nothing, as the SDK sends it.
+    span.status.SetInParent()
+    if failed:
+        span.status.code = trace_pb2.Status.STATUS_CODE_ERROR
+    return span
 
 
 def _text(key: str, value: str) -> KeyValue:

@@ -29,7 +29,7 @@ _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
 _WARNING_INTERVAL_SECONDS = 60.0
 # Encoded at a time before the interpreter's lock is offered to the event loop, which otherwise waits for milliseconds.
-_AT_A_TIME = 8
+_AT_A_TIME = 4
 _TRY_AGAIN = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
