@@ -61,7 +61,7 @@ def engine_answer(
 class LogEngine:
     """Stands in for an ``AsyncEngineClient`` and for the ``Changes`` of its one container, which runs at first.
 
-    Use it on one event loop; :meth:`write` and the like take effect at once.
+    Use it on one event loop, such as a virtual one; :meth:`write` and the like take effect at once.
     """
 
     def __init__(self, entries: Sequence[RawEntry] = (), *, terminal: bool = False) -> None:
@@ -125,6 +125,16 @@ class LogEngine:
         self._ends += 1
         await self._stir()
 
+    async def deny(self) -> None:
+        """Whoever tells of changes takes it for gone, though it is there."""
+        self._version = None
+        await self._stir()
+
+    async def find(self) -> None:
+        """And has it back."""
+        self._version = 1
+        await self._stir()
+
     async def change(self, *, told: bool = True) -> None:
         """Anything of it changes."""
         if told and self._version is not None:
@@ -136,11 +146,16 @@ class LogEngine:
         self.lost = True
         await self._stir()
 
+    async def come_back(self) -> None:
+        """The engine is there again."""
+        self.lost = False
+        await self._stir()
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for it."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             while not condition():  # noqa: ASYNC110 - any condition
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.01)
 
     async def _stir(self) -> None:
         async with self._stirred:
@@ -200,17 +215,15 @@ class LogEngine:
                 self.sent_bytes += len(chunk)
                 yield chunk
             if params.get("follow") == "1" and self.repeated:
-                yield b"".join(map(encode, self.repeated))
-                self.repeated = []
+                repeated, self.repeated = self.repeated, []
+                yield b"".join(map(encode, repeated))
             ended = self.ends_at_once or not self.runs or ends != self._ends
             if params.get("follow") != "1" or (ended and told == len(self.entries)):
                 if left is not None:
                     raise EngineUnavailableError("the connection was reset")
                 return
             async with self._stirred:
-                await self._stirred.wait_for(
-                    lambda told=told: (len(self.entries) > told and not self.deaf) or not self.runs or self.lost
-                )
+                await self._stirred.wait_for(lambda told=told: self._has_news(told) or ends != self._ends)
             if self.lost:
                 raise EngineUnavailableError("the connection was reset")
 

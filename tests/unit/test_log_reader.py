@@ -1,10 +1,7 @@
-"""One stream of a container's log, on an engine in memory; the last tests speak HTTP."""
+"""One stream of a container's log that is not followed, on an engine in memory, and all errors at the begin."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,77 +14,11 @@ from container_manager.errors import (
     EngineUnavailableError,
     InvalidStateError,
 )
-from container_manager.observer import followed_log
 from container_manager.observer.log_cursor import MARGIN_NS
-from container_manager.observer.log_entries import LogEntry, RawEntry
-from container_manager.observer.log_reader import LogOptions, LogReader
-from tests.unit.log_engine import CONTAINER, ERR, OUT, SECOND, LogEngine, frame, raw
-
-LINES = [raw(number * SECOND, b"line %d" % number, ERR if number % 3 else OUT) for number in range(100)]
-LONG = [*LINES[:50], *(raw(60 * SECOND, b"x" * 16384, partial=True) for _ in range(2)), raw(60 * SECOND, b"end")]
-FOLLOW = LogOptions(follow=True)
-
-
-def run(test: Coroutine[Any, Any, Any]) -> Any:
-    async def bounded() -> Any:
-        async with asyncio.timeout(30):
-            return await test
-
-    return asyncio.run(bounded())
-
-
-class Reading:
-    """A task that reads; ``got`` grows."""
-
-    def __init__(self, engine: LogEngine, options: LogOptions) -> None:
-        self.got: list[LogEntry] = []
-        self._reader = LogReader(engine, CONTAINER, options, engine)
-        self.task = asyncio.create_task(self._read())
-        self._engine = engine
-
-    async def _read(self) -> None:
-        async with aclosing(self._reader.entries()) as entries:
-            async for entry in entries:
-                self.got.append(entry)
-
-    async def has(self, count: int) -> None:
-        """Wait for so many entries."""
-        await self._engine.until(lambda: len(self.got) >= count or self.task.done())
-
-
-@asynccontextmanager
-async def reading(engine: LogEngine, options: LogOptions = FOLLOW) -> AsyncIterator[Reading]:
-    """A :class:`Reading`, which is cancelled at the end if it has not ended, and leaves nothing open."""
-    it = Reading(engine, options)
-    try:
-        yield it
-    finally:
-        it.task.cancel()
-        await asyncio.gather(it.task, return_exceptions=True)
-    assert 0 == engine.open_streams
-
-
-def read(engine: LogEngine, **options: Any) -> list[LogEntry]:
-    """All that a reading brings that ends by itself."""
-
-    async def all_of_it() -> list[LogEntry]:
-        async with reading(engine, LogOptions(**options)) as it:
-            await it.task
-        return it.got
-
-    return run(all_of_it())
-
-
-def texts(entries: Sequence[LogEntry | RawEntry]) -> list[bytes]:
-    return [entry[2] for entry in entries]
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is noticed soon."""
-    monkeypatch.setattr(followed_log, "_FIRST_SILENCE_SECONDS", 0.02)
-    monkeypatch.setattr(followed_log, "_GRACE_SECONDS", 0.02)
-
+from container_manager.observer.log_reader import LogOptions
+from tests.support.virtual_loop import run
+from tests.unit.log_engine import OUT, SECOND, LogEngine, frame
+from tests.unit.log_reading import LINES, LONG, read, reading, texts
 
 # Without following
 
@@ -208,6 +139,3 @@ def test_an_answer_that_is_no_log_is_a_bug() -> None:
     with pytest.raises(ContainerManagerError, match="not understood") as caught:
         read(engine)
     assert "INTERNAL" == caught.value.code
-
-
-# Following

@@ -101,7 +101,7 @@ class LogReader:
         return self._options.follow
 
     async def _followed(self) -> AsyncGenerator[list[LogEntry], None]:
-        """One reading after another, each from where the one before ended, until the container is gone."""
+        """One reading after another, each from where the one before ended, until the engine has no such container."""
         while True:
             version = self._changes.version(self._container_id)
             lost = False
@@ -116,10 +116,14 @@ class LogReader:
             except (EngineUnavailableError, EngineTimeoutError) as exc:
                 if not self._log.was_opened or (isinstance(exc, LogUnreadableError) and not self._progress):
                     raise
+                if version is None:
+                    return
                 lost = True
             if version is None:
-                return
-            await self._pause(version, lost=lost)
+                # The engine has it, so whoever said that it is gone is about to hear of that.
+                await self._sleep()
+            else:
+                await self._pause(version, lost=lost)
 
     async def _read(self, *, follow: bool) -> AsyncGenerator[list[LogEntry], None]:
         """Read once, from where the reading before ended."""
@@ -154,6 +158,15 @@ class LogReader:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._retry_seconds):
                 await self._changes.await_change(self._container_id, version)
+        self._retry_later()
+
+    async def _sleep(self) -> None:
+        if self._progress:
+            self._retry_seconds = _FIRST_RETRY_SECONDS
+        await asyncio.sleep(self._retry_seconds)
+        self._retry_later()
+
+    def _retry_later(self) -> None:
         self._retry_seconds = min(2 * self._retry_seconds, _LAST_RETRY_SECONDS)
 
     async def _may_run(self) -> bool:

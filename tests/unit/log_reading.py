@@ -1,0 +1,75 @@
+"""Reading a container's log in tests, from an engine in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from container_manager.observer.log_entries import LogEntry, RawEntry
+from container_manager.observer.log_reader import LogOptions, LogReader
+from tests.support.virtual_loop import run
+from tests.unit.log_engine import CONTAINER, ERR, OUT, SECOND, LogEngine, raw
+
+LINES = [raw(number * SECOND, b"line %d" % number, ERR if number % 3 else OUT) for number in range(100)]
+LONG = [*LINES[:50], *(raw(60 * SECOND, b"x" * 16384, partial=True) for _ in range(2)), raw(60 * SECOND, b"end")]
+FOLLOW = LogOptions(follow=True)
+
+
+class Reading:
+    """A task that reads; ``got`` grows."""
+
+    def __init__(self, engine: LogEngine, options: LogOptions) -> None:
+        self.got: list[LogEntry] = []
+        self._reader = LogReader(engine, CONTAINER, options, engine)
+        self.task = asyncio.create_task(self._read())
+        self._engine = engine
+        self._goes_on = asyncio.Event()
+        self._goes_on.set()
+
+    def pause(self) -> None:
+        """Take no further entries but the next one."""
+        self._goes_on.clear()
+
+    async def _read(self) -> None:
+        async with aclosing(self._reader.entries()) as entries:
+            async for entry in entries:
+                self.got.append(entry)
+                await self._goes_on.wait()
+
+    async def has(self, count: int) -> None:
+        """Wait for so many entries."""
+        await self._engine.until(lambda: len(self.got) >= count or self.task.done())
+
+
+@asynccontextmanager
+async def reading(engine: LogEngine, options: LogOptions = FOLLOW) -> AsyncIterator[Reading]:
+    """A :class:`Reading`, which is cancelled at the end if it has not ended, and leaves nothing open."""
+    it = Reading(engine, options)
+    try:
+        yield it
+    finally:
+        it.task.cancel()
+        await asyncio.gather(it.task, return_exceptions=True)
+    assert 0 == engine.open_streams
+
+
+def read(engine: LogEngine, **options: Any) -> list[LogEntry]:
+    """All that a reading brings that ends by itself."""
+
+    async def all_of_it() -> list[LogEntry]:
+        async with reading(engine, LogOptions(**options)) as it:
+            await it.task
+        return it.got
+
+    return run(all_of_it())
+
+
+def texts(entries: Sequence[LogEntry | RawEntry]) -> list[bytes]:
+    return [entry[2] for entry in entries]
+
+
+def followed(engine: LogEngine) -> int:
+    """How often the log was asked for to be followed."""
+    return sum(request.get("follow") == "1" for request in engine.requests)

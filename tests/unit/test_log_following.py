@@ -1,0 +1,271 @@
+"""A log that is followed: over restarts, lost engines and streams that end, nothing is lost and nothing comes twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.observer.log_cursor import MARGIN_NS
+from container_manager.observer.log_reader import LogOptions
+from tests.support.virtual_loop import virtual
+from tests.unit.log_engine import OUT, SECOND, LogEngine, raw
+from tests.unit.log_reading import LINES, followed, reading, texts
+
+WRITTEN = [raw((200 + number) * SECOND, b"written %d" % number) for number in range(50)]
+
+
+async def a_while(seconds: float = 5) -> None:
+    """Longer than any delay before another try."""
+    await asyncio.sleep(seconds)
+
+
+@virtual
+async def test_what_there_is_comes_first_and_then_what_is_written_as_it_is_written() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        for number, entry in enumerate(WRITTEN, 101):
+            await engine.write(entry)
+            await it.has(number)
+        await a_while()
+        assert texts([*LINES, *WRITTEN]) == texts(it.got)
+        assert (1, False) == (followed(engine), it.task.done())
+
+
+@virtual
+async def test_a_followed_log_that_is_silent_is_asked_for_once() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await a_while(1000)
+        assert (1, 100, False) == (followed(engine), len(it.got), it.task.done())
+
+
+@pytest.mark.parametrize(
+    ("options", "before"),
+    [
+        (LogOptions(follow=True, tail_lines=0), []),
+        (LogOptions(follow=True, tail_lines=3), LINES[-3:]),
+        (LogOptions(follow=True, after_ns=LINES[-2][0]), LINES[-1:]),
+    ],
+)
+@virtual
+async def test_following_begins_where_it_is_asked_to(options: LogOptions, before: list[object]) -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine, options) as it:
+        await engine.until(lambda: followed(engine) == 1)
+        await engine.write(*WRITTEN)
+        await it.has(len(before) + len(WRITTEN))
+        assert texts([*before, *WRITTEN]) == texts(it.got)  # type: ignore[list-item]
+
+
+@virtual
+async def test_the_limit_ends_a_followed_log_too() -> None:
+    engine = LogEngine()
+    async with reading(engine, LogOptions(follow=True, limit_bytes=25)) as it:
+        await engine.write(*WRITTEN)
+        await it.task
+        assert texts(WRITTEN[:2]) == texts(it.got)
+
+
+# Restarts and the end
+
+
+@virtual
+async def test_over_restarts_it_goes_on_where_it_was() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        for number, entry in enumerate(WRITTEN[:10], 1):
+            await engine.stop()
+            await engine.until(lambda: engine.open_streams == 0)
+            await engine.write(entry)
+            await engine.start()
+            await it.has(100 + number)
+        assert texts([*LINES, *WRITTEN[:10]]) == texts(it.got)
+        assert followed(engine) >= 11
+    # Of what was told already, little more than the margin is asked for.
+    since = [float(request["since"]) * SECOND for request in engine.requests[1:] if "since" in request]
+    assert since
+    assert all(at >= LINES[-1][0] - 2 * MARGIN_NS for at in since)
+
+
+@virtual
+async def test_a_container_that_is_stopped_is_waited_for_without_asking() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        await engine.stop()
+        await a_while()
+        asked = len(engine.requests)
+        await a_while(1000)
+        assert (asked, 1, False) == (len(engine.requests), engine.waits, it.task.done())
+        await engine.write(WRITTEN[0])
+        await engine.start()
+        await it.has(101)
+
+
+@virtual
+async def test_a_restart_that_nobody_is_told_of_is_found() -> None:
+    """The engine ended the stream, and the container runs again by the time that is looked at."""
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        await engine.stop(told=False)
+        await engine.start(told=False)
+        await engine.write(WRITTEN[0])
+        await it.has(101)
+        assert texts([*LINES, WRITTEN[0]]) == texts(it.got)
+
+
+@virtual
+async def test_it_ends_when_the_container_is_removed_with_all_that_it_wrote() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        await engine.write(*WRITTEN)
+        await it.has(150)
+        await engine.remove()
+        await it.task
+        assert texts([*LINES, *WRITTEN]) == texts(it.got)
+
+
+@virtual
+async def test_it_ends_when_a_container_is_removed_that_was_stopped_long_ago() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        await engine.stop()
+        await a_while(1000)
+        await engine.remove()
+        await it.task
+
+
+@virtual
+async def test_a_container_that_is_said_to_be_gone_and_is_not_is_followed_on() -> None:
+    """The view took it for gone for a moment: an engine has denied a container that it had."""
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        await engine.deny()
+        await engine.stop(told=False)
+        await engine.write(WRITTEN[0])
+        await it.has(101)
+        await engine.start(told=False)
+        await engine.find()
+        await engine.write(WRITTEN[1])
+        await it.has(102)
+        assert (texts([*LINES, *WRITTEN[:2]]), False) == (texts(it.got), it.task.done())
+        await engine.deny()
+        await engine.remove()
+        await it.task
+
+
+@virtual
+async def test_a_log_that_cannot_be_read_any_more_ends_it() -> None:
+    """The container is dead, or half removed."""
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        engine.log_rejection = EngineRejectedError(409, "container which is dead or marked for removal")
+        await engine.end_streams()
+        await it.task
+
+
+# Streams that break, end or fall silent though the container runs
+
+
+@virtual
+async def test_a_lost_engine_is_waited_for_and_nothing_is_lost() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        for number in range(1, 4):
+            await engine.lose()
+            await engine.until(lambda: engine.open_streams == 0)
+            engine.entries.append(WRITTEN[number])
+            await a_while(100)
+            assert not it.task.done()
+            await engine.come_back()
+            await it.has(100 + number)
+        assert texts([*LINES, *WRITTEN[1:4]]) == texts(it.got)
+
+
+@pytest.mark.parametrize("bytes_", [1, 50, 100, 333, 4000])
+@virtual
+async def test_a_stream_that_is_cut_anywhere_is_taken_up_again(bytes_: int) -> None:
+    engine = LogEngine(LINES)
+    engine.cuts = [bytes_] * 3
+    engine.chunk_bytes = 40
+    async with reading(engine) as it:
+        await it.has(100)
+        assert texts(LINES) == texts(it.got)
+
+
+@virtual
+async def test_a_stream_that_ends_though_the_container_runs_is_asked_for_again_ever_later() -> None:
+    engine = LogEngine(LINES)
+    engine.ends_at_once = True
+    async with reading(engine) as it:
+        await it.has(100)
+        await a_while(100)
+        assert 40 < followed(engine) < 70
+        engine.ends_at_once = False
+        await engine.write(WRITTEN[0])
+        await it.has(101)
+        assert texts([*LINES, WRITTEN[0]]) == texts(it.got)
+
+
+@virtual
+async def test_a_stream_that_falls_silent_though_there_is_more_is_asked_for_again() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        engine.deaf = True
+        await engine.write(*WRITTEN)
+        await it.has(150)
+        engine.deaf = False
+        assert texts([*LINES, *WRITTEN]) == texts(it.got)
+        assert 2 == followed(engine)
+
+
+@virtual
+async def test_lines_that_the_engine_repeats_come_once() -> None:
+    """As 20.10 does from when it has lost the file that it follows."""
+    now_ns = time.time_ns()
+    late = [(now_ns + number * SECOND, OUT, b"late %d" % number, False) for number in range(1, 6)]
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        await engine.write(*late)
+        await it.has(105)
+        engine.repeated = late[:3]
+        await engine.change()
+        await engine.until(lambda: engine.repeated == [] and followed(engine) == 2)
+        await a_while()
+        assert texts([*LINES, *late]) == texts(it.got)
+
+
+@virtual
+async def test_one_who_leaves_leaves_nothing_open() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        assert 1 == engine.open_streams
+    assert 0 == engine.open_streams
+
+
+@virtual
+async def test_one_who_does_not_read_on_holds_nothing_but_what_has_been_sent() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        it.pause()
+        await engine.write(*WRITTEN)
+        await a_while()
+        sent = engine.sent_bytes
+        await engine.write(*(raw((300 + number) * SECOND, b"x" * 1000) for number in range(1000)))
+        await a_while(100)
+        assert sent == engine.sent_bytes
