@@ -57,6 +57,15 @@ LISTED = (
     Listed("docs/botctl.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL),
     Listed(
         "docs/botctl.md",
+        "botctl list --target tcp://bots.example.org",
+        "it needs another machine, with certificates",
+        (
+            "tests/rpc/test_botctl_tls.py::test_with_the_three_options_and_the_token_the_service_is_reached",
+            "tests/rpc/test_botctl_tls.py::test_the_variables_are_as_good_as_the_options_which_win",
+        ),
+    ),
+    Listed(
+        "docs/botctl.md",
         "botctl start --all",
         "the engine may have bots of others, and these would be started and removed",
         ("tests/unit/test_botctl_verbs.py::test_all_in_a_state_are_those_alone_and_what_has_no_bot_is_left_alone",),
