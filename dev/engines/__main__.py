@@ -1,5 +1,7 @@
 """Run the engine tests on the engines named, or on all, and make the table in docs/engines.md.
 
+`-k EXPRESSION` runs only the tests that pytest's expression selects; the document then says so.
+
 Exits with 1 where something did not pass that nothing explains, an explanation explains nothing, or a test was there
 on one engine and not on another.
 """
@@ -22,11 +24,14 @@ from dev.engines.session import STATE, Run
 from dev.images import CHECKOUT, ImageError, ensure_bot_image
 
 
-def main(names: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run, tell, write."""
     source = os.environ.get("DOCKER_HOST")
+    selection, names = (
+        (arguments[1], arguments[2:]) if list(arguments[:1]) == ["-k"] and len(arguments) > 1 else ("", arguments)
+    )
     if set(names) - set(RELEASES) or not source:
-        print(f"usage: DOCKER_HOST=… python -m dev.engines [{' | '.join(RELEASES)}] …", file=sys.stderr)
+        print(f"usage: DOCKER_HOST=… python -m dev.engines [-k EXPRESSION] [{' | '.join(RELEASES)}] …", file=sys.stderr)
         return 2
     if os.geteuid() != 0:
         print("engines: only root can start engines of other releases", file=sys.stderr)
@@ -34,7 +39,7 @@ def main(names: Sequence[str]) -> int:
     differences = read()
     try:
         ensure_bot_image(source)
-        ended = [name for name in names or RELEASES if not _run(name, source)]
+        ended = [name for name in names or RELEASES if not _run(name, source, selection)]
     except (MissingEngine, EngineError, ImageError, OSError) as error:
         print(f"engines: {error}", file=sys.stderr)
         return 1
@@ -51,7 +56,7 @@ def main(names: Sequence[str]) -> int:
     return 1 if problems else 0
 
 
-def _run(name: str, source: str) -> bool:
+def _run(name: str, source: str, selection: str) -> bool:
     """The tests on one engine; False where there is no outcome."""
     print(f"== {RELEASES[name].title}", flush=True)
     (STATE / name).mkdir(parents=True, exist_ok=True)
@@ -59,7 +64,7 @@ def _run(name: str, source: str) -> bool:
     with contextlib.ExitStack() as stack:
         # Podman writes into the firewall of its network, and leaves there what a crash left.
         enter = stack.enter_context(network_namespace()) if RELEASES[name].podman else []
-        command = [*enter, sys.executable, "-m", "dev.engines.session", name, source]
+        command = [*enter, sys.executable, "-m", "dev.engines.session", name, source, selection]
         return subprocess.run(command, cwd=CHECKOUT, check=False).returncode == 0
 
 

@@ -1,6 +1,7 @@
-"""The tests on one engine: `python -m dev.engines.session NAME SOURCE [PYTEST-ARGUMENT …]`, a process of its own.
+"""The tests on one engine: `python -m dev.engines.session NAME SOURCE SELECTION`, a process of its own.
 
-SOURCE is the engine from which the bot image is taken. What came out is written below `.dev/engines/NAME/`.
+SOURCE is the engine from which the bot image is taken, SELECTION what pytest takes as -k, or empty.
+What came out is written below `.dev/engines/NAME/`.
 """
 
 import json
@@ -21,7 +22,7 @@ from dev.images import BOT_IMAGE, CHECKOUT, SOURCE_HASH_LABEL, source_hash
 
 STATE = CHECKOUT / ".dev" / "engines"
 # What the image's entry point renders is the same on each engine, and takes as long as all the others.
-_TESTS = ["-m", "not slow", "--ignore=tests/engine/test_bot_image.py", "tests/engine"]
+_TESTS = ["-m", "not slow", "--timeout=120", "--ignore=tests/engine/test_bot_image.py", "tests/engine"]
 # So many failures are no noise of the machine.
 _TRIED_AGAIN = 20
 
@@ -35,11 +36,14 @@ class Run:
     outcomes: dict[str, Outcome]
     second: tuple[str, ...] = ()
     """The tests that passed only when they ran again, alone."""
+    selection: str = ""
+    """Pytest's expression (-k) for what was run; empty for all of the tests."""
 
     def write(self, path: Path) -> None:
         """Keep it for the table that comes of all runs."""
         outcomes = {test: [int(outcome.verdict), outcome.message] for test, outcome in self.outcomes.items()}
-        document = {"version": self.version, "api": self.api_version, "outcomes": outcomes, "second": self.second}
+        document = {"version": self.version, "api": self.api_version, "outcomes": outcomes}
+        document |= {"second": self.second, "selection": self.selection}
         path.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
     @classmethod
@@ -47,10 +51,10 @@ class Run:
         """A run that was kept."""
         found = json.loads(path.read_text(encoding="utf-8"))
         outcomes = {test: Outcome(Verdict(verdict), text) for test, (verdict, text) in found["outcomes"].items()}
-        return cls(found["version"], found["api"], outcomes, tuple(found["second"]))
+        return cls(found["version"], found["api"], outcomes, tuple(found["second"]), found["selection"])
 
 
-def run(name: str, source: str, arguments: Sequence[str] = ()) -> Run:
+def run(name: str, source: str, selection: str = "") -> Run:
     """Start the engine, run the tests on it, stop it."""
     release, directory = RELEASES[name], STATE / name
     dockerd = write_programs(release, ensure_tree(release, STATE), directory / "bin")
@@ -67,16 +71,17 @@ def run(name: str, source: str, arguments: Sequence[str] = ()) -> Run:
             raise SystemExit(
                 f"{name}: Debian {release.suite} now has {version}: dev/engines/releases.py needs a change"
             )
-        _copy_bot_image(source, environment)
+        if not selection:
+            _copy_bot_image(source, environment)
         report = directory / "report.xml"
-        outcomes = _pytest(report, environment, arguments or _TESTS)
+        outcomes = _pytest(report, environment, [*_TESTS, "-k", selection])
         failed = differences.unexplained(name, outcomes, differences.read())
         again = [test for test, outcome in failed.items() if outcome.verdict is Verdict.FAILED]
         second: list[str] = []
         if again and len(again) <= _TRIED_AGAIN:
             outcomes |= _pytest(report, environment, again)
             second = [test for test in again if outcomes[test].verdict is Verdict.PASSED]
-        return Run(version, api_version, outcomes, tuple(second))
+        return Run(version, api_version, outcomes, tuple(second), selection)
 
 
 def _pytest(report: Path, environment: dict[str, str], arguments: Sequence[str]) -> dict[str, Outcome]:
@@ -117,5 +122,5 @@ def _bot_image(environment: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    _name, _source, *_arguments = sys.argv[1:]
-    run(_name, _source, _arguments).write(STATE / _name / "run.json")
+    _name, _source, _selection = sys.argv[1:]
+    run(_name, _source, _selection).write(STATE / _name / "run.json")

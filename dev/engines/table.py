@@ -95,6 +95,9 @@ def _title(module: str) -> str:
 
 def _notes(runs: Mapping[str, Run], left_out: set[str]) -> list[str]:
     lines: list[str] = []
+    if selections := {run.selection for run in runs.values() if run.selection}:
+        chosen = ", ".join(f"`{selection}`" for selection in sorted(selections))
+        lines += [f"Not all tests were run: those that pytest's `-k` selects by {chosen}.", ""]
     if left_out:
         lines += [f"Left out, since the machine of the run lacked what they need: {_names(left_out)}.", ""]
     for name, run in runs.items():

@@ -96,6 +96,25 @@ def test_a_link_is_followed_inside_the_container(asked: Any, target: str, resolv
     assert (True, ["/usr/bin/sh", resolved]) == asked(files, "sh")
 
 
+@pytest.mark.parametrize(
+    ("config", "runnable"),
+    [
+        ({"Entrypoint": [], "Cmd": ["nope", "sh"]}, False),
+        ({"Entrypoint": None, "Cmd": ["sh", "nope"]}, True),
+        ({"Entrypoint": ["nope"], "Cmd": ["sh"]}, False),
+        ({"Entrypoint": ["sh"], "Cmd": None}, True),
+    ],
+)
+def test_an_engine_that_shows_its_init_as_the_path_is_asked_for_the_containers_own_command(
+    engine: FakeEngine, check: CommandCheck, config: dict[str, Any], *, runnable: bool
+) -> None:
+    """As Podman does."""
+    files = {"/bin/sh": PROGRAM, "/run/podman-init": PROGRAM}
+    engine.on(*ARCHIVE, lambda request: files.get(request.query["path"], error(404, "no such file")))
+    document = inspected(Path="/run/podman-init", config={"Env": ["PATH=/bin"], **config})
+    assert runnable is check.is_runnable(document, Deadline(5))
+
+
 def test_a_chain_of_links_is_followed(asked: Any) -> None:
     files = {"/bin/a": path_stat(LINK, "b"), "/bin/b": path_stat(LINK, "/c"), "/c": PROGRAM}
     assert (True, ["/bin/a", "/bin/b", "/c"]) == asked(files, "/bin/a")

@@ -43,7 +43,7 @@ class CommandCheck:
 
         One that somebody removes meanwhile is in doubt.
         """
-        command = inspected.get("Path") or ""
+        command = _command(inspected)
         environment = dict(item.partition("=")[::2] for item in inspected["Config"].get("Env") or [])
         path = environment.get("PATH", _DEFAULT_PATH)
         directory = inspected["Config"].get("WorkingDir") or "/"
@@ -81,6 +81,13 @@ class CommandCheck:
                 return not mode & _GO_MODE_DIR and bool(mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH))
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), found["linkTarget"]))
         return True
+
+
+def _command(inspected: dict[str, Any]) -> str:
+    """The container's own program: with Podman ``Path`` is that of the init, once there is one."""
+    config = inspected["Config"]
+    words = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
+    return str(words[0] if words else inspected.get("Path") or "")
 
 
 def _candidates(command: str, path: str, directory: str) -> Iterator[str]:
