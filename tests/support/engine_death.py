@@ -17,4 +17,4 @@ def engine_killed_and_back(world: FaultyWorld, health: HealthRecord) -> float:
     world.engine.start()
     answers = time.monotonic()
     assert {NOT_SERVING} == health.said_between(noticed, starts)
-    return recovery(answers, health.seconds_until(SERVING, answers, 10))
+    return recovery(answers, health.seconds_until(SERVING, answers, 60))
