@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -9,7 +10,10 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from container_manager.deadline import Deadline
 from container_manager.logs import LogFormat, configure_logging
+from container_manager.observability.call import Call, current_call
+from container_manager.rpc.operations import Operations
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +62,24 @@ def test_the_level_is_heeded(capsys: pytest.CaptureFixture[str], log_format: Log
     assert "structured" not in text
     assert "plain text" not in text
     assert "a bug" in text
+
+
+def test_whatever_is_logged_for_a_call_has_its_id_by_its_worker_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", "info")
+
+    async def call(request_id: str) -> None:
+        current_call.set(Call(request_id, None, 0, 0.0))
+        operations = Operations(1)
+        await operations.read("key", lambda _deadline: log_each_way(), Deadline())
+        log_each_way()
+        structlog.get_logger("ours").info("its own", request_id="other")
+        operations.close()
+
+    async def calls() -> None:
+        for request_id in ("r-1", "r-2"):
+            await asyncio.create_task(call(request_id))
+        logging.getLogger("library").info("of no call")
+
+    asyncio.run(calls())
+    ids = [json.loads(line).get("request_id") for line in capsys.readouterr().err.splitlines()]
+    assert [*["r-1"] * 6, "other", *["r-2"] * 6, "other", None] == ids
