@@ -1,13 +1,13 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-lowest fuzz chaos check audit unit proto lock bench bot-image clean env
+.PHONY: help serve test test-slow test-engines test-lowest fuzz chaos check audit unit proto lock bench bot-image clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 WITH_ENGINE := $(PYTHON) -m dev.run --
-LOWEST := .venv-lowest/bin/python -m pytest -m "not slow" tests/packaging/test_requirements.py tests/rpc
-# Of the unit tests, those in which the versions of others have a say.
-AT_VERSIONS := $(wildcard $(addprefix tests/unit/test_,cli.py client.py codec.py e*.py logs.py proto.py streams.py wire.py))
+LOWEST := .venv-lowest/bin/python -m pytest -m "not slow" tests/packaging/test_requirements.py tests/rpc tests/unit
 LOCK := .venv-lock/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
+# What images are built from has the versions that the tests run with.
+AS_TESTED := --constraint requirements/dev.txt
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -15,17 +15,18 @@ help: ## list these targets
 serve: env ## run the service on an engine, with a demo bot to create (Ctrl-C stops it)
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.serve
 
-test: env ## all checks, then all tests but the slow ones, on a real engine
-	@$(MAKE) --no-print-directory check
-	@dev/env.sh lowest
-	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && $(LOWEST) -q $(AT_VERSIONS) && exec $(PYTHON) -m pytest -m "not slow"'
+test: env ## all checks and all tests but the slow ones, on a real engine
+	@exec $(WITH_ENGINE) $(PYTHON) -m dev.suite
 
 test-slow: env ## the tests that take minutes, but those of chaos
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow --ignore tests/chaos'
 
+test-engines: env ## the engine tests on Docker 20.10, 26.1, 28.5 and on Podman, or ENGINES=NAME; makes docs/engines.md
+	@exec $(WITH_ENGINE) $(PYTHON) -m dev.engines $(ENGINES)
+
 test-lowest: env ## the unit and rpc tests with the lowest versions that pyproject.toml allows
 	@dev/env.sh lowest
-	@exec $(WITH_ENGINE) $(LOWEST) tests/unit
+	@exec $(WITH_ENGINE) $(LOWEST)
 
 audit: env ## look for known vulnerabilities in the locks (needs the network; dev/audit.py tells its exit codes)
 	@dev/env.sh audit
@@ -38,6 +39,7 @@ chaos: env ## the faults of tests/chaos in full: killed, frozen, full, exhausted
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m pytest -m slow tests/chaos'
 
 check: env ## lint, format, types, contract and stubs
+	@dev/env.sh protoc
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
@@ -46,12 +48,15 @@ check: env ## lint, format, types, contract and stubs
 	.venv/bin/buf format --diff --exit-code
 	dev/breaking.sh
 	$(PYTHON) -m dev.proto --check
+	$(PYTHON) -m dev.reference --check
 
 unit: env ## the fast tests, which need no engine
 	@exec $(PYTHON) -m pytest -m "not slow" tests/unit
 
-proto: env ## generate the stubs under client/ from proto/
+proto: env ## generate the stubs under client/ and docs/reference.md from proto/
+	@dev/env.sh protoc
 	$(PYTHON) -m dev.proto
+	$(PYTHON) -m dev.reference
 
 lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions)
 	@dev/env.sh lock
@@ -60,6 +65,9 @@ lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions
 	$(LOCK) --group protoc --output-file requirements/protoc.txt
 	$(LOCK) --group audit --output-file requirements/audit.txt
 	echo uv | $(LOCK) --output-file requirements/uv.txt -
+	$(LOCK) $(AS_TESTED) --extra server --output-file requirements/server.txt pyproject.toml
+	$(LOCK) $(AS_TESTED) --group api-tier --output-file requirements/api-tier.txt pyproject.toml
+	$(LOCK) $(AS_TESTED) --group build --output-file requirements/build.txt
 
 bench: env ## measure the service against the raw engine and the docker SDK
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m bench'

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from bench import busy, footprint, large, lifecycle, logs, reads, report, sameness, sync, watchers
+from bench import busy, footprint, large, lifecycle, logs, observability, reads, report, sameness, sync, watchers
 from bench.belongings import Belongings
 from bench.candidates import NAMES
 from bench.child import ChildError
@@ -26,7 +26,7 @@ from bench.service_process import ServiceProcess
 from bench.worker import Worker
 from dev.images import ImageError, ensure_test_image
 
-_PARTS = ("footprint", "large", "watchers", "logs", "busy", "lifecycle", "reads", "sync")
+_PARTS = ("footprint", "large", "watchers", "logs", "busy", "observability", "lifecycle", "reads", "sync")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -75,6 +75,7 @@ def _measure(belongings: Belongings, docker_host: str, options: argparse.Namespa
         "watchers": lambda: watchers.measure(belongings, docker_host, **shared),
         "logs": lambda: logs.measure(belongings, docker_host, **shared),
         "busy": lambda: busy.measure(belongings, docker_host, quick=options.quick),
+        "observability": lambda: observability.measure(belongings, docker_host, **shared),
     }
     parts = []
     for name, measure in alone.items():

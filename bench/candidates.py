@@ -252,7 +252,7 @@ def bare_channel(target: str) -> Any:
 
     from container_manager_client.channel import _target
 
-    address, options = _target(target, None)
+    address, options = _target(target, None, None)
     return grpc.insecure_channel(address, options=options)
 
 

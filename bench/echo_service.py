@@ -43,14 +43,19 @@ class _Echo:
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
         self._news = asyncio.Event()
+        self._told = 0
 
     async def echo(self, _request: bytes, _context: Any) -> bytes:
         return self._answer
 
     async def watch(self, _request: bytes, context: Any) -> None:
+        told = self._told
         await context.write(_SYNCED)
         while True:
-            await self._news.wait()
+            # One that is still writing must not miss what comes next.
+            while told == self._told:
+                await self._news.wait()
+            told += 1
             await context.write(self._answer)
 
     async def pour(self, request: bytes, context: Any) -> None:
@@ -58,6 +63,7 @@ class _Echo:
             await context.write(self._answer)
 
     def tell(self) -> None:
+        self._told += 1
         news, self._news = self._news, asyncio.Event()
         news.set()
 

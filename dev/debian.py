@@ -17,7 +17,10 @@ PROGRAMS = {
     "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
     "git": "git",
+    "docker-compose": "docker-compose",
 }
+# What an engine of ours needs.
+ENGINE_PROGRAMS = ("dockerd", "docker", "iptables", "ip", "mmdebstrap", "git")
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
 
@@ -33,7 +36,7 @@ def add_system_paths() -> None:
     os.environ["PATH"] = ":".join(paths)
 
 
-def install(programs: Sequence[str] = tuple(PROGRAMS)) -> list[str]:
+def install(programs: Sequence[str] = ENGINE_PROGRAMS) -> list[str]:
     """Install the packages of those `programs` that are missing; return the packages' names.
 
     Services that these packages bring are not started now, since ours are private ones.

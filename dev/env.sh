@@ -1,7 +1,8 @@
 #!/bin/sh
-# Makes the environments from the locked requirements: .venv for all work, .venv-protoc for generating the stubs.
+# Makes an environment from its locked requirements; done at once when nothing changed. All others need .venv first.
 #
-#   dev/env.sh          both; done at once when nothing changed
+#   dev/env.sh          .venv, for all work
+#   dev/env.sh protoc   .venv-protoc, for generating the stubs
 #   dev/env.sh lock     .venv-lock, with uv, for `make lock`
 #   dev/env.sh lowest   .venv-lowest, with the lowest versions that we support, for `make test-lowest`
 #   dev/env.sh audit    .venv-audit, with pip-audit, for `make audit`
@@ -82,5 +83,5 @@ case ${1:-} in
 lock) ensure .venv-lock requirements/uv.txt ;;
 lowest) ensure .venv-lowest requirements/lowest.txt "$project" ;;
 audit) ensure .venv-audit requirements/audit.txt ;;
-*) ensure .venv-protoc requirements/protoc.txt ;;
+protoc) ensure .venv-protoc requirements/protoc.txt ;;
 esac

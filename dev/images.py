@@ -28,7 +28,7 @@ class ImageError(RuntimeError):
 
 def ensure_test_image(docker_host: str) -> str:
     """Make the 2 MB image for tests unless the engine has it: every busybox applet, no command; return its tag."""
-    with _one_at_a_time():
+    with _one_at_a_time("test"):
         if not _label(docker_host, TEST_IMAGE, "botmaker.test"):
             try:
                 busybox = unpacked("busybox-static", "busybox", CHECKOUT / ".dev" / "packages")
@@ -42,8 +42,8 @@ def ensure_test_image(docker_host: str) -> str:
 
 def ensure_bot_image(docker_host: str) -> str:
     """Build the bot image unless the engine has the one of these very sources; return its tag."""
-    with _one_at_a_time():
-        expected = _source_hash()
+    with _one_at_a_time("bot"):
+        expected = source_hash()
         if _label(docker_host, BOT_IMAGE, SOURCE_HASH_LABEL) != expected:
             print(f"Building {BOT_IMAGE}: some minutes the first time", file=sys.stderr, flush=True)
             command = [str(_BOT_SOURCES / "build.sh"), BOT_IMAGE, "--label", f"{SOURCE_HASH_LABEL}={expected}"]
@@ -61,8 +61,8 @@ def ensure_bot_image(docker_host: str) -> str:
     return BOT_IMAGE
 
 
-def _source_hash() -> str:
-    """One hash over names, modes and contents of everything that the bot image is built from."""
+def source_hash() -> str:
+    """One hash over names, modes and contents of everything that the bot image is built from; a label of it."""
     digest = hashlib.sha256()
     for path in sorted(_BOT_SOURCES.rglob("*")):
         if path.is_file() and path.suffix not in {".md", ".pyc"}:
@@ -135,8 +135,9 @@ def _environment(docker_host: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    lock = CHECKOUT / ".dev" / "images.lock"
+def _one_at_a_time(image: str) -> Iterator[None]:
+    """Whoever wants the image while it is being made waits; another image may be made meanwhile."""
+    lock = CHECKOUT / ".dev" / f"{image}-image.lock"
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -82,7 +82,7 @@ def test_image(engine_url: str) -> str:
 
 @pytest.fixture(scope="session")
 def openclaw_image(engine_url: str) -> str:
-    """The bot image, built when it is missing or older than its sources."""
+    """The bot image, built when it is missing or older than its sources; while somebody builds it, this waits."""
     return ensure_bot_image(engine_url)
 
 
@@ -149,6 +149,15 @@ def observer(target: str) -> Iterator[ContainerObserverStub]:
 
 
 BOTS = pytest.StashKey[Bots]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the modules that need the bot image last: `make test` builds it beside the others."""
+    needing = [item for item in items if "openclaw_image" in getattr(item, "fixturenames", ())]
+    for item in needing:
+        item.add_marker(pytest.mark.timeout(600))  # it may wait for the image, and even have to build it anew
+    modules = {item.path for item in needing}
+    items.sort(key=lambda item: item.path in modules)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,8 +13,17 @@ from botctl.connection import DEFAULT_TARGET, TARGET_VARIABLE, TOKEN_FILE_VARIAB
 from botctl.param_types import DURATION
 from botctl.rendering.words import states
 from botctl.session import Session, session_of
+from botctl.tls_files import TLS_OPTIONS, TLS_VARIABLES
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# For the shell's completion; what is wrong with a file is told by whoever reads it.
+_FILE = click.Path()
+_TLS_HELP = {
+    "ca": "Of a TCP service with TLS: who signed its certificate.",
+    "cert": "This client's certificate, with its intermediate ones.",
+    "key": "Its private key. All three, or none.",
+}
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -28,7 +37,7 @@ def _kept(*names: str, **kwargs: Any) -> Callable[[F], F]:
 
 
 def shared_options(*, environment: bool) -> Callable[[F], F]:
-    """``--target``, ``--token-file`` and ``--output``, taken before a command's name and after it.
+    """``--target``, ``--token-file``, ``--tls-…`` and ``--output``, taken before a command's name and after it.
 
     ``environment``: the program's own are variables, too; a command's would hide the program's option.
     """
@@ -37,14 +46,26 @@ def shared_options(*, environment: bool) -> Callable[[F], F]:
         target = TARGET_VARIABLE if environment else None
         token_file = TOKEN_FILE_VARIABLE if environment else None
         for option in (
+            # The last to be added is the first in help.
             _kept(
                 "--output",
                 "-o",
                 type=click.Choice(["table", "json"]),
                 help="For people, or one JSON document (JSON lines from watch, logs and stats).  [default: table]",
             ),
+            *(
+                _kept(
+                    TLS_OPTIONS[part],
+                    type=_FILE,
+                    metavar="FILE",
+                    envvar=TLS_VARIABLES[part] if environment else None,
+                    help=f"{text}  [env var: {TLS_VARIABLES[part]}]",
+                )
+                for part, text in reversed(_TLS_HELP.items())
+            ),
             _kept(
                 "--token-file",
+                type=_FILE,
                 metavar="FILE",
                 envvar=token_file,
                 help=f"The token of a TCP service.  [env var: {TOKEN_FILE_VARIABLE}]",

@@ -36,7 +36,7 @@ MEANINGS = {
     ExitCode.USAGE: "the command line is wrong, or the service does not take what it says",
     ExitCode.NOT_FOUND: "no such bot, or it has no container",
     ExitCode.NO_SERVICE: "the service cannot be reached",
-    ExitCode.NOT_ALLOWED: "not allowed: the socket's permissions, or the token",
+    ExitCode.NOT_ALLOWED: "not allowed: the socket's permissions, the token, or the client certificate",
     ExitCode.REFUSED: "refused as things are: a container exists already, its image is missing, its start fails, …",
     ExitCode.NOT_NOW: "not possible at the moment (engine or registry away, bot busy, no answer in time): try again",
     ExitCode.NOT_WELL: "--wait: the bot was started, and ended, is unhealthy, or was not up in time",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from botctl.connection import SERVER_TOKEN_FILE, TARGET_VARIABLE, TOKEN_FILE_VARIABLE, Connection
+from botctl.connection import SERVER_TOKEN_FILE, TOKEN_FILE_VARIABLE, Connection
 from botctl.outcomes import ExitCode
 from botctl.reachability import why_unreachable
 from botctl.rendering.words import one_line
@@ -27,10 +27,10 @@ _EXIT_CODES = {
 }
 # What the service itself cannot know: the command that helps.
 _HINTS = {
-    "CONTAINER_NOT_FOUND": "with: botctl create {bot_id}",
-    "CONTAINER_ALREADY_EXISTS": "with: botctl remove {bot_id}",
-    "OPERATION_IN_PROGRESS": "try again when that has ended",
-    "SHUTTING_DOWN": "try again when it is back",
+    "CONTAINER_NOT_FOUND": ": botctl create {bot_id}",
+    "CONTAINER_ALREADY_EXISTS": ": botctl remove {bot_id}",
+    "OPERATION_IN_PROGRESS": "; try again when that has ended",
+    "SHUTTING_DOWN": "; try again when it is back",
 }
 
 
@@ -61,17 +61,14 @@ def _of_service(info: ErrorInfo, connection: Connection) -> tuple[ExitCode, str]
     hint = _HINTS.get(info.reason)
     if hint is None or ("{bot_id}" in hint and not info.metadata.get("bot_id")):
         return exit_code, info.message
-    return exit_code, f"{info.message}; {hint.format(bot_id=info.metadata.get('bot_id'))}"
+    return exit_code, f"{info.message}{hint.format(bot_id=info.metadata.get('bot_id'))}"
 
 
 def _of_grpc(info: ErrorInfo, connection: Connection) -> tuple[ExitCode, str]:
     if info.code is _Code.UNAVAILABLE:
         return why_unreachable(connection, info.message)
     if info.code is _Code.UNIMPLEMENTED:
-        return ExitCode.NO_SERVICE, (
-            f"what serves {connection.target} is no container manager, or an older one; "
-            f"name another with --target or {TARGET_VARIABLE}"
-        )
+        return ExitCode.NO_SERVICE, connection.is_no_manager
     if info.code is _Code.UNAUTHENTICATED:
         return ExitCode.NOT_ALLOWED, _about_token(connection)
     if info.code is _Code.DEADLINE_EXCEEDED:

@@ -8,28 +8,31 @@ import socket
 import stat
 from pathlib import Path
 
-from botctl.connection import TARGET_VARIABLE, Connection
+from botctl.connection import CHOOSE_TARGET, Connection
+from botctl.http2_greeting import speaks_something_else
 from botctl.outcomes import ExitCode
+from botctl.tls_reachability import why_tcp_unreachable
 
-_CHOOSE = f"name another with --target or {TARGET_VARIABLE}"
 _START = "start it with: container-manager serve"
 
 
 def why_unreachable(connection: Connection, grpc_message: str) -> tuple[ExitCode, str]:
     """The exit code for it, and a line that says what to do."""
     path = connection.socket
-    if path is None:
-        return ExitCode.NO_SERVICE, (
-            f"no service answers at {connection.target}; does it listen there (container-manager serve --listen "
-            f"{connection.target})? Otherwise {_CHOOSE}"
-        )
+    why = why_tcp_unreachable(connection) if path is None else _why_socket_unreachable(connection, path)
+    return why or (
+        ExitCode.NO_SERVICE,
+        f"the service at {connection.target} did not answer ({grpc_message}); if that stays so, look at its log, or "
+        + CHOOSE_TARGET,
+    )
+
+
+def _why_socket_unreachable(connection: Connection, path: Path) -> tuple[ExitCode, str] | None:
     try:
-        _knock(path)
+        is_other = _knock(path)
     except OSError as exc:
         return _why_closed(path, exc)
-    return ExitCode.NO_SERVICE, (
-        f"the service at {path} did not answer ({grpc_message}); if that stays so, look at its log, or {_CHOOSE}"
-    )
+    return (ExitCode.NO_SERVICE, connection.is_no_manager) if is_other else None
 
 
 def _why_closed(path: Path, exc: OSError) -> tuple[ExitCode, str]:
@@ -39,11 +42,11 @@ def _why_closed(path: Path, exc: OSError) -> tuple[ExitCode, str]:
             "join that group and log in again, or use sudo"
         )
     if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
-        return ExitCode.NO_SERVICE, f"there is no socket {path}; {_START}, or {_CHOOSE}"
+        return ExitCode.NO_SERVICE, f"there is no socket {path}; {_START}, or {CHOOSE_TARGET}"
     if isinstance(exc, _NoSocketError):
-        return ExitCode.NO_SERVICE, f"{path} is no socket; {_CHOOSE}"
+        return ExitCode.NO_SERVICE, f"{path} is no socket; {CHOOSE_TARGET}"
     if isinstance(exc, ConnectionRefusedError):
-        return ExitCode.NO_SERVICE, f"nobody serves the socket {path} any more; {_START}, or {_CHOOSE}"
+        return ExitCode.NO_SERVICE, f"nobody serves the socket {path} any more; {_START}, or {CHOOSE_TARGET}"
     return ExitCode.NO_SERVICE, f"{path} cannot be opened: {exc.strerror or exc}"
 
 
@@ -51,12 +54,13 @@ class _NoSocketError(OSError):
     """Something else lies there; the system says no more than that it refuses."""
 
 
-def _knock(path: Path) -> None:
+def _knock(path: Path) -> bool:
     if not stat.S_ISSOCK(path.stat().st_mode):
         raise _NoSocketError
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         probe.connect(os.fsencode(path))
+        return speaks_something_else(probe)
 
 
 def _group_of(path: Path) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 from botctl.connection import Connection, open_channel
 from botctl.problems import Problem, explain
 from botctl.rendering.terminal import console
+from botctl.tls_files import TLS_OPTIONS, tls_paths
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
@@ -80,9 +81,11 @@ class Session:
 
 
 def session_of(ctx: click.Context) -> Session:
-    """The session that the options say, wherever on the command line they stood."""
+    """The session that the options say, wherever on the command line they stood. Raises :class:`Failure`."""
     kept = ctx.meta
     connection = Connection(
-        kept.get("botctl.target") or Connection.target, kept.get("botctl.token_file") or Connection.token_file
+        kept.get("botctl.target") or Connection.target,
+        kept.get("botctl.token_file") or Connection.token_file,
+        tls_paths(*(kept.get(f"botctl.tls_{part}") for part in TLS_OPTIONS)),
     )
     return Session(connection, as_json=kept.get("botctl.output") == "json")

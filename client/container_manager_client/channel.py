@@ -16,6 +16,7 @@ from container_manager_client.call_defaults import AioCallDefaults, AioStreamDef
 from container_manager_client.tls import TlsFiles
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["ContainerManager"].full_name
+_MAX_PORT = 65_535
 # Never StartContainer and RestartContainer: a failed start is an answer. CreateContainer always carries a request id.
 _RETRIED = ("GetContainerStatus", "ListManagedContainers", "StopContainer", "RemoveContainer", "CreateContainer")
 _RETRY_POLICY = {
@@ -86,11 +87,14 @@ def _target(target: str, token: str | None, tls: TlsFiles | None) -> tuple[str, 
             raise ValueError(f"{target!r} is a unix socket, which has no TLS: its mode says who may open it")
         # gRPC would send the path, percent-encoded, as the authority, which strict servers refuse (grpc/grpc#38142).
         return "unix:" + quote(target.removeprefix("unix://")), [*_OPTIONS, ("grpc.default_authority", "localhost")]
-    tcp = re.fullmatch(r"tcp://([^/:\[\]]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", target)
-    if tcp is None:
+    tcp = re.fullmatch(r"tcp://([^/:\[\]]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})", target)
+    if tcp is None or int(tcp[2]) > _MAX_PORT:
         raise ValueError(f"{target!r} is no target: write unix:///path or tcp://host:port")
     if token is not None and tls is None and not _is_loopback(tcp[1].strip("[]")):
-        raise ValueError(f"{target!r} is not on this machine: without TLS a token would travel in plain text")
+        raise ValueError(
+            f"{target!r} is not on this machine: without TLS a token would travel in plain text; "
+            "give a CA, a certificate and a key as well"
+        )
     return target.removeprefix("tcp://"), list(_OPTIONS)
 
 

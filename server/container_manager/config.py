@@ -71,6 +71,20 @@ class TransportLimits:
 
 
 @dataclass(frozen=True)
+class TracingConfig:
+    """Where spans are sent to."""
+
+    endpoint: str
+    """A collector that takes OTLP over gRPC: ``http://host:port``."""
+    source: str
+    """Where the endpoint was given: the name of an option or a variable."""
+    protocol: str = "grpc"
+    """What is spoken there, as OTEL_EXPORTER_OTLP_PROTOCOL names it."""
+    required: bool = True
+    """An endpoint that cannot be used is an error. False, of the machine's settings: a warning, and no traces."""
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """What :class:`~container_manager.rpc.server.Server` needs to know."""
 
@@ -97,3 +111,7 @@ class ServerConfig:
     limits: TransportLimits = field(default_factory=TransportLimits)
     drain_seconds: float = 20
     """How long a shutdown waits for calls under way."""
+    metrics_listen: str | None = None
+    """Where Prometheus metrics are served over HTTP: a loopback address and a port. ``None``: nowhere."""
+    tracing: TracingConfig | None = None
+    """``None``: no traces."""

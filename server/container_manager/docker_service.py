@@ -20,6 +20,7 @@ from functools import partial
 from container_manager.bot_directories import check_secrets_directory, check_state_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
+from container_manager.engine.call_observer import CallObserver
 from container_manager.engine.client import EngineClient
 from container_manager.engine.failures import engine_error, start_error
 from container_manager.engine.no_answer import EngineRejectedError
@@ -50,9 +51,12 @@ class DockerService:
     Operations on one bot at once are safe, and the engine arbitrates them; the RPC layer queues them.
     """
 
-    def __init__(self, config: DockerServiceConfig) -> None:
+    def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
+        """``observer`` is told of each call to the engine."""
         self._config = config
-        self._engine = EngineClient(config.docker_host, timeout_seconds=config.engine_timeout_seconds)
+        self._engine = EngineClient(
+            config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
+        )
         self._creator = ContainerCreator(self._engine, config)
         self._lister = ContainerLister(self._engine)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
+
+from container_manager.observability.call import current_call
 
 LogFormat = Literal["text", "json"]
 
@@ -17,6 +19,7 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_request_id,
     ]
     renderer: structlog.typing.Processor
     if log_format == "json":
@@ -48,3 +51,11 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     root.setLevel(level.upper())
     # At debug level urllib3 logs every request to the engine, which says nothing that is not ours to log once.
     logging.getLogger("urllib3").setLevel(max(logging.INFO, root.level))
+
+
+def _add_request_id(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """To whatever is logged while a call is served, by its task or by the worker that acts for it."""
+    call = current_call.get()
+    if call is not None:
+        event.setdefault("request_id", call.request_id)
+    return event

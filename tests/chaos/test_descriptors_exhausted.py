@@ -66,7 +66,7 @@ def _await_newcomer(world: FaultyWorld) -> None:
             return world.recorder.call(ContainerManagerStub(channel), verb, request_of(verb, ""), 5).code == "OK"
 
     world.recorder.broken_connections_allowed.set()
-    wait_until(served, "a newcomer is served", RECOVERY_SECONDS)
+    wait_until(served, "a newcomer is served", 2 * RECOVERY_SECONDS)
     world.recorder.broken_connections_allowed.clear()
 
 

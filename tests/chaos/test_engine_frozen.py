@@ -13,8 +13,8 @@ from tests.support.health_record import NOT_SERVING, SERVING, HealthRecord
 from tests.support.scale import sizes
 
 SEED = "20261124 engine frozen"
-# The health check asks every second and waits for two.
-NOTICED_WITHIN_SECONDS = 4.0
+# The health check asks every second and waits for two; again as much for a busy machine.
+NOTICED_WITHIN_SECONDS = 6.0
 
 
 @sizes("seconds", short=4, complete=30)
@@ -22,7 +22,7 @@ def test_an_engine_that_freezes_under_load_loses_nothing(world: FaultyWorld, rep
     # Shorter than the complete freeze, so that calls meet their deadlines in it.
     deadline_seconds = min(10.0, seconds / 2)
     with HealthRecord(world.target) as health, world.mix(SEED, seconds=deadline_seconds) as mix:
-        health.seconds_until(SERVING, time.monotonic(), 10)
+        health.seconds_until(SERVING, time.monotonic(), 60)
         world.awaited_done(30)
         frozen = _freeze(world)
         try:
@@ -33,11 +33,12 @@ def test_an_engine_that_freezes_under_load_loses_nothing(world: FaultyWorld, rep
         finally:
             _thaw(frozen)
         assert {NOT_SERVING} == health.said_between(noticed, thaws)
-        slowest = recovery(thaws, health.seconds_until(SERVING, thaws, 10))
+        slowest = recovery(thaws, health.seconds_until(SERVING, thaws, 60))
         world.awaited_done(30)
     lost = world.settled(mix.entries, wrong=mix.wrong)
     codes = world.recorder.codes()
     assert codes["DEADLINE_EXCEEDED"] > 0
+    assert "ENGINE_TIMEOUT" in {outcome.reason for outcome in world.recorder.outcomes}
     report(FaultRow(f"engine frozen for {seconds} s", 1, codes.total(), codes, lost, slowest))
 
 

@@ -31,7 +31,7 @@ def test_a_service_that_is_killed_under_load_loses_nothing(world: FaultyWorld, r
             assert world.socket.with_name("s.sock.lock").exists()
             world.serve()
             serves = time.monotonic()
-            slowest = max(slowest, recovery(serves, health.seconds_until(SERVING, serves, 10)))
+            slowest = max(slowest, recovery(serves, health.seconds_until(SERVING, serves, 60)))
             # Callers that wait for their channel to connect anew have it by then.
             world.awaited_done(20)
             world.recorder.broken_connections_allowed.clear()

@@ -83,6 +83,13 @@ def test_mistakes_with_a_bot_are_one_line_and_leave_all_as_it_was(target: str, b
     assert (6, True) == (done.returncode, "no-such-command" in done.stderr)
 
 
+def test_the_engines_own_socket_is_told_to_be_another_services(engine_url: str) -> None:
+    done = botctl(engine_url, "list")
+    assert (4, "") == (done.returncode, done.stdout), done.stderr
+    assert f"Error: what serves {engine_url} is no container manager" in done.stderr
+    assert 1 == len(done.stderr.splitlines())
+
+
 def test_several_bots_have_a_result_each(target: str, bots: Bots, calls: Calls) -> None:
     good, bad = [bots.new(), bots.new()], bots.new()
     for bot_id in good:
@@ -183,7 +190,7 @@ def test_a_reader_that_has_had_enough_ends_it_without_a_word(target: str, bots: 
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert 141 == process.wait(30)
+        assert 141 == process.wait(60)
         assert b"" == process.stderr.read()
         process.stdout = None
 
@@ -223,6 +230,6 @@ def test_bash_completes_commands_and_bots(target: str, bots: Bots, calls: Calls)
     """
     env = {**environment(target), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        ["bash", "-c", script, "bash", bot_id[:13]], env=env, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", script, "bash", bot_id[:13]], env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert (["start stats status", bot_id, ""], "") == (done.stdout.splitlines(), done.stderr)

@@ -81,10 +81,10 @@ def test_a_followed_log_has_every_line_once_across_restarts_of_the_bot_and_of_th
             goes_on(followed)
         assert 0 == botctl(target, "stop", "--grace", "10s", bot_id).returncode
         kept = bots.engine.api.logs(f"botmaker-{bot_id}").splitlines()
-        wait_until(lambda: followed.read_bytes().endswith(kept[-1] + b"\n"), "the last line has come", 30)
+        wait_until(lambda: followed.read_bytes().endswith(kept[-1] + b"\n"), "the last line has come")
         # With the container its log ends, and so does following it.
         assert 0 == botctl(target, "remove", bot_id).returncode
-        assert 0 == follower.wait(30)
+        assert 0 == follower.wait(60)
     finally:
         follower.kill()
         follower.wait()
@@ -98,7 +98,7 @@ def test_a_followed_log_has_every_line_once_across_restarts_of_the_bot_and_of_th
 def goes_on(followed: Path) -> None:
     """Wait until more lines have come."""
     before = followed.stat().st_size
-    wait_until(lambda: followed.stat().st_size > before + 500, "following goes on", 30)
+    wait_until(lambda: followed.stat().st_size > before + 500, "following goes on")
 
 
 def test_a_table_that_is_watched_is_true_again_after_the_service_was_away(
@@ -146,7 +146,7 @@ def test_who_may_not_use_it_is_told_what_is_missing_a_token_or_a_group(
             env=environment(target),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert 5 == done.returncode, done.stderr

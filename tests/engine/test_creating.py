@@ -95,7 +95,7 @@ def test_conformance_11_a_create_cancelled_amid_a_hanging_pull_holds_no_name(
         # The bot's turn is taken once another change of the same bot has to wait.
         wait_until(lambda: _is_held(stub, bot_id), "the create is under way")
         call.cancel()
-        Calls(stub).create(bot_id, *FOREVER, timeout=10)
+        Calls(stub).create(bot_id, *FOREVER, timeout=20)
     assert len(bots.containers()) == 1
 
 
@@ -105,7 +105,7 @@ def test_conformance_11_a_create_whose_deadline_passes_amid_a_pull_says_so_and_h
     bot_id = bots.new()
     with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
         calls.create(bot_id, image=f"{silent_registry}/bots/hangs:2", timeout=1)
-    calls.create(bot_id, *FOREVER, timeout=10)
+    calls.create(bot_id, *FOREVER, timeout=20)
     assert len(bots.containers()) == 1
 
 

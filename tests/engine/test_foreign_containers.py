@@ -54,7 +54,7 @@ def every_outcome(calls: Calls, observer: ContainerObserverStub, bot_id: str) ->
         "stop": lambda: calls.stop(bot_id, grace=0),
         "restart": lambda: calls.restart(bot_id, grace=0),
         "remove": lambda: calls.remove(bot_id, grace=0),
-        "logs": lambda: next(observer.StreamLogs(logs, timeout=10)),
+        "logs": lambda: next(observer.StreamLogs(logs, timeout=60)),
         "status": lambda: calls.status(bot_id),
     }
     return {verb: _outcome(call) for verb, call in verbs.items()}

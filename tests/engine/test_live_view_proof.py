@@ -130,7 +130,7 @@ def run(
 def test_random_operations_by_the_service_and_behind_its_back_leave_no_field_wrong(
     private_engine: PrivateEngine, looped: LoopedServer, own_bots: Bots
 ) -> None:
-    run(private_engine, looped, own_bots, seconds=20, restarts=1)
+    run(private_engine, looped, own_bots, seconds=12, restarts=1)
 
 
 @pytest.mark.slow

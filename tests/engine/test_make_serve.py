@@ -40,7 +40,6 @@ def state(engine: docker.DockerClient, all_bot_ids: list[str]) -> Iterator[Path]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give secret files to the image's user")
-@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("openclaw_image")
 def test_the_printed_calls_create_start_and_show_a_real_bot(state: Path, engine_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -63,7 +62,7 @@ def test_the_printed_calls_create_start_and_show_a_real_bot(state: Path, engine_
         assert "CONTAINER_STATE_RUNNING" in answers[-1].stdout
         wait_until(lambda: is_live(port), "the bot's gateway is live", 120)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

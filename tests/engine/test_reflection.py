@@ -29,7 +29,7 @@ def reflect(target: str, request: reflection_pb2.ServerReflectionRequest) -> ref
     """One answer of the reflection service."""
     with connect(target) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        return next(iter(stub.ServerReflectionInfo(iter([request]), timeout=5)))
+        return next(iter(stub.ServerReflectionInfo(iter([request]), timeout=60)))
 
 
 def test_conformance_17_reflection_lists_both_services(target: str) -> None:
@@ -74,7 +74,7 @@ def test_conformance_17_health_answers_for_the_server_and_for_each_service(targe
         stub = health_pb2_grpc.HealthStub(channel)
 
         def status(name: str) -> int:
-            return stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status
+            return stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60).status
 
         for name in ("", SERVICE, OBSERVER):
             wait_until(lambda name=name: status(name) == health_pb2.HealthCheckResponse.SERVING, f"health of {name!r}")
@@ -98,7 +98,7 @@ def curl(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -146,6 +146,6 @@ def test_grpcurl_by_reflection_over_the_unix_socket(target: str) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=120,
     )
     assert SERVICE in done.stdout.splitlines()

@@ -49,7 +49,7 @@ def run(engine: docker.DockerClient, test_image: str, test_labels: dict[str, str
 
 async def figures(url: str, containers: Callable[[], Collection[str]], enough: Callable[[Figures], bool]) -> Figures:
     """What a stream at half a second's interval tells until it is enough."""
-    client = AsyncEngineClient(url, timeout_seconds=10)
+    client = AsyncEngineClient(url, timeout_seconds=60)
     sampler = StatsSampler(client)
     told: Figures = []
     try:
@@ -87,11 +87,21 @@ def in_bytes(text: str) -> float:
     return float(match[1]) * 1024 ** ("B", "KiB", "MiB", "GiB").index(match[2])
 
 
-def test_a_busy_container_shows_the_cpu_that_it_is_given(engine_url: str, run: Run) -> None:
+def test_a_busy_container_shows_the_cpu_that_it_is_given(
+    engine: docker.DockerClient, engine_url: str, run: Run
+) -> None:
     container_id = run(*BUSY, nano_cpus=int(CPUS * 1e9), network_mode="none").id
-    begin = time.time_ns()
+
+    def used_ns() -> int:
+        counters: dict[str, Any] = engine.api.stats(container_id, stream=False, one_shot=True)
+        return int(counters["cpu_stats"]["cpu_usage"]["total_usage"])
+
+    begin, used_before = time.time_ns(), used_ns()
     told = [stats for _, stats in asyncio.run(figures(engine_url, lambda: [container_id], lambda told: len(told) == 5))]
-    assert pytest.approx(100 * CPUS, abs=10) == mean([stats.cpu_percent for stats in told])
+    # A busy machine gives it less than it may have.
+    given = 100 * (used_ns() - used_before) / (time.time_ns() - begin)
+    assert given < 100 * CPUS + 10
+    assert pytest.approx(given, abs=10) == mean([stats.cpu_percent for stats in told])
     times = [begin, *(stats.time_ns for stats in told), time.time_ns()]
     assert sorted(set(times)) == times
     assert {(0, 0)} == {(stats.network_rx_bytes, stats.network_tx_bytes) for stats in told}
@@ -121,11 +131,19 @@ def test_what_went_over_the_network_is_told(engine: docker.DockerClient, engine_
     container.reload()
     counters = "cat /sys/class/net/eth0/statistics/rx_bytes /sys/class/net/eth0/statistics/tx_bytes"
     gateway = container.attrs["NetworkSettings"]["Gateway"]
-    assert 0 == container.exec_run(["ping", "-c", "2", "-s", "1000", gateway]).exit_code
-    before = [int(number) for number in container.exec_run(counters.split()).output.split()]
+
+    def counted() -> list[int]:
+        return [int(number) for number in container.exec_run(counters.split()).output.split()]
+
+    def pinged() -> bool:
+        assert 0 == container.exec_run(["ping", "-c", "2", "-s", "1000", gateway]).exit_code
+        return min(counted()) > 2000
+
+    # An answer may be late, and ping content with the other.
+    wait_until(pinged, "bytes have gone both ways")
+    before = counted()
     told = asyncio.run(figures(engine_url, lambda: [container.id], lambda told: len(told) == 1))
-    after = [int(number) for number in container.exec_run(counters.split()).output.split()]
-    assert min(before) > 2000
+    after = counted()
     assert before[0] <= told[0][1].network_rx_bytes <= after[0]
     assert before[1] <= told[0][1].network_tx_bytes <= after[1]
 

@@ -63,11 +63,11 @@ def api_tier(
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     tier = None
     try:
-        with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
             tier = ApiTier(http, service, flat, tmp_path / "service.log")
             wait_until(lambda: "startup complete" in (tmp_path / "uvicorn.log").read_text(), "the example serves")
             yield tier
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
         (tier.service if tier else service).close()

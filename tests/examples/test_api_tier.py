@@ -63,7 +63,7 @@ def test_followed_logs_go_on_across_a_restart_of_the_service(api_tier: ApiTier, 
     seen = len(lines)
     wait_until(lambda: len(lines) >= seen + 20, "lines go on")
     http.delete(f"/bots/{bot_id}").raise_for_status()
-    reader.join(30)
+    reader.join(60)
     assert [f"line {number + 1}" for number in range(len(lines))] == lines
 
 

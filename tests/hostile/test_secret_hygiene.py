@@ -126,7 +126,7 @@ def misuse(service: Attack, secrets: dict[str, bytes], stub: ContainerManagerStu
             pb.CreateContainerRequest(bot_id=text, request_id=text, config=pb.ContainerConfig(image=text)),
         ):
             with suppress(grpc.RpcError):
-                stub.CreateContainer(message, timeout=10)
+                stub.CreateContainer(message, timeout=60)
     status = calls()[5]
     # No messages at all, headers that are nearly right, and what gRPC's core repeats in its own words.
     hostile = [conversation([Call(status.path, value)]) for value in secrets.values()]

@@ -81,8 +81,26 @@ def product() -> list[Requirement]:
     return [Requirement(text) for part in texts for text in part]
 
 
+def client_and(*extras: str) -> list[Requirement]:
+    """What the base install and some of the extras ask for."""
+    parts = [
+        PROJECT["project"]["dependencies"],
+        *(PROJECT["project"]["optional-dependencies"][each] for each in extras),
+    ]
+    return [Requirement(text) for part in parts for text in part]
+
+
+INSTALLED_BY_IMAGES = {
+    "server.txt": client_and("server"),
+    "api-tier.txt": [*client_and(), *group("api-tier")],
+    "build.txt": [Requirement(text) for text in PROJECT["build-system"]["requires"]],
+}
+
+
 def test_there_are_locks_to_look_at() -> None:
-    assert {"audit.txt", "dev.txt", "lowest.txt", "protoc.txt", "uv.txt"} <= {lock.name for lock in LOCKS}
+    assert {"audit.txt", "dev.txt", "lowest.txt", "protoc.txt", "uv.txt", *INSTALLED_BY_IMAGES} <= {
+        lock.name for lock in LOCKS
+    }
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
@@ -100,6 +118,7 @@ def test_every_line_is_an_exact_version_with_hashes(lock: Path) -> None:
         ("protoc.txt", list(group("protoc"))),
         ("audit.txt", list(group("audit"))),
         ("uv.txt", [Requirement("uv")]),
+        *INSTALLED_BY_IMAGES.items(),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -137,3 +156,12 @@ def test_the_lock_of_this_environment_is_what_is_needed_and_nothing_further() ->
         if not each.specifier.contains(pinned[name].version, prereleases=True)
     ]
     assert [] == unfit
+
+
+@pytest.mark.skipif(LOWEST, reason="images have the versions of dev.txt")
+@pytest.mark.parametrize("lock", INSTALLED_BY_IMAGES)
+def test_what_images_install_is_all_that_is_needed_in_the_versions_that_the_tests_run_with(lock: str) -> None:
+    tested = {name: pin.version for name, pin in pins("dev.txt").items()}
+    installed = pins(lock)
+    assert {name: tested.get(name) for name in installed} == {name: pin.version for name, pin in installed.items()}
+    assert {name for name, pin in installed.items() if pin.applies} == set(closure(INSTALLED_BY_IMAGES[lock]))

@@ -63,7 +63,7 @@ def apart(looped: LoopedServer) -> grpc.Channel:
     return grpc.insecure_channel(target(looped).replace("unix://", "unix:"), options=options)
 
 
-def probe(channel: grpc.Channel, timeout: float = 10) -> int:
+def probe(channel: grpc.Channel, timeout: float = 60) -> int:
     """What a health check hears."""
     stub = health_pb2_grpc.HealthStub(channel)
     return stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout).status
@@ -79,7 +79,7 @@ def watch(channel: grpc.Channel) -> Any:
 def connected(looped: LoopedServer) -> socket.socket:
     """A connection that says nothing yet."""
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(10)
+    client.settimeout(60)
     client.connect(target(looped).removeprefix("unix://"))
     return client
 

@@ -271,10 +271,10 @@ def test_conformance_13_statuses_answer_while_200_stops_wait(rpc: Calls, fake: F
     # As many as there are workers; the others wait for one.
     fake.await_request("POST", "/containers/*/stop", 64)
     for bot in bots[:50]:
-        assert rpc.stub.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot), timeout=5).HasField("status")
+        assert rpc.stub.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot), timeout=60).HasField("status")
     assert not any(call.done() for call in calls)
     fake.release()
-    assert [pb.StopContainerResponse()] * 200 == [call.result(timeout=30) for call in calls]
+    assert [pb.StopContainerResponse()] * 200 == [call.result(timeout=60) for call in calls]
 
 
 def _bot(path: str) -> str:

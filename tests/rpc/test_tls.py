@@ -54,7 +54,7 @@ def probe(target: str, tls: TlsFiles | None) -> str:
     """What a probe over a new connection hears: that something answers, or why nothing does."""
     with connect(target, tls=tls) as channel:
         try:
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
         except grpc.RpcError as exc:
             return f"{error_info(exc).code.name}: {error_info(exc).message}"
     return "OK"
@@ -110,7 +110,7 @@ def test_a_client_without_a_certificate_gets_no_connection(target: str) -> None:
         grpc.secure_channel(target.removeprefix("tcp://"), credentials) as channel,
         pytest.raises(grpc.RpcError) as caught,
     ):
-        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -213,7 +213,7 @@ def test_with_tls_another_address_than_loopback_is_served() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     heard = [line for line in done.stdout.splitlines() if line.startswith(("OK", "UNAVAILABLE"))]

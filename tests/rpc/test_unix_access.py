@@ -35,7 +35,7 @@ os.setgid(gid)
 os.setuid(uid)
 with connect(target) as channel:
     try:
-        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
         print("OK")
     except grpc.RpcError as exc:
         print(error_info(exc).code.name, error_info(exc).message)
@@ -82,4 +82,4 @@ def test_a_mode_without_the_group_keeps_the_group_out(server_config: BuildConfig
     with running_server(server_config(target, socket_mode=0o600, socket_group=str(MEMBERS))):
         assert refused(called_by(target, MEMBERS))
         with connect(target) as channel:
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)

@@ -43,7 +43,7 @@ def botctl(target: str, *arguments: str, **further: str) -> subprocess.Completed
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -84,7 +84,7 @@ class Terminal:
         """As a person does."""
         os.write(self._descriptor, b"\x03")
 
-    def wait(self, timeout_seconds: float = 30.0) -> int:
+    def wait(self, timeout_seconds: float = 60.0) -> int:
         """Its exit status, when all that it showed is collected."""
         status = self.process.wait(timeout_seconds)
         self._reader.join(timeout_seconds)

@@ -134,7 +134,7 @@ class FakeEngine:
         with self._changed:
             return [request for request in self.requests if _matches(request, method, path)]
 
-    def await_request(self, method: str, path: str, count: int = 1, timeout: float = 10) -> list[Request]:
+    def await_request(self, method: str, path: str, count: int = 1, timeout: float = 60) -> list[Request]:
         """Wait until there were ``count`` such requests; they."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._count(method, path) >= count, timeout):

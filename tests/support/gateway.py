@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 GATEWAY_PORT = 18789
 # Nine seconds on an idle machine.
-GATEWAY_START_SECONDS = 120.0
+GATEWAY_START_SECONDS = 240.0
 
-PROBE_SECONDS = 5.0
+PROBE_SECONDS = 15.0
 TOOL_SECONDS = 60.0
 
 

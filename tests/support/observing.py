@@ -34,11 +34,11 @@ class Reading:
         finally:
             self.ended.set()
 
-    def wait_for(self, condition: Callable[[list[Any]], Any], what: str, timeout_seconds: float = 15.0) -> Any:
+    def wait_for(self, condition: Callable[[list[Any]], Any], what: str, timeout_seconds: float = 60.0) -> Any:
         """Wait until what came so far fulfils the condition; its value."""
         return wait_until(lambda: condition(list(self.messages)), what, timeout_seconds)
 
-    def wait_end(self, timeout_seconds: float = 30.0) -> grpc.RpcError | None:
+    def wait_end(self, timeout_seconds: float = 60.0) -> grpc.RpcError | None:
         """The error that the stream ended with, if any."""
         assert self.ended.wait(timeout_seconds), f"still open after {len(self.messages)} messages"
         return self.error

@@ -95,6 +95,8 @@ class Recorder:
         if late > MARGIN_SECONDS:
             self.wrong.append(f"{told}: {late:.1f} s after its deadline")
         by_grpc = allowed and not outcome.reason and outcome.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+        # The service answers two tenths of a second before a deadline, which on a busy machine may not be enough.
+        by_grpc |= (outcome.code, outcome.reason) == ("DEADLINE_EXCEEDED", "") and late > -0.1
         if (outcome.code, outcome.reason) not in CONTRACT and not by_grpc:
             self.wrong.append(f"{told}: no outcome of the contract")
 

@@ -80,7 +80,7 @@ class ServerProcess:
         lines: queue.Queue[str] = queue.Queue()
         stdout = self.process.stdout
         threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
-        return lines.get(timeout=30).strip()
+        return lines.get(timeout=60).strip()
 
     def log_text(self) -> str:
         """What it has logged so far."""
@@ -90,7 +90,7 @@ class ServerProcess:
         """Send a signal."""
         self.process.send_signal(number)
 
-    def wait(self, timeout_seconds: float = 30.0) -> int:
+    def wait(self, timeout_seconds: float = 60.0) -> int:
         """Its exit status."""
         return self.process.wait(timeout_seconds)
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], what: str, timeout_seconds: float = 15.0) -> T:
+def wait_until(condition: Callable[[], T], what: str, timeout_seconds: float = 60.0) -> T:
     """The condition's first true value; fails the test when there is none in time."""
     ends = time.monotonic() + timeout_seconds
     while True:

@@ -10,9 +10,10 @@ from click.testing import CliRunner, Result
 
 from botctl.outcomes import ExitCode
 from botctl.program import botctl
+from botctl.tls_files import TLS_VARIABLES
 
 Run = Callable[..., Result]
-VARIABLES = ("BOTCTL_TARGET", "BOTCTL_TOKEN_FILE", "NO_COLOR", "FORCE_COLOR")
+VARIABLES = ("BOTCTL_TARGET", "BOTCTL_TOKEN_FILE", *TLS_VARIABLES.values(), "NO_COLOR", "FORCE_COLOR")
 
 
 def run(*arguments: str, **environment: str) -> Result:

@@ -22,7 +22,7 @@ from tests.unit.documents import BOT
 from tests.unit.working import Work, making_works
 
 # A machine under load is no failure, and a found counter-example belongs in a test of its own.
-settings.register_profile("unit", deadline=None, database=None)
+settings.register_profile("unit", max_examples=50, deadline=None, database=None)
 settings.load_profile("unit")
 
 

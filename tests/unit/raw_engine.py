@@ -59,7 +59,7 @@ class RawEngine:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - any condition
                 await asyncio.sleep(0.001)
 

@@ -81,7 +81,7 @@ def _link(path: Path) -> None:
     path.symlink_to(target)
 
 
-@pytest.mark.timeout(3)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "make",
     [_link, lambda path: path.symlink_to("nowhere"), Path.mkdir, os.mkfifo],

@@ -118,6 +118,23 @@ def test_on_a_narrow_terminal_ids_are_short_and_rows_stay_rows(monkeypatch: pyte
     assert ["0b5f0c4e", "d2000000"] == [line.split()[0] for line in lines[1:]]
 
 
+def test_on_a_narrow_terminal_a_bots_port_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = pb.PortBinding(container_port=18_789, host_port=32_803, host_ip="127.0.0.1", protocol="PROTOCOL_TCP")
+
+    def published(shown: Any) -> Any:
+        status = pb.ContainerStatus(
+            bot_id=BOT, state="CONTAINER_STATE_EXITED", exit_code=137, exit_reason="EXIT_REASON_OOM_KILLED"
+        )
+        status.ports.extend([port, port])
+        status.image = "registry.example.org/botmaker/openclaw:2026.9.6"
+        return containers_table([status], shown, Timestamp())
+
+    head, row = terminal_text(published, monkeypatch, NO_COLOR="1").splitlines()
+    assert "32803:18789," in row
+    assert len(row) <= 80
+    assert "IMAGE" in head
+
+
 def test_on_a_wide_one_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     text = terminal_text(containers, monkeypatch, columns=140, NO_COLOR="1")
     assert [BOT, OTHER] == [line.split()[0] for line in text.splitlines()[1:]]
@@ -182,6 +199,23 @@ def test_the_shell_completes_bot_ids_that_are_not_there_yet(scripted: ScriptedSe
     assert [f"plain,{BOT}"] == completed("bash", f"botctl --target {scripted.target} stop 0B", 4, "unix:///nowhere")
 
 
+@pytest.mark.parametrize("option", ["--token-file", "--tls-ca", "--tls-cert", "--tls-key"])
+@pytest.mark.parametrize(("words", "position"), [("botctl {} ", 2), ("botctl list {} ", 3)])
+def test_the_shell_completes_the_files_of_options(option: str, words: str, position: int) -> None:
+    assert ["file,"] == completed("bash", words.format(option), position, "unix:///nowhere/s.sock")
+
+
+def test_fish_and_zsh_show_what_a_command_does(scripted: ScriptedService) -> None:
+    scripted.add(BOT)
+    assert (
+        f"plain,{BOT}\trunning\n"
+        == run(
+            BOTCTL_TARGET=scripted.target, _BOTCTL_COMPLETE="fish_complete", COMP_WORDS="botctl start ", COMP_CWORD=""
+        ).stdout
+    )
+    assert ["plain", "stop", "Stop", "bots."] == completed("zsh", "botctl sto", 1, scripted.target)
+
+
 @pytest.mark.parametrize("target", ["unix:///nowhere/s.sock", "tcp://127.0.0.1:1", "nonsense"])
 def test_the_completion_is_silent_without_a_service(target: str) -> None:
     assert [] == completed("bash", "botctl start ", 2, target)
@@ -197,7 +231,7 @@ def test_each_shell_has_its_completion(shell: str) -> None:
 def test_without_its_extra_it_says_in_one_line_what_to_install(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from botctl.entry import main; main()"
     ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False, timeout=120
     )
     line = f"botctl needs {missing}, which is not installed: pip install 'botmaker-container-manager[cli]'\n"
     assert (1, "", line) == (ended.returncode, ended.stdout, ended.stderr)
@@ -223,7 +257,7 @@ def test_a_full_disk_is_one_line(scripted: ScriptedService) -> None:
 def test_closed_outputs_are_no_reason_to_fail(scripted: ScriptedService) -> None:
     command = ["sh", "-c", 'exec "$0" -m botctl list >&- 2>&-', sys.executable]
     env = {**environment(), "BOTCTL_TARGET": scripted.target}
-    assert 0 == subprocess.run(command, env=env, check=False, timeout=30).returncode
+    assert 0 == subprocess.run(command, env=env, check=False, timeout=120).returncode
 
 
 def test_what_a_locale_cannot_write_is_replaced(scripted: ScriptedService) -> None:
@@ -236,7 +270,7 @@ def started(*arguments: str, target: str, stdout: Any, **further: str) -> subpro
     """The program in a process of its own."""
     command = [sys.executable, "-m", "botctl", *arguments]
     env = {**environment(), "BOTCTL_TARGET": target, **further}
-    return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=30)
+    return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=120)
 
 
 def test_python_dash_m_is_the_program() -> None:

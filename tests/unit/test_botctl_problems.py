@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent import futures
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -126,6 +128,59 @@ def test_what_is_no_container_manager_is_told() -> None:
         said = complaint(run("--target", f"unix://{path}/s.sock", "start", BOT), ExitCode.NO_SERVICE)
         server.stop(0).wait()
     assert "is no container manager" in said
+
+
+@contextmanager
+def answering(listener: socket.socket, words: bytes) -> Iterator[None]:
+    """A server that says these words to whoever says something, and closes."""
+
+    def answer() -> None:
+        while True:
+            try:
+                connected = listener.accept()[0]
+            except OSError:
+                return
+            # Who asks may be gone as soon as it has heard enough.
+            with connected, suppress(OSError):
+                connected.recv(1)
+                connected.sendall(words)
+                connected.shutdown(socket.SHUT_WR)
+                # What is not read would end the connection before the words are heard.
+                while connected.recv(4096):
+                    pass
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(60)
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        # As the Docker Engine's own socket, and as another gRPC server.
+        (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request", "is no container manager"),
+        (b"\x00\x00\x00\x04\x00\x00\x00\x00\x00", "did not answer (broken)"),
+        (b"", "did not answer (broken)"),
+    ],
+    ids=["HTTP/1", "HTTP/2", "nothing"],
+)
+def test_the_socket_of_another_service_is_told_from_one_that_does_not_answer(
+    directory: Path, kind: str, words: bytes, said: str
+) -> None:
+    family = socket.AF_UNIX if kind == "unix" else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.bind(f"{directory}/s.sock" if kind == "unix" else ("127.0.0.1", 0))
+        listener.listen()
+        target = f"unix://{directory}/s.sock" if kind == "unix" else f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        with answering(listener, words):
+            code, heard = why_unreachable(Connection(target), "broken")
+    assert ExitCode.NO_SERVICE == code
+    assert said in heard
 
 
 def test_a_token_goes_with_every_call_and_comes_from_the_file(scripted: ScriptedService, directory: Path) -> None:

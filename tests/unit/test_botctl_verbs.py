@@ -130,7 +130,7 @@ def test_a_bot_without_a_container_is_no_error_where_none_is_wanted(botctl_run: 
 @pytest.mark.parametrize("verb", ["start", "restart"])
 def test_it_is_one_where_one_is_needed(botctl_run: Run, verb: str) -> None:
     said = complaint(botctl_run(verb, UNKNOWN), ExitCode.NOT_FOUND)
-    assert f"{UNKNOWN}: the bot has no container; create one first; with: botctl create {UNKNOWN}" == said
+    assert f"{UNKNOWN}: the bot has no container; create one first: botctl create {UNKNOWN}" == said
 
 
 def test_as_json_the_results_are_one_document_in_the_bots_order(botctl_run: Run, scripted: ScriptedService) -> None:
@@ -284,4 +284,4 @@ def test_creating_what_exists_says_how_to_make_room(botctl_run: Run, scripted: S
     error = ContainerAlreadyExistsError("the bot has the container already; remove that one first", bot_id=UNKNOWN)
     scripted.fail("CreateContainer", error)
     said = complaint(botctl_run("create", UNKNOWN), ExitCode.REFUSED)
-    assert said.endswith(f"remove that one first; with: botctl remove {UNKNOWN}")
+    assert said.endswith(f"remove that one first: botctl remove {UNKNOWN}")

@@ -63,9 +63,30 @@ def test_only_one_module_of_botctl_makes_a_channel() -> None:
     assert ["connection.py"] == importers
 
 
-def test_only_the_async_client_imports_aiohttp() -> None:
-    importers = [path.relative_to(TOP).as_posix() for path in SERVER if "aiohttp" in imported(path)]
-    assert ["server/container_manager/engine/async_client.py"] == importers
+def test_only_the_async_client_and_the_endpoint_for_metrics_import_aiohttp() -> None:
+    importers = [
+        path.relative_to(TOP / "server" / "container_manager").as_posix()
+        for path in SERVER
+        if "aiohttp" in imported(path)
+    ]
+    assert ["engine/async_client.py", "observability/metrics_endpoint.py"] == importers
+
+
+def test_metrics_and_traces_are_loaded_by_their_own_modules_alone() -> None:
+    """What is not asked for costs no memory."""
+    importers = {
+        path.relative_to(TOP / "server" / "container_manager").as_posix(): {"prometheus_client", "opentelemetry"}
+        & set(imported(path))
+        for path in SERVER
+    }
+    assert {
+        "observability/metrics.py": {"prometheus_client"},
+        "observability/metrics_endpoint.py": {"prometheus_client"},
+        "observability/rpc_durations.py": {"prometheus_client"},
+        "observability/state_collector.py": {"prometheus_client"},
+        "observability/span_encoding.py": {"opentelemetry"},
+        "observability/span_exporter.py": {"opentelemetry"},
+    } == {path: found for path, found in importers.items() if found}
 
 
 @pytest.mark.parametrize("folder", ["", "engine", "lifecycle", "observer", "view"])

@@ -42,6 +42,8 @@ OPTIONS = [
     "--tls-key",
     "--tls-client-ca",
     "--insecure-no-auth",
+    "--metrics-listen",
+    "--otlp-endpoint",
     "--log-format",
     "--log-level",
 ]
@@ -229,7 +231,7 @@ def _started(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     env = {name: value for name, value in os.environ.items() if not name.startswith("CONTAINER_MANAGER_")}
     env |= {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environment}
     command = [sys.executable, "-m", "container_manager", *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("address", ["nonsense", "unix:///", "tcp://0.0.0.0:1", "unix:///" + "a" * 108])
@@ -264,7 +266,7 @@ def test_a_root_that_this_user_cannot_read_is_one_clear_line(tmp_path: Path, clo
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     root = str(tmp_path / "a" / "secrets")
     ended = subprocess.run(
-        [sys.executable, "-c", code, root], env=env, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code, root], env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert (1, f"Error: the secrets root {root} cannot be read by this user\n") == (ended.returncode, ended.stderr)
 

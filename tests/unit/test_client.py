@@ -205,7 +205,19 @@ def test_a_request_id_is_filled_into_a_copy_and_only_when_empty() -> None:
 @pytest.mark.parametrize("open_channel", [connect, connect_aio])
 @pytest.mark.parametrize(
     "target",
-    ["", "localhost:1", "unix:a", "unix:/a", "unix://a", "tcp://a", "tcp://a:", "tcp://a:x", "http://a:1", "dns:a:1"],
+    [
+        "",
+        "localhost:1",
+        "unix:a",
+        "unix:/a",
+        "unix://a",
+        "tcp://a",
+        "tcp://a:",
+        "tcp://a:x",
+        "tcp://a:65536",
+        "http://a:1",
+        "dns:a:1",
+    ],
 )
 def test_another_form_of_target_is_refused_by_its_text(open_channel: Callable[[str], Any], target: str) -> None:
     with pytest.raises(ValueError, match="is no target: write unix:///path or tcp://host:port") as caught:

@@ -22,6 +22,7 @@ from tests.unit.documents import BOT, ID, LABELS, NAME, OTHER_BOT, inspected
 
 OURS = {"botmaker.managed": "true", "image": "img", "name": NAME}
 ROW = {"Id": ID, "Names": [f"/{NAME}"], "Labels": LABELS, "State": "running", "Created": 5}
+TIME_NS = 1_795_750_000_000_000_001
 
 
 class ScriptedEngine:
@@ -61,7 +62,7 @@ class ScriptedEngine:
 
 def event(action: str = "start", kind: str = "container", **actor: Any) -> dict[str, Any]:
     """As an engine tells it."""
-    return {"Type": kind, "Action": action, "Actor": {"ID": ID, "Attributes": OURS, **actor}, "timeNano": 1}
+    return {"Type": kind, "Action": action, "Actor": {"ID": ID, "Attributes": OURS, **actor}, "timeNano": TIME_NS}
 
 
 def line(told: object) -> bytes:
@@ -104,24 +105,31 @@ def read(answer: Any, method: str, *arguments: str) -> Any:
 
 @pytest.mark.parametrize("action", ["destroy", "remove"])
 def test_a_removal_is_told_in_dockers_word_or_in_podmans(action: str) -> None:
-    assert [Notice(ID, gone=True, managed=True)] == heard(line(event(action)))
+    assert [Notice(ID, gone=True, managed=True, time_ns=TIME_NS)] == heard(line(event(action)))
 
 
 @pytest.mark.parametrize("action", ["create", "start", "die", "died", "rename", "health_status: healthy", "unheard-of"])
 def test_any_other_event_of_a_container_is_a_reason_to_look(action: str) -> None:
-    assert [Notice(ID, gone=False, managed=True)] == heard(line(event(action)))
+    assert [Notice(ID, gone=False, managed=True, time_ns=TIME_NS)] == heard(line(event(action)))
 
 
 @pytest.mark.parametrize("attributes", [{}, None, [], {"botmaker.managed": "false"}, {"botmaker.managed": True}])
 @pytest.mark.parametrize("action", ["start", "remove"])
 def test_a_container_whose_event_does_not_say_that_it_is_ours_may_still_be(action: str, attributes: Any) -> None:
-    assert [Notice(ID, action == "remove", managed=False)] == heard(line(event(action, Attributes=attributes)))
+    assert [Notice(ID, action == "remove", managed=False, time_ns=TIME_NS)] == heard(
+        line(event(action, Attributes=attributes))
+    )
+
+
+@pytest.mark.parametrize("time", [None, "now", 1.5])
+def test_an_event_without_its_time_counts_all_the_same(time: Any) -> None:
+    assert [Notice(ID, gone=False, managed=True, time_ns=0)] == heard(line({**event(), "timeNano": time}))
 
 
 @pytest.mark.parametrize("action", ["connect", "disconnect"])
 def test_a_networks_event_is_about_the_container_that_it_names(action: str) -> None:
     told = event(action, "network", ID="n" * 64, Attributes={"container": ID, "name": "bridge"})
-    assert [Notice(ID, gone=False, managed=False)] == heard(line(told))
+    assert [Notice(ID, gone=False, managed=False, time_ns=TIME_NS)] == heard(line(told))
 
 
 @pytest.mark.parametrize("attributes", [{}, {"container": ""}, {"container": None}, {"container": 7}, None])
@@ -200,7 +208,7 @@ ANY_JSON = st.recursive(
 )
 def test_whatever_comes_the_next_event_is_heard(lines: list[bytes]) -> None:
     *before, last = heard(*lines, line(event("destroy")))
-    assert Notice(ID, gone=True, managed=True) == last
+    assert Notice(ID, gone=True, managed=True, time_ns=TIME_NS) == last
     assert all(isinstance(notice.container_id, str) and notice.container_id for notice in before)
 
 

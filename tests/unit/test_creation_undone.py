@@ -114,7 +114,7 @@ def test_a_create_cancelled_while_it_pulls_is_free_at_once(engine: FakeEngine, s
     engine.release()
     for thread in threading.enumerate():
         if thread.name.startswith("pull "):
-            thread.join(10)
+            thread.join(60)
     assert 1 == len(engine.seen(*CREATE))
     assert [] == removed(engine)
 

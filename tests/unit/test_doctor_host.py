@@ -8,6 +8,7 @@ import shutil
 import socket
 from collections import namedtuple
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig, TlsConfig
 from container_manager.doctor import Finding, Verdict, diagnose
-from container_manager.doctor.host_checks import check_disk, check_root, check_socket, check_token_file
+from container_manager.doctor.host_checks import check_disk, check_root, check_token_file
+from container_manager.doctor.socket_checks import check_socket
 from tests.support.certificates import Authority, server_files
 from tests.unit.documents import BOT, OTHER_BOT
 
@@ -120,6 +122,57 @@ def test_a_socket_that_anybody_may_open_is_failed(bound: Path) -> None:
     assert WARNING is check_socket(bound).verdict
     bound.chmod(0o666)
     assert FAILED is check_socket(bound).verdict
+
+
+@pytest.mark.parametrize(("mode", "group"), [(0o666, None), (0o4660, None), (0o660, "no-such-group-here")])
+def test_a_mode_or_a_group_that_the_start_would_refuse_is_failed(bound: Path, mode: int, group: str | None) -> None:
+    finding = check_socket(bound, mode, group)
+    assert (FAILED, "give another --socket-mode or --socket-group") == (finding.verdict, finding.remedy)
+
+
+def test_a_mode_that_is_not_the_one_asked_for_is_a_warning(bound: Path) -> None:
+    assert OK is check_socket(bound, 0o660).verdict
+    bound.chmod(0o666)
+    finding = check_socket(bound, 0o660)
+    assert (WARNING, True) == (finding.verdict, "0666" in finding.detail)
+    assert finding.remedy.startswith(f"chmod 0660 {bound}")
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """While it lasts, this process is a user's who owns nothing here."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(65_534)
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_users_socket_is_neither_missing_nor_in_order(
+    session_dir: Path,
+) -> None:
+    directory = session_dir / "doctor"
+    directory.mkdir(mode=0o750)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "s.sock"))
+        listener.listen()
+        (directory / "s.sock").chmod(0o660)
+        with another_user():
+            unseen = check_socket(directory / "s.sock")
+            foreign = check_socket(directory / "s.sock", 0o660, "0")
+        directory.chmod(0o755)
+        with another_user():
+            closed = check_socket(directory / "s.sock")
+    assert (FAILED, True) == (unseen.verdict, "Permission denied" in unseen.detail), unseen
+    assert (FAILED, True) == (foreign.verdict, "is no member" in foreign.detail), foreign
+    assert foreign.remedy.startswith("usermod -aG ")
+    assert "this user may not open it" in closed.detail
 
 
 def test_another_file_in_the_sockets_place_is_failed_and_left_alone(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_calls_at_once_never_share_a_connection(engine: FakeEngine, client: Engi
     together = threading.Barrier(8)
 
     def answer(request: Request) -> Json:
-        together.wait(10)
+        together.wait(60)
         return Json({"connection": request.connection})
 
     engine.on("GET", INSPECT, answer)

@@ -1,4 +1,4 @@
-"""The engine's own words, as engines from 20.10 to 28 write them, and what each of them means."""
+"""The engine's own words, as engines from 20.10 to 28, and Podman, write them, and what each of them means."""
 
 from __future__ import annotations
 
@@ -66,6 +66,10 @@ STARTS = [
     (RUNC + 'error mounting "/x" to rootfs at "/y": permission denied: unknown', StartFailedError),
     ('invalid mount config for type "bind": bind source path does not exist: /srv/secrets/b', SecretsUnavailableError),
     ("network bots not found", StartFailedError),
+    (
+        "container 4f02f2e69f3c must be in Created or Stopped state to be started: container state improper",
+        InvalidStateError,
+    ),
     ("mkdir /var/lib/docker/overlay2/x: no space left on device", CapacityExceededError),
     ("the reason is one that nobody has seen yet", StartFailedError),
     ("", StartFailedError),

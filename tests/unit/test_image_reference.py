@@ -135,7 +135,7 @@ def test_only_a_whole_content_id_is_an_image_id(reference: str, expected: bool) 
     assert expected is is_image_id(reference)
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "unit", ["a-", "a.", "a_", "a", "a/", "-", "A-", "a--", "1.", "a__", "[", "[:", "a:", "@a", "0"]
 )

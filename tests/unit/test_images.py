@@ -34,7 +34,7 @@ def puller(engine: FakeEngine) -> Iterator[ImagePuller]:
     engine.release()
     for thread in threading.enumerate():
         if thread.name.startswith("pull "):
-            thread.join(10)
+            thread.join(60)
     client.close()
 
 
@@ -49,7 +49,7 @@ def test_all_who_wait_for_an_image_share_one_pull(engine: FakeEngine, puller: Im
     hung = threading.Event()
 
     def answer(_: Request) -> Stream:
-        hung.wait(10)
+        hung.wait(60)
         return Stream([{"status": "ok"}])
 
     class Waiter(Deadline):
@@ -59,11 +59,11 @@ def test_all_who_wait_for_an_image_share_one_pull(engine: FakeEngine, puller: Im
 
     engine.on(*CREATE, answer)
     with ThreadPoolExecutor(8) as pool:
-        pulls = [pool.submit(puller.pull, "a:1", Waiter(10)) for _ in range(8)]
+        pulls = [pool.submit(puller.pull, "a:1", Waiter(60)) for _ in range(8)]
         for _ in pulls:
-            assert waiting.acquire(timeout=10)
+            assert waiting.acquire(timeout=60)
         hung.set()
-        assert [None] * 8 == [pull.result(10) for pull in pulls]
+        assert [None] * 8 == [pull.result(60) for pull in pulls]
     assert 1 == len(engine.seen(*CREATE))
 
 
@@ -71,13 +71,13 @@ def test_different_images_are_pulled_side_by_side(engine: FakeEngine, puller: Im
     together = threading.Barrier(2)
 
     def answer(_: Request) -> Stream:
-        together.wait(10)
+        together.wait(60)
         return Stream([])
 
     engine.on(*CREATE, answer)
     with ThreadPoolExecutor(2) as pool:
-        for pull in [pool.submit(puller.pull, reference, Deadline(10)) for reference in ("a:1", "a:2")]:
-            pull.result(10)
+        for pull in [pool.submit(puller.pull, reference, Deadline(60)) for reference in ("a:1", "a:2")]:
+            pull.result(60)
     assert {"1", "2"} == {request.query["tag"] for request in engine.seen(*CREATE)}
 
 
@@ -90,21 +90,21 @@ def test_cancel_frees_the_waiter_at_once_while_the_pull_hangs(engine: FakeEngine
         assert not pull.done()
         deadline.cancel()
         with pytest.raises(OperationCancelledError):
-            pull.result(2)
+            pull.result(60)
 
 
 def test_a_cancelled_waiter_leaves_the_pull_to_the_others(engine: FakeEngine, puller: ImagePuller) -> None:
     engine.on(*CREATE, Hang(Stream([])))
     gone = Deadline()
     with ThreadPoolExecutor() as pool:
-        staying = pool.submit(puller.pull, "a:1", Deadline(10))
+        staying = pool.submit(puller.pull, "a:1", Deadline(60))
         engine.await_request(*CREATE)
         leaving = pool.submit(puller.pull, "a:1", gone)
         gone.cancel()
         with pytest.raises(OperationCancelledError):
-            leaving.result(2)
+            leaving.result(60)
         engine.release()
-        assert staying.result(10) is None
+        assert staying.result(60) is None
     assert 1 == len(engine.seen(*CREATE))
 
 
@@ -142,7 +142,7 @@ def test_a_failed_pull_is_the_domains_error_wherever_it_was_told(
 def test_a_failure_reaches_all_who_wait(engine: FakeEngine, puller: ImagePuller) -> None:
     engine.on(*CREATE, Hang(error(404, "manifest unknown")))
     with ThreadPoolExecutor(4) as pool:
-        pulls = [pool.submit(puller.pull, "a:1", Deadline(10)) for _ in range(4)]
+        pulls = [pool.submit(puller.pull, "a:1", Deadline(60)) for _ in range(4)]
         engine.await_request(*CREATE)
         engine.release()
         assert [ImageNotFoundError] * 4 == [type(pull.exception(10)) for pull in pulls]

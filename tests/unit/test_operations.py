@@ -55,7 +55,7 @@ def test_different_bots_run_in_parallel() -> None:
     together = threading.Barrier(2)
 
     async def scenario(operations: Operations) -> None:
-        await asyncio.gather(*(change(operations, bot, lambda _: together.wait(10)) for bot in (A, B)))
+        await asyncio.gather(*(change(operations, bot, lambda _: together.wait(60)) for bot in (A, B)))
 
     run(scenario)
 

@@ -101,7 +101,7 @@ def test_a_committed_result_wins_over_the_deadline() -> None:
 
         def commits(deadline: Deadline) -> str:
             deadline.commit()
-            assert go.wait(10)
+            assert go.wait(60)
             return "made"
 
         call = change(operations, A, commits, 0.05)
@@ -198,7 +198,7 @@ def test_the_end_of_a_change_whose_caller_has_gone_is_told_too(works: Callable[.
         await asyncio.wait({caller})
         assert not ended.is_set()
         work.go.set()
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 60)
         operations.close()
 
     asyncio.run(scenario())

@@ -66,7 +66,7 @@ def watched(ours: Listening, story: Callable[[], Awaitable[None]]) -> list[str]:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for the condition, letting the watch look."""
-    for _ in range(5000):
+    for _ in range(60_000):
         if condition():
             return
         await asyncio.sleep(0.001)

@@ -162,7 +162,7 @@ class Story:
                 yield next((each for each in there.values() if each and owned_bot(each) == bot_id), None)
 
 
-many = settings(max_examples=100, derandomize=True)
+many = settings(max_examples=50, derandomize=True)
 seeds = given(st.integers(0, 2**32))
 
 

@@ -48,7 +48,7 @@ def test_a_missing_file_is_told(config: TlsConfig, tmp_path: Path, name: str) ->
     assert f"{tmp_path / name} cannot be read: No such file or directory" in refusal(config)
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["directory", "fifo"])
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_no_file_is_told(config: TlsConfig, tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
@@ -77,7 +77,7 @@ def test_a_key_of_another_certificate_is_told(config: TlsConfig) -> None:
     assert f"the TLS key {config.key} is not that of the certificate {config.cert}" == refusal(config)
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_a_key_with_a_password_is_told_and_the_password_not_asked_for(config: TlsConfig) -> None:
     key = serialization.load_pem_private_key(config.key.read_bytes(), None)
     secret = serialization.BestAvailableEncryption(b"secret")

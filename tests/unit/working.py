@@ -24,7 +24,7 @@ class Work:
     def __call__(self, deadline: Deadline) -> Any:
         self.deadline = deadline
         self.begun.set()
-        assert self.go.wait(10), "the test never let it go"
+        assert self.go.wait(60), "the test never let it go"
         self.ended.set()
         if isinstance(self.outcome, Exception):
             raise self.outcome

@@ -17,6 +17,7 @@ _NONE = "-"
 # Below it, ids are shown as short as they can be told apart.
 _WIDE = 120
 _SHORT_CONTAINER_ID = 12
+_PORTS_SHARE = 5
 _STYLES = {
     pb.CONTAINER_STATE_RUNNING: "green",
     pb.CONTAINER_STATE_RESTARTING: "yellow",
@@ -30,9 +31,10 @@ _HEALTH_STYLES = {pb.HEALTH_STATUS_UNHEALTHY: "red", pb.HEALTH_STATUS_STARTING: 
 def containers_table(containers: Sequence[pb.ContainerStatus], console: Console, now: Timestamp) -> Table:
     """One row for each container."""
     table = _table("BOT", "STATE", "SINCE", "RESTARTS", "PORTS", "IMAGE")
-    # On a terminal the last two share what is left of a line: an id that is cut short would be none.
+    # On a terminal the image gets what is left of a line, and one port stays whole: cut short it would be another.
     table.expand = console.is_terminal
-    table.columns[-2].ratio, table.columns[-1].ratio = 1, 2
+    if console.is_terminal:
+        table.columns[-2].max_width, table.columns[-1].ratio = console.width // _PORTS_SHARE, 1
     ids = _ids([each.bot_id for each in containers], console)
     for each in containers:
         table.add_row(

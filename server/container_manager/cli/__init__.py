@@ -10,6 +10,7 @@ from __future__ import annotations
 import click
 
 from container_manager.cli.doctor import doctor
+from container_manager.cli.health import health
 from container_manager.cli.serve import serve
 
 __all__ = ["main"]
@@ -23,3 +24,4 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(doctor)
+main.add_command(health)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import click
@@ -25,10 +26,12 @@ def doctor(**options: Any) -> None:
     from container_manager.doctor import Verdict, diagnose
 
     findings = asyncio.run(diagnose(config))
+    # On a terminal alone, and there unless it is not wanted (no-color.org), as botctl has it.
+    colours = False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         verdict = click.style(f"{finding.verdict.value:8}", fg=_COLOURS[finding.verdict.value])
-        click.echo(f"{verdict}{finding.name:{width}}  {finding.detail}")
+        click.echo(f"{verdict}{finding.name:{width}}  {finding.detail}", color=colours)
         if finding.remedy:
             click.echo(f"{'':{8 + width}}  -> {finding.remedy}")
     if any(finding.verdict is Verdict.FAILED for finding in findings):

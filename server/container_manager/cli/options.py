@@ -14,11 +14,12 @@ from container_manager.model import PullPolicy
 from container_manager.validation import MAX_GRACE_SECONDS
 
 ENVIRONMENT_PREFIX = "CONTAINER_MANAGER_"
+DEFAULT_LISTEN = "unix:///run/botmaker/container-manager.sock"
 
 Decorator = Callable[[Any], Any]
 
 
-class _Seconds(click.FloatRange):
+class Seconds(click.FloatRange):
     """A number of seconds within bounds, and really a number."""
 
     name = "seconds"
@@ -60,7 +61,7 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     option(
         "--listen",
         multiple=True,
-        default=("unix:///run/botmaker/container-manager.sock",),
+        default=(DEFAULT_LISTEN,),
         show_default=True,
         help="Address to serve: unix:///path or tcp://127.0.0.1:port; with TLS any IP address. Repeatable.",
     ),
@@ -99,14 +100,14 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     ),
     option(
         "--grace-seconds",
-        type=_Seconds(0, MAX_GRACE_SECONDS),
+        type=Seconds(0, MAX_GRACE_SECONDS),
         default=10,
         show_default=True,
         help="Time between a stop's signal and SIGKILL, when the caller gives none.",
     ),
     option(
         "--engine-timeout-seconds",
-        type=_Seconds(1),
+        type=Seconds(1),
         default=60,
         show_default=True,
         help="How long one engine call may take, grace periods and pulls apart.",
@@ -141,7 +142,7 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     ),
     option(
         "--drain-seconds",
-        type=_Seconds(0),
+        type=Seconds(0),
         default=20,
         show_default=True,
         help="How long a shutdown waits for calls under way.",
@@ -173,6 +174,12 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         "--insecure-no-auth",
         is_flag=True,
         help="Serve TCP, on loopback, without a token: for a throw-away machine only.",
+    ),
+    option("--metrics-listen", help="Serve Prometheus metrics there, as in 127.0.0.1:9464; loopback only."),
+    option(
+        "--otlp-endpoint",
+        help="Send traces there, by OTLP over gRPC, as in http://127.0.0.1:4317. Needs the extra 'tracing'. "
+        "Not given: what OTEL_EXPORTER_OTLP_ENDPOINT says.",
     ),
 )
 _LOG_OPTIONS: tuple[Decorator, ...] = (

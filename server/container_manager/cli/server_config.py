@@ -12,7 +12,14 @@ import click
 
 from container_manager.bot_directories import RootDirectory
 from container_manager.cli.options import hint
-from container_manager.config import MAX_UNIX_PATH_BYTES, DockerServiceConfig, ServerConfig, TlsConfig
+from container_manager.cli.otel_environment import machine_tracing
+from container_manager.config import (
+    MAX_UNIX_PATH_BYTES,
+    DockerServiceConfig,
+    ServerConfig,
+    TlsConfig,
+    TracingConfig,
+)
 from container_manager.errors import InvalidImageReferenceError
 from container_manager.image_reference import check_image_reference
 from container_manager.model import PullPolicy
@@ -64,7 +71,14 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         max_log_streams=options["max_log_streams"],
         max_concurrent_calls=options["max_concurrent_calls"],
         drain_seconds=options["drain_seconds"],
+        metrics_listen=options["metrics_listen"],
+        tracing=_tracing(options),
     )
+
+
+def _tracing(options: dict[str, Any]) -> TracingConfig | None:
+    endpoint: str | None = options["otlp_endpoint"]
+    return machine_tracing(os.environ) if endpoint is None else TracingConfig(endpoint, "--otlp-endpoint")
 
 
 def _tls(options: dict[str, Any]) -> TlsConfig | None:

@@ -1,7 +1,8 @@
 """What is wrong with an installation, before or while it serves: ``container-manager doctor``.
 
-``engine_checks`` asks the engine, ``host_checks`` looks at directories, sockets and files; both give :class:`Finding`.
-Nothing is changed by any of it.
+``engine_checks`` asks the engine, ``host_checks`` looks at directories and files, ``socket_checks`` at sockets and
+``observability_checks`` at where metrics are served and traces sent; all give :class:`Finding`. Nothing is changed by
+any of it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.doctor.finding import Finding, Verdict
-from container_manager.doctor.host_checks import check_disk, check_root, check_socket, check_token_file
+from container_manager.doctor.host_checks import check_disk, check_root, check_token_file
+from container_manager.doctor.observability_checks import check_metrics, check_tracing
+from container_manager.doctor.socket_checks import check_socket
 from container_manager.rpc.listener import TcpAddress, UnixAddress, parse_address
 from container_manager.rpc.startup_error import StartupError
 from container_manager.rpc.tcp_access import check_reach
@@ -32,9 +35,13 @@ async def diagnose(config: ServerConfig) -> list[Finding]:
             findings.append(Finding("listener", Verdict.FAILED, str(exc), "give another --listen"))
             continue
         if isinstance(address, UnixAddress):
-            findings.append(check_socket(address.path))
+            findings.append(check_socket(address.path, config.socket_mode, config.socket_group))
         else:
             findings += _check_tcp(address, config)
+    if config.metrics_listen is not None:
+        findings.append(await check_metrics(config.metrics_listen))
+    if config.tracing is not None:
+        findings.append(await check_tracing(config.tracing))
     return findings
 
 

@@ -1,22 +1,19 @@
-"""The roots of secrets and state, unix sockets and the token file, as they lie on the disk. Only looked at."""
+"""The roots of secrets and state, and the token file, as they lie on the disk. Only looked at."""
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import shutil
-import socket
 import stat
 from pathlib import Path
 
 from container_manager.doctor.finding import Finding, Verdict
+from container_manager.doctor.ownership import described
 from container_manager.root_ownership import fault_of_root, faults_above
 from container_manager.validation import is_bot_id
 
 _DISK_WARNING_SHARE = 0.10
 _DISK_FAILED_SHARE = 0.02
-_CONNECT_SECONDS = 1.0
 _NAMED = 3
 
 
@@ -32,12 +29,12 @@ def check_root(what: str, path: Path, *, secret: bool) -> list[Finding]:
         return [Finding(name, Verdict.FAILED, f"{path} is not a directory", f"give another --{what}-root")]
     except OSError as exc:
         return [Finding(name, Verdict.FAILED, f"{path} cannot be read: {exc.strerror}", "run it as its owner")]
-    described = f"{path}, {_described(found)}, {len(entries)} entries"
+    seen = f"{path}, {described(found)}, {len(entries)} entries"
     if fault := fault_of_root(found):
         remedy = f"chown {os.geteuid()} {path}; chmod go-w {path}"
-        findings = [Finding(name, Verdict.FAILED, f"{described}: it {fault}", remedy)]
+        findings = [Finding(name, Verdict.FAILED, f"{seen}: it {fault}", remedy)]
     else:
-        findings = [Finding(name, Verdict.OK, described)]
+        findings = [Finding(name, Verdict.OK, seen)]
     for above in faults_above(path):
         remedy = "let nobody write there but root, or give another directory"
         findings.append(Finding(name, Verdict.WARNING, f"{above}, and so can exchange {path}", remedy))
@@ -59,34 +56,6 @@ def check_disk(name: str, path: Path) -> Finding:
     return Finding(name, verdict, detail, "free some room: a full disk fails creates and loses logs")
 
 
-def check_socket(path: Path) -> Finding:
-    """The socket that is served or would be: who may come to it, and whether something answers there."""
-    name = "socket"
-    try:
-        directory = path.parent.stat()
-    except FileNotFoundError:
-        return Finding(name, Verdict.OK, f"{path}: nothing there yet; its directory is made at start")
-    except OSError as exc:
-        return Finding(name, Verdict.FAILED, f"{path.parent}: {exc.strerror}", "run it as a user that may enter it")
-    try:
-        found = path.lstat()
-    except OSError:
-        found = None
-    if found is not None and not stat.S_ISSOCK(found.st_mode):
-        return Finding(name, Verdict.FAILED, f"{path} is no socket", "move it away, or give another --listen")
-    answers = found is not None and _answers(path)
-    there = "nothing there yet"
-    if found is not None:
-        there = f"{_described(found)}, {'a server answers' if answers else 'no server answers'}"
-    if found is not None and found.st_mode & stat.S_IWOTH and directory.st_mode & stat.S_IXOTH:
-        remedy = f"chmod o-rwx {path}; whoever opens it controls every bot"
-        return Finding(name, Verdict.FAILED, f"{path}: {there}: anybody may open it", remedy)
-    if directory.st_mode & stat.S_IXOTH:
-        detail = f"{path}: {there}; anybody may enter {path.parent}, only the socket's own mode keeps others out"
-        return Finding(name, Verdict.WARNING, detail, f"chmod o-rwx {path.parent}, or use a directory of its own")
-    return Finding(name, Verdict.OK, f"{path}: {there}")
-
-
 def check_token_file(path: Path) -> Finding:
     """The file with the TCP listeners' token."""
     name = "token file"
@@ -106,8 +75,8 @@ def check_token_file(path: Path) -> Finding:
         remedy = (
             f"chown {os.geteuid()} {path} && chmod 0600 {path}; if others may have read it, delete it for a new one"
         )
-        return Finding(name, Verdict.FAILED, f"{path}, {_described(found)}: others have rights to it", remedy)
-    return Finding(name, Verdict.OK, f"{path}, {_described(found)}")
+        return Finding(name, Verdict.FAILED, f"{path}, {described(found)}: others have rights to it", remedy)
+    return Finding(name, Verdict.OK, f"{path}, {described(found)}")
 
 
 def _entries(name: str, entries: list[os.DirEntry[str]], *, secret: bool) -> list[Finding]:
@@ -132,32 +101,3 @@ def _entries(name: str, entries: list[os.DirEntry[str]], *, secret: bool) -> lis
 def _named(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(ascii(name) for name in names[:_NAMED]) + more
-
-
-def _described(found: os.stat_result) -> str:
-    """Mode, owner and group as ``ls -l`` shows them."""
-    return f"{stat.S_IMODE(found.st_mode):04o} {_user(found.st_uid)}:{_group(found.st_gid)}"
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_CONNECT_SECONDS)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True

@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from container_manager.engine.call_observer import CallObserver, observed, operation_of
 from container_manager.engine.no_answer import (
     HTTP_UNAUTHORIZED,
     EngineRejectedError,
@@ -30,9 +31,10 @@ _TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 class AsyncEngineClient:
     """One engine, for any number of tasks of one event loop. Made anywhere; used and closed on the loop."""
 
-    def __init__(self, docker_host: str, *, timeout_seconds: float) -> None:
+    def __init__(self, docker_host: str, *, timeout_seconds: float, observer: CallObserver | None = None) -> None:
         self._docker_host = docker_host
         self._timeout_seconds = timeout_seconds
+        self._observer = observer
         self._session: aiohttp.ClientSession | None = None
         self._api_version: str | None = None
 
@@ -51,7 +53,7 @@ class AsyncEngineClient:
         ``timeout_seconds`` (``None``: the client's own), :class:`EngineUnavailableError`,
         :class:`EngineAccessDeniedError`.
         """
-        with self._translated_errors():
+        with observed(self._observer, operation_of(path)), self._translated_errors():
             async with asyncio.timeout(timeout_seconds or self._timeout_seconds):
                 return json.loads(await self._get(await self._versioned(path), params))
 
@@ -61,7 +63,7 @@ class AsyncEngineClient:
 
         Entered when the engine has begun to answer. What it sends waits in the socket until it is read.
         """
-        with self._translated_errors():
+        with observed(self._observer, operation_of(path)), self._translated_errors():
             async with asyncio.timeout(self._timeout_seconds):
                 response = await self._open(await self._versioned(path), params)
         try:

@@ -23,6 +23,7 @@ from docker.constants import MINIMUM_DOCKER_API_VERSION
 from docker.transport import UnixHTTPAdapter
 
 from container_manager.deadline import Deadline
+from container_manager.engine.call_observer import CallObserver, observed
 from container_manager.engine.no_answer import (
     HTTP_UNAUTHORIZED,
     EngineRejectedError,
@@ -58,9 +59,10 @@ class EngineClient:
     engine was out of reach, as it may come back as another version.
     """
 
-    def __init__(self, docker_host: str, *, timeout_seconds: float) -> None:
+    def __init__(self, docker_host: str, *, timeout_seconds: float, observer: CallObserver | None = None) -> None:
         self._docker_host = docker_host
         self._timeout_seconds = timeout_seconds
+        self._observer = observer
         self._api_version: str | None = None
         self._idle: deque[docker.APIClient] = deque()
 
@@ -72,22 +74,24 @@ class EngineClient:
 
     def ping(self, deadline: Deadline) -> None:
         """Return if the engine answers."""
-        self._read(lambda api: api.ping(), deadline)
+        self._read("ping", lambda api: api.ping(), deadline)
 
     def inspect_container(self, name_or_id: str, deadline: Deadline) -> Json | None:
         """The engine's inspect document; ``None`` when there is no such container."""
-        return self._find(lambda api: _get_json(api, f"/containers/{name_or_id}/json"), deadline)
+        return self._find("inspect_container", lambda api: _get_json(api, f"/containers/{name_or_id}/json"), deadline)
 
     def inspect_network(self, name: str, deadline: Deadline) -> Json | None:
         """The engine's inspect document of a network; ``None`` when there is none."""
-        return self._find(lambda api: api.inspect_network(name), deadline)
+        return self._find("inspect_network", lambda api: api.inspect_network(name), deadline)
 
     def list_containers(self, label: str, deadline: Deadline, state: ContainerState | None = None) -> list[Json]:
         """The engine's list rows of every container that carries ``label``, in one call, whatever its state."""
         filters = {"label": [label]}
         if state is not None:
             filters["status"] = [state.value]
-        rows: list[Json] = self._read(lambda api: api.containers(all=True, filters=filters), deadline)
+        rows: list[Json] = self._read(
+            "list_containers", lambda api: api.containers(all=True, filters=filters), deadline
+        )
         return rows
 
     def stat(self, container_id: str, path: str, deadline: Deadline) -> Json | None:
@@ -108,59 +112,63 @@ class EngineClient:
             found: Json = json.loads(base64.b64decode(encoded))
             return found
 
-        return self._read(head, deadline)
+        return self._read("stat", head, deadline)
 
     def create_container(self, name: str, body: Mapping[str, Any]) -> str:
         """Create a container from the engine's own JSON; its id."""
-        created: Json = self._call(lambda api: api.create_container_from_config(dict(body), name), None)  # type: ignore[no-untyped-call]
-        return str(created["Id"])
+
+        def create(api: docker.APIClient) -> Json:
+            created: Json = api.create_container_from_config(dict(body), name)  # type: ignore[no-untyped-call]
+            return created
+
+        return str(self._call("create_container", create, None)["Id"])
 
     def start_container(self, container_id: str) -> None:
         """Start a container: one request, never repeated. A running one is left as it is."""
-        self._call(lambda api: api.start(container_id), None)
+        self._call("start_container", lambda api: api.start(container_id), None)
 
     def stop_container(self, container_id: str, grace_seconds: int) -> None:
         """Stop a container, however long its grace. A stopped one is left as it is."""
-        self._call(lambda api: api.stop(container_id, timeout=grace_seconds), None)
+        self._call("stop_container", lambda api: api.stop(container_id, timeout=grace_seconds), None)
 
     def restart_container(self, container_id: str, grace_seconds: int) -> None:
         """Stop and start a container: one request, never repeated."""
-        self._call(lambda api: api.restart(container_id, timeout=grace_seconds), None)
+        self._call("restart_container", lambda api: api.restart(container_id, timeout=grace_seconds), None)
 
     def remove_container(self, container_id: str) -> None:
         """Remove a container by force, with its anonymous volumes."""
-        self._call(lambda api: api.remove_container(container_id, v=True, force=True), None)
+        self._call("remove_container", lambda api: api.remove_container(container_id, v=True, force=True), None)
 
     def pull(self, reference: str) -> Iterator[Json]:
         """Pull an image; the engine's progress messages, errors inside a 200 stream among them.
 
         A client of its own each time, so that a ``docker login`` made since is seen.
         """
-        with self._translated_errors():
+        with observed(self._observer, "pull_image"), self._translated_errors():
             api = self._connect(self._timeout_seconds)
             try:
                 yield from api.pull(reference, stream=True, decode=True)
             finally:
                 api.close()
 
-    def _find(self, call: Callable[[docker.APIClient], Json], deadline: Deadline) -> Json | None:
+    def _find(self, operation: str, call: Callable[[docker.APIClient], Json], deadline: Deadline) -> Json | None:
         try:
-            return self._read(call, deadline)
+            return self._read(operation, call, deadline)
         except EngineRejectedError as exc:
             if exc.status == _HTTP_NOT_FOUND:
                 return None
             raise
 
-    def _read(self, call: Callable[[docker.APIClient], T], deadline: Deadline) -> T:
+    def _read(self, operation: str, call: Callable[[docker.APIClient], T], deadline: Deadline) -> T:
         # A kept connection may have died with an engine that is back by now; a read may be asked twice.
         try:
-            return self._call(call, deadline)
+            return self._call(operation, call, deadline)
         except EngineUnavailableError:
-            return self._call(call, deadline)
+            return self._call(operation, call, deadline)
 
-    def _call(self, call: Callable[[docker.APIClient], T], deadline: Deadline | None) -> T:
+    def _call(self, operation: str, call: Callable[[docker.APIClient], T], deadline: Deadline | None) -> T:
         timeout = self._timeout_seconds if deadline is None else deadline.at_most(self._timeout_seconds)
-        with self._translated_errors():
+        with observed(self._observer, operation), self._translated_errors():
             try:
                 api = self._idle.pop()
             except IndexError:

@@ -57,6 +57,8 @@ class Notice(NamedTuple):
     """It does not exist any more."""
     managed: bool
     """It carries our label. False: unknown."""
+    time_ns: int = 0
+    """When, on the engine's clock; 0: not told."""
 
 
 class ContainerSource:
@@ -151,18 +153,22 @@ def _notice(event: object) -> Notice | None:
     attributes = actor.get("Attributes")
     if not isinstance(attributes, dict):
         attributes = {}
+    time_ns = event.get("timeNano") if isinstance(event, dict) else None
+    if not isinstance(time_ns, int):
+        time_ns = 0
     if kind == "network":
         container_id = attributes.get("container")
         # A network is also made and removed.
-        return (
-            Notice(container_id, gone=False, managed=False) if container_id and isinstance(container_id, str) else None
-        )
+        if not container_id or not isinstance(container_id, str):
+            return None
+        return Notice(container_id, gone=False, managed=False, time_ns=time_ns)
     if kind != "container":
         raise ValueError("of a type that was not asked for")
     container_id = _field(actor, "ID", str)
     if not container_id:
         raise ValueError("without an id")
-    return Notice(container_id, gone=action in _GONE_EVENTS, managed=attributes.get(LABEL_MANAGED) == "true")
+    managed = attributes.get(LABEL_MANAGED) == "true"
+    return Notice(container_id, gone=action in _GONE_EVENTS, managed=managed, time_ns=time_ns)
 
 
 def _field(holder: object, name: str, kind: type[T]) -> T:

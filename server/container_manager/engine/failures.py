@@ -53,6 +53,8 @@ START_PHRASES: Table = (
     (('exec: "', "is a directory"), CommandNotExecutableError),
     (("exec /", "permission denied"), CommandNotExecutableError),
     (("exec format error",), CommandNotExecutableError),
+    # Podman's, for one that is paused or being removed; it answers 500 and not 409.
+    (("container state improper",), InvalidStateError),
 )
 
 # The engine's and distribution's words; newer engines with the containerd image store word some of them anew.

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Collection
+from contextvars import Context
 from functools import partial
 
 from container_manager.engine.async_client import AsyncEngineClient
@@ -67,7 +68,8 @@ class StatsSampler:
     def _begin(self, container_id: str) -> asyncio.Task[RawSample | None]:
         loop = asyncio.get_running_loop()
         stale_from = loop.time() + _FRESH_SECONDS
-        task = loop.create_task(self._take(container_id))
+        # Shared by watchers, and so no single call's work.
+        task = loop.create_task(self._take(container_id), context=Context())
         task.add_done_callback(lambda _: loop.call_at(stale_from, self._samples.pop, container_id))
         return task
 

@@ -29,8 +29,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler:
         if handler_call_details.method.startswith(_HEALTH_PREFIX) or self._accepts(handler_call_details):
             return await continuation(handler_call_details)
-        # Of any kind of call: it is refused before its first message is read.
-        return grpc.stream_stream_rpc_method_handler(_refuse)
+        return _REFUSAL
 
     def _accepts(self, details: grpc.HandlerCallDetails) -> bool:
         given = [value for key, value in details.invocation_metadata or () if key == "authorization"]
@@ -43,3 +42,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 async def _refuse(_requests: Any, context: Any) -> Any:
     _log.warning("refused a call without a valid token", peer=context.peer())
     await abort(context, UnauthenticatedError("a valid bearer token is needed: metadata 'authorization: Bearer TOKEN'"))
+
+
+# Of any kind of call: it is refused before its first message is read.
+_REFUSAL: Handler = grpc.stream_stream_rpc_method_handler(_refuse)

@@ -21,7 +21,8 @@ MAX_HEALTH_WATCHERS = 256
 MAX_REFLECTIONS = 64
 
 _MANAGER = pb.DESCRIPTOR.services_by_name["ContainerManager"]
-_READS = ("GetContainerStatus", "ListManagedContainers")
+READS = tuple(f"/{_MANAGER.full_name}/{name}" for name in ("GetContainerStatus", "ListManagedContainers"))
+"""Calls that are answered from memory, as a rule."""
 
 
 class Places:
@@ -57,9 +58,9 @@ class CallPlaces:
 
     def of(self, method: str) -> Places | None:
         """The places that calls of a method take, by its full name; ``None``: none."""
-        _, service, name = method.split("/")
+        _, service, _ = method.split("/")
         if service == _MANAGER.full_name:
-            return self.reads if name in _READS else self.changes
+            return self.reads if method in READS else self.changes
         if service.startswith("grpc.reflection."):
             return self.reflections
         return self.health_watchers if method == "/grpc.health.v1.Health/Watch" else None

@@ -12,6 +12,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from container_manager.errors import ContainerManagerError, FieldViolation, InvalidConfigError
+from container_manager.observability.call import request_id_metadata
 from container_manager.rpc.error_status import STATUS_DETAILS_KEY, grpc_code, internal_error, to_status
 from container_manager.rpc.handlers import Around, Continuation, Handler, Wrapped, replace_behavior
 
@@ -85,7 +86,9 @@ async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
     """End the call with the status of ``error``."""
     status = to_status(error)
     try:
-        await context.abort(grpc_code(status), status.message, ((STATUS_DETAILS_KEY, status.SerializeToString()),))
+        # Abort's metadata takes the place of what was set before.
+        details = (STATUS_DETAILS_KEY, status.SerializeToString())
+        await context.abort(grpc_code(status), status.message, (*request_id_metadata(), details))
     except grpc.aio.InternalError:
         raise _caller_gone() from None
     raise AssertionError("abort always raises")

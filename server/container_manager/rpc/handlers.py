@@ -36,20 +36,24 @@ class Wrapped:
 def replace_behavior(handler: Handler, around: Around, deserializer: Callable[[bytes], Any] | None = None) -> Handler:
     """The handler with ``around(behavior, request, context)`` in place of its behaviour.
 
-    For calls with one request whose behaviour is a coroutine function; others come back as they are. A response may
-    be a message, or ``bytes``: its wire form.
+    For calls whose behaviour is a coroutine function; others come back as they are. ``request`` is the iterator of
+    all requests where a call may have many. A response may be a message, or ``bytes``: its wire form.
     """
-    behavior = handler.unary_unary or handler.unary_stream
+    behavior = handler.unary_unary or handler.unary_stream or handler.stream_stream
     if behavior is None or not inspect.iscoroutinefunction(behavior):
         return handler
     serialize = handler.response_serializer
-    make = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.unary_stream_rpc_method_handler
+    make: Callable[..., Handler] = grpc.stream_stream_rpc_method_handler
+    if handler.unary_unary:
+        make = grpc.unary_unary_rpc_method_handler
+    elif handler.unary_stream:
+        make = grpc.unary_stream_rpc_method_handler
 
     async def invoke(request: Any, context: Any) -> Any:
         return await around(behavior, request, context)
 
     def serialized(response: Any) -> bytes:
-        encoded: bytes = response if type(response) is bytes else serialize(response)
+        encoded: bytes = response if type(response) is bytes or serialize is None else serialize(response)
         return encoded
 
     return make(

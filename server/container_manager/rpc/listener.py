@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,6 +101,17 @@ def _is_ip_address(host: str) -> bool:
         return False
     # gRPC would want the zone of an IPv6 address escaped, and the kernel one that is there.
     return "%" not in host
+
+
+def check_free(address: TcpAddress) -> None:
+    """Raises :class:`StartupError` when somebody listens there, or nobody can."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as exc:
+            raise StartupError(f"cannot listen on {address}: {exc.strerror}") from exc
 
 
 @contextmanager

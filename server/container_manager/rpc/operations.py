@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -128,7 +129,8 @@ class Operations:
                 end()
 
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._pools[lane], begin)
+            # Whose call it is, is known to the worker as well.
+            work = asyncio.get_running_loop().run_in_executor(self._pools[lane], copy_context().run, begin)
         except BaseException:
             if end is not None:
                 end()

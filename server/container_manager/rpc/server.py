@@ -19,7 +19,7 @@ import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from botmaker.container.v1 import (
     container_manager_pb2,
@@ -30,7 +30,8 @@ from botmaker.container.v1 import (
 from container_manager.config import ServerConfig
 from container_manager.docker_service import DockerService
 from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.rpc.call_limit import CallPlaces
+from container_manager.observability.observation import Observation
+from container_manager.rpc.call_limit import READS, CallPlaces
 from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.grpc_log import filter_grpc_log
 from container_manager.rpc.listener import (
@@ -63,9 +64,16 @@ _REFLECTED = (
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
 )
+_METHODS = [
+    f"/{service.full_name}/{method.name}"
+    for file in (container_manager_pb2, container_observer_pb2, health_pb2, reflection_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
 
 # Of the second that DESIGN grants beyond the drain.
 _UNDO_SECONDS = 0.7
+_LAST_TOLD_SECONDS = 0.1
 
 _log = structlog.get_logger(__name__)
 
@@ -82,14 +90,22 @@ class Server:
                 raise StartupError(f"{address} is given twice")
         self._access = socket_access(config.socket_mode, config.socket_group)
         self.places = CallPlaces(config.max_concurrent_calls)
+        self.observation = Observation(config, _METHODS, READS)
         self._factory = ServerFactory(
-            self._register, tcp_access(self._wanted, config), self.places, transport_options(config)
+            self._register,
+            tcp_access(self._wanted, config),
+            self.places,
+            self.observation.accounting,
+            transport_options(config),
         )
-        self._service = DockerService(config.service)
+        observer = self.observation.engine_observer
+        self._service = DockerService(config.service, observer)
         self._engine = AsyncEngineClient(
-            config.service.docker_host, timeout_seconds=config.service.engine_timeout_seconds
+            config.service.docker_host,
+            timeout_seconds=config.service.engine_timeout_seconds,
+            observer=observer,
         )
-        self.keeper = ViewKeeper(self._engine, encoded_status)
+        self.keeper = ViewKeeper(self._engine, encoded_status, self.observation.event_lag)
         self._operations = Operations(config.workers, self.keeper.changed)
         self.streams = Streams(
             {
@@ -98,6 +114,7 @@ class Server:
                 StreamKind.LOGS: config.max_log_streams,
             }
         )
+        self.observation.watch(self.keeper, self.streams)
         self._servicer = ContainerManagerServicer(self._service, self._operations, self.keeper)
         self._observer = ContainerObserverServicer(
             self._service, self._operations, self.keeper, self._engine, self.streams
@@ -116,6 +133,7 @@ class Server:
     async def start(self) -> None:
         """Listen and serve; the engine need not be there. Raises :class:`StartupError`, and then holds nothing."""
         await self._engine_health.prepare()
+        await self.observation.start()
         try:
             for address in self._wanted:
                 self._listen(address)
@@ -125,6 +143,7 @@ class Server:
             for server in self._servers:
                 await server.stop(None)
             self._sockets.close()
+            await self.observation.stop(0)
             raise
         self.keeper.start()
         monitors = [self._engine_health.run(), *(watch.run() for watch in self._watches)]
@@ -142,6 +161,8 @@ class Server:
         # Calls whose client had gone have no RPC left to wait for; those just cancelled need a moment to be undone.
         await self._operations.drain(max(_UNDO_SECONDS, ends - asyncio.get_running_loop().time()))
         left = self._operations.changes_under_way
+        # Within what is left of the drain, and that second.
+        await self.observation.stop(max(_LAST_TOLD_SECONDS, ends - asyncio.get_running_loop().time()))
         await self._observer.close()
         await self.keeper.close()
         await self._engine.close()

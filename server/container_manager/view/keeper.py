@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.container_source import ContainerSource, owned_bot
 from container_manager.errors import EngineUnavailableError
 from container_manager.model import ContainerStatus
 from container_manager.view.audit import Audit
+from container_manager.view.event_lag import EventLag
 from container_manager.view.live_view import LiveView
 from container_manager.view.refresher import Refresher
 from container_manager.view.synchronizer import Synchronizer
@@ -21,13 +23,25 @@ _PATIENCE_SECONDS = 10.0
 class ViewKeeper:
     """Follows one engine from :meth:`start` to :meth:`close`, on one event loop."""
 
-    def __init__(self, engine: AsyncEngineClient, encode: Callable[[ContainerStatus], bytes]) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngineClient,
+        encode: Callable[[ContainerStatus], bytes],
+        on_event_lag: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
+        """``on_event_lag`` is told of events how old they were, in seconds, when the view showed what they changed."""
         source = ContainerSource(engine)
         self.view = LiveView(encode, owned_bot)
         self._refresher = Refresher(self.view, source)
-        self._synchronizer = Synchronizer(self.view, source, self._refresher)
+        lag = EventLag(self.view, on_event_lag)
+        self._synchronizer = Synchronizer(self.view, source, self._refresher, lag.heard)
         self.audit = Audit(self.view, source, self._refresher)
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def reconnects(self) -> int:
+        """How often it has subscribed to the engine's events again."""
+        return max(0, self._synchronizer.subscriptions - 1)
 
     def start(self) -> None:
         """Begin to follow the engine, which need not be there yet."""
@@ -49,7 +63,8 @@ class ViewKeeper:
         """An operation of ours on the bot has ended, in whatever way."""
         # Otherwise there is nothing to keep true: when the engine is found, everything is read anew.
         if self._synchronizer.following:
-            self._refresher.touch(bot_id)
+            # In no call's context: the inspection is everybody's, and may lead to others for hours.
+            Context().run(self._refresher.touch, bot_id)
 
     async def settled(self, bot_id: str) -> None:
         """Wait until the view shows what our operations on the bot have done.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -31,7 +32,15 @@ class NoticeSource(Source, Protocol):
 class Synchronizer:
     """Keeps the view in sync for as long as :meth:`run` runs."""
 
-    def __init__(self, view: LiveView, source: NoticeSource, refresher: Refresher) -> None:
+    def __init__(
+        self,
+        view: LiveView,
+        source: NoticeSource,
+        refresher: Refresher,
+        on_event: Callable[[str, int], None] = lambda _container_id, _time_ns: None,
+    ) -> None:
+        """``on_event`` is told of each event that is new: of which container, and when on the engine's clock."""
+        self._on_event = on_event
         self._view = view
         self._source = source
         self._refresher = refresher
@@ -39,6 +48,8 @@ class Synchronizer:
         """Why the engine could not be followed at the last attempt; ``None`` when it is, and before the first."""
         self.following = False
         """Subscribed to the engine's events, and so in sync or about to be."""
+        self.subscriptions = 0
+        """How often it has subscribed so far."""
         self._dropped = asyncio.Event()
         # Either in sync, or there is a problem: nothing to wait for.
         self._decided = asyncio.Event()
@@ -99,6 +110,7 @@ class Synchronizer:
         read_failed, self._read_failed, self._was_in_sync = self._read_failed, False, False
         async with self._source.subscribe() as notices:
             self.following = True
+            self.subscriptions += 1
             # An engine that is found again is worth waiting for, unless it is one that cannot be read.
             if not read_failed:
                 self.problem = None
@@ -135,7 +147,11 @@ class Synchronizer:
         raise EngineUnavailableError("the engine does not answer")
 
     async def _read(self, notices: AsyncIterator[Notice]) -> None:
+        since_ns = time.time_ns()
         async for notice in notices:
+            # What happened before comes once more, or was missed.
+            if notice.time_ns >= since_ns and notice.container_id in self._view:
+                self._on_event(notice.container_id, notice.time_ns)
             if notice.gone:
                 self._refresher.gone(notice.container_id)
             elif notice.managed or self._refresher.knows(notice.container_id):

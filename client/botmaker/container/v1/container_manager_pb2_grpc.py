@@ -105,7 +105,7 @@ class ContainerManagerServicer(object):
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
         COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE when paused or being removed,
-        SECRETS_UNAVAILABLE when its secrets directory is gone.
+        SECRETS_UNAVAILABLE or STATE_UNAVAILABLE when a directory that it mounts is gone, or could be exchanged by others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +114,8 @@ class ContainerManagerServicer(object):
     def StopContainer(self, request, context):
         """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
         period. The container stays, and stays down, until it is started again. A stopped or missing container is OK.
+
+        INVALID_ARGUMENT / INVALID_CONFIG for a grace_period out of its bounds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +123,9 @@ class ContainerManagerServicer(object):
 
     def RestartContainer(self, request, context):
         """RestartContainer stops the bot's container as StopContainer does, and starts it as StartContainer does.
-        A stopped container is started. Errors as for StartContainer.
+        A stopped container is started.
+
+        Errors as for StopContainer and StartContainer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,6 +135,8 @@ class ContainerManagerServicer(object):
         """RemoveContainer stops the bot's container as StopContainer does, and removes it with its anonymous volumes.
         It is gone from the engine before this answers. A missing container is OK. The bot's secrets and state
         directories are kept.
+
+        Errors as for StopContainer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,20 +61,26 @@ class ContainerManagerStub:
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
     COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE when paused or being removed,
-    SECRETS_UNAVAILABLE when its secrets directory is gone.
+    SECRETS_UNAVAILABLE or STATE_UNAVAILABLE when a directory that it mounts is gone, or could be exchanged by others.
     """
     StopContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.StopContainerRequest, _container_manager_pb2.StopContainerResponse]
     """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
     period. The container stays, and stays down, until it is started again. A stopped or missing container is OK.
+
+    INVALID_ARGUMENT / INVALID_CONFIG for a grace_period out of its bounds.
     """
     RestartContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.RestartContainerRequest, _container_manager_pb2.RestartContainerResponse]
     """RestartContainer stops the bot's container as StopContainer does, and starts it as StartContainer does.
-    A stopped container is started. Errors as for StartContainer.
+    A stopped container is started.
+
+    Errors as for StopContainer and StartContainer.
     """
     RemoveContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.RemoveContainerRequest, _container_manager_pb2.RemoveContainerResponse]
     """RemoveContainer stops the bot's container as StopContainer does, and removes it with its anonymous volumes.
     It is gone from the engine before this answers. A missing container is OK. The bot's secrets and state
     directories are kept.
+
+    Errors as for StopContainer.
     """
     GetContainerStatus: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.GetContainerStatusRequest, _container_manager_pb2.GetContainerStatusResponse]
     """GetContainerStatus tells the state of the bot's container. A missing container is OK, with status absent."""
@@ -110,20 +116,26 @@ class ContainerManagerAsyncStub(ContainerManagerStub):
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
     COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE when paused or being removed,
-    SECRETS_UNAVAILABLE when its secrets directory is gone.
+    SECRETS_UNAVAILABLE or STATE_UNAVAILABLE when a directory that it mounts is gone, or could be exchanged by others.
     """
     StopContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.StopContainerRequest, _container_manager_pb2.StopContainerResponse]  # type: ignore[assignment]
     """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
     period. The container stays, and stays down, until it is started again. A stopped or missing container is OK.
+
+    INVALID_ARGUMENT / INVALID_CONFIG for a grace_period out of its bounds.
     """
     RestartContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.RestartContainerRequest, _container_manager_pb2.RestartContainerResponse]  # type: ignore[assignment]
     """RestartContainer stops the bot's container as StopContainer does, and starts it as StartContainer does.
-    A stopped container is started. Errors as for StartContainer.
+    A stopped container is started.
+
+    Errors as for StopContainer and StartContainer.
     """
     RemoveContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.RemoveContainerRequest, _container_manager_pb2.RemoveContainerResponse]  # type: ignore[assignment]
     """RemoveContainer stops the bot's container as StopContainer does, and removes it with its anonymous volumes.
     It is gone from the engine before this answers. A missing container is OK. The bot's secrets and state
     directories are kept.
+
+    Errors as for StopContainer.
     """
     GetContainerStatus: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.GetContainerStatusRequest, _container_manager_pb2.GetContainerStatusResponse]  # type: ignore[assignment]
     """GetContainerStatus tells the state of the bot's container. A missing container is OK, with status absent."""
@@ -168,7 +180,7 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
         COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE when paused or being removed,
-        SECRETS_UNAVAILABLE when its secrets directory is gone.
+        SECRETS_UNAVAILABLE or STATE_UNAVAILABLE when a directory that it mounts is gone, or could be exchanged by others.
         """
 
     @_abc_1.abstractmethod
@@ -179,6 +191,8 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_container_manager_pb2.StopContainerResponse, _abc.Awaitable[_container_manager_pb2.StopContainerResponse]]:
         """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
         period. The container stays, and stays down, until it is started again. A stopped or missing container is OK.
+
+        INVALID_ARGUMENT / INVALID_CONFIG for a grace_period out of its bounds.
         """
 
     @_abc_1.abstractmethod
@@ -188,7 +202,9 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_container_manager_pb2.RestartContainerResponse, _abc.Awaitable[_container_manager_pb2.RestartContainerResponse]]:
         """RestartContainer stops the bot's container as StopContainer does, and starts it as StartContainer does.
-        A stopped container is started. Errors as for StartContainer.
+        A stopped container is started.
+
+        Errors as for StopContainer and StartContainer.
         """
 
     @_abc_1.abstractmethod
@@ -200,6 +216,8 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         """RemoveContainer stops the bot's container as StopContainer does, and removes it with its anonymous volumes.
         It is gone from the engine before this answers. A missing container is OK. The bot's secrets and state
         directories are kept.
+
+        Errors as for StopContainer.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,190 @@
+"""Why there is no connection to a TCP target: gRPC says only that the handshake failed, so we make one of our own."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any
+
+from botctl.connection import CHOOSE_TARGET, Connection
+from botctl.http2_greeting import speaks_something_else
+from botctl.outcomes import ExitCode
+from botctl.tls_files import ALL_OPTIONS, TlsPaths
+
+_SECONDS = 5.0
+# OpenSSL's numbers for what is wrong with a certificate.
+_NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
+_OTHER_PURPOSE = 26
+# What an alert of the other side is called by OpenSSL, where it is about our certificate.
+_ABOUT_OURS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+
+Why = tuple[ExitCode, str]
+
+
+def why_tcp_unreachable(connection: Connection) -> Why | None:
+    """The exit code for it, and a line that says what to do; ``None`` where all seems well."""
+    target = connection.target
+    try:
+        return _without_tls(connection) if connection.tls is None else _with_tls(target, connection.tls)
+    except (socket.gaierror, UnicodeError):
+        return ExitCode.NO_SERVICE, f"the host {_address(target)[0]} is not known here; {CHOOSE_TARGET}"
+    except OSError:
+        return ExitCode.NO_SERVICE, (
+            f"no service answers at {target}; does it listen there (container-manager serve --listen {target})? "
+            f"Otherwise {CHOOSE_TARGET}"
+        )
+
+
+def _address(target: str) -> tuple[str, int]:
+    host, _, port = target.removeprefix("tcp://").rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _opened(target: str) -> socket.socket:
+    return socket.create_connection(_address(target), _SECONDS)
+
+
+def _without_tls(connection: Connection) -> Why | None:
+    with _opened(connection.target) as raw:
+        if _speaks_tls(raw):
+            return ExitCode.NOT_ALLOWED, f"{connection.target} is served with TLS: pass {ALL_OPTIONS}"
+    with _opened(connection.target) as raw:
+        return (ExitCode.NO_SERVICE, connection.is_no_manager) if speaks_something_else(raw) else None
+
+
+def _speaks_tls(raw: socket.socket) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        context.wrap_socket(raw).close()
+    except ssl.SSLError as exc:
+        return "ALERT" in (exc.reason or "")
+    except OSError:
+        return False
+    return True
+
+
+def _with_tls(target: str, paths: TlsPaths) -> Why | None:
+    host, _ = _address(target)
+    raw = _opened(target)
+    try:
+        with raw, _context(paths).wrap_socket(raw, server_hostname=host) as connected:
+            is_grpc = connected.selected_alpn_protocol() == "h2"
+            taken = is_grpc and _is_taken(connected)
+    except ssl.SSLCertVerificationError as exc:
+        return ExitCode.NO_SERVICE, _about_theirs(target, paths, exc)
+    except ssl.SSLEOFError:
+        return _unfinished(target)
+    except ssl.SSLError as exc:
+        return _about_handshake(target, paths, exc.reason or "")
+    except OSError:
+        return _unfinished(target)
+    if not is_grpc:
+        return ExitCode.NO_SERVICE, f"what serves {target} with TLS is no container manager; {CHOOSE_TARGET}"
+    return None if taken else _about_ours(target, paths)
+
+
+def _is_taken(connected: ssl.SSLSocket) -> bool:
+    """Whether the other side takes our certificate, which in TLS 1.3 it sees when we are done with the handshake."""
+    try:
+        # Of gRPC's two sides it is the server that speaks first.
+        return bool(connected.recv(1))
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+
+
+def _unfinished(target: str) -> Why:
+    return ExitCode.NO_SERVICE, (
+        f"{target} does not finish a TLS handshake; if it is the service's own, look at its log, else {CHOOSE_TARGET}"
+    )
+
+
+def _about_handshake(target: str, paths: TlsPaths, reason: str) -> Why:
+    if "ALERT" not in reason:
+        return ExitCode.NO_SERVICE, f"{target} is served without TLS: leave out {ALL_OPTIONS}, or {CHOOSE_TARGET}"
+    if any(word in reason for word in _ABOUT_OURS):
+        return _about_ours(target, paths)
+    return ExitCode.NO_SERVICE, f"{target} refuses the TLS handshake ({reason}); look at the service's log"
+
+
+def _context(paths: TlsPaths) -> ssl.SSLContext:
+    # As gRPC does it: the CA file alone, any certificate in which may end the chain.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(paths.ca)
+    context.load_cert_chain(paths.cert, paths.key, password="")
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _about_theirs(target: str, paths: TlsPaths, exc: ssl.SSLCertVerificationError) -> str:
+    if exc.verify_code in (_OTHER_HOST, _OTHER_ADDRESS):
+        host, names = _address(target)[0], ", ".join(_names(target, paths)) or "nothing"
+        return f"the certificate of {target} is not for {host} but for {names}; name the host so in --target"
+    if exc.verify_code == _EXPIRED:
+        return f"the certificate of {target} has expired; whoever runs the service must renew it (serve --tls-cert)"
+    if exc.verify_code == _NOT_YET_VALID:
+        return f"the certificate of {target} is not valid yet; compare this machine's clock with the service's"
+    return (
+        f"the certificate of {target} is not of an authority in {paths.ca} ({exc.verify_message}); "
+        "pass the one that signed it as --tls-ca"
+    )
+
+
+def _names(target: str, paths: TlsPaths) -> list[str]:
+    """The names in the service's certificate, which is of a trusted authority."""
+    context = _context(paths)
+    context.check_hostname = False
+    with (
+        suppress(OSError),
+        _opened(target) as raw,
+        context.wrap_socket(raw, server_hostname=_address(target)[0]) as connected,
+    ):
+        named: Any = (connected.getpeercert() or {}).get("subjectAltName", ())
+        return [value for _, value in named]
+    return []
+
+
+def _about_ours(target: str, paths: TlsPaths) -> Why:
+    faults = {
+        _EXPIRED: "has expired: have it renewed, and pass the new one as --tls-cert",
+        _NOT_YET_VALID: "is not valid yet: set this machine's clock, or have a new one made",
+        _OTHER_PURPOSE: "is not one for clients: have one made with the extended key usage clientAuth",
+    }
+    if fault := faults.get(_fault_of_ours(paths)):
+        return ExitCode.NOT_ALLOWED, f"{target} does not take the certificate {paths.cert}, which {fault}"
+    return ExitCode.NOT_ALLOWED, (
+        f"{target} does not take the certificate {paths.cert}: pass one as --tls-cert that is of an authority in the "
+        "file that the service's --tls-client-ca names"
+    )
+
+
+def _fault_of_ours(paths: TlsPaths) -> int:
+    """What OpenSSL finds wrong with our own certificate if its signer is not asked for; 0: nothing.
+
+    The service does not say. So we show it to ourselves, in memory.
+    """
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    server.load_verify_locations(paths.cert)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    for context in (server, client):
+        context.load_cert_chain(paths.cert, paths.key, password="")
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(back, there)
+    theirs = server.wrap_bio(there, back, server_side=True)
+    try:
+        for _ in range(2):
+            for side in (ours, theirs):
+                with suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+    except ssl.SSLCertVerificationError as exc:
+        return exc.verify_code
+    except ssl.SSLError:
+        return 0
+    return 0

@@ -1,0 +1,94 @@
+"""Run the engine tests on the engines named, or on all, and make the table in docs/engines.md.
+
+Exits with 1 where something did not pass that nothing explains, an explanation explains nothing, or a test was there
+on one engine and not on another.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from dev.debian import MissingEngine
+from dev.engine import EngineError
+from dev.engines import table
+from dev.engines.differences import Difference, everywhere_skipped, outdated, read, unexplained
+from dev.engines.network import network_namespace
+from dev.engines.releases import RELEASES
+from dev.engines.results import Verdict, missing
+from dev.engines.session import STATE, Run
+from dev.images import CHECKOUT, ImageError, ensure_bot_image
+
+
+def main(names: Sequence[str]) -> int:
+    """Run, tell, write."""
+    source = os.environ.get("DOCKER_HOST")
+    if set(names) - set(RELEASES) or not source:
+        print(f"usage: DOCKER_HOST=… python -m dev.engines [{' | '.join(RELEASES)}] …", file=sys.stderr)
+        return 2
+    if os.geteuid() != 0:
+        print("engines: only root can start engines of other releases", file=sys.stderr)
+        return 1
+    differences = read()
+    try:
+        ensure_bot_image(source)
+        ended = [name for name in names or RELEASES if not _run(name, source)]
+    except (MissingEngine, EngineError, ImageError, OSError) as error:
+        print(f"engines: {error}", file=sys.stderr)
+        return 1
+    problems = [f"{name}: the run did not come to its end" for name in ended]
+    runs = {name: Run.read(STATE / name / "run.json") for name in RELEASES if (STATE / name / "run.json").exists()}
+    problems += _problems(runs, differences)
+    print(_summary(runs))
+    if lacking := [name for name in RELEASES if name not in runs]:
+        print(f"docs/engines.md stays as it is until there are runs of {', '.join(lacking)}")
+    else:
+        table.write(runs, differences)
+    for problem in problems:
+        print(f"engines: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _run(name: str, source: str) -> bool:
+    """The tests on one engine; False where there is no outcome."""
+    print(f"== {RELEASES[name].title}", flush=True)
+    (STATE / name).mkdir(parents=True, exist_ok=True)
+    (STATE / name / "run.json").unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        # Podman writes into the firewall of its network, and leaves there what a crash left.
+        enter = stack.enter_context(network_namespace()) if RELEASES[name].podman else []
+        command = [*enter, sys.executable, "-m", "dev.engines.session", name, source]
+        return subprocess.run(command, cwd=CHECKOUT, check=False).returncode == 0
+
+
+def _problems(runs: Mapping[str, Run], differences: Sequence[Difference]) -> list[str]:
+    outcomes = {name: run.outcomes for name, run in runs.items()}
+    known = everywhere_skipped(outcomes.values())
+    lines = [
+        f"{test}: not there on {', '.join(name for name in runs if test not in outcomes[name])}"
+        for test in sorted(missing(outcomes.values()))
+    ]
+    for name, found in outcomes.items():
+        lines += [
+            f"{name}: {test} {outcome.verdict.name.lower()}, and nothing explains it: {outcome.message}"
+            for test, outcome in unexplained(name, found, differences, known).items()
+        ]
+        lines += [
+            f"{name}: {title!r}: {pattern} explains nothing" for title, pattern in outdated(name, found, differences)
+        ]
+    return lines
+
+
+def _summary(runs: Mapping[str, Run]) -> str:
+    lines = []
+    for name, run in runs.items():
+        counts = Counter(outcome.verdict for outcome in run.outcomes.values())
+        told = ", ".join(f"{counts[verdict]} {verdict.name.lower()}" for verdict in Verdict)
+        lines.append(f"{RELEASES[name].title:14} {run.version:18} {told}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,77 @@
+"""What does not hold on some engine, and why: the explanations in differences.toml."""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.engines.releases import RELEASES
+from dev.engines.results import Outcome, Verdict
+
+PATH = Path(__file__).with_name("differences.toml")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Why the tests whose whole id one of `tests` matches do not pass on `engines`."""
+
+    title: str
+    reason: str
+    engines: tuple[str, ...]
+    tests: tuple[re.Pattern[str], ...]
+
+    def explains(self, engine: str, test: str) -> bool:
+        """Whether this is about that test on that engine."""
+        return engine in self.engines and any(pattern.fullmatch(test) for pattern in self.tests)
+
+
+def read(path: Path = PATH) -> list[Difference]:
+    """The explanations. Raises ValueError for one that is incomplete, or names an engine that there is not."""
+    found = []
+    for entry in tomllib.loads(path.read_text(encoding="utf-8")).get("difference", []):
+        title = " ".join(str(entry.get("title", "")).split())
+        reason = " ".join(str(entry.get("reason", "")).split())
+        engines, tests = tuple(entry.get("engines", ())), tuple(entry.get("tests", ()))
+        if not (title and reason and engines and tests):
+            raise ValueError(f"a difference needs title, reason, engines and tests: {entry}")
+        if unknown := set(engines) - set(RELEASES):
+            raise ValueError(f"{title}: no such engine: {', '.join(sorted(unknown))}")
+        try:
+            patterns = tuple(re.compile(f"tests/engine/test_{pattern}") for pattern in tests)
+        except re.error as error:
+            raise ValueError(f"{title}: {error}: {error.pattern!r}") from error
+        found.append(Difference(title, reason, engines, patterns))
+    return found
+
+
+def everywhere_skipped(results: Iterable[dict[str, Outcome]]) -> set[str]:
+    """The tests that every run skipped: they tell of the machine, and of no engine."""
+    runs = [{test for test, outcome in run.items() if outcome.verdict is Verdict.SKIPPED} for run in results]
+    return set.intersection(*runs) if runs else set()
+
+
+def unexplained(
+    engine: str, outcomes: dict[str, Outcome], differences: Iterable[Difference], known: Iterable[str] = ()
+) -> dict[str, Outcome]:
+    """What did not pass on this engine without anything that says why; `known` is let off."""
+    differences, known = list(differences), set(known)
+    return {
+        test: outcome
+        for test, outcome in outcomes.items()
+        if outcome.verdict is not Verdict.PASSED
+        and test not in known
+        and not any(difference.explains(engine, test) for difference in differences)
+    }
+
+
+def outdated(engine: str, outcomes: dict[str, Outcome], differences: Iterable[Difference]) -> list[tuple[str, str]]:
+    """Title and pattern of each explanation that on this engine matches nothing that did not pass."""
+    failed = [test for test, outcome in outcomes.items() if outcome.verdict is not Verdict.PASSED]
+    return [
+        (difference.title, pattern.pattern)
+        for difference in differences
+        if engine in difference.engines
+        for pattern in difference.tests
+        if not any(pattern.fullmatch(test) for test in failed)
+    ]

@@ -1,0 +1,64 @@
+"""What a run of the tests brought: each test's outcome, from pytest's JUnit file."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+
+class Verdict(IntEnum):
+    """How a test ended; of a test's several parts the worst counts."""
+
+    PASSED = 0
+    SKIPPED = 1
+    FAILED = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a test ended, and for what is not passed the first line of why."""
+
+    verdict: Verdict
+    message: str = ""
+
+
+def read_junit(path: Path) -> dict[str, Outcome]:
+    """Every test's outcome by its id, `tests/engine/test_x.py::test_y[parameter]`.
+
+    Raises ValueError for a file that is no such report.
+    """
+    try:
+        cases = ET.parse(path).getroot().iter("testcase")
+    except (ET.ParseError, FileNotFoundError) as error:
+        raise ValueError(f"{path} is no report of pytest's: {error}") from error
+    outcomes: dict[str, Outcome] = {}
+    for case in cases:
+        test = _test_id(case.get("classname", ""), case.get("name", ""))
+        outcome = _outcome(case)
+        # An error while a passed test is torn down comes as a second entry.
+        if test not in outcomes or outcome.verdict > outcomes[test].verdict:
+            outcomes[test] = outcome
+    return outcomes
+
+
+def missing(results: Iterable[dict[str, Outcome]]) -> set[str]:
+    """The tests that some of these runs have, and others have not."""
+    known: list[set[str]] = [set(result) for result in results]
+    return set.union(*known) - known[0].intersection(*known) if known else set()
+
+
+def _outcome(case: ET.Element) -> Outcome:
+    found = Outcome(Verdict.PASSED)
+    for part in case:
+        verdict = {"skipped": Verdict.SKIPPED, "failure": Verdict.FAILED, "error": Verdict.FAILED}.get(part.tag)
+        if verdict is not None and verdict > found.verdict:
+            lines = part.get("message", "").strip().splitlines()
+            found = Outcome(verdict, lines[0] if lines else "")
+    return found
+
+
+def _test_id(classname: str, name: str) -> str:
+    parts = classname.split(".")
+    module = next((n for n, part in enumerate(parts) if part.startswith("test_")), len(parts) - 1)
+    return "::".join(["/".join(parts[: module + 1]) + ".py", *parts[module + 1 :], name])

@@ -1,0 +1,163 @@
+"""The Python image that the deployed images are built on, and what their builds need to know of this machine.
+
+`DOCKER_HOST=… python3 -m dev.python_base` prints its tag. It is the one that deploy/Dockerfile names where the engine
+has it or can pull it; else one is made from Debian's packages alone, which needs root on Debian or Ubuntu.
+"""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from dev.debian import MissingEngine, install
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+OFFLINE_IMAGE = "botmaker/python:3.11-slim-bookworm"
+SYSTEM_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+_SUITE = "bookworm"
+_PULL_TIMEOUT_SECONDS = 120
+# Where programs look for the certificates that a machine trusts beyond Debian's own.
+_BUNDLE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_INDEX_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
+
+
+class BaseImageError(RuntimeError):
+    """There is no base image and none can be made; the message says why."""
+
+
+def ensure_python_base(docker_host: str) -> str:
+    """Find, pull or make the base image; return its tag. Raises BaseImageError."""
+    pinned = pinned_image()
+    for tag in (pinned, OFFLINE_IMAGE):
+        if not _docker(docker_host, "image", "inspect", tag).returncode:
+            return tag
+    # The official image would not trust what this machine trusts.
+    if not extra_certificates() and _pulled(docker_host, pinned):
+        return pinned
+    print(f"Making {OFFLINE_IMAGE} from Debian's packages", file=sys.stderr, flush=True)
+    try:
+        install(("docker", "mmdebstrap"))
+    except MissingEngine as error:
+        raise BaseImageError(f"{pinned} cannot be pulled, and none be made here: {error}") from error
+    _make(docker_host)
+    return OFFLINE_IMAGE
+
+
+def pinned_image() -> str:
+    """The base image that deploy/Dockerfile names."""
+    match = re.search(r"^ARG BASE_IMAGE=(\S+)$", (CHECKOUT / "deploy" / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    if match is None:
+        raise BaseImageError("deploy/Dockerfile has no ARG BASE_IMAGE=…")
+    return match[1]
+
+
+def extra_certificates() -> Path | None:
+    """The file with the certificates that this machine trusts beyond Debian's own, if it does."""
+    named = [Path(os.environ[name]) for name in _BUNDLE_VARIABLES if os.environ.get(name)]
+    if any(Path("/usr/local/share/ca-certificates").glob("*.crt")):
+        named.append(Path(SYSTEM_BUNDLE))
+    return next((path for path in named if path.is_file()), None)
+
+
+def pip_arguments(tag: str) -> dict[str, str]:
+    """The build arguments by which a build on this base uses this machine's package index and certificates."""
+    settings = _pip_settings()
+    arguments = {}
+    for name in _INDEX_SETTINGS:
+        # What lies in a directory of this machine is out of a build's reach.
+        values = [value for value in settings.get(name, "").split() if not value.startswith(("file:", "/"))]
+        if values:
+            arguments["PIP_" + name.upper().replace("-", "_")] = " ".join(values)
+    if tag == OFFLINE_IMAGE:
+        arguments["PIP_CERT"] = SYSTEM_BUNDLE
+    return arguments
+
+
+def _pip_settings() -> Mapping[str, str]:
+    """pip's settings by name, without their section: those of the environment win, as they do in pip."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found: dict[str, str] = {}
+    for section in ("global", "install", ":env:"):
+        for key, value in re.findall(rf"^{section}\.([a-z-]+)=(.*)$", told, re.MULTILINE):
+            found[key] = str(ast.literal_eval(value))
+    return found
+
+
+def _make(docker_host: str) -> None:
+    bundle = extra_certificates()
+    hooks = []
+    if bundle is not None:
+        hooks = [f'--customize-hook=cat {shlex.quote(str(bundle))} >>"$1{SYSTEM_BUNDLE}"']
+    mirror = os.environ.get("DEBIAN_MIRROR")
+    debootstrap = [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        "--include=ca-certificates,python3,python3-venv",
+        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "locale", "doc")),
+        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        *hooks,
+        _SUITE,
+        "-",
+        *([mirror] if mirror else []),
+    ]
+    imported = ["docker", "import", "--change", 'CMD ["python3"]', "--message", f"Debian {_SUITE}, Python"]
+    with subprocess.Popen(debootstrap, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as making:
+        done = subprocess.run(
+            [*imported, "-", OFFLINE_IMAGE],
+            env=_environment(docker_host),
+            stdin=making.stdout,
+            capture_output=True,
+            check=False,
+        )
+    if making.returncode:
+        _docker(docker_host, "image", "rm", OFFLINE_IMAGE)
+        raise BaseImageError(f"mmdebstrap failed with status {making.returncode}, see above")
+    if done.returncode:
+        raise BaseImageError(f"docker import: {done.stderr.decode(errors='replace').strip()}")
+
+
+def _pulled(docker_host: str, tag: str) -> bool:
+    try:
+        return not _docker(docker_host, "pull", "--quiet", tag, timeout=_PULL_TIMEOUT_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _docker(docker_host: str, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            ["docker", *arguments], env=_environment(docker_host), capture_output=True, check=False, timeout=timeout
+        )
+    except FileNotFoundError as error:
+        raise BaseImageError("the command `docker` is not installed") from error
+
+
+def _environment(docker_host: str) -> dict[str, str]:
+    """The engine is the one that was named, whatever context the user's docker command is set to."""
+    environment = {name: value for name, value in os.environ.items() if name != "DOCKER_CONTEXT"}
+    return {**environment, "DOCKER_HOST": docker_host}
+
+
+def main() -> int:
+    """Make the image; print its tag."""
+    docker_host = os.environ.get("DOCKER_HOST")
+    if not docker_host:
+        print("usage: DOCKER_HOST=… python3 -m dev.python_base (or within: python3 -m dev.run --)", file=sys.stderr)
+        return 2
+    try:
+        print(ensure_python_base(docker_host))
+    except BaseImageError as error:
+        print(f"python_base: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""Write docs/reference.md from the comments of proto/: `python3 -m dev.reference`; with --check, only compare.
+
+buf reads the contract; the codes and meanings of errors are those of `container_manager.errors`.
+"""
+
+import difflib
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.protobuf import descriptor_pb2 as pb
+
+from container_manager import errors
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+REFERENCE = CHECKOUT / "docs" / "reference.md"
+
+_BUF = CHECKOUT / ".venv" / "bin" / "buf"
+_PACKAGE = "botmaker.container.v1"
+_SPLIT = {"message_type": 4, "enum_type": 5, "service": 6, "field": 2, "value": 2, "method": 2}
+_NESTED_ENUM = 4
+_SYNTAX = 12
+_KINDS = {(False, False): "unary", (False, True): "server streaming"}
+_IDEMPOTENCY = {
+    pb.MethodOptions.IDEMPOTENCY_UNKNOWN: "not to be retried",
+    pb.MethodOptions.NO_SIDE_EFFECTS: "`NO_SIDE_EFFECTS`",
+    pb.MethodOptions.IDEMPOTENT: "`IDEMPOTENT`",
+}
+# Constants, fields (also as Message.field), labels, and the one pattern.
+_CODE = re.compile(
+    r"(?<![\w`\"])((?:[A-Z]+_)+[A-Z]+|UNAVAILABLE|UNAUTHENTICATED|(?:[A-Z]\w+\.)?[a-z]+(?:_[a-z]+)+|[A-Z]\w+\.[a-z]+"
+    r"|google\.rpc\.\w+|botmaker\.managed=true|\[A-Za-z_\]\[A-Za-z0-9_\]\*)(?![\w`])"
+)
+_WELL_KNOWN = "https://protobuf.dev/reference/protobuf/google.protobuf/#"
+_HEAD = f"""# The contract
+
+The two services of the package `{_PACKAGE}`, as [`proto/`](../proto/botmaker/container/v1) describes them.
+This page is made of the comments there by `make proto`, and `make check` compares it: write there, not here.
+"""
+
+
+@dataclass(frozen=True)
+class Commented:
+    """One proto file, with the comment of each of its elements by the element's path in the descriptor."""
+
+    file: pb.FileDescriptorProto
+    comments: dict[tuple[int, ...], str] = field(default_factory=dict)
+
+    def of(self, *path: int) -> str:
+        """The comment at this path, as Markdown."""
+        return _markdown(self.comments.get(path, ""))
+
+
+def contract() -> list[Commented]:
+    """The files of our package. Raises CalledProcessError when buf cannot read them; it says why itself."""
+    command = [str(_BUF), "build", "--as-file-descriptor-set", "-o", "-"]
+    image = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, check=True).stdout
+    files = [file for file in pb.FileDescriptorSet.FromString(image).file if file.package == _PACKAGE]
+    return [Commented(file, dict(_comments(file))) for file in files]
+
+
+def reference() -> str:
+    """The whole page."""
+    files = contract()
+    parts = [_HEAD]
+    for each in files:
+        parts += _services(each)
+    parts += ["## Errors\n", *_errors()]
+    for title, kinds in (("Messages", _messages), ("Enums", _enums)):
+        parts += [f"## {title}\n", *(part for each in files for part in kinds(each))]
+    return "\n".join(parts)
+
+
+def _comments(file: pb.FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
+    for location in file.source_code_info.location:
+        # What stands above `syntax` speaks of the whole file.
+        path = () if list(location.path) == [_SYNTAX] else tuple(location.path)
+        if location.leading_comments:
+            yield path, location.leading_comments
+
+
+def _services(each: Commented) -> Iterator[str]:
+    for index, service in enumerate(each.file.service):
+        path = (_SPLIT["service"], index)
+        yield f"## {service.name}\n"
+        yield f"{each.of()}\n"
+        yield f"{each.of(*path)}\n"
+        yield "| RPC | kind | idempotency | own errors |\n|---|---|---|---|"
+        said = {
+            method.name: each.comments[*path, _SPLIT["method"], number] for number, method in enumerate(service.method)
+        }
+        for method in service.method:
+            kind = _KINDS[method.client_streaming, method.server_streaming]
+            own = " ".join(f"`{reason}`" for reason in own_reasons(method.name, said)) or "none"
+            idempotency = _IDEMPOTENCY[method.options.idempotency_level]
+            yield f"| [{method.name}](#{method.name.lower()}) | {kind} | {idempotency} | {own} |"
+        yield ""
+        for number, method in enumerate(service.method):
+            stream = "stream " if method.server_streaming else ""
+            yield f"### {method.name}\n"
+            yield f"{_link(method.input_type)} → {stream}{_link(method.output_type)}\n"
+            yield f"{each.of(*path, _SPLIT['method'], number)}\n"
+
+
+def own_reasons(method: str, comments: dict[str, str]) -> list[str]:
+    """The reasons that an RPC's comment names, in their order; with those of the RPCs that it refers to."""
+    text = comments[method]
+    found = []
+    referred = re.search(r"Errors as for ([\w ]+)\.", text)
+    for other in re.findall(r"[A-Z]\w+", referred[1]) if referred else ():
+        found += own_reasons(other, comments)
+    found += [word for word in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", text) if word in reasons()]
+    return list(dict.fromkeys(found))
+
+
+def reasons() -> dict[str, type[errors.ContainerManagerError]]:
+    """Every reason that an error can have, and what the service raises for it."""
+    classes = [
+        found
+        for _, found in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(found, errors.ContainerManagerError) and found is not errors.InvalidArgumentError
+    ]
+    return {found.reason: found for found in sorted(classes, key=lambda found: (found.code, found.reason))}
+
+
+def _errors() -> Iterator[str]:
+    yield (
+        f"Each error carries a `google.rpc.ErrorInfo` with domain `{errors.ERROR_DOMAIN}` and one of these reasons;\n"
+        "one of `INVALID_ARGUMENT` a `google.rpc.BadRequest` too, with the fields at fault. What to do about each:\n"
+        "[Operations](operations.md#errors-and-what-to-do).\n"
+    )
+    yield "| reason | code | |\n|---|---|---|"
+    for reason, found in reasons().items():
+        meaning = "A bug of the service." if found is errors.ContainerManagerError else inspect.getdoc(found) or ""
+        yield f"| `{reason}` | `{found.code}` | {' '.join(meaning.replace('``', '`').split())} |"
+    yield ""
+
+
+def _messages(each: Commented) -> Iterator[str]:
+    for index, message in enumerate(each.file.message_type):
+        path = (_SPLIT["message_type"], index)
+        yield f"### {message.name}\n"
+        yield f"{each.of(*path)}\n"
+        if message.field:
+            yield "| | field | type | |\n|---|---|---|---|"
+        for number, member in enumerate(message.field):
+            comment = " ".join(each.of(*path, _SPLIT["field"], number).split())
+            yield f"| {member.number} | `{member.name}` | {_type(message, member)} | {comment} |"
+        if message.field:
+            yield ""
+        for number, enum in enumerate(message.enum_type):
+            yield from _enum(each, enum, f"{message.name}.{enum.name}", (*path, _NESTED_ENUM, number))
+
+
+def _enums(each: Commented) -> Iterator[str]:
+    for index, enum in enumerate(each.file.enum_type):
+        yield from _enum(each, enum, enum.name, (_SPLIT["enum_type"], index))
+
+
+def _enum(each: Commented, enum: pb.EnumDescriptorProto, name: str, path: tuple[int, ...]) -> Iterator[str]:
+    yield f"### {name}\n"
+    yield f"{each.of(*path)}\n"
+    yield "| | value | |\n|---|---|---|"
+    for number, value in enumerate(enum.value):
+        comment = " ".join(each.of(*path, _SPLIT["value"], number).split())
+        yield f"| {value.number} | `{value.name}` | {comment} |"
+    yield ""
+
+
+def _type(message: pb.DescriptorProto, member: pb.FieldDescriptorProto) -> str:
+    for entry in message.nested_type:
+        if entry.options.map_entry and member.type_name == f".{_PACKAGE}.{message.name}.{entry.name}":
+            key, value = entry.field
+            return f"map of `{_scalar(key)}` to `{_scalar(value)}`"
+    name = _link(member.type_name) if member.type_name else f"`{_scalar(member)}`"
+    if member.label == pb.FieldDescriptorProto.LABEL_REPEATED:
+        return f"repeated {name}"
+    if member.proto3_optional:
+        return f"optional {name}"
+    if member.HasField("oneof_index"):
+        return f"{name}, one of `{message.oneof_decl[member.oneof_index].name}`"
+    return name
+
+
+def _scalar(member: pb.FieldDescriptorProto) -> str:
+    return pb.FieldDescriptorProto.Type.Name(member.type).removeprefix("TYPE_").lower()
+
+
+def _link(type_name: str) -> str:
+    name = type_name.removeprefix(".google.protobuf.")
+    if name != type_name:
+        return f"[`google.protobuf.{name}`]({_WELL_KNOWN}{name.lower()})"
+    name = type_name.removeprefix(f".{_PACKAGE}.")
+    return f"[`{name}`](#{name.replace('.', '').lower()})"
+
+
+def _markdown(comment: str) -> str:
+    """A comment with its code words as code; its paragraphs stay."""
+    paragraphs = re.split(r"\n\s*\n", "\n".join(line.strip() for line in comment.strip().splitlines()))
+    return "\n\n".join(_CODE.sub(r"`\1`", paragraph).replace("|", "\\|") for paragraph in paragraphs)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the page, or compare with --check: then 1 if it differs."""
+    if arguments not in ([], ["--check"]):
+        print("usage: python3 -m dev.reference [--check]", file=sys.stderr)
+        return 2
+    try:
+        new = reference()
+    except subprocess.CalledProcessError as error:
+        print(f"reference: buf failed with status {error.returncode}", file=sys.stderr)
+        return 1
+    if not arguments:
+        REFERENCE.write_text(new, encoding="utf-8")
+        return 0
+    old = REFERENCE.read_text(encoding="utf-8") if REFERENCE.exists() else ""
+    lines = difflib.unified_diff(
+        old.splitlines(), new.splitlines(), "docs/reference.md", "generated/reference.md", lineterm=""
+    )
+    found = list(lines)
+    if found:
+        print("\n".join(found))
+        print("reference: docs/reference.md is not what proto/ says: run `make proto`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+"""Whether metrics can be served and traces sent, as the options ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing, suppress
+
+from container_manager.config import TracingConfig
+from container_manager.doctor.finding import Finding, Verdict
+from container_manager.observability.metrics_endpoint import PATH, metrics_address
+from container_manager.observability.otlp_target import otlp_target
+from container_manager.rpc.listener import TcpAddress, check_free
+from container_manager.rpc.startup_error import StartupError
+
+_SECONDS = 2.0
+# In what our own endpoint serves, and no other.
+_OURS = b"container_manager_build_info"
+
+
+async def check_metrics(text: str) -> Finding:
+    """The address for metrics: free, or served by a service of ours already."""
+    name = "metrics"
+    try:
+        address = metrics_address(text)
+    except StartupError as exc:
+        return Finding(name, Verdict.FAILED, str(exc), "give a loopback address, as 127.0.0.1:9464 is")
+    try:
+        check_free(address)
+    except StartupError as exc:
+        if await _serves_metrics(address):
+            return Finding(name, Verdict.OK, f"http://{address.grpc_target}{PATH} is served by a container manager")
+        return Finding(name, Verdict.FAILED, str(exc), "end what listens there, or give another --metrics-listen")
+    return Finding(name, Verdict.OK, f"{address.grpc_target} is free")
+
+
+async def check_tracing(config: TracingConfig) -> Finding:
+    """The collector's address, and whether somebody listens there."""
+    name = "traces"
+    try:
+        target = otlp_target(config)
+    except StartupError as exc:
+        verdict = Verdict.FAILED if config.required else Verdict.WARNING
+        return Finding(name, verdict, str(exc), "change what the sentence names")
+    host, _, port = target.rpartition(":")
+    try:
+        async with asyncio.timeout(_SECONDS):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            writer.close()
+    except OSError:
+        detail = f"nobody takes spans at {target}; without a collector they are dropped"
+        return Finding(name, Verdict.WARNING, detail, f"start a collector there, or give no {config.source}")
+    return Finding(name, Verdict.OK, f"somebody listens at {target}")
+
+
+async def _serves_metrics(address: TcpAddress) -> bool:
+    request = f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with suppress(OSError):
+        async with asyncio.timeout(_SECONDS):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            with closing(writer):
+                writer.write(request.encode())
+                return _OURS in await reader.read()
+    return False

@@ -1,0 +1,48 @@
+"""Where spans are sent to, from an option of ours or from the machine's own settings."""
+
+from __future__ import annotations
+
+import importlib.util
+from urllib.parse import urlsplit
+
+from container_manager.config import TracingConfig
+from container_manager.rpc.startup_error import StartupError
+
+EXTRA = "tracing"
+_PACKAGES = ("opentelemetry.sdk", "opentelemetry.proto")
+
+
+def otlp_target(config: TracingConfig) -> str:
+    """The collector as gRPC names it. Raises :class:`StartupError` with what is wrong with it, or missing."""
+    if config.protocol != "grpc":
+        raise StartupError(f"{config.source}: OTLP is spoken over gRPC here, not {config.protocol!r}")
+    target = _target(config.endpoint)
+    if target is None:
+        raise StartupError(
+            f"{config.source}: {config.endpoint!r} is no address of a collector, as http://127.0.0.1:4317 is"
+        )
+    if not all(_is_installed(name) for name in _PACKAGES):
+        raise StartupError(
+            f"{config.source} needs the extra {EXTRA!r}: pip install 'botmaker-container-manager[server,{EXTRA}]'"
+        )
+    return target
+
+
+def _target(endpoint: str) -> str | None:
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port
+    except ValueError:
+        return None
+    extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    if parts.scheme != "http" or not parts.hostname or not port or extra or not endpoint.isprintable():
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{port}"
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,0 +1,99 @@
+"""The blocks that are not executed as they stand, each with its reason and the tests that show what it says.
+
+Every other block in a language of :data:`~tests.docs.documents.EXECUTED` is executed, by ``test_commands.py``: so a new
+block needs an entry here only where it cannot be. ``test_listing.py`` refuses entries that match no block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Blocks of a document whose text begins so."""
+
+    document: str
+    begins: str
+    reason: str
+    tests: tuple[str, ...]
+
+
+_TARGETS = ("tests/docs/test_names.py::test_every_target_of_make_that_a_document_names_is_there",)
+_WHEEL = ("tests/packaging/test_wheel.py::test_the_client_works_from_the_wheel_without_extras",)
+
+LISTED = (
+    Listed(
+        "CONTRIBUTING.md", "make ", "the tests are within `make test`; that each target is there is shown by", _TARGETS
+    ),
+    Listed(
+        "CONTRIBUTING.md",
+        ".venv/bin/python -m pytest",
+        "it would be a test within a test; it is within `make test`, too",
+        ("tests/engine/test_lifecycle.py::test_conformance_02_start_runs_stop_exits_and_remove_leaves_nothing",),
+    ),
+    Listed(
+        "README.md",
+        "make serve",
+        "the tests are within `make test`, and `make serve` needs the port and the directory of a developer's demo",
+        ("tests/engine/test_make_serve.py::test_the_printed_calls_create_start_and_show_a_real_bot",),
+    ),
+    Listed("README.md", "pip install '.[server]'", "it changes an environment; the wheel is installed by", _WHEEL),
+    Listed(
+        "deploy/README.md",
+        "install -D -m 0644 deploy/systemd/",
+        "it changes users, services and files of the machine",
+        (
+            "tests/packaging/test_systemd_unit.py::test_systemd_finds_nothing_wrong_with_the_unit",
+            "tests/packaging/test_systemd_unit.py::test_the_users_and_groups_that_the_unit_names_are_made",
+        ),
+    ),
+    Listed(
+        "docs/access-and-limits.md",
+        'connect("tcp://192.0.2.7:50051"',
+        "it needs another machine, with certificates",
+        ("tests/rpc/test_tls.py::test_paths_are_as_good_as_bytes",),
+    ),
+    Listed("docs/botctl.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL),
+    Listed(
+        "docs/botctl.md",
+        "botctl start --all",
+        "the engine may have bots of others, and these would be started and removed",
+        ("tests/unit/test_botctl_verbs.py::test_all_in_a_state_are_those_alone_and_what_has_no_bot_is_left_alone",),
+    ),
+    Listed(
+        "docs/botctl.md",
+        'eval "$(_BOTCTL_COMPLETE=bash_source',
+        "it is for the files that interactive shells begin with",
+        (
+            "tests/engine/test_botctl.py::test_bash_completes_commands_and_bots",
+            "tests/unit/test_botctl_looking.py::test_each_shell_has_its_completion",
+        ),
+    ),
+    Listed(
+        "examples/api_tier/README.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL
+    ),
+    Listed(
+        "images/openclaw/README.md",
+        "images/openclaw/build.sh",
+        "it would take the tag from the image that is there; `make bot-image` runs it, and these use it",
+        ("tests/engine/test_bot_image_gateway.py::test_gateway_accepts_its_token_and_nothing_else",),
+    ),
+    Listed(
+        "images/openclaw/README.md",
+        "sudo install -d -o 1000 -g 1000 -m 0700 secrets",
+        "it needs the large image, and is executed by a slow test",
+        ("tests/docs/test_bot_image.py::test_the_bot_image_does_what_its_readme_says_without_the_service",),
+    ),
+)
+
+# Commands without an end of their own: Ctrl-C is pressed once this is in their output.
+UNTIL = {
+    "botctl logs --follow": "gateway ready",
+    "curl --no-buffer": "synced",
+}
+# Commands that serve the ones after them: these begin once this is in their output.
+BESIDE = {
+    "container-manager serve": "serving on",
+    "uvicorn --app-dir": "startup complete",
+}

@@ -1,0 +1,121 @@
+"""What documents call by name is there under that name: options, reasons, log messages, targets, constants."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from container_manager import errors
+from container_manager.cli.doctor import doctor
+from container_manager.cli.serve import serve
+from tests.docs.documents import DOCUMENTS, TOP, blocks, prose, read
+
+OPTION = re.compile(r"`(--[a-z][a-z-]*)`")
+CONSTANT = re.compile(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`")
+OPERATIONS = "docs/operations.md"
+SOURCES = (
+    *(f"{name}/**/*" for name in ("server", "client", "proto", "images", "deploy", "examples", "dev", "tests/support")),
+    "Makefile",
+)
+# Of which an operator should know what to do.
+LEVELS = ("warning", "error", "exception", "critical")
+
+
+def rows(document: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    section = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", read(document), re.MULTILINE | re.DOTALL)
+    assert section is not None, heading
+    lines = [line for line in section[1].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+def options(command: object) -> dict[str, object]:
+    """A command's options by their names, without help."""
+    return {name: each for each in command.params for name in each.opts if name.startswith("--")}  # type: ignore[attr-defined]
+
+
+def test_the_readmes_option_table_has_the_options_of_serve_and_no_others() -> None:
+    shown = [name for row in rows("README.md", "Running it") for name in OPTION.findall(row[0])]
+    assert sorted(options(serve)) == sorted(shown)
+
+
+def test_the_readmes_defaults_are_the_options_own() -> None:
+    wrong = []
+    for names, default, _ in rows("README.md", "Running it"):
+        shown = [text.strip("` ") for text in default.split(", ")]
+        for name, text in zip(OPTION.findall(names), shown, strict=False):
+            own = options(serve)[name].default  # type: ignore[attr-defined]
+            own = own[0] if isinstance(own, tuple) and own else own
+            if re.fullmatch(r"[\w./:-]*[\d/:][\w./:-]*|missing", text) and str(own) != text:
+                wrong.append((name, text, own))
+    assert [] == wrong
+
+
+def test_doctor_takes_the_options_of_serve_but_for_the_log() -> None:
+    """As the documents say: "with the same options"."""
+    assert set(options(serve)) - set(options(doctor)) == {"--log-format", "--log-level"}
+
+
+def test_the_operators_table_has_every_reason_that_an_error_can_give() -> None:
+    classes = [cls for _, cls in inspect.getmembers(errors, inspect.isclass)]
+    reasons = {cls.reason for cls in classes if issubclass(cls, errors.ContainerManagerError)}
+    shown = [reason for row in rows(OPERATIONS, "Errors and what to do") for reason in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(reasons) == sorted(shown)
+
+
+def logged() -> Iterator[str]:
+    """Every message that the service logs as a warning or worse, with ``…`` for what is filled in."""
+    for path in sorted((TOP / "server").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr in LEVELS and "log" in ast.unparse(node.func.value).lower() and node.args:
+                yield _message(node.args[0])
+
+
+def _message(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    assert isinstance(node, ast.Constant), ast.unparse(node)
+    return re.sub(r"%[sdr]", "…", str(node.value))
+
+
+def test_the_operators_table_has_every_warning_and_error_of_the_log_and_no_other() -> None:
+    shown = {message for row in rows(OPERATIONS, "The log") for message in re.findall(r"`([^`]+)`", row[0])}
+    assert set(logged()) == shown
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_constant_that_a_document_names_is_in_the_sources(document: str) -> None:
+    """Reasons, codes, enum values, variables and secret files: what is nowhere else was renamed or never there."""
+    named = set(CONSTANT.findall("\n".join(prose(document))))
+    there = {
+        name
+        for place in SOURCES
+        for path in TOP.glob(place)
+        if path.is_file() and path.suffix not in {".md", ".pyc"}
+        for name in re.findall(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+", path.read_text(encoding="utf-8"))
+    }
+    assert set() == {name for name in named - there if not is_variable(name)}
+
+
+def is_variable(name: str) -> bool:
+    """Whether it is an option's variable or a provider's secret file: these are put together, and written nowhere."""
+    if name.endswith("_API_KEY"):
+        return True
+    option = name.removeprefix("CONTAINER_MANAGER_").lower().replace("_", "-")
+    return name.startswith("CONTAINER_MANAGER_") and f"--{option}" in options(serve)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_target_of_make_that_a_document_names_is_there(document: str) -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (TOP / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    text = "\n".join(prose(document))
+    named = set(re.findall(r"`make ([a-z][a-z-]*)", re.sub(r"\s+", " ", text)))
+    for block in blocks(document):
+        named |= set(re.findall(r"^(?:\$ )?make ([a-z][a-z-]*)", block.text, re.MULTILINE))
+    assert set() == named - targets

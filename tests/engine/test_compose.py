@@ -1,0 +1,247 @@
+"""deploy/compose.yaml on the real engine: the service and the example API tier, from images that are built for this."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from dev.debian import MissingEngine
+from tests.support.bots import GATEWAY_TOKEN, Bots
+from tests.support.compose import BUILD_SECONDS, Deployment, LabelledBase, compose_command
+from tests.support.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(2 * BUILD_SECONDS),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may say whose the roots are"),
+]
+
+NewDeployment = Callable[[], Deployment]
+SERVICES = ("container-manager", "api-tier")
+# Shows that it has its secret, and keeps a line in its state.
+SHOWS_AND_KEEPS = ("sh", "-c", "cat /run/secrets/GATEWAY_TOKEN; echo kept >/home/node/.openclaw/line; sleep 100000")
+CONNECT = """
+import socket
+socket.socket(socket.AF_UNIX).connect("/run/botmaker/container-manager.sock")
+"""
+IMPORTABLE = """
+import importlib.util
+names = "docker requests aiohttp container_manager container_manager_client botmaker".split()
+print(*(name for name in names if importlib.util.find_spec(name)))
+"""
+FOUND = """
+for name in gcc cc g++ make docker dockerd; do command -v $name; done
+find / -xdev -path '*/.cache/pip' -o -xdev -path '/build'
+"""
+
+
+@dataclass(frozen=True)
+class Roots:
+    """The directories of the host that are mapped."""
+
+    secrets: Path
+    state: Path
+
+
+@pytest.fixture(scope="module")
+def roots(secrets_root: Path, session_dir: Path) -> Roots:
+    state = session_dir / "compose-state"
+    state.mkdir()
+    return Roots(secrets_root, state)
+
+
+@pytest.fixture(scope="module")
+def base(engine: docker.DockerClient, engine_url: str, test_labels: dict[str, str]) -> Iterator[LabelledBase]:
+    """What the images are built on; it and they are removed at the end."""
+    (label,) = test_labels.items()
+    base = LabelledBase(engine, engine_url, label)
+    try:
+        yield base
+    finally:
+        base.remove_all()
+
+
+@pytest.fixture(scope="module")
+def settings(engine_url: str, test_image: str, roots: Roots, base: LabelledBase) -> dict[str, str]:
+    """What is in ``.env``, for this engine and this test."""
+    if not engine_url.startswith("unix://"):
+        pytest.skip("the engine's socket is not on this machine")
+    docker_socket = Path(engine_url.removeprefix("unix://"))
+    tag = uuid.uuid4().hex[:12]
+    return {
+        "DOCKER_GID": str(docker_socket.stat().st_gid),
+        "DOCKER_SOCKET": str(docker_socket),
+        "SECRETS_ROOT": str(roots.secrets),
+        "STATE_ROOT": str(roots.state),
+        "DEFAULT_IMAGE": test_image,
+        "API_PORT": "0",
+        "SERVICE_IMAGE": f"botmaker-test/service:{tag}",
+        "API_TIER_IMAGE": f"botmaker-test/api-tier:{tag}",
+        "PYTHON_IMAGE": base.tag,
+        **base.pip_arguments,
+    }
+
+
+@pytest.fixture(scope="module")
+def new_deployment(
+    engine: docker.DockerClient, engine_url: str, settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NewDeployment]:
+    """Makes projects whose images are built; whatever is left of them is removed at the end."""
+    try:
+        command = compose_command()
+    except MissingEngine as exc:
+        pytest.skip(str(exc))
+    made: list[Deployment] = []
+
+    def make() -> Deployment:
+        name = f"cmtest{uuid.uuid4().hex[:8]}"
+        made.append(Deployment(command, engine_url, settings, tmp_path_factory.mktemp(name) / "env", name))
+        return made[-1]
+
+    try:
+        make()("build", timeout_seconds=BUILD_SECONDS)
+        yield make
+    finally:
+        for deployment in made:
+            if deployment.left(engine):
+                deployment("down", "--volumes", "--remove-orphans")
+
+
+@pytest.fixture(scope="module")
+def deployment(new_deployment: NewDeployment) -> Deployment:
+    """A project that is up."""
+    deployment = new_deployment()
+    deployment("up", "--detach")
+    return deployment
+
+
+@pytest.fixture
+def bot_id(bots: Bots, roots: Roots) -> str:
+    """A bot with the directories that whoever provisions it makes."""
+    bot_id = bots.new()
+    (roots.state / bot_id).mkdir()
+    return bot_id
+
+
+def status_of(engine: docker.DockerClient, container_id: str) -> dict[str, str]:
+    """The fields of a container's process 1 in ``/proc``."""
+    pid_1 = engine.containers.get(container_id).exec_run(["cat", "/proc/1/status"]).output.decode()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in pid_1.splitlines())}
+
+
+def test_the_service_becomes_healthy_by_its_own_command(engine: docker.DockerClient, deployment: Deployment) -> None:
+    service = deployment.container(engine, "container-manager")
+
+    def health() -> dict[str, Any]:
+        told: dict[str, Any] = engine.api.inspect_container(service.id)["State"]["Health"]
+        return told
+
+    wait_until(lambda: health()["Status"] == "healthy", "it is healthy", 120)
+    said = {(each["ExitCode"], each["Output"]) for each in health()["Log"]}
+    assert (0, "unix:///run/botmaker/container-manager.sock is serving\n") in said
+    elsewhere = service.exec_run(["container-manager", "health", "--address", "unix:///run/botmaker/absent.sock"])
+    assert 1 == elsewhere.exit_code
+
+
+def test_a_bots_life_over_http_with_its_secrets_and_state(
+    engine: docker.DockerClient, deployment: Deployment, bots: Bots, bot_id: str, roots: Roots
+) -> None:
+    url = f"/bots/{bot_id}"
+    with deployment.http() as http:
+        wait_until(lambda: http.get("/bots").status_code == 200, "the API tier serves", 60)
+        created = http.post(url, json={"command": SHOWS_AND_KEEPS})
+        assert (201, bots.inspect(bot_id)["Id"]) == (created.status_code, created.json()["containerId"])
+        assert 200 == http.post(f"{url}/start").status_code
+        assert "CONTAINER_STATE_RUNNING" == http.get(url).json()["state"]
+        assert bot_id in [each.get("botId") for each in http.get("/bots").json()]
+        bots.wait_for_log(bot_id, GATEWAY_TOKEN.encode())
+        wait_until((roots.state / bot_id / "line").exists, "its state is on the host", 60)
+        assert 200 == http.delete(url).status_code
+        assert 404 == http.get(url).status_code
+    assert [] == bots.containers()
+    assert (roots.secrets / bot_id / "GATEWAY_TOKEN").exists()
+
+
+def test_a_bot_without_a_state_directory_is_refused_and_none_is_made(
+    deployment: Deployment, bots: Bots, roots: Roots
+) -> None:
+    bot_id = bots.new()
+    with deployment.http() as http:
+        wait_until(lambda: http.get("/bots").status_code == 200, "the API tier serves", 60)
+        answer = http.post(f"/bots/{bot_id}", json={"command": SHOWS_AND_KEEPS})
+    assert (400, "STATE_UNAVAILABLE") == (answer.status_code, answer.json()["reason"])
+    assert ([], False) == (bots.containers(), (roots.state / bot_id).exists())
+
+
+@pytest.mark.parametrize(("service", "uid"), [("container-manager", "10001"), ("api-tier", "10002")])
+def test_neither_is_root_has_a_capability_or_can_gain_one_or_write_its_files(
+    engine: docker.DockerClient, deployment: Deployment, service: str, uid: str
+) -> None:
+    container = deployment.container(engine, service)
+    status = status_of(engine, container.id)
+    assert [uid] * 4 == status["Uid"].split()
+    assert {"0" * 16} == {status[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")}
+    assert "1" == status["NoNewPrivs"]
+    assert container.exec_run(["touch", "/opt/written"], user="0").output.endswith(b"Read-only file system\n")
+
+
+def test_the_api_tier_has_no_docker_socket_and_nothing_of_the_service(
+    engine: docker.DockerClient, deployment: Deployment
+) -> None:
+    container = deployment.container(engine, "api-tier")
+    assert ["/run/botmaker"] == [mount["Destination"] for mount in container.attrs["Mounts"]]
+    found = container.exec_run(["find", "/", "-xdev", "-name", "docker*", "-not", "-path", "/proc/*"]).output
+    assert b"" == found
+    told = container.exec_run(["/opt/api-tier/bin/python", "-c", IMPORTABLE]).output.decode()
+    assert ["container_manager_client", "botmaker"] == told.split()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_images_have_no_compiler_no_cache_and_nothing_of_how_they_were_built(
+    engine: docker.DockerClient, deployment: Deployment, service: str
+) -> None:
+    container = deployment.container(engine, service)
+    assert b"" == container.exec_run(["sh", "-c", FOUND], user="0").output
+    image = engine.api.inspect_image(container.attrs["Image"])
+    told = [*image["Config"]["Env"], *(layer["CreatedBy"] for layer in engine.api.history(image["Id"]))]
+    assert [] == [line for line in told if "PIP_" in line or "PROXY" in line.upper()]
+
+
+@pytest.mark.parametrize(("groups", "status"), [([], 1), (["10001"], 0)], ids=["without", "with"])
+def test_only_the_sockets_group_lets_a_container_to_the_service(
+    engine: docker.DockerClient, deployment: Deployment, test_labels: dict[str, str], groups: list[str], status: int
+) -> None:
+    volume = f"{deployment.name}_socket"
+    container = engine.containers.create(
+        deployment.settings["API_TIER_IMAGE"],
+        entrypoint=["python3", "-c", CONNECT],
+        group_add=groups,
+        labels=test_labels,
+        volumes={volume: {"bind": "/run/botmaker", "mode": "ro"}},
+    )
+    try:
+        container.start()
+        assert status == container.wait(timeout=120)["StatusCode"]
+        assert (b"Permission denied" in container.logs()) is bool(status)
+    finally:
+        container.remove(force=True)
+
+
+def test_down_ends_both_cleanly_and_leaves_nothing_behind(
+    engine: docker.DockerClient, new_deployment: NewDeployment
+) -> None:
+    deployment = new_deployment()
+    deployment("up", "--detach")
+    assert len(deployment.left(engine)) == 4, "two containers, a network, a volume"
+    containers = [deployment.container(engine, service) for service in SERVICES]
+    deployment("stop")
+    assert [0, 0] == [engine.api.inspect_container(each.id)["State"]["ExitCode"] for each in containers]
+    deployment("down", "--volumes")
+    assert [] == deployment.left(engine)

@@ -1,0 +1,75 @@
+"""``container-manager serve`` with everything on, on the real engine: what its metrics and its traces tell."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+
+import docker
+
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.config import DockerServiceConfig
+from container_manager_client import connect
+from tests.support.bots import Bots
+from tests.support.calls import FOREVER, Calls
+from tests.support.scraping import ended, scrape, value
+from tests.support.serving import server_process
+from tests.support.span_receiver import SpanReceiver, attributes
+from tests.support.waiting import wait_until
+
+ENGINE_CALLS = "container_manager_engine_call_duration_seconds_count"
+
+
+def test_calls_are_counted_logged_and_traced_down_to_the_engine(
+    engine: docker.DockerClient, service_config: DockerServiceConfig, session_dir: Path, bots: Bots
+) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="m", dir=session_dir))
+    arguments = [
+        *("--listen", f"unix://{directory}/run/s.sock"),
+        *("--docker-host", service_config.docker_host),
+        *("--secrets-root", str(service_config.secrets_root.path)),
+        *("--default-image", service_config.default_image),
+        *("--metrics-listen", "127.0.0.1:0"),
+        *("--log-format", "json"),
+    ]
+    bot_id = bots.new()
+    with (
+        SpanReceiver() as receiver,
+        server_process([*arguments, "--otlp-endpoint", receiver.endpoint], directory / "log") as server,
+    ):
+        log = wait_until(lambda: re.search(r"http://127\.0\.0\.1:[0-9]+/metrics", server.log_text()), "its URL", 60)
+        url = log[0]
+        with connect(f"unix://{directory}/run/s.sock") as channel:
+            rpc = Calls(ContainerManagerStub(channel))
+            wait_until(lambda: value(scrape(url), "container_manager_view_in_sync"), "it is in sync", 60)
+            rpc.run(bot_id, *FOREVER)
+            assert rpc.status(bot_id) is not None
+            # Behind its back, so that an event is the first to tell.
+            engine.containers.get(f"botmaker-{bot_id}").kill()
+            wait_until(lambda: value(scrape(url), "container_manager_event_lag_seconds_count"), "an event is seen", 60)
+            rpc.remove(bot_id)
+            text = scrape(url)
+        server.terminate()
+        assert 0 == server.wait(60)
+    for method in ("CreateContainer", "StartContainer", "GetContainerStatus", "RemoveContainer"):
+        assert 1 == ended(text, method, "OK"), method
+    for operation in ("create_container", "start_container", "remove_container"):
+        assert 1 == value(text, ENGINE_CALLS, operation=operation, outcome="ok"), operation
+    assert 0 == value(text, "container_manager_view_drift_total")
+    assert value(text, "process_resident_memory_bytes") > 10_000_000
+
+    (start,) = [span for span in receiver.spans if span.name.endswith("/StartContainer")]
+    below = [span.name for span in receiver.spans if span.parent_span_id == start.span_id]
+    assert {"engine inspect_container", "engine start_container"} == set(below)
+    assert 1 == below.count("engine start_container")
+
+    lines = [json.loads(line) for line in (directory / "log").read_text().splitlines()]
+    (line,) = [line for line in lines if line.get("method", "").endswith("/StartContainer")]
+    assert (bot_id, "OK", attributes(start)["botmaker.request_id"], start.trace_id.hex()) == (
+        line["bot_id"],
+        line["code"],
+        line["request_id"],
+        line["trace_id"],
+    )

@@ -1,0 +1,56 @@
+"""``container-manager doctor`` as it tells its findings: a line each, the remedy below, and an exit status."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner, Result
+
+from container_manager import doctor
+from container_manager.cli import main
+from container_manager.doctor import Finding, Verdict
+
+OK = Finding("clock", Verdict.OK, "agrees")
+WARNING = Finding("storage driver", Verdict.WARNING, "vfs", "use another")
+FAILED = Finding("engine", Verdict.FAILED, "is away", "start it")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *findings: Finding, terminal: bool = False, **environment: str) -> Result:
+    async def diagnose(_: object) -> list[Finding]:
+        return list(findings)
+
+    monkeypatch.setattr(doctor, "diagnose", diagnose)
+    env = {"NO_COLOR": None, "TERM": "xterm", **environment}
+    return CliRunner().invoke(main, ["doctor"], env=env, color=terminal)
+
+
+def test_each_finding_is_a_line_with_its_verdict_and_its_remedy_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = run(monkeypatch, OK, WARNING, FAILED).stdout.splitlines()
+    assert [
+        "ok      clock           agrees",
+        "warning storage driver  vfs",
+        "                        -> use another",
+        "failed  engine          is away",
+        "                        -> start it",
+    ] == lines
+
+
+@pytest.mark.parametrize(
+    ("findings", "status"), [((OK,), 0), ((OK, WARNING), 0), ((OK, FAILED), 1), ((FAILED, WARNING, OK), 1)]
+)
+def test_the_exit_status_is_1_where_something_has_failed(
+    monkeypatch: pytest.MonkeyPatch, findings: tuple[Finding, ...], status: int
+) -> None:
+    assert status == run(monkeypatch, *findings).exit_code
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "coloured"),
+    [(True, {}, True), (False, {}, False), (True, {"NO_COLOR": "1"}, False), (True, {"TERM": "dumb"}, False)],
+    ids=["terminal", "pipe", "NO_COLOR", "dumb terminal"],
+)
+def test_colours_are_for_terminals_that_want_them(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, environment: dict[str, str], coloured: bool
+) -> None:
+    shown = run(monkeypatch, FAILED, terminal=terminal, **environment).stdout
+    assert coloured == ("\x1b[31mfailed" in shown)
+    assert coloured == ("\x1b" in shown)

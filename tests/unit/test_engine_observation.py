@@ -1,0 +1,123 @@
+"""What is told of calls to the engine: each by its operation, its outcome and its time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from container_manager.deadline import Deadline
+from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.engine.call_observer import observed
+from container_manager.engine.client import EngineClient
+from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
+from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Stream, error
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
+OUTCOMES = {
+    EngineRejectedError(404, "none"): "not_found",
+    EngineRejectedError(409, "conflict"): "rejected",
+    EngineTimeoutError("late"): "timeout",
+    EngineUnavailableError("away"): "unavailable",
+    EngineAccessDeniedError("no"): "denied",
+    asyncio.CancelledError(): "cancelled",
+    GeneratorExit(): "cancelled",
+    RuntimeError("a bug"): "error",
+}
+
+
+class Told(list[tuple[str, str]]):
+    """Operations and outcomes."""
+
+    def __call__(self, operation: str, outcome: str, begun_ns: int, seconds: float) -> None:
+        assert begun_ns > 10**18
+        assert seconds >= 0
+        self.append((operation, outcome))
+
+
+@pytest.mark.parametrize(("raised", "outcome"), OUTCOMES.items(), ids=lambda each: repr(each)[:30])
+def test_each_way_to_end_is_an_outcome_that_is_documented(raised: BaseException, outcome: str) -> None:
+    told = Told()
+    with pytest.raises(type(raised)), observed(told, "ping"):
+        raise raised
+    assert [("ping", outcome)] == told
+    (row,) = re.findall(r"^\| `container_manager_engine_call_duration_seconds` .*$", DOCUMENT, re.MULTILINE)
+    assert f"`{outcome}`" in row
+
+
+def test_the_synchronous_clients_operations_are_told(engine: FakeEngine) -> None:
+    told = Told()
+    client = EngineClient(engine.url, timeout_seconds=10, observer=told)
+    engine.on("GET", "/containers/json", Json([]))
+    engine.on("GET", "/containers/c1/json", Json({"Id": "c1"}))
+    engine.on("POST", "/containers/create", Json({"Id": "c1"}, 201))
+    for verb in ("start", "stop", "restart"):
+        engine.on("POST", f"/containers/c1/{verb}", NO_CONTENT)
+    engine.on("DELETE", "/containers/c1", error(409, "removal in progress"))
+    engine.on("POST", "/images/create", Stream([{"status": "done"}]))
+    client.ping(Deadline())
+    client.list_containers("l", Deadline())
+    assert client.inspect_container("c1", Deadline())
+    assert client.inspect_container("none", Deadline()) is None
+    client.create_container("n", {})
+    client.start_container("c1")
+    client.stop_container("c1", 0)
+    client.restart_container("c1", 0)
+    with pytest.raises(EngineRejectedError):
+        client.remove_container("c1")
+    assert [{"status": "done"}] == list(client.pull("image"))
+    client.close()
+    assert [
+        ("ping", "ok"),
+        ("list_containers", "ok"),
+        ("inspect_container", "ok"),
+        ("inspect_container", "not_found"),
+        ("create_container", "ok"),
+        ("start_container", "ok"),
+        ("stop_container", "ok"),
+        ("restart_container", "ok"),
+        ("remove_container", "rejected"),
+        ("pull_image", "ok"),
+    ] == told
+
+
+def test_a_read_that_is_asked_twice_is_told_twice(engine: FakeEngine) -> None:
+    told = Told()
+    client = EngineClient(engine.url, timeout_seconds=10, observer=told)
+    engine.on("GET", "/containers/c1/json", Cut(), Json({"Id": "c1"}))
+    assert client.inspect_container("c1", Deadline())
+    client.close()
+    assert [("inspect_container", "unavailable"), ("inspect_container", "ok")] == told
+
+
+def test_the_event_loops_calls_and_streams_are_told(engine: FakeEngine) -> None:
+    told = Told()
+    engine.on("GET", "/containers/json", Json([]))
+    engine.on("GET", "/containers/c1/stats", Hang())
+    engine.on("GET", "/containers/c1/logs", Stream([{}]))
+    engine.on("GET", "/events", Stream([{}]))
+
+    async def run() -> None:
+        client = AsyncEngineClient(engine.url, timeout_seconds=10, observer=told)
+        await client.get_json("/containers/json")
+        with pytest.raises(EngineTimeoutError):
+            await client.get_json("/containers/c1/stats", timeout_seconds=0.05)
+        with pytest.raises(EngineRejectedError):
+            await client.get_json("/containers/c1/json")
+        for path in ("/containers/c1/logs", "/events"):
+            async with client.stream(path):
+                # Told when it begins: it may never end.
+                assert path.rpartition("/")[2] in told[-1][0]
+        await client.close()
+
+    asyncio.run(run())
+    assert [
+        ("list_containers", "ok"),
+        ("stats", "timeout"),
+        ("inspect_container", "not_found"),
+        ("stream_logs", "ok"),
+        ("stream_events", "ok"),
+    ] == told

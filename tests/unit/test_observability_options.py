@@ -1,0 +1,173 @@
+"""The options of metrics and traces: what is refused, what is only a warning, and what the doctor says of each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from container_manager.bot_directories import RootDirectory
+from container_manager.cli.otel_environment import machine_tracing
+from container_manager.config import DockerServiceConfig, ServerConfig, TracingConfig
+from container_manager.doctor import Verdict
+from container_manager.doctor.observability_checks import check_metrics, check_tracing
+from container_manager.observability import otlp_target as module
+from container_manager.observability.observation import Observation
+from container_manager.observability.otlp_target import otlp_target
+from container_manager.rpc.startup_error import StartupError
+
+GOOD = "http://127.0.0.1:4317"
+
+
+def config(tmp_path: Path, **further: Any) -> ServerConfig:
+    root = RootDirectory(tmp_path, tmp_path)
+    return ServerConfig(service=DockerServiceConfig(secrets_root=root), listen=(), **further)
+
+
+def ours(endpoint: str) -> TracingConfig:
+    return TracingConfig(endpoint, "--otlp-endpoint")
+
+
+@pytest.fixture
+def without_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an installation without the extra."""
+    monkeypatch.setattr(module, "_PACKAGES", ("opentelemetry_not_installed.sdk",))
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """An address where somebody listens that is no service of ours."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "target"),
+    [(GOOD, "127.0.0.1:4317"), ("http://collector.example:1/", "collector.example:1"), ("http://[::1]:2", "[::1]:2")],
+)
+def test_an_endpoint_is_a_host_and_a_port(endpoint: str, target: str) -> None:
+    assert target == otlp_target(ours(endpoint))
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "",
+        "127.0.0.1:4317",
+        "https://127.0.0.1:4317",
+        "http://127.0.0.1",
+        "http://:4317",
+        "http://h:70000",
+        "http://h:x",
+        "http://h:0",
+        "http://h:1/v1/traces",
+        "http://u@h:1",
+        "http://h:1?q",
+        "grpc://h:1",
+        "http://h\n:1",
+        "http://[::1",
+    ],
+)
+def test_an_option_that_is_no_endpoint_keeps_it_from_starting(tmp_path: Path, endpoint: str) -> None:
+    with pytest.raises(StartupError, match="is no address of a collector"):
+        Observation(config(tmp_path, tracing=ours(endpoint)), (), ())
+
+
+@pytest.mark.usefixtures("without_extra")
+def test_without_the_extra_the_option_keeps_it_from_starting_and_the_extra_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="--otlp-endpoint needs the extra 'tracing'"):
+        Observation(config(tmp_path, tracing=ours(GOOD)), (), ())
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "nonsense"}, "OTEL_EXPORTER_OTLP_ENDPOINT: 'nonsense' is no address"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://h:1"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'https://h:1' is"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": GOOD, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, "not 'http/protobuf'"),
+    ],
+)
+def test_a_setting_of_the_machine_that_is_none_is_a_warning_and_there_are_no_traces(
+    tmp_path: Path, environment: dict[str, str], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        observation = Observation(config(tmp_path, tracing=machine_tracing(environment)), (), ())
+    assert observation.engine_observer is None
+    (record,) = caplog.records
+    assert told in str(record.msg)
+
+
+@pytest.mark.usefixtures("without_extra")
+def test_without_the_extra_a_setting_of_the_machine_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        Observation(config(tmp_path, tracing=machine_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": GOOD})), (), ())
+    assert "needs the extra 'tracing'" in str(caplog.records[0].msg)
+
+
+@pytest.mark.parametrize(
+    ("environment", "endpoint"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "a"}, "a"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "a", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "b"}, "b"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "a", "OTEL_SDK_DISABLED": "TRUE"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "a", "OTEL_TRACES_EXPORTER": "none"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "a", "OTEL_TRACES_EXPORTER": "otlp"}, "a"),
+    ],
+)
+def test_the_machines_settings_are_heeded(environment: dict[str, str], endpoint: str | None) -> None:
+    found = machine_tracing(environment)
+    assert endpoint == (None if found is None else found.endpoint)
+
+
+def test_metrics_off_loopback_keep_it_from_starting(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="is not a loopback address"):
+        Observation(config(tmp_path, metrics_listen="0.0.0.0:9464"), (), ())
+
+
+def test_nothing_is_observed_unless_it_is_asked_for(tmp_path: Path) -> None:
+    assert Observation(config(tmp_path), (), ()).engine_observer is None
+
+
+def test_the_doctor_says_whether_metrics_can_be_served(taken: str) -> None:
+    free = asyncio.run(check_metrics("127.0.0.1:0"))
+    assert (Verdict.OK, "") == (free.verdict, free.remedy)
+    public = asyncio.run(check_metrics("0.0.0.0:9464"))
+    assert (Verdict.FAILED, True) == (public.verdict, bool(public.remedy))
+
+
+def test_the_doctor_says_that_the_address_for_metrics_is_in_use(taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("container_manager.doctor.observability_checks._SECONDS", 0.1)
+    found = asyncio.run(check_metrics(taken))
+    assert (Verdict.FAILED, True) == (found.verdict, "in use" in found.detail)
+
+
+def test_the_doctor_knows_the_metrics_of_a_service_that_runs(tmp_path: Path) -> None:
+    async def run() -> Any:
+        observation = Observation(config(tmp_path, metrics_listen="127.0.0.1:0"), (), ())
+        await observation.start()
+        try:
+            return await check_metrics(observation.metrics_url.removeprefix("http://").removesuffix("/metrics"))
+        finally:
+            await observation.stop(0)
+
+    found = asyncio.run(run())
+    assert (Verdict.OK, True) == (found.verdict, "by a container manager" in found.detail)
+
+
+def test_the_doctor_says_whether_somebody_takes_traces(taken: str) -> None:
+    assert Verdict.OK is asyncio.run(check_tracing(ours(f"http://{taken}"))).verdict
+    assert Verdict.FAILED is asyncio.run(check_tracing(ours("nonsense"))).verdict
+    assert Verdict.WARNING is asyncio.run(check_tracing(TracingConfig("x", "OTEL", required=False))).verdict
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        found = asyncio.run(check_tracing(ours(f"http://127.0.0.1:{holder.getsockname()[1]}")))
+    assert (Verdict.WARNING, True) == (found.verdict, bool(found.remedy))
