@@ -21,7 +21,7 @@ PROGRAMS = {
     "botctl": r"(?!.*--all\b)",
     "buf": r"curl\b",
     "cat": "",
-    "container-manager": r"(?:doctor|serve|--version)\b",
+    "container-manager": r"(?:doctor|health|serve|--version)\b",
     "curl": "",
     "docker": r"(?:ps|logs|inspect)\b",
     "echo": "",

@@ -21,6 +21,7 @@ class Listed:
 
 _TARGETS = ("tests/docs/test_names.py::test_every_target_of_make_that_a_document_names_is_there",)
 _WHEEL = ("tests/packaging/test_wheel.py::test_the_client_works_from_the_wheel_without_extras",)
+_COMPOSE = ("tests/engine/test_compose.py::test_a_bots_life_over_http_with_its_secrets_and_state",)
 
 LISTED = (
     Listed(
@@ -47,6 +48,16 @@ LISTED = (
             "tests/packaging/test_systemd_unit.py::test_systemd_finds_nothing_wrong_with_the_unit",
             "tests/packaging/test_systemd_unit.py::test_the_users_and_groups_that_the_unit_names_are_made",
         ),
+    ),
+    Listed("deploy/README.md", "cd deploy\ncp .env.example .env", "it builds images, which takes minutes", _COMPOSE),
+    Listed(
+        "deploy/README.md",
+        "install -d -o 1000 -g 1000 -m 0700",
+        "it is for a bot of the service in a container",
+        _COMPOSE,
+    ),
+    Listed(
+        "deploy/README.md", "docker build --file deploy/Dockerfile", "it builds an image, which takes minutes", _COMPOSE
     ),
     Listed(
         "docs/access-and-limits.md",

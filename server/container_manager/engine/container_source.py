@@ -131,7 +131,9 @@ class ContainerSource:
             why = str(exc)
             if why not in self._skipped:
                 self._skipped.add(why)
-                _log.warning("an event of the engine is not understood and skipped, as all such: %s: %.200r", why, line)
+                _log.warning(
+                    "an event of the engine is not understood and skipped, as all such: %s: %s", why, line[:200]
+                )
             return None
 
 
