@@ -45,6 +45,8 @@ _CONTAINER_EVENTS = (
     "health_status",
     *_GONE_EVENTS,
 )
+# Of an event that is not understood, in the log.
+_SHOWN_BYTES = 100
 # They change which ports are bound, and are all that is heard of a start that failed.
 _NETWORK_EVENTS = ("connect", "disconnect")
 
@@ -132,7 +134,9 @@ class ContainerSource:
             if why not in self._skipped:
                 self._skipped.add(why)
                 _log.warning(
-                    "an event of the engine is not understood and skipped, as all such: %s: %s", why, line[:200]
+                    "an event of the engine is not understood and skipped, as all such: %s: %r",
+                    why,
+                    line[:_SHOWN_BYTES],
                 )
             return None
 
