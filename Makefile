@@ -22,7 +22,7 @@ test-slow: env ## the tests that take minutes, but those of chaos
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow --ignore tests/chaos'
 
 test-engines: env ## the engine tests on Docker 20.10, 26.1, 28.5 and on Podman, or ENGINES=NAME; makes docs/engines.md
-	@exec $(WITH_ENGINE) $(PYTHON) -m dev.engines $(if $(TESTS),-k "$(TESTS)") $(ENGINES)
+	@exec $(WITH_ENGINE) $(PYTHON) -m dev.engines $(if $(FAILED),--failed,$(if $(TESTS),-k "$(TESTS)")) $(ENGINES)
 
 test-lowest: env ## the unit and rpc tests with the lowest versions that pyproject.toml allows
 	@dev/env.sh lowest

@@ -1,6 +1,7 @@
 """Run the engine tests on the engines named, or on all, and make the table in docs/engines.md.
 
-`-k EXPRESSION` runs only the tests that pytest's expression selects; the document then says so.
+`-k EXPRESSION` runs only the tests that pytest's expression selects; the document then says so. `--failed` runs once
+more what the last runs leave unexplained.
 
 Exits with 1 where something did not pass that nothing explains, an explanation explains nothing, or a test was there
 on one engine and not on another.
@@ -20,25 +21,31 @@ from dev.engines.differences import Difference, everywhere_skipped, outdated, re
 from dev.engines.network import network_namespace
 from dev.engines.releases import RELEASES
 from dev.engines.results import Verdict, missing
-from dev.engines.session import STATE, Run
+from dev.engines.session import FAILED, STATE, Run
 from dev.images import CHECKOUT, ImageError, ensure_bot_image
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run, tell, write."""
     source = os.environ.get("DOCKER_HOST")
-    selection, names = (
-        (arguments[1], arguments[2:]) if list(arguments[:1]) == ["-k"] and len(arguments) > 1 else ("", arguments)
-    )
+    selection, names = "", list(arguments)
+    if names[:1] == [FAILED]:
+        selection, names = FAILED, names[1:]
+    elif names[:1] == ["-k"] and names[1:]:
+        selection, names = names[1], names[2:]
     if set(names) - set(RELEASES) or not source:
-        print(f"usage: DOCKER_HOST=… python -m dev.engines [-k EXPRESSION] [{' | '.join(RELEASES)}] …", file=sys.stderr)
+        print(
+            f"usage: DOCKER_HOST=… python -m dev.engines [-k EXPRESSION | --failed] [{' | '.join(RELEASES)}] …",
+            file=sys.stderr,
+        )
         return 2
     if os.geteuid() != 0:
         print("engines: only root can start engines of other releases", file=sys.stderr)
         return 1
     differences = read()
     try:
-        ensure_bot_image(source)
+        if not selection:
+            ensure_bot_image(source)
         ended = [name for name in names or RELEASES if not _run(name, source, selection)]
     except (MissingEngine, EngineError, ImageError, OSError) as error:
         print(f"engines: {error}", file=sys.stderr)
@@ -60,7 +67,8 @@ def _run(name: str, source: str, selection: str) -> bool:
     """The tests on one engine; False where there is no outcome."""
     print(f"== {RELEASES[name].title}", flush=True)
     (STATE / name).mkdir(parents=True, exist_ok=True)
-    (STATE / name / "run.json").unlink(missing_ok=True)
+    if selection != FAILED:
+        (STATE / name / "run.json").unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
         # Podman writes into the firewall of its network, and leaves there what a crash left.
         enter = stack.enter_context(network_namespace()) if RELEASES[name].podman else []

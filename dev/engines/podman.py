@@ -30,7 +30,7 @@ log_driver = "k8s-file"
 _STORAGE = """\
 [storage]
 driver = "overlay"
-runroot = "{runtime}/run"
+runroot = "{runtime}/root"
 graphroot = "{data}/storage"
 """
 # As dockerd does: names without a registry are Docker Hub's, and a registry on the loopback needs no TLS.
@@ -51,6 +51,9 @@ def command(within: str, tree: str, options: Sequence[str]) -> tuple[list[str], 
         # The database keeps the paths of its first run, which are gone; images are not in it.
         (data / "storage" / "db.sql").unlink(missing_ok=True)
     settings = _write_settings(runtime, data)
+    private = {runtime / "run" / name: Path("/run", name) for name in ("netns", "containers")}
+    for directory in (*private, *private.values()):
+        directory.mkdir(parents=True, exist_ok=True)
     _write_network(data, given["bridge"])
     environment = {
         # Its policy of signatures is looked for there before it is in /etc.
@@ -58,6 +61,8 @@ def command(within: str, tree: str, options: Sequence[str]) -> tuple[list[str], 
         "CONTAINERS_CONF": str(settings / "containers.conf"),
         "CONTAINERS_STORAGE_CONF": str(settings / "storage.conf"),
         "CONTAINERS_REGISTRIES_CONF": str(settings / "registries.conf"),
+        # What it puts there it does not always take away.
+        "BIND": " ".join(f"{own}:{common}" for own, common in private.items()),
         "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
     }
     return [within, tree, "podman", "system", "service", "--time=0", given["host"]], environment

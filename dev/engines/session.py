@@ -1,7 +1,7 @@
 """The tests on one engine: `python -m dev.engines.session NAME SOURCE SELECTION`, a process of its own.
 
-SOURCE is the engine from which the bot image is taken, SELECTION what pytest takes as -k, or empty.
-What came out is written below `.dev/engines/NAME/`.
+SOURCE is the engine from which the bot image is taken, SELECTION what pytest takes as -k,
+or empty, or `--failed`. What came out is written below `.dev/engines/NAME/`.
 """
 
 import json
@@ -25,6 +25,8 @@ STATE = CHECKOUT / ".dev" / "engines"
 _TESTS = ["-m", "not slow", "--timeout=120", "--ignore=tests/engine/test_bot_image.py", "tests/engine"]
 # So many failures are no noise of the machine.
 _TRIED_AGAIN = 20
+FAILED = "--failed"
+"""In place of an expression: those that the last run leaves unexplained."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Run:
         return cls(found["version"], found["api"], outcomes, tuple(found["second"]), found["selection"])
 
 
-def run(name: str, source: str, selection: str = "") -> Run:
-    """Start the engine, run the tests on it, stop it."""
+def run(name: str, source: str, selection: str, kept: Run | None = None) -> Run:
+    """Start the engine, run the tests on it, stop it; with a kept run, only those that it leaves unexplained."""
     release, directory = RELEASES[name], STATE / name
     dockerd = write_programs(release, ensure_tree(release, STATE), directory / "bin")
     engine = PrivateEngine(directory / "engine", dockerd=str(dockerd))
@@ -71,17 +73,17 @@ def run(name: str, source: str, selection: str = "") -> Run:
             raise SystemExit(
                 f"{name}: Debian {release.suite} now has {version}: dev/engines/releases.py needs a change"
             )
-        if not selection:
+        if not (kept.selection if kept else selection):
             _copy_bot_image(source, environment)
         report = directory / "report.xml"
-        outcomes = _pytest(report, environment, [*_TESTS, "-k", selection])
+        outcomes = dict(kept.outcomes) if kept else _pytest(report, environment, [*_TESTS, "-k", selection])
         failed = differences.unexplained(name, outcomes, differences.read())
         again = [test for test, outcome in failed.items() if outcome.verdict is Verdict.FAILED]
-        second: list[str] = []
+        second = list(kept.second) if kept else []
         if again and len(again) <= _TRIED_AGAIN:
             outcomes |= _pytest(report, environment, again)
-            second = [test for test in again if outcomes[test].verdict is Verdict.PASSED]
-        return Run(version, api_version, outcomes, tuple(second), selection)
+            second += [test for test in again if outcomes[test].verdict is Verdict.PASSED]
+        return Run(version, api_version, outcomes, tuple(second), kept.selection if kept else selection)
 
 
 def _pytest(report: Path, environment: dict[str, str], arguments: Sequence[str]) -> dict[str, Outcome]:
@@ -123,4 +125,5 @@ def _bot_image(environment: dict[str, str]) -> str:
 
 if __name__ == "__main__":
     _name, _source, _selection = sys.argv[1:]
-    run(_name, _source, _selection).write(STATE / _name / "run.json")
+    _path = STATE / _name / "run.json"
+    run(_name, _source, _selection, Run.read(_path) if _selection == FAILED else None).write(_path)
