@@ -11,7 +11,7 @@ from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.rpc import wire
 from container_manager.rpc.codec import status_to_proto
-from container_manager.rpc.observer_codec import told_to_proto
+from container_manager.rpc.observer_codec import ToldEncoder, told_to_proto
 from container_manager.view.live_view import Entry
 from container_manager.view.subscription import Kind, Told
 
@@ -71,3 +71,14 @@ def test_what_a_watcher_is_told() -> None:
     assert expected == {
         kind: observer_pb.WatchContainersResponse.FromString(told_to_proto(told)) for kind, told in actual.items()
     }
+
+
+@given(st.data())
+def test_what_many_watchers_are_told_in_any_order_is_what_each_would_be(data: st.DataObject) -> None:
+    entries = [None, *(entry(status(number)) for number in (1, 1, 2))]
+    told = st.builds(Told, st.sampled_from(Kind), st.integers(1, 2), st.sampled_from(entries))
+    about_containers = (Kind.SNAPSHOT, Kind.CHANGED, Kind.REMOVED)
+    fitting = told.filter(lambda each: (each.kind in about_containers) == (each.entry is not None))
+    encoder = ToldEncoder()
+    for each in data.draw(st.lists(fitting, max_size=12)):
+        assert told_to_proto(each) == encoder.encode(each)

@@ -33,6 +33,22 @@ def bot_ids_from_proto(bot_ids: Sequence[str]) -> frozenset[str]:
     return frozenset(bot_ids)
 
 
+class ToldEncoder:
+    """Makes the wire form of WatchContainersResponse. What all watchers are told of a change is encoded once."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Told, bytes] | None = None
+
+    def encode(self, told: Told) -> bytes:
+        """The message of what is told."""
+        # By identity: a container that changes gets a new entry.
+        if self._last is not None and told.entry is self._last[0].entry and told[:2] == self._last[0][:2]:
+            return self._last[1]
+        message = told_to_proto(told)
+        self._last = (told, message)
+        return message
+
+
 def told_to_proto(told: Told) -> bytes:
     """The wire form of a WatchContainersResponse."""
     head = pb.WatchContainersResponse(version=told.version)

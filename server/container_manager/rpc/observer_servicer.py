@@ -49,6 +49,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         self._engine = engine
         self._streams = streams
         self._changes = Changes(keeper.view)
+        self._told = codec.ToldEncoder()
         self._sampler = StatsSampler(engine)
 
     async def close(self) -> None:
@@ -65,7 +66,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
             await self._keeper.in_sync()
             with Subscription(self._keeper.view, bot_ids) as subscription:
                 while True:
-                    await context.write(codec.told_to_proto(await subscription.next()))
+                    await context.write(self._told.encode(await subscription.next()))
 
     async def StreamLogs(  # type: ignore[override]
         self, request: pb.StreamLogsRequest, context: Context

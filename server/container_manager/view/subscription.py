@@ -48,7 +48,8 @@ class Subscription:
         self._pending: OrderedDict[str, Told] = OrderedDict()
         # New ones among the pending, of which the watcher knows nothing yet.
         self._new: set[str] = set()
-        self._news = asyncio.Event()
+        # Of the one that waits in next(); a thousand watchers are woken by one change, so no more than a future.
+        self._waiter: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
         self._begin_version = self._view.version
@@ -68,15 +69,19 @@ class Subscription:
     async def next(self) -> Told:
         """The next thing to tell; waits for it, and while the engine is away."""
         while True:
-            await self._view.regained()
+            if not self._view.in_sync:
+                await self._view.regained()
             if self._snapshot is not None:
                 return self._next_of_snapshot(self._snapshot)
             if self._pending:
                 key, told = self._pending.popitem(last=False)
                 self._new.discard(key)
                 return told
-            self._news.clear()
-            await self._news.wait()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
 
     def changed(self, entry: Entry) -> None:
         """Told by the view."""
@@ -106,8 +111,7 @@ class Subscription:
         self._put(_ENGINE, Told(Kind.RESYNCED, version))
 
     def regained(self) -> None:
-        """Told by the view."""
-        self._news.set()
+        """Told by the view; those who wait for it wait there."""
 
     def _next_of_snapshot(self, left: deque[str]) -> Told:
         while left:
@@ -123,7 +127,8 @@ class Subscription:
     def _put(self, key: str, told: Told) -> None:
         self._pending[key] = told
         self._pending.move_to_end(key)
-        self._news.set()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _watches(self, entry: Entry) -> bool:
         return not self._bot_ids or entry.status.bot_id in self._bot_ids
