@@ -156,6 +156,7 @@ def test_each_container_is_hardened(services: dict[str, Any]) -> None:
     assert {"container-manager", "api-tier"} == set(services)
     for name, service in services.items():
         assert service["read_only"] is True, name
+        assert service["init"] is True, name
         assert ["ALL"] == service["cap_drop"], name
         assert ["no-new-privileges:true"] == service["security_opt"], name
         assert not {"cap_add", "privileged", "user", "pid", "ipc", "devices", "userns_mode"} & set(service), name

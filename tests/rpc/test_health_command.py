@@ -74,7 +74,10 @@ def test_a_listener_with_tls_is_told_to_need_the_unix_socket(server_config: Buil
 
 def test_nothing_there_is_1_with_the_systems_own_words(session_dir: Path) -> None:
     address = f"unix://{session_dir}/nobody.sock"
-    assert (1, f"Error: {address} cannot be reached: No such file or directory") == said(health("--address", address))
+    code, line = said(health("--address", address))
+    # Older versions of gRPC add the number.
+    told = f"Error: {address} cannot be reached: No such file or directory"
+    assert (1, told) == (code, line.removesuffix(" (2)"))
 
 
 def test_who_takes_the_call_and_says_nothing_is_1_in_time() -> None:
