@@ -7,6 +7,7 @@ machine, or another one of the tests, neither sees nor loses anything.
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ network_config_dir = "{data}/networks"
 firewall_driver = "iptables"
 [containers]
 log_driver = "k8s-file"
+default_ulimits = [{limits}]
 """
 _STORAGE = """\
 [storage]
@@ -63,6 +65,8 @@ def command(within: str, tree: str, options: Sequence[str]) -> tuple[list[str], 
         "CONTAINERS_REGISTRIES_CONF": str(settings / "registries.conf"),
         # What it puts there it does not always take away.
         "BIND": " ".join(f"{own}:{common}" for own, common in private.items()),
+        # Containers outlive the service; their mounts must be there when it comes again.
+        "HOLD": str(settings / "containers.conf"),
         "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
     }
     return [within, tree, "podman", "system", "service", "--time=0", given["host"]], environment
@@ -71,7 +75,7 @@ def command(within: str, tree: str, options: Sequence[str]) -> tuple[list[str], 
 def _write_settings(runtime: Path, data: Path) -> Path:
     settings = runtime / ".config" / "containers"
     texts = {
-        "containers.conf": _SETTINGS.format(runtime=runtime, data=data),
+        "containers.conf": _SETTINGS.format(runtime=runtime, data=data, limits=_limits()),
         "storage.conf": _STORAGE.format(runtime=runtime, data=data),
         "registries.conf": _REGISTRIES,
         "policy.json": json.dumps(_POLICY),
@@ -80,6 +84,15 @@ def _write_settings(runtime: Path, data: Path) -> Path:
     for name, text in texts.items():
         (settings / name).write_text(text, encoding="utf-8")
     return settings
+
+
+def _limits() -> str:
+    """The machine's own: even root cannot give more where it lacks CAP_SYS_RESOURCE, and a build would try."""
+    hard = {
+        "nofile": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        "nproc": resource.getrlimit(resource.RLIMIT_NPROC)[1],
+    }
+    return ", ".join(f'"{name}={limit}:{limit}"' for name, limit in hard.items())
 
 
 def _write_network(data: Path, bridge: str) -> None:
