@@ -46,8 +46,9 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.http2.ping_timeout_ms", 10_000),
     # A server that was restarted is found again at once, not after the default's two minutes of backing off.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Has the name of another back-off, and is how long a connection may take, TLS included; the listener takes as long.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
 )
 
 

@@ -86,6 +86,22 @@ def test_a_server_that_no_longer_answers_pings_is_given_up(session_dir: Path, mo
             assert grpc.StatusCode.UNAVAILABLE is call.code()
 
 
+def test_a_connection_may_take_longer_than_tries_are_apart(session_dir: Path) -> None:
+    """A busy machine takes more than a tenth of a second for TLS, or to say hello: to begin anew helps nobody."""
+    path = session_dir / "slow.sock"
+    with socket.socket(socket.AF_UNIX) as listener, connect(f"unix://{path}") as opened:
+        listener.bind(str(path))
+        listener.listen()
+        call = health_pb2_grpc.HealthStub(opened).Check.future(health_pb2.HealthCheckRequest(), timeout=60)
+        connection, _ = listener.accept()
+        with connection:
+            listener.settimeout(2 * dict(channel._OPTIONS)["grpc.max_reconnect_backoff_ms"] / 1000)
+            with pytest.raises(TimeoutError):
+                listener.accept()
+            connection.sendall(EMPTY_SETTINGS)
+            call.cancel()
+
+
 def test_on_a_unix_socket_the_authority_is_localhost_and_no_encoded_path(session_dir: Path) -> None:
     path = session_dir / "authority.sock"
     with socket.socket(socket.AF_UNIX) as listener, connect(f"unix://{path}") as opened:
