@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +14,15 @@ from botctl.program import botctl
 from botctl.tls_files import TLS_VARIABLES
 
 Run = Callable[..., Result]
+# Before 8.2 click has to be asked to keep the outputs apart.
+_APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 VARIABLES = ("BOTCTL_TARGET", "BOTCTL_TOKEN_FILE", *TLS_VARIABLES.values(), "NO_COLOR", "FORCE_COLOR")
 
 
 def run(*arguments: str, **environment: str) -> Result:
     """A run with nothing in the environment but what is given."""
     env: dict[str, str | None] = {**dict.fromkeys(VARIABLES), **environment}
-    result = CliRunner().invoke(botctl, list(arguments), env=env, prog_name="botctl")
+    result = CliRunner(**_APART).invoke(botctl, list(arguments), env=env, prog_name="botctl")
     assert isinstance(result.exception, SystemExit | None), result.exc_info
     return result
 
