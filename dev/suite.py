@@ -1,8 +1,8 @@
 """What `make test` runs, side by side, once there is an engine: `python3 -m dev.suite`, within `python3 -m dev.run --`.
 
 The tests on engines mostly wait, for the shared one or for their own; the others mostly compute. So each kind has a
-pytest of its own, and the checks and the bot image's building take what they leave of the machine. The tests that need
-the image come last and wait for it.
+pytest of its own, and the checks take what they leave of the machine. The tests that need the bot image come after
+those of faults, when it is built, or wait for it.
 With $SUITE_OUTCOMES, a directory, each pytest leaves its outcomes there (`dev.outcomes`), and we the jobs' exit codes.
 """
 
@@ -24,6 +24,9 @@ LOWEST_PYTHON = str(CHECKOUT / ".venv-lowest" / "bin" / "python")
 _COMPUTES = 5  # the niceness of tests that compute, so that those which wait find the processor when their time comes
 _ON_ENGINE = ("tests/engine",)
 _FAULTS = ("tests/hostile", "tests/chaos")
+_BOT_IMAGE = tuple(
+    f"tests/engine/test_{name}.py" for name in ("bot_image", "bot_image_gateway", "end_to_end_bot", "make_serve")
+)
 # Of the unit tests, those in which the versions of others have a say.
 _AT_VERSIONS = ("cli", "client", "codec", "e*", "logs", "proto", "streams", "wire")
 
@@ -51,8 +54,9 @@ def parts() -> list[Part]:
     patterns = [f"test_{name}.py" for name in _AT_VERSIONS]
     at_versions = sorted(str(path) for each in patterns for path in Path("tests/unit").glob(each))
     return [
-        Part("engine", PYTHON, _ON_ENGINE),
+        Part("engine", PYTHON, [*_ON_ENGINE, *(f"--ignore={module}" for module in _BOT_IMAGE)]),
         Part("faults", PYTHON, _FAULTS),
+        Part("bot", PYTHON, _BOT_IMAGE),
         Part("rest", PYTHON, ["tests", *(f"--ignore={directory}" for directory in (*_ON_ENGINE, *_FAULTS))]),
         Part("lowest", LOWEST_PYTHON, ["-q", "tests/packaging/test_requirements.py", "tests/rpc", *at_versions]),
     ]
@@ -63,16 +67,16 @@ def lanes(outcomes: Path | None) -> list[list[Job]]:
     jobs = {part.name: _job(part, outcomes) for part in parts()}
     return [
         [jobs["engine"]],
-        [jobs["faults"]],
+        [jobs["faults"], jobs["bot"]],
         [jobs["rest"], Job("lowest-environment", ["dev/env.sh", "lowest"], niceness=_COMPUTES), jobs["lowest"]],
-        [Job("bot-image", [PYTHON, "-m", "dev.images", "bot"], niceness=IDLE)],
+        [Job("bot-image", [PYTHON, "-m", "dev.images", "bot"], niceness=_COMPUTES)],
         [Job("check", ["make", "--no-print-directory", "check"], niceness=IDLE)],
     ]
 
 
 def _job(part: Part, outcomes: Path | None) -> Job:
     live = part.name == "engine"
-    niceness = 0 if part.name in {"engine", "faults"} else _COMPUTES
+    niceness = 0 if part.name in {"engine", "faults", "bot"} else _COMPUTES
     environment = {VARIABLE: str(outcomes / part.outcomes)} if outcomes else {}
     return Job(part.name, part.command(), live=live, niceness=niceness, environment=environment)
 

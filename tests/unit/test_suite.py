@@ -13,10 +13,17 @@ DIRECTORIES = {f"tests/{path.parent.name}" for path in (CHECKOUT / "tests").glob
 
 
 def test_every_directory_of_tests_is_in_exactly_one_pytest_run_of_the_current_versions() -> None:
-    engine, faults, rest, _ = parts()
-    own = [*engine.arguments, *faults.arguments]
+    engine, faults, _, rest, _ = parts()
+    own = [engine.arguments[0], *faults.arguments]
     assert len(own) == len(set(own) & DIRECTORIES)
     assert ["tests", *(f"--ignore={directory}" for directory in own)] == list(rest.arguments)
+
+
+def test_what_one_run_leaves_out_of_the_engines_tests_another_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    engine, _, bot, *_ = parts()
+    assert [f"--ignore={module}" for module in bot.arguments] == list(engine.arguments[1:])
+    assert all(Path(module).exists() for module in bot.arguments)
 
 
 def test_the_lowest_versions_run_tests_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
