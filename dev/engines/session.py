@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dev import docker_command
 from dev.engine import PrivateEngine
 from dev.engines import differences
 from dev.engines.programs import write_programs
@@ -64,8 +65,7 @@ def run(name: str, source: str, selection: str, kept: Run | None = None) -> Run:
     engine.stop()  # clears what a run that was killed has left
     with engine:
         environment = {
-            **os.environ,
-            "DOCKER_HOST": engine.url,
+            **docker_command.environment(engine.url),
             "PATH": f"{dockerd.parent}:{os.environ['PATH']}",
         }
         version, api_version = _version(environment, release)
