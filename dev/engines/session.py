@@ -57,6 +57,11 @@ class Run:
         return cls(found["version"], found["api"], outcomes, tuple(found["second"]), found["selection"])
 
 
+def run_file(name: str) -> Path:
+    """Where the last run on this engine is kept."""
+    return STATE / name / "run.json"
+
+
 def run(name: str, source: str, selection: str, kept: Run | None = None) -> Run:
     """Start the engine, run the tests on it, stop it; with a kept run, only those that it leaves unexplained."""
     release, directory = RELEASES[name], STATE / name
@@ -125,5 +130,5 @@ def _bot_image(environment: dict[str, str]) -> str:
 
 if __name__ == "__main__":
     _name, _source, _selection = sys.argv[1:]
-    _path = STATE / _name / "run.json"
+    _path = run_file(_name)
     run(_name, _source, _selection, Run.read(_path) if _selection == FAILED else None).write(_path)
