@@ -105,7 +105,7 @@ class Server:
             timeout_seconds=config.service.engine_timeout_seconds,
             observer=engine_observer,
         )
-        self.keeper = ViewKeeper(self._engine, encoded_status, self.observation.event_lag)
+        self.keeper = ViewKeeper(self._engine, encoded_status, self.observation.on_event_lag)
         self._operations = Operations(config.workers, self.keeper.changed)
         self.streams = Streams(
             {
