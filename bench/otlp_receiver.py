@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import time
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from bench.belongings import Belongings
 from bench.served_process import ServedProcess
+from dev.remains import wait_for
 
 _WAIT_SECONDS = 10.0
 
@@ -33,16 +33,16 @@ class ReceiverProcess(ServedProcess):
 
     def await_spans(self, count: int) -> int:
         """Wait a while for so many spans; how many came."""
-        ends = time.monotonic() + _WAIT_SECONDS
-        while (came := self._spans()) < count and time.monotonic() < ends:
-            time.sleep(0.1)
-        return came
+        wait_for(lambda: self._spans() >= count, _WAIT_SECONDS)
+        return self._spans()
 
     def _spans(self) -> int:
+        """How many came. Raises RuntimeError when the collector has died, or does not answer."""
         self._file.unlink(missing_ok=True)
         self.send_signal(signal.SIGUSR1)
-        while not self._file.exists():
-            time.sleep(0.01)
+        wait_for(lambda: self._file.exists() or self.ended, _WAIT_SECONDS)
+        if not self._file.exists():
+            raise RuntimeError("the collector has died" if self.ended else "the collector does not answer")
         return int(self._file.read_text())
 
 

@@ -68,6 +68,11 @@ class ServedProcess:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the program runs no more."""
+        return self._process.poll() is not None
+
     def send_signal(self, number: signal.Signals) -> None:
         """Send it to the program."""
         self._process.send_signal(number)

@@ -55,9 +55,9 @@ def create(name: str | None = None, prefer: IPv4Network | None = None) -> Bridge
             raise OSError(f"no free block of addresses among {_BLOCKS[0]} to {_BLOCKS[-1]}")
         third = str(block.network_address).split(".")
         name = name or f"bm-{third[1]}-{third[2]}"
-        _run("ip", "link", "add", name, "type", "bridge")
-        _run("ip", "addr", "add", f"{block[1]}/24", "brd", "+", "dev", name)
-        _run("ip", "link", "set", name, "up")
+        run("ip", "link", "add", name, "type", "bridge")
+        run("ip", "addr", "add", f"{block[1]}/24", "brd", "+", "dev", name)
+        run("ip", "link", "set", name, "up")
         bridge = Bridge(name, block, made=True)
     allow(bridge)
     return bridge
@@ -72,7 +72,7 @@ def allow(bridge: Bridge) -> None:
     """Let the pool's containers out, and answers back in; what is allowed already stays."""
     for table, chain, rule in bridge.rules():
         if not _iptables(table, "-C", chain, rule):
-            _run("iptables", "-w", "-t", table, "-I", chain, *rule)
+            run("iptables", "-w", "-t", table, "-I", chain, *rule)
 
 
 def remove(bridge: Bridge, others: Iterable[str] = ()) -> None:
@@ -82,6 +82,14 @@ def remove(bridge: Bridge, others: Iterable[str] = ()) -> None:
             pass
     for name in [bridge.name, *others] if bridge.made else others:
         subprocess.run(["ip", "link", "delete", name, "type", "bridge"], capture_output=True, check=False)
+
+
+def run(*command: str) -> str:
+    """Run it; what it printed. Raises OSError with its errors if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _existing(link: dict[str, Any]) -> Bridge:
@@ -106,20 +114,13 @@ def _used() -> list[IPv4Network]:
 
 
 def _ip(*arguments: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = json.loads(_run("ip", "-json", *arguments) or "[]")
+    entries: list[dict[str, Any]] = json.loads(run("ip", "-json", *arguments) or "[]")
     return [entry for entry in entries if entry]
 
 
 def _iptables(table: str, action: str, chain: str, rule: list[str]) -> bool:
     command = ["iptables", "-w", "-t", table, action, chain, *rule]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
 
 
 @contextlib.contextmanager

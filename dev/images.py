@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dev import docker_command
 from dev.debian import unpacked
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -49,7 +50,7 @@ def ensure_bot_image(docker_host: str) -> str:
             command = [str(_BOT_SOURCES / "build.sh"), BOT_IMAGE, "--label", f"{SOURCE_HASH_LABEL}={expected}"]
             done = subprocess.run(
                 command,
-                env=_environment(docker_host),
+                env=docker_command.environment(docker_host),
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr,  # our own output is the tag alone
                 check=False,
@@ -118,20 +119,13 @@ def _label(docker_host: str, image: str, label: str) -> str:
 
 
 def _docker(docker_host: str, *arguments: str, stdin: bytes = b"") -> bytes:
-    command = ["docker", *arguments]
     try:
-        done = subprocess.run(command, env=_environment(docker_host), input=stdin, capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise ImageError("the command `docker` is not installed") from error
+        done = docker_command.run(docker_host, *arguments, stdin=stdin)
+    except docker_command.MissingDocker as error:
+        raise ImageError(str(error)) from error
     if done.returncode:
-        raise ImageError(f"{' '.join(command)}: {done.stderr.decode(errors='replace').strip()}")
+        raise ImageError(f"docker {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
-
-
-def _environment(docker_host: str) -> dict[str, str]:
-    """The engine is the one that was named, whatever context the user's docker command is set to."""
-    environment = {name: value for name, value in os.environ.items() if name != "DOCKER_CONTEXT"}
-    return {**environment, "DOCKER_HOST": docker_host}
 
 
 @contextlib.contextmanager

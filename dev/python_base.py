@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from dev import docker_command
 from dev.debian import MissingEngine, install
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -111,7 +112,7 @@ def _make(docker_host: str) -> None:
     with subprocess.Popen(debootstrap, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as making:
         done = subprocess.run(
             [*imported, "-", OFFLINE_IMAGE],
-            env=_environment(docker_host),
+            env=docker_command.environment(docker_host),
             stdin=making.stdout,
             capture_output=True,
             check=False,
@@ -132,17 +133,9 @@ def _pulled(docker_host: str, tag: str) -> bool:
 
 def _docker(docker_host: str, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(
-            ["docker", *arguments], env=_environment(docker_host), capture_output=True, check=False, timeout=timeout
-        )
-    except FileNotFoundError as error:
-        raise BaseImageError("the command `docker` is not installed") from error
-
-
-def _environment(docker_host: str) -> dict[str, str]:
-    """The engine is the one that was named, whatever context the user's docker command is set to."""
-    environment = {name: value for name, value in os.environ.items() if name != "DOCKER_CONTEXT"}
-    return {**environment, "DOCKER_HOST": docker_host}
+        return docker_command.run(docker_host, *arguments, timeout=timeout)
+    except docker_command.MissingDocker as error:
+        raise BaseImageError(str(error)) from error
 
 
 def main() -> int:

@@ -21,9 +21,6 @@ REFERENCE = CHECKOUT / "docs" / "reference.md"
 
 _BUF = CHECKOUT / ".venv" / "bin" / "buf"
 _PACKAGE = "botmaker.container.v1"
-_SPLIT = {"message_type": 4, "enum_type": 5, "service": 6, "field": 2, "value": 2, "method": 2}
-_NESTED_ENUM = 4
-_SYNTAX = 12
 _KINDS = {(False, False): "unary", (False, True): "server streaming"}
 _IDEMPOTENCY = {
     pb.MethodOptions.IDEMPOTENCY_UNKNOWN: "not to be retried",
@@ -78,20 +75,21 @@ def reference() -> str:
 def _comments(file: pb.FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
     for location in file.source_code_info.location:
         # What stands above `syntax` speaks of the whole file.
-        path = () if list(location.path) == [_SYNTAX] else tuple(location.path)
+        path = () if list(location.path) == [pb.FileDescriptorProto.SYNTAX_FIELD_NUMBER] else tuple(location.path)
         if location.leading_comments:
             yield path, location.leading_comments
 
 
 def _services(each: Commented) -> Iterator[str]:
     for index, service in enumerate(each.file.service):
-        path = (_SPLIT["service"], index)
+        path = (pb.FileDescriptorProto.SERVICE_FIELD_NUMBER, index)
         yield f"## {service.name}\n"
         yield f"{each.of()}\n"
         yield f"{each.of(*path)}\n"
         yield "| RPC | kind | idempotency | own errors |\n|---|---|---|---|"
         said = {
-            method.name: each.comments[*path, _SPLIT["method"], number] for number, method in enumerate(service.method)
+            method.name: each.comments[*path, pb.ServiceDescriptorProto.METHOD_FIELD_NUMBER, number]
+            for number, method in enumerate(service.method)
         }
         for method in service.method:
             kind = _KINDS[method.client_streaming, method.server_streaming]
@@ -103,7 +101,7 @@ def _services(each: Commented) -> Iterator[str]:
             stream = "stream " if method.server_streaming else ""
             yield f"### {method.name}\n"
             yield f"{_link(method.input_type)} → {stream}{_link(method.output_type)}\n"
-            yield f"{each.of(*path, _SPLIT['method'], number)}\n"
+            yield f"{each.of(*path, pb.ServiceDescriptorProto.METHOD_FIELD_NUMBER, number)}\n"
 
 
 def own_reasons(method: str, comments: dict[str, str]) -> list[str]:
@@ -142,23 +140,25 @@ def _errors() -> Iterator[str]:
 
 def _messages(each: Commented) -> Iterator[str]:
     for index, message in enumerate(each.file.message_type):
-        path = (_SPLIT["message_type"], index)
+        path = (pb.FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER, index)
         yield f"### {message.name}\n"
         yield f"{each.of(*path)}\n"
         if message.field:
             yield "| | field | type | |\n|---|---|---|---|"
         for number, member in enumerate(message.field):
-            comment = " ".join(each.of(*path, _SPLIT["field"], number).split())
+            comment = " ".join(each.of(*path, pb.DescriptorProto.FIELD_FIELD_NUMBER, number).split())
             yield f"| {member.number} | `{member.name}` | {_type(message, member)} | {comment} |"
         if message.field:
             yield ""
         for number, enum in enumerate(message.enum_type):
-            yield from _enum(each, enum, f"{message.name}.{enum.name}", (*path, _NESTED_ENUM, number))
+            yield from _enum(
+                each, enum, f"{message.name}.{enum.name}", (*path, pb.DescriptorProto.ENUM_TYPE_FIELD_NUMBER, number)
+            )
 
 
 def _enums(each: Commented) -> Iterator[str]:
     for index, enum in enumerate(each.file.enum_type):
-        yield from _enum(each, enum, enum.name, (_SPLIT["enum_type"], index))
+        yield from _enum(each, enum, enum.name, (pb.FileDescriptorProto.ENUM_TYPE_FIELD_NUMBER, index))
 
 
 def _enum(each: Commented, enum: pb.EnumDescriptorProto, name: str, path: tuple[int, ...]) -> Iterator[str]:
@@ -166,7 +166,7 @@ def _enum(each: Commented, enum: pb.EnumDescriptorProto, name: str, path: tuple[
     yield f"{each.of(*path)}\n"
     yield "| | value | |\n|---|---|---|"
     for number, value in enumerate(enum.value):
-        comment = " ".join(each.of(*path, _SPLIT["value"], number).split())
+        comment = " ".join(each.of(*path, pb.EnumDescriptorProto.VALUE_FIELD_NUMBER, number).split())
         yield f"| {value.number} | `{value.name}` | {comment} |"
     yield ""
 

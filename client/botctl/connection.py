@@ -36,9 +36,12 @@ class Connection:
         return Path(self.target.removeprefix("unix://")) if self.target.startswith("unix://") else None
 
     @property
-    def is_no_manager(self) -> str:
-        """What to say of a server that turns out to be another one."""
-        return f"what serves {self.target} is no container manager, or an older one; {CHOOSE_TARGET}"
+    def not_a_manager(self) -> tuple[ExitCode, str]:
+        """The exit code for a server that turns out to be another one, and what to say of it."""
+        return (
+            ExitCode.NO_SERVICE,
+            f"what serves {self.target} is no container manager, or an older one; {CHOOSE_TARGET}",
+        )
 
 
 def open_channel(connection: Connection) -> grpc.Channel:

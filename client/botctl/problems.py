@@ -68,7 +68,7 @@ def _of_grpc(info: ErrorInfo, connection: Connection) -> tuple[ExitCode, str]:
     if info.code is _Code.UNAVAILABLE:
         return why_unreachable(connection, info.message)
     if info.code is _Code.UNIMPLEMENTED:
-        return ExitCode.NO_SERVICE, connection.is_no_manager
+        return connection.not_a_manager
     if info.code is _Code.UNAUTHENTICATED:
         return ExitCode.NOT_ALLOWED, _about_token(connection)
     if info.code is _Code.DEADLINE_EXCEEDED:

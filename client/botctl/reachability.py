@@ -11,12 +11,12 @@ from pathlib import Path
 from botctl.connection import CHOOSE_TARGET, Connection
 from botctl.http2_greeting import speaks_something_else
 from botctl.outcomes import ExitCode
-from botctl.tls_reachability import why_tcp_unreachable
+from botctl.tcp_reachability import Why, why_tcp_unreachable
 
 _START = "start it with: container-manager serve"
 
 
-def why_unreachable(connection: Connection, grpc_message: str) -> tuple[ExitCode, str]:
+def why_unreachable(connection: Connection, grpc_message: str) -> Why:
     """The exit code for it, and a line that says what to do."""
     path = connection.socket
     why = why_tcp_unreachable(connection) if path is None else _why_socket_unreachable(connection, path)
@@ -27,15 +27,15 @@ def why_unreachable(connection: Connection, grpc_message: str) -> tuple[ExitCode
     )
 
 
-def _why_socket_unreachable(connection: Connection, path: Path) -> tuple[ExitCode, str] | None:
+def _why_socket_unreachable(connection: Connection, path: Path) -> Why | None:
     try:
         is_other = _knock(path)
     except OSError as exc:
         return _why_closed(path, exc)
-    return (ExitCode.NO_SERVICE, connection.is_no_manager) if is_other else None
+    return connection.not_a_manager if is_other else None
 
 
-def _why_closed(path: Path, exc: OSError) -> tuple[ExitCode, str]:
+def _why_closed(path: Path, exc: OSError) -> Why:
     if isinstance(exc, PermissionError):
         return ExitCode.NOT_ALLOWED, (
             f"no permission to open {path}: it is for its owner and group{_group_of(path)}; "

@@ -21,7 +21,7 @@ from dev.engines.differences import Difference, everywhere_skipped, outdated, re
 from dev.engines.network import network_namespace
 from dev.engines.releases import RELEASES
 from dev.engines.results import Verdict, missing
-from dev.engines.session import FAILED, STATE, Run
+from dev.engines.session import FAILED, Run, run_file
 from dev.images import CHECKOUT, ImageError, ensure_bot_image
 
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"engines: {error}", file=sys.stderr)
         return 1
     problems = [f"{name}: the run did not come to its end" for name in ended]
-    runs = {name: Run.read(STATE / name / "run.json") for name in RELEASES if (STATE / name / "run.json").exists()}
+    runs = {name: Run.read(run_file(name)) for name in RELEASES if run_file(name).exists()}
     problems += _problems(runs, differences)
     print(_summary(runs))
     if lacking := [name for name in RELEASES if name not in runs]:
@@ -66,9 +66,9 @@ def main(arguments: Sequence[str]) -> int:
 def _run(name: str, source: str, selection: str) -> bool:
     """The tests on one engine; False where there is no outcome."""
     print(f"== {RELEASES[name].title}", flush=True)
-    (STATE / name).mkdir(parents=True, exist_ok=True)
+    run_file(name).parent.mkdir(parents=True, exist_ok=True)
     if selection != FAILED:
-        (STATE / name / "run.json").unlink(missing_ok=True)
+        run_file(name).unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
         # Podman writes into the firewall of its network, and leaves there what a crash left.
         enter = stack.enter_context(network_namespace()) if RELEASES[name].podman else []

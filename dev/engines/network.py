@@ -18,21 +18,15 @@ def network_namespace() -> Iterator[list[str]]:
     enter = ["nsenter", f"--net=/run/netns/{name}"]
     gateway, own = str(bridge.pool[1]), f"{bridge.pool[2]}/24"
     try:
-        _run("ip", "netns", "add", name)
-        _run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside, "netns", name)
-        _run("ip", "link", "set", outside, "master", bridge.name, "up")
-        _run(*enter, "ip", "link", "set", "lo", "up")
-        _run(*enter, "ip", "addr", "add", own, "dev", inside)
-        _run(*enter, "ip", "link", "set", inside, "up")
-        _run(*enter, "ip", "route", "add", "default", "via", gateway)
+        bridges.run("ip", "netns", "add", name)
+        bridges.run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside, "netns", name)
+        bridges.run("ip", "link", "set", outside, "master", bridge.name, "up")
+        bridges.run(*enter, "ip", "link", "set", "lo", "up")
+        bridges.run(*enter, "ip", "addr", "add", own, "dev", inside)
+        bridges.run(*enter, "ip", "link", "set", inside, "up")
+        bridges.run(*enter, "ip", "route", "add", "default", "via", gateway)
         yield enter
     finally:
         subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
         subprocess.run(["ip", "link", "delete", outside], capture_output=True, check=False)
         bridges.remove(bridge)
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")

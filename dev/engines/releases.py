@@ -21,6 +21,7 @@ _PODMAN = ("podman", "crun", "netavark", "aardvark-dns", "catatonit")
 
 RELEASES = {
     "docker-20.10": Release("Docker 20.10", "20.10.", "bookworm", _DOCKER),
+    # Podman's packages too: the tree and its stamp are per suite, and would be made anew whenever the two take turns.
     "docker-26.1": Release("Docker 26.1", "26.1.", "trixie", (*_DOCKER, *_PODMAN)),
     # Snapshots of sid are signed for a week, and mirrors may keep them for longer.
     "docker-28.5": Release("Docker 28.5", "28.5.", "sid", _DOCKER, ('Acquire::Check-Valid-Until "false"',)),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dev import docker_command
 from dev.engine import PrivateEngine
 from dev.engines import differences
 from dev.engines.programs import write_programs
@@ -56,6 +57,11 @@ class Run:
         return cls(found["version"], found["api"], outcomes, tuple(found["second"]), found["selection"])
 
 
+def run_file(name: str) -> Path:
+    """Where the last run on this engine is kept."""
+    return STATE / name / "run.json"
+
+
 def run(name: str, source: str, selection: str, kept: Run | None = None) -> Run:
     """Start the engine, run the tests on it, stop it; with a kept run, only those that it leaves unexplained."""
     release, directory = RELEASES[name], STATE / name
@@ -64,8 +70,7 @@ def run(name: str, source: str, selection: str, kept: Run | None = None) -> Run:
     engine.stop()  # clears what a run that was killed has left
     with engine:
         environment = {
-            **os.environ,
-            "DOCKER_HOST": engine.url,
+            **docker_command.environment(engine.url),
             "PATH": f"{dockerd.parent}:{os.environ['PATH']}",
         }
         version, api_version = _version(environment, release)
@@ -125,5 +130,5 @@ def _bot_image(environment: dict[str, str]) -> str:
 
 if __name__ == "__main__":
     _name, _source, _selection = sys.argv[1:]
-    _path = STATE / _name / "run.json"
+    _path = run_file(_name)
     run(_name, _source, _selection, Run.read(_path) if _selection == FAILED else None).write(_path)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from functools import partial
+from http import HTTPStatus
 
 from container_manager.bot_directories import check_secrets_directory, check_state_directory
 from container_manager.config import DockerServiceConfig
@@ -34,11 +35,10 @@ from container_manager.errors import (
 from container_manager.lifecycle.creation import ContainerCreator
 from container_manager.lifecycle.listing import ContainerLister
 from container_manager.lifecycle.lookup import find_container
+from container_manager.lifecycle.removal import remove
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus
 from container_manager.validation import check_bot_id, check_grace_seconds
 
-_HTTP_NOT_FOUND = 404
-_HTTP_CONFLICT = 409
 _REMOVAL_POLL_SECONDS = 0.05
 _RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
 
@@ -135,15 +135,13 @@ class DockerService:
         if container.state in _RUNNING:
             self._stop(container, grace)
         try:
-            self._engine.remove_container(container.container_id)
+            gone = remove(self._engine, container.container_id)
         except EngineRejectedError as exc:
-            if exc.status == _HTTP_NOT_FOUND:
-                return
-            if exc.status != _HTTP_CONFLICT:
-                raise engine_error(exc, bot_id) from exc
-            # Another removal is under way beside this service.
-            self._await_gone(container)
+            raise engine_error(exc, bot_id) from exc
         except EngineTimeoutError:
+            gone = False
+        if not gone:
+            # Ours may still come to its end, or another's that is under way beside this service.
             self._await_gone(container)
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
@@ -190,7 +188,7 @@ class DockerService:
             send(container.container_id)
         except EngineRejectedError as exc:
             # 404 names the container, or something that it needs, such as its network.
-            if exc.status == _HTTP_NOT_FOUND and self._inspect(container) is None:
+            if exc.status == HTTPStatus.NOT_FOUND and self._inspect(container) is None:
                 raise _not_found(bot_id) from exc
             raise start_error(exc, bot_id) from exc
         except EngineTimeoutError:
@@ -200,7 +198,7 @@ class DockerService:
         try:
             self._engine.stop_container(container.container_id, grace)
         except EngineRejectedError as exc:
-            if exc.status != _HTTP_NOT_FOUND:
+            if exc.status != HTTPStatus.NOT_FOUND:
                 raise engine_error(exc, container.bot_id) from exc
         except EngineTimeoutError:
             now = self._inspect(container)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
+from contextvars import Context
+
 import pytest
 
+from container_manager.deadline import Deadline
 from container_manager.docker_service import DockerService
+from container_manager.engine.client import EngineClient
 from container_manager.lifecycle import listing
+from container_manager.lifecycle.listing import ContainerLister
 from container_manager.model import ContainerState
-from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, error
+from container_manager.observability.call import Call, current_call
+from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, Request, error
 from tests.unit.documents import CREATED_S, ID, OTHER_BOT, exited, inspected, row, running
 
 BY_ID = ("GET", f"/containers/{ID}/json")
@@ -76,3 +84,31 @@ def test_the_list_is_narrowed_by_state(
     engine.on(*BY_ID, EXITED)
     engine.on("GET", f"/containers/{other}/json", Json(inspected(running(), container_id=other)))
     assert expected == len(service.list_managed_containers(states))
+
+
+def test_each_inspection_of_a_list_belongs_to_its_call(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though several are made at the same time, by threads of their own."""
+    monkeypatch.setattr(listing, "INSPECT_TIMEOUT_SECONDS", 60)
+    together = threading.Barrier(2)
+    told: list[tuple[str, str]] = []
+
+    def observer(operation: str, _outcome: str, _begun_ns: int, _seconds: float) -> None:
+        call = current_call.get()
+        told.append((operation, "" if call is None else call.request_id))
+
+    def answer(_: Request) -> Json:
+        together.wait(60)
+        return RUNNING
+
+    engine.on(*LIST, Json([row(), row("b" * 64)]))
+    engine.on(*BY_ID, answer)
+    engine.on("GET", f"/containers/{'b' * 64}/json", answer)
+    client = EngineClient(engine.url, timeout_seconds=60, observer=observer)
+    with closing(client), closing(ContainerLister(client)) as lister:
+
+        def ask() -> int:
+            current_call.set(Call("r1", None, 0, 0.0))
+            return len(lister.list((), Deadline()))
+
+        assert 2 == Context().run(ask)
+    assert [("list_containers", "r1"), *[("inspect_container", "r1")] * 2] == told

@@ -134,7 +134,9 @@ def test_metrics_off_loopback_keep_it_from_starting(tmp_path: Path) -> None:
 
 
 def test_nothing_is_observed_unless_it_is_asked_for(tmp_path: Path) -> None:
-    assert Observation(config(tmp_path), (), ()).engine_observer is None
+    observation = Observation(config(tmp_path), (), ())
+    assert observation.engine_observer is None
+    assert observation.on_event_lag is None
 
 
 def test_the_doctor_says_whether_metrics_can_be_served(taken: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 
 from container_manager.engine.no_answer import EngineRejectedError
 from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
@@ -14,7 +15,6 @@ CallObserver = Callable[[str, str, int, float], None]
 """Takes the operation, its outcome, when it began in nanoseconds on the wall clock, and its seconds. Any thread."""
 
 OK = "ok"
-_HTTP_NOT_FOUND = 404
 _OUTCOMES: dict[type[BaseException], str] = {
     EngineTimeoutError: "timeout",
     EngineAccessDeniedError: "denied",
@@ -54,5 +54,5 @@ def operation_of(path: str) -> str:
 
 def _outcome(exc: BaseException) -> str:
     if isinstance(exc, EngineRejectedError):
-        return "not_found" if exc.status == _HTTP_NOT_FOUND else "rejected"
+        return "not_found" if exc.status == HTTPStatus.NOT_FOUND else "rejected"
     return next((outcome for kind, outcome in _OUTCOMES.items() if isinstance(exc, kind)), "error")

@@ -16,6 +16,7 @@ from typing import Any
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.model import ContainerState
 
 # The PATH that the engine gives a container whose image has none (moby, oci.DefaultPathEnv).
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -28,7 +29,7 @@ _MAX_LINKS = 8
 # Each is a call to the engine.
 _MAX_CANDIDATES = 64
 _MAX_REMEMBERED = 1_000
-_GOING = ("removing", "dead")
+_GOING = (ContainerState.REMOVING.value, ContainerState.DEAD.value)
 
 
 class CommandCheck:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from container_manager.bot_directories import check_secrets_directory, ensure_state_directory
@@ -28,12 +29,10 @@ from container_manager.errors import (
 )
 from container_manager.image_reference import check_image_allowed, check_image_reference, is_image_id
 from container_manager.lifecycle.lookup import find_container
+from container_manager.lifecycle.removal import remove
 from container_manager.model import ContainerConfig, PullPolicy
 from container_manager.validation import check_bot_id, check_create
 
-_HTTP_BAD_REQUEST = 400
-_HTTP_NOT_FOUND = 404
-_HTTP_CONFLICT = 409
 _NAME_WAIT_SECONDS = 3.0
 _NAME_POLL_SECONDS = 0.05
 _BUILT_IN_NETWORKS = ("", "bridge", "none")
@@ -113,7 +112,7 @@ class ContainerCreator:
             network = self._engine.inspect_network(name, deadline)
         except EngineRejectedError as exc:
             # The engine looks for the begin of an id as well, and several networks may have one name.
-            if exc.status == _HTTP_BAD_REQUEST:
+            if exc.status == HTTPStatus.BAD_REQUEST:
                 violation = FieldViolation("config.network", f"the engine does not take this name: {exc.text}")
                 raise InvalidConfigError(violation) from exc
             raise engine_error(exc) from exc
@@ -164,9 +163,9 @@ class ContainerCreator:
         try:
             return self._engine.create_container(container_name(bot_id), body)
         except EngineRejectedError as exc:
-            if exc.status == _HTTP_CONFLICT:
+            if exc.status == HTTPStatus.CONFLICT:
                 raise _NameTakenError from exc
-            if exc.status == _HTTP_NOT_FOUND and "no such image" in exc.text.lower():
+            if exc.status == HTTPStatus.NOT_FOUND and "no such image" in exc.text.lower():
                 raise _ImageMissingError from exc
             raise create_error(exc, bot_id) from exc
         except (EngineTimeoutError, EngineUnavailableError):
@@ -183,17 +182,12 @@ class ContainerCreator:
 
     def _remove(self, container_id: str, deadline: Deadline) -> None:
         """Remove what this call has made, unless somebody else has done so; what they have begun is waited for."""
-        try:
-            self._engine.remove_container(container_id)
-        except EngineRejectedError as exc:
-            if exc.status == _HTTP_NOT_FOUND:
-                return
-            if exc.status != _HTTP_CONFLICT:
-                raise
-            patience = Deadline(_NAME_WAIT_SECONDS)
-            while patience.remaining() != 0 and self._engine.inspect_container(container_id, deadline) is not None:
-                deadline.check()
-                time.sleep(_NAME_POLL_SECONDS)
+        if remove(self._engine, container_id):
+            return
+        patience = Deadline(_NAME_WAIT_SECONDS)
+        while patience.remaining() != 0 and self._engine.inspect_container(container_id, deadline) is not None:
+            deadline.check()
+            time.sleep(_NAME_POLL_SECONDS)
 
     def _undo(self, container_id: str) -> None:
         # What led here is the error to tell; a container that this cannot remove shows in the list.

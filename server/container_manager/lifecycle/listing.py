@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from container_manager.deadline import Deadline
@@ -44,7 +45,9 @@ class ContainerLister:
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
         wedged: set[str] = set()
-        statuses = self._pool.map(lambda row: self._status(row, deadline, wedged), rows)
+        # What a row leads to belongs to the call that asks; several threads cannot be in one context at once.
+        contexts = [copy_context() for _ in rows]
+        statuses = self._pool.map(lambda context, row: context.run(self._status, row, deadline, wedged), contexts, rows)
         found = [status for status in statuses if status is not None and (not states or status.state in states)]
         return sorted(found, key=lambda status: (status.create_time_ns or 0, status.container_id))
 

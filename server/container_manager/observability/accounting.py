@@ -33,17 +33,17 @@ _level = logging.getLogger(__name__)
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
-class Observed(Protocol):
+class Series(Protocol):
     """Takes durations, in seconds."""
 
     def observe(self, seconds: float, /) -> None:
         """One more."""
 
 
-class Labelled(Protocol):
+class Histogram(Protocol):
     """A histogram by service, method and code."""
 
-    def labels(self, service: str, method: str, code: str, /) -> Observed:
+    def labels(self, service: str, method: str, code: str, /) -> Series:
         """The series with these labels."""
 
 
@@ -61,7 +61,7 @@ class Method:
         self.quiet = name.startswith(_QUIET_PREFIX)
         """Counted, and neither logged nor traced."""
         self.in_flight = 0
-        self.durations: dict[str, Observed] = {}
+        self.durations: dict[str, Series] = {}
         """By code; looked up once."""
 
 
@@ -89,7 +89,7 @@ class Accounting:
         methods: Iterable[str],
         reads: Iterable[str],
         *,
-        durations: Labelled | None = None,
+        durations: Histogram | None = None,
         tell_span: Callable[[CallSpan], Any] | None = None,
     ) -> None:
         """``durations`` has the labels service, method and code; ``tell_span`` is told of each call that is traced."""
@@ -99,7 +99,6 @@ class Accounting:
         self._durations = durations
         self._tell_span = tell_span
         self._ended: list[_Ended] = []
-        self._scheduled = False
         # The accounting is no call's own work, whichever call has it done.
         self._context = Context()
 
@@ -117,14 +116,13 @@ class Accounting:
     def end(self, method: Method, call: Call, request: Any, code: str) -> None:
         """It has ended with the status code of that name; its answer is yet to be sent."""
         method.in_flight -= 1
-        self._ended.append(_Ended(method, call, request, code, time.perf_counter() - call.begun))
-        if not self._scheduled:
-            self._scheduled = True
+        # Whoever ended before has seen to it.
+        if not self._ended:
             asyncio.get_running_loop().call_soon(self.settle, context=self._context)
+        self._ended.append(_Ended(method, call, request, code, time.perf_counter() - call.begun))
 
     def settle(self) -> None:
         """Account for every call that has ended, now."""
-        self._scheduled = False
         ended, self._ended = self._ended, []
         for each in ended:
             if self._durations is not None:
@@ -136,7 +134,7 @@ class Accounting:
                 self._tell_span(_span(each, each.call.trace))
 
 
-def _count(durations: Labelled, ended: _Ended) -> None:
+def _count(durations: Histogram, ended: _Ended) -> None:
     method = ended.method
     series = method.durations.get(ended.code)
     if series is None:

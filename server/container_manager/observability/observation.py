@@ -6,7 +6,7 @@ What metrics and traces need is loaded when they are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -63,10 +63,10 @@ class Observation:
         """Who is to be told of calls to the engine."""
         return self._engine_call if self._metrics is not None or self._exporter is not None else None
 
-    def event_lag(self, seconds: float) -> None:
-        """The view has caught up with an event that is so old."""
-        if self._metrics is not None:
-            self._metrics.event_lag(seconds)
+    @property
+    def on_event_lag(self) -> Callable[[float], None] | None:
+        """Who is to be told how old an event was, in seconds, when the view has caught up with it."""
+        return None if self._metrics is None else self._metrics.event_lag
 
     def watch(self, keeper: ViewKeeper, streams: Streams) -> None:
         """Have these in the metrics as well. Once."""

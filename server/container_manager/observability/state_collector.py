@@ -14,7 +14,7 @@ from container_manager.rpc.streams import StreamKind, Streams
 from container_manager.view.keeper import ViewKeeper
 
 _PREFIX = "container_manager"
-_KINDS = {StreamKind.CONTAINERS: "containers", StreamKind.LOGS: "logs", StreamKind.STATS: "stats"}
+_KINDS = {kind: kind.name.lower() for kind in StreamKind}
 
 
 class SpanCounts(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from container_manager.errors import ContainerManagerError, FieldViolation, InvalidConfigError
 from container_manager.observability.call import request_id_metadata
 from container_manager.rpc.error_status import STATUS_DETAILS_KEY, grpc_code, internal_error, to_status
-from container_manager.rpc.handlers import Around, Continuation, Handler, Wrapped, replace_behavior
+from container_manager.rpc.handlers import Continuation, Handler, Wrapped, replace_behavior
 
 _UNDECODABLE = object()
 _NO_MESSAGE = FieldViolation("request", "is not an encoded message of the RPC's type")
@@ -47,7 +47,9 @@ def _guarded(method: str, handler: Handler) -> Handler:
 
     async def guarded(behavior: Any, request: Any, context: Any) -> Any:
         try:
-            if request is _UNDECODABLE:
+            if handler.stream_stream:
+                request = _decoded(request)
+            elif request is _UNDECODABLE:
                 await abort(context, InvalidConfigError(_NO_MESSAGE))
             return await behavior(request, context)
         except ContainerManagerError as exc:
@@ -60,18 +62,7 @@ def _guarded(method: str, handler: Handler) -> Handler:
             _log.exception("a bug: the call failed unexpectedly", method=method)
             await abort(context, internal_error())
 
-    if handler.stream_stream:
-        return _guarded_dialogue(handler, guarded, deserialize)
     return replace_behavior(handler, guarded, deserialize)
-
-
-def _guarded_dialogue(handler: Handler, guarded: Around, deserialize: Callable[[bytes], Any]) -> Handler:
-    """Of reflection, of which the limit of calls has made a coroutine."""
-
-    async def dialogue(requests: Any, context: Any) -> None:
-        await guarded(handler.stream_stream, _decoded(requests), context)
-
-    return grpc.stream_stream_rpc_method_handler(dialogue, deserialize, handler.response_serializer)
 
 
 async def _decoded(requests: Any) -> AsyncIterator[Any]:

@@ -98,14 +98,14 @@ class Server:
             self.observation.accounting,
             transport_options(config),
         )
-        observer = self.observation.engine_observer
-        self._service = DockerService(config.service, observer)
+        engine_observer = self.observation.engine_observer
+        self._service = DockerService(config.service, engine_observer)
         self._engine = AsyncEngineClient(
             config.service.docker_host,
             timeout_seconds=config.service.engine_timeout_seconds,
-            observer=observer,
+            observer=engine_observer,
         )
-        self.keeper = ViewKeeper(self._engine, encoded_status, self.observation.event_lag)
+        self.keeper = ViewKeeper(self._engine, encoded_status, self.observation.on_event_lag)
         self._operations = Operations(config.workers, self.keeper.changed)
         self.streams = Streams(
             {

@@ -27,14 +27,17 @@ class ViewKeeper:
         self,
         engine: AsyncEngineClient,
         encode: Callable[[ContainerStatus], bytes],
-        on_event_lag: Callable[[float], None] = lambda _seconds: None,
+        on_event_lag: Callable[[float], None] | None = None,
     ) -> None:
-        """``on_event_lag`` is told of events how old they were, in seconds, when the view showed what they changed."""
+        """``on_event_lag`` is told of events how old they were, in seconds, when the view showed what they changed.
+
+        Without it that is not measured.
+        """
         source = ContainerSource(engine)
         self.view = LiveView(encode, owned_bot)
         self._refresher = Refresher(self.view, source)
-        lag = EventLag(self.view, on_event_lag)
-        self._synchronizer = Synchronizer(self.view, source, self._refresher, lag.heard)
+        on_event = None if on_event_lag is None else EventLag(self.view, on_event_lag).heard
+        self._synchronizer = Synchronizer(self.view, source, self._refresher, on_event)
         self.audit = Audit(self.view, source, self._refresher)
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -37,7 +37,7 @@ class Synchronizer:
         view: LiveView,
         source: NoticeSource,
         refresher: Refresher,
-        on_event: Callable[[str, int], None] = lambda _container_id, _time_ns: None,
+        on_event: Callable[[str, int], None] | None = None,
     ) -> None:
         """``on_event`` is told of each event that is new: of which container, and when on the engine's clock."""
         self._on_event = on_event
@@ -150,7 +150,8 @@ class Synchronizer:
         since_ns = time.time_ns()
         async for notice in notices:
             # What happened before comes once more, or was missed.
-            if notice.time_ns >= since_ns and notice.container_id in self._view:
+            is_new = notice.time_ns >= since_ns and notice.container_id in self._view
+            if is_new and self._on_event is not None:
                 self._on_event(notice.container_id, notice.time_ns)
             if notice.gone:
                 self._refresher.gone(notice.container_id)

@@ -1,4 +1,4 @@
-"""Why there is no connection to a TCP target: gRPC says only that the handshake failed, so we make one of our own."""
+"""Why there is no connection to a TCP target, with TLS or without: gRPC says little, so we make one of our own."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _without_tls(connection: Connection) -> Why | None:
         if _speaks_tls(raw):
             return ExitCode.NOT_ALLOWED, f"{connection.target} is served with TLS: pass {ALL_OPTIONS}"
     with _opened(connection.target) as raw:
-        return (ExitCode.NO_SERVICE, connection.is_no_manager) if speaks_something_else(raw) else None
+        return connection.not_a_manager if speaks_something_else(raw) else None
 
 
 def _speaks_tls(raw: socket.socket) -> bool:
