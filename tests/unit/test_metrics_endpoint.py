@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,6 +53,16 @@ def answered(method: str = "GET", path: str | None = None, **headers: str) -> tu
 async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     parts = urlsplit(url)
     return await asyncio.open_connection(parts.hostname, parts.port)
+
+
+def is_open(client: socket.socket) -> bool:
+    """Whether the endpoint has not ended it; nothing is ever sent."""
+    try:
+        return client.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
 
 
 def test_metrics_are_text_unless_openmetrics_is_asked_for() -> None:
@@ -127,6 +138,29 @@ def test_clients_that_say_nothing_or_read_nothing_keep_nobody_out(monkeypatch: p
         return status
 
     assert 200 == serve(use, metrics=2_000)
+
+
+def test_connections_that_come_all_at_once_are_no_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_endpoint, "_CONNECTION_SECONDS", 600)
+    count = MAX_CONNECTIONS * 4
+
+    async def use(url: str) -> int:
+        parts = urlsplit(url)
+        with ExitStack() as opened:
+            burst = [opened.enter_context(socket.socket()) for _ in range(count)]
+            for client in burst:
+                # Blocking, so that all of them wait when the endpoint gets to accept them.
+                client.connect((parts.hostname, parts.port))
+                client.setblocking(False)
+            # One that is accepted after them all, and so takes one more place.
+            _, writer = await connect(url)
+            while sum(map(is_open, burst)) >= MAX_CONNECTIONS:
+                await asyncio.sleep(0.01)
+            alive = sum(map(is_open, burst))
+            writer.close()
+        return alive
+
+    assert MAX_CONNECTIONS - 1 == serve(use)
 
 
 def test_a_connection_ends_in_time_whatever_its_client_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,14 +99,17 @@ class _Connections(web.Server):
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if len(self._open) >= MAX_CONNECTIONS:
-            oldest, _ = next(iter(self._open.values()))
+            # Out of the list at once: its end is told later, and further connections may be made before.
+            oldest, oldest_timer = self._open.pop(next(iter(self._open)))
+            oldest_timer.cancel()
             oldest.abort()
         timer = asyncio.get_running_loop().call_later(_CONNECTION_SECONDS, transport.abort)
         self._open[handler] = transport, timer
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
-        _, timer = self._open.pop(handler)
-        timer.cancel()
+        _, timer = self._open.pop(handler, (None, None))
+        if timer is not None:
+            timer.cancel()
         super().connection_lost(handler, exc)
 
     def abort(self) -> None:
