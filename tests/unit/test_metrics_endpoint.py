@@ -7,7 +7,7 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -176,6 +176,32 @@ def test_a_connection_ends_in_time_whatever_its_client_does(monkeypatch: pytest.
         return status
 
     assert 200 == serve(use)
+
+
+def test_a_connection_that_is_accepted_as_the_endpoint_closes_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_endpoint, "_CONNECTION_SECONDS", 600)
+
+    async def run() -> None:
+        endpoint = MetricsEndpoint(metrics_address("127.0.0.1:0"), CollectorRegistry(), lambda: None)
+        accepted = asyncio.Event()
+        make_handler = metrics_endpoint._Connections.__call__
+
+        def accept(connections: metrics_endpoint._Connections) -> Any:
+            accepted.set()
+            return make_handler(connections)
+
+        monkeypatch.setattr(metrics_endpoint._Connections, "__call__", accept)
+        connecting = asyncio.create_task(connect(await endpoint.start()))
+        async with asyncio.timeout(60):
+            # Awoken before the handler is told of its connection.
+            await accepted.wait()
+            await endpoint.close()
+            reader, writer = await connecting
+            with suppress(ConnectionError):
+                assert b"" == await reader.read()
+            writer.close()
+
+    asyncio.run(run())
 
 
 def test_a_port_in_use_is_a_startup_error() -> None:
