@@ -20,6 +20,8 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         self.requests: list[trace_service_pb2.ExportTraceServiceRequest] = []
         self.refusal: grpc.StatusCode | None = None
         """What every export is answered with, in place of being taken."""
+        self.rejected = 0
+        """How many spans of each export are refused though it is answered with OK."""
         self.gate = threading.Event()
         """No export is answered until it is set, which it is."""
         self.gate.set()
@@ -57,7 +59,8 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         if self.refusal is not None:
             context.abort(self.refusal, "not now")
         self.requests.append(request)
-        return trace_service_pb2.ExportTraceServiceResponse()
+        rejected = trace_service_pb2.ExportTracePartialSuccess(rejected_spans=self.rejected)
+        return trace_service_pb2.ExportTraceServiceResponse(partial_success=rejected)
 
     def __enter__(self) -> Self:
         self._server.start()

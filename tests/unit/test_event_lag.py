@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from container_manager.engine.container_source import Notice
 from container_manager.model import ContainerState
 from container_manager.view.event_lag import EventLag
@@ -58,6 +60,27 @@ async def test_an_event_that_changes_nothing_does_not_count_for_a_later_one() ->
         lag.heard(key, ago(3))
         await settled(kept, key)
         assert [3] == [round(seconds) for seconds in told]
+
+
+@virtual
+@pytest.mark.parametrize("removed", [False, True])
+async def test_an_event_that_changes_nothing_does_not_count_for_a_change_that_no_event_tells_of(removed: bool) -> None:
+    told: list[float] = []
+    source = FakeSource()
+    key = source.create(BOT, announce=False)
+    async with Kept(source) as kept:
+        lag = EventLag(kept.view, told.append)
+        await settled(kept, key)
+        lag.heard(key, ago(3600))
+        await settled(kept, key)
+        if removed:
+            source.remove(key)
+            kept.view.remove(key)
+        else:
+            source.change(key, state=RUNNING)
+            await settled(kept, key)
+        assert [] == told
+        assert {} == lag._heard
 
 
 @virtual

@@ -143,6 +143,31 @@ async def test_it_ends_when_a_container_is_removed_that_was_stopped_long_ago() -
         await it.task
 
 
+@pytest.mark.parametrize("removed", [False, True])
+@virtual
+async def test_a_container_that_is_said_to_be_gone_by_all_but_the_engine_is_asked_for_until_that_is_back(
+    removed: bool,
+) -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        await engine.lose()
+        await engine.deny()
+        await a_while(1000)
+        assert not it.task.done()
+        if removed:
+            await engine.remove()
+            await engine.come_back()
+            await it.task
+        else:
+            await engine.come_back()
+            await engine.find()
+            await engine.write(WRITTEN[0])
+            await it.has(101)
+            assert not it.task.done()
+            assert texts([*LINES, WRITTEN[0]]) == texts(it.got)
+
+
 @virtual
 async def test_a_container_that_is_said_to_be_gone_and_is_not_is_followed_on() -> None:
     """The view took it for gone for a moment: an engine has denied a container that it had."""

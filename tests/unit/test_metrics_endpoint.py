@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,6 +53,16 @@ def answered(method: str = "GET", path: str | None = None, **headers: str) -> tu
 async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     parts = urlsplit(url)
     return await asyncio.open_connection(parts.hostname, parts.port)
+
+
+def is_open(client: socket.socket) -> bool:
+    """Whether the endpoint has not ended it; nothing is ever sent."""
+    try:
+        return client.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
 
 
 def test_metrics_are_text_unless_openmetrics_is_asked_for() -> None:
@@ -129,6 +140,29 @@ def test_clients_that_say_nothing_or_read_nothing_keep_nobody_out(monkeypatch: p
     assert 200 == serve(use, metrics=2_000)
 
 
+def test_connections_that_come_all_at_once_are_no_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_endpoint, "_CONNECTION_SECONDS", 600)
+    count = MAX_CONNECTIONS * 4
+
+    async def use(url: str) -> int:
+        parts = urlsplit(url)
+        with ExitStack() as opened:
+            burst = [opened.enter_context(socket.socket()) for _ in range(count)]
+            for client in burst:
+                # Blocking, so that all of them wait when the endpoint gets to accept them.
+                client.connect((parts.hostname, parts.port))
+                client.settimeout(0)
+            # One that is accepted after them all, and so takes one more place.
+            _, writer = await connect(url)
+            alive = sum(map(is_open, burst))
+            while alive >= MAX_CONNECTIONS:
+                alive = await asyncio.to_thread(lambda: sum(map(is_open, burst)))
+            writer.close()
+        return alive
+
+    assert MAX_CONNECTIONS - 1 == serve(use)
+
+
 def test_a_connection_ends_in_time_whatever_its_client_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_endpoint, "_CONNECTION_SECONDS", 0.1)
 
@@ -142,6 +176,32 @@ def test_a_connection_ends_in_time_whatever_its_client_does(monkeypatch: pytest.
         return status
 
     assert 200 == serve(use)
+
+
+def test_a_connection_that_is_accepted_as_the_endpoint_closes_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_endpoint, "_CONNECTION_SECONDS", 600)
+
+    async def run() -> None:
+        endpoint = MetricsEndpoint(metrics_address("127.0.0.1:0"), CollectorRegistry(), lambda: None)
+        accepted = asyncio.Event()
+        make_handler = metrics_endpoint._Connections.__call__
+
+        def accept(connections: metrics_endpoint._Connections) -> Any:
+            accepted.set()
+            return make_handler(connections)
+
+        monkeypatch.setattr(metrics_endpoint._Connections, "__call__", accept)
+        connecting = asyncio.create_task(connect(await endpoint.start()))
+        async with asyncio.timeout(60):
+            # Awoken before the handler is told of its connection.
+            await accepted.wait()
+            await endpoint.close()
+            reader, writer = await connecting
+            with suppress(ConnectionError):
+                assert b"" == await reader.read()
+            writer.close()
+
+    asyncio.run(run())
 
 
 def test_a_port_in_use_is_a_startup_error() -> None:

@@ -67,6 +67,9 @@ def test_an_endpoint_is_a_host_and_a_port(endpoint: str, target: str) -> None:
         "http://h:0",
         "http://h:1/v1/traces",
         "http://u@h:1",
+        "http://@h:1",
+        "http://a..b:1",
+        f"http://{'a' * 64}:1",
         "http://h:1?q",
         "grpc://h:1",
         "http://h\n:1",
@@ -126,6 +129,33 @@ def test_without_the_extra_a_setting_of_the_machine_is_a_warning(
 def test_the_machines_settings_are_heeded(environment: dict[str, str], endpoint: str | None) -> None:
     found = machine_tracing(environment)
     assert endpoint == (None if found is None else found.endpoint)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://u:hush@h:4317",
+        "http://:hush@h:4317",
+        "http://u:hu@sh/hush@h:4317",
+        "u:hush@h:4317",
+        "http://hush@h:4317",
+    ],
+)
+def test_an_endpoint_with_credentials_is_refused_and_they_are_shown_nowhere(
+    tmp_path: Path, endpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(StartupError, match=r"'\.\.\.@h:4317' is no address of a collector") as refused:
+        Observation(config(tmp_path, tracing=ours(endpoint)), (), ())
+    found = asyncio.run(check_tracing(ours(endpoint)))
+    with caplog.at_level(logging.DEBUG):
+        Observation(config(tmp_path, tracing=machine_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})), (), ())
+    assert "@h:4317" in str(caplog.records[0].msg)
+    assert "hush" not in f"{refused.value} {found} {caplog.records[0].msg} {caplog.text}"
+
+
+def test_the_doctor_finds_a_host_that_cannot_be_looked_up() -> None:
+    found = asyncio.run(check_tracing(ours("http://a..b:4317")))
+    assert (Verdict.FAILED, True) == (found.verdict, "'http://a..b:4317' is no address" in found.detail)
 
 
 def test_metrics_off_loopback_keep_it_from_starting(tmp_path: Path) -> None:

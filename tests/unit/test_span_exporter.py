@@ -112,6 +112,21 @@ def test_what_the_collector_will_not_have_is_dropped(receiver: SpanReceiver) -> 
         receiver.await_spans(lambda _: True)
 
 
+@pytest.mark.parametrize(("rejected", "refused"), [(2, 2), (99, 5), (-1, 0)])
+def test_what_the_collector_refuses_of_an_export_is_dropped_and_the_rest_exported(
+    receiver: SpanReceiver, rejected: int, refused: int
+) -> None:
+    receiver.rejected = rejected
+    exporter = SpanExporter(f"127.0.0.1:{receiver.port}", SpanEncoder(), interval_seconds=600)
+    exporter.start()
+    for number in range(5):
+        exporter.add(span(number + 1))
+    exporter.close(60)
+    assert 1 == len(receiver.requests)
+    assert (5 - refused, refused) == (exporter.exported, exporter.dropped["refused"])
+    assert refused == exporter.dropped.total()
+
+
 def test_a_collector_that_hangs_does_not_hold_up_the_end(receiver: SpanReceiver) -> None:
     receiver.gate.clear()
     with exporting(receiver.port, close_seconds=0.05) as exporter:

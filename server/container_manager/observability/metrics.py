@@ -6,8 +6,9 @@ import platform
 from importlib.metadata import version
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 
+from container_manager.observability.process_metrics import ProcessMetrics
 from container_manager.observability.rpc_durations import BUCKETS, RpcDurations
 
 _PREFIX = "container_manager"
@@ -44,7 +45,7 @@ class Metrics:
             registry=self.registry,
         )
         build.labels(version("botmaker-container-manager"), platform.python_version(), version("grpcio")).set(1)
-        ProcessCollector(registry=self.registry)
+        self.registry.register(ProcessMetrics())
 
     def engine_call(self, operation: str, outcome: str, seconds: float) -> None:
         """A call to the engine has ended."""

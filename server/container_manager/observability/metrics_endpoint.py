@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +24,7 @@ from container_manager.rpc.startup_error import StartupError
 MAX_CONNECTIONS = 16
 PATH = "/metrics"
 _CONNECTION_SECONDS = 10.0
+_CLOSE_SECONDS = 1.0
 _METHODS = ("GET", "HEAD")
 
 
@@ -72,7 +74,9 @@ class MetricsEndpoint:
         self._server.close()
         self._http.abort()
         await self._http.shutdown(0)
-        await self._server.wait_closed()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._server.wait_closed()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         response = self._response(request)
@@ -95,22 +99,31 @@ class _Connections(web.Server):
     def __init__(self, handler: Any, **kwargs: Any) -> None:
         super().__init__(handler, **kwargs)
         self._open: dict[Any, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
+        self._closing = False
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
+        if self._closing:
+            # Accepted before the end, and told only now.
+            transport.abort()
+            return
         if len(self._open) >= MAX_CONNECTIONS:
-            oldest, _ = next(iter(self._open.values()))
+            # Out of the list at once: its end is told later, and further connections may be made before.
+            oldest, oldest_timer = self._open.pop(next(iter(self._open)))
+            oldest_timer.cancel()
             oldest.abort()
         timer = asyncio.get_running_loop().call_later(_CONNECTION_SECONDS, transport.abort)
         self._open[handler] = transport, timer
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
-        _, timer = self._open.pop(handler)
-        timer.cancel()
+        _, timer = self._open.pop(handler, (None, None))
+        if timer is not None:
+            timer.cancel()
         super().connection_lost(handler, exc)
 
     def abort(self) -> None:
-        """End every connection."""
+        """End every connection, also those still to be told of."""
+        self._closing = True
         for transport, _ in self._open.values():
             transport.abort()
 

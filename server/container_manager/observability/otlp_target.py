@@ -19,7 +19,7 @@ def otlp_target(config: TracingConfig) -> str:
     target = _target(config.endpoint)
     if target is None:
         raise StartupError(
-            f"{config.source}: {config.endpoint!r} is no address of a collector, as http://127.0.0.1:4317 is"
+            f"{config.source}: {_shown(config.endpoint)!r} is no address of a collector, as http://127.0.0.1:4317 is"
         )
     if not all(_is_installed(name) for name in _PACKAGES):
         raise StartupError(
@@ -32,13 +32,21 @@ def _target(endpoint: str) -> str | None:
     try:
         parts = urlsplit(endpoint)
         port = parts.port
+        # As whoever looks it up will; not every text is a name.
+        (parts.hostname or "").encode("idna")
     except ValueError:
         return None
-    extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    extra = parts.path.strip("/") or parts.query or parts.fragment or "@" in endpoint
     if parts.scheme != "http" or not parts.hostname or not port or extra or not endpoint.isprintable():
         return None
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{host}:{port}"
+
+
+def _shown(endpoint: str) -> str:
+    """Without a user and a password, which nobody may read in a log."""
+    _, at, rest = endpoint.rpartition("@")
+    return f"...@{rest}" if at else endpoint
 
 
 def _is_installed(name: str) -> bool:

@@ -123,7 +123,7 @@ class SpanExporter:
             return
         while True:
             try:
-                stub.Export(request, timeout=self._export_seconds())
+                answer = stub.Export(request, timeout=self._export_seconds())
             except grpc.RpcError as exc:
                 code = exc.code() if isinstance(exc, grpc.Call) else grpc.StatusCode.UNKNOWN
                 self._warn(code)
@@ -135,7 +135,10 @@ class SpanExporter:
                 self._drop("shutdown", len(batch))
                 return
             else:
-                self.exported += len(batch)
+                # What it will not have it has said once and for all: the rest is taken, and nothing is sent again.
+                refused = min(max(0, answer.partial_success.rejected_spans), len(batch))
+                self.exported += len(batch) - refused
+                self._drop("refused", refused)
                 return
             if self._closing.wait(delay):
                 self._drop("shutdown", len(batch))

@@ -116,11 +116,10 @@ class LogReader:
             except (EngineUnavailableError, EngineTimeoutError) as exc:
                 if not self._log.was_opened or (isinstance(exc, LogUnreadableError) and not self._progress):
                     raise
-                if version is None:
-                    return
                 lost = True
             if version is None:
-                # The engine has it, so whoever said that it is gone is about to hear of that.
+                # That it is gone is the engine's to say. Whoever has said so is about to hear of it, or is right, and
+                # the engine will say so when it is back.
                 await self._sleep()
             else:
                 await self._pause(version, lost=lost)

@@ -42,11 +42,11 @@ class EventLag:
         heard = self._heard.get(entry.status.container_id)
         # What was looked at before may be what was so before.
         if heard is not None and entry.began > heard.tick:
-            self._shown(entry.status.container_id)
+            self._shown(entry, looked_at=entry.former)
 
     def removed(self, entry: Entry, version: int) -> None:  # noqa: ARG002 - as the view calls it
         """Told by the view."""
-        self._shown(entry.status.container_id)
+        self._shown(entry, looked_at=entry.began)
 
     def lost(self, version: int) -> None:  # noqa: ARG002 - as the view calls it
         """Told by the view: what comes next is no measure of the events."""
@@ -55,7 +55,9 @@ class EventLag:
     def regained(self) -> None:
         """Told by the view."""
 
-    def _shown(self, container_id: str) -> None:
-        heard = self._heard.pop(container_id, None)
-        if heard is not None:
+    def _shown(self, entry: Entry, *, looked_at: int) -> None:
+        """``looked_at``: the view's clock when the last inspection began that found nothing new."""
+        heard = self._heard.pop(entry.status.container_id, None)
+        # One that was looked at since the event had changed nothing: this is another change.
+        if heard is not None and looked_at <= heard.tick:
             self._tell(max(0, time.time_ns() - heard.happened_ns) / 1e9)

@@ -31,6 +31,8 @@ class Entry:
     """The view's clock when the inspection began that this is from."""
     applied: int
     """The view's clock when it was applied."""
+    former: int = 0
+    """The view's clock when the last inspection began that found it as it was before this; 0: there was none."""
 
 
 class Listener(Protocol):
@@ -138,7 +140,8 @@ class LiveView:
         self.version += 1
         bot = self._owned_bot(status)
         first = self.version if before is None else before.first_version
-        entry = Entry(status, self._encode(status), bot, self.version, first, partial, began, self.tick())
+        former = 0 if before is None else before.began
+        entry = Entry(status, self._encode(status), bot, self.version, first, partial, began, self.tick(), former)
         self._entries[key] = entry
         if before is None or before.status.create_time_ns != status.create_time_ns:
             self._order = None
