@@ -100,7 +100,7 @@ class _Lane:
                 sink = stack.enter_context((self._outputs / job.name).open("wb"))
             try:
                 self._process = subprocess.Popen(
-                    [*_priority(job.niceness), *job.command],
+                    [*_tied(), *_priority(job.niceness), *job.command],
                     env={**os.environ, **job.environment},
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
@@ -120,8 +120,10 @@ class _Lane:
 def run(lanes: Sequence[Sequence[Job]], patience_seconds: float = 60) -> list[Ended]:
     """Run all jobs, print what was kept of their output and a table, and return how each ended.
 
-    `patience_seconds` is what jobs are given to end after a signal; we ourselves end with no process left then,
-    whatever happens.
+    `patience_seconds` is what jobs are given to end after a signal; we ourselves end with no process left in any job's
+    group then. A job that makes groups of its own, as one that runs jobs with this does, has to end those itself. If it
+    is killed before it does, the kernel kills the process of each of its jobs (by `setpriv`, where there is that), but
+    not what these have started.
     """
     with tempfile.TemporaryDirectory(prefix="beside-") as directory, _signals() as received:
         running = [_Lane(jobs, Path(directory)) for jobs in lanes]
@@ -174,6 +176,11 @@ def _signals() -> Iterator[list[int]]:
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+
+
+def _tied() -> list[str]:
+    """What has a command killed when we die, be it by SIGKILL."""
+    return ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 
 def _priority(niceness: int) -> list[str]:

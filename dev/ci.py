@@ -137,7 +137,7 @@ def _codes(directory: Path, code: int) -> dict[str, int]:
     """The exit codes of the suite's jobs; or its own, where it did not get that far, or came to grief after them."""
     try:
         codes: dict[str, int] = json.loads((directory / CODES_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, json.JSONDecodeError):
         return {"make test": code or 1}
     return codes if any(codes.values()) else {**codes, "make test": code}
 

@@ -9,7 +9,7 @@ With $SUITE_OUTCOMES, a directory, each pytest leaves its outcomes there (`dev.o
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +81,13 @@ def _job(part: Part, outcomes: Path | None) -> Job:
     return Job(part.name, part.command(), live=live, niceness=niceness, environment=environment)
 
 
+def _leave_codes(directory: Path, codes: Mapping[str, int]) -> None:
+    """All of them or none: whoever is killed while it writes leaves no half of the file."""
+    unfinished = directory / f"{CODES_FILE}.unfinished"
+    unfinished.write_text(json.dumps(codes), encoding="utf-8")
+    unfinished.replace(directory / CODES_FILE)
+
+
 def main() -> int:
     """Run all of it."""
     os.chdir(CHECKOUT)
@@ -88,8 +95,7 @@ def main() -> int:
     directory = Path(given) if given else None
     ended = run(lanes(directory))
     if directory:
-        codes = {each.name: each.code for each in ended}
-        (directory / CODES_FILE).write_text(json.dumps(codes), encoding="utf-8")
+        _leave_codes(directory, {each.name: each.code for each in ended})
     return combined(ended)
 
 

@@ -90,6 +90,15 @@ def test_the_operators_table_has_every_warning_and_error_of_the_log_and_no_other
     assert set(logged()) == shown
 
 
+def test_the_architectures_table_has_every_package_of_the_service() -> None:
+    """Directories with modules in them: caches are none."""
+    packages = {path.parent.name for path in (TOP / "server" / "container_manager").glob("*/__init__.py")}
+    shown = {
+        name for row in rows("docs/architecture.md", "Where to find what") for name in re.findall(r"`(\w+)/`", row[0])
+    }
+    assert set() == packages - shown
+
+
 @cache
 def constants() -> set[str]:
     """Every name in capitals that is in the sources."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def test_a_job_has_the_priority_that_is_asked_for(capfdbinary: pytest.CaptureFix
 def test_a_command_that_is_not_there_fails_like_any(capfd: pytest.CaptureFixture[str]) -> None:
     ended = run([[Job("absent", ["/nonexistent/program"]), shell("next", "true")]])
     assert [127, 0] == [each.code for each in ended]
-    assert "/nonexistent/program" in capfd.readouterr().err
+    told = capfd.readouterr()
+    assert "/nonexistent/program" in told.out + told.err
 
 
 def test_a_job_that_a_signal_killed_has_failed() -> None:
@@ -120,6 +122,25 @@ def test_a_signal_ends_all_jobs_as_ctrl_c_would_and_leaves_none(
     assert b"cleaned up" in output
     assert not (tmp_path / "later").exists()
     wait_until(lambda: all(gone(pid) for pid in pids), "all are gone", 60)
+
+
+NESTED = """
+import sys
+from dev.beside import Job, run
+inner = "import sys; from dev.beside import Job, run; run([[Job('in', ['sh', '-c', sys.argv[1]])]], 600)"
+run([[Job("out", [sys.executable, "-c", inner, sys.argv[1]], live=True)]], 0.5)
+"""
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="nothing ties a job to its parent's life")
+def test_a_run_within_a_run_that_is_killed_before_its_jobs_end_takes_them_along(tmp_path: Path) -> None:
+    """The inner job hears no Ctrl-C, and the inner run is patient for longer than the outer one is."""
+    script = f"trap '' INT; echo $$ >{tmp_path}/pid; exec sleep 600"
+    with subprocess.Popen([sys.executable, "-c", NESTED, script], cwd=CHECKOUT, stderr=subprocess.DEVNULL) as process:
+        pid = pid_in(tmp_path / "pid")
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        wait_until(lambda: gone(pid), "the inner job is gone", 60)
 
 
 def test_the_handlers_of_signals_are_put_back() -> None:

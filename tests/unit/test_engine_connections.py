@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
 import threading
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
+from container_manager.docker_service import DockerService
+from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.client import EngineClient
 from container_manager.engine.no_answer import EngineRejectedError
 from container_manager.errors import EngineUnavailableError
@@ -53,6 +62,45 @@ def test_no_proxy_of_the_environment_leads_to_the_engine(variable: str, monkeypa
         client.close()
         assert [] == proxy.requests
         assert 2 == len(engine.requests)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+    """The engine to which docker's own command would go: every variable and the chosen context name it."""
+    with FakeEngine() as other:
+        meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"other").hexdigest() / "meta.json"
+        meta.parent.mkdir(parents=True)
+        meta.write_text(json.dumps({"Name": "other", "Endpoints": {"docker": {"Host": other.url}}}))
+        (tmp_path / "config.json").write_text(json.dumps({"currentContext": "other"}))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        monkeypatch.setenv("DOCKER_CONTEXT", "other")
+        monkeypatch.setenv("DOCKER_HOST", other.url)
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+        monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+        yield other
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+def test_no_context_or_variable_of_docker_leads_to_another_engine(
+    elsewhere: FakeEngine, secrets_root: RootDirectory, *, tcp: bool
+) -> None:
+    """As ``from_env`` of the SDK would be led (docker/docker-py#3401)."""
+
+    async def get(url: str) -> Any:
+        client = AsyncEngineClient(url, timeout_seconds=30)
+        try:
+            return await client.get_json("/containers/c1/json")
+        finally:
+            await client.close()
+
+    with FakeEngine(tcp=tcp) as engine:
+        engine.on("GET", "/containers/json", Json([]))
+        engine.on("GET", INSPECT, Json({"Id": "c1"}))
+        service = DockerService(DockerServiceConfig(secrets_root=secrets_root, docker_host=engine.url))
+        assert [] == service.list_managed_containers()
+        service.close()
+        assert {"Id": "c1"} == asyncio.run(get(engine.url))
+        assert [] == elsewhere.requests
 
 
 def test_a_pull_gives_its_messages_errors_among_them(engine: FakeEngine, client: EngineClient) -> None:
