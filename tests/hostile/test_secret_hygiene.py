@@ -1,9 +1,13 @@
-"""Secrets are in their files, and nowhere else: not in logs, errors, answers, the engine, or the process's own data."""
+"""Secrets are in their files, and nowhere else.
+
+Not in logs, errors, answers, metrics, spans, the engine, or the process's own data.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import docker
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -26,9 +29,12 @@ from tests.fuzz.conversations import GOAWAY, Call, Frame, calls, conversation, e
 from tests.hostile.secret_traces import forms, seeded_secrets, traces
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
+from tests.support.scraping import ended, scrape
+from tests.support.span_receiver import SpanReceiver, attributes
 from tests.support.waiting import wait_until
 
 SEED = 1
+METRICS_URL = re.compile(r"http://127\.0\.0\.1:[0-9]+/metrics")
 TOKEN = "token-%s-{0}-" + "7f3a9c51d2e84b06"
 
 
@@ -71,14 +77,26 @@ def keeper(bots: Bots, secrets: dict[str, bytes]) -> str:
     return bot_id
 
 
+@pytest.fixture
+def receiver() -> Iterator[SpanReceiver]:
+    """Where the service sends its spans."""
+    with SpanReceiver() as receiver:
+        yield receiver
+
+
 @pytest.fixture(params=["text", "json"])
-def service(
-    request: pytest.FixtureRequest, engine_url: str, secrets_root: Path, session_dir: Path, test_image: str
-) -> Iterator[Attack]:
-    """A service that logs all it can, with the token that is looked for."""
+def options(request: pytest.FixtureRequest, test_image: str, receiver: SpanReceiver) -> list[str]:
+    """To have the service tell all that it can."""
+    log = ["--log-level", "debug", "--log-format", request.param]
+    observed = ["--metrics-listen", "127.0.0.1:0", "--otlp-endpoint", receiver.endpoint]
+    return [*log, *observed, "--default-image", test_image]
+
+
+@pytest.fixture
+def service(engine_url: str, secrets_root: Path, session_dir: Path, options: list[str]) -> Iterator[Attack]:
+    """A service with these, and with the token that is looked for."""
     directory = Path(tempfile.mkdtemp(prefix="h", dir=session_dir))
-    further = ("--log-level", "debug", "--log-format", request.param, "--default-image", test_image)
-    with attack(engine_url, secrets_root, directory, SEED, token=TOKEN, further=further) as attacked:
+    with attack(engine_url, secrets_root, directory, SEED, token=TOKEN, further=options) as attacked:
         yield attacked
 
 
@@ -144,8 +162,22 @@ def misuse(service: Attack, secrets: dict[str, bytes], stub: ContainerManagerStu
                     connection.settimeout(0.1)
 
 
-def test_secrets_are_in_no_log_error_answer_or_inspect_output(
-    service: Attack, secrets: dict[str, bytes], keeper: str, bots: Bots, engine: docker.DockerClient
+def metrics_of(service: Attack) -> str:
+    """All that it serves."""
+    found = wait_until(lambda: METRICS_URL.search(service.process.log_text()), "the metrics' URL is logged", 60)
+    return scrape(found[0])
+
+
+def spans_of(service: Attack, receiver: SpanReceiver) -> bytes:
+    """All that it has sent, up to those of a last call."""
+    metadata = (("x-request-id", "the-last-call"),)
+    service.stub.ListManagedContainers(pb.ListManagedContainersRequest(), timeout=60, metadata=metadata)
+    receiver.await_spans(lambda span: attributes(span).get("botmaker.request_id") == "the-last-call")
+    return b"\n".join(request.SerializeToString() for request in receiver.requests)
+
+
+def test_secrets_are_in_no_log_error_answer_metric_span_or_inspect_output(
+    service: Attack, receiver: SpanReceiver, secrets: dict[str, bytes], keeper: str, bots: Bots
 ) -> None:
     heard = Heard()
     begun = int(time.time())
@@ -164,13 +196,19 @@ def test_secrets_are_in_no_log_error_answer_or_inspect_output(
             heard.of(Calls(ContainerManagerStub(channel)).list)
     expected = {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "ALREADY_EXISTS", "NOT_FOUND", "UNAUTHENTICATED"}
     assert expected <= set(heard.reasons)
-    for event in engine.api.events(since=begun, until=int(time.time()) + 1, decode=False):
+    for event in bots.engine.api.events(since=begun, until=int(time.time()) + 1, decode=False):
         heard.add(event)
     process = Path(f"/proc/{service.process.process.pid}")
     heard.add((process / "cmdline").read_bytes())
     heard.add((process / "environ").read_bytes())
     sought = {**secrets, "the TCP token": TOKEN.encode()}
     assert [] == traces(sought, bytes(heard.text))
+    metrics, spans = metrics_of(service), spans_of(service, receiver)
+    assert ended(metrics, "CreateContainer", "INVALID_ARGUMENT") > 8, "all of it is counted"
+    assert [] == traces(sought, metrics.encode())
+    assert spans.count(b"CreateContainer") > 8, "all of it is traced"
+    assert keeper.encode() in spans
+    assert [] == traces(sought, spans)
     log = service.process.log.read_bytes()
     assert log.count(b"CreateContainer") > 8, "all of it is logged"
     assert [] == traces(sought, log)
