@@ -49,6 +49,12 @@ LISTED = (
             "tests/packaging/test_systemd_unit.py::test_the_users_and_groups_that_the_unit_names_are_made",
         ),
     ),
+    Listed(
+        "deploy/README.md",
+        "runuser -u container-manager",
+        "it is for the user that the unit has; without it, and with another file of settings, it is executed by",
+        ("tests/engine/test_doctor.py::test_the_readmes_doctor_has_the_settings_of_the_unit",),
+    ),
     Listed("deploy/README.md", "cd deploy\ncp .env.example .env", "it builds images, which takes minutes", _COMPOSE),
     Listed(
         "deploy/README.md",
@@ -57,7 +63,22 @@ LISTED = (
         _COMPOSE,
     ),
     Listed(
-        "deploy/README.md", "docker build --file deploy/Dockerfile", "it builds an image, which takes minutes", _COMPOSE
+        "deploy/README.md",
+        "docker-compose exec",
+        "it needs the service in a container",
+        ("tests/engine/test_compose.py::test_doctor_finds_nothing_missing_in_the_container_that_runs",),
+    ),
+    Listed(
+        "deploy/README.md",
+        "docker-compose down",
+        "it needs the service in a container",
+        ("tests/engine/test_compose.py::test_down_ends_both_cleanly_and_leaves_nothing_behind",),
+    ),
+    Listed(
+        "deploy/README.md",
+        "docker build --file deploy/Dockerfile",
+        "it builds an image, which takes minutes; with one that is there its docker run is executed",
+        ("tests/engine/test_compose.py::test_the_readmes_docker_run_gives_a_service_that_is_healthy_and_ends_cleanly",),
     ),
     Listed(
         "docs/access-and-limits.md",

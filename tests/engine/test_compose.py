@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pytest
 from docker.models.containers import Container
 
 from dev.debian import MissingEngine
+from tests.docs.documents import blocks
 from tests.support.bots import GATEWAY_TOKEN, Bots
 from tests.support.compose import BUILD_SECONDS, Deployment, LabelledBase, compose_command
 from tests.support.waiting import wait_until
@@ -236,6 +238,54 @@ def test_only_the_sockets_group_lets_a_container_to_the_service(
         assert (b"Permission denied" in container.logs()) is bool(status)
     finally:
         container.remove(force=True)
+
+
+def test_doctor_finds_nothing_missing_in_the_container_that_runs(deployment: Deployment) -> None:
+    """Compose ends with the command's status."""
+    told = deployment("exec", "-T", "container-manager", "container-manager", "doctor")
+    assert "failed" not in told
+    assert "ok" in told
+
+
+@pytest.fixture
+def container_of_readme(engine: docker.DockerClient) -> Iterator[str]:
+    """The name in place of the README's; what has it is removed at the end."""
+    name = f"botmaker-test-{uuid.uuid4()}"
+    yield name
+    for found in engine.containers.list(all=True, filters={"name": f"^/{name}$"}):
+        found.remove(force=True)
+
+
+def test_the_readmes_docker_run_gives_a_service_that_is_healthy_and_ends_cleanly(
+    engine: docker.DockerClient, deployment: Deployment, container_of_readme: str, session_dir: Path, roots: Roots
+) -> None:
+    """As the README has it, with the image that is built here, and with directories and a socket of this test."""
+    directory = session_dir / "one"
+    directory.mkdir()
+    os.chown(directory, 10001, 10001)
+    [block] = [block for block in blocks("deploy/README.md") if "docker run" in block.text]
+    command = block.text[block.text.index("docker run") :]
+    docker_socket = deployment.settings["DOCKER_SOCKET"]
+    for documented, here in {
+        "--name container-manager": f"--name {container_of_readme}",
+        "stat -c %g /var/run/docker.sock": f"stat -c %g {docker_socket}",
+        "--volume /var/run/docker.sock:": f"--volume {docker_socket}:",
+        "--volume /var/lib/botmaker/secrets:": f"--volume {roots.secrets}:",
+        "--volume /run/botmaker:": f"--volume {directory}:",
+        "botmaker/container-manager:0.1.0": deployment.settings["SERVICE_IMAGE"],
+    }.items():
+        assert 1 == command.count(documented), documented
+        command = command.replace(documented, here)
+    environment = {**os.environ, "DOCKER_HOST": deployment.engine_url}
+    done = subprocess.run(["sh", "-euc", command], env=environment, capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stderr
+    container = engine.containers.get(container_of_readme)
+    wait_until(lambda: container.exec_run(["container-manager", "health"]).exit_code == 0, "it is healthy", 120)
+    assert {"max-size": "10m", "max-file": "3"} == container.attrs["HostConfig"]["LogConfig"]["Config"]
+    assert (directory / "container-manager.sock").is_socket()
+    container.stop(timeout=120)
+    container.reload()
+    assert ("exited", 0) == (container.status, container.attrs["State"]["ExitCode"])
 
 
 def test_down_ends_both_cleanly_and_leaves_nothing_behind(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.documents import blocks
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -38,6 +40,32 @@ def test_what_has_failed_is_told_with_its_remedy_and_an_exit_status(tmp_path: Pa
     failed = [line for line in done.stdout.splitlines() if line.startswith("failed")]
     assert ["engine", "secrets"] == [line.split()[1] for line in failed]
     assert f"-> install -d -m 0711 {tmp_path}/none" in done.stdout
+
+
+def test_the_readmes_doctor_has_the_settings_of_the_unit(
+    engine_url: str, root: Path, target: str, test_image: str, tmp_path: Path
+) -> None:
+    """The file is of this test, and it is run by whoever runs the test."""
+    [block] = [block for block in blocks("deploy/README.md") if "runuser" in block.text]
+    command = block.text
+    for documented, here in {
+        "runuser -u container-manager -- ": "",
+        "/etc/default/container-manager": str(tmp_path / "settings"),
+        "/opt/container-manager/bin/container-manager": f"{sys.executable} -m container_manager",
+    }.items():
+        assert 1 == command.count(documented), documented
+        command = command.replace(documented, here)
+    settings = {
+        "CONTAINER_MANAGER_DOCKER_HOST": engine_url,
+        "CONTAINER_MANAGER_SECRETS_ROOT": root,
+        "CONTAINER_MANAGER_LISTEN": target,
+        "CONTAINER_MANAGER_DEFAULT_IMAGE": test_image,
+    }
+    (tmp_path / "settings").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert (0, "") == (done.returncode, done.stderr), done.stdout
+    assert str(root) in done.stdout
+    assert "a server answers" in done.stdout
 
 
 def test_a_wrong_option_is_one_line(root: Path) -> None:
