@@ -241,10 +241,8 @@ def test_only_the_sockets_group_lets_a_container_to_the_service(
 
 
 def test_doctor_finds_nothing_missing_in_the_container_that_runs(deployment: Deployment) -> None:
-    """Compose ends with the command's status."""
-    told = deployment("exec", "-T", "container-manager", "container-manager", "doctor")
-    assert "failed" not in told
-    assert "ok" in told
+    """Else it, and so compose, would end with another status than 0."""
+    assert "a server answers" in deployment("exec", "-T", "container-manager", "container-manager", "doctor")
 
 
 @pytest.fixture
@@ -276,9 +274,7 @@ def test_the_readmes_docker_run_gives_a_service_that_is_healthy_and_ends_cleanly
     }.items():
         assert 1 == command.count(documented), documented
         command = command.replace(documented, here)
-    environment = {**os.environ, "DOCKER_HOST": deployment.engine_url}
-    done = subprocess.run(["sh", "-euc", command], env=environment, capture_output=True, text=True, check=False)
-    assert 0 == done.returncode, done.stderr
+    subprocess.run(["sh", "-euc", command], env={**os.environ, "DOCKER_HOST": deployment.engine_url}, check=True)
     container = engine.containers.get(container_of_readme)
     wait_until(lambda: container.exec_run(["container-manager", "health"]).exit_code == 0, "it is healthy", 120)
     assert {"max-size": "10m", "max-file": "3"} == container.attrs["HostConfig"]["LogConfig"]["Config"]
