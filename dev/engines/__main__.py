@@ -78,10 +78,11 @@ def _run(name: str, source: str, selection: str) -> bool:
 
 def _problems(runs: Mapping[str, Run], differences: Sequence[Difference]) -> list[str]:
     outcomes = {name: run.outcomes for name, run in runs.items()}
+    whole = {name: run.outcomes for name, run in runs.items() if not run.selection}
     known = everywhere_skipped(outcomes.values())
     lines = [
-        f"{test}: not there on {', '.join(name for name in runs if test not in outcomes[name])}"
-        for test in sorted(missing(outcomes.values()))
+        f"{test}: not there on {', '.join(name for name in whole if test not in whole[name])}"
+        for test in sorted(missing(whole.values()))
     ]
     for name, found in outcomes.items():
         lines += [

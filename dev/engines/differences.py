@@ -46,9 +46,9 @@ def read(path: Path = PATH) -> list[Difference]:
 
 
 def everywhere_skipped(results: Iterable[dict[str, Outcome]]) -> set[str]:
-    """The tests that every run skipped: they tell of the machine, and of no engine."""
-    runs = [{test for test, outcome in run.items() if outcome.verdict is Verdict.SKIPPED} for run in results]
-    return set.intersection(*runs) if runs else set()
+    """The tests that every run skipped which had them: they tell of the machine, and of no engine."""
+    outcomes = [(test, outcome.verdict is Verdict.SKIPPED) for run in results for test, outcome in run.items()]
+    return {test for test, skipped in outcomes if skipped} - {test for test, skipped in outcomes if not skipped}
 
 
 def unexplained(

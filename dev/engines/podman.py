@@ -121,4 +121,6 @@ def _write_network(data: Path, bridge: str) -> None:
 if __name__ == "__main__":
     _within, _tree, *_options = sys.argv[1:]
     _command, _environment = command(_within, _tree, _options)
+    # Where its conmon leaves a file `oom` for each container that ran out of memory.
+    os.chdir(_environment["HOME"])
     os.execvpe(_command[0], _command, {**os.environ, **_environment})

@@ -63,12 +63,16 @@ class _Cells:
 
     def of(self, tests: Iterable[str]) -> list[str]:
         wanted = list(tests)
-        return [self._cell(name, run.outcomes, wanted) for name, run in self._runs.items()]
+        return [
+            # Of what was chosen to run there.
+            self._cell(name, run.outcomes, [test for test in wanted if test in run.outcomes or not run.selection])
+            for name, run in self._runs.items()
+        ]
 
     def _cell(self, name: str, outcomes: dict[str, Outcome], tests: list[str]) -> str:
         others = [test for test in tests if test not in outcomes or outcomes[test].verdict is not Verdict.PASSED]
         if not others:
-            return f"all {len(tests)}"
+            return f"all {len(tests)}" if tests else "not run"
         why = [
             str(number)
             for number, difference in enumerate(self._differences, 1)
@@ -95,9 +99,10 @@ def _title(module: str) -> str:
 
 def _notes(runs: Mapping[str, Run], left_out: set[str]) -> list[str]:
     lines: list[str] = []
-    if selections := {run.selection for run in runs.values() if run.selection}:
-        chosen = ", ".join(f"`{selection}`" for selection in sorted(selections))
-        lines += [f"Not all tests were run: those that pytest's `-k` selects by {chosen}.", ""]
+    for name, run in runs.items():
+        if run.selection:
+            chosen = f"those that pytest's `-k` selects by `{run.selection}`"
+            lines += [f"Not all tests were run on {RELEASES[name].title}: {chosen}.", ""]
     if left_out:
         lines += [f"Left out, since the machine of the run lacked what they need: {_names(left_out)}.", ""]
     for name, run in runs.items():

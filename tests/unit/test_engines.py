@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -122,6 +123,16 @@ def test_the_table_counts_and_refers_to_what_explains_the_rest() -> None:
     assert re.search(r"^\| 1: .* \| all 1 \| all 1 \| all 1 \| all 1 \|$", made, re.MULTILINE)
     assert f"1. **Other** (Podman 5.4). Because.\n   Tests: `{LIFE}::test_b`." in made
     assert "Not explained" not in made
+
+
+def test_the_table_counts_of_a_part_of_the_tests_what_was_run() -> None:
+    all_runs = runs(podman={f"{LIFE}::test_b[x]": PASSED})
+    part = {f"{LIFE}::test_b[x]": PASSED}
+    all_runs["podman-5.4"] = dataclasses.replace(all_runs["podman-5.4"], outcomes=part, selection="b")
+    made = table.text(all_runs, [])
+    assert "| all tests | all 2 | all 2 | all 2 | all 1 |" in made
+    assert re.search(r"^\| 1: .* \| all 1 \| all 1 \| all 1 \| not run \|$", made, re.MULTILINE)
+    assert "Not all tests were run on Podman 5.4: those that pytest's `-k` selects by `b`." in made
 
 
 def test_the_table_shows_what_nothing_explains() -> None:
