@@ -136,7 +136,10 @@ run([[Job("out", [sys.executable, "-c", inner, sys.argv[1]], live=True)]], 0.5)
 def test_a_run_within_a_run_that_is_killed_before_its_jobs_end_takes_them_along(tmp_path: Path) -> None:
     """The inner job hears no Ctrl-C, and the inner run is patient for longer than the outer one is."""
     script = f"trap '' INT; echo $$ >{tmp_path}/pid; exec sleep 600"
-    with subprocess.Popen([sys.executable, "-c", NESTED, script], cwd=CHECKOUT, stderr=subprocess.DEVNULL) as process:
+    # The killed one has no time to take its outputs away.
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", NESTED, script]
+    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stderr=subprocess.DEVNULL) as process:
         pid = pid_in(tmp_path / "pid")
         process.send_signal(signal.SIGTERM)
         process.wait(60)
