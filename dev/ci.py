@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dev.audit import CLEAN, NOT_DONE
 from dev.beside import IDLE, Job, run
 from dev.outcomes import VARIABLE, Outcomes, read
 from dev.suite import CHECKOUT, CODES_FILE, OUTCOMES_DIRECTORY, PYTHON, Part, parts
@@ -21,13 +22,12 @@ from dev.suite import CHECKOUT, CODES_FILE, OUTCOMES_DIRECTORY, PYTHON, Part, pa
 MOST_REPEATED = 5
 _SOME_FAILED = 1  # pytest's exit code when all ran, and some failed
 _INTERRUPTED = 2
-_AUDIT_NOT_DONE = 3
 _WITH_ENGINE = [PYTHON, "-m", "dev.run", "--"]
 _SUITE = ["make", "test"]
 _AUDIT_SCRIPT = f"""
 dev/env.sh audit && exec {PYTHON} -m dev.audit
 echo "audit: THE AUDIT DID NOT HAPPEN: the environment for it cannot be made"
-exit {_AUDIT_NOT_DONE}
+exit {NOT_DONE}
 """
 _AUDIT = ["sh", "-c", _AUDIT_SCRIPT]
 _PATIENCE_SECONDS = 150  # more than the suite's own, and what its engine takes to stop
@@ -100,7 +100,7 @@ def still_red(ids: Sequence[str], told: Outcomes, code: int) -> list[str]:
 
 def judge_audit(code: int) -> list[str]:
     """Why the audit makes the run red. One that could not be carried out does not: the network is nobody's fault."""
-    return [] if code in (0, _AUDIT_NOT_DONE) else [f"the audit found known vulnerabilities, or failed ({code})"]
+    return [] if code in (CLEAN, NOT_DONE) else [f"the audit found known vulnerabilities, or failed ({code})"]
 
 
 def main() -> int:
