@@ -38,6 +38,9 @@ class Part:
     name: str
     python: str
     arguments: Sequence[str]
+    niceness: int = _COMPUTES
+    live: bool = False
+    """Its output is shown as it comes; of one part."""
 
     @property
     def outcomes(self) -> str:
@@ -54,9 +57,9 @@ def parts() -> list[Part]:
     patterns = [f"test_{name}.py" for name in _AT_VERSIONS]
     at_versions = sorted(str(path) for each in patterns for path in Path("tests/unit").glob(each))
     return [
-        Part("engine", PYTHON, [*_ON_ENGINE, *(f"--ignore={module}" for module in _BOT_IMAGE)]),
-        Part("faults", PYTHON, _FAULTS),
-        Part("bot", PYTHON, _BOT_IMAGE),
+        Part("engine", PYTHON, [*_ON_ENGINE, *(f"--ignore={module}" for module in _BOT_IMAGE)], niceness=0, live=True),
+        Part("faults", PYTHON, _FAULTS, niceness=0),
+        Part("bot", PYTHON, _BOT_IMAGE, niceness=0),
         Part("rest", PYTHON, ["tests", *(f"--ignore={directory}" for directory in (*_ON_ENGINE, *_FAULTS))]),
         Part("lowest", LOWEST_PYTHON, ["-q", "tests/packaging/test_requirements.py", "tests/rpc", *at_versions]),
     ]
@@ -75,10 +78,8 @@ def lanes(outcomes: Path | None) -> list[list[Job]]:
 
 
 def _job(part: Part, outcomes: Path | None) -> Job:
-    live = part.name == "engine"
-    niceness = 0 if part.name in {"engine", "faults", "bot"} else _COMPUTES
     environment = {VARIABLE: str(outcomes / part.outcomes)} if outcomes else {}
-    return Job(part.name, part.command(), live=live, niceness=niceness, environment=environment)
+    return Job(part.name, part.command(), live=part.live, niceness=part.niceness, environment=environment)
 
 
 def _leave_codes(directory: Path, codes: Mapping[str, int]) -> None:
