@@ -12,7 +12,6 @@ from container_manager.config import ServerConfig
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk, check_root, check_token_file
-from container_manager.doctor.observability_checks import check_metrics, check_tracing
 from container_manager.doctor.socket_checks import check_socket
 from container_manager.rpc.listener import TcpAddress, UnixAddress, parse_address
 from container_manager.rpc.startup_error import StartupError
@@ -38,10 +37,14 @@ async def diagnose(config: ServerConfig) -> list[Finding]:
             findings.append(check_socket(address.path, config.socket_mode, config.socket_group))
         else:
             findings += _check_tcp(address, config)
-    if config.metrics_listen is not None:
-        findings.append(await check_metrics(config.metrics_listen))
-    if config.tracing is not None:
-        findings.append(await check_tracing(config.tracing))
+    if config.metrics_listen is not None or config.tracing is not None:
+        # Loaded when they are asked for, as in the service.
+        from container_manager.doctor.observability_checks import check_metrics, check_tracing
+
+        if config.metrics_listen is not None:
+            findings.append(await check_metrics(config.metrics_listen))
+        if config.tracing is not None:
+            findings.append(await check_tracing(config.tracing))
     return findings
 
 
