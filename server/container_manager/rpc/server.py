@@ -71,7 +71,7 @@ _METHODS = [
     for method in service.methods
 ]
 
-# Of the second that DESIGN grants beyond the drain.
+# Both are parts of the second that the process may take beyond the drain.
 _UNDO_SECONDS = 0.7
 _LAST_TOLD_SECONDS = 0.1
 

@@ -26,11 +26,11 @@ if _version_not_supported:
 
 
 class ContainerManagerStub(object):
-    """ContainerManager creates, starts, stops, restarts and removes bots' containers and tells their status.
+    """ContainerManager creates, starts, stops, restarts and removes bots' containers and reports their status.
 
-    A bot is named by its bot_id alone, and has at most one container. Calls for one bot run one at a time, in the
-    order they came; calls for different bots run side by side. Containers that do not carry the manager's labels
-    are never touched.
+    The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
+    in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
+    carry its labels.
     """
 
     def __init__(self, channel):
@@ -77,35 +77,36 @@ class ContainerManagerStub(object):
 
 
 class ContainerManagerServicer(object):
-    """ContainerManager creates, starts, stops, restarts and removes bots' containers and tells their status.
+    """ContainerManager creates, starts, stops, restarts and removes bots' containers and reports their status.
 
-    A bot is named by its bot_id alone, and has at most one container. Calls for one bot run one at a time, in the
-    order they came; calls for different bots run side by side. Containers that do not carry the manager's labels
-    are never touched.
+    The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
+    in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
+    carry its labels.
     """
 
     def CreateContainer(self, request, context):
-        """CreateContainer makes the bot's container and does not start it. The image is pulled first where the server's
-        pull policy asks for it. A failed or cancelled call leaves nothing behind; only a call that is cancelled while its
-        answer is on the way has made the container all the same, and request_id makes trying again safe then too.
+        """CreateContainer creates the bot's container and does not start it. It first pulls the image if the server's pull
+        policy requires it. A failed or cancelled call leaves nothing behind, with one exception: a call that is cancelled
+        while its response is on the way has created the container. A retry with the same request_id is safe then too.
 
-        ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
-        request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
-        fields at fault. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE,
-        STATE_UNAVAILABLE, IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still
-        holds a removed container's name. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
+        ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) if the bot has a container, unless that container
+        was created with the same request_id. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the invalid
+        fields. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE, STATE_UNAVAILABLE,
+        IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still holds the name of a
+        removed container. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartContainer(self, request, context):
-        """StartContainer starts the bot's container; a running one is left as it is, and that is OK. Exactly one start
-        reaches the engine, and none is tried again.
+        """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running. The engine
+        receives exactly one start request; it is never retried.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
-        COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE when paused or being removed,
-        SECRETS_UNAVAILABLE or STATE_UNAVAILABLE when a directory that it mounts is gone, or could be exchanged by others.
+        COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE if the container is paused or being
+        removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other users could
+        replace that directory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,17 +114,18 @@ class ContainerManagerServicer(object):
 
     def StopContainer(self, request, context):
         """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
-        period. The container stays, and stays down, until it is started again. A stopped or missing container is OK.
+        period. The container is kept and stays stopped until it is started again. It returns OK if the container is
+        stopped already or does not exist.
 
-        INVALID_ARGUMENT / INVALID_CONFIG for a grace_period out of its bounds.
+        INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestartContainer(self, request, context):
-        """RestartContainer stops the bot's container as StopContainer does, and starts it as StartContainer does.
-        A stopped container is started.
+        """RestartContainer stops the bot's container as StopContainer does, then starts it as StartContainer does.
+        It starts a container that is stopped.
 
         Errors as for StopContainer and StartContainer.
         """
@@ -132,9 +134,9 @@ class ContainerManagerServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RemoveContainer(self, request, context):
-        """RemoveContainer stops the bot's container as StopContainer does, and removes it with its anonymous volumes.
-        It is gone from the engine before this answers. A missing container is OK. The bot's secrets and state
-        directories are kept.
+        """RemoveContainer stops the bot's container as StopContainer does, then removes it with its anonymous volumes.
+        It responds once the container is gone from the engine. It returns OK if there is no container. It keeps the bot's
+        secrets and state directories.
 
         Errors as for StopContainer.
         """
@@ -143,15 +145,16 @@ class ContainerManagerServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetContainerStatus(self, request, context):
-        """GetContainerStatus tells the state of the bot's container. A missing container is OK, with status absent.
+        """GetContainerStatus returns the status of the bot's container. If the bot has no container, it returns OK without a
+        status. A container that has the bot's container name but not the manager's labels is not the bot's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListManagedContainers(self, request, context):
-        """ListManagedContainers tells the state of every container that carries the label botmaker.managed=true,
-        running or not, whatever any database says of it.
+        """ListManagedContainers returns the status of every container that carries the label botmaker.managed=true, running
+        or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,11 +207,11 @@ def add_ContainerManagerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ContainerManager(object):
-    """ContainerManager creates, starts, stops, restarts and removes bots' containers and tells their status.
+    """ContainerManager creates, starts, stops, restarts and removes bots' containers and reports their status.
 
-    A bot is named by its bot_id alone, and has at most one container. Calls for one bot run one at a time, in the
-    order they came; calls for different bots run side by side. Containers that do not carry the manager's labels
-    are never touched.
+    The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
+    in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
+    carry its labels.
     """
 
     @staticmethod

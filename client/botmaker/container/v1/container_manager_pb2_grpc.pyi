@@ -3,10 +3,10 @@
 isort:skip_file
 The lifecycle of one Docker container per bot, for callers that must not hold the Docker socket.
 
-Every error carries a google.rpc.ErrorInfo with domain "container.botmaker" and a stable reason. Reasons that
-one RPC alone can give are named at that RPC; any RPC can give INVALID_BOT_ID, NAME_IN_USE_UNMANAGED,
-OPERATION_IN_PROGRESS, ENGINE_UNAVAILABLE, ENGINE_ACCESS_DENIED, ENGINE_TIMEOUT, CAPACITY_EXCEEDED,
-UNAUTHENTICATED and INTERNAL_ERROR.
+Every error carries a google.rpc.ErrorInfo with domain "container.botmaker" and a stable reason. Any RPC can return
+ENGINE_UNAVAILABLE, ENGINE_ACCESS_DENIED, ENGINE_TIMEOUT, CAPACITY_EXCEEDED, UNAUTHENTICATED and INTERNAL_ERROR. Any RPC
+that takes a bot_id can return INVALID_BOT_ID. The five RPCs that change a container can also return
+NAME_IN_USE_UNMANAGED and OPERATION_IN_PROGRESS. The comment of each RPC lists its other errors.
 """
 
 from botmaker.container.v1 import container_manager_pb2 as _container_manager_pb2
@@ -33,11 +33,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ContainerManagerStub:
-    """ContainerManager creates, starts, stops, restarts and removes bots' containers and tells their status.
+    """ContainerManager creates, starts, stops, restarts and removes bots' containers and reports their status.
 
-    A bot is named by its bot_id alone, and has at most one container. Calls for one bot run one at a time, in the
-    order they came; calls for different bots run side by side. Containers that do not carry the manager's labels
-    are never touched.
+    The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
+    in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
+    carry its labels.
     """
 
     @_typing.overload
@@ -45,111 +45,119 @@ class ContainerManagerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ContainerManagerAsyncStub: ...
     CreateContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.CreateContainerRequest, _container_manager_pb2.CreateContainerResponse]
-    """CreateContainer makes the bot's container and does not start it. The image is pulled first where the server's
-    pull policy asks for it. A failed or cancelled call leaves nothing behind; only a call that is cancelled while its
-    answer is on the way has made the container all the same, and request_id makes trying again safe then too.
+    """CreateContainer creates the bot's container and does not start it. It first pulls the image if the server's pull
+    policy requires it. A failed or cancelled call leaves nothing behind, with one exception: a call that is cancelled
+    while its response is on the way has created the container. A retry with the same request_id is safe then too.
 
-    ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
-    request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
-    fields at fault. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE,
-    STATE_UNAVAILABLE, IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still
-    holds a removed container's name. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
+    ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) if the bot has a container, unless that container
+    was created with the same request_id. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the invalid
+    fields. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE, STATE_UNAVAILABLE,
+    IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still holds the name of a
+    removed container. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
     """
     StartContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.StartContainerRequest, _container_manager_pb2.StartContainerResponse]
-    """StartContainer starts the bot's container; a running one is left as it is, and that is OK. Exactly one start
-    reaches the engine, and none is tried again.
+    """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running. The engine
+    receives exactly one start request; it is never retried.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
-    COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE when paused or being removed,
-    SECRETS_UNAVAILABLE or STATE_UNAVAILABLE when a directory that it mounts is gone, or could be exchanged by others.
+    COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE if the container is paused or being
+    removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other users could
+    replace that directory.
     """
     StopContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.StopContainerRequest, _container_manager_pb2.StopContainerResponse]
     """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
-    period. The container stays, and stays down, until it is started again. A stopped or missing container is OK.
+    period. The container is kept and stays stopped until it is started again. It returns OK if the container is
+    stopped already or does not exist.
 
-    INVALID_ARGUMENT / INVALID_CONFIG for a grace_period out of its bounds.
+    INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
     """
     RestartContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.RestartContainerRequest, _container_manager_pb2.RestartContainerResponse]
-    """RestartContainer stops the bot's container as StopContainer does, and starts it as StartContainer does.
-    A stopped container is started.
+    """RestartContainer stops the bot's container as StopContainer does, then starts it as StartContainer does.
+    It starts a container that is stopped.
 
     Errors as for StopContainer and StartContainer.
     """
     RemoveContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.RemoveContainerRequest, _container_manager_pb2.RemoveContainerResponse]
-    """RemoveContainer stops the bot's container as StopContainer does, and removes it with its anonymous volumes.
-    It is gone from the engine before this answers. A missing container is OK. The bot's secrets and state
-    directories are kept.
+    """RemoveContainer stops the bot's container as StopContainer does, then removes it with its anonymous volumes.
+    It responds once the container is gone from the engine. It returns OK if there is no container. It keeps the bot's
+    secrets and state directories.
 
     Errors as for StopContainer.
     """
     GetContainerStatus: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.GetContainerStatusRequest, _container_manager_pb2.GetContainerStatusResponse]
-    """GetContainerStatus tells the state of the bot's container. A missing container is OK, with status absent."""
+    """GetContainerStatus returns the status of the bot's container. If the bot has no container, it returns OK without a
+    status. A container that has the bot's container name but not the manager's labels is not the bot's.
+    """
     ListManagedContainers: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.ListManagedContainersRequest, _container_manager_pb2.ListManagedContainersResponse]
-    """ListManagedContainers tells the state of every container that carries the label botmaker.managed=true,
-    running or not, whatever any database says of it.
+    """ListManagedContainers returns the status of every container that carries the label botmaker.managed=true, running
+    or not.
     """
 
 @_typing.type_check_only
 class ContainerManagerAsyncStub(ContainerManagerStub):
-    """ContainerManager creates, starts, stops, restarts and removes bots' containers and tells their status.
+    """ContainerManager creates, starts, stops, restarts and removes bots' containers and reports their status.
 
-    A bot is named by its bot_id alone, and has at most one container. Calls for one bot run one at a time, in the
-    order they came; calls for different bots run side by side. Containers that do not carry the manager's labels
-    are never touched.
+    The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
+    in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
+    carry its labels.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.CreateContainerRequest, _container_manager_pb2.CreateContainerResponse]  # type: ignore[assignment]
-    """CreateContainer makes the bot's container and does not start it. The image is pulled first where the server's
-    pull policy asks for it. A failed or cancelled call leaves nothing behind; only a call that is cancelled while its
-    answer is on the way has made the container all the same, and request_id makes trying again safe then too.
+    """CreateContainer creates the bot's container and does not start it. It first pulls the image if the server's pull
+    policy requires it. A failed or cancelled call leaves nothing behind, with one exception: a call that is cancelled
+    while its response is on the way has created the container. A retry with the same request_id is safe then too.
 
-    ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
-    request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
-    fields at fault. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE,
-    STATE_UNAVAILABLE, IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still
-    holds a removed container's name. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
+    ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) if the bot has a container, unless that container
+    was created with the same request_id. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the invalid
+    fields. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE, STATE_UNAVAILABLE,
+    IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still holds the name of a
+    removed container. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
     """
     StartContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.StartContainerRequest, _container_manager_pb2.StartContainerResponse]  # type: ignore[assignment]
-    """StartContainer starts the bot's container; a running one is left as it is, and that is OK. Exactly one start
-    reaches the engine, and none is tried again.
+    """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running. The engine
+    receives exactly one start request; it is never retried.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
-    COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE when paused or being removed,
-    SECRETS_UNAVAILABLE or STATE_UNAVAILABLE when a directory that it mounts is gone, or could be exchanged by others.
+    COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE if the container is paused or being
+    removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other users could
+    replace that directory.
     """
     StopContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.StopContainerRequest, _container_manager_pb2.StopContainerResponse]  # type: ignore[assignment]
     """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
-    period. The container stays, and stays down, until it is started again. A stopped or missing container is OK.
+    period. The container is kept and stays stopped until it is started again. It returns OK if the container is
+    stopped already or does not exist.
 
-    INVALID_ARGUMENT / INVALID_CONFIG for a grace_period out of its bounds.
+    INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
     """
     RestartContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.RestartContainerRequest, _container_manager_pb2.RestartContainerResponse]  # type: ignore[assignment]
-    """RestartContainer stops the bot's container as StopContainer does, and starts it as StartContainer does.
-    A stopped container is started.
+    """RestartContainer stops the bot's container as StopContainer does, then starts it as StartContainer does.
+    It starts a container that is stopped.
 
     Errors as for StopContainer and StartContainer.
     """
     RemoveContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.RemoveContainerRequest, _container_manager_pb2.RemoveContainerResponse]  # type: ignore[assignment]
-    """RemoveContainer stops the bot's container as StopContainer does, and removes it with its anonymous volumes.
-    It is gone from the engine before this answers. A missing container is OK. The bot's secrets and state
-    directories are kept.
+    """RemoveContainer stops the bot's container as StopContainer does, then removes it with its anonymous volumes.
+    It responds once the container is gone from the engine. It returns OK if there is no container. It keeps the bot's
+    secrets and state directories.
 
     Errors as for StopContainer.
     """
     GetContainerStatus: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.GetContainerStatusRequest, _container_manager_pb2.GetContainerStatusResponse]  # type: ignore[assignment]
-    """GetContainerStatus tells the state of the bot's container. A missing container is OK, with status absent."""
+    """GetContainerStatus returns the status of the bot's container. If the bot has no container, it returns OK without a
+    status. A container that has the bot's container name but not the manager's labels is not the bot's.
+    """
     ListManagedContainers: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.ListManagedContainersRequest, _container_manager_pb2.ListManagedContainersResponse]  # type: ignore[assignment]
-    """ListManagedContainers tells the state of every container that carries the label botmaker.managed=true,
-    running or not, whatever any database says of it.
+    """ListManagedContainers returns the status of every container that carries the label botmaker.managed=true, running
+    or not.
     """
 
 class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
-    """ContainerManager creates, starts, stops, restarts and removes bots' containers and tells their status.
+    """ContainerManager creates, starts, stops, restarts and removes bots' containers and reports their status.
 
-    A bot is named by its bot_id alone, and has at most one container. Calls for one bot run one at a time, in the
-    order they came; calls for different bots run side by side. Containers that do not carry the manager's labels
-    are never touched.
+    The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
+    in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
+    carry its labels.
     """
 
     @_abc_1.abstractmethod
@@ -158,15 +166,15 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _container_manager_pb2.CreateContainerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_container_manager_pb2.CreateContainerResponse, _abc.Awaitable[_container_manager_pb2.CreateContainerResponse]]:
-        """CreateContainer makes the bot's container and does not start it. The image is pulled first where the server's
-        pull policy asks for it. A failed or cancelled call leaves nothing behind; only a call that is cancelled while its
-        answer is on the way has made the container all the same, and request_id makes trying again safe then too.
+        """CreateContainer creates the bot's container and does not start it. It first pulls the image if the server's pull
+        policy requires it. A failed or cancelled call leaves nothing behind, with one exception: a call that is cancelled
+        while its response is on the way has created the container. A retry with the same request_id is safe then too.
 
-        ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) while the bot has a container, unless
-        request_id is that container's own. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the
-        fields at fault. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE,
-        STATE_UNAVAILABLE, IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still
-        holds a removed container's name. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
+        ALREADY_EXISTS / CONTAINER_ALREADY_EXISTS (metadata container_id) if the bot has a container, unless that container
+        was created with the same request_id. INVALID_ARGUMENT / INVALID_CONFIG or INVALID_IMAGE_REFERENCE with the invalid
+        fields. PERMISSION_DENIED / IMAGE_NOT_ALLOWED. FAILED_PRECONDITION / SECRETS_UNAVAILABLE, STATE_UNAVAILABLE,
+        IMAGE_NOT_FOUND, IMAGE_PULL_DENIED, IMAGE_PULL_FAILED, or INVALID_STATE while the engine still holds the name of a
+        removed container. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -175,12 +183,13 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _container_manager_pb2.StartContainerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_container_manager_pb2.StartContainerResponse, _abc.Awaitable[_container_manager_pb2.StartContainerResponse]]:
-        """StartContainer starts the bot's container; a running one is left as it is, and that is OK. Exactly one start
-        reaches the engine, and none is tried again.
+        """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running. The engine
+        receives exactly one start request; it is never retried.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
-        COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE when paused or being removed,
-        SECRETS_UNAVAILABLE or STATE_UNAVAILABLE when a directory that it mounts is gone, or could be exchanged by others.
+        COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE if the container is paused or being
+        removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other users could
+        replace that directory.
         """
 
     @_abc_1.abstractmethod
@@ -190,9 +199,10 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_container_manager_pb2.StopContainerResponse, _abc.Awaitable[_container_manager_pb2.StopContainerResponse]]:
         """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
-        period. The container stays, and stays down, until it is started again. A stopped or missing container is OK.
+        period. The container is kept and stays stopped until it is started again. It returns OK if the container is
+        stopped already or does not exist.
 
-        INVALID_ARGUMENT / INVALID_CONFIG for a grace_period out of its bounds.
+        INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
         """
 
     @_abc_1.abstractmethod
@@ -201,8 +211,8 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _container_manager_pb2.RestartContainerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_container_manager_pb2.RestartContainerResponse, _abc.Awaitable[_container_manager_pb2.RestartContainerResponse]]:
-        """RestartContainer stops the bot's container as StopContainer does, and starts it as StartContainer does.
-        A stopped container is started.
+        """RestartContainer stops the bot's container as StopContainer does, then starts it as StartContainer does.
+        It starts a container that is stopped.
 
         Errors as for StopContainer and StartContainer.
         """
@@ -213,9 +223,9 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _container_manager_pb2.RemoveContainerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_container_manager_pb2.RemoveContainerResponse, _abc.Awaitable[_container_manager_pb2.RemoveContainerResponse]]:
-        """RemoveContainer stops the bot's container as StopContainer does, and removes it with its anonymous volumes.
-        It is gone from the engine before this answers. A missing container is OK. The bot's secrets and state
-        directories are kept.
+        """RemoveContainer stops the bot's container as StopContainer does, then removes it with its anonymous volumes.
+        It responds once the container is gone from the engine. It returns OK if there is no container. It keeps the bot's
+        secrets and state directories.
 
         Errors as for StopContainer.
         """
@@ -226,7 +236,9 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _container_manager_pb2.GetContainerStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_container_manager_pb2.GetContainerStatusResponse, _abc.Awaitable[_container_manager_pb2.GetContainerStatusResponse]]:
-        """GetContainerStatus tells the state of the bot's container. A missing container is OK, with status absent."""
+        """GetContainerStatus returns the status of the bot's container. If the bot has no container, it returns OK without a
+        status. A container that has the bot's container name but not the manager's labels is not the bot's.
+        """
 
     @_abc_1.abstractmethod
     def ListManagedContainers(
@@ -234,8 +246,8 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _container_manager_pb2.ListManagedContainersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_container_manager_pb2.ListManagedContainersResponse, _abc.Awaitable[_container_manager_pb2.ListManagedContainersResponse]]:
-        """ListManagedContainers tells the state of every container that carries the label botmaker.managed=true,
-        running or not, whatever any database says of it.
+        """ListManagedContainers returns the status of every container that carries the label botmaker.managed=true, running
+        or not.
         """
 
 def add_ContainerManagerServicer_to_server(servicer: ContainerManagerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ContainerObserverStub(object):
-    """ContainerObserver streams what happens to bots' containers. It changes nothing. Streams last until their caller
-    cancels them, unless said otherwise, and go on when the engine was away for a while.
+    """ContainerObserver streams what happens to bots' containers and changes nothing. A stream lasts until the caller cancels
+    it, unless stated otherwise. It continues after the engine was unavailable for a while.
     """
 
     def __init__(self, channel):
@@ -54,39 +54,40 @@ class ContainerObserverStub(object):
 
 
 class ContainerObserverServicer(object):
-    """ContainerObserver streams what happens to bots' containers. It changes nothing. Streams last until their caller
-    cancels them, unless said otherwise, and go on when the engine was away for a while.
+    """ContainerObserver streams what happens to bots' containers and changes nothing. A stream lasts until the caller cancels
+    it, unless stated otherwise. It continues after the engine was unavailable for a while.
     """
 
     def WatchContainers(self, request, context):
         """WatchContainers streams every current status, then every change.
 
-        The order is: a snapshot of each container, synced, and from then on changed and removed as they happen. A reader
-        that is slower than the changes gets the newest state of each container and none in between, and never an older
-        one after a newer. While the engine is out of reach nothing is streamed; when it is found again comes resynced,
-        and after it every difference that has come about meanwhile.
+        The stream begins with a snapshot of each container, followed by synced. After that it sends changed and removed as
+        they happen. A reader that is slower than the changes receives only the newest state of each container, and never an
+        older state after a newer one. While the engine is unreachable, nothing is streamed. When the engine is reachable
+        again, the stream sends resynced and then everything that has changed in the meantime.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamLogs(self, request, context):
-        """StreamLogs streams what the bot's container has written, oldest first, and with follow what it writes from then
-        on, across restarts of the container, until the container is removed.
+        """StreamLogs streams the log of the bot's container, oldest entry first. With follow, it continues with new entries,
+        across restarts of the container, until the container is removed.
 
-        To go on after a broken stream, ask again with after set to the time of the last entry received: no entry is lost
-        and none comes twice, but for those that the engine has dropped since (it keeps 30 MB of each container).
+        To continue after a broken stream, set after to the time of the last entry received. No entry is lost or repeated,
+        except those that the engine has dropped since. It keeps 30 MB for each container.
 
-        NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE for a container
-        whose log driver keeps nothing to read.
+        NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
+        driver does not support reading.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchStats(self, request, context):
-        """WatchStats streams the resource use of running containers: one message for each, again and again. Containers are
-        sampled only while somebody watches. One that does not run is left out until it does.
+        """WatchStats streams the resource use of running containers, one message for each container in every interval. The
+        server samples containers only while somebody watches them. A container that is not running is left out until it
+        runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,8 +120,8 @@ def add_ContainerObserverServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ContainerObserver(object):
-    """ContainerObserver streams what happens to bots' containers. It changes nothing. Streams last until their caller
-    cancels them, unless said otherwise, and go on when the engine was away for a while.
+    """ContainerObserver streams what happens to bots' containers and changes nothing. A stream lasts until the caller cancels
+    it, unless stated otherwise. It continues after the engine was unavailable for a while.
     """
 
     @staticmethod
