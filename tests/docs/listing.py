@@ -39,7 +39,6 @@ LISTED = (
         "the tests are within `make test`, and `make serve` needs the port and the directory of a developer's demo",
         ("tests/engine/test_make_serve.py::test_the_printed_calls_create_start_and_show_a_real_bot",),
     ),
-    Listed("README.md", "pip install '.[server]'", "it changes an environment; the wheel is installed by", _WHEEL),
     Listed(
         "deploy/README.md",
         "install -D -m 0644 deploy/systemd/",
@@ -111,6 +110,7 @@ LISTED = (
             "tests/unit/test_botctl_looking.py::test_each_shell_has_its_completion",
         ),
     ),
+    Listed("docs/operations.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL),
     Listed(
         "examples/api_tier/README.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL
     ),

@@ -13,7 +13,7 @@ LINK = re.compile(r"\[(?:[^][]|\[[^]]*\])*\]\(([^()\s]+)\)")
 
 def links(document: str) -> list[str]:
     """Its links into this repository."""
-    text = re.sub(r"`[^`]*`(?!\])", "", "\n".join(prose(document)))
+    text = re.sub(r"`[^`]*`", "", "\n".join(prose(document)))
     return [target for target in LINK.findall(text) if not re.match(r"https?:|mailto:", target)]
 
 

@@ -17,6 +17,7 @@ from tests.docs.documents import DOCUMENTS, TOP, blocks, prose, read
 
 OPTION = re.compile(r"`(--[a-z][a-z-]*)`")
 CONSTANT = re.compile(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`")
+OPTION_TABLE = ("docs/options.md", "Options of serve")
 OPERATIONS = "docs/operations.md"
 SOURCES = (
     *(f"{name}/**/*" for name in ("server", "client", "proto", "images", "deploy", "examples", "dev", "tests/support")),
@@ -39,14 +40,14 @@ def options(command: object) -> dict[str, object]:
     return {name: each for each in command.params for name in each.opts if name.startswith("--")}  # type: ignore[attr-defined]
 
 
-def test_the_readmes_option_table_has_the_options_of_serve_and_no_others() -> None:
-    shown = [name for row in rows("README.md", "Running it") for name in OPTION.findall(row[0])]
+def test_the_option_table_has_the_options_of_serve_and_no_others() -> None:
+    shown = [name for row in rows(*OPTION_TABLE) for name in OPTION.findall(row[0])]
     assert sorted(options(serve)) == sorted(shown)
 
 
-def test_the_readmes_defaults_are_the_options_own() -> None:
+def test_the_defaults_of_the_option_table_are_the_options_own() -> None:
     wrong = []
-    for names, default, _ in rows("README.md", "Running it"):
+    for names, default, _ in rows(*OPTION_TABLE):
         shown = [text.strip("` ") for text in default.split(", ")]
         for name, text in zip(OPTION.findall(names), shown, strict=False):
             own = options(serve)[name].default  # type: ignore[attr-defined]
@@ -57,7 +58,7 @@ def test_the_readmes_defaults_are_the_options_own() -> None:
 
 
 def test_doctor_takes_the_options_of_serve_but_for_the_log() -> None:
-    """As the documents say: "with the same options"."""
+    """As docs/options.md says."""
     assert set(options(serve)) - set(options(doctor)) == {"--log-format", "--log-level"}
 
 
