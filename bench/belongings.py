@@ -15,8 +15,8 @@ from typing import Any
 
 from bench.candidates import Setting
 from bench.engine_http import EngineAnswerError, RawEngine
-from container_manager.engine.spec import LABEL_BOT_ID, LABEL_REQUEST_ID, container_name
-from container_manager.model import ContainerConfig
+from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_REQUEST_ID
+from container_manager.model import ContainerConfig, container_name
 
 # The engine may still carry out what was asked of it before an interruption.
 _CLEAN_UP_SECONDS = 180

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bench.engine_http import RawEngine
-from container_manager.engine.spec import LABEL_MANAGED, container_body, container_name
-from container_manager.model import ContainerConfig
+from container_manager.backends.docker.spec import LABEL_MANAGED, container_body
+from container_manager.model import ContainerConfig, container_name
 
 RAW = "raw HTTP"
 SDK_LOW = "SDK low level"

@@ -11,8 +11,8 @@ import json
 import tracemalloc
 
 from bench.large_engine import documents
-from container_manager.engine.container_source import owned_bot
-from container_manager.engine.status import status_from_inspect
+from container_manager.backends.docker.status import status_from_inspect
+from container_manager.model import owned_bot
 from container_manager.rpc.wire import encoded_status
 from container_manager.view.live_view import LiveView
 

@@ -32,7 +32,7 @@ from bench.large_engine import LargeEngineProcess, bot_ids
 from bench.report import Aim, Part, Table
 from bench.synced import AIM_CONTAINERS, AIM_SECONDS, Synced, synced_service
 from bench.worker import Worker
-from container_manager.engine.spec import container_name
+from container_manager.model import container_name
 
 COUNTS = (10, 100, 1000, 5000)
 AIM_LIST_SECONDS = 0.04

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from container_manager.engine.spec import SECRETS_TARGET, STATE_TARGET, container_body
+from container_manager.backends.docker.spec import SECRETS_TARGET, STATE_TARGET, container_body
 from container_manager.model import ContainerConfig, PortBinding
 
 _IMAGE = "botmaker/openclaw:2026.9.6"

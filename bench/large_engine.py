@@ -22,7 +22,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from bench.belongings import Belongings
 from bench.large_documents import inspect_document, list_row
 from bench.served_process import ServedProcess
-from container_manager.engine.spec import LABEL_BOT_ID, LABEL_MANAGED, container_name
+from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_MANAGED
+from container_manager.model import container_name
 
 _API_VERSION = "1.41"
 _FIRST_CREATED = 1_790_000_000

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bench.candidates import bare_channel
 from bench.engine_http import RawEngine
 from bench.http2_streams import Streams
-from container_manager.engine.spec import container_name
+from container_manager.model import container_name
 
 LOGS_METHOD = "/botmaker.container.v1.ContainerObserver/StreamLogs"
 POUR_METHOD = "/bench.Echo/Pour"

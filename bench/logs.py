@@ -28,7 +28,7 @@ from bench.log_readers import FrameReader, RawReader, Reading, SdkReader, StubRe
 from bench.report import Part, Table
 from bench.service_process import ServiceProcess
 from botmaker.container.v1 import container_observer_pb2 as pb
-from container_manager.engine.spec import container_name
+from container_manager.model import container_name
 
 LINES = 100_000
 _ROUNDS = 6

@@ -26,8 +26,8 @@ from bench.engine_http import RawEngine
 from bench.figures import Ratio, milliseconds, ratio
 from bench.report import Aim, Part, Table
 from bench.worker import Worker
-from container_manager.engine.spec import container_name
-from container_manager.engine.status import status_from_inspect
+from container_manager.backends.docker.status import status_from_inspect
+from container_manager.model import container_name
 from container_manager.rpc.wire import encoded_status
 
 AIM_TO_ECHO = 1.25

@@ -8,7 +8,7 @@ from bench.belongings import Belongings
 from bench.candidates import RAW
 from bench.engine_http import RawEngine
 from bench.worker import Worker
-from container_manager.engine.spec import container_name
+from container_manager.model import container_name
 
 # What differs by the container's own identity, or by who would attach to it at create.
 _OWN = ("Hostname", "AttachStdin", "AttachStdout", "AttachStderr")

@@ -31,7 +31,7 @@ from bench.service_process import ServiceProcess
 from bench.watching import WATCH_METHOD, AioWatchers, Arrival, FrameWatchers
 from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_manager_pb2 import ContainerState
-from container_manager.engine.spec import container_name
+from container_manager.model import container_name
 
 AIM_VISIBLE_SECONDS = 0.1
 AIM_LAST_SECONDS = 0.15

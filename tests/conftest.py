@@ -17,7 +17,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
-from container_manager.logs import configure_logging
+from container_manager.observability.log_format import configure_logging
 from container_manager_client import connect
 from dev.images import ensure_bot_image, ensure_test_image
 from tests.support.bots import Bots

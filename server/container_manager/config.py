@@ -15,7 +15,7 @@ DEFAULT_SOCKET_MODE = 0o660
 
 @dataclass(frozen=True)
 class DockerServiceConfig:
-    """What :class:`~container_manager.docker_service.DockerService` needs to know."""
+    """What :class:`~container_manager.backends.docker.docker_service.DockerService` needs to know."""
 
     secrets_root: RootDirectory
     """Holds ``{bot_id}/`` with the bot's secret files."""

@@ -27,7 +27,10 @@
     ├── EngineTimeoutError              DEADLINE_EXCEEDED    ENGINE_TIMEOUT
     ├── ShuttingDownError               UNAVAILABLE          SHUTTING_DOWN
     ├── CapacityExceededError           RESOURCE_EXHAUSTED   CAPACITY_EXCEEDED
-    └── UnauthenticatedError            UNAUTHENTICATED      UNAUTHENTICATED
+    ├── UnauthenticatedError            UNAUTHENTICATED      UNAUTHENTICATED
+    └── NotSupportedByBackendError      UNIMPLEMENTED        NOT_SUPPORTED_BY_BACKEND
+
+    StartupError                    never on the wire: the service refuses to start
 
 Codes are the canonical ones of google.rpc.Code, by name, so that nothing here depends on gRPC.
 """
@@ -242,3 +245,14 @@ class UnauthenticatedError(ContainerManagerError):
 
     code = "UNAUTHENTICATED"
     reason = "UNAUTHENTICATED"
+
+
+class NotSupportedByBackendError(ContainerManagerError):
+    """What runs the containers cannot do this; the message says why."""
+
+    code = "UNIMPLEMENTED"
+    reason = "NOT_SUPPORTED_BY_BACKEND"
+
+
+class StartupError(Exception):
+    """The service cannot start as configured; ``str()`` is a sentence for the operator."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 DEFAULT_HOST_IP = "127.0.0.1"
 
@@ -118,3 +119,53 @@ class ContainerStatus:
     health: HealthStatus | None = None
     restart_count: int = 0
     ports: tuple[PortBinding, ...] = ()
+
+
+class LogSource(Enum):
+    """The stream that a line was written to."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class LogEntry(NamedTuple):
+    """A line that the container has written, or a part of one. No dataclass: there are very many."""
+
+    time_ns: int
+    """Unique within the container's log, and growing: see :mod:`container_manager.logs.cursor`."""
+    source: LogSource
+    line: bytes
+    """As the engine keeps it, without its newline."""
+    partial: bool
+    """No newline follows: the line goes on in the source's next entry, or its writer ended without one."""
+
+
+RawEntry = tuple[int, LogSource, bytes, bool]
+"""The fields of a :class:`LogEntry`, but for the time, which is the engine's own and not unique."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawSample:
+    """The engine's counters of one running container at one moment."""
+
+    time_ns: int
+    """When they were read, in nanoseconds since the epoch, by the backend's clock."""
+    cpu_ns: int
+    """CPU time on all cores since the container started."""
+    cpus: int
+    """The machine's cores; 0: the engine does not say."""
+    memory_usage_bytes: int
+    memory_limit_bytes: int
+    network_rx_bytes: int
+    network_tx_bytes: int
+    pids: int
+
+
+def container_name(bot_id: str) -> str:
+    """The name of a bot's container."""
+    return f"botmaker-{bot_id}"
+
+
+def owned_bot(status: ContainerStatus) -> str | None:
+    """The bot that this container is *the* container of; ``None`` for one that only carries the labels."""
+    return status.bot_id if status.bot_id and status.name == container_name(status.bot_id) else None

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.config import DockerServiceConfig
-from container_manager.docker_service import DockerService
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
 from dev.registry import Registry

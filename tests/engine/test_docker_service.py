@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from container_manager.docker_service import DockerService
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.errors import ContainerAlreadyExistsError, ContainerNotFoundError, InvalidBotIdError
 from container_manager.model import ContainerConfig, ContainerState
 from tests.support.bots import Bots
@@ -36,7 +36,7 @@ def test_a_whole_life_without_grpc(docker_service: DockerService, bots: Bots) ->
 
 
 def test_docker_service_works_where_grpc_cannot_be_imported() -> None:
-    program = "import sys; sys.modules['grpc'] = None; import container_manager.docker_service as m; m.DockerService"
+    program = "import sys; sys.modules['grpc'] = None; import container_manager.backends.docker.docker_service"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
-from container_manager.docker_service import DockerService
 from container_manager.errors import StateUnavailableError
 from container_manager.model import ContainerConfig
 from container_manager_client import connect

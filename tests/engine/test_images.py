@@ -12,9 +12,9 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig
-from container_manager.docker_service import DockerService
 from container_manager.errors import (
     ContainerManagerError,
     ImageNotAllowedError,

@@ -9,9 +9,9 @@ import docker
 import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig
-from container_manager.docker_service import DockerService
 from container_manager.model import ContainerConfig, ContainerState, ExitReason
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image

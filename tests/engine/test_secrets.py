@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig
-from container_manager.docker_service import DockerService
 from container_manager.errors import SecretsUnavailableError
 from container_manager.model import ContainerConfig
 from tests.support.bots import GATEWAY_TOKEN, Bots

@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.config import DockerServiceConfig
-from container_manager.docker_service import DockerService
 from container_manager.errors import CommandNotFoundError
 from container_manager.model import ContainerConfig
 from tests.engine.conftest import BuildImage

@@ -10,15 +10,17 @@ import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import docker
 import pytest
 from docker.models.containers import Container
 
+from container_manager.backends.docker.sampling import sample
 from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.observer.stats import ContainerStats
-from container_manager.observer.stats_sampler import StatsSampler, watch
+from container_manager.stats.figures import ContainerStats
+from container_manager.stats.sampler import StatsSampler, watch
 from tests.support.calls import FOREVER
 from tests.support.waiting import wait_until
 
@@ -50,7 +52,7 @@ def run(engine: docker.DockerClient, test_image: str, test_labels: dict[str, str
 async def figures(url: str, containers: Callable[[], Collection[str]], enough: Callable[[Figures], bool]) -> Figures:
     """What a stream at half a second's interval tells until it is enough."""
     client = AsyncEngineClient(url, timeout_seconds=60)
-    sampler = StatsSampler(client)
+    sampler = StatsSampler(partial(sample, client))
     told: Figures = []
     try:
         async with asyncio.timeout(60), aclosing(watch(sampler, containers, 0.5)) as stream:

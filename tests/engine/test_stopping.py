@@ -10,8 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.config import DockerServiceConfig
-from container_manager.docker_service import DockerService
 from container_manager.model import ContainerConfig, ContainerState
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, STUBBORN, Calls, fails_with

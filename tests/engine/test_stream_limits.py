@@ -16,7 +16,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.config import DockerServiceConfig, ServerConfig
 from container_manager.errors import InvalidStateError
-from container_manager.rpc.streams import StreamKind
+from container_manager.scheduling.streams import StreamKind
 from container_manager.view.subscription import Subscription
 from container_manager_client import connect
 from tests.support.bots import Bots

@@ -10,7 +10,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
@@ -18,10 +17,6 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
-
-# Some versions end the process at a path that is not UTF-8 (container_manager.rpc.listener_watch), and of later ones it
-# is not known: nothing to go on with, so there is none on purpose where they are installed.
-ANY_PATH = tuple(int(part) for part in grpc.__version__.split(".")[:2]) < (1, 84)
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)

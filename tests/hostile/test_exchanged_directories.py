@@ -15,9 +15,9 @@ from typing import Self
 import docker
 import pytest
 
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig
-from container_manager.docker_service import DockerService
 from container_manager.errors import SecretsUnavailableError, StateUnavailableError
 from container_manager.model import ContainerConfig
 from tests.support.bots import NODE_UID, Bots

@@ -12,7 +12,7 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import ServerConfig
-from container_manager.rpc.startup_error import StartupError
+from container_manager.errors import StartupError
 from container_manager_client import connect, connect_aio, error_info
 from tests.support.calls import Calls, fails_with
 from tests.support.fake_engine import FakeEngine, Json, error

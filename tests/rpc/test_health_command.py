@@ -55,7 +55,7 @@ def test_the_first_address_of_the_services_variable_is_asked(grpc_server: list[s
 @pytest.mark.parametrize("listen", [None, "", "  "])
 def test_without_an_address_the_default_socket_is_asked(listen: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("container_manager.rpc.health_probe.probe_health", lambda *given: asked.append(given))
+    monkeypatch.setattr("container_manager.cli.health_probe.probe_health", lambda *given: asked.append(given))
     assert (0, f"{DEFAULT} is serving") == said(health(listen=listen))
     assert [(DEFAULT, 5)] == asked
 

@@ -21,10 +21,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.backends.docker.docker_service import DockerService
+from container_manager.backends.docker.status import status_from_inspect
 from container_manager.config import ServerConfig, TransportLimits
-from container_manager.docker_service import DockerService
-from container_manager.engine.status import status_from_inspect
-from container_manager.rpc import call_limit
+from container_manager.rpc.interceptors import call_limit
 from container_manager_client import connect
 from tests.support.calls import Calls, fails_with
 from tests.support.fake_engine import FakeEngine, Hang, Json

@@ -7,6 +7,7 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager.backends.docker.backend import DockerBackend
 from container_manager.config import ServerConfig
+from container_manager.errors import StartupError
 from container_manager.rpc.server import Server
-from container_manager.rpc.startup_error import StartupError
 from container_manager_client import error_info
 from tests.support.calls import Calls, fails_with
 from tests.support.fake_engine import NO_CONTENT, FakeEngine, Hang, Json, Stream
@@ -291,7 +293,7 @@ def test_a_port_for_metrics_that_is_in_use_keeps_it_from_starting(
         with pytest.raises(StartupError, match="--metrics-listen: cannot listen on"), looped_server(config):
             pass
         assert not path.exists()
-    assert Server(config)
+    assert Server(config, partial(DockerBackend, config.service))
 
 
 def test_an_unbroken_engine_shows_in_the_gauges(serve: Serve, fake: FakeEngine, bot_id: str) -> None:

@@ -15,10 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.backends.docker.docker_service import DockerService
+from container_manager.backends.docker.status import status_from_inspect
 from container_manager.config import ServerConfig
-from container_manager.docker_service import DockerService
-from container_manager.engine.status import status_from_inspect
-from container_manager.rpc.codec import status_to_proto
+from container_manager.rpc.manager_codec import status_to_proto
 from container_manager_client import connect, error_info
 from tests.support.calls import Calls, fails_with
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, error

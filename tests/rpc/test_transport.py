@@ -16,7 +16,7 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import ServerConfig
 from container_manager.rpc import server
-from container_manager.rpc.transport_options import transport_options
+from container_manager.rpc.listeners.server_factory import transport_options
 from container_manager_client import channel, connect
 from tests.support.serving import running_server
 

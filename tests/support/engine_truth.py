@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import docker
 
 from botmaker.container.v1 import container_manager_pb2 as pb
-from container_manager.engine.status import status_from_inspect
-from container_manager.rpc.codec import status_to_proto
+from container_manager.backends.docker.status import status_from_inspect
+from container_manager.rpc.manager_codec import status_to_proto
 
 
 def engines_own(engine: docker.DockerClient) -> list[pb.ContainerStatus]:

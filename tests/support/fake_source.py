@@ -21,10 +21,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from container_manager.engine.container_source import INSPECT_TIMEOUT_SECONDS, Notice, owned_bot
-from container_manager.engine.spec import container_name
+from container_manager.backend import Notice
+from container_manager.backends.docker.container_source import INSPECT_TIMEOUT_SECONDS
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError
-from container_manager.model import ContainerState, ContainerStatus
+from container_manager.model import ContainerState, ContainerStatus, container_name, owned_bot
 
 HANG = "hang"
 """A fault: no answer until the time-out of an inspection."""
@@ -66,7 +66,7 @@ class Inspection:
 
 
 class FakeSource:
-    """As :class:`container_manager.engine.container_source.ContainerSource`."""
+    """As :class:`container_manager.backends.docker.container_source.ContainerSource`."""
 
     def __init__(self, duration: Seconds = lambda: 0.0, lateness: Seconds = lambda: 0.0) -> None:
         """``duration`` is drawn twice a call, before and after it looks; ``lateness`` once an event."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Self
 
-from container_manager.engine.container_source import owned_bot
-from container_manager.model import ContainerStatus
+from container_manager.model import ContainerStatus, owned_bot
 from container_manager.view.audit import Audit
 from container_manager.view.live_view import Entry, LiveView
 from container_manager.view.refresher import Refresher

@@ -25,7 +25,7 @@ from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1 import container_observer_pb2_grpc as observer_pb_grpc
 from container_manager.errors import ContainerManagerError, ContainerNotFoundError
-from container_manager.rpc.error_status import to_status
+from container_manager.rpc.interceptors.errors import to_status
 
 AWAY = object()
 """In a stream's script: it breaks here, as when the service is killed."""

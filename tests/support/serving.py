@@ -9,33 +9,44 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from container_manager.backend import Backend, CallObserver
+from container_manager.backends.docker.backend import DockerBackend
 from container_manager.config import ServerConfig
 from container_manager.rpc.server import Server
 
 T = TypeVar("T")
+OpenBackend = Callable[[CallObserver | None], Backend]
 
 
 @contextmanager
-def running_server(config: ServerConfig, drain_seconds: float = 5.0) -> Iterator[list[str]]:
-    """The ``grpc.aio`` server on an event loop in a thread; yields its addresses."""
-    with looped_server(config, drain_seconds) as server:
+def running_server(
+    config: ServerConfig, drain_seconds: float = 5.0, *, backend: OpenBackend | None = None
+) -> Iterator[list[str]]:
+    """The ``grpc.aio`` server on an event loop in a thread; yields its addresses.
+
+    ``backend`` opens what runs the containers; ``None``: the Docker Engine of the configuration.
+    """
+    with looped_server(config, drain_seconds, backend=backend) as server:
         yield server.server.addresses
 
 
 @contextmanager
-def looped_server(config: ServerConfig, drain_seconds: float = 5.0) -> Iterator[LoopedServer]:
+def looped_server(
+    config: ServerConfig, drain_seconds: float = 5.0, *, backend: OpenBackend | None = None
+) -> Iterator[LoopedServer]:
     """As :func:`running_server`; yields the server itself, for what is not to be seen from outside."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="test server")
     thread.start()
     try:
-        looped = LoopedServer(Server(config), loop)
+        looped = LoopedServer(Server(config, backend or partial(DockerBackend, config.service)), loop)
         looped.run(looped.server.start(), 30)
         try:
             yield looped

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig
-from container_manager.docker_service import DockerService
 from container_manager.engine.client import EngineClient
 from tests.support.fake_engine import FakeEngine
 from tests.support.scripted_service import ScriptedService

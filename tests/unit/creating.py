@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from container_manager.docker_service import DockerService
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.errors import ContainerManagerError
 from tests.support.fake_engine import NO_CONTENT, FakeEngine, Json, Stream, error
 from tests.unit.documents import BOT, ID, NAME, OTHER_ID, inspected, path_stat

@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineUnavailableError
-from container_manager.observer.log_entries import RawEntry, Source
+from container_manager.model import LogSource, RawEntry
 
 SECOND = 1_000_000_000
 BEGIN_NS = 1_700_000_000 * SECOND
-OUT, ERR = Source.STDOUT, Source.STDERR
+OUT, ERR = LogSource.STDOUT, LogSource.STDERR
 CONTAINER = "c1"
 
 
-def raw(after_ns: int, text: bytes = b"text", source: Source = OUT, *, partial: bool = False) -> RawEntry:
+def raw(after_ns: int, text: bytes = b"text", source: LogSource = OUT, *, partial: bool = False) -> RawEntry:
     """An entry, ``after_ns`` after a fixed time."""
     return (BEGIN_NS + after_ns, source, text, partial)
 
@@ -31,16 +31,10 @@ def stamp(time_ns: int) -> bytes:
 
 
 def frame(entry: RawEntry) -> bytes:
-    """An entry as it is sent without a terminal."""
+    """An entry as it is sent."""
     time_ns, source, text, partial = entry
     payload = stamp(time_ns) + text + (b"" if partial else b"\n")
     return struct.pack(">BxxxL", 1 if source is OUT else 2, len(payload)) + payload
-
-
-def terminal_bytes(entry: RawEntry) -> bytes:
-    """An entry as it is sent with one."""
-    time_ns, _, text, partial = entry
-    return stamp(time_ns) + text + (b"" if partial else b"\r\n")
 
 
 def engine_answer(
@@ -59,14 +53,13 @@ def engine_answer(
 
 
 class LogEngine:
-    """Stands in for an ``AsyncEngineClient`` and for the ``Changes`` of its one container, which runs at first.
+    """Stands in for an ``AsyncEngineClient`` and for the ``Versions`` of its one container, which runs at first.
 
     Use it on one event loop, such as a virtual one; :meth:`write` and the like take effect at once.
     """
 
-    def __init__(self, entries: Sequence[RawEntry] = (), *, terminal: bool = False) -> None:
+    def __init__(self, entries: Sequence[RawEntry] = ()) -> None:
         self.entries = list(entries)
-        self.terminal = terminal
         self.runs = True
         self.requests: list[Mapping[str, str]] = []
         """The parameters of every request for the log."""
@@ -168,7 +161,7 @@ class LogEngine:
         assert path == f"/containers/{CONTAINER}/json"
         self.inspected += 1
         self._answer()
-        return {"Config": {"Tty": self.terminal}, "State": {"Running": self.runs, "Restarting": False}}
+        return {"State": {"Running": self.runs, "Restarting": False}}
 
     @asynccontextmanager
     async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Any]:
@@ -199,12 +192,12 @@ class LogEngine:
             seconds, nanoseconds = params["since"].split(".")
             since_ns = int(seconds) * SECOND + int(nanoseconds)
         tail = int(params["tail"]) if "tail" in params else None
-        left, told, encode = cut, 0, terminal_bytes if self.terminal else frame
+        left, told = cut, 0
         ends = self._ends
         while True:
             news = engine_answer(self.entries[told:], since_ns, tail if not told else None)
             told = len(self.entries)
-            data = self.mangle(b"".join(map(encode, news)))
+            data = self.mangle(b"".join(map(frame, news)))
             for begin in range(0, len(data), self.chunk_bytes):
                 chunk = data[begin : begin + self.chunk_bytes]
                 if left is not None and left < len(chunk):
@@ -216,7 +209,7 @@ class LogEngine:
                 yield chunk
             if params.get("follow") == "1" and self.repeated:
                 repeated, self.repeated = self.repeated, []
-                yield b"".join(map(encode, repeated))
+                yield b"".join(map(frame, repeated))
             ended = self.ends_at_once or not self.runs or ends != self._ends
             if params.get("follow") != "1" or (ended and told == len(self.entries)):
                 if left is not None:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from container_manager.observer.log_entries import LogEntry, RawEntry
-from container_manager.observer.log_reader import LogOptions, LogReader
+from container_manager.backends.docker.container_log import DockerContainerLog
+from container_manager.logs.reader import LogOptions, LogReader
+from container_manager.model import LogEntry, RawEntry
 from tests.support.virtual_loop import run
 from tests.unit.log_engine import CONTAINER, ERR, OUT, SECOND, LogEngine, raw
 
@@ -22,7 +23,7 @@ class Reading:
 
     def __init__(self, engine: LogEngine, options: LogOptions) -> None:
         self.got: list[LogEntry] = []
-        self._reader = LogReader(engine, CONTAINER, options, engine)
+        self._reader = LogReader(DockerContainerLog(engine, CONTAINER), CONTAINER, options, engine)
         self.task = asyncio.create_task(self._read())
         self._engine = engine
         self._goes_on = asyncio.Event()

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from container_manager.model import ContainerStatus
-from container_manager.view.job import BURST_SECONDS
+from container_manager.view.inspection import BURST_SECONDS
 from tests.support.kept_view import Kept
 from tests.unit.documents import BOT
 

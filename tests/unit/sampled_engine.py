@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from container_manager.engine.status import time_ns
+from container_manager.engine.timestamps import time_ns
 from container_manager.errors import EngineTimeoutError
-from container_manager.observer.stats import ContainerStats
+from container_manager.stats.figures import ContainerStats
 from tests.unit.test_stats import document
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from container_manager.engine.async_client import AsyncEngineClient, EngineStream
-from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
 from tests.support.fake_engine import Cut, FakeEngine, Json, error
 from tests.unit.raw_engine import CHUNKED, Answer, RawEngine, answer, chunk, head

@@ -13,7 +13,8 @@ import pytest
 import container_manager_client
 
 TOP = Path(__file__).parents[2]
-SERVER = sorted((TOP / "server").rglob("*.py"))
+SERVER_ROOT = TOP / "server" / "container_manager"
+SERVER = sorted(SERVER_ROOT.rglob("*.py"))
 CLIENT = sorted((TOP / "client" / "container_manager_client").rglob("*.py"))
 BOTCTL = sorted((TOP / "client" / "botctl").rglob("*.py"))
 
@@ -64,19 +65,14 @@ def test_only_one_module_of_botctl_makes_a_channel() -> None:
 
 
 def test_only_the_async_client_and_the_endpoint_for_metrics_import_aiohttp() -> None:
-    importers = [
-        path.relative_to(TOP / "server" / "container_manager").as_posix()
-        for path in SERVER
-        if "aiohttp" in imported(path)
-    ]
+    importers = [path.relative_to(SERVER_ROOT).as_posix() for path in SERVER if "aiohttp" in imported(path)]
     assert ["engine/async_client.py", "observability/metrics_endpoint.py"] == importers
 
 
 def test_metrics_and_traces_are_loaded_by_their_own_modules_alone() -> None:
     """What is not asked for costs no memory."""
     importers = {
-        path.relative_to(TOP / "server" / "container_manager").as_posix(): {"prometheus_client", "opentelemetry"}
-        & set(imported(path))
+        path.relative_to(SERVER_ROOT).as_posix(): {"prometheus_client", "opentelemetry"} & set(imported(path))
         for path in SERVER
     }
     assert {
@@ -90,10 +86,70 @@ def test_metrics_and_traces_are_loaded_by_their_own_modules_alone() -> None:
     } == {path: found for path, found in importers.items() if found}
 
 
-@pytest.mark.parametrize("folder", ["", "engine", "lifecycle", "observer", "view"])
-def test_the_lifecycle_knows_nothing_of_grpc(folder: str) -> None:
-    for path in (TOP / "server" / "container_manager" / folder).glob("*.py"):
-        assert set() == {"grpc", "google", "botmaker", "grpc_health", "grpc_reflection"} & set(imported(path)), path
+# What each package of the server may import, besides itself and the modules at the top, which import only each other.
+# A package that is not listed here may import nothing of the server.
+PACKAGES = {
+    "": set(),
+    "engine": set(),
+    "backends": {"engine"},
+    "scheduling": set(),
+    "view": set(),
+    "logs": set(),
+    "stats": set(),
+    "observability": {"scheduling", "view"},
+    "rpc": {"scheduling", "view", "logs", "stats", "observability"},
+    "doctor": {"rpc", "observability", "engine", "backends"},
+    "cli": {"rpc", "observability", "doctor", "backends"},
+}
+# These speak gRPC; no other package knows that it is there.
+KNOW_GRPC = ("rpc", "observability", "doctor", "cli")
+
+
+def package(module: str) -> str:
+    """The package of the server that a module is in; ``""`` for a module at the top."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and (SERVER_ROOT / parts[1]).is_dir() else ""
+
+
+def server_imports(path: Path) -> Iterator[str]:
+    """The full names of the server's modules that a module imports, late imports too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "container_manager":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "container_manager")
+
+
+def test_every_import_of_the_server_points_downward() -> None:
+    """cli → rpc → scheduling, view, logs, stats → backend.py ← backends → engine."""
+    upward = [
+        f"{path.relative_to(SERVER_ROOT).as_posix()} imports {module}"
+        for path in SERVER
+        if path.name != "__main__.py"
+        for module in server_imports(path)
+        if package(module) not in {own_package(path), "", *PACKAGES[own_package(path)]}
+    ]
+    assert [] == upward
+
+
+def own_package(path: Path) -> str:
+    """The package of the server that a file is in."""
+    parts = path.relative_to(SERVER_ROOT).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def test_the_rule_names_every_package_once_and_has_no_circle() -> None:
+    assert {own_package(path) for path in SERVER} == set(PACKAGES)
+    below: set[str] = set()
+    for name, allowed in PACKAGES.items():
+        assert allowed <= below, name
+        below.add(name)
+
+
+@pytest.mark.parametrize("path", SERVER, ids=lambda path: path.relative_to(SERVER_ROOT).as_posix())
+def test_only_the_rpc_packages_know_grpc(path: Path) -> None:
+    if own_package(path) not in KNOW_GRPC:
+        assert set() == {"grpc", "google", "botmaker", "grpc_health", "grpc_reflection"} & set(imported(path))
 
 
 @pytest.mark.parametrize("path", [*SERVER, *CLIENT, *BOTCTL], ids=lambda path: path.relative_to(TOP).as_posix())

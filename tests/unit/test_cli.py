@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 from container_manager.bot_directories import RootDirectory
 from container_manager.cli import main
 from container_manager.config import DockerServiceConfig, ServerConfig, TlsConfig
+from container_manager.errors import StartupError
 from container_manager.model import PullPolicy
 from container_manager.rpc import server
-from container_manager.rpc.startup_error import StartupError
 
 OPTIONS = [
     "--listen",
@@ -54,13 +54,13 @@ Serve = Callable[..., tuple[Result, ServerConfig | None]]
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
     """Runs ``serve`` with a server that only keeps its config; the secrets root is there unless given."""
     (tmp_path / "secrets").mkdir()
-    monkeypatch.setattr("container_manager.logs.configure_logging", lambda *_: None)
+    monkeypatch.setattr("container_manager.observability.log_format.configure_logging", lambda *_: None)
 
     def run(*arguments: str, environment: Mapping[str, str] = {}) -> tuple[Result, ServerConfig | None]:
         configs: list[ServerConfig] = []
 
         class Server:
-            def __init__(self, config: ServerConfig) -> None:
+            def __init__(self, config: ServerConfig, _open_backend: object) -> None:
                 configs.append(config)
 
             def run(self, on_serving: Callable[[list[str]], None]) -> None:
@@ -217,7 +217,7 @@ def test_a_wrong_option_is_one_clear_line(serve: Serve, arguments: list[str], sa
 
 def test_what_keeps_the_server_from_starting_is_one_clear_line(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     class Server:
-        def __init__(self, _: ServerConfig) -> None:
+        def __init__(self, *_: object) -> None:
             raise StartupError("a sentence for the operator")
 
     serve()

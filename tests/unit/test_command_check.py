@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
-from container_manager.engine.command_check import CommandCheck
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError
 from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, Request, error
 from tests.unit.documents import inspected, path_stat, state
@@ -219,7 +219,7 @@ def test_no_answer_is_no_doubt_but_a_failure(
 
 
 def test_memory_is_bounded(engine: FakeEngine, check: CommandCheck, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("container_manager.engine.command_check._MAX_REMEMBERED", 3)
+    monkeypatch.setattr("container_manager.backends.docker.command_check._MAX_REMEMBERED", 3)
 
     def found(_: Request) -> Json:
         return PROGRAM

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from container_manager.engine.container_source import INSPECT_TIMEOUT_SECONDS, ContainerSource, Notice, owned_bot
-from container_manager.engine.no_answer import EngineRejectedError
-from container_manager.engine.status import status_from_inspect, status_from_row
+from container_manager.backend import Notice
+from container_manager.backends.docker.container_source import INSPECT_TIMEOUT_SECONDS, ContainerSource
+from container_manager.backends.docker.status import status_from_inspect, status_from_row
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import ContainerManagerError, EngineAccessDeniedError, EngineUnavailableError
+from container_manager.model import owned_bot
 from tests.unit.documents import BOT, ID, LABELS, NAME, OTHER_BOT, inspected
 
 OURS = {"botmaker.managed": "true", "image": "img", "name": NAME}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from container_manager.engine.spec import container_body, container_name, parse_port_key
-from container_manager.model import ContainerConfig, PortBinding, Protocol, ResourceLimits
+from container_manager.backends.docker.spec import container_body, parse_port_key
+from container_manager.model import ContainerConfig, PortBinding, Protocol, ResourceLimits, container_name
 
 BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
 SECRETS = {"Type": "bind", "Source": f"/srv/secrets/{BOT}", "Target": "/run/secrets", "ReadOnly": True}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from container_manager.engine.status import status_from_inspect, status_from_row
+from container_manager.backends.docker.status import status_from_inspect, status_from_row
 from container_manager.model import (
     ContainerState,
     ContainerStatus,

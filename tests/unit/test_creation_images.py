@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from container_manager.docker_service import DockerService
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.errors import EngineUnavailableError, ImageNotFoundError, ImagePullFailedError
 from container_manager.model import ContainerConfig, PullPolicy
 from tests.support.fake_engine import FakeEngine, Json, Stream

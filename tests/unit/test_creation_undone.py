@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.deadline import Deadline
-from container_manager.docker_service import DockerService
 from container_manager.errors import (
     ContainerManagerError,
     EngineTimeoutError,

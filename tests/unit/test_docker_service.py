@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from container_manager.docker_service import DockerService
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.errors import (
     CommandNotFoundError,
     ContainerManagerError,

@@ -16,7 +16,7 @@ import pytest
 
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
-from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     ContainerManagerError,
     EngineAccessDeniedError,

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
+from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
-from container_manager.docker_service import DockerService
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.client import EngineClient
-from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineUnavailableError
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Request, Stream, error
 

@@ -12,7 +12,7 @@ from container_manager.deadline import Deadline
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.call_observer import observed
 from container_manager.engine.client import EngineClient
-from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Stream, error
 

@@ -19,7 +19,7 @@ from container_manager.errors import (
     InvalidArgumentError,
     InvalidConfigError,
 )
-from container_manager.rpc.error_status import grpc_code, internal_error, to_status
+from container_manager.rpc.interceptors.errors import grpc_code, internal_error, to_status
 
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, ContainerManagerError)]
 

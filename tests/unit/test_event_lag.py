@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from container_manager.engine.container_source import Notice
+from container_manager.backend import Notice
 from container_manager.model import ContainerState
 from container_manager.view.event_lag import EventLag
 from container_manager.view.synchronizer import Synchronizer

@@ -8,11 +8,11 @@ from contextvars import Context
 
 import pytest
 
+from container_manager.backends.docker import listing
+from container_manager.backends.docker.docker_service import DockerService
+from container_manager.backends.docker.listing import ContainerLister
 from container_manager.deadline import Deadline
-from container_manager.docker_service import DockerService
 from container_manager.engine.client import EngineClient
-from container_manager.lifecycle import listing
-from container_manager.lifecycle.listing import ContainerLister
 from container_manager.model import ContainerState
 from container_manager.observability.call import Call, current_call
 from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, Request, error

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from container_manager.engine.container_source import owned_bot
-from container_manager.model import ContainerState, HealthStatus
+from container_manager.model import ContainerState, HealthStatus, owned_bot
 from container_manager.view.live_view import Entry, LiveView
 from tests.support.virtual_loop import virtual
 from tests.unit.documents import BOT, NAME, OTHER_BOT

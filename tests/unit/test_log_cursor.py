@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_manager.observer.log_cursor import CLOCK_STEP_NS, MARGIN_NS, Window
-from container_manager.observer.log_entries import LogEntry, RawEntry
+from container_manager.logs.cursor import CLOCK_STEP_NS, MARGIN_NS, Window
+from container_manager.model import LogEntry, RawEntry
 from tests.unit.log_engine import BEGIN_NS, ERR, OUT, SECOND, engine_answer, raw
 
 LATER_NS = BEGIN_NS + 10**15  # "now", when it does not matter

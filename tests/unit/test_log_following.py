@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from container_manager.engine.no_answer import EngineRejectedError
-from container_manager.observer.log_cursor import MARGIN_NS
-from container_manager.observer.log_reader import LogOptions
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.logs.cursor import MARGIN_NS
+from container_manager.logs.reader import LogOptions
 from tests.support.virtual_loop import virtual
 from tests.unit.log_engine import OUT, SECOND, LogEngine, raw
 from tests.unit.log_reading import LINES, followed, reading, texts

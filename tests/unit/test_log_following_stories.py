@@ -24,7 +24,7 @@ class Story:
 
     async def _run(self) -> None:
         draw = self._draw
-        self._engine = engine = LogEngine(terminal=draw.random() < 0.3)
+        self._engine = engine = LogEngine()
         engine.chunk_bytes = draw.choice((7, 100, 65_536))
         async with reading(engine, FOLLOW) as it:
             await engine.until(lambda: followed(engine) == 1)
@@ -58,7 +58,7 @@ class Story:
         elif verb == "cut":
             engine.cuts.append(draw.randint(0, 300))
         elif verb == "deaf":
-            engine.deaf = not engine.terminal and not engine.deaf
+            engine.deaf = not engine.deaf
         else:
             await engine.change()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     ContainerManagerError,
     ContainerNotFoundError,
@@ -14,21 +14,19 @@ from container_manager.errors import (
     EngineUnavailableError,
     InvalidStateError,
 )
-from container_manager.observer.log_cursor import MARGIN_NS
-from container_manager.observer.log_reader import LogOptions
+from container_manager.logs.cursor import MARGIN_NS
+from container_manager.logs.reader import LogOptions
 from tests.support.virtual_loop import run
-from tests.unit.log_engine import OUT, SECOND, LogEngine, frame
+from tests.unit.log_engine import SECOND, LogEngine, frame
 from tests.unit.log_reading import LINES, LONG, read, reading, texts
 
 # Without following
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_everything_there_is_and_then_the_end(terminal: bool) -> None:
-    lines = [(time_ns, OUT, text, partial) for time_ns, _, text, partial in LONG] if terminal else LONG
-    engine = LogEngine(lines, terminal=terminal)
+def test_everything_there_is_and_then_the_end() -> None:
+    engine = LogEngine(LONG)
     got = read(engine)
-    assert [entry[1:] for entry in lines] == [entry[1:] for entry in got]
+    assert [entry[1:] for entry in LONG] == [entry[1:] for entry in got]
     assert 1 == len(engine.requests)
     assert {"follow", "since", "tail"}.isdisjoint(engine.requests[0])
 
@@ -133,9 +131,9 @@ def test_a_log_that_the_engine_cannot_read_is_an_error_after_what_it_can(follow:
     run(test())
 
 
-def test_an_answer_that_is_no_log_is_a_bug() -> None:
+def test_an_answer_without_frames_as_a_terminals_log_is_refused() -> None:
     engine = LogEngine(LINES)
     engine.mangle = lambda data: b"?" * len(data)
-    with pytest.raises(ContainerManagerError, match="not understood") as caught:
+    with pytest.raises(ContainerManagerError, match="not in the engine's frames") as caught:
         read(engine)
-    assert "INTERNAL" == caught.value.code
+    assert "INVALID_STATE" == caught.value.reason

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import parser
 
+from container_manager.backends.docker.backend import DockerBackend
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig, TracingConfig
 from container_manager.rpc.server import Server
@@ -32,7 +34,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     )
 
     async def run() -> str:
-        server = Server(config)
+        server = Server(config, partial(DockerBackend, config.service))
         await server.start()
         try:
             accounting = server.observation.accounting

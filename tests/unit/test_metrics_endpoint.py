@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
+from container_manager.errors import StartupError
 from container_manager.observability import metrics_endpoint
 from container_manager.observability.metrics_endpoint import MAX_CONNECTIONS, MetricsEndpoint, metrics_address
-from container_manager.rpc.startup_error import StartupError
 from tests.support.scraping import ask
 
 Use = Callable[[str], Awaitable[Any]]

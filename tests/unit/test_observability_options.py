@@ -16,10 +16,10 @@ from container_manager.cli.otel_environment import machine_tracing
 from container_manager.config import DockerServiceConfig, ServerConfig, TracingConfig
 from container_manager.doctor import Verdict
 from container_manager.doctor.observability_checks import check_metrics, check_tracing
+from container_manager.errors import StartupError
 from container_manager.observability import otlp_target as module
 from container_manager.observability.observation import Observation
 from container_manager.observability.otlp_target import otlp_target
-from container_manager.rpc.startup_error import StartupError
 
 GOOD = "http://127.0.0.1:4317"
 

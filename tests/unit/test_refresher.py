@@ -10,7 +10,7 @@ import pytest
 
 from container_manager.errors import EngineTimeoutError
 from container_manager.model import ContainerState
-from container_manager.view.job import BURST_SECONDS
+from container_manager.view.inspection import BURST_SECONDS
 from tests.support.fake_source import FakeSource, serial_of
 from tests.support.kept_view import Kept
 from tests.support.virtual_loop import now, virtual

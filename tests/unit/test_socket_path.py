@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from container_manager.rpc.listener import unix_socket_path
-from container_manager.rpc.socket_path import SocketPath
-from container_manager.rpc.startup_error import StartupError
+from container_manager.errors import StartupError
+from container_manager.rpc.listeners.socket_path import SocketPath
+from container_manager.rpc.listeners.sockets import unix_socket_path
 
 
 @pytest.fixture

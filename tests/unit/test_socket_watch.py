@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from container_manager.rpc import socket_watch
-from container_manager.rpc.listener import unix_socket_path
-from container_manager.rpc.socket_watch import SocketWatch
-from container_manager.rpc.startup_error import StartupError
+from container_manager.errors import StartupError
+from container_manager.rpc.listeners import socket_watch
+from container_manager.rpc.listeners.socket_watch import SocketWatch
+from container_manager.rpc.listeners.sockets import unix_socket_path
 
 
 class Listening:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_manager.observer.stats import ContainerStats, RawSample, raw_sample, stats_between
+from container_manager.backends.docker.sampling import raw_sample
+from container_manager.model import RawSample
+from container_manager.stats.figures import ContainerStats, stats_between
 
 UINT64 = st.integers(0, 2**64 - 1)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
+from container_manager.backends.docker import sampling
+from container_manager.backends.docker.sampling import sample
 from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineUnavailableError
-from container_manager.observer import stats_sampler
-from container_manager.observer.stats_sampler import StatsSampler
+from container_manager.stats import sampler as stats_sampler
+from container_manager.stats.sampler import StatsSampler
 from tests.support.fake_engine import Cut, FakeEngine, Json, error
 from tests.unit.sampled_engine import Engine, run
 from tests.unit.test_stats import document
@@ -20,7 +23,7 @@ def test_all_who_ask_at_once_share_one_request() -> None:
     engine = Engine()
 
     async def main() -> None:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         samples = await asyncio.gather(*(sampler.sample("a") for _ in range(50)))
         assert {samples[0]} == set(samples)
         assert samples[0] is not None
@@ -33,7 +36,7 @@ def test_a_sample_is_shared_while_fresh_and_then_taken_anew() -> None:
     engine = Engine()
 
     async def main() -> None:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         first = await sampler.sample("a")
         await asyncio.sleep(0.2)
         assert first is await sampler.sample("a")
@@ -48,7 +51,7 @@ def test_a_container_is_never_asked_about_twice_at_once() -> None:
     engine = Engine(seconds=2)
 
     async def main() -> None:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         samples = []
         for _ in range(10):
             samples.append(sampler.sample("a"))
@@ -65,7 +68,7 @@ def test_requests_at_once_are_bounded() -> None:
     engine = Engine()
 
     async def main() -> None:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         assert None not in await asyncio.gather(*(sampler.sample(str(i)) for i in range(300)))
 
     run(main())
@@ -78,7 +81,7 @@ def test_a_failure_is_no_sample(failure: Exception) -> None:
     engine.failure = failure
 
     async def main() -> None:
-        assert await StatsSampler(engine).sample("a") is None
+        assert await StatsSampler(partial(sample, engine)).sample("a") is None
 
     run(main())
 
@@ -88,11 +91,11 @@ def test_a_hanging_container_is_given_up_and_holds_up_no_other() -> None:
     engine.hanging.add("h")
 
     async def main() -> None:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         hanging = sampler.sample("h")
         async with asyncio.timeout(0.1):
             assert None not in await asyncio.gather(sampler.sample("a"), sampler.sample("b"))
-        async with asyncio.timeout(stats_sampler.SAMPLE_TIMEOUT_SECONDS):
+        async with asyncio.timeout(sampling.SAMPLE_TIMEOUT_SECONDS):
             assert await hanging is None
 
     run(main())
@@ -102,7 +105,7 @@ def test_one_who_gives_up_takes_the_sample_from_nobody() -> None:
     engine = Engine()
 
     async def main() -> None:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         leaving, staying = sampler.sample("a"), sampler.sample("a")
         await asyncio.sleep(0.001)
         leaving.cancel()
@@ -117,7 +120,7 @@ def test_samples_are_forgotten() -> None:
     engine.hanging.add("h")
 
     async def main() -> None:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         await asyncio.gather(*(sampler.sample(name) for name in "abch"))
         await asyncio.sleep(stats_sampler._FRESH_SECONDS)
         assert {} == sampler._samples
@@ -130,7 +133,7 @@ def test_close_ends_what_is_under_way() -> None:
     engine.hanging.add("h")
 
     async def main() -> None:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         hanging = sampler.sample("h")
         await asyncio.sleep(0)
         await sampler.close()
@@ -149,7 +152,7 @@ def test_the_request_and_faults_over_http(engine: FakeEngine) -> None:
 
     async def main() -> list[bool]:
         client = AsyncEngineClient(engine.url, timeout_seconds=5)
-        sampler = StatsSampler(client)
+        sampler = StatsSampler(partial(sample, client))
         samples = await asyncio.gather(*(sampler.sample(name) for name in "abcd"))
         await client.close()
         return [sample is not None for sample in samples]

@@ -5,29 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import aclosing
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
+from container_manager.backends.docker.sampling import sample
 from container_manager.errors import EngineUnavailableError
-from container_manager.observer.stats_sampler import StatsSampler, watch
+from container_manager.stats.sampler import StatsSampler, watch
 from tests.unit.sampled_engine import BEGIN, Engine, Figures, collect, run
 
 
 def test_the_first_figure_comes_within_a_second_and_then_at_every_tick() -> None:
-    figures = run(collect(watch(StatsSampler(Engine()), lambda: ["a"], 2), 8))
+    figures = run(collect(watch(StatsSampler(partial(sample, Engine())), lambda: ["a"], 2), 8))
     assert [0.51, 1.9, 3.9, 5.9, 7.9] == [seconds for seconds, _ in figures]
 
 
 def test_a_tick_just_after_the_first_figure_is_left_out() -> None:
     engine = Engine()
-    figures = run(collect(watch(StatsSampler(engine), lambda: ["a"], (BEGIN + 0.6) / 1000), 3))
+    figures = run(collect(watch(StatsSampler(partial(sample, engine)), lambda: ["a"], (BEGIN + 0.6) / 1000), 3))
     assert [0.51, 1.6, 2.6] == [seconds for seconds, _ in figures]
     assert 4 == len(engine.requests)
 
 
 def test_the_beat_is_kept_however_long_samples_take() -> None:
-    figures = run(collect(watch(StatsSampler(Engine(seconds=0.4)), lambda: ["a"], 1), 600))
+    figures = run(collect(watch(StatsSampler(partial(sample, Engine(seconds=0.4))), lambda: ["a"], 1), 600))
     assert pytest.approx([0.9 + 0.4 + i for i in range(599)]) == [seconds for seconds, _ in figures]
 
 
@@ -40,7 +42,7 @@ def test_watchers_who_came_at_different_times_share_samples() -> None:
         return await collect(watch(sampler, lambda: containers, 2), 30)
 
     async def main() -> list[Figures]:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         return await asyncio.gather(*(later(sampler, i * 0.11) for i in range(50)))
 
     for figures in run(main()):
@@ -57,7 +59,7 @@ def test_a_hundred_containers_at_two_seconds_on_an_engine_that_answers_once_a_se
     engine = Engine()
     engine.beat = 1.0045
     containers = [f"c{i}" for i in range(100)]
-    figures = run(collect(watch(StatsSampler(engine), lambda: containers, 2), 20))
+    figures = run(collect(watch(StatsSampler(partial(sample, engine)), lambda: containers, 2), 20))
     first = {container_id: seconds for seconds, container_id in reversed(figures)}
     assert set(containers) == first.keys()
     assert max(first.values()) <= 2 * 1.0045 + 0.01
@@ -69,7 +71,7 @@ def test_a_hundred_containers_at_two_seconds_on_an_engine_that_answers_once_a_se
 def test_a_hanging_container_keeps_no_other_from_its_beat() -> None:
     engine = Engine()
     engine.hanging.add("h")
-    figures = run(collect(watch(StatsSampler(engine), lambda: ["h", "a", "b"], 2), 20))
+    figures = run(collect(watch(StatsSampler(partial(sample, engine)), lambda: ["h", "a", "b"], 2), 20))
     assert {"a", "b"} == {container_id for _, container_id in figures}
     assert 2 * 11 == len(figures)
     # At the begin, and at the tick after each time-out.
@@ -84,7 +86,7 @@ def test_a_container_that_starts_later_appears_and_one_that_stops_is_not_asked_a
         loop = asyncio.get_running_loop()
         loop.call_later(5, containers.append, "b")
         loop.call_later(9, containers.remove, "a")
-        return await collect(watch(StatsSampler(engine), lambda: containers, 2), 20)
+        return await collect(watch(StatsSampler(partial(sample, engine)), lambda: containers, 2), 20)
 
     figures = run(main())
     of_b = [seconds for seconds, container_id in figures if container_id == "b"]
@@ -100,7 +102,7 @@ def test_a_container_that_was_away_is_a_new_one() -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(5, containers.remove, "a")
         loop.call_later(31, containers.append, "a")
-        return await collect(watch(StatsSampler(Engine()), lambda: containers, 2), 35)
+        return await collect(watch(StatsSampler(partial(sample, Engine())), lambda: containers, 2), 35)
 
     # Its CPU time may not be set against the time that it was away.
     assert [0.51, 1.9, 3.9, 32.41, 33.9] == [seconds for seconds, _ in run(main())]
@@ -112,7 +114,7 @@ def test_in_a_slow_stream_a_new_container_is_not_left_out_for_long() -> None:
 
     async def main() -> Figures:
         asyncio.get_running_loop().call_later(100, containers.append, "b")
-        return await collect(watch(StatsSampler(engine), lambda: containers, 3600), 3600)
+        return await collect(watch(StatsSampler(partial(sample, engine)), lambda: containers, 3600), 3600)
 
     figures = run(main())
     assert ["a", "b", "a", "b"] == [container_id for _, container_id in figures]
@@ -128,7 +130,7 @@ def test_a_container_that_stops_and_starts_within_a_sample_is_a_new_one() -> Non
         loop = asyncio.get_running_loop()
         loop.call_later(1, containers.remove, "a")
         loop.call_later(3, containers.append, "a")
-        return await collect(watch(StatsSampler(engine), lambda: containers, 3600), 2000)
+        return await collect(watch(StatsSampler(partial(sample, engine)), lambda: containers, 3600), 2000)
 
     assert [9.5] == [seconds for seconds, _ in run(main())]
 
@@ -138,7 +140,7 @@ def test_nothing_is_sampled_without_containers_or_without_watchers() -> None:
     containers: list[str] = []
 
     async def main() -> None:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         await collect(watch(sampler, lambda: containers, 0.5), 10)
         assert [] == engine.requests
         containers.append("a")
@@ -156,7 +158,7 @@ def test_a_watcher_who_leaves_disturbs_no_other(how: str) -> None:
     engine = Engine(seconds=0.3)
 
     async def main() -> Figures:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         staying = asyncio.create_task(collect(watch(sampler, lambda: ["a"], 1), 10))
         leaving = watch(sampler, lambda: ["a"], 1)
         next_figure = asyncio.ensure_future(anext(leaving))
@@ -178,7 +180,7 @@ def test_a_slow_reader_skips_ticks_and_nothing_piles_up() -> None:
     async def main() -> list[tuple[float, str, float]]:
         time = asyncio.get_running_loop().time
         got = []
-        async with aclosing(watch(StatsSampler(engine), lambda: ["a", "b"], 1)) as stream:
+        async with aclosing(watch(StatsSampler(partial(sample, engine)), lambda: ["a", "b"], 1)) as stream:
             async for container_id, stats in stream:
                 got.append((time(), container_id, stats.time_ns))
                 if 3 == len(got):
@@ -204,7 +206,7 @@ def test_after_a_restart_the_figures_go_on_without_a_false_one() -> None:
     async def main() -> Figures:
         loop = asyncio.get_running_loop()
         loop.call_later(5, lambda: engine.restarted.update(a=loop.time()))
-        return await collect(watch(StatsSampler(engine), lambda: ["a"], 2), 10)
+        return await collect(watch(StatsSampler(partial(sample, engine)), lambda: ["a"], 2), 10)
 
     # At 5.9 the counter is found set back; collect() looks at the percentages.
     assert [0.51, 1.9, 3.9, 6.41, 7.9, 9.9] == [seconds for seconds, _ in run(main())]
@@ -219,7 +221,7 @@ def test_after_a_restart_that_is_known_the_figures_keep_their_beat_and_none_is_f
     async def main() -> Figures:
         loop = asyncio.get_running_loop()
         loop.call_later(0.7, lambda: engine.restarted.update(a=loop.time()))
-        return await collect(watch(StatsSampler(engine), lambda: ["a"], 2, engine.started), 6)
+        return await collect(watch(StatsSampler(partial(sample, engine)), lambda: ["a"], 2, engine.started), 6)
 
     assert [0.51, 1.9, 3.9, 5.9] == [seconds for seconds, _ in run(main())]
 
@@ -233,7 +235,7 @@ def test_figures_come_again_when_the_engine_does() -> None:
         loop.call_later(5, setattr, engine, "failure", None)
         loop.call_later(11, setattr, engine, "failure", EngineUnavailableError("away again"))
         loop.call_later(19, setattr, engine, "failure", None)
-        return await collect(watch(StatsSampler(engine), lambda: ["a"], 2), 24)
+        return await collect(watch(StatsSampler(partial(sample, engine)), lambda: ["a"], 2), 24)
 
     assert [6.41, 7.9, 9.9, 19.9, 21.9, 23.9] == [seconds for seconds, _ in run(main())]
 
@@ -244,7 +246,7 @@ def test_in_a_slow_stream_what_fails_is_tried_again_soon() -> None:
 
     async def main() -> Figures:
         asyncio.get_running_loop().call_later(100, setattr, engine, "failure", None)
-        return await collect(watch(StatsSampler(engine), lambda: ["a"], 3600), 200)
+        return await collect(watch(StatsSampler(partial(sample, engine)), lambda: ["a"], 3600), 200)
 
     figures = run(main())
     assert 1 == len(figures)
@@ -257,7 +259,7 @@ def test_a_closed_sampler_ends_no_stream() -> None:
     engine.hanging.add("a")
 
     async def main() -> Figures:
-        sampler = StatsSampler(engine)
+        sampler = StatsSampler(partial(sample, engine))
         watching = asyncio.create_task(collect(watch(sampler, lambda: ["a"], 2), 10))
         await asyncio.sleep(1)
         engine.hanging.clear()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from container_manager.errors import CapacityExceededError, ShuttingDownError
-from container_manager.rpc.streams import StreamKind, Streams
+from container_manager.scheduling.streams import StreamKind, Streams
 
 LOGS, STATS = StreamKind.LOGS, StreamKind.STATS
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from container_manager.model import ContainerState, ContainerStatus, HealthStatus
-from container_manager.view.subscription import Kind, Subscription, Told
+from container_manager.view.subscription import Kind, Subscription, WatchEvent
 from tests.support.virtual_loop import virtual
 from tests.unit.documents import BOT
 from tests.unit.viewing import A, B, apply, trusted_view
@@ -16,7 +16,7 @@ STOPPED = replace(A, state=ContainerState.EXITED)
 SNAPSHOT, SYNCED, CHANGED, REMOVED, RESYNCED = Kind
 
 
-async def told(subscription: Subscription) -> list[Told]:
+async def told(subscription: Subscription) -> list[WatchEvent]:
     """All that there is to tell by now."""
     everything = []
     with suppress(TimeoutError):
@@ -26,7 +26,7 @@ async def told(subscription: Subscription) -> list[Told]:
     return everything
 
 
-def short(tellings: list[Told]) -> list[tuple[Kind, ContainerStatus | None]]:
+def short(tellings: list[WatchEvent]) -> list[tuple[Kind, ContainerStatus | None]]:
     """Without versions."""
     return [(kind, entry and entry.status) for kind, _, entry in tellings]
 

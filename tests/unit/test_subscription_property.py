@@ -9,10 +9,9 @@ from dataclasses import replace
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from container_manager.engine.spec import container_name
-from container_manager.model import ContainerStatus
+from container_manager.model import ContainerStatus, container_name
 from container_manager.view.live_view import Entry
-from container_manager.view.subscription import Kind, Subscription, Told
+from container_manager.view.subscription import Kind, Subscription, WatchEvent
 from tests.support.virtual_loop import run
 from tests.unit.documents import BOT, OTHER_BOT
 from tests.unit.viewing import A, trusted_view
@@ -40,7 +39,7 @@ class Course:
 
     def __init__(self, before: Steps, steps: Steps, watched: Bots) -> None:
         self.view = trusted_view()
-        self.told: list[Told] = []
+        self.told: list[WatchEvent] = []
         self.wrong: list[str] = []
         self.losses: list[int] = []
         self._watched = watched
@@ -122,7 +121,7 @@ class Course:
     def watches(self, status: ContainerStatus) -> bool:
         return not self._watched or status.bot_id in self._watched
 
-    def _judge(self, telling: Told) -> None:
+    def _judge(self, telling: WatchEvent) -> None:
         """Against what is true at this moment."""
         self.told.append(telling)
         self._must(self.view.in_sync, f"{telling} was told while the engine was away")
@@ -164,7 +163,7 @@ def test_snapshots_of_different_containers_then_one_synced_then_neither_again(
     assert {Kind.SNAPSHOT, Kind.SYNCED}.isdisjoint(course.kinds[end + 1 :])
 
 
-def applied(told: Sequence[Told]) -> dict[str, Entry]:
+def applied(told: Sequence[WatchEvent]) -> dict[str, Entry]:
     """What a watcher has in the end who takes over what it is told; it can only take away what it has."""
     known: dict[str, Entry] = {}
     for telling in told:

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from container_manager.engine.container_source import owned_bot
-from container_manager.engine.spec import container_name
-from container_manager.model import ContainerState, ContainerStatus, HealthStatus
+from container_manager.model import ContainerState, ContainerStatus, HealthStatus, container_name, owned_bot
 from tests.support.fake_source import HANG, LOST, FakeSource, Id
 from tests.support.kept_view import Kept
 from tests.support.virtual_loop import run

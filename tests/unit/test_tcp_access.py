@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from container_manager.addresses import TcpAddress, UnixAddress
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
-from container_manager.rpc.listener import TcpAddress, UnixAddress
-from container_manager.rpc.startup_error import StartupError
-from container_manager.rpc.tcp_access import TcpAccess, tcp_access
+from container_manager.errors import StartupError
+from container_manager.rpc.listeners.tcp_access import TcpAccess, tcp_access
 from tests.support.certificates import Authority, server_files
 
 LOOPBACK = TcpAddress("127.0.0.1", 1)

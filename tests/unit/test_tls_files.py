@@ -13,8 +13,8 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from container_manager.config import TlsConfig
-from container_manager.rpc.startup_error import StartupError
-from container_manager.rpc.tls_files import TlsFiles
+from container_manager.errors import StartupError
+from container_manager.rpc.listeners.tls_files import TlsFiles
 from tests.support.certificates import Authority, put, server_files
 
 OURS = Authority()

@@ -10,10 +10,10 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.rpc import wire
-from container_manager.rpc.codec import status_to_proto
-from container_manager.rpc.observer_codec import ToldEncoder, told_to_proto
+from container_manager.rpc.manager_codec import status_to_proto
+from container_manager.rpc.observer_codec import WatchEventEncoder, watch_event_to_proto
 from container_manager.view.live_view import Entry
-from container_manager.view.subscription import Kind, Told
+from container_manager.view.subscription import Kind, WatchEvent
 
 
 def status(number: int = 1, error: str = "") -> ContainerStatus:
@@ -67,18 +67,19 @@ def test_what_a_watcher_is_told() -> None:
         Kind.RESYNCED: observer_pb.WatchContainersResponse(version=9, resynced=observer_pb.Resynced()),
     }
     about_the_stream = (Kind.SYNCED, Kind.RESYNCED)
-    actual = {kind: Told(kind, 9, None if kind in about_the_stream else entry(of)) for kind in Kind}
+    actual = {kind: WatchEvent(kind, 9, None if kind in about_the_stream else entry(of)) for kind in Kind}
     assert expected == {
-        kind: observer_pb.WatchContainersResponse.FromString(told_to_proto(told)) for kind, told in actual.items()
+        kind: observer_pb.WatchContainersResponse.FromString(watch_event_to_proto(told))
+        for kind, told in actual.items()
     }
 
 
 @given(st.data())
 def test_what_many_watchers_are_told_in_any_order_is_what_each_would_be(data: st.DataObject) -> None:
     entries = [None, *(entry(status(number)) for number in (1, 1, 2))]
-    told = st.builds(Told, st.sampled_from(Kind), st.integers(1, 2), st.sampled_from(entries))
+    told = st.builds(WatchEvent, st.sampled_from(Kind), st.integers(1, 2), st.sampled_from(entries))
     about_containers = (Kind.SNAPSHOT, Kind.CHANGED, Kind.REMOVED)
     fitting = told.filter(lambda each: (each.kind in about_containers) == (each.entry is not None))
-    encoder = ToldEncoder()
+    encoder = WatchEventEncoder()
     for each in data.draw(st.lists(fitting, max_size=12)):
-        assert told_to_proto(each) == encoder.encode(each)
+        assert watch_event_to_proto(each) == encoder.encode(each)

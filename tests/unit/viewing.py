@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from container_manager.engine.container_source import owned_bot
-from container_manager.model import ContainerState, ContainerStatus
+from container_manager.model import ContainerState, ContainerStatus, owned_bot
 from container_manager.view.live_view import LiveView
 from tests.unit.documents import BOT, NAME, OTHER_BOT
 

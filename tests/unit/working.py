@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from container_manager.deadline import Deadline
-from container_manager.rpc.operations import Lane, Operations
+from container_manager.scheduling.bot_operations import Operations, WorkerPool
 
 A, B = "bot-a", "bot-b"
 
@@ -67,4 +67,4 @@ async def happens(event: threading.Event) -> None:
 
 
 def change(operations: Operations, bot: str, work: Any, seconds: float | None = None) -> asyncio.Task[Any]:
-    return asyncio.create_task(operations.change(Lane.CHANGE, bot, work, Deadline(seconds)))
+    return asyncio.create_task(operations.change(WorkerPool.CHANGE, bot, work, Deadline(seconds)))

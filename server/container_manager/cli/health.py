@@ -42,7 +42,7 @@ def health(address: str, timeout_seconds: float) -> None:
     """
     # As in `serve`: a refused connection is told here, and not by gRPC's core as well.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from container_manager.rpc.health_probe import UnhealthyError, probe_health
+    from container_manager.cli.health_probe import UnhealthyError, probe_health
 
     try:
         probe_health(address, timeout_seconds)

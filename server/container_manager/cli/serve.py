@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from typing import Any
 
 import click
 
 from container_manager.cli.options import log_options, server_options
 from container_manager.cli.server_config import server_config
+from container_manager.errors import StartupError
 from container_manager.root_ownership import faults_above
 
 
@@ -22,15 +24,16 @@ def serve(**options: Any) -> None:
     # gRPC's core writes to standard error itself, and what callers sent is in it: tokens, and whole lines if they like.
     # It looks here when it is loaded; who is after a fault of gRPC's can set another level.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from container_manager.logs import configure_logging
+    from container_manager.backends.docker.backend import DockerBackend
+    from container_manager.observability.log_format import configure_logging
     from container_manager.rpc.server import Server
-    from container_manager.rpc.startup_error import StartupError
 
     configure_logging(options["log_format"], options["log_level"])
     for root in filter(None, (config.service.secrets_root, config.service.state_root)):
         for fault in faults_above(root.path):
             logging.getLogger(__name__).warning("%s: whoever that is can exchange %s", fault, root.path)
     try:
-        Server(config).run(lambda addresses: click.echo(f"container-manager serving on {' '.join(addresses)}"))
+        server = Server(config, partial(DockerBackend, config.service))
+        server.run(lambda addresses: click.echo(f"container-manager serving on {' '.join(addresses)}"))
     except StartupError as exc:
         raise click.ClickException(str(exc)) from exc

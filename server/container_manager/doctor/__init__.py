@@ -7,16 +7,16 @@ any of it.
 
 from __future__ import annotations
 
+from container_manager.addresses import TcpAddress, UnixAddress, parse_address
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk, check_root, check_token_file
 from container_manager.doctor.socket_checks import check_socket
-from container_manager.rpc.listener import TcpAddress, UnixAddress, parse_address
-from container_manager.rpc.startup_error import StartupError
-from container_manager.rpc.tcp_access import check_reach
-from container_manager.rpc.tls_files import TlsFiles
+from container_manager.errors import StartupError
+from container_manager.rpc.listeners.tcp_access import check_reach
+from container_manager.rpc.listeners.tls_files import TlsFiles
 
 __all__ = ["Finding", "Verdict", "diagnose"]
 

@@ -10,8 +10,8 @@ from container_manager.config import DockerServiceConfig
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk
 from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.engine.no_answer import EngineRejectedError
-from container_manager.engine.status import time_ns
+from container_manager.engine.timestamps import time_ns
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import ContainerManagerError, EngineAccessDeniedError
 from container_manager.model import PullPolicy
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import closing, suppress
 
+from container_manager.addresses import TcpAddress
 from container_manager.config import TracingConfig
 from container_manager.doctor.finding import Finding, Verdict
+from container_manager.errors import StartupError
 from container_manager.observability.metrics_endpoint import PATH, metrics_address
 from container_manager.observability.otlp_target import otlp_target
-from container_manager.rpc.listener import TcpAddress, check_free
-from container_manager.rpc.startup_error import StartupError
+from container_manager.rpc.listeners.sockets import check_free
 
 _SECONDS = 2.0
 # In what our own endpoint serves, and no other.

@@ -10,8 +10,8 @@ from pathlib import Path
 from container_manager.config import DEFAULT_SOCKET_MODE
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.ownership import described, group_name, user_name
-from container_manager.rpc.socket_access import socket_access
-from container_manager.rpc.startup_error import StartupError
+from container_manager.errors import StartupError
+from container_manager.rpc.listeners.socket_access import socket_access
 
 _NAME = "socket"
 _CONNECT_SECONDS = 1.0

@@ -15,8 +15,9 @@ from typing import Any
 
 import aiohttp
 
-from container_manager.engine.call_observer import CallObserver, observed, operation_of
-from container_manager.engine.no_answer import (
+from container_manager.backend import CallObserver
+from container_manager.engine.call_observer import observed, operation_of
+from container_manager.engine.transport_errors import (
     HTTP_UNAUTHORIZED,
     EngineRejectedError,
     access_denied,

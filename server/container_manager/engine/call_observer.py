@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.backend import CallObserver
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
-
-CallObserver = Callable[[str, str, int, float], None]
-"""Takes the operation, its outcome, when it began in nanoseconds on the wall clock, and its seconds. Any thread."""
 
 OK = "ok"
 _OUTCOMES: dict[type[BaseException], str] = {

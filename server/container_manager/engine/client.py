@@ -22,9 +22,10 @@ import urllib3.exceptions
 from docker.constants import MINIMUM_DOCKER_API_VERSION
 from docker.transport import UnixHTTPAdapter
 
+from container_manager.backend import CallObserver
 from container_manager.deadline import Deadline
-from container_manager.engine.call_observer import CallObserver, observed
-from container_manager.engine.no_answer import (
+from container_manager.engine.call_observer import observed
+from container_manager.engine.transport_errors import (
     HTTP_UNAUTHORIZED,
     EngineRejectedError,
     access_denied,

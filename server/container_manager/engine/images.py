@@ -8,8 +8,8 @@ from concurrent.futures import Future
 
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
-from container_manager.engine.failures import pull_error
-from container_manager.engine.no_answer import EngineRejectedError
+from container_manager.engine.error_meanings import pull_error
+from container_manager.engine.transport_errors import EngineRejectedError
 
 # A pull that has said nothing for so long is taken for lost: the next who asks begins anew.
 SILENCE_SECONDS = 300.0

@@ -18,8 +18,8 @@ from aiohttp.http import HttpProcessingError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from container_manager.rpc.listener import TcpAddress, parse_address
-from container_manager.rpc.startup_error import StartupError
+from container_manager.addresses import TcpAddress, parse_address
+from container_manager.errors import StartupError
 
 MAX_CONNECTIONS = 16
 PATH = "/metrics"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from container_manager.backend import CallObserver
 from container_manager.config import ServerConfig, TracingConfig
-from container_manager.engine.call_observer import CallObserver
+from container_manager.errors import StartupError
 from container_manager.observability.accounting import Accounting
 from container_manager.observability.call import current_call
 from container_manager.observability.spans import EngineSpan
 from container_manager.observability.trace_context import new_span_id
-from container_manager.rpc.startup_error import StartupError
-from container_manager.rpc.streams import Streams
+from container_manager.scheduling.streams import Streams
 from container_manager.view.keeper import ViewKeeper
 
 if TYPE_CHECKING:

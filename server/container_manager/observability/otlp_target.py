@@ -6,7 +6,7 @@ import importlib.util
 from urllib.parse import urlsplit
 
 from container_manager.config import TracingConfig
-from container_manager.rpc.startup_error import StartupError
+from container_manager.errors import StartupError
 
 EXTRA = "tracing"
 _PACKAGES = ("opentelemetry.sdk", "opentelemetry.proto")

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from container_manager.observability.accounting import Method
-from container_manager.rpc.streams import StreamKind, Streams
+from container_manager.scheduling.streams import StreamKind, Streams
 from container_manager.view.keeper import ViewKeeper
 
 _PREFIX = "container_manager"

@@ -9,10 +9,10 @@ import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
+from container_manager.backend import Lifecycle
 from container_manager.deadline import Deadline
-from container_manager.docker_service import DockerService
 from container_manager.errors import ContainerManagerError
-from container_manager.rpc.operations import Operations
+from container_manager.scheduling.bot_operations import Operations
 
 CHECK_INTERVAL_SECONDS = 1.0
 _CHECK_TIMEOUT_SECONDS = 2.0
@@ -27,14 +27,14 @@ class EngineHealth:
         self,
         servicer: health_aio.HealthServicer,
         services: Sequence[str],
-        docker_service: DockerService,
+        lifecycle: Lifecycle,
         operations: Operations,
         on_checked: Callable[[bool], None],
     ) -> None:
         """``on_checked`` is told after each check whether the engine has answered."""
         self._servicer = servicer
         self._services = ("", *services)
-        self._docker_service = docker_service
+        self._lifecycle = lifecycle
         self._operations = operations
         self._on_checked = on_checked
 
@@ -64,7 +64,7 @@ class EngineHealth:
     async def _problem(self) -> str:
         try:
             await self._operations.probe(
-                lambda deadline: self._docker_service.ping(deadline=deadline), Deadline(_CHECK_TIMEOUT_SECONDS)
+                lambda deadline: self._lifecycle.ping(deadline=deadline), Deadline(_CHECK_TIMEOUT_SECONDS)
             )
         except ContainerManagerError as exc:
             return str(exc)

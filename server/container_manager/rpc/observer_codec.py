@@ -9,13 +9,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from botmaker.container.v1 import container_observer_pb2 as pb
 from container_manager.errors import FieldViolation, InvalidConfigError
-from container_manager.observer.log_entries import LogEntry, Source
-from container_manager.observer.log_reader import LogOptions
-from container_manager.observer.stats import ContainerStats
-from container_manager.rpc.codec import duration_seconds, timestamp
+from container_manager.logs.reader import LogOptions
+from container_manager.model import LogEntry, LogSource
+from container_manager.rpc.manager_codec import duration_seconds, timestamp
 from container_manager.rpc.wire import as_field
+from container_manager.stats.figures import ContainerStats
 from container_manager.validation import check_bot_ids
-from container_manager.view.subscription import Kind, Told
+from container_manager.view.subscription import Kind, WatchEvent
 
 DEFAULT_INTERVAL_SECONDS = 2.0
 MIN_INTERVAL_SECONDS = 0.5
@@ -24,7 +24,7 @@ MAX_INTERVAL_SECONDS = 3600.0
 _NANOS = 1_000_000_000
 _FIELDS = pb.WatchContainersResponse.DESCRIPTOR.fields_by_name
 _SNAPSHOT, _CHANGED = _FIELDS["snapshot"].number, _FIELDS["changed"].number
-_SOURCES = {Source.STDOUT: pb.LogEntry.SOURCE_STDOUT, Source.STDERR: pb.LogEntry.SOURCE_STDERR}
+_SOURCES = {LogSource.STDOUT: pb.LogEntry.SOURCE_STDOUT, LogSource.STDERR: pb.LogEntry.SOURCE_STDERR}
 
 
 def bot_ids_from_proto(bot_ids: Sequence[str]) -> frozenset[str]:
@@ -33,23 +33,23 @@ def bot_ids_from_proto(bot_ids: Sequence[str]) -> frozenset[str]:
     return frozenset(bot_ids)
 
 
-class ToldEncoder:
+class WatchEventEncoder:
     """Makes the wire form of WatchContainersResponse. What all watchers are told of a change is encoded once."""
 
     def __init__(self) -> None:
-        self._last: tuple[Told, bytes] | None = None
+        self._last: tuple[WatchEvent, bytes] | None = None
 
-    def encode(self, told: Told) -> bytes:
+    def encode(self, told: WatchEvent) -> bytes:
         """The message of what is told."""
         # By identity: a container that changes gets a new entry.
         if self._last is not None and told.entry is self._last[0].entry and told[:2] == self._last[0][:2]:
             return self._last[1]
-        message = told_to_proto(told)
+        message = watch_event_to_proto(told)
         self._last = (told, message)
         return message
 
 
-def told_to_proto(told: Told) -> bytes:
+def watch_event_to_proto(told: WatchEvent) -> bytes:
     """The wire form of a WatchContainersResponse."""
     head = pb.WatchContainersResponse(version=told.version)
     if told.entry is None:

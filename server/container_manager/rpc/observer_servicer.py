@@ -7,18 +7,17 @@ from typing import Any
 
 from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2_grpc as pb_grpc
+from container_manager.backend import Backend, Feature
 from container_manager.deadline import Deadline
-from container_manager.docker_service import DockerService
-from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.errors import EngineUnavailableError
+from container_manager.errors import EngineUnavailableError, NotSupportedByBackendError
+from container_manager.logs.reader import LogReader
 from container_manager.model import ContainerState
-from container_manager.observer.log_reader import LogReader
-from container_manager.observer.stats_sampler import StatsSampler, watch
 from container_manager.rpc import observer_codec as codec
-from container_manager.rpc.operations import Operations
-from container_manager.rpc.streams import StreamKind, Streams
+from container_manager.scheduling.bot_operations import Operations
+from container_manager.scheduling.streams import StreamKind, Streams
+from container_manager.stats.sampler import StatsSampler, watch
 from container_manager.validation import check_bot_id
-from container_manager.view.changes import Changes
+from container_manager.view.container_versions import ContainerVersions
 from container_manager.view.keeper import ViewKeeper
 from container_manager.view.subscription import Subscription
 
@@ -37,20 +36,18 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
 
     def __init__(
         self,
-        service: DockerService,
+        backend: Backend,
         operations: Operations,
         keeper: ViewKeeper,
-        engine: AsyncEngineClient,
         streams: Streams,
     ) -> None:
-        self._service = service
+        self._backend = backend
         self._operations = operations
         self._keeper = keeper
-        self._engine = engine
         self._streams = streams
-        self._changes = Changes(keeper.view)
-        self._told = codec.ToldEncoder()
-        self._sampler = StatsSampler(engine)
+        self._versions = ContainerVersions(keeper.view)
+        self._told = codec.WatchEventEncoder()
+        self._sampler = StatsSampler(backend.sample)
 
     async def close(self) -> None:
         """Give up what the streams, which have ended, have left under way."""
@@ -73,10 +70,11 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     ) -> None:
         check_bot_id(request.bot_id)
         options = codec.log_options_from_proto(request)
+        self._require(Feature.LOGS)
         async with self._streams.open(StreamKind.LOGS):
             await self._keeper.in_sync()
             container_id = await self._container_id(request.bot_id)
-            reader = LogReader(self._engine, container_id, options, self._changes)
+            reader = LogReader(self._backend.log(container_id), container_id, options, self._versions)
             async with aclosing(reader.entries()) as entries:
                 async for entry in entries:
                     await context.write(codec.entry_to_proto(entry))
@@ -86,6 +84,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     ) -> None:
         bot_ids = codec.bot_ids_from_proto(request.bot_ids)
         interval_seconds = codec.interval_seconds_from_proto(request)
+        self._require(Feature.STATS)
         view = self._keeper.view
 
         known: tuple[int, list[str]] = (0, [])
@@ -110,6 +109,11 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
                     if entry is not None:
                         await context.write(codec.stats_to_proto(entry.status.bot_id, container_id, stats))
 
+    def _require(self, feature: Feature) -> None:
+        limitation = self._backend.limitations.get(feature)
+        if limitation is not None:
+            raise NotSupportedByBackendError(limitation, backend=self._backend.name)
+
     async def _container_id(self, bot_id: str) -> str:
         view = self._keeper.view
         entry = view.of_bot(bot_id)
@@ -118,7 +122,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         # The engine tells a bot without a container from one whose name somebody else holds.
         status = await self._operations.read(
             bot_id,
-            lambda deadline: self._service.require_container(bot_id, deadline=deadline),
+            lambda deadline: self._backend.lifecycle.require_container(bot_id, deadline=deadline),
             Deadline(_LOOKUP_SECONDS),
         )
         # The view is about to hear of it, too.

@@ -27,32 +27,24 @@ from botmaker.container.v1 import (
     container_observer_pb2,
     container_observer_pb2_grpc,
 )
+from container_manager.addresses import Address, TcpAddress, UnixAddress, parse_address
+from container_manager.backend import Backend, CallObserver
 from container_manager.config import ServerConfig
-from container_manager.docker_service import DockerService
-from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.errors import StartupError
 from container_manager.observability.observation import Observation
-from container_manager.rpc.call_limit import READS, CallPlaces
 from container_manager.rpc.engine_health import EngineHealth
-from container_manager.rpc.grpc_log import filter_grpc_log
-from container_manager.rpc.listener import (
-    Address,
-    TcpAddress,
-    UnixAddress,
-    parse_address,
-    unix_socket_path,
-)
-from container_manager.rpc.listener_watch import exit_with
+from container_manager.rpc.grpc_workarounds import filter_grpc_log
+from container_manager.rpc.interceptors.call_limit import READS, CallPlaces
+from container_manager.rpc.listeners.server_factory import ServerFactory, transport_options
+from container_manager.rpc.listeners.socket_access import socket_access
+from container_manager.rpc.listeners.socket_watch import SocketWatch
+from container_manager.rpc.listeners.sockets import unix_socket_path
+from container_manager.rpc.listeners.tcp_access import tcp_access
+from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
-from container_manager.rpc.operations import Operations
-from container_manager.rpc.server_factory import ServerFactory
-from container_manager.rpc.servicer import ContainerManagerServicer
-from container_manager.rpc.socket_access import socket_access
-from container_manager.rpc.socket_watch import SocketWatch
-from container_manager.rpc.startup_error import StartupError
-from container_manager.rpc.streams import StreamKind, Streams
-from container_manager.rpc.tcp_access import tcp_access
-from container_manager.rpc.transport_options import transport_options
 from container_manager.rpc.wire import encoded_status
+from container_manager.scheduling.bot_operations import Operations
+from container_manager.scheduling.streams import StreamKind, Streams
 from container_manager.view.keeper import ViewKeeper
 
 _SERVICES = (
@@ -81,8 +73,11 @@ _log = structlog.get_logger(__name__)
 class Server:
     """One service on any number of listeners. :meth:`start` and :meth:`stop` once each, on one event loop."""
 
-    def __init__(self, config: ServerConfig) -> None:
-        """Raises :class:`StartupError` for an address, a group or a file that cannot be used."""
+    def __init__(self, config: ServerConfig, open_backend: Callable[[CallObserver | None], Backend]) -> None:
+        """``open_backend`` makes what runs the containers; it receives who observes calls to the engine.
+
+        Raises :class:`StartupError` for an address, a group or a file that cannot be used.
+        """
         self._config = config
         self._wanted = [parse_address(text) for text in config.listen]
         for address in self._wanted:
@@ -98,14 +93,8 @@ class Server:
             self.observation.accounting,
             transport_options(config),
         )
-        engine_observer = self.observation.engine_observer
-        self._service = DockerService(config.service, engine_observer)
-        self._engine = AsyncEngineClient(
-            config.service.docker_host,
-            timeout_seconds=config.service.engine_timeout_seconds,
-            observer=engine_observer,
-        )
-        self.keeper = ViewKeeper(self._engine, encoded_status, self.observation.on_event_lag)
+        self._backend = open_backend(self.observation.engine_observer)
+        self.keeper = ViewKeeper(self._backend.source, encoded_status, self.observation.on_event_lag)
         self._operations = Operations(config.workers, self.keeper.changed)
         self.streams = Streams(
             {
@@ -115,13 +104,11 @@ class Server:
             }
         )
         self.observation.watch(self.keeper, self.streams)
-        self._servicer = ContainerManagerServicer(self._service, self._operations, self.keeper)
-        self._observer = ContainerObserverServicer(
-            self._service, self._operations, self.keeper, self._engine, self.streams
-        )
+        self._servicer = ContainerManagerServicer(self._backend.lifecycle, self._operations, self.keeper)
+        self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper, self.streams)
         self._health = health_aio.HealthServicer()
         self._engine_health = EngineHealth(
-            self._health, _SERVICES, self._service, self._operations, self.keeper.engine_answers
+            self._health, _SERVICES, self._backend.lifecycle, self._operations, self.keeper.engine_answers
         )
         self._sockets = ExitStack()
         self._servers: list[grpc.aio.Server] = []
@@ -165,10 +152,9 @@ class Server:
         await self.observation.stop(max(_LAST_TOLD_SECONDS, ends - asyncio.get_running_loop().time()))
         await self._observer.close()
         await self.keeper.close()
-        await self._engine.close()
+        await self._backend.close()
         self._sockets.close()
         self._operations.close()
-        self._service.close()
         return left
 
     def run(self, on_serving: Callable[[list[str]], None]) -> None:
@@ -200,15 +186,12 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
         await self.start()
-        watch = asyncio.create_task(exit_with(self._servers))
         try:
             on_serving(self.addresses)
             await asked.wait()
         except BaseException:
-            watch.cancel()
             await self.stop(0)
             raise
-        watch.cancel()
         return await self.stop(self._config.drain_seconds)
 
     def _listen(self, address: Address) -> None:

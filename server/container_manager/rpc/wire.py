@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from container_manager.model import ContainerStatus
-from container_manager.rpc.codec import status_to_proto
+from container_manager.rpc.manager_codec import status_to_proto
 
 _LENGTH_DELIMITED = 2
 # GetContainerStatusResponse.status and ListManagedContainersResponse.containers have the same number, so that what is

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from dataclasses import fields
 
+from container_manager.backend import Source
 from container_manager.errors import ContainerManagerError
 from container_manager.model import ContainerStatus
 from container_manager.view.live_view import LiveView
-from container_manager.view.refresher import Refresher, Source
+from container_manager.view.refresher import Refresher
 
 INTERVAL_SECONDS = 60.0
 # The audit of thousands is to be felt by nobody.

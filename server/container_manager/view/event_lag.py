@@ -17,7 +17,7 @@ class _Heard(NamedTuple):
 
 
 class EventLag:
-    """Told of events by who follows them, and of what is shown by the view.
+    """Measures the time from an event at the backend to the view showing its change.
 
     Events that change nothing are not counted, nor those whose change was shown before they were heard of, as that of
     an operation of ours.
@@ -38,22 +38,22 @@ class EventLag:
             self._heard[container_id] = _Heard(happened_ns, self._view.tick())
 
     def changed(self, entry: Entry) -> None:
-        """Told by the view."""
+        """Called by the view."""
         heard = self._heard.get(entry.status.container_id)
         # What was looked at before may be what was so before.
         if heard is not None and entry.began > heard.tick:
             self._shown(entry, looked_at=entry.former)
 
     def removed(self, entry: Entry, version: int) -> None:  # noqa: ARG002 - as the view calls it
-        """Told by the view."""
+        """Called by the view."""
         self._shown(entry, looked_at=entry.began)
 
     def lost(self, version: int) -> None:  # noqa: ARG002 - as the view calls it
-        """Told by the view: what comes next is no measure of the events."""
+        """Called by the view: what comes next is no measure of the events."""
         self._heard.clear()
 
     def regained(self) -> None:
-        """Told by the view."""
+        """Called by the view."""
 
     def _shown(self, entry: Entry, *, looked_at: int) -> None:
         """``looked_at``: the view's clock when the last inspection began that found nothing new."""

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable
 from contextvars import Context
 
-from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.engine.container_source import ContainerSource, owned_bot
+from container_manager.backend import Source
 from container_manager.errors import EngineUnavailableError
-from container_manager.model import ContainerStatus
+from container_manager.model import ContainerStatus, owned_bot
 from container_manager.view.audit import Audit
 from container_manager.view.event_lag import EventLag
 from container_manager.view.live_view import LiveView
@@ -25,7 +24,7 @@ class ViewKeeper:
 
     def __init__(
         self,
-        engine: AsyncEngineClient,
+        source: Source,
         encode: Callable[[ContainerStatus], bytes],
         on_event_lag: Callable[[float], None] | None = None,
     ) -> None:
@@ -33,7 +32,6 @@ class ViewKeeper:
 
         Without it that is not measured.
         """
-        source = ContainerSource(engine)
         self.view = LiveView(encode, owned_bot)
         self._refresher = Refresher(self.view, source)
         on_event = None if on_event_lag is None else EventLag(self.view, on_event_lag).heard

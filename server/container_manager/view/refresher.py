@@ -11,13 +11,13 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Protocol
 
+from container_manager.backend import Source
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.validation import is_bot_id
-from container_manager.view.departures import Departures
-from container_manager.view.job import Job
+from container_manager.view.inspection import Job
 from container_manager.view.live_view import LiveView
+from container_manager.view.removals import Removals
 
 _INSPECTIONS_AT_ONCE = 16
 # The engine does not announce how these end, or not every time.
@@ -28,19 +28,6 @@ _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
-
-
-class Source(Protocol):
-    """Where containers are inspected. Errors are the domain's."""
-
-    async def list(self, container_id: str = "") -> list[ContainerStatus]:
-        """What a list says of all managed containers, or of one."""
-
-    async def inspect(self, container_id: str) -> ContainerStatus | None:
-        """How a managed container is now; ``None`` when it is gone."""
-
-    async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
-        """How the bot's container is now; ``None`` when it has none."""
 
 
 class Refresher:
@@ -55,7 +42,7 @@ class Refresher:
         self._delays: dict[str, float] = {}
         # What an inspection has to have begun after to be believed again, by the view's clock.
         self._doubted: dict[str, int] = {}
-        self._departures = Departures(view, self.touch)
+        self._departures = Removals(view, self.touch)
         # When the inspections under way began, by the view's clock.
         self._under_way: set[int] = set()
 

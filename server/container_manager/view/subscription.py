@@ -21,7 +21,7 @@ class Kind(Enum):
     RESYNCED = "resynced"
 
 
-class Told(NamedTuple):
+class WatchEvent(NamedTuple):
     """One thing told; ``entry`` only where it is about a container."""
 
     kind: Kind
@@ -45,7 +45,7 @@ class Subscription:
         self._begin_version = view.version
         self._snapshot: deque[str] | None = None
         self._unseen: set[str] = set()
-        self._pending: OrderedDict[str, Told] = OrderedDict()
+        self._pending: OrderedDict[str, WatchEvent] = OrderedDict()
         # New ones among the pending, of which the watcher knows nothing yet.
         self._new: set[str] = set()
         # Of the one that waits in next(); a thousand watchers are woken by one change, so no more than a future.
@@ -66,7 +66,7 @@ class Subscription:
         """How much there is to tell."""
         return len(self._pending) + len(self._snapshot or ())
 
-    async def next(self) -> Told:
+    async def next(self) -> WatchEvent:
         """The next thing to tell; waits for it, and while the engine is away."""
         while True:
             if not self._view.in_sync:
@@ -84,17 +84,17 @@ class Subscription:
                 self._waiter = None
 
     def changed(self, entry: Entry) -> None:
-        """Told by the view."""
+        """Called by the view."""
         key = entry.status.container_id
         # One whose snapshot is still to come will be shown in its newest state.
         if self._watches(entry) and key not in self._unseen:
             # One that was gone and is found again is not new to a watcher who was still to be told that it was gone.
             if entry.version == entry.first_version and key not in self._pending:
                 self._new.add(key)
-            self._put(key, Told(Kind.CHANGED, entry.version, entry))
+            self._put(key, WatchEvent(Kind.CHANGED, entry.version, entry))
 
     def removed(self, entry: Entry, version: int) -> None:
-        """Told by the view."""
+        """Called by the view."""
         key = entry.status.container_id
         if self._watches(entry):
             if key in self._unseen:
@@ -104,27 +104,27 @@ class Subscription:
                 self._new.discard(key)
                 self._pending.pop(key, None)
             else:
-                self._put(key, Told(Kind.REMOVED, version, entry))
+                self._put(key, WatchEvent(Kind.REMOVED, version, entry))
 
     def lost(self, version: int) -> None:
-        """Told by the view."""
-        self._put(_ENGINE, Told(Kind.RESYNCED, version))
+        """Called by the view."""
+        self._put(_ENGINE, WatchEvent(Kind.RESYNCED, version))
 
     def regained(self) -> None:
-        """Told by the view; those who wait for it wait there."""
+        """Called by the view; those who wait for it wait there."""
 
-    def _next_of_snapshot(self, left: deque[str]) -> Told:
+    def _next_of_snapshot(self, left: deque[str]) -> WatchEvent:
         while left:
             key = left.popleft()
             entry = self._view.get(key)
             if key in self._unseen and entry is not None:
                 self._unseen.discard(key)
-                return Told(Kind.SNAPSHOT, self._begin_version, entry)
+                return WatchEvent(Kind.SNAPSHOT, self._begin_version, entry)
         self._snapshot = None
         self._unseen.clear()
-        return Told(Kind.SYNCED, self._begin_version)
+        return WatchEvent(Kind.SYNCED, self._begin_version)
 
-    def _put(self, key: str, told: Told) -> None:
+    def _put(self, key: str, told: WatchEvent) -> None:
         self._pending[key] = told
         self._pending.move_to_end(key)
         if self._waiter is not None and not self._waiter.done():

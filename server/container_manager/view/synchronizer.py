@@ -6,13 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
 
-from container_manager.engine.container_source import Notice
+from container_manager.backend import Notice, Source
 from container_manager.errors import ContainerManagerError, EngineUnavailableError
 from container_manager.view.live_view import LiveView
-from container_manager.view.refresher import Refresher, Source
+from container_manager.view.refresher import Refresher
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 1.0
@@ -22,20 +20,13 @@ _COMPARED_AT_ONCE = 128
 _log = logging.getLogger(__name__)
 
 
-class NoticeSource(Source, Protocol):
-    """A source that also tells of changes."""
-
-    def subscribe(self) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
-        """Notices from a little before now on; raises when the engine is lost."""
-
-
 class Synchronizer:
     """Keeps the view in sync for as long as :meth:`run` runs."""
 
     def __init__(
         self,
         view: LiveView,
-        source: NoticeSource,
+        source: Source,
         refresher: Refresher,
         on_event: Callable[[str, int], None] | None = None,
     ) -> None:

@@ -1,0 +1,176 @@
+"""The interface to what runs the containers. Everything above a backend knows this module and no backend.
+
+A backend is a package in :mod:`container_manager.backends`, and ``cli/serve.py`` chooses it. Values are the domain's
+(:mod:`container_manager.model`), errors are those of :mod:`container_manager.errors`; each method names the ones that
+its callers rely on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from container_manager.deadline import Deadline
+from container_manager.errors import EngineUnavailableError
+from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, RawEntry, RawSample
+
+CallObserver = Callable[[str, str, int, float], None]
+"""Receives each call that a backend makes to an engine: the operation, its outcome, its start in nanoseconds since the
+epoch, and its duration in seconds. Called from any thread."""
+
+
+class Feature(Enum):
+    """What a backend may be unable to do as a whole."""
+
+    LOGS = "logs"
+    STATS = "stats"
+
+
+class LogUnreadableError(EngineUnavailableError):
+    """The backend answered, but could not read the container's log to its end."""
+
+
+class Lifecycle(Protocol):
+    """The seven operations on bots' containers: synchronous, for worker threads.
+
+    Operations on one bot may overlap; the backend then decides, and the caller avoids it. ``deadline`` bounds reads and
+    waits; a start, stop, restart or remove that has reached the backend runs to its end. Each method raises the errors
+    of the RPC with its name, as ``container_manager.proto`` lists them.
+    """
+
+    def ping(self, *, deadline: Deadline | None = None) -> None:
+        """Return if the backend answers."""
+
+    def create_container(
+        self,
+        bot_id: str,
+        config: ContainerConfig | None = None,
+        *,
+        request_id: str = "",
+        deadline: Deadline | None = None,
+    ) -> str:
+        """Create the bot's container; its id. A failed create, or one past its deadline, leaves nothing behind."""
+
+    def start_container(self, bot_id: str, *, deadline: Deadline | None = None) -> None:
+        """Start the bot's container, once; leave a running one as it is."""
+
+    def stop_container(
+        self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
+    ) -> None:
+        """Stop the bot's container; leave a stopped or missing one as it is. ``None``: the default grace period."""
+
+    def restart_container(
+        self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
+    ) -> None:
+        """Stop the bot's container and start it again."""
+
+    def remove_container(
+        self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
+    ) -> None:
+        """Stop and remove the bot's container; return when it is gone. A missing one is gone."""
+
+    def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
+        """The status of the bot's container; ``None`` when it has none."""
+
+    def require_container(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus:
+        """The status of the bot's container.
+
+        Raises :class:`~container_manager.errors.ContainerNotFoundError` when it has none, and
+        :class:`~container_manager.errors.NameInUseUnmanagedError` when a foreign container has its name.
+        """
+
+    def list_managed_containers(
+        self, states: Collection[ContainerState] = (), *, deadline: Deadline | None = None
+    ) -> list[ContainerStatus]:
+        """The status of every managed container in one of ``states`` (none given: any), by create time, then id."""
+
+
+class Notice(NamedTuple):
+    """Something happened to a container. It says only where to look; what is so comes from an inspection."""
+
+    container_id: str
+    gone: bool
+    """The container does not exist any more; ids never come back."""
+    managed: bool
+    """It carries the product's label. False: unknown."""
+    time_ns: int = 0
+    """When it happened, in nanoseconds since the epoch on the backend's clock; 0: unknown."""
+
+
+class Source(Protocol):
+    """Feeds the live view, on the event loop. Each method raises one of the ``Engine…Error`` kinds."""
+
+    async def list(self, container_id: str = "") -> list[ContainerStatus]:
+        """A short status of every managed container, or of one; fields that only an inspection knows have defaults."""
+
+    async def inspect(self, container_id: str) -> ContainerStatus | None:
+        """The full status of a managed container; ``None`` when it is gone or not managed."""
+
+    async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
+        """The full status of the bot's container; ``None`` when it has none."""
+
+    def subscribe(self) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
+        """Notices from a little before now on, without end; the iterator raises when the backend is lost."""
+
+
+class ContainerLog(Protocol):
+    """One container's log, on the event loop.
+
+    Methods raise :class:`~container_manager.errors.ContainerNotFoundError` for a container that is gone,
+    :class:`~container_manager.errors.InvalidStateError` for a log that cannot be read in its state,
+    :class:`LogUnreadableError` and the other ``Engine…Error`` kinds.
+    """
+
+    was_opened: bool
+    """The backend has answered with the log at least once."""
+    broken_off: bool
+    """The last :meth:`follow` ended because entries may be missing; read again from the last entry."""
+
+    async def runs(self) -> bool:
+        """Whether the container's process runs just now."""
+
+    async def first_of_tail(self, count: int) -> RawEntry | None:
+        """The first of the last ``count`` entries; ``None`` for an empty log."""
+
+    def batches(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        """The entries that exist now, oldest first, in batches of at least one."""
+
+    def follow(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        """The entries that exist and those that follow, until the process ends.
+
+        An empty batch means that there was nothing new for a while.
+        """
+
+
+class Backend(Protocol):
+    """What runs the containers. Made anywhere, used and closed on one event loop."""
+
+    @property
+    def name(self) -> str:
+        """A short name, such as ``docker``."""
+
+    @property
+    def limitations(self) -> Mapping[Feature, str]:
+        """Features that this backend does not have, each with the reason, as a sentence for the caller."""
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """The operations, for worker threads."""
+
+    @property
+    def source(self) -> Source:
+        """What the live view follows, for the event loop."""
+
+    def log(self, container_id: str) -> ContainerLog:
+        """The log of a container. Not called when :attr:`limitations` has ``LOGS``."""
+
+    async def sample(self, container_id: str) -> RawSample | None:
+        """A container's resource counters now; ``None`` when it does not run, or when they cannot be had in time.
+
+        Not called when :attr:`limitations` has ``STATS``.
+        """
+
+    async def close(self) -> None:
+        """Close all connections. Operations that worker threads carry out end by themselves."""

@@ -1,0 +1,1 @@
+"""One Docker Engine. :mod:`container_manager.backends.docker.backend` is what the service is started with."""

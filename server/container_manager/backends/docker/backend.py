@@ -1,0 +1,40 @@
+"""One Docker Engine as a :class:`~container_manager.backend.Backend`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from container_manager.backend import CallObserver, Feature
+from container_manager.backends.docker.container_log import DockerContainerLog
+from container_manager.backends.docker.container_source import ContainerSource
+from container_manager.backends.docker.docker_service import DockerService
+from container_manager.backends.docker.sampling import sample
+from container_manager.config import DockerServiceConfig
+from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.model import RawSample
+
+
+class DockerBackend:
+    """The engine at ``config.docker_host``, which need not be there yet."""
+
+    name = "docker"
+    limitations: Mapping[Feature, str] = MappingProxyType({})
+
+    def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
+        """``observer`` receives each call to the engine."""
+        self.lifecycle = DockerService(config, observer)
+        self._engine = AsyncEngineClient(
+            config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
+        )
+        self.source = ContainerSource(self._engine)
+
+    def log(self, container_id: str) -> DockerContainerLog:
+        return DockerContainerLog(self._engine, container_id)
+
+    async def sample(self, container_id: str) -> RawSample | None:
+        return await sample(self._engine, container_id)
+
+    async def close(self) -> None:
+        await self._engine.close()
+        self.lifecycle.close()

@@ -1,0 +1,95 @@
+"""The requests for one container's log at one engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from http import HTTPStatus
+
+from container_manager.backend import LogUnreadableError
+from container_manager.backends.docker.followed_log import FollowedLog
+from container_manager.engine.async_client import AsyncEngineClient, EngineStream
+from container_manager.engine.error_meanings import engine_error
+from container_manager.engine.log_frames import FrameDecoder, LogFaultError, LogFormatError
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import ContainerManagerError, ContainerNotFoundError, InvalidStateError
+from container_manager.model import RawEntry
+
+
+class DockerContainerLog:
+    """A :class:`~container_manager.backend.ContainerLog`."""
+
+    def __init__(self, engine: AsyncEngineClient, container_id: str) -> None:
+        self._engine = engine
+        self._path = f"/containers/{container_id}"
+        self._container_id = container_id
+        self.was_opened = False
+        self.broken_off = False
+        # The entry that the last followed reading did not deliver; the next one does not wait for it again.
+        self._unshown_ns: int | None = None
+
+    async def runs(self) -> bool:
+        try:
+            state = (await self._engine.get_json(f"{self._path}/json"))["State"]
+        except EngineRejectedError as exc:
+            raise self._error(exc) from exc
+        return bool(state["Running"]) and not state["Restarting"]
+
+    async def first_of_tail(self, count: int) -> RawEntry | None:
+        async with aclosing(self.batches(tail=count)) as batches:
+            async for batch in batches:
+                return batch[0]
+        return None
+
+    async def batches(
+        self, *, since_ns: int | None = None, tail: int | None = None
+    ) -> AsyncGenerator[list[RawEntry], None]:
+        decoder = FrameDecoder()
+        async with self.opened(follow=False, since_ns=since_ns, tail=tail) as stream:
+            while data := await stream.read():
+                if batch := decoder.feed(data):
+                    yield batch
+            if batch := decoder.end():
+                yield batch
+
+    async def follow(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        self.broken_off = False
+        followed = FollowedLog(self, since_ns, self._unshown_ns)
+        async with aclosing(followed.batches()) as batches:
+            async for batch in batches:
+                yield batch
+        self.broken_off, self._unshown_ns = followed.broken_off, followed.unshown_ns
+
+    @asynccontextmanager
+    async def opened(
+        self, *, follow: bool, since_ns: int | None = None, tail: int | None = None
+    ) -> AsyncIterator[EngineStream]:
+        """The engine's answer. What is raised within is translated as well, decoders' errors too."""
+        params = {"stdout": "1", "stderr": "1", "timestamps": "1"}
+        if follow:
+            params["follow"] = "1"
+        if since_ns is not None:
+            params["since"] = f"{since_ns // 1_000_000_000}.{since_ns % 1_000_000_000:09d}"
+        if tail is not None:
+            params["tail"] = str(tail)
+        try:
+            async with self._engine.stream(f"{self._path}/logs", params) as stream:
+                self.was_opened = True
+                yield stream
+        except EngineRejectedError as exc:
+            raise self._error(exc) from exc
+        except LogFaultError as exc:
+            raise LogUnreadableError(f"the engine can't read the container's log: {exc}") from exc
+        except LogFormatError as exc:
+            # So does the log of a container with a terminal look, which no bot has.
+            metadata = {"container_id": self._container_id}
+            raise InvalidStateError(f"the container's log is not in the engine's frames: {exc}", **metadata) from exc
+
+    def _error(self, exc: EngineRejectedError) -> ContainerManagerError:
+        metadata = {"container_id": self._container_id}
+        if exc.status == HTTPStatus.NOT_FOUND:
+            return ContainerNotFoundError(f"the container is gone: {exc.text}", **metadata)
+        # 501: its log driver keeps nothing. 409: it is being removed, or dead.
+        if exc.status in (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.CONFLICT) or "does not support reading" in exc.text:
+            return InvalidStateError(f"the container's log can't be read: {exc.text}", **metadata)
+        return engine_error(exc)

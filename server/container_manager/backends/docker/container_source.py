@@ -1,0 +1,168 @@
+"""The engine's containers as the live view sees them: who they are, how they are, and which one has just changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from container_manager.backend import Notice
+from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_MANAGED
+from container_manager.backends.docker.status import status_from_inspect, status_from_row
+from container_manager.engine.async_client import AsyncEngineClient, EngineStream
+from container_manager.engine.error_meanings import engine_error
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import EngineUnavailableError
+from container_manager.model import ContainerStatus, container_name
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+INSPECT_TIMEOUT_SECONDS = 2.0
+"""A container that takes longer to inspect counts as one that the engine cannot inspect (moby/moby#46782)."""
+
+_HTTP_NOT_FOUND = 404
+# A subscription begins a moment after its answer does, and clocks may differ; a change told twice does no harm.
+_OVERLAP_SECONDS = 5
+# Podman's words for what Docker calls destroy and die (containers/podman#16857).
+_GONE_EVENTS = ("destroy", "remove")
+_CONTAINER_EVENTS = (
+    "create",
+    "start",
+    "die",
+    "died",
+    "stop",
+    "restart",
+    "pause",
+    "unpause",
+    "oom",
+    "rename",
+    "update",
+    "health_status",
+    *_GONE_EVENTS,
+)
+# Of an event that is not understood, in the log.
+_SHOWN_BYTES = 100
+# They change which ports are bound, and are all that is heard of a start that failed.
+_NETWORK_EVENTS = ("connect", "disconnect")
+
+
+class ContainerSource:
+    """Reads one engine. Every method raises the domain's ``Engine…Error``."""
+
+    def __init__(self, engine: AsyncEngineClient) -> None:
+        self._engine = engine
+        # Why events were skipped; each is told once.
+        self._skipped: set[str] = set()
+
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[AsyncIterator[Notice]]:
+        """Notices from a little before now on. Their iterator never ends; it raises when the engine is lost.
+
+        An event that is not understood is skipped: the audit finds what was missed by that.
+        """
+        filters = {"type": ["container", "network"], "event": [*_CONTAINER_EVENTS, *_NETWORK_EVENTS]}
+        since = f"{time.time() - _OVERLAP_SECONDS:.3f}"
+        try:
+            async with self._engine.stream("/events", {"filters": json.dumps(filters), "since": since}) as stream:
+                yield self._notices(stream)
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+
+    async def list(self, container_id: str = "") -> list[ContainerStatus]:
+        """What the engine's list says of every managed container, or of one: not all fields, see the model."""
+        filters = {"label": [f"{LABEL_MANAGED}=true"], **({"id": [container_id]} if container_id else {})}
+        try:
+            rows = await self._engine.get_json("/containers/json", {"all": "1", "filters": json.dumps(filters)})
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+        return [status_from_row(row) for row in rows]
+
+    async def inspect(self, container_id: str) -> ContainerStatus | None:
+        """How a container is now; ``None`` when it is gone or not managed."""
+        document = await self._inspect(container_id)
+        return None if document is None else status_from_inspect(document)
+
+    async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
+        """How the bot's container is now; ``None`` when it has none."""
+        document = await self._inspect(container_name(bot_id))
+        if document is None or document["Config"]["Labels"].get(LABEL_BOT_ID) != bot_id:
+            return None
+        return status_from_inspect(document)
+
+    async def _inspect(self, key: str) -> Json | None:
+        try:
+            document: Json = await self._engine.get_json(
+                f"/containers/{key}/json", timeout_seconds=INSPECT_TIMEOUT_SECONDS
+            )
+        except EngineRejectedError as exc:
+            if exc.status == _HTTP_NOT_FOUND:
+                return None
+            raise engine_error(exc) from exc
+        return document if (document["Config"].get("Labels") or {}).get(LABEL_MANAGED) == "true" else None
+
+    async def _notices(self, stream: EngineStream) -> AsyncIterator[Notice]:
+        rest = b""
+        while data := await stream.read():
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                if line.strip() and (notice := self._understood(line)) is not None:
+                    yield notice
+        raise EngineUnavailableError("the engine ended its event stream")
+
+    def _understood(self, line: bytes) -> Notice | None:
+        try:
+            return _notice(_decoded(line))
+        except ValueError as exc:
+            why = str(exc)
+            if why not in self._skipped:
+                self._skipped.add(why)
+                _log.warning(
+                    "an event of the engine is not understood and skipped, as all such: %s: %r",
+                    why,
+                    line[:_SHOWN_BYTES],
+                )
+            return None
+
+
+def _decoded(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        raise ValueError("not JSON") from exc
+
+
+def _notice(event: object) -> Notice | None:
+    """What an event is about; ``None`` for nothing that matters here. Raises ``ValueError`` for what is no event."""
+    kind, action, actor = _field(event, "Type", str), _field(event, "Action", str), _field(event, "Actor", dict)
+    attributes = actor.get("Attributes")
+    if not isinstance(attributes, dict):
+        attributes = {}
+    time_ns = event.get("timeNano") if isinstance(event, dict) else None
+    if not isinstance(time_ns, int):
+        time_ns = 0
+    if kind == "network":
+        container_id = attributes.get("container")
+        # A network is also made and removed.
+        if not container_id or not isinstance(container_id, str):
+            return None
+        return Notice(container_id, gone=False, managed=False, time_ns=time_ns)
+    if kind != "container":
+        raise ValueError("of a type that was not asked for")
+    container_id = _field(actor, "ID", str)
+    if not container_id:
+        raise ValueError("without an id")
+    managed = attributes.get(LABEL_MANAGED) == "true"
+    return Notice(container_id, gone=action in _GONE_EVENTS, managed=managed, time_ns=time_ns)
+
+
+def _field(holder: object, name: str, kind: type[T]) -> T:
+    value = holder.get(name) if isinstance(holder, dict) else None
+    if not isinstance(value, kind):
+        raise ValueError(f"without {name}")  # noqa: TRY004 - as for a value that is wrong
+    return value

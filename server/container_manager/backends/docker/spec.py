@@ -1,0 +1,98 @@
+"""The container that the engine is asked to make: the one place that decides what a bot's container looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, PortBinding, Protocol
+
+LABEL_MANAGED = "botmaker.managed"
+LABEL_BOT_ID = "botmaker.bot-id"
+LABEL_REQUEST_ID = "botmaker.request-id"
+
+SECRETS_TARGET = "/run/secrets"
+STATE_TARGET = "/home/node/.openclaw"
+
+
+def container_body(
+    bot_id: str,
+    config: ContainerConfig,
+    *,
+    image: str,
+    secrets_source: str,
+    state_source: str | None,
+    request_id: str,
+) -> dict[str, Any]:
+    """The body of the engine's ``POST /containers/create`` (Docker Engine API 1.41 and later)."""
+    labels = {LABEL_MANAGED: "true", LABEL_BOT_ID: bot_id}
+    if request_id:
+        labels[LABEL_REQUEST_ID] = request_id
+    body: dict[str, Any] = {
+        "Image": image,
+        "Env": _environment(bot_id, config),
+        "Labels": labels,
+        "ExposedPorts": {_port_key(port): {} for port in config.ports},
+        "HostConfig": _host_config(config, secrets_source, state_source),
+    }
+    if config.command:
+        body["Cmd"] = list(config.command)
+    return body
+
+
+def _environment(bot_id: str, config: ContainerConfig) -> list[str]:
+    typed = {
+        "BOT_ID": bot_id,
+        "AI_PROVIDER": config.ai_provider,
+        "AI_MODEL": config.ai_model,
+        "CHANNEL_TYPE": config.channel_type,
+    }
+    # An empty field leaves the image's own default in force.
+    variables = {name: value for name, value in typed.items() if value} | dict(config.environment)
+    return [f"{name}={value}" for name, value in variables.items()]
+
+
+def _host_config(config: ContainerConfig, secrets_source: str, state_source: str | None) -> dict[str, Any]:
+    # Mounts, not Binds: a bind string makes a missing source, as root (moby/moby#13121).
+    mounts = [{"Type": "bind", "Source": secrets_source, "Target": SECRETS_TARGET, "ReadOnly": True}]
+    if state_source is not None:
+        mounts.append({"Type": "bind", "Source": state_source, "Target": STATE_TARGET, "ReadOnly": False})
+    limits = config.resources
+    host_config: dict[str, Any] = {
+        "Mounts": mounts,
+        "NetworkMode": config.network or "bridge",
+        "PortBindings": _port_bindings(config.ports),
+        "ExtraHosts": [f"{name}:{address}" for name, address in config.extra_hosts.items()],
+        "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
+        "Init": True,
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+    }
+    if limits.memory_bytes:
+        # Swap counts too: without it the engine would grant as much swap again on top.
+        host_config |= {"Memory": limits.memory_bytes, "MemorySwap": limits.memory_bytes}
+    if limits.nano_cpus:
+        host_config["NanoCpus"] = limits.nano_cpus
+    if limits.pids_limit:
+        host_config["PidsLimit"] = limits.pids_limit
+    return host_config
+
+
+def _port_key(port: PortBinding) -> str:
+    return f"{port.container_port}/{port.protocol.value}"
+
+
+def _port_bindings(ports: Sequence[PortBinding]) -> dict[str, list[dict[str, str]]]:
+    bindings: dict[str, list[dict[str, str]]] = {}
+    for port in ports:
+        host = {"HostIp": port.host_ip or DEFAULT_HOST_IP, "HostPort": str(port.host_port or "")}
+        bindings.setdefault(_port_key(port), []).append(host)
+    return bindings
+
+
+def parse_port_key(key: str) -> tuple[int, Protocol]:
+    """``"8080/udp"`` as the engine writes it."""
+    number, _, protocol = key.partition("/")
+    return int(number), Protocol(protocol or "tcp")

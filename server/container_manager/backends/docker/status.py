@@ -1,0 +1,104 @@
+"""The engine's documents read as the domain's :class:`ContainerStatus`.
+
+Rules that are not the engine's: what has not happened is ``None`` (the engine writes year 1); an exit code belongs to
+a run that ended, so a running container has none, nor has one whose start failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from enum import Enum
+from typing import Any, TypeVar
+
+from container_manager.backends.docker.spec import LABEL_BOT_ID, parse_port_key
+from container_manager.engine.timestamps import time_ns
+from container_manager.model import ContainerState, ContainerStatus, ExitReason, HealthStatus, PortBinding
+from container_manager.validation import is_bot_id
+
+E = TypeVar("E", bound=Enum)
+Json = dict[str, Any]
+
+# Exit codes of a process that ended by what a stop sends: 128 + SIGKILL, 128 + SIGTERM.
+_STOP_SIGNAL_CODES = (137, 143)
+# Not DEAD: the error of a dead container is that of its removal.
+_FAILED_START_STATES = (ContainerState.CREATED, ContainerState.EXITED, ContainerState.RESTARTING)
+_DOWN = (ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING)
+
+
+def status_from_inspect(document: Json) -> ContainerStatus:
+    """A status from ``GET /containers/{id}/json``."""
+    engine_state: Json = document["State"]
+    state = _enum(ContainerState, engine_state.get("Status"))
+    start = time_ns(engine_state.get("StartedAt"))
+    error = str(engine_state.get("Error") or "")
+    started = start is not None
+    ended = started and state in _DOWN
+    failed = bool(error) and state in _FAILED_START_STATES
+    exit_code = engine_state.get("ExitCode") if ended and not failed else None
+    return ContainerStatus(
+        container_id=document["Id"],
+        bot_id=_bot_id(document["Config"].get("Labels")),
+        name=document["Name"].removeprefix("/"),
+        state=state,
+        # Thousands of containers share one image, and so its names.
+        image=sys.intern(document["Config"]["Image"]),
+        image_id=sys.intern(document["Image"]),
+        create_time_ns=time_ns(document.get("Created")),
+        start_time_ns=start,
+        finish_time_ns=time_ns(engine_state.get("FinishedAt")) if ended else None,
+        exit_code=exit_code,
+        exit_reason=ExitReason.START_FAILED if failed else _exit_reason(exit_code, bool(engine_state.get("OOMKilled"))),
+        error=error if failed else "",
+        health=_enum(HealthStatus, (engine_state.get("Health") or {}).get("Status")),
+        restart_count=document.get("RestartCount") or 0,
+        ports=_ports((document.get("NetworkSettings") or {}).get("Ports")),
+    )
+
+
+def status_from_row(row: Json) -> ContainerStatus:
+    """The part of a status that a row of ``GET /containers/json`` holds, for a container that can't be inspected."""
+    names = [name.removeprefix("/") for name in row.get("Names") or []]
+    return ContainerStatus(
+        container_id=row["Id"],
+        bot_id=_bot_id(row.get("Labels")),
+        # Links of other containers show as further names with a slash inside.
+        name=next((name for name in names if "/" not in name), ""),
+        state=_enum(ContainerState, row.get("State")),
+        image=row.get("Image") or "",
+        image_id=row.get("ImageID") or "",
+        create_time_ns=row["Created"] * 1_000_000_000 if row.get("Created") else None,
+    )
+
+
+def _exit_reason(exit_code: int | None, oom_killed: bool) -> ExitReason | None:
+    if exit_code is None:
+        return None
+    if exit_code == 0:
+        return ExitReason.COMPLETED
+    if oom_killed:
+        return ExitReason.OOM_KILLED
+    return ExitReason.KILLED if exit_code in _STOP_SIGNAL_CODES else ExitReason.ERROR
+
+
+def _bot_id(labels: dict[str, str] | None) -> str:
+    bot_id = (labels or {}).get(LABEL_BOT_ID, "")
+    return bot_id if is_bot_id(bot_id) else ""
+
+
+def _enum(cls: type[E], value: object) -> E | None:
+    try:
+        return cls(value)
+    except ValueError:
+        return None
+
+
+def _ports(engine_ports: dict[str, list[dict[str, str]] | None] | None) -> tuple[PortBinding, ...]:
+    bound = []
+    for key, hosts in (engine_ports or {}).items():
+        for host in hosts or []:
+            # A binding that cannot be read must not make the whole container unreadable.
+            with suppress(LookupError, TypeError, ValueError):
+                container_port, protocol = parse_port_key(key)
+                bound.append(PortBinding(container_port, int(host["HostPort"]), host.get("HostIp", ""), protocol))
+    return tuple(sorted(bound, key=lambda port: (port.container_port, port.protocol.value, port.host_ip)))

@@ -1,0 +1,17 @@
+"""The engine's timestamps (RFC 3339) as nanoseconds since the epoch."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)")
+
+
+def time_ns(value: str | None) -> int | None:
+    """Nanoseconds since the epoch from RFC 3339 with up to nine digits; ``None`` for the engine's year 1."""
+    match = _TIME.fullmatch(value or "")
+    if match is None or match[1].startswith("0001-"):
+        return None
+    moment = datetime.fromisoformat(match[1] + ("+00:00" if match[3] == "Z" else match[3]))
+    return int(moment.astimezone(UTC).timestamp()) * 1_000_000_000 + int((match[2] or "").ljust(9, "0"))

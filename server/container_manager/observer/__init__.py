@@ -1,1 +1,0 @@
-"""What observers are shown: logs and stats."""

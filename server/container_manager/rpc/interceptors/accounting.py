@@ -1,0 +1,75 @@
+"""Every call accounted for: its begin, its id, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from container_manager.observability.accounting import Accounting, Method
+from container_manager.observability.call import REQUEST_ID_KEY, current_call
+from container_manager.rpc.interceptors.handlers import Continuation, Handler, replace_behavior
+
+_CODE_NAMES = {status.value[0]: status.name for status in grpc.StatusCode}
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """The outermost one, so that calls that another one refuses are accounted for as well."""
+
+    def __init__(self, accounting: Accounting) -> None:
+        self._accounting = accounting
+        # By method, the handler further in and the one around it: an accepted call's must not serve a refused one.
+        self._handlers: dict[str, tuple[Handler, Handler]] = {}
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        handler = await continuation(handler_call_details)
+        known = self._handlers.get(handler_call_details.method)
+        if known is not None and known[0] is handler:
+            return known[1]
+        method = self._accounting.method(handler_call_details.method)
+        accounted = self._accounted(method, handler or _UNKNOWN)
+        if method.name == handler_call_details.method:
+            self._handlers[method.name] = handler, accounted
+        return accounted
+
+    def _accounted(self, method: Method, handler: Handler) -> Handler:
+        accounting = self._accounting
+
+        async def accounted(behavior: Any, request: Any, context: Any) -> Any:
+            call = accounting.begin(method, context.invocation_metadata())
+            # Each call is a task, with variables of its own.
+            current_call.set(call)
+            context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+            code = "UNKNOWN"
+            try:
+                response = await behavior(request, context)
+            except grpc.aio.AbortError:
+                code = code_name(context.code())
+                raise
+            except asyncio.CancelledError:
+                code = "CANCELLED" if context.time_remaining() != 0 else "DEADLINE_EXCEEDED"
+                raise
+            else:
+                code = "OK"
+                return response
+            finally:
+                accounting.end(method, call, request, code)
+
+        return replace_behavior(handler, accounted)
+
+
+async def _unknown_method(_requests: Any, context: Any) -> None:
+    """In gRPC's own words."""
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", context.trailing_metadata())
+
+
+_UNKNOWN: Handler = grpc.stream_stream_rpc_method_handler(_unknown_method)
+
+
+def code_name(code: Any) -> str:
+    """The name of a status code, which a context holds as gRPC's enum or as a number."""
+    return code.name if isinstance(code, grpc.StatusCode) else _CODE_NAMES.get(code, str(code))

@@ -1,0 +1,48 @@
+"""The bearer token that TCP listeners ask for."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+
+from container_manager.errors import UnauthenticatedError
+from container_manager.rpc.interceptors.errors import abort
+from container_manager.rpc.interceptors.handlers import Continuation, Handler
+
+_HEALTH_PREFIX = "/grpc.health.v1.Health/"
+
+_log = structlog.get_logger(__name__)
+
+
+class AuthInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses every call without ``authorization: Bearer <token>``, health checks excepted."""
+
+    def __init__(self, token: str) -> None:
+        self._expected = f"Bearer {token}".encode()
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        if handler_call_details.method.startswith(_HEALTH_PREFIX) or self._accepts(handler_call_details):
+            return await continuation(handler_call_details)
+        return _REFUSAL
+
+    def _accepts(self, details: grpc.HandlerCallDetails) -> bool:
+        given = [value for key, value in details.invocation_metadata or () if key == "authorization"]
+        if len(given) != 1:
+            return False
+        value = given[0]
+        return hmac.compare_digest(value.encode() if isinstance(value, str) else value, self._expected)
+
+
+async def _refuse(_requests: Any, context: Any) -> Any:
+    _log.warning("refused a call without a valid token", peer=context.peer())
+    await abort(context, UnauthenticatedError("a valid bearer token is needed: metadata 'authorization: Bearer TOKEN'"))
+
+
+# Of any kind of call: it is refused before its first message is read.
+_REFUSAL: Handler = grpc.stream_stream_rpc_method_handler(_refuse)

@@ -1,0 +1,144 @@
+"""The one place where an exception becomes a gRPC status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from container_manager.errors import (
+    ERROR_DOMAIN,
+    ContainerManagerError,
+    FieldViolation,
+    InvalidArgumentError,
+    InvalidConfigError,
+)
+from container_manager.observability.call import request_id_metadata
+from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
+
+_UNDECODABLE = object()
+_NO_MESSAGE = FieldViolation("request", "is not an encoded message of the RPC's type")
+
+# gRPC reads a response's metadata up to 8 KiB by default, and a larger one is an error of another kind;
+# the details travel base64-encoded beside the message.
+_MAX_MESSAGE_BYTES = 1_000
+_MAX_METADATA_BYTES = 300
+_MAX_VIOLATIONS = 8
+_MAX_VIOLATION_CHARACTERS = 120
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+
+_log = structlog.get_logger(__name__)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Aborts with the contract's status for a domain error, and with INTERNAL for anything else, which is logged.
+
+    In streams too, after any number of messages.
+    """
+
+    def __init__(self) -> None:
+        self._wrapped = Wrapped(_guarded)
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        return await self._wrapped(continuation, handler_call_details)
+
+
+def _guarded(method: str, handler: Handler) -> Handler:
+    def deserialize(data: bytes) -> Any:
+        # Raised here, an error would reach neither an interceptor nor, as more than UNKNOWN, the caller.
+        try:
+            return handler.request_deserializer(data)
+        except DecodeError:
+            return _UNDECODABLE
+
+    async def guarded(behavior: Any, request: Any, context: Any) -> Any:
+        try:
+            if handler.stream_stream:
+                request = _decoded(request)
+            elif request is _UNDECODABLE:
+                await abort(context, InvalidConfigError(_NO_MESSAGE))
+            return await behavior(request, context)
+        except ContainerManagerError as exc:
+            await abort(context, exc)
+        except grpc.aio.AbortError:
+            raise
+        except grpc.aio.InternalError:
+            raise _caller_gone() from None
+        except Exception:  # noqa: BLE001 - the last resort; logged whole
+            _log.exception("a bug: the call failed unexpectedly", method=method)
+            await abort(context, internal_error())
+
+    return replace_behavior(handler, guarded, deserialize)
+
+
+async def _decoded(requests: Any) -> AsyncIterator[Any]:
+    """Of a call with many requests any may be none."""
+    async for request in requests:
+        if request is _UNDECODABLE:
+            raise InvalidConfigError(_NO_MESSAGE)
+        yield request
+
+
+async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
+    """End the call with the status of ``error``."""
+    status = to_status(error)
+    try:
+        # Abort's metadata takes the place of what was set before.
+        details = (STATUS_DETAILS_KEY, status.SerializeToString())
+        await context.abort(grpc_code(status), status.message, (*request_id_metadata(), details))
+    except grpc.aio.InternalError:
+        raise _caller_gone() from None
+    raise AssertionError("abort always raises")
+
+
+def _caller_gone() -> asyncio.CancelledError:
+    """For gRPC's error when nothing can be sent: it would log that, with a traceback, and send an error in vain."""
+    return asyncio.CancelledError("the caller has gone before its answer")
+
+
+def to_status(error: ContainerManagerError) -> status_pb2.Status:
+    """The status of a domain error, within what gRPC's metadata holds."""
+    message = _truncated(str(error), _MAX_MESSAGE_BYTES)
+    metadata = {key: _truncated(value, _MAX_METADATA_BYTES) for key, value in error.metadata.items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata)
+    details = [_packed(info)]
+    if isinstance(error, InvalidArgumentError):
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(
+                field=_truncated(violation.field, _MAX_VIOLATION_CHARACTERS),
+                description=_truncated(violation.description, _MAX_VIOLATION_CHARACTERS),
+            )
+            for violation in error.violations[:_MAX_VIOLATIONS]
+        ]
+        details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
+    return status_pb2.Status(code=code_pb2.Code.Value(error.code), message=message, details=details)
+
+
+def internal_error() -> ContainerManagerError:
+    """What a caller hears of a bug of ours: nothing of it."""
+    return ContainerManagerError("internal error; the server's log has the details")
+
+
+def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:
+    """gRPC's name for a status's code."""
+    return grpc.StatusCode[code_pb2.Code.Name(status.code)]
+
+
+def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+def _truncated(text: str, size: int) -> str:
+    encoded = text.encode("utf-8", "replace")
+    return encoded.decode() if len(encoded) <= size else encoded[:size].decode("utf-8", "ignore") + "…"

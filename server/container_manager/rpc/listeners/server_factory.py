@@ -1,0 +1,119 @@
+"""Servers of gRPC, each of them listening on one address, and all with the same services and interceptors."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Sequence
+
+import grpc.aio
+
+from container_manager.addresses import Address, TcpAddress
+from container_manager.config import ServerConfig
+from container_manager.errors import StartupError
+from container_manager.observability.accounting import Accounting
+from container_manager.rpc.interceptors.accounting import CallInterceptor
+from container_manager.rpc.interceptors.authentication import AuthInterceptor
+from container_manager.rpc.interceptors.call_limit import (
+    MAX_HEALTH_WATCHERS,
+    MAX_REFLECTIONS,
+    CallLimitInterceptor,
+    CallPlaces,
+)
+from container_manager.rpc.interceptors.errors import ErrorInterceptor
+from container_manager.rpc.listeners.sockets import check_free, socket_umask
+from container_manager.rpc.listeners.tcp_access import TcpAccess
+
+# Of this process's descriptors: the rest is for the engine, for logs and for files.
+_CONNECTIONS_SHARE = 0.5
+_MOST_CONNECTIONS = 4_096
+
+
+class ServerFactory:
+    """Makes a server for an address, as often as it is asked: a started one takes no further address."""
+
+    def __init__(
+        self,
+        register: Callable[[grpc.aio.Server], None],
+        tcp: TcpAccess,
+        places: CallPlaces,
+        accounting: Accounting,
+        options: Sequence[tuple[str, int]],
+    ) -> None:
+        """``register`` adds the services, ``tcp`` is what callers over TCP must show, ``options`` are gRPC's."""
+        self._register = register
+        self._tcp = tcp
+        self._places = places
+        self._accounting = accounting
+        self._options = options
+
+    def listening_on(self, address: Address) -> tuple[grpc.aio.Server, int]:
+        """A server that is bound there and not started yet, and its port. Raises :class:`StartupError`."""
+        if isinstance(address, TcpAddress):
+            # gRPC itself tells of a taken port in its own log only.
+            check_free(address)
+        interceptors: list[grpc.aio.ServerInterceptor] = [
+            CallInterceptor(self._accounting),
+            ErrorInterceptor(),
+            CallLimitInterceptor(self._places),
+        ]
+        if isinstance(address, TcpAddress) and self._tcp.token is not None:
+            interceptors.insert(1, AuthInterceptor(self._tcp.token))
+        server = grpc.aio.server(interceptors=interceptors, options=self._options)
+        self._register(server)
+        try:
+            with socket_umask():
+                port = self._add_port(server, address)
+        except RuntimeError as exc:
+            raise StartupError(f"cannot listen on {address}") from exc
+        return server, port
+
+    def _add_port(self, server: grpc.aio.Server, address: Address) -> int:
+        if isinstance(address, TcpAddress) and self._tcp.credentials is not None:
+            return int(server.add_secure_port(address.grpc_target, self._tcp.credentials))
+        return int(server.add_insecure_port(address.grpc_target))
+
+
+def transport_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
+    """The options of each listener, as gRPC names them.
+
+    There is no greatest age of a connection: it would end streams that are meant to last.
+    """
+    limits = config.limits
+    return (
+        # Two servers on one port would answer in turn (grpc/grpc#16920).
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", limits.receive_bytes),
+        ("grpc.max_send_message_length", limits.send_bytes),
+        ("grpc.max_allowed_incoming_connections", limits.connections or _connections(len(config.listen))),
+        ("grpc.max_concurrent_streams", limits.streams_per_connection or _streams(config)),
+        ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_seconds)),
+        # Closed with GOAWAY: the client's next call opens another.
+        ("grpc.max_connection_idle_ms", _ms(limits.idle_seconds)),
+        # Who does not answer our pings is gone, though its system has not said so; its streams are closed.
+        ("grpc.keepalive_time_ms", _ms(limits.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _ms(limits.keepalive_timeout_seconds)),
+        # The answer to a ping has a time-out of its own, a minute by default, and keepalive waits for that one.
+        ("grpc.http2.ping_timeout_ms", _ms(limits.keepalive_timeout_seconds)),
+        # Older versions of gRPC stop asking after two pings without data.
+        ("grpc.http2.max_pings_without_data", 0),
+        # Clients keep idle connections alive; the default answers their pings with GOAWAY.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(limits.least_ping_seconds)),
+    )
+
+
+def _connections(listeners: int) -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(1, min(_MOST_CONNECTIONS, int(descriptors * _CONNECTIONS_SHARE) // max(1, listeners)))
+
+
+def _streams(config: ServerConfig) -> int:
+    # A client that gets no stream waits and is told nothing; what the server has in all, it refuses with words.
+    calls = 2 * config.max_concurrent_calls + MAX_HEALTH_WATCHERS + MAX_REFLECTIONS
+    return calls + 2 * config.max_watchers + config.max_log_streams + 1
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,127 @@
+"""The path of a unix socket, held for this process alone: its directory, its lock, and what else lies there.
+
+gRPC itself would let a second server steal a path (grpc/grpc#17122).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from container_manager.errors import StartupError
+from container_manager.rpc.listeners.socket_access import SocketAccess
+
+
+class SocketPath:
+    """:meth:`take`, then bind, then :meth:`bound`; all three again when :attr:`leads_here` is no longer true."""
+
+    def __init__(self, path: Path, access: SocketAccess) -> None:
+        self.path = path
+        self._access = access
+        self._lock = path.with_name(path.name + ".lock")
+        self._descriptor: int | None = None
+        self._bound: tuple[int, int] | None = None
+
+    def take(self) -> None:
+        """Make the path free to be bound, for us alone: the directory there, the lock ours, a stale socket gone.
+
+        A live socket, or anything that is no socket, is left alone and refused. Raises :class:`StartupError`; a lock
+        that is held already stays so.
+        """
+        self._access.make_directory(self.path.parent)
+        if not self._has_lock:
+            # Whoever made the file anew has it, if anybody did; ours may have been deleted with the socket.
+            descriptor = _locked(self._lock, self.path)
+            self._close()
+            self._descriptor = descriptor
+        _remove_stale(self.path)
+
+    def bound(self) -> None:
+        """Remember the socket that was just bound, and let in who may come. Raises :class:`StartupError`."""
+        self._bound = _identity(self.path)
+        self._access.grant(self.path)
+
+    @property
+    def leads_here(self) -> bool:
+        """Whether the path still names the socket that was bound."""
+        try:
+            # A bound socket keeps its inode, so that no other file gets the number.
+            return self._bound is not None and self._bound == _identity(self.path)
+        except OSError:
+            return False
+
+    def release(self) -> None:
+        """Remove the socket and the lock, unless they are another's by now, and let go of both."""
+        if self._descriptor is None:
+            return
+        if self.leads_here:
+            self.path.unlink(missing_ok=True)
+        if self._has_lock:
+            with suppress(StartupError, OSError):
+                _remove_stale(self.path)
+            # While it is still held: whoever comes next makes it anew.
+            self._lock.unlink(missing_ok=True)
+        self._close()
+
+    @property
+    def _has_lock(self) -> bool:
+        return self._descriptor is not None and _is_open(self._lock, self._descriptor)
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+def _is_open(path: Path, descriptor: int) -> bool:
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    opened = os.fstat(descriptor)
+    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+def _locked(lock: Path, path: Path) -> int:
+    while True:
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise StartupError(f"the lock file {lock} cannot be made: {exc.strerror}") from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise StartupError(f"{path} is in use: another server holds {lock.name} beside it") from None
+        # Its last holder may have removed it between the two calls.
+        if _is_open(lock, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise StartupError(f"{path} exists and is no socket; it is left alone")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError as exc:
+            raise StartupError(f"{path} is a socket that cannot be checked ({exc.strerror}); it is left alone") from exc
+    raise StartupError(f"{path} is in use: another program answers there")

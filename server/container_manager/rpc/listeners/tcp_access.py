@@ -1,0 +1,107 @@
+"""What callers over TCP must show: a token, and beyond this machine a client certificate too."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+
+from container_manager.addresses import Address, TcpAddress
+from container_manager.config import ServerConfig
+from container_manager.errors import StartupError
+from container_manager.rpc.listeners.tls_files import TlsFiles
+
+_MIN_TOKEN_LENGTH = 16
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class TcpAccess:
+    """Of all TCP listeners alike."""
+
+    token: str | None = None
+    credentials: grpc.ServerCredentials | None = None
+    """``None``: plain text."""
+
+
+def tcp_access(addresses: Iterable[Address], config: ServerConfig) -> TcpAccess:
+    """What the configuration asks for. Raises :class:`StartupError` when it is not enough, or cannot be had.
+
+    Token and client certificate come on top of each other: neither a stolen token nor a certificate alone lets in.
+    """
+    tcp = [address for address in addresses if isinstance(address, TcpAddress)]
+    if not tcp:
+        return TcpAccess()
+    for address in tcp:
+        check_reach(address, config)
+    credentials = TlsFiles(config.tls).credentials() if config.tls is not None else None
+    if config.insecure_no_auth:
+        who = "any process on this machine" if credentials is None else "whoever has a client certificate"
+        _log.warning(f"TCP is served without authentication by token: {who} can control every bot")
+        return TcpAccess(None, credentials)
+    if config.token_file is None:
+        raise StartupError("a TCP listener needs a token file")
+    return TcpAccess(read_or_make_token(config.token_file), credentials)
+
+
+def check_reach(address: TcpAddress, config: ServerConfig) -> None:
+    """Raise :class:`StartupError` where other machines could come, and too little is asked of them."""
+    if address.is_loopback:
+        return
+    if config.insecure_no_auth:
+        raise StartupError(
+            f"{address} can be reached from other machines, and --insecure-no-auth is for loopback addresses alone: "
+            "leave it out, or listen on 127.0.0.1 or [::1]"
+        )
+    if config.tls is None:
+        raise StartupError(
+            f"{address} can be reached from other machines, which takes TLS with client certificates: "
+            "give --tls-cert, --tls-key and --tls-client-ca, or listen on 127.0.0.1 or [::1]"
+        )
+
+
+def read_or_make_token(path: Path) -> str:
+    """The token in ``path``; a new one is written there, mode 0600, when there is no such file.
+
+    Raises :class:`StartupError` for a file that others may read, that is not this user's, or that holds no token.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        return _read_token(path)
+    except FileNotFoundError:
+        raise StartupError(
+            f"the token file {path} cannot be made: there is no directory {path.parent}; "
+            "make it first, or choose another --token-file"
+        ) from None
+    except OSError as exc:
+        raise StartupError(f"the token file {path} cannot be made: {exc.strerror}") from exc
+    token = secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token + "\n")
+    return token
+
+
+def _read_token(path: Path) -> str:
+    if path.is_symlink():
+        raise StartupError(f"the token file {path} is a symbolic link, which is never followed")
+    try:
+        # Not blocking, for what turns out to be a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, errors="replace") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                raise StartupError(f"the token file {path} must be a file of this user's with mode 0600")
+            token = file.read().strip()
+    except OSError as exc:
+        raise StartupError(f"the token file {path} cannot be read: {exc.strerror}") from exc
+    if len(token) < _MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable():
+        raise StartupError(f"the token file {path} must hold one line of at least {_MIN_TOKEN_LENGTH} ASCII characters")
+    return token

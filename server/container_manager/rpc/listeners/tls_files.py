@@ -1,0 +1,136 @@
+"""The TLS listeners' certificate, its key, and the authority whose clients they take: read, checked, and read again.
+
+A certificate that is replaced on the disk is used from the next handshake on, without a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import structlog
+
+from container_manager.config import TlsConfig
+from container_manager.errors import StartupError
+
+_MAX_BYTES = 1_000_000
+
+_log = structlog.get_logger(__name__)
+
+
+class TlsFiles:
+    """The files of a :class:`TlsConfig`. Raises :class:`StartupError`, with the file at fault, unless all are good."""
+
+    def __init__(self, config: TlsConfig) -> None:
+        self._config = config
+        self._seen = self._identity()
+        self._first = self._read()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Credentials that ask every client for a certificate, and follow the files."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._first,
+            self.replaced,  # type: ignore[arg-type] # None, for no change, is missing in the stubs
+            require_client_authentication=True,
+        )
+
+    def replaced(self) -> grpc.ServerCertificateConfiguration | None:
+        """What the files hold if they are other ones than before and good; else ``None``: go on with the ones before.
+
+        Called by gRPC before each handshake, in a thread of its own.
+        """
+        identity = self._identity()
+        if identity == self._seen:
+            return None
+        # Also when they are not good: then they are looked at again once they have changed again.
+        self._seen = identity
+        try:
+            configuration = self._read()
+        except StartupError as exc:
+            _log.error("the TLS files have changed and cannot be used; going on with the ones before", problem=str(exc))
+            return None
+        _log.info("the TLS files have changed; new connections use them")
+        return configuration
+
+    def _identity(self) -> tuple[tuple[int, int, int, int] | None, ...]:
+        return tuple(_identity(path) for path in (self._config.cert, self._config.key, self._config.client_ca))
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        cert = _content("certificate", self._config.cert)
+        key = _content("key", self._config.key)
+        client_ca = _content("client CA", self._config.client_ca)
+        _check_certificates("certificate", self._config.cert, cert)
+        _check_certificates("client CA", self._config.client_ca, client_ca)
+        _check_pair(self._config, cert, key)
+        return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca)
+
+
+def _identity(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _content(what: str, path: Path) -> bytes:
+    try:
+        # Not blocking, for what turns out to be a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_BYTES:
+                raise StartupError(f"the TLS {what} {path} must be a file in PEM form")
+            if what == "key":
+                _check_owner(path, found)
+            return file.read(_MAX_BYTES)
+    except OSError as exc:
+        raise StartupError(f"the TLS {what} {path} cannot be read: {exc.strerror}") from exc
+
+
+def _check_owner(path: Path, found: os.stat_result) -> None:
+    # As PostgreSQL has it: of a key that is root's, a group such as Debian's ssl-cert may be its reader.
+    ours = found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    roots = found.st_uid == 0 and not found.st_mode & 0o037
+    if not ours and not roots:
+        raise StartupError(
+            f"the TLS key {path} may be read or written by others: make it this user's with mode 0600, "
+            "or root's with mode 0640"
+        )
+
+
+def _check_certificates(what: str, path: Path, content: bytes) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=content.decode("latin-1"))
+    except (ssl.SSLError, ValueError, TypeError) as exc:
+        raise StartupError(f"the TLS {what} {path} holds no certificate in PEM form") from exc
+
+
+def _check_pair(config: TlsConfig, cert: bytes, key: bytes) -> None:
+    with _as_file(cert) as cert_file, _as_file(key) as key_file:
+        try:
+            # With a password, be it a wrong one: without, OpenSSL would ask for it on the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password="")
+        except ssl.SSLError as exc:
+            if exc.reason == "KEY_VALUES_MISMATCH":
+                raise StartupError(f"the TLS key {config.key} is not that of the certificate {config.cert}") from exc
+            raise StartupError(
+                f"the TLS key {config.key} must hold a private key in PEM form, without a password"
+                f" ({exc.reason or 'not understood'})"
+            ) from exc
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """A file in memory with this content: what was read is what is checked, and no copy of a key is on a disk."""
+    descriptor = os.memfd_create("tls", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)

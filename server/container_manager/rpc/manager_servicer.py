@@ -1,0 +1,138 @@
+"""The ContainerManager service: each RPC decoded, run as a lifecycle operation, and its result encoded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
+from container_manager.backend import Lifecycle
+from container_manager.deadline import Deadline
+from container_manager.errors import ContainerManagerError
+from container_manager.rpc import manager_codec as codec
+from container_manager.rpc.wire import joined
+from container_manager.scheduling.bot_operations import Operations, WorkerPool
+from container_manager.validation import check_bot_id
+from container_manager.view.keeper import ViewKeeper
+from container_manager.view.live_view import LiveView
+
+T = TypeVar("T")
+
+# A grpc.aio.ServicerContext; at run time that class takes no parameters.
+Context = Any
+
+# Kept of the caller's deadline for the answer's way back: without it the caller would see its own
+# DEADLINE_EXCEEDED, which says nothing, a moment before ours.
+_ANSWER_SHARE = 0.1
+_ANSWER_MAX_SECONDS = 0.2
+
+
+class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
+    """Serves a backend's :class:`Lifecycle`. Raises domain errors, which the error interceptor turns into statuses."""
+
+    def __init__(self, lifecycle: Lifecycle, operations: Operations, keeper: ViewKeeper) -> None:
+        self._lifecycle = lifecycle
+        self._operations = operations
+        self._keeper = keeper
+        self._list = (0, b"")
+
+    async def CreateContainer(self, request: pb.CreateContainerRequest, context: Context) -> pb.CreateContainerResponse:
+        check_bot_id(request.bot_id)
+        config = codec.config_from_proto(request.config)
+
+        def create(deadline: Deadline) -> str:
+            return self._lifecycle.create_container(
+                request.bot_id, config, request_id=request.request_id, deadline=deadline
+            )
+
+        container_id = await self._change(WorkerPool.CREATE, request.bot_id, create, context)
+        return pb.CreateContainerResponse(container_id=container_id)
+
+    async def StartContainer(self, request: pb.StartContainerRequest, context: Context) -> pb.StartContainerResponse:
+        await self._act(request.bot_id, context, self._lifecycle.start_container)
+        return pb.StartContainerResponse()
+
+    async def StopContainer(self, request: pb.StopContainerRequest, context: Context) -> pb.StopContainerResponse:
+        grace = codec.grace_seconds_from_proto(request)
+        await self._act(request.bot_id, context, partial(self._lifecycle.stop_container, grace_seconds=grace))
+        return pb.StopContainerResponse()
+
+    async def RestartContainer(
+        self, request: pb.RestartContainerRequest, context: Context
+    ) -> pb.RestartContainerResponse:
+        grace = codec.grace_seconds_from_proto(request)
+        await self._act(request.bot_id, context, partial(self._lifecycle.restart_container, grace_seconds=grace))
+        return pb.RestartContainerResponse()
+
+    async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
+        grace = codec.grace_seconds_from_proto(request)
+        await self._act(request.bot_id, context, partial(self._lifecycle.remove_container, grace_seconds=grace))
+        return pb.RemoveContainerResponse()
+
+    # The live view answers in the wire form, which it keeps.
+
+    async def GetContainerStatus(self, request: pb.GetContainerStatusRequest, context: Context) -> Any:
+        bot_id = request.bot_id
+        check_bot_id(bot_id)
+        view = self._keeper.view
+        if view.answers_for(bot_id):
+            entry = view.of_bot(bot_id)
+            return b"" if entry is None else entry.encoded
+        status = await self._operations.read(
+            bot_id, lambda deadline: self._lifecycle.get_container_status(bot_id, deadline=deadline), _deadline(context)
+        )
+        if status is None:
+            return pb.GetContainerStatusResponse()
+        return pb.GetContainerStatusResponse(status=codec.status_to_proto(status))
+
+    async def ListManagedContainers(self, request: pb.ListManagedContainersRequest, context: Context) -> Any:
+        states = codec.states_from_proto(request)
+        view = self._keeper.view
+        if view.answers_for_all:
+            return joined(entry.encoded for entry in view.entries(states)) if states else self._whole_list(view)
+        statuses = await self._operations.read(
+            "the list",
+            lambda deadline: self._lifecycle.list_managed_containers(states, deadline=deadline),
+            _deadline(context),
+        )
+        return pb.ListManagedContainersResponse(containers=[codec.status_to_proto(status) for status in statuses])
+
+    def _whole_list(self, view: LiveView) -> bytes:
+        version, encoded = self._list
+        if version != view.version:
+            encoded = joined(entry.encoded for entry in view.entries())
+            self._list = (view.version, encoded)
+        return encoded
+
+    async def _act(self, bot_id: str, context: Context, method: Any) -> None:
+        # Checked before a turn is taken, so that no lock is kept for what is no bot.
+        check_bot_id(bot_id)
+        await self._change(WorkerPool.CHANGE, bot_id, lambda deadline: method(bot_id, deadline=deadline), context)
+
+    async def _change(self, lane: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], context: Context) -> T:
+        """The operation's result, once the view shows it: whoever reads after this answer reads what it did."""
+        deadline = _deadline(context)
+        try:
+            result = await self._operations.change(lane, bot_id, operation, deadline)
+        except ContainerManagerError:
+            await self._shown(bot_id, deadline)
+            raise
+        await self._shown(bot_id, deadline)
+        return result
+
+    async def _shown(self, bot_id: str, deadline: Deadline) -> None:
+        # Of an operation that goes on after its caller's deadline there is nothing to be shown yet.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline.remaining()):
+                await self._keeper.settled(bot_id)
+
+
+def _deadline(context: Context) -> Deadline:
+    remaining = context.time_remaining()
+    if remaining is None:
+        return Deadline()
+    return Deadline(max(0.0, remaining - min(_ANSWER_MAX_SECONDS, remaining * _ANSWER_SHARE)))

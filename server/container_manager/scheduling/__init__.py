@@ -1,0 +1,1 @@
+"""When work runs: one operation at a time for each bot, bounded worker pools, bounded streams."""

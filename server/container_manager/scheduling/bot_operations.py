@@ -1,0 +1,169 @@
+"""Running the synchronous lifecycle operations for asynchronous callers: in order per bot, in threads, to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from enum import Enum
+from typing import Any, TypeVar
+
+from container_manager.deadline import Deadline
+from container_manager.errors import (
+    CapacityExceededError,
+    ContainerManagerError,
+    EngineTimeoutError,
+    OperationInProgressError,
+)
+from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
+
+T = TypeVar("T")
+
+_READ_WORKERS = 64
+# Of one bot: a container that the engine cannot inspect must not take the workers of all others (moby/moby#46782).
+_READS_OF_ONE_BOT = 2
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerPool(Enum):
+    """Operations share workers within a lane only: slow pulls hold up no stop, and stubborn stops no status."""
+
+    PROBE = "probe"
+    READ = "read"
+    CREATE = "create"
+    CHANGE = "change"
+
+
+class Operations:
+    """Runs operations for callers on one event loop.
+
+    A caller that gives up (deadline, cancellation) is answered at once. An operation that has begun is not broken off
+    by that: it is told through its :class:`Deadline` that nobody waits, keeps its bot until it ends, and ends in a
+    state that the engine vouches for. One that has not begun never does.
+    """
+
+    def __init__(self, workers: int, on_changed: Callable[[str], None] = lambda _bot_id: None) -> None:
+        """``on_changed`` is called with the bot's id when a change of it has ended, whether anyone waits or not."""
+        sizes = {
+            WorkerPool.PROBE: 1,
+            WorkerPool.READ: _READ_WORKERS,
+            WorkerPool.CREATE: workers,
+            WorkerPool.CHANGE: workers,
+        }
+        self._pools = {lane: ThreadPoolExecutor(size, thread_name_prefix=lane.value) for lane, size in sizes.items()}
+        self._changing = KeyedSemaphore(1)
+        self._reading = KeyedSemaphore(_READS_OF_ONE_BOT)
+        self._under_way: dict[asyncio.Future[Any], WorkerPool] = {}
+        self._on_changed = on_changed
+
+    @property
+    def busy(self) -> bool:
+        """Whether a worker is still at anything, be it a read."""
+        return bool(self._under_way)
+
+    @property
+    def changes_under_way(self) -> int:
+        """How many creates, starts, stops, restarts and removes have not ended yet."""
+        return len(self._changes())
+
+    async def probe(self, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
+        """The result of the one operation that must not wait for any other: asking whether the engine answers."""
+        return await self._run(WorkerPool.PROBE, operation, deadline)
+
+    async def read(self, key: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
+        """The outcome of one that changes nothing, beside any change of the same bot. ``key`` is what it reads."""
+        deadline.check()
+        try:
+            end = await self._reading.take(key, deadline)
+        except TimeoutError:
+            raise EngineTimeoutError("the engine has not answered earlier calls about the same in time") from None
+        return await self._run(WorkerPool.READ, operation, deadline, end)
+
+    async def change(self, lane: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
+        """The result of an operation that no other change of the same bot overlaps; first come, first served."""
+        deadline.check()
+        try:
+            end = await self._changing.take(bot_id, deadline)
+        except TimeoutError:
+            raise OperationInProgressError(
+                "another operation on this bot did not end before the call's deadline", bot_id=bot_id
+            ) from None
+
+        def changed() -> None:
+            self._on_changed(bot_id)
+            end()
+
+        return await self._run(lane, operation, deadline, changed)
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait for the changes under way; whether all have ended in time."""
+        if changes := self._changes():
+            await asyncio.wait(changes, timeout=seconds)
+        return not self._changes()
+
+    def close(self) -> None:
+        """Let idle workers go. Those at work end with their operation."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _changes(self) -> list[asyncio.Future[Any]]:
+        return [work for work, lane in self._under_way.items() if lane in (WorkerPool.CREATE, WorkerPool.CHANGE)]
+
+    async def _run(
+        self,
+        lane: WorkerPool,
+        operation: Callable[[Deadline], T],
+        deadline: Deadline,
+        end: Callable[[], None] | None = None,
+    ) -> T:
+        """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on."""
+        begun = False
+
+        def begin() -> T:
+            nonlocal begun
+            deadline.check()
+            begun = True
+            return operation(deadline)
+
+        def ended(work: asyncio.Future[T]) -> None:
+            del self._under_way[work]
+            if end is not None:
+                end()
+
+        try:
+            # Whose call it is, is known to the worker as well.
+            work = asyncio.get_running_loop().run_in_executor(self._pools[lane], copy_context().run, begin)
+        except BaseException:
+            if end is not None:
+                end()
+            raise
+        self._under_way[work] = lane
+        work.add_done_callback(ended)
+        try:
+            # Not awaited itself: that would hand the caller's cancellation on to it.
+            done, _ = await asyncio.wait({work}, timeout=deadline.remaining())
+        except asyncio.CancelledError:
+            deadline.cancel()
+            work.add_done_callback(_log_abandoned)
+            raise
+        if done or not deadline.cancel():
+            return await work
+        work.add_done_callback(_log_abandoned)
+        if not begun:
+            raise CapacityExceededError("no worker came free before the call's deadline; try again later")
+        raise EngineTimeoutError(
+            "the call's deadline passed before the engine was done; a create is undone, any other change goes on"
+        )
+
+
+def _log_abandoned(work: asyncio.Future[Any]) -> None:
+    exc = None if work.cancelled() else work.exception()
+    if exc is None:
+        return
+    if not isinstance(exc, ContainerManagerError):
+        _log.error("an operation whose caller had gone failed unexpectedly", exc_info=exc)
+    else:
+        _log.info("an operation whose caller had gone ended with %s: %s", exc.reason, exc)

@@ -1,0 +1,1 @@
+"""Containers' resource use: sampling, and figures between two samples."""

@@ -1,0 +1,161 @@
+"""Sampling containers' resource use, for as many watchers as there are."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextvars import Context
+from functools import partial
+
+from container_manager.model import RawSample
+from container_manager.stats.figures import ContainerStats, stats_between
+
+REQUESTS_AT_ONCE = 128
+"""More would be a crowd for an engine; fewer would have more containers wait for the next beat of an old one."""
+
+# For so long after its begin a sample is as good as a new one: less than the shortest interval.
+_FRESH_SECONDS = 0.25
+# Between a sample that tells nothing, as the first of a container, and the next.
+_SECOND_SAMPLE_SECONDS = 0.5
+# How soon a container that starts to run is seen, and one is tried again that could not be sampled, in a slow stream.
+_LOOK_SECONDS = 2.0
+
+_Sample = asyncio.Future[RawSample | None]
+
+
+class StatsSampler:
+    """Takes samples when asked to. There is never more than one under way of a container, whoever asks for it."""
+
+    def __init__(self, take: Callable[[str], Awaitable[RawSample | None]]) -> None:
+        """``take`` is a backend's ``sample``."""
+        self._take = take
+        self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        # Those that may be shared: under way, or fresh.
+        self._samples: dict[str, asyncio.Task[RawSample | None]] = {}
+
+    def sample(self, container_id: str) -> asyncio.Future[RawSample | None]:
+        """How the container is now; ``None`` when it does not run, or the engine does not say in time.
+
+        The future is the caller's own: cancelling it takes the sample from nobody else.
+        """
+        task = self._samples.get(container_id)
+        if task is None:
+            task = self._samples[container_id] = self._begin(container_id)
+        return asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = list(self._samples.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, container_id: str) -> asyncio.Task[RawSample | None]:
+        loop = asyncio.get_running_loop()
+        stale_from = loop.time() + _FRESH_SECONDS
+        # Shared by watchers, and so no single call's work.
+        task = loop.create_task(self._taken(container_id), context=Context())
+        task.add_done_callback(lambda _: loop.call_at(stale_from, self._samples.pop, container_id))
+        return task
+
+    async def _taken(self, container_id: str) -> RawSample | None:
+        async with self._slots:
+            return await self._take(container_id)
+
+
+def _unknown(_: str) -> int | None:
+    return None
+
+
+async def watch(
+    sampler: StatsSampler,
+    containers: Callable[[], Collection[str]],
+    interval_seconds: float,
+    started: Callable[[str], int | None] = _unknown,
+) -> AsyncGenerator[tuple[str, ContainerStats], None]:
+    """The figures of ``containers()``, the ids of those that run at the moment, again and again, without end.
+
+    ``started(container_id)`` is when a container was started last, in nanoseconds since the epoch; ``None``: unknown.
+
+    A container is sampled at the multiples of the interval on the loop's clock, so that watchers with the same interval
+    share samples; besides twice in short order when it is new. What is not taken in time is skipped, not kept: of each
+    container at most one figure waits for a slow reader. Whatever fails is tried again, and never raised.
+    """
+    watcher = _Watcher(sampler, containers, interval_seconds, started)
+    while True:
+        watcher.ask()
+        answer = await watcher.answered()
+        if answer is not None and (stats := watcher.stats(*answer)) is not None:
+            yield answer[0], stats
+
+
+class _Watcher:
+    """What one stream knows of its containers."""
+
+    def __init__(
+        self,
+        sampler: StatsSampler,
+        containers: Callable[[], Collection[str]],
+        interval_seconds: float,
+        started: Callable[[str], int | None],
+    ) -> None:
+        self._sampler = sampler
+        self._containers = containers
+        self._interval = interval_seconds
+        self._started = started
+        self._loop = asyncio.get_running_loop()
+        self._wake = self._loop.time()
+        # When each is to be sampled next; infinite while it is asked about.
+        self._due: dict[str, float] = {}
+        self._before: dict[str, RawSample] = {}
+        self._answers: asyncio.Queue[tuple[str, _Sample]] = asyncio.Queue()
+
+    def ask(self) -> None:
+        """Begin to sample those that are due, and look which run."""
+        now = self._loop.time()
+        if now < self._wake:
+            return
+        running = dict.fromkeys(self._containers())
+        for container_id in self._due.keys() - running.keys():
+            del self._due[container_id]
+            self._before.pop(container_id, None)
+        for container_id in running:
+            if self._due.get(container_id, now) <= now:
+                self._due[container_id] = math.inf
+                self._sampler.sample(container_id).add_done_callback(partial(self._answer, container_id))
+        self._wake = min([now + _LOOK_SECONDS, *self._due.values()])
+
+    async def answered(self) -> tuple[str, _Sample] | None:
+        """The next container and its sample; ``None`` when it is time to ask."""
+        if not self._answers.empty():
+            return self._answers.get_nowait()
+        try:
+            async with asyncio.timeout_at(self._wake):
+                return await self._answers.get()
+        except TimeoutError:
+            return None
+
+    def stats(self, container_id: str, answer: _Sample) -> ContainerStats | None:
+        """What an answer tells; ``None`` for nothing, or nothing yet."""
+        if self._due.get(container_id) != math.inf:
+            # It has stopped meanwhile.
+            return None
+        sample = None if answer.cancelled() else answer.result()
+        before = self._before.get(container_id)
+        stats = None
+        if sample is not None and before is not None:
+            stats = stats_between(before, sample, self._started(container_id))
+        now = self._loop.time()
+        due = (now // self._interval + 1) * self._interval
+        if sample is None:
+            due = min(due, now + _LOOK_SECONDS)
+        elif sample != before:
+            self._before[container_id] = sample
+            due = now + _SECOND_SAMPLE_SECONDS if stats is None else due
+        self._due[container_id] = due
+        self._wake = min(self._wake, due)
+        return stats
+
+    def _answer(self, container_id: str, answer: _Sample) -> None:
+        self._answers.put_nowait((container_id, answer))

@@ -1,0 +1,140 @@
+"""The token of the TCP listeners, and the file that holds it."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from container_manager.errors import StartupError
+from container_manager.rpc.interceptors import authentication as auth_interceptor
+from container_manager.rpc.interceptors.authentication import AuthInterceptor
+from container_manager.rpc.listeners.tcp_access import read_or_make_token
+
+TOKEN = "0123456789abcdef"
+
+
+def test_a_missing_token_is_made_for_its_owner_alone_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    before = os.umask(0)
+    try:
+        token = read_or_make_token(path)
+    finally:
+        os.umask(before)
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    assert token + "\n" == path.read_text()
+    assert len(token) >= 32
+    assert token == read_or_make_token(path)
+    assert token != read_or_make_token(tmp_path / "another")
+
+
+@pytest.mark.parametrize("content", [TOKEN, TOKEN + "\n", f"  {TOKEN}\r\n"])
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_token_of_this_users_is_read(tmp_path: Path, content: str, mode: int) -> None:
+    path = tmp_path / "token"
+    path.write_text(content)
+    path.chmod(mode)
+    assert TOKEN == read_or_make_token(path)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644, 0o666, 0o777])
+def test_a_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "token"
+    path.write_text(TOKEN)
+    path.chmod(mode)
+    with pytest.raises(StartupError, match="mode 0600"):
+        read_or_make_token(path)
+
+
+def test_a_file_of_another_users_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "token"
+    path.write_text(TOKEN)
+    path.chmod(0o600)
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(StartupError, match="of this user's"):
+        read_or_make_token(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", TOKEN[:-1].encode(), f"{TOKEN}\n{TOKEN}".encode(), "é".encode() * 16, b"\0" * 16, b"\xff" * 16],
+    ids=ascii,
+)
+def test_a_file_without_a_token_is_refused_without_showing_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(StartupError, match="at least 16 ASCII characters") as caught:
+        read_or_make_token(path)
+    assert TOKEN[:8] not in str(caught.value)
+
+
+def _link(path: Path) -> None:
+    target = path.with_name("target")
+    target.write_text(TOKEN)
+    target.chmod(0o600)
+    path.symlink_to(target)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "make",
+    [_link, lambda path: path.symlink_to("nowhere"), Path.mkdir, os.mkfifo],
+    ids=["link", "dangling link", "directory", "fifo"],
+)
+def test_what_is_no_plain_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "token")
+    with pytest.raises(StartupError, match="the token file"):
+        read_or_make_token(tmp_path / "token")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_missing_directory_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="there is no directory"):
+        read_or_make_token(tmp_path / "no" / "token")
+
+
+class Details:
+    def __init__(self, *metadata: tuple[str, str | bytes]) -> None:
+        self.invocation_metadata = metadata
+
+
+@pytest.mark.parametrize(
+    ("metadata", "accepted"),
+    [
+        ([("authorization", f"Bearer {TOKEN}")], True),
+        ([("authorization", f"Bearer {TOKEN}".encode())], True),
+        ([("other", "x"), ("authorization", f"Bearer {TOKEN}")], True),
+        ([], False),
+        ([("authorization", TOKEN)], False),
+        ([("authorization", f"bearer {TOKEN}")], False),
+        ([("authorization", f"Bearer {TOKEN}x")], False),
+        ([("authorization", f"Bearer {TOKEN[:-1]}")], False),
+        ([("authorization", "Bearer ")], False),
+        ([("authorization", "Bearer é")], False),
+        ([("authorization", f"Bearer {TOKEN}")] * 2, False),
+        ([("x-authorization", f"Bearer {TOKEN}")], False),
+    ],
+)
+def test_only_the_very_token_is_accepted(metadata: list[tuple[str, str]], accepted: bool) -> None:
+    assert accepted is AuthInterceptor(TOKEN)._accepts(Details(*metadata))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [f"Bearer {TOKEN}", "Bearer wrong", "", "é"])
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """The comparison of hmac decides, and it gets the whole of both."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr(auth_interceptor, "hmac", SimpleNamespace(compare_digest=compare))
+    details = Details(("authorization", given))
+    assert (given == f"Bearer {TOKEN}") is AuthInterceptor(TOKEN)._accepts(details)  # type: ignore[arg-type]
+    assert [(given.encode(), f"Bearer {TOKEN}".encode())] == compared

@@ -1,0 +1,147 @@
+"""Operations in order per bot, in threads, to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from container_manager.deadline import Deadline
+from container_manager.errors import (
+    ContainerManagerError,
+    EngineTimeoutError,
+)
+from container_manager.scheduling.bot_operations import Operations, WorkerPool
+from tests.unit.working import A, B, Work, change, happens, run
+
+
+def test_changes_of_one_bot_run_one_at_a_time_in_the_order_they_came() -> None:
+    order: list[Any] = []
+
+    def step(number: int) -> Callable[[Deadline], int]:
+        def work(_: Deadline) -> int:
+            order.append(("begin", number))
+            order.append(("end", number))
+            return number
+
+        return work
+
+    async def scenario(operations: Operations) -> None:
+        calls = [change(operations, A, step(number)) for number in range(20)]
+        assert list(range(20)) == await asyncio.gather(*calls)
+
+    run(scenario)
+    assert [(what, number) for number in range(20) for what in ("begin", "end")] == order
+
+
+def test_creates_and_other_changes_of_one_bot_share_its_turn(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        first, second = works(), works()
+        creating = asyncio.create_task(operations.change(WorkerPool.CREATE, A, first, Deadline()))
+        await happens(first.begun)
+        stopping = change(operations, A, second)
+        await asyncio.sleep(0.02)
+        assert not second.begun.is_set()
+        first.go.set()
+        await happens(second.begun)
+        second.go.set()
+        await asyncio.gather(creating, stopping)
+
+    run(scenario)
+
+
+def test_different_bots_run_in_parallel() -> None:
+    together = threading.Barrier(2)
+
+    async def scenario(operations: Operations) -> None:
+        await asyncio.gather(*(change(operations, bot, lambda _: together.wait(60)) for bot in (A, B)))
+
+    run(scenario)
+
+
+def test_reads_run_beside_changes_even_when_all_workers_are_busy(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        stubborn = works()
+        stopping = change(operations, A, stubborn)
+        await happens(stubborn.begun)
+        assert "status" == await operations.read("b", lambda _: "status", Deadline(5))
+        stubborn.go.set()
+        await stopping
+
+    run(scenario, workers=1)
+
+
+def test_slow_creates_hold_up_no_stop_of_another_bot(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        pulling = works()
+        creating = asyncio.create_task(operations.change(WorkerPool.CREATE, A, pulling, Deadline()))
+        await happens(pulling.begun)
+        assert "stopped" == await change(operations, B, lambda _: "stopped", 5)
+        pulling.go.set()
+        await creating
+
+    run(scenario, workers=1)
+
+
+def test_drain_waits_for_changes_and_tells_when_they_outlast_it(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        assert await operations.drain(0)
+        work = works()
+        call = change(operations, A, work)
+        await happens(work.begun)
+        assert 1 == operations.changes_under_way
+        assert not await operations.drain(0.02)
+        work.go.set()
+        assert await operations.drain(10)
+        assert "done" == await call
+
+    run(scenario)
+
+
+def test_a_hundred_callers_in_disarray_leave_nothing_behind() -> None:
+    running: dict[str, int] = {A: 0, B: 0}
+    guard = threading.Lock()
+
+    def work(bot: str) -> Callable[[Deadline], None]:
+        def operation(_: Deadline) -> None:
+            with guard:
+                running[bot] += 1
+                assert 1 == running[bot]
+            threading.Event().wait(0.001)
+            with guard:
+                running[bot] -= 1
+
+        return operation
+
+    async def scenario(operations: Operations) -> None:
+        calls = []
+        for number in range(100):
+            bot = (A, B)[number % 2]
+            calls.append(change(operations, bot, work(bot), 0.02 if number % 5 == 0 else 10))
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+                calls[-1].cancel()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(
+            outcome is None or isinstance(outcome, asyncio.CancelledError | ContainerManagerError)
+            for outcome in outcomes
+        )
+
+    run(scenario)
+
+
+def test_reads_of_one_wedged_bot_leave_workers_for_every_other(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        wedged = works("wedged")
+        stuck = [asyncio.create_task(operations.read("wedged", wedged, Deadline(0.3))) for _ in range(100)]
+        await asyncio.to_thread(wedged.begun.wait, 10)
+        assert "fine" == await operations.read("other", lambda _: "fine", Deadline(5))
+        assert "up" == await operations.probe(lambda _: "up", Deadline(5))
+        outcomes = await asyncio.gather(*stuck, return_exceptions=True)
+        assert {EngineTimeoutError} == {type(outcome) for outcome in outcomes}
+        assert operations.busy
+        wedged.go.set()
+        await asyncio.wait(list(operations._under_way))
+
+    run(scenario)

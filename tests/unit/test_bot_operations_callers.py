@@ -1,0 +1,204 @@
+"""What becomes of an operation whose caller gives up, and who hears of its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from container_manager.deadline import Deadline
+from container_manager.errors import (
+    CapacityExceededError,
+    ContainerManagerError,
+    EngineTimeoutError,
+    InvalidStateError,
+    OperationCancelledError,
+    OperationInProgressError,
+)
+from container_manager.scheduling.bot_operations import Operations, WorkerPool
+from tests.unit.working import A, B, Work, change, happens, run
+
+
+def test_waiting_for_the_bots_turn_counts_against_the_deadline(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        first, second = works(), works()
+        holding = change(operations, A, first)
+        await happens(first.begun)
+        with pytest.raises(OperationInProgressError) as caught:
+            await change(operations, A, second, 0.05)
+        assert {"bot_id": A} == caught.value.metadata
+        first.go.set()
+        assert "done" == await holding
+        assert not second.begun.is_set()
+
+    run(scenario)
+
+
+def test_a_cancelled_waiter_never_begins_and_holds_nobody_up(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        first, second, third = works(), works(), works("third")
+        third.go.set()
+        holding = change(operations, A, first)
+        await happens(first.begun)
+        waiting, next_one = change(operations, A, second), change(operations, A, third)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        first.go.set()
+        assert ["done", "third"] == await asyncio.gather(holding, next_one)
+        assert not second.begun.is_set()
+
+    run(scenario)
+
+
+def test_a_cancelled_caller_leaves_the_operation_to_its_end_with_the_bots_turn(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        first, second = works(), works("second")
+        second.go.set()
+        calling = change(operations, A, first)
+        await happens(first.begun)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        assert first.deadline is not None
+        with pytest.raises(OperationCancelledError):
+            first.deadline.check()
+        assert 1 == operations.changes_under_way
+        following = change(operations, A, second)
+        await asyncio.sleep(0.02)
+        assert not second.begun.is_set()
+        first.go.set()
+        assert "second" == await following
+        assert first.ended.is_set()
+
+    run(scenario)
+
+
+def test_a_passed_deadline_answers_at_once_and_tells_the_operation(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        work = works(InvalidStateError("nobody hears it"))
+        with pytest.raises(EngineTimeoutError):
+            await change(operations, A, work, 0.05)
+        await happens(work.begun)
+        assert not work.ended.is_set()
+        assert work.deadline is not None
+        assert work.deadline.cancel() is True
+        with pytest.raises(OperationCancelledError):
+            work.deadline.commit()
+        work.go.set()
+
+    run(scenario)
+
+
+def test_a_committed_result_wins_over_the_deadline() -> None:
+    async def scenario(operations: Operations) -> None:
+        go = threading.Event()
+
+        def commits(deadline: Deadline) -> str:
+            deadline.commit()
+            assert go.wait(60)
+            return "made"
+
+        call = change(operations, A, commits, 0.05)
+        await asyncio.sleep(0.1)
+        assert not call.done()
+        go.set()
+        assert "made" == await call
+
+    run(scenario)
+
+
+def test_a_call_that_no_worker_came_free_for_is_refused_and_never_begins(works: Callable[..., Work]) -> None:
+    async def scenario(operations: Operations) -> None:
+        first, second = works(), works()
+        holding = change(operations, A, first)
+        await happens(first.begun)
+        with pytest.raises(CapacityExceededError):
+            await change(operations, B, second, 0.05)
+        first.go.set()
+        await holding
+        assert await operations.drain(10)
+        assert not second.begun.is_set()
+
+    run(scenario, workers=1)
+
+
+@pytest.mark.parametrize("outcome", [InvalidStateError("paused"), ValueError("a bug")])
+def test_an_operations_error_is_its_callers_and_ends_its_turn(outcome: Exception) -> None:
+    def fails(_: Deadline) -> None:
+        raise outcome
+
+    async def scenario(operations: Operations) -> None:
+        with pytest.raises(type(outcome)) as caught:
+            await change(operations, A, fails, 5)
+        assert outcome is caught.value
+        assert 1 == await change(operations, A, lambda _: 1, 5)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("outcome", ["late", InvalidStateError("late"), ValueError("a late bug")])
+def test_whatever_an_abandoned_operation_ends_with_is_not_lost_on_the_loop(
+    works: Callable[..., Work], outcome: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug is logged with its traceback; asyncio has nothing to complain of."""
+
+    async def scenario(operations: Operations) -> None:
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        work = works(outcome)
+        calling = change(operations, A, work)
+        await happens(work.begun)
+        calling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await calling
+        work.go.set()
+        assert await operations.drain(10)
+        assert [] == complaints
+
+    with caplog.at_level("INFO", "container_manager.scheduling.bot_operations"):
+        run(scenario)
+    assert (outcome != "late") == bool(caplog.records)
+    bug = isinstance(outcome, Exception) and not isinstance(outcome, ContainerManagerError)
+    assert bug == any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("outcome", ["done", InvalidStateError("not now")])
+def test_the_end_of_every_change_is_told_before_its_caller_hears_of_it(
+    works: Callable[..., Work], outcome: Any
+) -> None:
+    async def scenario() -> None:
+        told: list[str] = []
+        operations = Operations(1, told.append)
+        work = works(outcome)
+        work.go.set()
+        with contextlib.suppress(InvalidStateError):
+            await operations.change(WorkerPool.CHANGE, A, work, Deadline())
+        assert [A] == told
+        await operations.read(A, lambda _: None, Deadline())
+        assert [A] == told
+        operations.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_end_of_a_change_whose_caller_has_gone_is_told_too(works: Callable[..., Work]) -> None:
+    async def scenario() -> None:
+        ended = asyncio.Event()
+        operations = Operations(1, lambda _: ended.set())
+        work = works()
+        caller = asyncio.create_task(operations.change(WorkerPool.CHANGE, A, work, Deadline()))
+        await asyncio.to_thread(work.begun.wait, 10)
+        caller.cancel()
+        await asyncio.wait({caller})
+        assert not ended.is_set()
+        work.go.set()
+        await asyncio.wait_for(ended.wait(), 60)
+        operations.close()
+
+    asyncio.run(scenario())

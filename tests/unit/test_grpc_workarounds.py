@@ -1,0 +1,60 @@
+"""What of gRPC's own log gets into ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import grpc.aio
+import pytest
+
+from container_manager.rpc.grpc_workarounds import filter_grpc_log
+
+GRPC = logging.getLogger("grpc._cython.cygrpc")
+
+
+@pytest.fixture(autouse=True)
+def filtered() -> Iterator[None]:
+    """As in the service; undone afterwards."""
+    loggers = (GRPC, logging.getLogger("asyncio"))
+    before = [list(logger.filters) for logger in loggers]
+    filter_grpc_log()
+    yield
+    for logger, filters in zip(loggers, before, strict=True):
+        logger.filters[:] = filters
+
+
+def log_failed(logger: logging.Logger, exc: Exception, message: object, *arguments: object) -> None:
+    """As a library logs what it has caught."""
+    try:
+        raise exc
+    except type(exc):
+        logger.exception(message, *arguments)
+
+
+def undecodable() -> UnicodeDecodeError:
+    """What a header that is not UTF-8 raises; it holds the header."""
+    return UnicodeDecodeError("utf-8", b"Bearer secret\xff", 13, 14, "invalid start byte")
+
+
+def test_a_header_that_is_not_utf_8_is_told_without_the_header(caplog: pytest.LogCaptureFixture) -> None:
+    log_failed(GRPC, undecodable(), "Invalid encoding on %s", b"Bearer secret\xff")
+    GRPC.error(undecodable())
+    assert ["a caller sent a header that is not UTF-8"] * 2 == [record.getMessage() for record in caplog.records]
+    assert ["WARNING"] * 2 == [record.levelname for record in caplog.records]
+    assert "secret" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_caller_that_has_gone_is_nothing_to_tell(caplog: pytest.LogCaptureFixture) -> None:
+    log_failed(GRPC, grpc.aio.InternalError("Failed execute_batch"), "Failed sending error status from server")
+    assert [] == caplog.records
+
+
+def test_everything_else_is_logged_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    log_failed(GRPC, ValueError("of ours"), "Unexpected [%s] raised", "ValueError")
+    log_failed(logging.getLogger("asyncio"), undecodable(), "Task exception was never retrieved")
+    assert ["Unexpected [ValueError] raised", "Task exception was never retrieved"] == [
+        record.getMessage() for record in caplog.records
+    ]
+    assert "ValueError: of ours" in caplog.text

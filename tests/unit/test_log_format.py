@@ -1,0 +1,85 @@
+"""The log as it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from container_manager.deadline import Deadline
+from container_manager.observability.call import Call, current_call
+from container_manager.observability.log_format import LogFormat, configure_logging
+from container_manager.scheduling.bot_operations import Operations
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what configuring did."""
+    root = logging.getLogger()
+    handlers, level, structure = root.handlers[:], root.level, structlog.get_config()
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.configure(**structure)
+
+
+def log_each_way() -> None:
+    """A structured line, one of a library, and an exception."""
+    structlog.get_logger("ours").info("structured", bot_id="b1")
+    logging.getLogger("library").warning("plain %s", "text")
+    try:
+        int("the inside")
+    except ValueError:
+        structlog.get_logger("ours").exception("a bug")
+
+
+def test_json_is_one_object_a_line_with_exceptions_inside(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", "info")
+    log_each_way()
+    structured, plain, bug = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (structured["event"], structured["bot_id"], structured["level"]) == ("structured", "b1", "info")
+    assert (plain["event"], plain["logger"]) == ("plain text", "library")
+    assert "ValueError: invalid literal" in bug["exception"]
+
+
+def test_text_shows_the_same_to_people_without_colours_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("text", "info")
+    log_each_way()
+    text = capsys.readouterr().err
+    for part in ("structured", "bot_id=b1", "plain text", "ValueError: invalid literal"):
+        assert part in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_the_level_is_heeded(capsys: pytest.CaptureFixture[str], log_format: LogFormat) -> None:
+    configure_logging(log_format, "error")
+    log_each_way()
+    text = capsys.readouterr().err
+    assert "structured" not in text
+    assert "plain text" not in text
+    assert "a bug" in text
+
+
+def test_whatever_is_logged_for_a_call_has_its_id_by_its_worker_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", "info")
+
+    async def call(request_id: str) -> None:
+        current_call.set(Call(request_id, None, 0, 0.0))
+        operations = Operations(1)
+        await operations.read("key", lambda _deadline: log_each_way(), Deadline())
+        log_each_way()
+        structlog.get_logger("ours").info("its own", request_id="other")
+        operations.close()
+
+    async def calls() -> None:
+        for request_id in ("r-1", "r-2"):
+            await asyncio.create_task(call(request_id))
+        logging.getLogger("library").info("of no call")
+
+    asyncio.run(calls())
+    ids = [json.loads(line).get("request_id") for line in capsys.readouterr().err.splitlines()]
+    assert [*["r-1"] * 6, "other", *["r-2"] * 6, "other", None] == ids
