@@ -37,6 +37,7 @@ CONTRACT = {
     ("UNAVAILABLE", "SHUTTING_DOWN"),
     ("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"),
     ("UNAUTHENTICATED", "UNAUTHENTICATED"),
+    ("UNIMPLEMENTED", "NOT_SUPPORTED_BY_BACKEND"),
     ("INTERNAL", "INTERNAL_ERROR"),
 }
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, ContainerManagerError)]

@@ -78,7 +78,7 @@ class ContainerObserverServicer(object):
         except those that the engine has dropped since. It keeps 30 MB for each container.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-        driver does not support reading.
+        driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,6 +88,8 @@ class ContainerObserverServicer(object):
         """WatchStats streams the resource use of running containers, one message for each container in every interval. The
         server samples containers only while somebody watches them. A container that is not running is left out until it
         runs.
+
+        UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

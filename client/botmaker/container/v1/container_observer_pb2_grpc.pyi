@@ -57,12 +57,14 @@ class ContainerObserverStub:
     except those that the engine has dropped since. It keeps 30 MB for each container.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-    driver does not support reading.
+    driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
     """
     WatchStats: _grpc.UnaryStreamMultiCallable[_container_observer_pb2.WatchStatsRequest, _container_observer_pb2.WatchStatsResponse]
     """WatchStats streams the resource use of running containers, one message for each container in every interval. The
     server samples containers only while somebody watches them. A container that is not running is left out until it
     runs.
+
+    UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
     """
 
 @_typing.type_check_only
@@ -88,12 +90,14 @@ class ContainerObserverAsyncStub(ContainerObserverStub):
     except those that the engine has dropped since. It keeps 30 MB for each container.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-    driver does not support reading.
+    driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
     """
     WatchStats: _aio.UnaryStreamMultiCallable[_container_observer_pb2.WatchStatsRequest, _container_observer_pb2.WatchStatsResponse]  # type: ignore[assignment]
     """WatchStats streams the resource use of running containers, one message for each container in every interval. The
     server samples containers only while somebody watches them. A container that is not running is left out until it
     runs.
+
+    UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
     """
 
 class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
@@ -128,7 +132,7 @@ class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
         except those that the engine has dropped since. It keeps 30 MB for each container.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-        driver does not support reading.
+        driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
         """
 
     @_abc_1.abstractmethod
@@ -140,6 +144,8 @@ class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
         """WatchStats streams the resource use of running containers, one message for each container in every interval. The
         server samples containers only while somebody watches them. A container that is not running is left out until it
         runs.
+
+        UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
         """
 
 def add_ContainerObserverServicer_to_server(servicer: ContainerObserverServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
