@@ -1,4 +1,4 @@
-"""Connect to the container manager, and read its errors. The generated stubs are the API:
+"""Opens channels to the container manager and decodes its errors. The generated stubs are the API:
 
 >>> from botmaker.container.v1.container_manager_pb2 import GetContainerStatusRequest
 >>> from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub

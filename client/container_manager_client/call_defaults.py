@@ -1,4 +1,4 @@
-"""What a call gets that its caller did not say: a deadline, a request id, the token."""
+"""Interceptors that complete a call: a default deadline, a request id and the token."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ READ_SECONDS = 20.0
 START_SECONDS = 60.0
 # A create may pull its image.
 CREATE_SECONDS = 600.0
-# On top of the grace period that the call asks for, or of the longest that a server takes as its default.
+# Added to the grace period of the call. Without one, UNKNOWN_GRACE_SECONDS stands for the server's default.
 AFTER_GRACE_SECONDS = 60.0
 UNKNOWN_GRACE_SECONDS = 90.0
 LONGEST_GRACE_SECONDS = 86_400.0
 
 
 def default_timeout(request: Any) -> float:
-    """Seconds that a call with this request may take; a stop's grace is never cut short by it."""
+    """The default timeout of a call with this request, in seconds. It always exceeds the grace period of a stop."""
     if isinstance(request, pb.CreateContainerRequest):
         return CREATE_SECONDS
     if isinstance(request, pb.StartContainerRequest):
@@ -31,13 +31,13 @@ def default_timeout(request: Any) -> float:
         grace = UNKNOWN_GRACE_SECONDS
         if request.HasField("grace_period"):
             grace = request.grace_period.seconds + request.grace_period.nanos / 1e9
-        # A grace beyond any server's bounds is for the server to refuse, not for gRPC's clock to stumble over.
+        # The server refuses a grace out of bounds. Limit it here, because gRPC cannot handle such a timeout.
         return min(max(grace, 0.0), LONGEST_GRACE_SECONDS) + AFTER_GRACE_SECONDS
     return READ_SECONDS
 
 
 def with_request_id(request: Any) -> Any:
-    """The request; a create without a request id as a copy with a fresh one, so that it may be retried (AIP-4235)."""
+    """Returns the request. A create without a request id is copied and gets one, to make its retry safe (AIP-4235)."""
     if not isinstance(request, pb.CreateContainerRequest) or request.request_id:
         return request
     copy = pb.CreateContainerRequest()
@@ -47,19 +47,19 @@ def with_request_id(request: Any) -> Any:
 
 
 class SyncCallDefaults(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """For channels of :mod:`grpc`. A stream gets no deadline: it lasts until its caller has had enough."""
+    """For channels of :mod:`grpc`. A stream gets no deadline: it lasts until its caller ends it."""
 
     def __init__(self, token: str | None) -> None:
         self._token = token
 
     def intercept_unary_unary(self, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
-        """Complete the call and send it on."""
+        """Completes the call and passes it on."""
         request = with_request_id(request)
         timeout = default_timeout(request) if details.timeout is None else details.timeout
         return continuation(self._completed(details, timeout), request)
 
     def intercept_unary_stream(self, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
-        """Complete the call and send it on."""
+        """Completes the call and passes it on."""
         return continuation(self._completed(details, details.timeout), request)
 
     def _completed(self, details: Any, timeout: float | None) -> _SyncCallDetails:
@@ -82,7 +82,7 @@ class AioCallDefaults(grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Callable[[Any, Any], Awaitable[Any]], client_call_details: Any, request: Any
     ) -> Any:
-        """Complete the call and send it on."""
+        """Completes the call and passes it on."""
         request = with_request_id(request)
         completed = client_call_details._replace(
             timeout=default_timeout(request) if client_call_details.timeout is None else client_call_details.timeout,
@@ -92,7 +92,7 @@ class AioCallDefaults(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class AioStreamDefaults(grpc.aio.UnaryStreamClientInterceptor):
-    """For streams on channels of :mod:`grpc.aio`, which takes an interceptor for one kind of call only."""
+    """For streams on channels of :mod:`grpc.aio`, where an interceptor handles one kind of call only."""
 
     def __init__(self, token: str | None) -> None:
         self._token = token
@@ -100,13 +100,13 @@ class AioStreamDefaults(grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
         self, continuation: Callable[[Any, Any], Awaitable[Any]], client_call_details: Any, request: Any
     ) -> Any:
-        """Complete the call and send it on."""
+        """Completes the call and passes it on."""
         metadata = grpc.aio.Metadata(*_with_token(client_call_details.metadata or (), self._token))
         return await continuation(client_call_details._replace(metadata=metadata), request)
 
 
 class _SyncCallDetails(NamedTuple):
-    """What gRPC reads of a call; its own class for it can't be made."""
+    """The attributes of a call that gRPC reads. gRPC's own class cannot be instantiated."""
 
     method: str
     timeout: float | None

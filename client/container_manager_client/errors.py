@@ -1,4 +1,4 @@
-"""What a failed call says of itself."""
+"""Decodes the error of a failed call."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from grpc_status import rpc_status
 
 @dataclass(frozen=True)
 class ErrorInfo:
-    """One error of the container manager, or of gRPC on the way to it."""
+    """An error of the container manager, or of gRPC itself."""
 
     code: grpc.StatusCode
     message: str
     """A sentence for a person."""
     reason: str = ""
-    """Stable, such as ``CONTAINER_NOT_FOUND``; empty when the error is gRPC's own (no server, caller's deadline)."""
+    """Stable, such as ``CONTAINER_NOT_FOUND``. Empty for gRPC's own errors (no server, expired deadline)."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """Such as ``bot_id`` and ``container_id``."""
+    """Further values, such as ``bot_id`` and ``container_id``."""
     field_violations: tuple[tuple[str, str], ...] = ()
-    """Of an invalid argument: each field at fault, and what is wrong with it."""
+    """For an invalid argument: each invalid field and its problem."""
 
 
 def error_info(exc: grpc.RpcError) -> ErrorInfo:
-    """The code, reason and metadata of an error that a stub raised, sync or aio.
+    """Returns the code, reason and metadata of an error that a stub raised, sync or aio.
 
-    Details that are missing or not understood leave ``reason`` empty; this itself does not raise for any RPC error.
+    ``reason`` is empty if the error has no details or unknown ones. Never raises for an RPC error.
     """
     code = exc.code() if hasattr(exc, "code") else grpc.StatusCode.UNKNOWN
     message = (exc.details() if hasattr(exc, "details") else str(exc)) or ""

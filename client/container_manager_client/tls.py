@@ -1,4 +1,4 @@
-"""What a client shows a TLS listener, and by what it knows it."""
+"""The certificates and the key that a client needs for a TLS listener."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ Pem = str | os.PathLike[str] | bytes
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """Each a path, or the content itself as bytes, in PEM form."""
+    """Each file is a path, or its content as bytes, in PEM form."""
 
     ca: Pem
-    """The authorities that may have signed the server's certificate. The system's own are not asked."""
+    """The authorities that may sign the server's certificate. The system's own are not used."""
     cert: Pem
-    """The client's certificate, followed by its intermediate ones."""
+    """The client's certificate, followed by its intermediate certificates."""
     key: Pem
     """Its private key."""
 
     def __repr__(self) -> str:
-        # A key that was given as bytes is for no log.
+        # Keeps a key that was given as bytes out of logs.
         return f"{type(self).__name__}(...)"
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """For a channel; files are read now. Raises :class:`OSError`, and :class:`ValueError` for other content."""
+        """Reads the files. Raises :class:`OSError` if it cannot, and :class:`ValueError` if one is not in PEM form."""
         ca, cert, key = (_pem(field.name, getattr(self, field.name)) for field in fields(self))
         return grpc.ssl_channel_credentials(ca, key, cert)
 
 
 def _pem(name: str, given: Pem) -> bytes:
     content = given if isinstance(given, bytes) else Path(given).read_bytes()
-    # gRPC says of other content no more than that there is no connection.
+    # With other content gRPC only reports that it cannot connect.
     if b"-----BEGIN " not in content:
         where = "the bytes" if isinstance(given, bytes) else str(given)
         raise ValueError(f"tls.{name}: {where} must be in PEM form")

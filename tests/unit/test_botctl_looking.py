@@ -282,4 +282,4 @@ def test_python_dash_m_is_the_program() -> None:
         check=False,
         cwd=Path(__file__).parent,
     )
-    assert (2, True) == (ended.returncode, "is no target" in ended.stderr)
+    assert (2, True) == (ended.returncode, "is not a valid target" in ended.stderr)

@@ -111,8 +111,8 @@ def test_a_service_that_is_there_and_does_not_answer_is_told(directory: Path) ->
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("/run/s.sock", "is no target: write unix:///path or tcp://host:port"),
-        ("http://localhost:1", "is no target"),
+        ("/run/s.sock", "is not a valid target: use unix:///path or tcp://host:port"),
+        ("http://localhost:1", "is not a valid target"),
         ("unix:///" + "x" * 107, "is too long: a socket's path has at most 107 bytes"),
     ],
 )

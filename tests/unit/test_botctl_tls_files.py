@@ -38,7 +38,7 @@ def token_file(tmp_path: Path) -> Path:
 def test_a_token_for_another_machine_wants_tls_first(token_file: Path) -> None:
     result = run("list", "--target", "tcp://192.0.2.1:50051", "--token-file", str(token_file))
     said = complaint(result, ExitCode.USAGE)
-    assert "without TLS a token would travel in plain text; give a CA, a certificate and a key as well" in said
+    assert "without TLS the token would be sent in plain text: pass a CA, a certificate and a key too" in said
 
 
 def test_with_tls_a_token_goes_to_any_host(ours: ClientFiles, token_file: Path) -> None:

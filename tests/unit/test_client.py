@@ -220,7 +220,7 @@ def test_a_request_id_is_filled_into_a_copy_and_only_when_empty() -> None:
     ],
 )
 def test_another_form_of_target_is_refused_by_its_text(open_channel: Callable[[str], Any], target: str) -> None:
-    with pytest.raises(ValueError, match="is no target: write unix:///path or tcp://host:port") as caught:
+    with pytest.raises(ValueError, match="is not a valid target: use unix:///path or tcp://host:port") as caught:
         open_channel(target)
     assert repr(target) in str(caught.value)
 
@@ -306,13 +306,13 @@ def test_tls_files_that_are_missing_are_an_os_error() -> None:
 
 
 def test_a_unix_socket_has_no_tls() -> None:
-    with pytest.raises(ValueError, match="is a unix socket, which has no TLS"):
+    with pytest.raises(ValueError, match="is a unix socket: TLS is for TCP targets only"):
         connect("unix:///s.sock", tls=TlsFiles(PEM, PEM, PEM))
 
 
 def test_a_token_goes_to_another_machine_over_tls_alone() -> None:
     connect("tcp://192.0.2.1:1", token="secret-token", tls=TlsFiles(PEM, PEM, PEM)).close()
-    with pytest.raises(ValueError, match="without TLS a token would travel in plain text"):
+    with pytest.raises(ValueError, match="without TLS the token would be sent in plain text"):
         connect("tcp://192.0.2.1:1", token="secret-token")
 
 
