@@ -25,7 +25,7 @@ class UnixAddress:
     @property
     def grpc_target(self) -> str:
         """The address as gRPC writes it."""
-        # A URI to gRPC, which would decode a percent sign and end the path at "#" or "?".
+        # gRPC reads a URI: it decodes a percent sign, and ends the path at "#" or "?".
         return f"unix:{quote(str(self.path))}"
 
 
@@ -46,7 +46,7 @@ class TcpAddress:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody but this machine's processes can come."""
+        """Whether only processes of this machine can connect."""
         return ipaddress.ip_address(self.host).is_loopback
 
     @property
@@ -58,7 +58,7 @@ Address = UnixAddress | TcpAddress
 
 
 def parse_address(text: str) -> Address:
-    """An address to listen on. Raises :class:`StartupError` with the reason it can't be one."""
+    """An address to listen on. Raises :class:`StartupError` with the reason why it is not one."""
     if text.startswith("unix://"):
         path = Path(text.removeprefix("unix://"))
         if not path.is_absolute() or not path.name or "\0" in text:
@@ -79,7 +79,7 @@ def parse_address(text: str) -> Address:
         if not _is_ip_address(host):
             raise StartupError(f"{text!r}: needs an IP address, as in tcp://127.0.0.1:50051")
         return TcpAddress(host, int(port))
-    raise StartupError(f"{text!r} is no address: write unix:///path or tcp://127.0.0.1:port")
+    raise StartupError(f"{text!r} is not an address: write unix:///path or tcp://127.0.0.1:port")
 
 
 def _is_ip_address(host: str) -> bool:
@@ -87,5 +87,5 @@ def _is_ip_address(host: str) -> bool:
         ipaddress.ip_address(host)
     except ValueError:
         return False
-    # gRPC would want the zone of an IPv6 address escaped, and the kernel one that is there.
+    # gRPC needs the zone of an IPv6 address escaped, and the kernel needs an existing zone: refuse both.
     return "%" not in host

@@ -1,8 +1,8 @@
-"""The directories of one bot on the host: its secrets, and its state where a state root is configured.
+"""The directories of one bot on the host: its secrets, and its state if a state root is configured.
 
-Both are found by bot id below their root, and a link in the bot's place is never followed: it could show one bot the
-secrets of another. As the engine opens them by name once more, a root in which others than root and this process's own
-user can write is refused altogether (:mod:`container_manager.root_ownership`).
+Each directory has the bot's id as its name below its root. A symbolic link in its place is never followed, because it
+could give one bot the secrets of another. The engine opens the directory by name again later, so a root that users
+other than root and this process's user can write to is refused (:mod:`container_manager.root_ownership`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from container_manager.errors import ContainerManagerError, SecretsUnavailableError, StateUnavailableError
 from container_manager.root_ownership import fault_of_root
 
-# The user "node" of the bot images, the official OpenClaw image and ours alike.
+# The user "node", both in the official OpenClaw image and in images/openclaw.
 STATE_OWNER_UID = 1000
 
 
@@ -28,10 +28,10 @@ class RootDirectory:
     path: Path
     """As this process sees it."""
     engine_path: Path
-    """The same directory as the engine sees it; another path when this process runs in a container."""
+    """The same directory as the engine sees it: a different path when this process runs in a container."""
 
     def source(self, bot_id: str) -> str:
-        """The bot's directory, as the engine is told to mount it."""
+        """The bot's directory, as a mount source for the engine."""
         return str(self.engine_path / bot_id)
 
 
@@ -42,9 +42,9 @@ def check_secrets_directory(root: RootDirectory, bot_id: str) -> None:
 
 
 def ensure_state_directory(root: RootDirectory, bot_id: str) -> None:
-    """Make the bot's state directory, mode 0700, owned by the image's user, unless it is there.
+    """Create the bot's state directory with mode 0700, owned by the image's user, unless it exists.
 
-    Raises :class:`StateUnavailableError` when something else is in its place or it cannot be made.
+    Raises :class:`StateUnavailableError` when something else is in its place or it cannot be created.
     """
     with _opened(root, bot_id, "state", StateUnavailableError) as descriptor:
         try:
@@ -58,14 +58,15 @@ def ensure_state_directory(root: RootDirectory, bot_id: str) -> None:
             _check(root, descriptor, bot_id, "state", StateUnavailableError)
         except OSError as exc:
             raise StateUnavailableError(
-                f"the state directory {root.path / bot_id} cannot be made: {exc.strerror}", bot_id=bot_id
+                f"the state directory {root.path / bot_id} cannot be created: {exc.strerror}", bot_id=bot_id
             ) from exc
 
 
 def check_state_directory(root: RootDirectory, bot_id: str) -> None:
-    """Raise :class:`StateUnavailableError` if something else than a real directory is in the place of the bot's.
+    """Raise :class:`StateUnavailableError` if the bot's state directory is something other than a real directory.
 
-    A missing one is no matter: the bot's container may be older than the state root, or else the engine refuses it.
+    A missing directory is accepted: the container may be older than the state root, and otherwise the engine refuses
+    the start.
     """
     with _opened(root, bot_id, "state", StateUnavailableError) as descriptor, suppress(FileNotFoundError):
         os.stat(bot_id, dir_fd=descriptor, follow_symlinks=False)
@@ -76,14 +77,14 @@ def _give_to_bot(bot_id: str, descriptor: int) -> None:
     try:
         os.chown(bot_id, STATE_OWNER_UID, STATE_OWNER_UID, dir_fd=descriptor, follow_symlinks=False)
     except PermissionError:
-        # Who may not give files away, as a developer, keeps them; root and CAP_CHOWN may.
+        # A user without CAP_CHOWN, such as a developer, keeps the directory.
         if os.geteuid() == 0:
             raise
 
 
 @contextmanager
 def _opened(root: RootDirectory, bot_id: str, what: str, error: type[ContainerManagerError]) -> Iterator[int]:
-    """The root, found once: what is done in it is done in this very directory, whatever becomes of its name."""
+    """The root by descriptor, so that every step uses this directory even if its name changes meanwhile."""
     try:
         descriptor = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
@@ -106,7 +107,7 @@ def _check(root: RootDirectory, descriptor: int, bot_id: str, what: str, error: 
     try:
         mode = os.stat(bot_id, dir_fd=descriptor, follow_symlinks=False).st_mode
     except FileNotFoundError:
-        raise error(f"the {what} directory {path} does not exist; make it first", bot_id=bot_id) from None
+        raise error(f"the {what} directory {path} does not exist; create it first", bot_id=bot_id) from None
     except OSError as exc:
         raise error(f"the {what} directory {path} cannot be read: {exc.strerror}", bot_id=bot_id) from exc
     if stat.S_ISLNK(mode):

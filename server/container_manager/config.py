@@ -1,4 +1,4 @@
-"""Configuration, as values. The command line and the environment are read in :mod:`container_manager.cli` alone."""
+"""Configuration values. Only :mod:`container_manager.cli` reads the command line and the environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_SOCKET_MODE = 0o660
 
 @dataclass(frozen=True)
 class DockerServiceConfig:
-    """What :class:`~container_manager.backends.docker.docker_service.DockerService` needs to know."""
+    """Configuration of :class:`~container_manager.backends.docker.docker_service.DockerService`."""
 
     secrets_root: RootDirectory
     """Holds ``{bot_id}/`` with the bot's secret files."""
@@ -24,94 +24,94 @@ class DockerServiceConfig:
     docker_host: str = "unix:///var/run/docker.sock"
     """The engine's endpoint: ``unix://`` or ``tcp://``. Never taken from the Docker CLI's context."""
     default_image: str = "botmaker/openclaw:2026.9.6"
-    """Image of bots that name none."""
+    """The image of a bot whose request names none."""
     pull_policy: PullPolicy = PullPolicy.MISSING
     allowed_images: tuple[str, ...] = ()
     """Globs over image references; empty: any image. The default image is always allowed."""
     grace_seconds: float = 10
     """Grace period of stop, restart and remove when the caller gives none."""
     engine_timeout_seconds: float = 60
-    """How long one engine call may take; grace periods come on top, pulls have no bound but the caller's."""
+    """Time-out of one engine call. A grace period is added to it; only the caller's deadline bounds a pull."""
 
 
 @dataclass(frozen=True)
 class TlsConfig:
-    """Files in PEM form. They may be replaced while they are used."""
+    """Files in PEM form. They may be replaced while the service runs."""
 
     cert: Path
-    """The listeners' certificate, followed by its intermediate ones."""
+    """The listeners' certificate, followed by the intermediate certificates."""
     key: Path
-    """Its private key, which others may not read."""
+    """The certificate's private key, which other users may not read."""
     client_ca: Path
-    """The authorities whose client certificates are taken. Whoever has one of these is let in: an authority's own."""
+    """Certificate authorities. Every client with a certificate of theirs may connect: use an authority of your own."""
 
 
 @dataclass(frozen=True)
 class TransportLimits:
-    """What gRPC's listeners take of a connection before any call is looked at. Of each listener."""
+    """Transport limits of each gRPC listener, in force before any call is read."""
 
     receive_bytes: int = 4 * 1024 * 1024
-    """Of one request; four times what the largest good one has. A larger one is RESOURCE_EXHAUSTED."""
+    """Size of one request. The largest valid request has a quarter of this; a larger one gets RESOURCE_EXHAUSTED."""
     send_bytes: int = 32 * 1024 * 1024
-    """Of one response: 5,000 containers, each with the longest texts. The client takes as much."""
+    """Size of one response: 5,000 containers, each with the longest texts. The client accepts as much."""
     connections: int | None = None
-    """More are closed at once. ``None``: for all listeners half of the descriptors that this process may have."""
+    """Open connections; more are closed at once. ``None``: all listeners share half of this process's descriptors."""
     streams_per_connection: int | None = None
-    """Calls at once; further ones wait in the client. ``None``: as many as the server takes in all."""
+    """Concurrent calls on one connection; more wait in the client. ``None``: as many as the whole server accepts."""
     handshake_seconds: float = 10
-    """For a new connection to begin as gRPC's do, TLS included."""
+    """Time for the handshake of a new connection, TLS included."""
     idle_seconds: float = 300
-    """Without a call, until a connection is closed."""
+    """Time without a call after which a connection is closed."""
     keepalive_seconds: float = 60
-    """Without a byte, until a client is asked whether it is still there."""
+    """Time without traffic after which the server pings the client."""
     keepalive_timeout_seconds: float = 20
-    """For its answer."""
+    """Time for the client to answer that ping."""
     least_ping_seconds: float = 5
-    """Between a client's own such questions. One that asks more often is sent away with GOAWAY."""
+    """Minimum time between a client's own pings. A client that pings more often gets GOAWAY."""
 
 
 @dataclass(frozen=True)
 class TracingConfig:
-    """Where spans are sent to."""
+    """Where spans are sent."""
 
     endpoint: str
     """A collector that takes OTLP over gRPC: ``http://host:port``."""
     source: str
-    """Where the endpoint was given: the name of an option or a variable."""
+    """The option or variable that gave the endpoint."""
     protocol: str = "grpc"
-    """What is spoken there, as OTEL_EXPORTER_OTLP_PROTOCOL names it."""
+    """The endpoint's protocol, in the words of OTEL_EXPORTER_OTLP_PROTOCOL."""
     required: bool = True
-    """An endpoint that cannot be used is an error. False, of the machine's settings: a warning, and no traces."""
+    """An unusable endpoint keeps the service from starting. ``False``: it logs a warning and sends no traces."""
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What :class:`~container_manager.rpc.server.Server` needs to know."""
+    """Configuration of :class:`~container_manager.rpc.server.Server`."""
 
     service: DockerServiceConfig
     listen: tuple[str, ...]
     """Addresses: ``unix:///path`` or ``tcp://127.0.0.1:port``; with ``tls`` any IP address."""
     socket_mode: int = DEFAULT_SOCKET_MODE
-    """Of unix sockets; never with rights for others than owner and group."""
+    """Mode of unix sockets; it grants rights to the owner and one group only."""
     socket_group: str | None = None
-    """Name or number of the group that may open unix sockets. ``None``: the group that this process runs in."""
+    """Name or number of the group that may open unix sockets. ``None``: this process's group."""
     token_file: Path | None = None
-    """Bearer token of the TCP listeners; made on first start if absent. Needed for TCP unless ``insecure_no_auth``."""
+    """Bearer token of the TCP listeners, created on first start. TCP needs it unless ``insecure_no_auth`` is set."""
     tls: TlsConfig | None = None
-    """Of all TCP listeners, on loopback too. Callers then need a client certificate, and the token on top."""
+    """TLS for all TCP listeners, on loopback too. Callers then need a client certificate and the token."""
     insecure_no_auth: bool = False
-    """Serve TCP without a token, on loopback alone: without ``tls`` to any local process."""
+    """Serve TCP on loopback without a token: without ``tls``, any local process controls every bot."""
     workers: int = 64
-    """Creates under way at once, and as many other changes."""
+    """Concurrent creates, and as many other concurrent changes."""
     max_watchers: int = 1000
-    """Streams of WatchContainers at once, and as many of WatchStats."""
+    """Concurrent streams of WatchContainers, and as many of WatchStats."""
     max_log_streams: int = 64
     max_concurrent_calls: int = 1000
-    """Changes under way or waiting at once, and as many reads."""
+    """Concurrent changes, running or waiting, and as many concurrent reads."""
     limits: TransportLimits = field(default_factory=TransportLimits)
     drain_seconds: float = 20
-    """How long a shutdown waits for calls under way."""
+    """How long a shutdown waits for running calls."""
     metrics_listen: str | None = None
-    """Where Prometheus metrics are served over HTTP: a loopback address and a port. ``None``: nowhere."""
+    """Loopback address and port that serve Prometheus metrics over HTTP. ``None``: no metrics."""
     tracing: TracingConfig | None = None
     """``None``: no traces."""

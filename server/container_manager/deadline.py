@@ -1,4 +1,4 @@
-"""How long an operation may take, and whether anyone still wants its result."""
+"""The end of an operation, and whether its caller still waits for the result."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from container_manager.errors import EngineTimeoutError, OperationCancelledError
 
 
 class Deadline:
-    """The end of one operation, shared between the caller's side and the worker that carries it out.
+    """The end of one operation, shared by its caller and the worker that carries it out. Safe to use in any thread.
 
-    Operations that can be undone ask :meth:`check` between their steps and :meth:`commit` as the last one, and undo
-    what they did when it raises. Operations that must run to their end once begun (stop, remove) do not ask.
+    An operation that can be undone calls :meth:`check` between its steps and :meth:`commit` as its last step, and
+    undoes what it did when either raises. One that must run to its end once started (stop, remove) calls neither.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -28,12 +28,12 @@ class Deadline:
         return None if self._ends is None else max(0.0, self._ends - time.monotonic())
 
     def at_most(self, seconds: float) -> float:
-        """The smaller of ``seconds`` and what remains; never 0, which the SDK's sockets take as non-blocking."""
+        """The smaller of ``seconds`` and what remains; never 0, which a socket takes as non-blocking."""
         remaining = self.remaining()
         return seconds if remaining is None else max(0.001, min(seconds, remaining))
 
     def cancel(self) -> bool:
-        """Tell the worker that nobody waits any more; from any thread. False: it has committed, its result stands."""
+        """Cancel the operation: its caller no longer waits. ``False``: it has committed, and its result stands."""
         with self._lock:
             if self._committed:
                 return False
@@ -44,7 +44,7 @@ class Deadline:
         return True
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once at :meth:`cancel`, or at once if that has been."""
+        """Call ``callback`` once on :meth:`cancel`, or immediately if the operation is cancelled already."""
         with self._lock:
             if not self._cancelled:
                 self._callbacks.append(callback)
@@ -52,14 +52,14 @@ class Deadline:
         callback()
 
     def check(self) -> None:
-        """Raise :class:`OperationCancelledError` or :class:`EngineTimeoutError` when it is no use going on."""
+        """Raise :class:`OperationCancelledError` when cancelled, :class:`EngineTimeoutError` when the time is up."""
         if self._cancelled:
             raise OperationCancelledError("the caller cancelled the call")
         if self.remaining() == 0:
             raise EngineTimeoutError("the call's deadline passed before the engine was done")
 
     def commit(self) -> None:
-        """As :meth:`check`, for the last time: if it does not raise, no later :meth:`cancel` counts."""
+        """Like :meth:`check`, as the last step: unless this raises, a later :meth:`cancel` has no effect."""
         with self._lock:
             self.check()
             self._committed = True

@@ -1,4 +1,4 @@
-"""Everything a lifecycle operation can fail with, and what each failure is called on the wire.
+"""The errors of the service, each with its code and reason on the wire.
 
     ContainerManagerError
     ├── InvalidArgumentError            INVALID_ARGUMENT
@@ -32,7 +32,7 @@
 
     StartupError                    never on the wire: the service refuses to start
 
-Codes are the canonical ones of google.rpc.Code, by name, so that nothing here depends on gRPC.
+Codes are names of google.rpc.Code, so that this module does not depend on gRPC.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ERROR_DOMAIN = "container.botmaker"
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """One field at fault: its path in the request (``config.ports[0].container_port``) and what is wrong with it."""
+    """An invalid field: its path in the request (``config.ports[0].container_port``) and what is wrong with it."""
 
     field: str
     description: str
@@ -97,14 +97,14 @@ class ContainerNotFoundError(ContainerManagerError):
 
 
 class ContainerAlreadyExistsError(ContainerManagerError):
-    """The bot has a container already; metadata ``container_id`` names it."""
+    """The bot has a container; metadata ``container_id`` is its id."""
 
     code = "ALREADY_EXISTS"
     reason = "CONTAINER_ALREADY_EXISTS"
 
 
 class NameInUseUnmanagedError(ContainerManagerError):
-    """The bot's container name is held by a container that is not ours."""
+    """A container without the service's labels has the name of the bot's container."""
 
     code = "FAILED_PRECONDITION"
     reason = "NAME_IN_USE_UNMANAGED"
@@ -125,14 +125,14 @@ class StateUnavailableError(ContainerManagerError):
 
 
 class ImageNotAllowedError(ContainerManagerError):
-    """The image is on none of the server's allow-list patterns."""
+    """The image matches no pattern of the server's allow-list."""
 
     code = "PERMISSION_DENIED"
     reason = "IMAGE_NOT_ALLOWED"
 
 
 class ImageNotFoundError(ContainerManagerError):
-    """The image is neither on the engine nor, where the policy pulls, in its registry."""
+    """Neither the engine nor, if the pull policy allows a pull, the registry has the image."""
 
     code = "FAILED_PRECONDITION"
     reason = "IMAGE_NOT_FOUND"
@@ -173,13 +173,13 @@ class CommandNotFoundError(StartFailedError):
 
 
 class CommandNotExecutableError(StartFailedError):
-    """The container's command is a file that cannot be run."""
+    """The container's command is a file that cannot be executed."""
 
     reason = "COMMAND_NOT_EXECUTABLE"
 
 
 class PortInUseError(StartFailedError):
-    """A host port that the container publishes is taken."""
+    """A host port that the container publishes is in use."""
 
     reason = "PORT_IN_USE"
 
@@ -192,21 +192,21 @@ class InvalidStateError(ContainerManagerError):
 
 
 class OperationInProgressError(ContainerManagerError):
-    """Another operation held the bot for as long as the caller would wait."""
+    """Another operation on the bot did not end before the caller's deadline."""
 
     code = "ABORTED"
     reason = "OPERATION_IN_PROGRESS"
 
 
 class OperationCancelledError(ContainerManagerError):
-    """The caller went away; what had been begun was undone. Nobody is left to read it but the log."""
+    """The caller cancelled the call; its work was undone. Only the log shows this error."""
 
     code = "CANCELLED"
     reason = "OPERATION_CANCELLED"
 
 
 class EngineUnavailableError(ContainerManagerError):
-    """The engine cannot be reached, or answers with a fault of its own."""
+    """The engine cannot be reached, or reports an error of its own."""
 
     code = "UNAVAILABLE"
     reason = "ENGINE_UNAVAILABLE"
@@ -220,14 +220,14 @@ class EngineAccessDeniedError(ContainerManagerError):
 
 
 class EngineTimeoutError(ContainerManagerError):
-    """The engine did not answer in time; what it did meanwhile is not known."""
+    """The engine did not answer in time; it may have carried out the request."""
 
     code = "DEADLINE_EXCEEDED"
     reason = "ENGINE_TIMEOUT"
 
 
 class ShuttingDownError(ContainerManagerError):
-    """The service ends, and with it the stream."""
+    """The service is shutting down, which ends the stream."""
 
     code = "UNAVAILABLE"
     reason = "SHUTTING_DOWN"
@@ -248,7 +248,7 @@ class UnauthenticatedError(ContainerManagerError):
 
 
 class NotSupportedByBackendError(ContainerManagerError):
-    """What runs the containers cannot do this; the message says why."""
+    """The backend cannot do this; the message says why."""
 
     code = "UNIMPLEMENTED"
     reason = "NOT_SUPPORTED_BY_BACKEND"

@@ -1,4 +1,4 @@
-"""Image references: their grammar, and the server's allow-list of them."""
+"""Image references: their grammar, and the server's allow-list."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 _REFERENCE = re.compile(rf"{_NAME}(?::{_TAG})?(?:@{_DIGEST})?")
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
-# A bare 64-digit name would be read as an image id by one engine call and as a repository by another.
+# One engine call reads a bare name of 64 hex digits as an image id, another one as a repository.
 _BARE_ID = re.compile(r"[0-9a-f]{64}")
-# The engine's word for no image at all; it refuses to pull it.
+# The engine reserves this name for an empty image, and refuses to pull it.
 _RESERVED = ("scratch", "docker.io/library/scratch")
 _MAX_NAME_LENGTH = 255
 
 
 def is_image_id(reference: str) -> bool:
-    """Whether ``reference`` is a content id, which names an image on the engine and can't be pulled."""
+    """Whether ``reference`` is a content id, which names an image on the engine and cannot be pulled."""
     return _IMAGE_ID.fullmatch(reference) is not None
 
 
@@ -33,7 +33,7 @@ def check_image_reference(reference: str) -> None:
     """Raise :class:`InvalidImageReferenceError` unless ``reference`` is ``name[:tag][@digest]`` or an image id."""
     if is_image_id(reference):
         return
-    # Length first: the grammar need not see megabytes.
+    # Check the length first, so that the expression never runs over megabytes.
     match = _REFERENCE.fullmatch(reference) if len(reference) <= 2 * _MAX_NAME_LENGTH + 128 else None
     name = "" if match is None or _BARE_ID.fullmatch(reference) else match["name"]
     if not name or len(name) > _MAX_NAME_LENGTH or name in _RESERVED:

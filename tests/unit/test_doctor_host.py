@@ -170,7 +170,7 @@ def test_another_users_socket_is_neither_missing_nor_in_order(
         with another_user():
             closed = check_socket(directory / "s.sock")
     assert (FAILED, True) == (unseen.verdict, "Permission denied" in unseen.detail), unseen
-    assert (FAILED, True) == (foreign.verdict, "is no member" in foreign.detail), foreign
+    assert (FAILED, True) == (foreign.verdict, "is not a member" in foreign.detail), foreign
     assert foreign.remedy.startswith("usermod -aG ")
     assert "this user may not open it" in closed.detail
 

@@ -1,8 +1,7 @@
 """The command line. Every option is also an environment variable, ``CONTAINER_MANAGER_`` and its name.
 
-``options`` declares what can be set, ``server_config`` makes a configuration of it, and each command is a module. What
-a command runs is imported when it runs, so that ``--help`` and wrong options answer without loading gRPC and the Docker
-SDK.
+``options`` declares the options, ``server_config`` builds a configuration from them, and each command is a module. A
+command imports what it runs when it runs, so that ``--help`` and invalid options do not load gRPC and the Docker SDK.
 """
 
 from __future__ import annotations

@@ -17,16 +17,16 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 @click.command()
 @server_options
 def doctor(**options: Any) -> None:
-    """Tell what is wrong with the engine, the roots, the socket, the clock and the disk, and what to do about it.
+    """Check the engine, the roots, the socket, the clock and the disk, and say how to fix each problem.
 
-    With the options that `serve` gets, and best as the same user. Nothing is changed. The exit status is 1 when
-    something has failed, and 0 with warnings only.
+    Give it the options of `serve`, and run it as the same user. It changes nothing. The exit status is 1 when a check
+    has failed, and 0 when there are only warnings.
     """
     config = server_config(options, check_roots=False)
     from container_manager.doctor import Verdict, diagnose
 
     findings = asyncio.run(diagnose(config))
-    # On a terminal alone, and there unless it is not wanted (no-color.org), as botctl has it.
+    # Colours only on a terminal, and not with NO_COLOR (no-color.org), as in botctl.
     colours = False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
     width = max(len(finding.name) for finding in findings)
     for finding in findings:

@@ -10,7 +10,7 @@ from container_manager.cli.options import DEFAULT_LISTEN, Seconds, variable
 
 
 def _first(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """One address: the variable is the one of ``serve``, whose addresses are separated by spaces."""
+    """The first address of the variable, which is that of ``serve`` and separates addresses by spaces."""
     if ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.ENVIRONMENT:
         return (value.split() or [DEFAULT_LISTEN])[0]
     return value
@@ -25,7 +25,7 @@ def _first(ctx: click.Context, param: click.Parameter, value: str) -> str:
     envvar=variable("--listen"),
     show_envvar=True,
     callback=_first,
-    help="Where the service listens, as its --listen says it; of the variable's addresses the first.",
+    help="The service's address, as in its --listen; of the variable's addresses, the first.",
 )
 @click.option(
     "--timeout-seconds",
@@ -35,12 +35,12 @@ def _first(ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="How long the answer may take.",
 )
 def health(address: str, timeout_seconds: float) -> None:
-    """Ask a running service whether it serves: in one line, and by the exit status.
+    """Ask a running service for its health. Prints one line.
 
-    It is 0 while the service answers and its engine does, and 1 otherwise. TCP needs no token for this. A listener with
-    TLS cannot be asked, as that needs a client's certificate: let the service have a unix socket, too, and ask that.
+    The exit status is 0 while the service and its engine answer, and 1 otherwise. Over TCP no token is needed. This
+    command cannot ask a listener with TLS, which needs a client certificate: add a unix socket, and ask that.
     """
-    # As in `serve`: a refused connection is told here, and not by gRPC's core as well.
+    # As in `serve`: gRPC's core would report a refused connection a second time.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from container_manager.cli.health_probe import UnhealthyError, probe_health
 

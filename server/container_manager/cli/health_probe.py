@@ -1,4 +1,4 @@
-"""The health of a running service, as ``grpc.health.v1`` tells it to anybody who asks."""
+"""Asks a running service for its health over ``grpc.health.v1``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from container_manager_client import connect
 
 
 class UnhealthyError(Exception):
-    """The service cannot be reached, or says that it does not serve; the message is one line."""
+    """The service cannot be reached, or is not serving; the message is one line."""
 
 
 def probe_health(address: str, timeout_seconds: float) -> None:
-    """Ask the service at ``address``, ``unix:///path`` or ``tcp://host:port``, whether it serves.
+    """Return if the service at ``address`` (``unix:///path`` or ``tcp://host:port``) is serving.
 
-    Raises :class:`UnhealthyError` when it does not, and :class:`ValueError` for what is no address.
+    Raises :class:`UnhealthyError` if it is not, and :class:`ValueError` if ``address`` is not an address.
     """
     if len(os.fsencode(address.removeprefix("unix://"))) > MAX_UNIX_PATH_BYTES:
         raise ValueError(f"{address!r} is too long: a socket's path has at most {MAX_UNIX_PATH_BYTES} bytes")
@@ -38,7 +38,7 @@ def _problem(address: str, exc: grpc.RpcError, timeout_seconds: float) -> str:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"{address} did not answer within {timeout_seconds:g} s"
     if code is grpc.StatusCode.UNAVAILABLE:
-        # gRPC puts all that it tried in front of what the system said.
+        # gRPC puts every attempt in front of the system's message.
         cause = details.rpartition(": ")[2]
         hint = "" if address.startswith("unix:") else "; a listener with TLS cannot be asked: use the unix socket"
         return f"{address} cannot be reached: {cause}{hint}"

@@ -20,7 +20,7 @@ Decorator = Callable[[Any], Any]
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds within bounds, and really a number."""
+    """A finite number of seconds within bounds."""
 
     name = "seconds"
 
@@ -32,18 +32,18 @@ class Seconds(click.FloatRange):
 
 
 class _Mode(click.ParamType):  # type: ignore[type-arg] # older ones have no parameter
-    """A file's mode, written in octal digits as chmod takes it."""
+    """A file mode in octal digits, as chmod takes it."""
 
     name = "mode"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if not re.fullmatch("[0-7]{3,4}", value):
-            self.fail(f"{value!r} is no mode in octal digits, as 0660 is", param, ctx)
+            self.fail(f"{value!r} is not a mode in octal digits, such as 0660", param, ctx)
         return int(value, 8)
 
 
 def option(name: str, **kwargs: Any) -> Decorator:
-    """One option that is an environment variable, too."""
+    """An option that is also an environment variable."""
     return click.option(name, envvar=variable(name), show_envvar=True, **kwargs)
 
 
@@ -53,7 +53,7 @@ def variable(name: str) -> str:
 
 
 def hint(name: str) -> str:
-    """An option as a complaint about its value names it."""
+    """How an error message names an option."""
     return f"--{name} (or {variable(name)})"
 
 
@@ -75,16 +75,16 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         "--secrets-root",
         default="/var/lib/botmaker/secrets",
         show_default=True,
-        help="Directory that holds one directory of secret files per bot id.",
+        help="Directory with one directory of secret files for each bot id.",
     ),
     option("--host-secrets-root", help="The same directory as the engine sees it, when this runs in a container."),
-    option("--state-root", help="Directory that holds one state directory per bot id. Not given: bots keep no state."),
+    option("--state-root", help="Directory with one state directory for each bot id. Not given: bots keep no state."),
     option("--host-state-root", help="The same directory as the engine sees it, when this runs in a container."),
     option(
         "--default-image",
         default="botmaker/openclaw:2026.9.6",
         show_default=True,
-        help="Image of bots that name none.",
+        help="Image of a bot whose create names none.",
     ),
     option(
         "--pull",
@@ -96,90 +96,90 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     option(
         "--allowed-image",
         multiple=True,
-        help="Glob that a bot's image must match, as in 'ghcr.io/openclaw/*'. Repeatable; none: any image.",
+        help="Glob that a bot's image must match, such as 'ghcr.io/openclaw/*'. Repeatable. Not given: any image.",
     ),
     option(
         "--grace-seconds",
         type=Seconds(0, MAX_GRACE_SECONDS),
         default=10,
         show_default=True,
-        help="Time between a stop's signal and SIGKILL, when the caller gives none.",
+        help="Time between the stop signal and SIGKILL, when the caller gives no grace period.",
     ),
     option(
         "--engine-timeout-seconds",
         type=Seconds(1),
         default=60,
         show_default=True,
-        help="How long one engine call may take, grace periods and pulls apart.",
+        help="Time-out of one engine call. Grace periods are added to it; it does not apply to pulls.",
     ),
     option(
         "--workers",
         type=click.IntRange(1, 1000),
         default=64,
         show_default=True,
-        help="Creates under way at once, and as many other changes.",
+        help="Concurrent creates, and as many other concurrent changes.",
     ),
     option(
         "--max-watchers",
         type=click.IntRange(1, 10_000),
         default=1000,
         show_default=True,
-        help="Streams of WatchContainers at once, and as many of WatchStats.",
+        help="Concurrent streams of WatchContainers, and as many of WatchStats.",
     ),
     option(
         "--max-log-streams",
         type=click.IntRange(1, 10_000),
         default=64,
         show_default=True,
-        help="Streams of StreamLogs at once.",
+        help="Concurrent streams of StreamLogs.",
     ),
     option(
         "--max-concurrent-calls",
         type=click.IntRange(1, 100_000),
         default=1000,
         show_default=True,
-        help="Changes under way or waiting at once, and as many reads.",
+        help="Concurrent changes, running or waiting, and as many concurrent reads.",
     ),
     option(
         "--drain-seconds",
         type=Seconds(0),
         default=20,
         show_default=True,
-        help="How long a shutdown waits for calls under way.",
+        help="How long a shutdown waits for running calls.",
     ),
     option(
         "--socket-mode",
         type=_Mode(),
         default=f"{DEFAULT_SOCKET_MODE:04o}",
         show_default=True,
-        help="Mode of unix sockets, in octal digits; never with rights for others than owner and group.",
+        help="Mode of unix sockets in octal digits. It may grant rights to the owner and the group only.",
     ),
     option(
         "--socket-group",
-        help="Group, by name or number, that may open unix sockets. Not given: the group that this runs in.",
+        help="Group, by name or number, that may open unix sockets. Not given: the group of this process.",
     ),
     option(
         "--token-file",
         default="/var/lib/botmaker/container-manager.token",
         show_default=True,
-        help="Bearer token that TCP callers must send; made when absent.",
+        help="File with the bearer token that TCP callers must send. Created if absent.",
     ),
-    option("--tls-cert", help="Certificate of the TCP listeners, in PEM form, with its intermediate ones."),
-    option("--tls-key", help="Its private key."),
+    option("--tls-cert", help="Certificate of the TCP listeners in PEM form, with the intermediate certificates."),
+    option("--tls-key", help="Private key of that certificate."),
     option(
         "--tls-client-ca",
-        help="Authorities of the certificates that TCP callers must have. All three: TLS, on any address.",
+        help="Authorities that issue the certificates of TCP callers. With all three options: TLS, on any address.",
     ),
     option(
         "--insecure-no-auth",
         is_flag=True,
-        help="Serve TCP, on loopback, without a token: for a throw-away machine only.",
+        help="Serve TCP on loopback without a token. For disposable machines only.",
     ),
-    option("--metrics-listen", help="Serve Prometheus metrics there, as in 127.0.0.1:9464; loopback only."),
+    option("--metrics-listen", help="Serve Prometheus metrics at this address, such as 127.0.0.1:9464. Loopback only."),
     option(
         "--otlp-endpoint",
-        help="Send traces there, by OTLP over gRPC, as in http://127.0.0.1:4317. Needs the extra 'tracing'. "
-        "Not given: what OTEL_EXPORTER_OTLP_ENDPOINT says.",
+        help="Send traces to this collector by OTLP over gRPC, such as http://127.0.0.1:4317. "
+        "Needs the extra 'tracing'. Not given: the value of OTEL_EXPORTER_OTLP_ENDPOINT.",
     ),
 )
 _LOG_OPTIONS: tuple[Decorator, ...] = (
@@ -199,7 +199,7 @@ def server_options(command: Any) -> Any:
 
 
 def log_options(command: Any) -> Any:
-    """How the log looks, and what is in it."""
+    """The format and level of the log."""
     return _with(_LOG_OPTIONS, command)
 
 

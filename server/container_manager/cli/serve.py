@@ -21,8 +21,8 @@ from container_manager.root_ownership import faults_above
 def serve(**options: Any) -> None:
     """Serve the ContainerManager and the ContainerObserver until SIGTERM or Ctrl-C."""
     config = server_config(options)
-    # gRPC's core writes to standard error itself, and what callers sent is in it: tokens, and whole lines if they like.
-    # It looks here when it is loaded; who is after a fault of gRPC's can set another level.
+    # gRPC's core writes what callers sent, tokens included, to standard error. It reads this variable when it is
+    # loaded; to debug gRPC itself, set another level.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from container_manager.backends.docker.backend import DockerBackend
     from container_manager.observability.log_format import configure_logging

@@ -1,4 +1,4 @@
-"""From options to a :class:`~container_manager.config.ServerConfig`."""
+"""Builds a :class:`~container_manager.config.ServerConfig` from the options."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _MAX_PORT = 65_535
 
 
 def server_config(options: dict[str, Any], *, check_roots: bool = True) -> ServerConfig:
-    """The configuration that the options say. Raises click's exceptions, which are one line, for what cannot be.
+    """The configuration of these options. Raises one of click's exceptions, with one line, for an invalid option.
 
-    ``check_roots``: whether roots that cannot be used are such a thing.
+    ``check_roots``: whether an unusable root is an error too.
     """
     docker_host: str = options["docker_host"]
     if not _is_docker_host(docker_host):
@@ -116,7 +116,7 @@ def _check_root(what: str, path: Path) -> None:
         is_directory = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError:
         raise click.ClickException(
-            f"the {what} root {path} does not exist; make it first, for example with: install -d -m 0700 {path}"
+            f"the {what} root {path} does not exist; create it first, for example with: install -d -m 0700 {path}"
         ) from None
     except PermissionError:
         raise click.ClickException(f"the {what} root {path} cannot be read by this user") from None

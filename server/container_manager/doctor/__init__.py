@@ -1,8 +1,8 @@
-"""What is wrong with an installation, before or while it serves: ``container-manager doctor``.
+"""``container-manager doctor``: finds problems of an installation, before or while the service runs.
 
-``engine_checks`` asks the engine, ``host_checks`` looks at directories and files, ``socket_checks`` at sockets and
-``observability_checks`` at where metrics are served and traces sent; all give :class:`Finding`. Nothing is changed by
-any of it.
+``engine_checks`` asks the engine, ``host_checks`` examines directories and files, ``socket_checks`` sockets, and
+``observability_checks`` the endpoints of metrics and traces. Each check returns :class:`Finding` values and changes
+nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Finding", "Verdict", "diagnose"]
 
 
 async def diagnose(config: ServerConfig) -> list[Finding]:
-    """Check everything that ``serve`` would need with this configuration; what could be found out, in order."""
+    """Check everything that ``serve`` needs with this configuration; the findings, in the order of the checks."""
     findings = await check_engine(config.service)
     findings += _check_root("secrets", config.service.secrets_root, secret=True)
     if config.service.state_root is not None:
@@ -38,7 +38,7 @@ async def diagnose(config: ServerConfig) -> list[Finding]:
         else:
             findings += _check_tcp(address, config)
     if config.metrics_listen is not None or config.tracing is not None:
-        # Loaded when they are asked for, as in the service.
+        # Import these only when they are needed, as the service does.
         from container_manager.doctor.observability_checks import check_metrics, check_tracing
 
         if config.metrics_listen is not None:

@@ -1,4 +1,4 @@
-"""What the engine says of itself: whether it answers, what it can do, and whether bots can be made on it."""
+"""Checks of the engine: whether it answers, which API it has, and whether it can run bots."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from container_manager.model import PullPolicy
 Json = dict[str, Any]
 
 _TIMEOUT_SECONDS = 5.0
-# Docker 20.10, the oldest that the service is tested on.
+# Docker 20.10, the oldest release that the service is tested with.
 _OLDEST_API = (1, 41)
-# It copies the whole image for every container.
+# These copy the whole image for every container.
 _WASTEFUL_DRIVERS = ("vfs",)
 _HTTP_NOT_FOUND = 404
 _CLOCK_WARNING_SECONDS = 2.0
-# Events are asked for from five seconds before our own clock on: beyond that some could be missed.
+# The service requests events from five seconds before its own time; with a larger difference it could miss some.
 _CLOCK_FAILED_SECONDS = 5.0
 
 
 async def check_engine(config: DockerServiceConfig) -> list[Finding]:
-    """Findings about the engine; a single one when it does not answer."""
+    """Findings about the engine; a single finding when it does not answer."""
     engine = AsyncEngineClient(config.docker_host, timeout_seconds=_TIMEOUT_SECONDS)
     try:
         version = await engine.get_json("/version")
@@ -51,7 +51,7 @@ async def check_engine(config: DockerServiceConfig) -> list[Finding]:
         return [Finding("engine", Verdict.FAILED, str(exc), "start the engine, or give its address with --docker-host")]
     except EngineRejectedError as exc:
         return [
-            Finding("engine", Verdict.FAILED, f"it answers with an error: {exc}", "see the engine's own log for why")
+            Finding("engine", Verdict.FAILED, f"it answers with an error: {exc}", "see the engine's log for the reason")
         ]
     finally:
         await engine.close()
@@ -69,7 +69,7 @@ def _storage_driver(driver: str) -> Finding:
         detail = f"{driver}, which copies the whole image for every bot"
         remedy = "keep the engine's data on a file system that overlay2 takes, such as ext4 or xfs"
         return Finding("storage driver", Verdict.WARNING, detail, remedy)
-    return Finding("storage driver", Verdict.OK, driver or "not told")
+    return Finding("storage driver", Verdict.OK, driver or "unknown")
 
 
 async def _default_image(engine: AsyncEngineClient, config: DockerServiceConfig) -> Finding:
@@ -81,22 +81,22 @@ async def _default_image(engine: AsyncEngineClient, config: DockerServiceConfig)
             raise
         remedy = f"build it with `make bot-image`, or run: docker pull {image}"
         if config.pull_policy is PullPolicy.NEVER:
-            return Finding("default image", Verdict.FAILED, f"{image} is absent, and is never pulled", remedy)
+            return Finding("default image", Verdict.FAILED, f"{image} is absent, and the pull policy is never", remedy)
         return Finding("default image", Verdict.WARNING, f"{image} is absent; the first create has to pull it", remedy)
-    return Finding("default image", Verdict.OK, f"{image} is there ({(document.get('Size') or 0) / 1e6:,.0f} MB)")
+    return Finding("default image", Verdict.OK, f"{image} is present ({(document.get('Size') or 0) / 1e6:,.0f} MB)")
 
 
 def _clock(info: Json, asked: float, answered: float) -> Finding:
     nanoseconds = time_ns(info.get("SystemTime"))
     if nanoseconds is None:
-        return Finding("clock", Verdict.WARNING, "the engine does not tell its time", "check what answers there")
-    # It looked at its clock at some moment between the two of ours.
+        return Finding("clock", Verdict.WARNING, "the engine does not report its time", "check what answers there")
+    # The engine read its clock between our two readings.
     engine = nanoseconds / 1e9
     off = max(asked - engine, engine - answered, 0.0)
     if off < _CLOCK_WARNING_SECONDS:
-        return Finding("clock", Verdict.OK, "the engine's and this process's agree")
+        return Finding("clock", Verdict.OK, "the clocks of the engine and of this process agree")
     verdict = Verdict.FAILED if off >= _CLOCK_FAILED_SECONDS else Verdict.WARNING
-    return Finding("clock", verdict, f"the engine's is {off:.1f} s off", "synchronise the clocks of both, with NTP")
+    return Finding("clock", verdict, f"the engine's clock is {off:.1f} s off", "synchronise both clocks with NTP")
 
 
 def _engine_disk(info: Json) -> Finding:

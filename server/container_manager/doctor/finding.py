@@ -1,4 +1,4 @@
-"""One thing that was looked at."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from enum import Enum
 
 
 class Verdict(Enum):
-    """How it is."""
+    """The outcome of a check."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works, and may surprise or harm somebody."""
+    """It works, but may surprise or harm someone."""
     FAILED = "failed"
-    """It does not work like this."""
+    """It does not work."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at, how it is, and what to do about it."""
+    """What a check examined, its outcome, and what to do about it."""
 
     name: str
     verdict: Verdict
     detail: str
-    """What was found, with the values that matter."""
+    """What the check found, with the relevant values."""
     remedy: str = ""
-    """What to do; empty when it is ok."""
+    """What to do; empty for ``OK``."""

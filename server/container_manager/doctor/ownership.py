@@ -1,4 +1,4 @@
-"""Modes, owners and groups in words."""
+"""Modes, owners and groups as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def described(found: os.stat_result) -> str:
 
 
 def user_name(uid: int) -> str:
-    """A user's name, or the number of one that has none."""
+    """The user's name, or the number if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -22,7 +22,7 @@ def user_name(uid: int) -> str:
 
 
 def group_name(gid: int) -> str:
-    """A group's name, or the number of one that has none."""
+    """The group's name, or the number if it has no name."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:

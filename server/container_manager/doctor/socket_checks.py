@@ -1,4 +1,4 @@
-"""Unix sockets that are served or would be: their modes and groups, and whether something answers there."""
+"""Checks of unix sockets: mode, group, and whether a server answers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _CONNECT_SECONDS = 1.0
 
 
 def check_socket(path: Path, mode: int = DEFAULT_SOCKET_MODE, group: str | None = None) -> Finding:
-    """What is to be said of the socket first; ``mode`` and ``group``: what the service gives it."""
+    """The first problem of the socket, or that it is fine; ``mode`` and ``group``: those that the service sets."""
     if refused := _refused(path, mode, group):
         return refused
     try:
         directory = path.parent.stat()
     except FileNotFoundError:
-        return Finding(_NAME, Verdict.OK, f"{path}: nothing there yet; its directory is made at start")
+        return Finding(_NAME, Verdict.OK, f"{path}: nothing there yet; the service creates its directory at start")
     except OSError as exc:
         return Finding(_NAME, Verdict.FAILED, f"{path.parent}: {exc.strerror}", "run it as a user that may enter it")
     open_to_all = bool(directory.st_mode & stat.S_IXOTH)
@@ -39,7 +39,7 @@ def check_socket(path: Path, mode: int = DEFAULT_SOCKET_MODE, group: str | None 
 
 
 def _refused(path: Path, mode: int, group: str | None) -> Finding | None:
-    """What keeps the service from giving it that mode and group."""
+    """Why the service cannot set that mode and group; ``None`` if it can."""
     try:
         gid = socket_access(mode, group).gid
     except StartupError as exc:
@@ -47,27 +47,27 @@ def _refused(path: Path, mode: int, group: str | None) -> Finding | None:
     if gid is None or os.geteuid() == 0 or gid in {os.getegid(), *os.getgroups()}:
         return None
     user = user_name(os.geteuid())
-    detail = f"{path} cannot be given to the group {group_name(gid)}, of which {user} is no member"
+    detail = f"{path} cannot be given to the group {group_name(gid)}: the user {user} is not a member of it"
     return Finding(_NAME, Verdict.FAILED, detail, f"usermod -aG {group_name(gid)} {user}")
 
 
 def _about_socket(path: Path, found: os.stat_result, mode: int, *, open_to_all: bool) -> Finding:
     if not stat.S_ISSOCK(found.st_mode):
-        return Finding(_NAME, Verdict.FAILED, f"{path} is no socket", "move it away, or give another --listen")
+        return Finding(_NAME, Verdict.FAILED, f"{path} is not a socket", "move it away, or give another --listen")
     there = f"{described(found)}, {_who_answers(path)}"
     if found.st_mode & stat.S_IWOTH and open_to_all:
         remedy = f"chmod o-rwx {path}; whoever opens it controls every bot"
-        return Finding(_NAME, Verdict.FAILED, f"{path}: {there}: anybody may open it", remedy)
+        return Finding(_NAME, Verdict.FAILED, f"{path}: {there}: any user may open it", remedy)
     if stat.S_IMODE(found.st_mode) != mode:
         detail = f"{path}: {there}; its mode is not the --socket-mode {mode:04o}"
-        return Finding(_NAME, Verdict.WARNING, detail, f"chmod {mode:04o} {path}, or start the service anew")
+        return Finding(_NAME, Verdict.WARNING, detail, f"chmod {mode:04o} {path}, or restart the service")
     return _about_directory(path, there, open_to_all=open_to_all)
 
 
 def _about_directory(path: Path, there: str, *, open_to_all: bool) -> Finding:
     if open_to_all:
-        detail = f"{path}: {there}; anybody may enter {path.parent}, only the socket's own mode keeps others out"
-        return Finding(_NAME, Verdict.WARNING, detail, f"chmod o-rwx {path.parent}, or use a directory of its own")
+        detail = f"{path}: {there}; any user may enter {path.parent}; only the socket's mode keeps them out"
+        return Finding(_NAME, Verdict.WARNING, detail, f"chmod o-rwx {path.parent}, or use a separate directory")
     return Finding(_NAME, Verdict.OK, f"{path}: {there}")
 
 
