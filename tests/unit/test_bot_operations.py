@@ -12,7 +12,7 @@ from container_manager.errors import (
     ContainerManagerError,
     EngineTimeoutError,
 )
-from container_manager.scheduling.bot_operations import Operations, WorkerPool
+from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
 from tests.unit.working import A, B, Work, change, happens, run
 
 
@@ -27,7 +27,7 @@ def test_changes_of_one_bot_run_one_at_a_time_in_the_order_they_came() -> None:
 
         return work
 
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         calls = [change(operations, A, step(number)) for number in range(20)]
         assert list(range(20)) == await asyncio.gather(*calls)
 
@@ -36,7 +36,7 @@ def test_changes_of_one_bot_run_one_at_a_time_in_the_order_they_came() -> None:
 
 
 def test_creates_and_other_changes_of_one_bot_share_its_turn(works: Callable[..., Work]) -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         first, second = works(), works()
         creating = asyncio.create_task(operations.change(WorkerPool.CREATE, A, first, Deadline()))
         await happens(first.begun)
@@ -54,14 +54,14 @@ def test_creates_and_other_changes_of_one_bot_share_its_turn(works: Callable[...
 def test_different_bots_run_in_parallel() -> None:
     together = threading.Barrier(2)
 
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         await asyncio.gather(*(change(operations, bot, lambda _: together.wait(60)) for bot in (A, B)))
 
     run(scenario)
 
 
 def test_reads_run_beside_changes_even_when_all_workers_are_busy(works: Callable[..., Work]) -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         stubborn = works()
         stopping = change(operations, A, stubborn)
         await happens(stubborn.begun)
@@ -73,7 +73,7 @@ def test_reads_run_beside_changes_even_when_all_workers_are_busy(works: Callable
 
 
 def test_slow_creates_hold_up_no_stop_of_another_bot(works: Callable[..., Work]) -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         pulling = works()
         creating = asyncio.create_task(operations.change(WorkerPool.CREATE, A, pulling, Deadline()))
         await happens(pulling.begun)
@@ -85,7 +85,7 @@ def test_slow_creates_hold_up_no_stop_of_another_bot(works: Callable[..., Work])
 
 
 def test_drain_waits_for_changes_and_tells_when_they_outlast_it(works: Callable[..., Work]) -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         assert await operations.drain(0)
         work = works()
         call = change(operations, A, work)
@@ -114,7 +114,7 @@ def test_a_hundred_callers_in_disarray_leave_nothing_behind() -> None:
 
         return operation
 
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         calls = []
         for number in range(100):
             bot = (A, B)[number % 2]
@@ -132,7 +132,7 @@ def test_a_hundred_callers_in_disarray_leave_nothing_behind() -> None:
 
 
 def test_reads_of_one_wedged_bot_leave_workers_for_every_other(works: Callable[..., Work]) -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         wedged = works("wedged")
         stuck = [asyncio.create_task(operations.read("wedged", wedged, Deadline(0.3))) for _ in range(100)]
         await asyncio.to_thread(wedged.begun.wait, 10)

@@ -19,12 +19,12 @@ from container_manager.errors import (
     OperationCancelledError,
     OperationInProgressError,
 )
-from container_manager.scheduling.bot_operations import Operations, WorkerPool
+from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
 from tests.unit.working import A, B, Work, change, happens, run
 
 
 def test_waiting_for_the_bots_turn_counts_against_the_deadline(works: Callable[..., Work]) -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         first, second = works(), works()
         holding = change(operations, A, first)
         await happens(first.begun)
@@ -39,7 +39,7 @@ def test_waiting_for_the_bots_turn_counts_against_the_deadline(works: Callable[.
 
 
 def test_a_cancelled_waiter_never_begins_and_holds_nobody_up(works: Callable[..., Work]) -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         first, second, third = works(), works(), works("third")
         third.go.set()
         holding = change(operations, A, first)
@@ -57,7 +57,7 @@ def test_a_cancelled_waiter_never_begins_and_holds_nobody_up(works: Callable[...
 
 
 def test_a_cancelled_caller_leaves_the_operation_to_its_end_with_the_bots_turn(works: Callable[..., Work]) -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         first, second = works(), works("second")
         second.go.set()
         calling = change(operations, A, first)
@@ -80,7 +80,7 @@ def test_a_cancelled_caller_leaves_the_operation_to_its_end_with_the_bots_turn(w
 
 
 def test_a_passed_deadline_answers_at_once_and_tells_the_operation(works: Callable[..., Work]) -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         work = works(InvalidStateError("nobody hears it"))
         with pytest.raises(EngineTimeoutError):
             await change(operations, A, work, 0.05)
@@ -96,7 +96,7 @@ def test_a_passed_deadline_answers_at_once_and_tells_the_operation(works: Callab
 
 
 def test_a_committed_result_wins_over_the_deadline() -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         go = threading.Event()
 
         def commits(deadline: Deadline) -> str:
@@ -114,7 +114,7 @@ def test_a_committed_result_wins_over_the_deadline() -> None:
 
 
 def test_a_call_that_no_worker_came_free_for_is_refused_and_never_begins(works: Callable[..., Work]) -> None:
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         first, second = works(), works()
         holding = change(operations, A, first)
         await happens(first.begun)
@@ -133,7 +133,7 @@ def test_an_operations_error_is_its_callers_and_ends_its_turn(outcome: Exception
     def fails(_: Deadline) -> None:
         raise outcome
 
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         with pytest.raises(type(outcome)) as caught:
             await change(operations, A, fails, 5)
         assert outcome is caught.value
@@ -148,7 +148,7 @@ def test_whatever_an_abandoned_operation_ends_with_is_not_lost_on_the_loop(
 ) -> None:
     """A bug is logged with its traceback; asyncio has nothing to complain of."""
 
-    async def scenario(operations: Operations) -> None:
+    async def scenario(operations: BotOperations) -> None:
         complaints: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         work = works(outcome)
@@ -174,7 +174,7 @@ def test_the_end_of_every_change_is_told_before_its_caller_hears_of_it(
 ) -> None:
     async def scenario() -> None:
         told: list[str] = []
-        operations = Operations(1, told.append)
+        operations = BotOperations(1, told.append)
         work = works(outcome)
         work.go.set()
         with contextlib.suppress(InvalidStateError):
@@ -190,7 +190,7 @@ def test_the_end_of_every_change_is_told_before_its_caller_hears_of_it(
 def test_the_end_of_a_change_whose_caller_has_gone_is_told_too(works: Callable[..., Work]) -> None:
     async def scenario() -> None:
         ended = asyncio.Event()
-        operations = Operations(1, lambda _: ended.set())
+        operations = BotOperations(1, lambda _: ended.set())
         work = works()
         caller = asyncio.create_task(operations.change(WorkerPool.CHANGE, A, work, Deadline()))
         await asyncio.to_thread(work.begun.wait, 10)

@@ -36,9 +36,9 @@ async def test_an_event_counts_when_the_view_shows_what_it_changed() -> None:
         lag = EventLag(kept.view, told.append)
         await settled(kept, key)
         source.change(key, state=RUNNING)
-        lag.heard(key, ago(5))
+        lag.received(key, ago(5))
         # Further events of the burst are part of the first one.
-        lag.heard(key, ago(0))
+        lag.received(key, ago(0))
         assert [] == told
         await settled(kept, key)
         assert [5] == [round(seconds) for seconds in told]
@@ -54,10 +54,10 @@ async def test_an_event_that_changes_nothing_does_not_count_for_a_later_one() ->
     async with Kept(source) as kept:
         lag = EventLag(kept.view, told.append)
         await settled(kept, key)
-        lag.heard(key, ago(1000))
+        lag.received(key, ago(1000))
         await settled(kept, key)
         source.change(key, state=RUNNING)
-        lag.heard(key, ago(3))
+        lag.received(key, ago(3))
         await settled(kept, key)
         assert [3] == [round(seconds) for seconds in told]
 
@@ -71,7 +71,7 @@ async def test_an_event_that_changes_nothing_does_not_count_for_a_change_that_no
     async with Kept(source) as kept:
         lag = EventLag(kept.view, told.append)
         await settled(kept, key)
-        lag.heard(key, ago(3600))
+        lag.received(key, ago(3600))
         await settled(kept, key)
         if removed:
             source.remove(key)
@@ -80,7 +80,7 @@ async def test_an_event_that_changes_nothing_does_not_count_for_a_change_that_no
             source.change(key, state=RUNNING)
             await settled(kept, key)
         assert [] == told
-        assert {} == lag._heard
+        assert {} == lag._events
 
 
 @virtual
@@ -91,13 +91,13 @@ async def test_a_removal_counts_and_what_was_missed_does_not() -> None:
     async with Kept(source) as kept:
         lag = EventLag(kept.view, told.append)
         await settled(kept, key)
-        lag.heard(key, ago(1000))
+        lag.received(key, ago(1000))
         kept.view.lose()
         kept.view.regain()
         source.change(key, state=EXITED)
         await settled(kept, key)
         assert [] == told
-        lag.heard(key, ago(2))
+        lag.received(key, ago(2))
         source.remove(key)
         kept.refresher.gone(key)
         assert [2] == [round(seconds) for seconds in told]

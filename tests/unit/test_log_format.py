@@ -13,7 +13,7 @@ import structlog
 from container_manager.deadline import Deadline
 from container_manager.observability.call import Call, current_call
 from container_manager.observability.log_format import LogFormat, configure_logging
-from container_manager.scheduling.bot_operations import Operations
+from container_manager.scheduling.bot_operations import BotOperations
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_whatever_is_logged_for_a_call_has_its_id_by_its_worker_too(capsys: pyte
 
     async def call(request_id: str) -> None:
         current_call.set(Call(request_id, None, 0, 0.0))
-        operations = Operations(1)
+        operations = BotOperations(1)
         await operations.read("key", lambda _deadline: log_each_way(), Deadline())
         log_each_way()
         structlog.get_logger("ours").info("its own", request_id="other")

@@ -48,7 +48,7 @@ async def test_a_container_that_is_denied_once_is_taken_back_and_the_engines_err
         assert ["removed", "changed"] == [what.split()[0] for what in kept.witness.told][-2:]
         assert logged(key) == complaints(caplog)
         await asyncio.sleep(100)
-        assert (1, 0) == (len(kept.source.inspections), len(kept.refresher._departures))
+        assert (1, 0) == (len(kept.source.inspections), len(kept.refresher._removals))
 
 
 @virtual
@@ -96,7 +96,7 @@ async def test_a_removed_container_is_looked_at_once_more_and_never_again(caplog
         assert 1 == len(kept.source.began(key))
         await asyncio.sleep(100)
         assert (2, {}, []) == (len(kept.source.began(key)), kept.shown(), complaints(caplog))
-        assert 0 == len(kept.refresher._departures)
+        assert 0 == len(kept.refresher._removals)
 
 
 @pytest.mark.parametrize("denied_first", [True, False])
@@ -111,7 +111,7 @@ async def test_a_container_whose_removal_an_event_tells_of_is_not_looked_at_once
         kept.refresher.gone(key)
         looks = len(kept.source.inspections)
         await asyncio.sleep(100)
-        assert (looks, 0) == (len(kept.source.inspections), len(kept.refresher._departures))
+        assert (looks, 0) == (len(kept.source.inspections), len(kept.refresher._removals))
 
 
 @virtual
@@ -164,7 +164,7 @@ async def test_those_that_are_gone_are_forgotten_though_there_is_always_an_inspe
     async with Kept() as kept:
         busy = await known(kept, OTHER_BOT)
         kept.source.held.add(busy)
-        departures = kept.refresher._departures
+        removals = kept.refresher._removals
         kept.refresher.touch(busy)
         for _ in range(50):
             await soon()
@@ -174,16 +174,16 @@ async def test_those_that_are_gone_are_forgotten_though_there_is_always_an_inspe
                 kept.source.remove(key)
                 kept.refresher.gone(key) if told else kept.refresher.touch(key)
             await soon()
-            assert len(departures) >= 2, "the one under way may have seen them"
+            assert len(removals) >= 2, "the one under way may have seen them"
             kept.refresher.touch(busy)
             under_way.answer()
-        assert len(departures) < 50
+        assert len(removals) < 50
         await soon()
         (last,) = kept.source.began(busy)
         last.answer()
         kept.source.held.clear()
         await asyncio.sleep(LATER)
-        assert (0, [busy]) == (len(departures), list(kept.shown()))
+        assert (0, [busy]) == (len(removals), list(kept.shown()))
 
 
 @virtual
@@ -192,4 +192,4 @@ async def test_close_looks_at_nothing_once_more() -> None:
         await denied(kept)
         await kept.refresher.close()
         await asyncio.sleep(100)
-        assert ([], 0) == (kept.source.inspections, len(kept.refresher._departures))
+        assert ([], 0) == (kept.source.inspections, len(kept.refresher._removals))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from container_manager.deadline import Deadline
-from container_manager.scheduling.bot_operations import Operations, WorkerPool
+from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
 
 A, B = "bot-a", "bot-b"
 
@@ -44,11 +44,11 @@ def making_works() -> Iterator[Callable[..., Work]]:
         work.go.set()
 
 
-def run(scenario: Callable[[Operations], Awaitable[None]], workers: int = 4) -> None:
+def run(scenario: Callable[[BotOperations], Awaitable[None]], workers: int = 4) -> None:
     """Run a scenario; afterwards no lock and no change may be left."""
 
     async def main() -> None:
-        operations = Operations(workers)
+        operations = BotOperations(workers)
         try:
             await asyncio.wait_for(scenario(operations), 20)
             assert await operations.drain(10)
@@ -66,5 +66,5 @@ async def happens(event: threading.Event) -> None:
     assert await asyncio.to_thread(event.wait, 10)
 
 
-def change(operations: Operations, bot: str, work: Any, seconds: float | None = None) -> asyncio.Task[Any]:
+def change(operations: BotOperations, bot: str, work: Any, seconds: float | None = None) -> asyncio.Task[Any]:
     return asyncio.create_task(operations.change(WorkerPool.CHANGE, bot, work, Deadline(seconds)))

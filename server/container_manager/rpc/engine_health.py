@@ -12,7 +12,7 @@ from grpc_health.v1.health import aio as health_aio
 from container_manager.backend import Lifecycle
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
-from container_manager.scheduling.bot_operations import Operations
+from container_manager.scheduling.bot_operations import BotOperations
 
 CHECK_INTERVAL_SECONDS = 1.0
 _CHECK_TIMEOUT_SECONDS = 2.0
@@ -28,7 +28,7 @@ class EngineHealth:
         servicer: health_aio.HealthServicer,
         services: Sequence[str],
         lifecycle: Lifecycle,
-        operations: Operations,
+        operations: BotOperations,
         on_checked: Callable[[bool], None],
     ) -> None:
         """``on_checked`` is told after each check whether the engine has answered."""

@@ -15,7 +15,7 @@ from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
 from container_manager.rpc import manager_codec as codec
 from container_manager.rpc.wire import joined
-from container_manager.scheduling.bot_operations import Operations, WorkerPool
+from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
 from container_manager.validation import check_bot_id
 from container_manager.view.keeper import ViewKeeper
 from container_manager.view.live_view import LiveView
@@ -34,7 +34,7 @@ _ANSWER_MAX_SECONDS = 0.2
 class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
     """Serves a backend's :class:`Lifecycle`. Raises domain errors, which the error interceptor turns into statuses."""
 
-    def __init__(self, lifecycle: Lifecycle, operations: Operations, keeper: ViewKeeper) -> None:
+    def __init__(self, lifecycle: Lifecycle, operations: BotOperations, keeper: ViewKeeper) -> None:
         self._lifecycle = lifecycle
         self._operations = operations
         self._keeper = keeper
@@ -113,11 +113,11 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         check_bot_id(bot_id)
         await self._change(WorkerPool.CHANGE, bot_id, lambda deadline: method(bot_id, deadline=deadline), context)
 
-    async def _change(self, lane: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], context: Context) -> T:
+    async def _change(self, pool: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], context: Context) -> T:
         """The operation's result, once the view shows it: whoever reads after this answer reads what it did."""
         deadline = _deadline(context)
         try:
-            result = await self._operations.change(lane, bot_id, operation, deadline)
+            result = await self._operations.change(pool, bot_id, operation, deadline)
         except ContainerManagerError:
             await self._shown(bot_id, deadline)
             raise

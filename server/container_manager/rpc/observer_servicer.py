@@ -13,7 +13,7 @@ from container_manager.errors import EngineUnavailableError, NotSupportedByBacke
 from container_manager.logs.reader import LogReader
 from container_manager.model import ContainerState
 from container_manager.rpc import observer_codec as codec
-from container_manager.scheduling.bot_operations import Operations
+from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.streams import StreamKind, Streams
 from container_manager.stats.sampler import StatsSampler, watch
 from container_manager.validation import check_bot_id
@@ -37,7 +37,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     def __init__(
         self,
         backend: Backend,
-        operations: Operations,
+        operations: BotOperations,
         keeper: ViewKeeper,
         streams: Streams,
     ) -> None:

@@ -43,7 +43,7 @@ from container_manager.rpc.listeners.tcp_access import tcp_access
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.wire import encoded_status
-from container_manager.scheduling.bot_operations import Operations
+from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.streams import StreamKind, Streams
 from container_manager.view.keeper import ViewKeeper
 
@@ -95,7 +95,7 @@ class Server:
         )
         self._backend = open_backend(self.observation.engine_observer)
         self.keeper = ViewKeeper(self._backend.source, encoded_status, self.observation.on_event_lag)
-        self._operations = Operations(config.workers, self.keeper.changed)
+        self._operations = BotOperations(config.workers, self.keeper.changed)
         self.streams = Streams(
             {
                 StreamKind.CONTAINERS: config.max_watchers,

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class WorkerPool(Enum):
-    """Operations share workers within a lane only: slow pulls hold up no stop, and stubborn stops no status."""
+    """Operations share workers within a pool only: slow pulls hold up no stop, and stubborn stops no status."""
 
     PROBE = "probe"
     READ = "read"
@@ -37,7 +37,7 @@ class WorkerPool(Enum):
     CHANGE = "change"
 
 
-class Operations:
+class BotOperations:
     """Runs operations for callers on one event loop.
 
     A caller that gives up (deadline, cancellation) is answered at once. An operation that has begun is not broken off
@@ -53,7 +53,7 @@ class Operations:
             WorkerPool.CREATE: workers,
             WorkerPool.CHANGE: workers,
         }
-        self._pools = {lane: ThreadPoolExecutor(size, thread_name_prefix=lane.value) for lane, size in sizes.items()}
+        self._pools = {pool: ThreadPoolExecutor(size, thread_name_prefix=pool.value) for pool, size in sizes.items()}
         self._changing = KeyedSemaphore(1)
         self._reading = KeyedSemaphore(_READS_OF_ONE_BOT)
         self._under_way: dict[asyncio.Future[Any], WorkerPool] = {}
@@ -77,16 +77,16 @@ class Operations:
         """The outcome of one that changes nothing, beside any change of the same bot. ``key`` is what it reads."""
         deadline.check()
         try:
-            end = await self._reading.take(key, deadline)
+            end = await self._reading.acquire(key, deadline)
         except TimeoutError:
             raise EngineTimeoutError("the engine has not answered earlier calls about the same in time") from None
         return await self._run(WorkerPool.READ, operation, deadline, end)
 
-    async def change(self, lane: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
+    async def change(self, pool: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
         """The result of an operation that no other change of the same bot overlaps; first come, first served."""
         deadline.check()
         try:
-            end = await self._changing.take(bot_id, deadline)
+            end = await self._changing.acquire(bot_id, deadline)
         except TimeoutError:
             raise OperationInProgressError(
                 "another operation on this bot did not end before the call's deadline", bot_id=bot_id
@@ -96,7 +96,7 @@ class Operations:
             self._on_changed(bot_id)
             end()
 
-        return await self._run(lane, operation, deadline, changed)
+        return await self._run(pool, operation, deadline, changed)
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the changes under way; whether all have ended in time."""
@@ -110,11 +110,11 @@ class Operations:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _changes(self) -> list[asyncio.Future[Any]]:
-        return [work for work, lane in self._under_way.items() if lane in (WorkerPool.CREATE, WorkerPool.CHANGE)]
+        return [work for work, pool in self._under_way.items() if pool in (WorkerPool.CREATE, WorkerPool.CHANGE)]
 
     async def _run(
         self,
-        lane: WorkerPool,
+        pool: WorkerPool,
         operation: Callable[[Deadline], T],
         deadline: Deadline,
         end: Callable[[], None] | None = None,
@@ -135,12 +135,12 @@ class Operations:
 
         try:
             # Whose call it is, is known to the worker as well.
-            work = asyncio.get_running_loop().run_in_executor(self._pools[lane], copy_context().run, begin)
+            work = asyncio.get_running_loop().run_in_executor(self._pools[pool], copy_context().run, begin)
         except BaseException:
             if end is not None:
                 end()
             raise
-        self._under_way[work] = lane
+        self._under_way[work] = pool
         work.add_done_callback(ended)
         try:
             # Not awaited itself: that would hand the caller's cancellation on to it.

@@ -19,7 +19,7 @@ class KeyedSemaphore:
         """How many keys are held or awaited."""
         return len(self._queues)
 
-    async def take(self, key: str, deadline: Deadline) -> Callable[[], None]:
+    async def acquire(self, key: str, deadline: Deadline) -> Callable[[], None]:
         """Wait for a turn; what ends it again. Raises :class:`TimeoutError` at the deadline."""
         queue = self._queues.setdefault(key, _Queue(self._at_once))
         queue.users += 1

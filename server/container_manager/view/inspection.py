@@ -9,7 +9,7 @@ from contextlib import suppress
 BURST_SECONDS = 0.01
 
 
-class Job:
+class Inspection:
     """The inspections of one key, as long as they are needed: rounds, each with those who wait for it."""
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ class ViewKeeper:
         """
         self.view = LiveView(encode, owned_bot)
         self._refresher = Refresher(self.view, source)
-        on_event = None if on_event_lag is None else EventLag(self.view, on_event_lag).heard
+        on_event = None if on_event_lag is None else EventLag(self.view, on_event_lag).received
         self._synchronizer = Synchronizer(self.view, source, self._refresher, on_event)
         self.audit = Audit(self.view, source, self._refresher)
         self._tasks: list[asyncio.Task[None]] = []

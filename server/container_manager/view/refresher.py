@@ -15,7 +15,7 @@ from contextlib import suppress
 from container_manager.backend import Source
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.validation import is_bot_id
-from container_manager.view.inspection import Job
+from container_manager.view.inspection import Inspection
 from container_manager.view.live_view import LiveView
 from container_manager.view.removals import Removals
 
@@ -37,34 +37,36 @@ class Refresher:
         self._view = view
         self._source = source
         self._limit = asyncio.Semaphore(_INSPECTIONS_AT_ONCE)
-        self._jobs: dict[str, Job] = {}
+        self._inspections: dict[str, Inspection] = {}
         self._looks: dict[str, asyncio.TimerHandle] = {}
         self._delays: dict[str, float] = {}
         # What an inspection has to have begun after to be believed again, by the view's clock.
         self._doubted: dict[str, int] = {}
-        self._departures = Removals(view, self.touch)
+        self._removals = Removals(view, self.touch)
         # When the inspections under way began, by the view's clock.
         self._under_way: set[int] = set()
 
     def touch(self, key: str, *, hurry: bool = True) -> None:
         """Have a container inspected, by its id or its bot's; without ``hurry`` once the burst of events is over."""
-        job = self._jobs.get(key)
-        if job is None:
-            job = self._jobs[key] = Job()
-            job.task = asyncio.get_running_loop().create_task(self._run(key, job))
-        job.touched = self._view.tick()
+        inspection = self._inspections.get(key)
+        if inspection is None:
+            inspection = self._inspections[key] = Inspection()
+            inspection.task = asyncio.get_running_loop().create_task(self._run(key, inspection))
+        inspection.touched = self._view.tick()
         if hurry:
-            job.hurry()
+            inspection.hurry()
 
     def gone(self, container_id: str) -> None:
         """The engine says that a container does not exist any more; ids never come back."""
-        self._departures.told(container_id)
+        self._removals.announced(container_id)
         self._forget(container_id)
-        self._forget_departed()
+        self._forget_old_removals()
 
     async def settled(self, keys: Iterable[str]) -> None:
         """Wait until these are as new as their last touch, or have turned out not to be inspectable."""
-        if rounds := [job.next_round() for key in keys if (job := self._jobs.get(key)) is not None]:
+        if rounds := [
+            inspection.next_round() for key in keys if (inspection := self._inspections.get(key)) is not None
+        ]:
             await asyncio.wait(rounds)
 
     async def settled_bot(self, bot_id: str) -> None:
@@ -78,9 +80,9 @@ class Refresher:
         """Have a bot not answered for until what was touched of it has been inspected since."""
         entry = self._view.of_bot(bot_id)
         for key in (bot_id, bot_id if entry is None else entry.status.container_id):
-            if (job := self._jobs.get(key)) is not None:
+            if (inspection := self._inspections.get(key)) is not None:
                 self._view.doubts.add(key)
-                self._doubted[key] = max(job.touched, self._doubted.get(key, 0))
+                self._doubted[key] = max(inspection.touched, self._doubted.get(key, 0))
 
     def knows(self, container_id: str) -> bool:
         """Whether a container is in the view, or may be about to be."""
@@ -88,52 +90,52 @@ class Refresher:
 
     def pending(self) -> list[str]:
         """What has been touched and not been inspected since."""
-        return list(self._jobs)
+        return list(self._inspections)
 
     def is_settled(self, container_id: str) -> bool:
         """Whether a container has been inspected since its last touch, and is not about to be looked at once more."""
-        return container_id not in self._jobs and not self._departures.is_unconfirmed(container_id)
+        return container_id not in self._inspections and not self._removals.is_unconfirmed(container_id)
 
     async def close(self) -> None:
         """Inspect nothing any more."""
         for handle in self._looks.values():
             handle.cancel()
         self._looks.clear()
-        self._departures.close()
-        tasks = [job.task for job in self._jobs.values() if job.task is not None]
+        self._removals.close()
+        tasks = [inspection.task for inspection in self._inspections.values() if inspection.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, key: str, job: Job) -> None:
+    async def _run(self, key: str, inspection: Inspection) -> None:
         try:
             while True:
-                await job.burst()
-                if self._known_since(key, job.touched):
+                await inspection.burst()
+                if self._known_since(key, inspection.touched):
                     self._trust(key, self._view.tick())
                     return
                 async with self._limit:
                     began = self._view.tick()
-                    job.begin_round()
+                    inspection.begin_round()
                     self._under_way.add(began)
                     try:
                         done = await self._inspect(key, began)
                     finally:
                         self._under_way.discard(began)
                 if not done:
-                    job.repeat_round()
+                    inspection.repeat_round()
                     continue
-                job.end_round()
-                if began > job.touched:
+                inspection.end_round()
+                if began > inspection.touched:
                     return
         finally:
-            del self._jobs[key]
-            job.end()
-            self._forget_departed()
+            del self._inspections[key]
+            inspection.end()
+            self._forget_old_removals()
 
     def _known_since(self, key: str, touched: int) -> bool:
         """Whether an inspection under another key, begun after the touch, has made this one needless."""
-        if self._departures.since(key) > touched:
+        if self._removals.removed_at(key) > touched:
             return True
         entry = self._view.get(key)
         return entry is not None and entry.began > touched and not entry.partial
@@ -146,9 +148,9 @@ class Refresher:
             if status is None:
                 self._missing(key, began, by_bot=by_bot)
                 return True
-            if self._departures.since(status.container_id) > began:
+            if self._removals.removed_at(status.container_id) > began:
                 # It was gone afterwards, says an event, or nobody knows.
-                return not self._departures.is_unconfirmed(status.container_id)
+                return not self._removals.is_unconfirmed(status.container_id)
             return self._apply(key, status, began)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the container is not answered for
             await self._doubt(key, began, exc)
@@ -158,7 +160,7 @@ class Refresher:
         self._trust(key, began)
         self._stop_looking(key)
         if not by_bot:
-            self._departures.denied(key)
+            self._removals.not_found(key)
             self._forget(key)
         elif (entry := self._view.of_bot(key)) is not None:
             # Removed or renamed, which its id will tell.
@@ -170,7 +172,7 @@ class Refresher:
         version = None if before is None else before.version
         if not self._view.apply(status, began):
             return False
-        self._departures.found(container_id)
+        self._removals.found(container_id)
         self._trust(key, began)
         self._trust(container_id, began)
         if former is not None and former.status.container_id != container_id:
@@ -189,13 +191,13 @@ class Refresher:
         self._doubted.pop(container_id, None)
         self._stop_looking(container_id)
 
-    def _forget_departed(self) -> None:
+    def _forget_old_removals(self) -> None:
         """Those that no inspection under way can bring back."""
-        self._departures.forget(min(self._under_way, default=self._view.tick()), self._jobs)
+        self._removals.forget(min(self._under_way, default=self._view.tick()), self._inspections)
 
     async def _doubt(self, key: str, began: int, exc: Exception) -> None:
         """What cannot be inspected is not answered for; the list shows what the engine's list says of it."""
-        if self._departures.since(key) > began:
+        if self._removals.removed_at(key) > began:
             return
         if key not in self._view.doubts:
             _log.warning("%s cannot be inspected; trying again: %r", key, exc)
@@ -208,7 +210,7 @@ class Refresher:
         # Where the list fails too, the engine itself is in trouble, which the synchronizer sees.
         with suppress(Exception):
             for row in await self._source.list(key):
-                if row.container_id == key and self._departures.since(key) < began:
+                if row.container_id == key and self._removals.removed_at(key) < began:
                     self._view.apply(self._completed(row), began, partial=True)
 
     def _completed(self, row: ContainerStatus) -> ContainerStatus:

@@ -42,7 +42,7 @@ class Subscription:
     def __init__(self, view: LiveView, bot_ids: Collection[str] = ()) -> None:
         self._view = view
         self._bot_ids = frozenset(bot_ids)
-        self._begin_version = view.version
+        self._start_version = view.version
         self._snapshot: deque[str] | None = None
         self._unseen: set[str] = set()
         self._pending: OrderedDict[str, WatchEvent] = OrderedDict()
@@ -52,7 +52,7 @@ class Subscription:
         self._waiter: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
-        self._begin_version = self._view.version
+        self._start_version = self._view.version
         entries = [entry for entry in self._view.entries() if self._watches(entry)]
         self._snapshot = deque(entry.status.container_id for entry in entries)
         self._unseen = set(self._snapshot)
@@ -74,9 +74,9 @@ class Subscription:
             if self._snapshot is not None:
                 return self._next_of_snapshot(self._snapshot)
             if self._pending:
-                key, told = self._pending.popitem(last=False)
+                key, event = self._pending.popitem(last=False)
                 self._new.discard(key)
-                return told
+                return event
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -119,13 +119,13 @@ class Subscription:
             entry = self._view.get(key)
             if key in self._unseen and entry is not None:
                 self._unseen.discard(key)
-                return WatchEvent(Kind.SNAPSHOT, self._begin_version, entry)
+                return WatchEvent(Kind.SNAPSHOT, self._start_version, entry)
         self._snapshot = None
         self._unseen.clear()
-        return WatchEvent(Kind.SYNCED, self._begin_version)
+        return WatchEvent(Kind.SYNCED, self._start_version)
 
-    def _put(self, key: str, told: WatchEvent) -> None:
-        self._pending[key] = told
+    def _put(self, key: str, event: WatchEvent) -> None:
+        self._pending[key] = event
         self._pending.move_to_end(key)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

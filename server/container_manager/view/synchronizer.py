@@ -48,7 +48,7 @@ class Synchronizer:
         self._was_in_sync = False
         self._read_failed = False
         # What the log has been told of the engine not being followed, since it was last.
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     async def run(self) -> None:
         """Follow until cancelled; from then on the view is not believed."""
@@ -60,30 +60,33 @@ class Synchronizer:
     async def _run(self) -> None:
         delay = _FIRST_RETRY_SECONDS
         while True:
-            bug: Exception | None = None
+            unexpected: Exception | None = None
             try:
                 await self._follow()
             except ContainerManagerError as exc:
                 self.problem = exc
             except Exception as exc:  # noqa: BLE001 - without this task every read would go to the engine for good
-                self.problem, bug = ContainerManagerError(f"following the engine failed: {type(exc).__name__}"), exc
+                self.problem, unexpected = (
+                    ContainerManagerError(f"following the engine failed: {type(exc).__name__}"),
+                    exc,
+                )
             self._decided.set()
-            self._warn(bug)
+            self._warn(unexpected)
             if self._was_in_sync:
                 delay = _FIRST_RETRY_SECONDS
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LAST_RETRY_SECONDS)
 
-    def _warn(self, bug: Exception | None) -> None:
+    def _warn(self, unexpected: Exception | None) -> None:
         """Tell why the engine is not followed; once, and not at every attempt."""
-        if bug is not None and "bug" not in self._told:
-            self._told.add("bug")
-            _log.error("a bug: following the engine failed unexpectedly", exc_info=bug)
+        if unexpected is not None and "unexpected" not in self._warned:
+            self._warned.add("unexpected")
+            _log.error("a bug: following the engine failed unexpectedly", exc_info=unexpected)
         if self._was_in_sync:
             _log.warning("the engine's events are lost, reads go to the engine itself: %s", self.problem)
-        elif "problem" not in self._told:
+        elif "problem" not in self._warned:
             _log.warning("the engine cannot be followed, reads go to the engine itself: %s", self.problem)
-        self._told.add("problem")
+        self._warned.add("problem")
 
     async def in_sync(self) -> None:
         """Wait until the view is in sync. Raises why it is not, if that is not just for a moment."""
@@ -115,7 +118,7 @@ class Synchronizer:
                     # Whatever was doubtful before has just been read.
                     self._dropped.clear()
                     self._was_in_sync = True
-                    self._told.clear()
+                    self._warned.clear()
                     self.problem = None
                     self._view.regain()
                     self._decided.set()
