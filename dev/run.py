@@ -57,7 +57,8 @@ def run(command: Sequence[str], docker_host: str) -> int:
         info = signal.sigtimedwait({*_FORWARDED, signal.SIGCHLD}, 0.5)
         if info is None or info.si_signo == signal.SIGCHLD or info.si_code == _FROM_KERNEL:
             continue
-        child.send_signal(info.si_signo)
+        # The service ignores SIGHUP.
+        child.send_signal(signal.SIGTERM if info.si_signo == signal.SIGHUP else info.si_signo)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 

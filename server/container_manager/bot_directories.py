@@ -35,6 +35,21 @@ class RootDirectory:
         return str(self.engine_path / bot_id)
 
 
+def overlap(secrets: RootDirectory, state: RootDirectory) -> str | None:
+    """Why these two roots cannot be used together; ``None`` when they are apart.
+
+    A state directory is writable for its bot. Below the secrets root it could hold secrets of a bot, and the other way
+    round secrets would appear in a bot's state.
+    """
+    for one, other in ((secrets.path, state.path), (secrets.engine_path, state.engine_path)):
+        first, second = one.resolve(), other.resolve()
+        if first == second:
+            return f"the secrets root {one} and the state root {other} are the same directory"
+        if first in second.parents or second in first.parents:
+            return f"of the secrets root {one} and the state root {other}, one contains the other"
+    return None
+
+
 def check_secrets_directory(root: RootDirectory, bot_id: str) -> None:
     """Raise :class:`SecretsUnavailableError` unless the bot has a real directory below ``root``."""
     with _opened(root, bot_id, "secrets", SecretsUnavailableError) as descriptor:
@@ -43,6 +58,8 @@ def check_secrets_directory(root: RootDirectory, bot_id: str) -> None:
 
 def ensure_state_directory(root: RootDirectory, bot_id: str) -> None:
     """Create the bot's state directory with mode 0700, owned by the image's user, unless it exists.
+
+    An empty one that still belongs to this process is what a crash between the two steps leaves; it is completed.
 
     Raises :class:`StateUnavailableError` when something else is in its place or it cannot be created.
     """
@@ -56,6 +73,7 @@ def ensure_state_directory(root: RootDirectory, bot_id: str) -> None:
                 raise
         except FileExistsError:
             _check(root, descriptor, bot_id, "state", StateUnavailableError)
+            _complete(bot_id, descriptor)
         except OSError as exc:
             raise StateUnavailableError(
                 f"the state directory {root.path / bot_id} cannot be created: {exc.strerror}", bot_id=bot_id
@@ -80,6 +98,19 @@ def _give_to_bot(bot_id: str, descriptor: int) -> None:
         # A user without CAP_CHOWN, such as a developer, keeps the directory.
         if os.geteuid() == 0:
             raise
+
+
+def _complete(bot_id: str, root: int) -> None:
+    """Give an empty state directory of this process's user to the bot's user."""
+    with suppress(OSError):
+        descriptor = os.open(bot_id, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+        try:
+            with os.scandir(descriptor) as entries:
+                is_empty = not any(entries)
+            if is_empty and os.fstat(descriptor).st_uid == os.geteuid():
+                os.fchown(descriptor, STATE_OWNER_UID, STATE_OWNER_UID)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ _NAME = rf"(?P<name>(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*)"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
 _REFERENCE = re.compile(rf"{_NAME}(?::{_TAG})?(?:@{_DIGEST})?")
+# What follows the name: a tag, a digest, or both.
+_VERSION = re.compile(r"[:@][^/]*$")
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 # One engine call reads a bare name of 64 hex digits as an image id, another one as a repository.
 _BARE_ID = re.compile(r"[0-9a-f]{64}")
@@ -46,9 +48,38 @@ def check_image_reference(reference: str) -> None:
 def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
     """Raise :class:`ImageNotAllowedError` unless one of the ``allowed`` globs matches. No globs: all are allowed.
 
-    The globs are matched against the reference as the caller wrote it; ``*`` matches ``/`` and ``:`` too.
+    A glob matches the reference as the caller wrote it. Its registry, its repository and its tag or digest match those
+    of the reference separately, so that ``node:*`` does not allow the registry ``node:443``. ``*`` matches ``/`` within
+    a repository. A glob that ends in ``*`` and has no tag allows every tag; ``*`` alone allows every image.
     """
-    if allowed and not any(fnmatchcase(reference, pattern) for pattern in allowed):
+    if allowed and not any(_matches(reference, pattern) for pattern in allowed):
         raise ImageNotAllowedError(
             f"image {reference} is not on the server's list of allowed images ({', '.join(allowed)})", image=reference
         )
+
+
+def _matches(reference: str, pattern: str) -> bool:
+    if pattern == "*":
+        return True
+    name, version = _split_version(reference)
+    allowed_name, allowed_version = _split_version(pattern)
+    if not allowed_version and pattern.endswith("*"):
+        allowed_version = "*"
+    return (
+        fnmatchcase(_registry(name), _registry(allowed_name))
+        and fnmatchcase(name, allowed_name)
+        and fnmatchcase(version, allowed_version)
+    )
+
+
+def _split_version(reference: str) -> tuple[str, str]:
+    """A reference or glob as its name, and its tag and digest with the ``:`` or ``@`` before them."""
+    match = _VERSION.search(reference)
+    return (reference, "") if match is None else (reference[: match.start()], match[0])
+
+
+def _registry(name: str) -> str:
+    """The registry in front of a name; empty for Docker Hub's, as the engine reads it (reference.splitDockerDomain)."""
+    first, slash, _ = name.partition("/")
+    is_registry = slash and (first in ("localhost", "*") or first != first.lower() or set(first) & set(".:"))
+    return first if is_registry else ""

@@ -93,6 +93,14 @@ def test_a_signal_ends_it_with_status_0_and_leaves_no_file(
         assert list((directory / "run").iterdir()) == []
 
 
+def test_sighup_is_ignored(arguments: Arguments, directory: Path) -> None:
+    with server_process(arguments(), directory / "log") as server:
+        server.terminate(signal.SIGHUP)
+        wait_until(lambda: "SIGHUP is ignored" in server.log_text(), "the signal is logged")
+        server.terminate(signal.SIGTERM)
+        assert server.wait() == 0
+
+
 def test_a_second_server_on_the_socket_fails_and_the_first_still_answers(arguments: Arguments, directory: Path) -> None:
     with server_process(arguments(), directory / "log"):
         with server_process(arguments(), directory / "log2") as second:

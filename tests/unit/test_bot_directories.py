@@ -164,6 +164,36 @@ def test_an_existing_state_directory_is_left_as_it_is(root: RootDirectory) -> No
     assert "kept" == (root.path / BOT / "memory").read_text()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_state_directory_that_a_crash_left_half_made_is_completed(
+    root: RootDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Stands for the end of the process."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bot_directories.os, "chown", killed)
+        with pytest.raises(Killed):
+            ensure_state_directory(root, BOT)
+    assert 0 == (root.path / BOT).stat().st_uid
+    ensure_state_directory(root, BOT)
+    assert 1000 == (root.path / BOT).stat().st_uid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_state_directory_of_another_user_or_with_files_in_it_keeps_its_owner(root: RootDirectory) -> None:
+    for bot, uid in ((BOT, 0), (OTHER, 1234)):
+        (root.path / bot).mkdir()
+        os.chown(root.path / bot, uid, uid)
+    (root.path / BOT / "memory").write_text("kept")
+    for bot, uid in ((BOT, 0), (OTHER, 1234)):
+        ensure_state_directory(root, bot)
+        assert uid == (root.path / bot).stat().st_uid
+
+
 def test_the_engine_is_told_its_own_path(tmp_path: Path) -> None:
     root = RootDirectory(tmp_path, Path("/srv/bots/secrets"))
     (tmp_path / BOT).mkdir()

@@ -135,11 +135,33 @@ def test_an_option_is_an_environment_variable_too(  # noqa: PLR0917 - fixtures a
 
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_the_state_root_is_one_too(serve: Serve, tmp_path: Path, how: str) -> None:
-    arguments = ("--state-root", str(tmp_path), "--host-state-root", "/srv/state") if how == "option" else ()
-    environment = {"CONTAINER_MANAGER_STATE_ROOT": str(tmp_path), "CONTAINER_MANAGER_HOST_STATE_ROOT": "/srv/state"}
+    state = tmp_path / "state"
+    state.mkdir()
+    arguments = ("--state-root", str(state), "--host-state-root", "/srv/state") if how == "option" else ()
+    environment = {"CONTAINER_MANAGER_STATE_ROOT": str(state), "CONTAINER_MANAGER_HOST_STATE_ROOT": "/srv/state"}
     _, config = serve(*arguments, environment={} if arguments else environment)
     assert config is not None
-    assert RootDirectory(tmp_path, Path("/srv/state")) == config.service.state_root
+    assert RootDirectory(state, Path("/srv/state")) == config.service.state_root
+
+
+@pytest.mark.parametrize(
+    ("state", "further"),
+    [
+        ("secrets", ()),
+        ("secrets/state", ()),
+        ("", ()),
+        ("link", ()),
+        ("state", ("--host-secrets-root", "/srv/bots", "--host-state-root", "/srv/bots/state")),
+    ],
+    ids=["the same", "state below secrets", "secrets below state", "through a link", "as the engine sees them"],
+)
+def test_roots_that_overlap_are_refused(serve: Serve, tmp_path: Path, state: str, further: tuple[str, ...]) -> None:
+    (tmp_path / "secrets" / "state").mkdir()
+    (tmp_path / "state").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "secrets" / "state")
+    result, config = serve("--state-root", str(tmp_path / state), *further)
+    assert "give each a directory of its own" in complaint(result)
+    assert config is None
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", True), ("true", True), ("0", False), ("false", False)])

@@ -209,6 +209,13 @@ def test_everything_that_serve_would_need_is_looked_at_and_nothing_is_made(root:
     assert [*expected, ("socket", OK), ("token file", OK), ("listener", FAILED)] == found
 
 
+def test_roots_that_overlap_are_a_failure(root: Path, tmp_path: Path) -> None:
+    state = RootDirectory(root / "state", root / "state")
+    service = DockerServiceConfig(RootDirectory(root, root), state, docker_host=f"unix://{tmp_path}/none.sock")
+    findings = asyncio.run(diagnose(ServerConfig(service, ())))
+    assert [FAILED] == [finding.verdict for finding in findings if finding.name == "roots"]
+
+
 def tcp_findings(tmp_path: Path, listen: str, tls: TlsConfig | None) -> list[Finding]:
     """What is found out about a TCP listener, its token file apart."""
     service = DockerServiceConfig(RootDirectory(tmp_path, tmp_path), docker_host="unix:///nowhere.sock")

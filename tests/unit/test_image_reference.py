@@ -167,6 +167,12 @@ def test_a_text_is_accepted_or_refused_and_nothing_else(text: str) -> None:
         ("busybox", ["alpine", "busybox"]),
         ("busybox:1", ["busybox:*"]),
         ("busybox:1.3", ["busybox:1.[0-9]"]),
+        ("registry.example.com:5000/a/b:1", ["registry.example.com:5000/*"]),
+        ("registry.example.com:5000/a/b:1", ["*.example.com:5000/a/*:1"]),
+        ("evil.example/a:1", ["*"]),
+        ("evil.example/a:1", ["*/a:1"]),
+        (DIGEST, ["sha256:*"]),
+        ("openclaw/openclaw:1", ["open*"]),
     ],
 )
 def test_an_image_that_matches_a_glob_is_allowed(reference: str, patterns: list[str]) -> None:
@@ -183,6 +189,17 @@ def test_an_image_that_matches_a_glob_is_allowed(reference: str, patterns: list[
         ("ghcr.io/openclaw-evil/a", ["ghcr.io/openclaw/*"]),
         ("ghcrXio/openclaw/a", ["ghcr.io/openclaw/*"]),
         ("BUSYBOX", ["busybox"]),
+        ("node:443/evil", ["node:*"]),
+        ("node:443/evil:1", ["node:*"]),
+        ("node:443/evil", ["node*"]),
+        ("node.evil.example/x:1", ["node*"]),
+        ("node.evil.example/x:1", ["node*/x:1"]),
+        ("localhost/x:1", ["local*"]),
+        ("NODE/x:1", ["*:1"]),
+        ("evil.example/x:1", ["*:1"]),
+        ("busybox:1@sha256:0", ["busybox:[0-9]"]),
+        ("a/b:1", ["a:*"]),
+        ("ghcr.io/a:1/b", ["ghcr.io/a:*"]),
     ],
 )
 def test_an_image_that_matches_none_is_refused_with_the_list(reference: str, patterns: list[str]) -> None:

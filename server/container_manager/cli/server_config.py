@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from container_manager.bot_directories import RootDirectory
+from container_manager.bot_directories import RootDirectory, overlap
 from container_manager.cli.options import hint
 from container_manager.cli.otel_environment import machine_tracing
 from container_manager.config import (
@@ -49,6 +49,8 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         _check_root("secrets", secrets_root.path)
         if state_root is not None:
             _check_root("state", state_root.path)
+            if problem := overlap(secrets_root, state_root):
+                raise click.ClickException(f"{problem}; give each a directory of its own")
     return ServerConfig(
         service=DockerServiceConfig(
             secrets_root=secrets_root,

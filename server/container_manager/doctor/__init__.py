@@ -8,7 +8,7 @@ nothing.
 from __future__ import annotations
 
 from container_manager.addresses import TcpAddress, UnixAddress, parse_address
-from container_manager.bot_directories import RootDirectory
+from container_manager.bot_directories import RootDirectory, overlap
 from container_manager.config import ServerConfig
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.doctor.finding import Finding, Verdict
@@ -27,6 +27,8 @@ async def diagnose(config: ServerConfig) -> list[Finding]:
     findings += _check_root("secrets", config.service.secrets_root, secret=True)
     if config.service.state_root is not None:
         findings += _check_root("state", config.service.state_root, secret=False)
+        if problem := overlap(config.service.secrets_root, config.service.state_root):
+            findings.append(Finding("roots", Verdict.FAILED, problem, "give each a directory of its own"))
     for text in config.listen:
         try:
             address = parse_address(text)
