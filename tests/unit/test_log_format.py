@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from container_manager.deadline import Deadline
 from container_manager.observability.call import Call, current_call
@@ -83,3 +85,38 @@ def test_whatever_is_logged_for_a_call_has_its_id_by_its_worker_too(capsys: pyte
     asyncio.run(calls())
     ids = [json.loads(line).get("request_id") for line in capsys.readouterr().err.splitlines()]
     assert [*["r-1"] * 6, "other", *["r-2"] * 6, "other", None] == ids
+
+
+unsafe_texts = st.text(
+    st.one_of(st.sampled_from("\n\r\x1b\x00\x85\u2028\u2029\u202e\t\x9b"), st.characters()), max_size=30
+)
+
+
+@given(unsafe_texts, unsafe_texts, unsafe_texts)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_no_text_of_a_caller_or_the_engine_makes_a_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], log_format: LogFormat, event: str, value: str, inside: str
+) -> None:
+    """Neither as an event, as an argument, as a value, nor inside an exception."""
+    configure_logging(log_format, "info")
+    capsys.readouterr()
+    structlog.get_logger("ours").warning(event, command=value, several=[value, {"key": value}])
+    logging.getLogger("library").warning("%s and %s", event, value)
+    structlog.get_logger("ours").error("unexpected", text=value, exc_info=RuntimeError(inside))
+    written = capsys.readouterr().err
+    beginnings = [line for line in written.split("\n")[:-1] if not line.startswith("    ")]
+    assert 3 == len(beginnings), written
+    assert all(line.startswith("{" if log_format == "json" else "20") for line in beginnings)
+    assert not {character for character in written if character < " " or "\x7f" <= character <= "\x9f"} - {"\n"}
+    assert not set(written) & set("\u2028\u2029\u202e")
+
+
+def test_a_traceback_is_readable_and_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("text", "info")
+    error = RuntimeError("engine said\n2026-11-29T00:00:00Z [error    ] forged")
+    structlog.get_logger("ours").error("unexpected error", exc_info=error)
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 == sum(line.startswith("20") for line in lines)
+    assert "    RuntimeError: engine said" in lines
+    assert "    2026-11-29T00:00:00Z [error    ] forged" in lines

@@ -1,8 +1,13 @@
-"""The log: structured, to standard error, as text for people or as JSON lines."""
+"""The log: structured, to standard error, as text for people or as JSON lines.
+
+A line may hold a caller's or the engine's text. Control characters in it are escaped, and the lines of a traceback are
+indented, so that no text can look like a line of its own or send an escape sequence to a terminal.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Any, Literal
 
@@ -11,6 +16,10 @@ import structlog
 from container_manager.observability.call import current_call
 
 LogFormat = Literal["text", "json"]
+
+# Control characters, line and paragraph separators, marks that reorder text, and halves of surrogate pairs.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_TRACEBACK_INDENT = "    "
 
 
 def configure_logging(log_format: LogFormat, level: str) -> None:
@@ -23,12 +32,9 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     ]
     renderer: structlog.typing.Processor
     if log_format == "json":
-        shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()
     else:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -43,7 +49,12 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _escape,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()
@@ -59,3 +70,23 @@ def _add_request_id(_logger: Any, _method: str, event: structlog.typing.EventDic
     if call is not None:
         event.setdefault("request_id", call.request_id)
     return event
+
+
+def _escape(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Every key and value as text that stays on its line."""
+    return {
+        _escaped(key): _escaped_lines(value) if key == "exception" else _escaped_value(value)
+        for key, value in event.items()
+    }
+
+
+def _escaped_value(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float) else _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def _escaped_lines(text: str) -> str:
+    return "\n".join(_TRACEBACK_INDENT + _escaped(line) for line in text.split("\n"))

@@ -166,4 +166,4 @@ def _log_abandoned(work: asyncio.Future[Any]) -> None:
     if not isinstance(exc, ContainerManagerError):
         _log.error("an operation whose caller had gone failed unexpectedly", exc_info=exc)
     else:
-        _log.info("an operation whose caller had gone ended with %s: %s", exc.reason, exc)
+        _log.info("an operation whose caller had gone ended with %s", exc.reason)
