@@ -16,6 +16,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.config import DockerServiceConfig, ServerConfig
 from container_manager.errors import InvalidStateError
+from container_manager.rpc.stream_kinds import CONTAINERS, LOGS, STATS
 from container_manager.scheduling.streams import StreamKind
 from container_manager.view.subscription import Subscription
 from container_manager_client import connect
@@ -30,9 +31,9 @@ RUNNING = ("sh", "-c", "echo here; exec sleep 100000")
 
 Open = Callable[[ContainerObserverStub, str], Any]
 STREAMS: dict[StreamKind, Open] = {
-    StreamKind.CONTAINERS: lambda stub, bot: stub.WatchContainers(pb.WatchContainersRequest(bot_ids=[bot])),
-    StreamKind.LOGS: lambda stub, bot: stub.StreamLogs(pb.StreamLogsRequest(bot_id=bot, follow=True)),
-    StreamKind.STATS: lambda stub, bot: stub.WatchStats(pb.WatchStatsRequest(bot_ids=[bot])),
+    CONTAINERS: lambda stub, bot: stub.WatchContainers(pb.WatchContainersRequest(bot_ids=[bot])),
+    LOGS: lambda stub, bot: stub.StreamLogs(pb.StreamLogsRequest(bot_id=bot, follow=True)),
+    STATS: lambda stub, bot: stub.WatchStats(pb.WatchStatsRequest(bot_ids=[bot])),
 }
 
 
@@ -52,7 +53,7 @@ def channel(limited: LoopedServer) -> Iterator[grpc.Channel]:
         yield channel
 
 
-@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.label)
 def test_more_streams_than_allowed_are_refused_while_statuses_answer(
     limited: LoopedServer, channel: grpc.Channel, bots: Bots, kind: StreamKind
 ) -> None:
@@ -73,16 +74,16 @@ def test_more_streams_than_allowed_are_refused_while_statuses_answer(
     wait_until(lambda: limited.server.streams.count(kind) == 0, "all places are free")
 
 
-@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.label)
 def test_a_stream_whose_deadline_passes_gives_its_place_back(
     limited: LoopedServer, channel: grpc.Channel, bots: Bots, kind: StreamKind
 ) -> None:
     bot_id = bots.new()
     Calls(ContainerManagerStub(channel)).run(bot_id, *RUNNING)
     call = {
-        StreamKind.CONTAINERS: lambda stub: stub.WatchContainers(pb.WatchContainersRequest(), timeout=0.5),
-        StreamKind.LOGS: lambda stub: stub.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, follow=True), timeout=0.5),
-        StreamKind.STATS: lambda stub: stub.WatchStats(pb.WatchStatsRequest(), timeout=0.5),
+        CONTAINERS: lambda stub: stub.WatchContainers(pb.WatchContainersRequest(), timeout=0.5),
+        LOGS: lambda stub: stub.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, follow=True), timeout=0.5),
+        STATS: lambda stub: stub.WatchStats(pb.WatchStatsRequest(), timeout=0.5),
     }[kind](ContainerObserverStub(channel))
     with reading(call) as read:
         error = read.wait_end()

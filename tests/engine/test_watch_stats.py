@@ -15,7 +15,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
-from container_manager.scheduling.streams import StreamKind
+from container_manager.rpc.stream_kinds import STATS
 from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
@@ -99,7 +99,7 @@ def test_containers_are_sampled_only_while_somebody_watches(
         assert all(container_id in line for line in asked)
         # Two watchers share what is sampled; each had a first sample that tells nothing.
         assert len(asked) < len(one.messages) + len(other.messages)
-        wait_until(lambda: looped.server.streams.count(StreamKind.STATS) == 0, "nobody watches")
+        wait_until(lambda: looped.server.streams.count(STATS) == 0, "nobody watches")
         before, pings = len(proxy.seen("/stats")), len(proxy.seen("/_ping"))
         # The health check is the clock: one ping a second.
         wait_until(lambda: len(proxy.seen("/_ping")) >= pings + 3, "three seconds")

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.backends.docker.status import status_from_inspect
 from container_manager.config import ServerConfig, TransportLimits
-from container_manager.rpc.interceptors import call_limit
+from container_manager.rpc import stream_kinds
+from container_manager.rpc.stream_kinds import HEALTH, REFLECTION
+from container_manager.scheduling.streams import StreamKind
 from container_manager_client import connect
 from tests.support.calls import Calls, fails_with
 from tests.support.fake_engine import FakeEngine, Hang, Json
@@ -51,6 +54,14 @@ def serve(server_config: Callable[..., ServerConfig], session_dir: Path) -> Serv
             yield looped
 
     return running
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, kind: StreamKind, most: int) -> StreamKind:
+    """The kind with another limit, in its place in the table."""
+    changed = replace(kind, limit=lambda _: most)
+    table = tuple(changed if each is kind else each for each in stream_kinds.STREAM_KINDS)
+    monkeypatch.setattr(stream_kinds, "STREAM_KINDS", table)
+    return changed
 
 
 def target(looped: LoopedServer) -> str:
@@ -177,7 +188,7 @@ def test_a_refused_or_failed_call_keeps_no_place(serve: Serve) -> None:
 def test_health_watchers_over_the_limit_are_refused_while_checks_are_answered(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(call_limit, "MAX_HEALTH_WATCHERS", 2)
+    kind = limited(monkeypatch, HEALTH, 2)
     with serve() as looped, connect(target(looped)) as channel, ExitStack() as stack:
         watches = [watch(channel) for _ in range(2)]
         for each in watches:
@@ -186,12 +197,12 @@ def test_health_watchers_over_the_limit_are_refused_while_checks_are_answered(
             watch(channel)
         probe(channel)
         watches[0].cancel()
-        wait_until(lambda: looped.server.places.health_watchers.taken == 1, "its place is free")
+        wait_until(lambda: looped.server.streams.count(kind) == 1, "its place is free")
         stack.callback(watch(channel).cancel)
 
 
 def test_reflections_over_the_limit_are_refused(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_limit, "MAX_REFLECTIONS", 1)
+    kind = limited(monkeypatch, REFLECTION, 1)
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     ended = threading.Event()
 
@@ -209,7 +220,7 @@ def test_reflections_over_the_limit_are_refused(serve: Serve, monkeypatch: pytes
             first.cancel()
         finally:
             ended.set()
-        wait_until(lambda: looped.server.places.reflections.taken == 0, "its place is free")
+        wait_until(lambda: looped.server.streams.count(kind) == 0, "its place is free")
         assert 1 == len(list(stub.ServerReflectionInfo(iter([request]))))
 
 
@@ -231,7 +242,7 @@ def test_one_connection_may_have_all_that_the_server_takes(serve: Serve) -> None
         settings = client.recv(4096)
         length = int.from_bytes(settings[:3], "big")
         pairs = dict(struct.iter_unpack(">HI", settings[9 : 9 + length]))
-        all_calls = 2 * 5 + 3 + 2 * 7 + call_limit.MAX_HEALTH_WATCHERS + call_limit.MAX_REFLECTIONS
+        all_calls = 2 * 5 + 3 + 2 * 7 + 256 + 64
         assert all_calls + 1 == pairs[3]  # SETTINGS_MAX_CONCURRENT_STREAMS; one more for a health check
 
 
@@ -301,13 +312,12 @@ def test_the_streams_of_a_client_that_no_longer_answers_are_ended(serve: Serve) 
             [sys.executable, "-c", WATCHER, target(looped)], env=environment, stdout=subprocess.PIPE, text=True
         ) as client,
     ):
-        places = looped.server.places.health_watchers
         try:
             assert client.stdout is not None
             assert "watching\n" == client.stdout.readline()
             stream = watch(channel)
             client.send_signal(signal.SIGSTOP)
-            wait_until(lambda: places.taken == 1, "the frozen one's stream is ended")
+            wait_until(lambda: looped.server.streams.count(HEALTH) == 1, "the frozen one's stream is ended")
             assert stream.is_active()
             stream.cancel()
         finally:

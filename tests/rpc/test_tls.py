@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import ServerConfig
-from container_manager.rpc.listeners.tls_files import TlsFiles as ServerTlsFiles
+from container_manager.rpc.listeners.server_certificates import ServerCertificates
 from container_manager_client import TlsFiles, connect, connect_aio, error_info
 from tests.support.calls import Calls, fails_with
 from tests.support.certificates import Authority, put, server_files
@@ -177,7 +177,7 @@ def test_files_that_cannot_be_used_are_told_once_and_the_ones_before_go_on(
 
 
 def test_unchanged_files_are_not_read_again(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = ServerTlsFiles(server_files(tmp_path, OURS))
+    files = ServerCertificates(server_files(tmp_path, OURS))
     assert files.replaced() is None
     server_files(tmp_path, OURS)
     assert files.replaced() is not None

@@ -13,7 +13,7 @@ import pytest
 
 from container_manager.errors import StartupError
 from container_manager.rpc.interceptors import authentication as auth_interceptor
-from container_manager.rpc.interceptors.authentication import AuthInterceptor
+from container_manager.rpc.interceptors.authentication import AuthenticationInterceptor
 from container_manager.rpc.listeners.tcp_access import read_or_make_token
 
 TOKEN = "0123456789abcdef"
@@ -122,7 +122,7 @@ class Details:
     ],
 )
 def test_only_the_very_token_is_accepted(metadata: list[tuple[str, str]], accepted: bool) -> None:
-    assert accepted is AuthInterceptor(TOKEN)._accepts(Details(*metadata))  # type: ignore[arg-type]
+    assert accepted is AuthenticationInterceptor(TOKEN)._accepts(Details(*metadata))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("given", [f"Bearer {TOKEN}", "Bearer wrong", "", "é"])
@@ -136,5 +136,5 @@ def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, g
 
     monkeypatch.setattr(auth_interceptor, "hmac", SimpleNamespace(compare_digest=compare))
     details = Details(("authorization", given))
-    assert (given == f"Bearer {TOKEN}") is AuthInterceptor(TOKEN)._accepts(details)  # type: ignore[arg-type]
+    assert (given == f"Bearer {TOKEN}") is AuthenticationInterceptor(TOKEN)._accepts(details)  # type: ignore[arg-type]
     assert [(given.encode(), f"Bearer {TOKEN}".encode())] == compared

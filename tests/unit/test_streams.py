@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 from container_manager.errors import CapacityExceededError, ShuttingDownError
-from container_manager.scheduling.streams import StreamKind, Streams
-
-LOGS, STATS = StreamKind.LOGS, StreamKind.STATS
+from container_manager.rpc.stream_kinds import LOGS, STATS
+from container_manager.scheduling.streams import Streams
 
 
 def make() -> Streams:

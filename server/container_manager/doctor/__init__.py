@@ -15,8 +15,8 @@ from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk, check_root, check_token_file
 from container_manager.doctor.socket_checks import check_socket
 from container_manager.errors import StartupError
+from container_manager.rpc.listeners.server_certificates import ServerCertificates
 from container_manager.rpc.listeners.tcp_access import check_reach
-from container_manager.rpc.listeners.tls_files import TlsFiles
 
 __all__ = ["Finding", "Verdict", "diagnose"]
 
@@ -55,7 +55,7 @@ def _check_tcp(address: TcpAddress, config: ServerConfig) -> list[Finding]:
     try:
         check_reach(address, config)
         if config.tls is not None:
-            TlsFiles(config.tls)
+            ServerCertificates(config.tls)
             findings.append(Finding("TLS files", Verdict.OK, f"{config.tls.cert} and its key belong together"))
     except StartupError as exc:
         findings.append(Finding("listener", Verdict.FAILED, str(exc), "change what the sentence names"))

@@ -10,11 +10,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from container_manager.observability.accounting import Method
-from container_manager.scheduling.streams import StreamKind, Streams
+from container_manager.scheduling.streams import Streams
 from container_manager.view.keeper import ViewKeeper
 
 _PREFIX = "container_manager"
-_KINDS = {kind: kind.name.lower() for kind in StreamKind}
 
 
 class SpanCounts(Protocol):
@@ -65,8 +64,8 @@ class StateCollector(Collector):
 
     def _open_streams(self) -> Metric:
         family = GaugeMetricFamily(f"{_PREFIX}_streams_open", "Streams that have a place.", labels=("kind",))
-        for kind, name in _KINDS.items():
-            family.add_metric((name,), self._streams.count(kind))
+        for label, count in self._streams.counts().items():
+            family.add_metric((label,), count)
         return family
 
 

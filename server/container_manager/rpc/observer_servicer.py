@@ -14,7 +14,6 @@ from container_manager.logs.reader import LogReader
 from container_manager.model import ContainerState
 from container_manager.rpc import observer_codec as codec
 from container_manager.scheduling.bot_operations import BotOperations
-from container_manager.scheduling.streams import StreamKind, Streams
 from container_manager.stats.sampler import StatsSampler, watch
 from container_manager.validation import check_bot_id
 from container_manager.view.container_versions import ContainerVersions
@@ -31,20 +30,14 @@ _SAMPLED_STATES = (ContainerState.RUNNING, ContainerState.PAUSED)
 class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     """Serves the live view, logs and stats. Raises domain errors, also mid-stream, as the manager's servicer does.
 
-    Each message is written before the next is made: a reader that stops reading holds up its own stream only.
+    Each message is written before the next is made: a reader that stops reading holds up its own stream only. How many
+    streams there may be stands in :mod:`container_manager.rpc.stream_kinds`.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        operations: BotOperations,
-        keeper: ViewKeeper,
-        streams: Streams,
-    ) -> None:
+    def __init__(self, backend: Backend, operations: BotOperations, keeper: ViewKeeper) -> None:
         self._backend = backend
         self._operations = operations
         self._keeper = keeper
-        self._streams = streams
         self._versions = ContainerVersions(keeper.view)
         self._told = codec.WatchEventEncoder()
         self._sampler = StatsSampler(backend.sample)
@@ -59,11 +52,10 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         self, request: pb.WatchContainersRequest, context: Context
     ) -> None:
         bot_ids = codec.bot_ids_from_proto(request.bot_ids)
-        async with self._streams.open(StreamKind.CONTAINERS):
-            await self._keeper.in_sync()
-            with Subscription(self._keeper.view, bot_ids) as subscription:
-                while True:
-                    await context.write(self._told.encode(await subscription.next()))
+        await self._keeper.in_sync()
+        with Subscription(self._keeper.view, bot_ids) as subscription:
+            while True:
+                await context.write(self._told.encode(await subscription.next()))
 
     async def StreamLogs(  # type: ignore[override]
         self, request: pb.StreamLogsRequest, context: Context
@@ -71,13 +63,12 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         check_bot_id(request.bot_id)
         options = codec.log_options_from_proto(request)
         self._require(Feature.LOGS)
-        async with self._streams.open(StreamKind.LOGS):
-            await self._keeper.in_sync()
-            container_id = await self._container_id(request.bot_id)
-            reader = LogReader(self._backend.log(container_id), container_id, options, self._versions)
-            async with aclosing(reader.entries()) as entries:
-                async for entry in entries:
-                    await context.write(codec.entry_to_proto(entry))
+        await self._keeper.in_sync()
+        container_id = await self._container_id(request.bot_id)
+        reader = LogReader(self._backend.log(container_id), container_id, options, self._versions)
+        async with aclosing(reader.entries()) as entries:
+            async for entry in entries:
+                await context.write(codec.entry_to_proto(entry))
 
     async def WatchStats(  # type: ignore[override]
         self, request: pb.WatchStatsRequest, context: Context
@@ -101,13 +92,12 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
             entry = view.get(container_id)
             return None if entry is None else entry.status.start_time_ns
 
-        async with self._streams.open(StreamKind.STATS):
-            await self._keeper.in_sync()
-            async with aclosing(watch(self._sampler, running, interval_seconds, started)) as samples:
-                async for container_id, stats in samples:
-                    entry = view.get(container_id)
-                    if entry is not None:
-                        await context.write(codec.stats_to_proto(entry.status.bot_id, container_id, stats))
+        await self._keeper.in_sync()
+        async with aclosing(watch(self._sampler, running, interval_seconds, started)) as samples:
+            async for container_id, stats in samples:
+                entry = view.get(container_id)
+                if entry is not None:
+                    await context.write(codec.stats_to_proto(entry.status.bot_id, container_id, stats))
 
     def _require(self, feature: Feature) -> None:
         limitation = self._backend.limitations.get(feature)

@@ -42,9 +42,10 @@ from container_manager.rpc.listeners.sockets import unix_socket_path
 from container_manager.rpc.listeners.tcp_access import tcp_access
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
+from container_manager.rpc.stream_kinds import stream_limits
 from container_manager.rpc.wire import encoded_status
 from container_manager.scheduling.bot_operations import BotOperations
-from container_manager.scheduling.streams import StreamKind, Streams
+from container_manager.scheduling.streams import Streams
 from container_manager.view.keeper import ViewKeeper
 
 _SERVICES = (
@@ -56,9 +57,10 @@ _REFLECTED = (
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
 )
+_FILES = (container_manager_pb2, container_observer_pb2, health_pb2, reflection_pb2)
 _METHODS = [
     f"/{service.full_name}/{method.name}"
-    for file in (container_manager_pb2, container_observer_pb2, health_pb2, reflection_pb2)
+    for file in _FILES
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -84,7 +86,8 @@ class Server:
             if self._wanted.count(address) > 1 and not (isinstance(address, TcpAddress) and address.port == 0):
                 raise StartupError(f"{address} is given twice")
         self._access = socket_access(config.socket_mode, config.socket_group)
-        self.places = CallPlaces(config.max_concurrent_calls)
+        self.streams = Streams(stream_limits(config))
+        self.places = CallPlaces(config.max_concurrent_calls, self.streams)
         self.observation = Observation(config, _METHODS, READS)
         self._factory = ServerFactory(
             self._register,
@@ -96,16 +99,9 @@ class Server:
         self._backend = open_backend(self.observation.engine_observer)
         self.keeper = ViewKeeper(self._backend.source, encoded_status, self.observation.on_event_lag)
         self._operations = BotOperations(config.workers, self.keeper.changed)
-        self.streams = Streams(
-            {
-                StreamKind.CONTAINERS: config.max_watchers,
-                StreamKind.STATS: config.max_watchers,
-                StreamKind.LOGS: config.max_log_streams,
-            }
-        )
         self.observation.watch(self.keeper, self.streams)
         self._servicer = ContainerManagerServicer(self._backend.lifecycle, self._operations, self.keeper)
-        self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper, self.streams)
+        self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper)
         self._health = health_aio.HealthServicer()
         self._engine_health = EngineHealth(
             self._health, _SERVICES, self._backend.lifecycle, self._operations, self.keeper.engine_answers

@@ -1,55 +1,74 @@
-"""The streams that are open: how many there may be, and their end when the service ends."""
+"""The streams that are open: how many of each kind there may be, and their end when the service shuts down."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from enum import Enum
+from dataclasses import dataclass
 
+from container_manager.config import ServerConfig
 from container_manager.errors import CapacityExceededError, ShuttingDownError
 
 
-class StreamKind(Enum):
-    """What a stream is of, in words."""
+@dataclass(frozen=True)
+class StreamKind:
+    """All that the service knows of one kind of stream."""
 
-    CONTAINERS = "watchers of containers"
-    LOGS = "log streams"
-    STATS = "watchers of stats"
+    label: str
+    """The value of ``kind`` in metrics."""
+    noun: str
+    """What these streams are called in a refusal, in the plural."""
+    methods: tuple[str, ...]
+    """The full names of the RPCs whose calls are such streams."""
+    limit: Callable[[ServerConfig], int]
+    """How many may be open at once."""
+    until_drained: bool = False
+    """At a shutdown the stream stays open while calls under way are drained. False: it ends at once."""
 
 
 class Streams:
-    """Counts streams by kind, and ends them all at :meth:`close`."""
+    """Counts streams by kind, and ends them at :meth:`close`."""
 
     def __init__(self, limits: Mapping[StreamKind, int]) -> None:
         self._limits = limits
+        self._kinds = {method: kind for kind in limits for method in kind.methods}
         self._counts: Counter[StreamKind] = Counter()
         self._scopes: set[asyncio.Timeout] = set()
         self._closing = False
+
+    def kind(self, method: str) -> StreamKind | None:
+        """The kind of an RPC, by its full name; ``None``: its calls are no streams."""
+        return self._kinds.get(method)
 
     def count(self, kind: StreamKind) -> int:
         """How many of this kind are open."""
         return self._counts[kind]
 
+    def counts(self) -> dict[str, int]:
+        """How many are open, by each kind's label."""
+        return {kind.label: self._counts[kind] for kind in self._limits}
+
     @asynccontextmanager
     async def open(self, kind: StreamKind) -> AsyncIterator[None]:
         """Hold a place for a stream, whose whole life is inside.
 
-        Raises :class:`CapacityExceededError` at once when there is none, and :class:`ShuttingDownError` inside, at
-        whatever the stream is waiting for, when the service ends.
+        Raises :class:`CapacityExceededError` at once when there is none. When the service shuts down, raises
+        :class:`ShuttingDownError` inside, at whatever the stream is waiting for.
         """
-        if self._closing:
+        if self._closing and not kind.until_drained:
             raise _shutting_down()
         if self._counts[kind] >= self._limits[kind]:
             raise CapacityExceededError(
-                f"there are {self._counts[kind]} {kind.value} already, the most that the server takes; close some"
+                f"there are {self._counts[kind]} {kind.noun} already, the most that the server takes; close some"
             )
         self._counts[kind] += 1
         scope: asyncio.Timeout | None = None
         try:
             async with asyncio.timeout(None) as scope:
-                self._scopes.add(scope)
+                if not kind.until_drained:
+                    self._scopes.add(scope)
                 yield
         except TimeoutError:
             if scope is not None and scope.expired():
@@ -61,7 +80,7 @@ class Streams:
                 self._scopes.discard(scope)
 
     def close(self) -> None:
-        """End every stream, and refuse new ones."""
+        """End every stream, and refuse new ones; those that stay until the drain ends are left alone."""
         self._closing = True
         now = asyncio.get_running_loop().time()
         for scope in self._scopes:

@@ -15,7 +15,7 @@ from container_manager.rpc.interceptors.handlers import Continuation, Handler, r
 _CODE_NAMES = {status.value[0]: status.name for status in grpc.StatusCode}
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
+class AccountingInterceptor(grpc.aio.ServerInterceptor):
     """The outermost one, so that calls that another one refuses are accounted for as well."""
 
     def __init__(self, accounting: Accounting) -> None:

@@ -18,7 +18,7 @@ _HEALTH_PREFIX = "/grpc.health.v1.Health/"
 _log = structlog.get_logger(__name__)
 
 
-class AuthInterceptor(grpc.aio.ServerInterceptor):
+class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
     """Refuses every call without ``authorization: Bearer <token>``, health checks excepted."""
 
     def __init__(self, token: str) -> None:

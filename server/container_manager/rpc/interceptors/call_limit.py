@@ -1,7 +1,7 @@
-"""How many calls may be under way. More are refused at once, with words, before they take a worker or a turn.
+"""How many calls may be under way. Further ones are refused at once, with a reason, before they take a worker.
 
-gRPC's own bound (``maximum_concurrent_rpcs``) counts everything alike, so that waiting stops would keep out statuses
-and probes, and its refusal has no reason in it.
+gRPC's own bound (``maximum_concurrent_rpcs``) counts all calls alike: waiting stops would keep out statuses and probes.
+Its refusal carries no reason.
 """
 
 from __future__ import annotations
@@ -16,58 +16,55 @@ import grpc.aio
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.errors import CapacityExceededError
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
-
-MAX_HEALTH_WATCHERS = 256
-MAX_REFLECTIONS = 64
+from container_manager.scheduling.streams import StreamKind, Streams
 
 _MANAGER = pb.DESCRIPTOR.services_by_name["ContainerManager"]
 READS = tuple(f"/{_MANAGER.full_name}/{name}" for name in ("GetContainerStatus", "ListManagedContainers"))
-"""Calls that are answered from memory, as a rule."""
+"""Calls that are usually answered from memory."""
 
 
 class Places:
-    """A number of places for calls of one kind."""
+    """A number of places for unary calls of one kind."""
 
-    def __init__(self, what: str, most: int) -> None:
+    def __init__(self, noun: str, limit: int) -> None:
+        """``noun`` names the calls in a refusal, in the plural."""
         self.taken = 0
-        self._what = what
-        self._most = most
+        self._noun = noun
+        self._limit = limit
 
     def take(self) -> None:
         """Take a place. Raises :class:`CapacityExceededError` when there is none."""
-        if self.taken >= self._most:
+        if self.taken >= self._limit:
             raise CapacityExceededError(
-                f"there are {self.taken} {self._what} under way already, the most that the server takes; "
+                f"there are {self.taken} {self._noun} under way already, the most that the server takes; "
                 "try again in a moment"
             )
         self.taken += 1
 
 
 class CallPlaces:
-    """The places of one service, whatever listeners its callers come by.
+    """The places for calls of one service, shared by all its listeners.
 
-    Changes do not take the places of reads: statuses answer however many changes wait. Health checks, which take no
-    time, are always answered. The observer's streams have limits of their own.
+    Changes do not take the places of reads: statuses answer however many changes wait. Health checks take no time and
+    are always answered.
     """
 
-    def __init__(self, max_calls: int) -> None:
+    def __init__(self, max_calls: int, streams: Streams) -> None:
+        """``max_calls`` changes and as many reads at once."""
+        self.streams = streams
         self.changes = Places("changes", max_calls)
         self.reads = Places("reads", max_calls)
-        self.health_watchers = Places("watchers of health", MAX_HEALTH_WATCHERS)
-        self.reflections = Places("reflections", MAX_REFLECTIONS)
 
     def of(self, method: str) -> Places | None:
-        """The places that calls of a method take, by its full name; ``None``: none."""
+        """The places that unary calls of a method take, by its full name; ``None``: none."""
         _, service, _ = method.split("/")
-        if service == _MANAGER.full_name:
-            return self.reads if method in READS else self.changes
-        if service.startswith("grpc.reflection."):
-            return self.reflections
-        return self.health_watchers if method == "/grpc.health.v1.Health/Watch" else None
+        if service != _MANAGER.full_name:
+            return None
+        return self.reads if method in READS else self.changes
 
 
 class CallLimitInterceptor(grpc.aio.ServerInterceptor):
-    """Gives each call its place, for as long as it lasts. Inside the error interceptor, which answers for it."""
+    """Holds a place for each call until it ends. The error interceptor, outside this one, answers refusals."""
 
     def __init__(self, places: CallPlaces) -> None:
         self._places = places
@@ -79,11 +76,13 @@ class CallLimitInterceptor(grpc.aio.ServerInterceptor):
         return await self._wrapped(continuation, handler_call_details)
 
     def _limited(self, method: str, handler: Handler) -> Handler:
+        streams = self._places.streams
+        kind = streams.kind(method)
+        if kind is not None:
+            return _limited_stream(handler, streams, kind)
         places = self._places.of(method)
         if places is None:
             return handler
-        if handler.stream_stream:
-            return _limited_dialogue(handler, places)
 
         async def limited(behavior: Any, request: Any, context: Any) -> Any:
             places.take()
@@ -95,18 +94,25 @@ class CallLimitInterceptor(grpc.aio.ServerInterceptor):
         return replace_behavior(handler, limited)
 
 
-def _limited_dialogue(handler: Handler, places: Places) -> Handler:
-    """Of an asynchronous generator, as reflection is; a coroutine here, which ends when its call ends."""
+def _limited_stream(handler: Handler, streams: Streams, kind: StreamKind) -> Handler:
+    if handler.stream_stream:
+        return _limited_dialogue(handler, streams, kind)
+
+    async def limited(behavior: Any, request: Any, context: Any) -> None:
+        async with streams.open(kind):
+            await behavior(request, context)
+
+    return replace_behavior(handler, limited)
+
+
+def _limited_dialogue(handler: Handler, streams: Streams, kind: StreamKind) -> Handler:
+    """Reflection's handler is an asynchronous generator; this one is a coroutine, which ends when its call ends."""
     behavior: Callable[[AsyncIterable[Any], Any], Any] = handler.stream_stream
 
     async def limited(requests: AsyncIterable[Any], context: Any) -> None:
-        places.take()
-        try:
-            async with aclosing(behavior(requests, context)) as responses:
-                async for response in responses:
-                    await context.write(response)
-        finally:
-            places.taken -= 1
+        async with streams.open(kind), aclosing(behavior(requests, context)) as responses:
+            async for response in responses:
+                await context.write(response)
 
     return grpc.stream_stream_rpc_method_handler(
         limited,

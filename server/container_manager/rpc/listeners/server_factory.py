@@ -11,17 +11,13 @@ from container_manager.addresses import Address, TcpAddress
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
 from container_manager.observability.accounting import Accounting
-from container_manager.rpc.interceptors.accounting import CallInterceptor
-from container_manager.rpc.interceptors.authentication import AuthInterceptor
-from container_manager.rpc.interceptors.call_limit import (
-    MAX_HEALTH_WATCHERS,
-    MAX_REFLECTIONS,
-    CallLimitInterceptor,
-    CallPlaces,
-)
+from container_manager.rpc.interceptors.accounting import AccountingInterceptor
+from container_manager.rpc.interceptors.authentication import AuthenticationInterceptor
+from container_manager.rpc.interceptors.call_limit import CallLimitInterceptor, CallPlaces
 from container_manager.rpc.interceptors.errors import ErrorInterceptor
 from container_manager.rpc.listeners.sockets import check_free, socket_umask
 from container_manager.rpc.listeners.tcp_access import TcpAccess
+from container_manager.rpc.stream_kinds import stream_limits
 
 # Of this process's descriptors: the rest is for the engine, for logs and for files.
 _CONNECTIONS_SHARE = 0.5
@@ -52,12 +48,12 @@ class ServerFactory:
             # gRPC itself tells of a taken port in its own log only.
             check_free(address)
         interceptors: list[grpc.aio.ServerInterceptor] = [
-            CallInterceptor(self._accounting),
+            AccountingInterceptor(self._accounting),
             ErrorInterceptor(),
             CallLimitInterceptor(self._places),
         ]
         if isinstance(address, TcpAddress) and self._tcp.token is not None:
-            interceptors.insert(1, AuthInterceptor(self._tcp.token))
+            interceptors.insert(1, AuthenticationInterceptor(self._tcp.token))
         server = grpc.aio.server(interceptors=interceptors, options=self._options)
         self._register(server)
         try:
@@ -85,7 +81,7 @@ def transport_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
         ("grpc.max_receive_message_length", limits.receive_bytes),
         ("grpc.max_send_message_length", limits.send_bytes),
         ("grpc.max_allowed_incoming_connections", limits.connections or _connections(len(config.listen))),
-        ("grpc.max_concurrent_streams", limits.streams_per_connection or _streams(config)),
+        ("grpc.max_concurrent_streams", limits.streams_per_connection or _streams_per_connection(config)),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_seconds)),
         # Closed with GOAWAY: the client's next call opens another.
         ("grpc.max_connection_idle_ms", _ms(limits.idle_seconds)),
@@ -109,10 +105,10 @@ def _connections(listeners: int) -> int:
     return max(1, min(_MOST_CONNECTIONS, int(descriptors * _CONNECTIONS_SHARE) // max(1, listeners)))
 
 
-def _streams(config: ServerConfig) -> int:
-    # A client that gets no stream waits and is told nothing; what the server has in all, it refuses with words.
-    calls = 2 * config.max_concurrent_calls + MAX_HEALTH_WATCHERS + MAX_REFLECTIONS
-    return calls + 2 * config.max_watchers + config.max_log_streams + 1
+def _streams_per_connection(config: ServerConfig) -> int:
+    # As many as the server takes in all, and one for a health check: a client that gets no HTTP/2 stream waits without
+    # a word, while the server refuses a call with a reason.
+    return 2 * config.max_concurrent_calls + sum(stream_limits(config).values()) + 1
 
 
 def _ms(seconds: float) -> int:

@@ -15,7 +15,7 @@ import structlog
 from container_manager.addresses import Address, TcpAddress
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
-from container_manager.rpc.listeners.tls_files import TlsFiles
+from container_manager.rpc.listeners.server_certificates import ServerCertificates
 
 _MIN_TOKEN_LENGTH = 16
 
@@ -41,7 +41,7 @@ def tcp_access(addresses: Iterable[Address], config: ServerConfig) -> TcpAccess:
         return TcpAccess()
     for address in tcp:
         check_reach(address, config)
-    credentials = TlsFiles(config.tls).credentials() if config.tls is not None else None
+    credentials = ServerCertificates(config.tls).credentials() if config.tls is not None else None
     if config.insecure_no_auth:
         who = "any process on this machine" if credentials is None else "whoever has a client certificate"
         _log.warning(f"TCP is served without authentication by token: {who} can control every bot")

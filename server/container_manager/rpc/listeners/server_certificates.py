@@ -23,7 +23,7 @@ _MAX_BYTES = 1_000_000
 _log = structlog.get_logger(__name__)
 
 
-class TlsFiles:
+class ServerCertificates:
     """The files of a :class:`TlsConfig`. Raises :class:`StartupError`, with the file at fault, unless all are good."""
 
     def __init__(self, config: TlsConfig) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 
 from container_manager.config import TlsConfig
 from container_manager.errors import StartupError
-from container_manager.rpc.listeners.tls_files import TlsFiles
+from container_manager.rpc.listeners.server_certificates import ServerCertificates
 from tests.support.certificates import Authority, put, server_files
 
 OURS = Authority()
@@ -31,7 +31,7 @@ def config(tmp_path: Path) -> TlsConfig:
 def refusal(config: TlsConfig) -> str:
     """The sentence that these files are refused with."""
     with pytest.raises(StartupError) as caught:
-        TlsFiles(config)
+        ServerCertificates(config)
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert "BEGIN" not in sentence
@@ -39,7 +39,7 @@ def refusal(config: TlsConfig) -> str:
 
 
 def test_good_files_are_credentials(config: TlsConfig) -> None:
-    assert isinstance(TlsFiles(config).credentials(), grpc.ServerCredentials)
+    assert isinstance(ServerCertificates(config).credentials(), grpc.ServerCredentials)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -88,7 +88,7 @@ def test_a_key_with_a_password_is_told_and_the_password_not_asked_for(config: Tl
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_key_of_its_owners_alone_is_taken(config: TlsConfig, mode: int) -> None:
     config.key.chmod(mode)
-    TlsFiles(config)
+    ServerCertificates(config)
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o644, 0o666, 0o660, 0o620])
@@ -109,7 +109,7 @@ def test_a_group_may_read_the_key_that_is_roots(
     os.chown(config.key, {"root": 0, "us": 4_711, "other": 4_712}[owner], -1)
     config.key.chmod(mode)
     if taken:
-        TlsFiles(config)
+        ServerCertificates(config)
     else:
         assert "may be read or written by others" in refusal(config)
 
@@ -118,7 +118,7 @@ def test_a_link_to_a_key_is_followed_and_its_target_judged(config: TlsConfig, tm
     """As certbot lays out what it renews."""
     config.key.rename(tmp_path / "key-1.pem")
     config.key.symlink_to("key-1.pem")
-    TlsFiles(config)
+    ServerCertificates(config)
     (tmp_path / "key-1.pem").chmod(0o644)
     assert "may be read or written by others" in refusal(config)
 
@@ -127,4 +127,4 @@ def test_an_rsa_key_is_as_good(config: TlsConfig) -> None:
     leaf = OURS.ca.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA)
     put(config.cert, leaf.cert_chain_pems[0].bytes())
     put(config.key, leaf.private_key_pem.bytes())
-    TlsFiles(config)
+    ServerCertificates(config)

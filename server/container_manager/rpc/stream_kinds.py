@@ -1,0 +1,58 @@
+"""The streams that the service serves. A new stream is one row of :data:`STREAM_KINDS`.
+
+The limit interceptor, the number of HTTP/2 streams that a connection may have, and the metrics follow from the table.
+"""
+
+from __future__ import annotations
+
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from botmaker.container.v1 import container_observer_pb2
+from container_manager.config import ServerConfig
+from container_manager.scheduling.streams import StreamKind
+
+_OBSERVER = container_observer_pb2.DESCRIPTOR.services_by_name["ContainerObserver"].full_name
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
+
+CONTAINERS = StreamKind(
+    "containers",
+    "watchers of containers",
+    (f"/{_OBSERVER}/WatchContainers",),
+    lambda config: config.max_watchers,
+)
+LOGS = StreamKind(
+    "logs",
+    "log streams",
+    (f"/{_OBSERVER}/StreamLogs",),
+    lambda config: config.max_log_streams,
+)
+STATS = StreamKind(
+    "stats",
+    "watchers of stats",
+    (f"/{_OBSERVER}/WatchStats",),
+    lambda config: config.max_watchers,
+)
+# Probes hear NOT_SERVING at the start of a shutdown, and until its end.
+HEALTH = StreamKind(
+    "health",
+    "watchers of health",
+    (f"/{_HEALTH}/Watch",),
+    lambda _: 256,
+    until_drained=True,
+)
+REFLECTION = StreamKind(
+    "reflection",
+    "reflections",
+    (f"/{_REFLECTION}/ServerReflectionInfo",),
+    lambda _: 64,
+    until_drained=True,
+)
+
+STREAM_KINDS = (CONTAINERS, LOGS, STATS, HEALTH, REFLECTION)
+
+
+def stream_limits(config: ServerConfig) -> dict[StreamKind, int]:
+    """How many streams of each kind the server takes."""
+    return {kind: kind.limit(config) for kind in STREAM_KINDS}
