@@ -1,1 +1,1 @@
-"""``botctl``: bots' containers from the command line, over the client alone."""
+"""``botctl``, the command line for bots' containers. It uses only the client."""

@@ -1,4 +1,4 @@
-"""Where ``botctl`` begins: before click and rich are known to be there."""
+"""The entry point of ``botctl``. It runs even if click and rich are not installed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import signal
 import sys
 from pathlib import Path
 
-_OF_THE_EXTRA = ("click", "rich")
+_EXTRA_PACKAGES = ("click", "rich")
 
 
 def main() -> None:
-    """Run ``botctl``; without its extra, say in one line what to install."""
-    # gRPC's own log would come between our lines.
+    """Runs ``botctl``. Without its extra, prints one line that says what to install."""
+    # Keep gRPC's own log out of the output.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # As Ctrl-C: whatever hides the cursor shows it again.
+    # Exit like Ctrl-C, so that live tables restore the cursor.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     _prepare_outputs()
     try:
         from botctl.program import botctl
     except ModuleNotFoundError as exc:
         missing = (exc.name or "").partition(".")[0]
-        if missing not in _OF_THE_EXTRA:
+        if missing not in _EXTRA_PACKAGES:
             raise
         sys.exit(f"botctl needs {missing}, which is not installed: pip install 'botmaker-container-manager[cli]'")
     except KeyboardInterrupt:
@@ -31,11 +31,11 @@ def main() -> None:
 
 
 def _prepare_outputs() -> None:
-    # Closed by the caller, as in >&-.
+    # They are None if the caller has closed them, as with >&-.
     null = Path(os.devnull)
     sys.stdout = sys.stdout or null.open("w", encoding="utf-8")
     sys.stderr = sys.stderr or null.open("w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
-        # A name that an old locale cannot write is no reason to fail.
+        # Do not fail on text that the locale cannot encode.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

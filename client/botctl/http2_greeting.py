@@ -1,16 +1,16 @@
-"""Whether a server speaks HTTP/2, as every gRPC server does."""
+"""Detects servers that do not speak HTTP/2, and so cannot be gRPC servers."""
 
 from __future__ import annotations
 
 import socket
 
-# RFC 9113, sections 3.4 and 4.1: a client's preface, an empty SETTINGS frame, and a frame's head with its type.
+# RFC 9113, sections 3.4 and 4.1: the client's preface, an empty SETTINGS frame, and the type in a frame's header.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 _HEAD_BYTES, _TYPE_AT, _SETTINGS = 9, 3, 4
 
 
 def speaks_something_else(connected: socket.socket) -> bool:
-    """Whether it answers a greeting with other words than HTTP/2's; one that says nothing is not told from ours."""
+    """Whether the server answers with something other than HTTP/2. False for a server that does not answer."""
     heard = b""
     try:
         connected.sendall(_PREFACE)

@@ -1,4 +1,4 @@
-"""Reading a bot's log, also across restarts of the bot and of the service: nothing lost, nothing doubled."""
+"""Reads a bot's log across restarts of the bot and of the service, without losing or repeating entries."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverS
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which part of which log."""
+class LogSelection:
+    """The bot, and the part of its log to read."""
 
     bot_id: str
     follow: bool = False
@@ -25,19 +25,19 @@ class Wanted:
 
 
 class LogReading:
-    """One reading; iterate once.
+    """Iterates over a log once.
 
-    What there is already is read first, and then what comes, from the last entry's time on. In one go the end of a
-    log could not be followed without loss: a stream that breaks before its first entry leaves no place to go on from.
+    It first reads the existing entries, then follows from the time of the last one. A single stream could lose entries:
+    if it breaks before its first entry, there is no time to resume from.
     """
 
-    def __init__(self, observer: ContainerObserverStub, wanted: Wanted, notice: Callable[[str], None]) -> None:
+    def __init__(self, observer: ContainerObserverStub, wanted: LogSelection, notice: Callable[[str], None]) -> None:
         self._observer = observer
         self._wanted = wanted
         self._notice = notice
         self._last: Timestamp | None = None
         self._bytes_left = wanted.limit_bytes
-        # What is asked for only to know its place.
+        # The entries are read only to learn the time to follow from.
         self._hidden = False
 
     def __iter__(self) -> Iterator[pb.LogEntry]:
@@ -51,7 +51,7 @@ class LogReading:
         try:
             yield from self._noted(resumed(self._open_following, self._notice))
         except grpc.RpcError as exc:
-            # It was there a moment ago: removed while the service was away, its log has ended.
+            # The container existed before, so it was removed while the service was away: the log has ended.
             if exc.code() is not grpc.StatusCode.NOT_FOUND:
                 raise
 
@@ -77,23 +77,23 @@ class LogReading:
         if self._bytes_left is not None and not self._hidden:
             request.limit_bytes = self._bytes_left
         if not follow and self._last is None and wanted.tail is not None:
-            # Of nothing at all there is one entry to know the place by.
+            # A tail of 0 reads one entry to learn the time to follow from.
             request.tail_lines = max(wanted.tail, 1) if wanted.follow else wanted.tail
         return request
 
 
 def last_lines(observer: ContainerObserverStub, bot_id: str, count: int) -> list[str]:
-    """The last lines that a bot wrote; none where they cannot be read."""
+    """The last lines that a bot wrote. Empty if they cannot be read."""
     lines: list[str] = []
-    goes_on = False
+    continues = False
     try:
         for message in observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, tail_lines=count), timeout=10):
             text = message.entry.line.decode("utf-8", "replace")
-            if goes_on:
+            if continues:
                 lines[-1] += text
             else:
                 lines.append(text)
-            goes_on = message.entry.partial
+            continues = message.entry.partial
     except grpc.RpcError:
         return lines
     return lines

@@ -17,17 +17,17 @@ from botctl.tls_files import TLS_OPTIONS, TLS_VARIABLES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# For the shell's completion; what is wrong with a file is told by whoever reads it.
+# For the shell's completion. Errors are reported when the file is read.
 _FILE = click.Path()
 _TLS_HELP = {
-    "ca": "Of a TCP service with TLS: who signed its certificate.",
-    "cert": "This client's certificate, with its intermediate ones.",
-    "key": "Its private key. All three, or none.",
+    "ca": "The CA of the service's certificate, for a TCP service with TLS.",
+    "cert": "This client's certificate, with its intermediate certificates.",
+    "key": "The private key of the certificate. All three options go together.",
 }
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    # A command's own option comes after the program's, and wins.
+    # click handles the command's option after the program's, so it takes precedence.
     if value is not None:
         ctx.meta[f"botctl.{param.name}"] = value
 
@@ -37,21 +37,22 @@ def _kept(*names: str, **kwargs: Any) -> Callable[[F], F]:
 
 
 def shared_options(*, environment: bool) -> Callable[[F], F]:
-    """``--target``, ``--token-file``, ``--tls-…`` and ``--output``, taken before a command's name and after it.
+    """``--target``, ``--token-file``, ``--tls-…`` and ``--output``, accepted before and after the command's name.
 
-    ``environment``: the program's own are variables, too; a command's would hide the program's option.
+    ``environment``: also read the environment variables. Only the program's options do: a variable of a command's
+    option would override the program's option.
     """
 
     def add(function: F) -> F:
         target = TARGET_VARIABLE if environment else None
         token_file = TOKEN_FILE_VARIABLE if environment else None
         for option in (
-            # The last to be added is the first in help.
+            # The help lists the option that is added last first.
             _kept(
                 "--output",
                 "-o",
                 type=click.Choice(["table", "json"]),
-                help="For people, or one JSON document (JSON lines from watch, logs and stats).  [default: table]",
+                help="Output format; json is one document (JSON lines for watch, logs and stats).  [default: table]",
             ),
             *(
                 _kept(
@@ -68,7 +69,7 @@ def shared_options(*, environment: bool) -> Callable[[F], F]:
                 type=_FILE,
                 metavar="FILE",
                 envvar=token_file,
-                help=f"The token of a TCP service.  [env var: {TOKEN_FILE_VARIABLE}]",
+                help=f"The file with the token, for a TCP service.  [env var: {TOKEN_FILE_VARIABLE}]",
             ),
             _kept(
                 "--target",
@@ -84,7 +85,7 @@ def shared_options(*, environment: bool) -> Callable[[F], F]:
 
 
 def with_session(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the shared options to a command, and give it the :class:`Session` as its first argument."""
+    """Adds the shared options to a command, and passes it the :class:`Session` as its first argument."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -97,12 +98,12 @@ def with_session(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def bot_id_arguments(function: F) -> F:
-    """Any number of ids, or beginnings of ids."""
+    """Any number of ids, or prefixes of ids."""
     return click.argument("bot_ids", metavar="[BOT]...", nargs=-1, shell_complete=complete_bot_ids)(function)
 
 
 def bot_id_argument(function: F) -> F:
-    """One id, or the beginning of one."""
+    """One id, or a prefix of one."""
     return click.argument("bot_id", metavar="BOT", shell_complete=complete_bot_ids)(function)
 
 
@@ -113,7 +114,7 @@ def state_option(text: str) -> Callable[[F], F]:
 
 
 def selection_options(function: F) -> F:
-    """``BOT...``, or ``--all`` and ``--state``; how many at once."""
+    """``BOT...``, or ``--all`` and ``--state``, and ``--parallel``."""
     for option in (
         click.option(
             "--parallel",
@@ -121,9 +122,9 @@ def selection_options(function: F) -> F:
             metavar="N",
             default=8,
             show_default=True,
-            help="How many bots at once.",
+            help="How many bots to work on at the same time.",
         ),
-        state_option("With --all: only those in this state. Repeatable."),
+        state_option("With --all: only bots in this state. Repeatable."),
         click.option("--all", "all_bots", is_flag=True, help="Every bot that has a container."),
         bot_id_arguments,
     ):
@@ -133,5 +134,5 @@ def selection_options(function: F) -> F:
 
 def grace_option(function: F) -> F:
     """``--grace``."""
-    text = "Time between the stop signal and SIGKILL, as in 30s; 0 kills at once.  [default: the service's]"
+    text = "Time between the stop signal and SIGKILL, such as 30s; 0 kills at once.  [default: the service's]"
     return click.option("--grace", type=DURATION, metavar="DURATION", help=text)(function)

@@ -1,4 +1,4 @@
-"""How values are written on the command line: sizes, durations, ports, times."""
+"""The types of values on the command line: sizes, durations, ports, times."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _MAX_SECONDS = 315_576_000_000
 _NANOS = 1_000_000_000
 
 
-class _Written(click.ParamType):  # type: ignore[type-arg] # older ones have no parameter
-    """A type whose texts are read by :meth:`read`, which raises :class:`ValueError` for one that can't be."""
+class _TextType(click.ParamType):  # type: ignore[type-arg] # older ones have no parameter
+    """A type that :meth:`read` parses. It raises :class:`ValueError` for an invalid text."""
 
     expected = ""
 
@@ -45,7 +45,7 @@ class _Written(click.ParamType):  # type: ignore[type-arg] # older ones have no 
             self.fail(f"{value!r} is not {self.expected}", param, ctx)
 
 
-class _Size(_Written):
+class _Size(_TextType):
     name = "size"
     expected = "a size such as 512m or 1.5g (b, k, m, g, t: powers of 1024)"
 
@@ -54,7 +54,7 @@ class _Size(_Written):
         return _int64(Decimal(match[1]) * _SIZE_UNITS[(match[2] or "b").lower()])
 
 
-class _Cpus(_Written):
+class _Cpus(_TextType):
     name = "cpus"
     expected = "a number of CPUs such as 0.5 or 2"
 
@@ -62,7 +62,7 @@ class _Cpus(_Written):
         return _int64(Decimal(_matched(re.compile(r"\d+(?:\.\d+)?", re.ASCII), text)[0]) * _NANOS)
 
 
-class _Count(_Written):
+class _Count(_TextType):
     name = "count"
     expected = "a whole number, zero for no limit"
 
@@ -70,7 +70,7 @@ class _Count(_Written):
         return _int64(Decimal(_matched(re.compile(r"\d+", re.ASCII), text)[0]))
 
 
-class _Duration(_Written):
+class _Duration(_TextType):
     name = "duration"
     expected = "a duration such as 500ms, 10s, 2m or 1h"
 
@@ -82,9 +82,9 @@ class _Duration(_Written):
         return Duration(seconds=int(seconds), nanos=int(seconds % 1 * _NANOS))
 
 
-class _Time(_Written):
+class _Time(_TextType):
     name = "time"
-    expected = "a time such as 2026-11-24T08:30:00Z, nor a span such as 10m for so long ago"
+    expected = "a time such as 2026-11-24T08:30:00Z, or a duration before now such as 10m"
 
     def read(self, text: str) -> Timestamp:
         if _DURATION.fullmatch(text):
@@ -98,7 +98,7 @@ class _Time(_Written):
         return Timestamp(seconds=seconds, nanos=int((match[2] or "").ljust(9, "0")))
 
 
-class _Port(_Written):
+class _Port(_TextType):
     name = "port"
     expected = "a port such as 80, 8080:80 or 127.0.0.1:8080:80/udp"
 
@@ -114,7 +114,7 @@ class _Port(_Written):
         return pb.PortBinding(container_port=container_port, host_port=host_port, host_ip=host_ip, protocol=protocol)
 
 
-class _Pair(_Written):
+class _Pair(_TextType):
     """Two texts with a separator between them."""
 
     def __init__(self, name: str, separators: str, expected: str) -> None:
@@ -123,12 +123,12 @@ class _Pair(_Written):
         self._separators = separators
 
     def read(self, text: str) -> tuple[str, str]:
-        # The first of any of them: an address may hold colons itself.
+        # Split at the first separator: an address may contain colons.
         match = _matched(re.compile(f"([^{self._separators}]+)[{self._separators}](.*)", re.DOTALL), text)
         return match[1], match[2]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        # Not stripped: a variable's value is its own.
+        # Keep white space in the value of a variable.
         try:
             return self.read(value) if isinstance(value, str) else value
         except ValueError:
@@ -141,8 +141,8 @@ COUNT = _Count()
 DURATION = _Duration()
 TIME = _Time()
 PORT = _Port()
-VARIABLE = _Pair("variable", "=", "a variable with its value, as in NAME=VALUE")
-HOST = _Pair("host", "=:", "a host name and an address, as in db:10.0.0.5 or host.docker.internal:host-gateway")
+VARIABLE = _Pair("variable", "=", "a variable such as NAME=VALUE")
+HOST = _Pair("host", "=:", "a host name and an address such as db:10.0.0.5 or host.docker.internal:host-gateway")
 
 
 def seconds_of(duration: Duration) -> float:

@@ -1,4 +1,4 @@
-"""What a failed call means to whoever typed the command: an exit code, and one line that says what to do."""
+"""Turns a failed call into an exit code and one line that says what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grpc
 
 from botctl.connection import SERVER_TOKEN_FILE, TOKEN_FILE_VARIABLE, Connection
-from botctl.outcomes import ExitCode
+from botctl.exit_codes import ExitCode
 from botctl.reachability import why_unreachable
 from botctl.rendering.words import one_line
 from container_manager_client import ErrorInfo, error_info
@@ -25,26 +25,26 @@ _EXIT_CODES = {
     _Code.ABORTED: ExitCode.NOT_NOW,
     _Code.RESOURCE_EXHAUSTED: ExitCode.NOT_NOW,
 }
-# What the service itself cannot know: the command that helps.
+# Added to the service's message, which cannot name commands of botctl.
 _HINTS = {
     "CONTAINER_NOT_FOUND": ": botctl create {bot_id}",
     "CONTAINER_ALREADY_EXISTS": ": botctl remove {bot_id}",
-    "OPERATION_IN_PROGRESS": "; try again when that has ended",
+    "OPERATION_IN_PROGRESS": "; try again when it has finished",
     "SHUTTING_DOWN": "; try again when it is back",
 }
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why something was not done."""
+    """Why a command failed."""
 
     exit_code: ExitCode
     message: str
     """One line."""
     code: str = ""
-    """gRPC's, such as ``NOT_FOUND``."""
+    """The gRPC status code, such as ``NOT_FOUND``."""
     reason: str = ""
-    """The service's, such as ``CONTAINER_NOT_FOUND``; empty for what did not come from it."""
+    """The service's reason, such as ``CONTAINER_NOT_FOUND``. Empty if the error is not the service's."""
 
 
 def explain(exc: grpc.RpcError, connection: Connection) -> Problem:
@@ -73,13 +73,13 @@ def _of_grpc(info: ErrorInfo, connection: Connection) -> tuple[ExitCode, str]:
         return ExitCode.NOT_ALLOWED, _about_token(connection)
     if info.code is _Code.DEADLINE_EXCEEDED:
         return ExitCode.NOT_NOW, (
-            f"the service at {connection.target} did not answer in time; what it did meanwhile shows: botctl status"
+            f"the service at {connection.target} did not answer in time; see what it did with: botctl status"
         )
     return _EXIT_CODES.get(info.code, ExitCode.FAILED), f"{info.code.name}: {info.message}"
 
 
 def _about_token(connection: Connection) -> str:
-    where = f"the service's own is in the file that its --token-file names ({SERVER_TOKEN_FILE} by default)"
+    where = f"the service's token is in its own --token-file ({SERVER_TOKEN_FILE} by default)"
     if connection.token_file is None:
-        return f"{connection.target} wants a token: pass --token-file or {TOKEN_FILE_VARIABLE}; {where}"
-    return f"the token in {connection.token_file} is not that of {connection.target}; {where}"
+        return f"{connection.target} requires a token: pass --token-file or {TOKEN_FILE_VARIABLE}; {where}"
+    return f"{connection.target} does not accept the token in {connection.token_file}; {where}"

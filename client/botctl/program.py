@@ -1,4 +1,4 @@
-"""The program: its commands, and how its ends look from outside."""
+"""The program: its commands, and the exit codes of runs that end early."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from typing import Any
 import click
 import grpc
 
-from botctl.commands.change import remove, restart, start, stop
 from botctl.commands.create import create
+from botctl.commands.list import list_containers
 from botctl.commands.logs import logs
-from botctl.commands.look import list_bots, status
+from botctl.commands.remove import remove
+from botctl.commands.restart import restart
+from botctl.commands.start import start
 from botctl.commands.stats import stats
+from botctl.commands.status import status
+from botctl.commands.stop import stop
 from botctl.commands.watch import watch
+from botctl.exit_codes import ExitCode, Failure, exit_codes_help
 from botctl.options import shared_options
-from botctl.outcomes import ExitCode, Failure, exit_codes_help
 from botctl.session import session_of
 
 
 class Program(click.Group):
-    """The group of all commands. What ends one of them early becomes an exit code, and at most one line."""
+    """The group of all commands. Turns an exception into an exit code and at most one line of output."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -33,16 +37,16 @@ class Program(click.Group):
         except KeyboardInterrupt:
             ctx.exit(ExitCode.INTERRUPTED)
         except BrokenPipeError:
-            _let_go_of_stdout()
+            _discard_stdout()
             ctx.exit(ExitCode.PIPE_CLOSED)
         except OSError as exc:
-            _let_go_of_stdout()
+            _discard_stdout()
             raise Failure(f"the output cannot be written: {exc.strerror or exc}") from exc
         return result
 
 
-def _let_go_of_stdout() -> None:
-    # The interpreter would flush what is left of it once more, and complain.
+def _discard_stdout() -> None:
+    # Otherwise the interpreter flushes the rest of its buffer at exit, and reports the error again.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
@@ -56,12 +60,11 @@ def _let_go_of_stdout() -> None:
 @click.version_option(package_name="botmaker-container-manager")
 @shared_options(environment=True)
 def botctl() -> None:
-    """Bots' containers, through the container manager.
+    """Manage bots' containers through the container manager.
 
-    BOT is a bot's id, or as much of its beginning as no other id begins with. Options may stand before or after the
-    command's name.
+    BOT is a bot's id or a unique prefix of it. Options may come before or after the name of the command.
     """
 
 
-for _command in (create, start, stop, restart, remove, status, list_bots, watch, logs, stats):
+for _command in (create, start, stop, restart, remove, status, list_containers, watch, logs, stats):
     botctl.add_command(_command)

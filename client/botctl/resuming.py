@@ -1,4 +1,4 @@
-"""Streams that go on when the service, or its engine, was away for a while."""
+"""Resumes streams after the service or its engine was unavailable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import grpc
 
 T = TypeVar("T")
 
-# CANCELLED and DEADLINE_EXCEEDED: a service that ends, and an engine that does.
+# CANCELLED: the service shuts down. DEADLINE_EXCEEDED: the engine stops answering.
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -21,10 +21,10 @@ def resumed(
     notice: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[T]:
-    """The messages of a stream that is opened anew, as often as it takes, until it ends by itself.
+    """Yields the messages of a stream, and reopens it whenever it breaks, until it ends by itself.
 
-    ``open_stream`` makes a call that goes on where the last one broke. That the service is there must have been seen
-    before: here its absence is waited for, not told as an error. Other errors are raised.
+    ``open_stream`` opens a stream that continues where the last one broke. If the service is unavailable, this waits
+    for it and raises no error, so check beforehand that the service exists. Other errors are raised.
     """
     pause, away = _FIRST_PAUSE_SECONDS, False
     while True:

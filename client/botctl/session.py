@@ -1,4 +1,4 @@
-"""What a run works with: its connection, its stubs, its two streams."""
+"""The context of a run: its connection, its stubs and its two output streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverS
 
 
 class Session:
-    """One run. The channel is made at the first call, and closed by :meth:`close`."""
+    """The context of one run. The channel opens at the first call, and :meth:`close` closes it."""
 
     def __init__(self, connection: Connection, *, as_json: bool = False) -> None:
         self.connection = connection
@@ -29,30 +29,30 @@ class Session:
 
     @cached_property
     def manager(self) -> ContainerManagerStub:
-        """The seven calls."""
+        """The stub of the seven calls."""
         return ContainerManagerStub(self._open())
 
     @cached_property
     def observer(self) -> ContainerObserverStub:
-        """The streams."""
+        """The stub of the streams."""
         return ContainerObserverStub(self._open())
 
     @cached_property
     def out(self) -> Console:
-        """Standard output: what was asked for."""
+        """Standard output, for results."""
         return console(sys.stdout)
 
     @cached_property
     def err(self) -> Console:
-        """Standard error: how it goes."""
+        """Standard error, for progress and notices."""
         return console(sys.stderr)
 
     def containers(self, timeout: float | None = None) -> list[pb.ContainerStatus]:
-        """Every managed container."""
+        """The status of every managed container."""
         return list(self.manager.ListManagedContainers(pb.ListManagedContainersRequest(), timeout=timeout).containers)
 
     def status(self, bot_id: str) -> pb.ContainerStatus | None:
-        """A bot's container."""
+        """The status of a bot's container. ``None`` if it has none."""
         response = self.manager.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id))
         return response.status if response.HasField("status") else None
 
@@ -61,16 +61,16 @@ class Session:
         return explain(exc, self.connection)
 
     def notice(self, text: str) -> None:
-        """Tell in passing, without ending."""
+        """Writes a notice that does not end the run."""
         self.aside(f"botctl: {text}")
 
     def aside(self, text: str) -> None:
-        """One line on standard error, less in sight than others."""
-        # The console's own style would be that of a spinner below it, too.
+        """Writes one dim line to standard error."""
+        # A style of the console would also apply to a spinner below the line.
         self.err.print(Text(text, style="dim"), soft_wrap=True)
 
     def close(self) -> None:
-        """End every call that is under way."""
+        """Ends every call in progress."""
         if self._channel is not None:
             self._channel.close()
 
@@ -81,7 +81,7 @@ class Session:
 
 
 def session_of(ctx: click.Context) -> Session:
-    """The session that the options say, wherever on the command line they stood. Raises :class:`Failure`."""
+    """The session for the options of the command line. Raises :class:`Failure`."""
     kept = ctx.meta
     connection = Connection(
         kept.get("botctl.target") or Connection.target,

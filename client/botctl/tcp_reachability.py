@@ -1,4 +1,4 @@
-"""Why there is no connection to a TCP target, with TLS or without: gRPC says little, so we make one of our own."""
+"""Finds out why a TCP target cannot be reached, with or without TLS, by connecting to it without gRPC."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from contextlib import suppress
 from typing import Any
 
 from botctl.connection import CHOOSE_TARGET, Connection
+from botctl.exit_codes import ExitCode
 from botctl.http2_greeting import speaks_something_else
-from botctl.outcomes import ExitCode
 from botctl.tls_files import ALL_OPTIONS, TlsPaths
 
 _SECONDS = 5.0
-# OpenSSL's numbers for what is wrong with a certificate.
+# OpenSSL's verification errors of certificates.
 _NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
 _OTHER_PURPOSE = 26
-# What an alert of the other side is called by OpenSSL, where it is about our certificate.
+# Parts of the names that OpenSSL gives to the server's alerts about our certificate.
 _ABOUT_OURS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 
 Why = tuple[ExitCode, str]
 
 
 def why_tcp_unreachable(connection: Connection) -> Why | None:
-    """The exit code for it, and a line that says what to do; ``None`` where all seems well."""
+    """The exit code, and a line that says what to do. ``None`` if no problem is found."""
     target = connection.target
     try:
         return _without_tls(connection) if connection.tls is None else _with_tls(target, connection.tls)
     except (socket.gaierror, UnicodeError):
-        return ExitCode.NO_SERVICE, f"the host {_address(target)[0]} is not known here; {CHOOSE_TARGET}"
+        return ExitCode.NO_SERVICE, f"the host {_address(target)[0]} is unknown; {CHOOSE_TARGET}"
     except OSError:
         return ExitCode.NO_SERVICE, (
             f"no service answers at {target}; does it listen there (container-manager serve --listen {target})? "
@@ -81,14 +81,14 @@ def _with_tls(target: str, paths: TlsPaths) -> Why | None:
     except OSError:
         return _unfinished(target)
     if not is_grpc:
-        return ExitCode.NO_SERVICE, f"what serves {target} with TLS is no container manager; {CHOOSE_TARGET}"
+        return ExitCode.NO_SERVICE, f"the TLS server at {target} is not a container manager; {CHOOSE_TARGET}"
     return None if taken else _about_ours(target, paths)
 
 
 def _is_taken(connected: ssl.SSLSocket) -> bool:
-    """Whether the other side takes our certificate, which in TLS 1.3 it sees when we are done with the handshake."""
+    """Whether the server accepts our certificate. In TLS 1.3 it checks it after our side of the handshake."""
     try:
-        # Of gRPC's two sides it is the server that speaks first.
+        # A gRPC server sends first.
         return bool(connected.recv(1))
     except TimeoutError:
         return True
@@ -98,20 +98,20 @@ def _is_taken(connected: ssl.SSLSocket) -> bool:
 
 def _unfinished(target: str) -> Why:
     return ExitCode.NO_SERVICE, (
-        f"{target} does not finish a TLS handshake; if it is the service's own, look at its log, else {CHOOSE_TARGET}"
+        f"{target} does not finish the TLS handshake; look at the log of the service, or {CHOOSE_TARGET}"
     )
 
 
 def _about_handshake(target: str, paths: TlsPaths, reason: str) -> Why:
     if "ALERT" not in reason:
-        return ExitCode.NO_SERVICE, f"{target} is served without TLS: leave out {ALL_OPTIONS}, or {CHOOSE_TARGET}"
+        return ExitCode.NO_SERVICE, f"{target} is served without TLS: remove {ALL_OPTIONS}, or {CHOOSE_TARGET}"
     if any(word in reason for word in _ABOUT_OURS):
         return _about_ours(target, paths)
     return ExitCode.NO_SERVICE, f"{target} refuses the TLS handshake ({reason}); look at the service's log"
 
 
 def _context(paths: TlsPaths) -> ssl.SSLContext:
-    # As gRPC does it: the CA file alone, any certificate in which may end the chain.
+    # Like gRPC: use the CA file alone, and let any certificate in it end the chain.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(paths.ca)
@@ -123,19 +123,19 @@ def _context(paths: TlsPaths) -> ssl.SSLContext:
 def _about_theirs(target: str, paths: TlsPaths, exc: ssl.SSLCertVerificationError) -> str:
     if exc.verify_code in (_OTHER_HOST, _OTHER_ADDRESS):
         host, names = _address(target)[0], ", ".join(_names(target, paths)) or "nothing"
-        return f"the certificate of {target} is not for {host} but for {names}; name the host so in --target"
+        return f"the certificate of {target} is not for {host} but for {names}; use that name in --target"
     if exc.verify_code == _EXPIRED:
-        return f"the certificate of {target} has expired; whoever runs the service must renew it (serve --tls-cert)"
+        return f"the certificate of {target} has expired; the operator of the service must renew it (serve --tls-cert)"
     if exc.verify_code == _NOT_YET_VALID:
         return f"the certificate of {target} is not valid yet; compare this machine's clock with the service's"
     return (
-        f"the certificate of {target} is not of an authority in {paths.ca} ({exc.verify_message}); "
-        "pass the one that signed it as --tls-ca"
+        f"the certificate of {target} is not signed by an authority in {paths.ca} ({exc.verify_message}); "
+        "pass the authority that signed it as --tls-ca"
     )
 
 
 def _names(target: str, paths: TlsPaths) -> list[str]:
-    """The names in the service's certificate, which is of a trusted authority."""
+    """The names in the service's certificate. Its authority is trusted already."""
     context = _context(paths)
     context.check_hostname = False
     with (
@@ -151,21 +151,21 @@ def _names(target: str, paths: TlsPaths) -> list[str]:
 def _about_ours(target: str, paths: TlsPaths) -> Why:
     faults = {
         _EXPIRED: "has expired: have it renewed, and pass the new one as --tls-cert",
-        _NOT_YET_VALID: "is not valid yet: set this machine's clock, or have a new one made",
-        _OTHER_PURPOSE: "is not one for clients: have one made with the extended key usage clientAuth",
+        _NOT_YET_VALID: "is not valid yet: correct this machine's clock, or get a new certificate",
+        _OTHER_PURPOSE: "is not for clients: get one with the extended key usage clientAuth",
     }
     if fault := faults.get(_fault_of_ours(paths)):
-        return ExitCode.NOT_ALLOWED, f"{target} does not take the certificate {paths.cert}, which {fault}"
+        return ExitCode.NOT_ALLOWED, f"{target} does not accept the certificate {paths.cert}, which {fault}"
     return ExitCode.NOT_ALLOWED, (
-        f"{target} does not take the certificate {paths.cert}: pass one as --tls-cert that is of an authority in the "
-        "file that the service's --tls-client-ca names"
+        f"{target} does not accept the certificate {paths.cert}: pass one as --tls-cert that is signed by an authority "
+        "in the service's --tls-client-ca"
     )
 
 
 def _fault_of_ours(paths: TlsPaths) -> int:
-    """What OpenSSL finds wrong with our own certificate if its signer is not asked for; 0: nothing.
+    """OpenSSL's error for our own certificate, whoever signed it; 0 without one.
 
-    The service does not say. So we show it to ourselves, in memory.
+    The service does not report it, so this runs a handshake in memory with itself.
     """
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.verify_mode = ssl.CERT_REQUIRED

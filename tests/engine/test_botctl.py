@@ -86,7 +86,7 @@ def test_mistakes_with_a_bot_are_one_line_and_leave_all_as_it_was(target: str, b
 def test_the_engines_own_socket_is_told_to_be_another_services(engine_url: str) -> None:
     done = botctl(engine_url, "list")
     assert (4, "") == (done.returncode, done.stdout), done.stderr
-    assert f"Error: what serves {engine_url} is no container manager" in done.stderr
+    assert f"Error: the server at {engine_url} is not a container manager" in done.stderr
     assert 1 == len(done.stderr.splitlines())
 
 

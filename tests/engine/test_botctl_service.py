@@ -139,7 +139,7 @@ def test_who_may_not_use_it_is_told_what_is_missing_a_token_or_a_group(
         assert (5, True) == (done.returncode, "pass --token-file" in done.stderr)
         (directory / "wrong").write_text("wrong-token-of-a-test\n")
         done = botctl(tcp, "watch", "--token-file", str(directory / "wrong"))
-        assert (5, True) == (done.returncode, "is not that of" in done.stderr)
+        assert (5, True) == (done.returncode, "does not accept the token" in done.stderr)
         assert 1 == len(done.stderr.splitlines())
         done = subprocess.run(
             [sys.executable, "-c", as_nobody, "list"],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from botctl.connection import Connection
-from botctl.outcomes import ExitCode
+from botctl.exit_codes import ExitCode
 from botctl.reachability import why_unreachable
 from botctl.tls_files import TlsPaths
 from container_manager.config import ServerConfig
@@ -99,12 +99,12 @@ def test_the_variables_are_as_good_as_the_options_which_win(serve: Serve, ours: 
 
 def test_the_token_is_wanted_on_top_of_the_certificate(serve: Serve, ours: ClientFiles) -> None:
     said = complaint(run("list", "--target", serve(), *ours.options), ExitCode.NOT_ALLOWED)
-    assert "wants a token: pass --token-file or BOTCTL_TOKEN_FILE" in said
+    assert "requires a token: pass --token-file or BOTCTL_TOKEN_FILE" in said
 
 
 def test_a_listener_without_tls_is_told(serve: Serve, ours: ClientFiles) -> None:
     target = serve(plain=True)
-    said = f"{target} is served without TLS: leave out --tls-ca, --tls-cert and --tls-key"
+    said = f"{target} is served without TLS: remove --tls-ca, --tls-cert and --tls-key"
     assert said in complaint(run("list", "--target", target, *ours.options), ExitCode.NO_SERVICE)
 
 
@@ -118,8 +118,8 @@ def test_a_server_of_another_authority_is_told(serve: Serve, client_files: Write
     files = client_files(OURS.client(trusts=OTHERS))
     target = serve()
     said = complaint(run("list", "--target", target, *files.options), ExitCode.NO_SERVICE)
-    assert f"the certificate of {target} is not of an authority in {files.paths.ca}" in said
-    assert "pass the one that signed it as --tls-ca" in said
+    assert f"the certificate of {target} is not signed by an authority in {files.paths.ca}" in said
+    assert "pass the authority that signed it as --tls-ca" in said
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -127,19 +127,19 @@ def test_a_server_of_another_name_is_told_with_the_name_that_it_has(serve: Serve
     target = serve("bots.example.org").replace("127.0.0.1", host)
     code, said = why(target, ours.paths)
     assert ExitCode.NO_SERVICE == code
-    assert f"is not for {host} but for bots.example.org; name the host so in --target" in said
+    assert f"is not for {host} but for bots.example.org; use that name in --target" in said
 
 
 def test_a_server_whose_certificate_has_expired_is_told(serve: Serve, ours: ClientFiles) -> None:
     code, said = why(serve(expired=True), ours.paths)
-    assert (ExitCode.NO_SERVICE, True) == (code, "has expired; whoever runs the service must renew it" in said), said
+    assert (ExitCode.NO_SERVICE, True) == (code, "has expired; the operator of the service must renew it" in said), said
 
 
 def test_a_client_of_another_authority_is_told(serve: Serve, client_files: Write) -> None:
     files = client_files(OTHERS.client(trusts=OURS))
     target = serve()
     said = complaint(run("list", "--target", target, *files.options), ExitCode.NOT_ALLOWED)
-    assert f"{target} does not take the certificate {files.paths.cert}: pass one as --tls-cert" in said
+    assert f"{target} does not accept the certificate {files.paths.cert}: pass one as --tls-cert" in said
     assert "the service's --tls-client-ca" in said
 
 
@@ -147,8 +147,8 @@ def test_a_client_of_another_authority_is_told(serve: Serve, client_files: Write
     ("client", "said"),
     [
         (OURS.client(expired=True), "has expired: have it renewed, and pass the new one as --tls-cert"),
-        (not_yet_valid(OURS), "is not valid yet: set this machine's clock"),
-        (for_servers_only(OURS), "is not one for clients: have one made with the extended key usage clientAuth"),
+        (not_yet_valid(OURS), "is not valid yet: correct this machine's clock"),
+        (for_servers_only(OURS), "is not for clients: get one with the extended key usage clientAuth"),
     ],
     ids=["expired", "not yet valid", "for servers only"],
 )
@@ -159,7 +159,7 @@ def test_what_is_wrong_with_the_clients_own_certificate_is_told(
     target = serve()
     code, heard = why(target, files.paths)
     assert ExitCode.NOT_ALLOWED == code
-    assert f"{target} does not take the certificate {files.paths.cert}, which {said}" in heard
+    assert f"{target} does not accept the certificate {files.paths.cert}, which {said}" in heard
 
 
 def test_a_service_that_takes_the_certificate_and_does_not_answer_is_told(serve: Serve, ours: ClientFiles) -> None:
@@ -195,7 +195,7 @@ def test_another_service_with_tls_is_told(ours: ClientFiles, tmp_path: Path) -> 
     context.load_cert_chain(files.cert, files.key)
     with other_server(context) as target:
         code, said = why(target, ours.paths)
-    assert (ExitCode.NO_SERVICE, True) == (code, "with TLS is no container manager" in said), said
+    assert (ExitCode.NO_SERVICE, True) == (code, f"the TLS server at {target} is not a container manager" in said), said
 
 
 def test_an_alert_of_tls_1_2_is_about_our_certificate(client_files: Write, tmp_path: Path) -> None:
@@ -207,13 +207,13 @@ def test_an_alert_of_tls_1_2_is_about_our_certificate(client_files: Write, tmp_p
     context.load_verify_locations(files.client_ca)
     with other_server(context) as target:
         code, said = why(target, client_files(OTHERS.client(trusts=OURS)).paths)
-    assert (ExitCode.NOT_ALLOWED, True) == (code, "does not take the certificate" in said), said
+    assert (ExitCode.NOT_ALLOWED, True) == (code, "does not accept the certificate" in said), said
 
 
 def test_a_server_that_closes_amid_the_handshake_is_told(ours: ClientFiles) -> None:
     with other_server(None) as target:
         code, said = why(target, ours.paths)
-    assert (ExitCode.NO_SERVICE, True) == (code, "does not finish a TLS handshake" in said), said
+    assert (ExitCode.NO_SERVICE, True) == (code, "does not finish the TLS handshake" in said), said
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "unknown"), UnicodeError("label too long")])
@@ -224,4 +224,4 @@ def test_a_host_that_is_not_known_is_told(ours: ClientFiles, monkeypatch: pytest
     monkeypatch.setattr(socket, "create_connection", unknown)
     for paths in (ours.paths, None):
         code, said = why("tcp://bots.example.org:50051", paths)
-        assert (ExitCode.NO_SERVICE, True) == (code, "the host bots.example.org is not known here" in said), said
+        assert (ExitCode.NO_SERVICE, True) == (code, "the host bots.example.org is unknown" in said), said

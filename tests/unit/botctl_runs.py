@@ -9,7 +9,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from botctl.outcomes import ExitCode
+from botctl.exit_codes import ExitCode
 from botctl.program import botctl
 from botctl.tls_files import TLS_VARIABLES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from botctl.bot_ids import new_bot_id, whole_ids
-from botctl.outcomes import ExitCode, Failure
+from botctl.exit_codes import ExitCode, Failure
 from botctl.rendering.words import short_ids
 
 A = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
@@ -30,13 +30,13 @@ def test_a_whole_id_is_itself_and_a_beginning_the_one_id_that_begins_so(given: l
 
 @pytest.mark.parametrize("text", ["", " ", "xyz", "0b5f*", "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b111", "botmaker-0b"])
 def test_what_can_begin_no_id_is_refused_the_empty_text_first_of_all(text: str) -> None:
-    with pytest.raises(Failure, match="is no bot id") as caught:
+    with pytest.raises(Failure, match="is neither a bot id nor a prefix of one") as caught:
         whole_ids([text], [C])
     assert ExitCode.USAGE == caught.value.exit_code
 
 
 def test_an_ambiguous_beginning_names_the_ids_that_it_could_be() -> None:
-    with pytest.raises(Failure, match=f"'0b5f' could be {A}, {B}: write more of it") as caught:
+    with pytest.raises(Failure, match=f"'0b5f' could be {A}, {B}: type more of the id") as caught:
         whole_ids(["0b5f"], [A, B, C])
     assert ExitCode.USAGE == caught.value.exit_code
 
@@ -48,7 +48,7 @@ def test_of_many_only_some_are_named() -> None:
 
 
 def test_a_beginning_of_no_id_is_not_found() -> None:
-    with pytest.raises(Failure, match="no bot's id begins with 'ee'") as caught:
+    with pytest.raises(Failure, match="no bot id starts with 'ee'") as caught:
         whole_ids(["ee"], [A, B, C])
     assert ExitCode.NOT_FOUND == caught.value.exit_code
 

@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from botctl.connection import Connection
-from botctl.log_reading import LogReading, Wanted
-from botctl.outcomes import ExitCode
+from botctl.exit_codes import ExitCode
+from botctl.log_reading import LogReading, LogSelection
 from botctl.rendering.log_lines import LogWriter
 from botctl.session import Session
 from botmaker.container.v1 import container_observer_pb2 as pb
@@ -178,7 +178,7 @@ def test_parts_of_a_line_are_one_line_unless_the_other_stream_comes_between() ->
 
 def test_a_reading_that_is_given_up_ends_its_stream(scripted: ScriptedService) -> None:
     session = Session(Connection(scripted.target))
-    reading = LogReading(session.observer, Wanted(scripted.add(), follow=True), session.notice)
+    reading = LogReading(session.observer, LogSelection(scripted.add(), follow=True), session.notice)
     scripted.logs = [[], [entry(number) for number in range(1, 1000)]]
     assert [1, 2, 3] == [each.time.seconds for each in itertools.islice(reading, 3)]
     session.close()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from botctl.outcomes import ExitCode
+from botctl.exit_codes import ExitCode
 from botctl.rendering.tables import containers_table, details_table, print_table, stats_table
 from botctl.rendering.terminal import console
 from botctl.rendering.words import size_text, span_text, state_word
@@ -79,7 +79,7 @@ def test_a_bot_without_a_container_is_absent_and_told_beside_the_others(
 ) -> None:
     scripted.add(BOT)
     result = botctl_run("status", OTHER, BOT, "-o", "json")
-    assert f"{OTHER}: has no container; make it with: botctl create {OTHER}" == complaint(result, ExitCode.NOT_FOUND)
+    assert f"{OTHER}: has no container; create one with: botctl create {OTHER}" == complaint(result, ExitCode.NOT_FOUND)
     absent, present = document(result)
     assert ("absent", "running") == (absent["state"], present["state"])
     assert set(absent) == set(present)

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from botctl.connection import Connection
-from botctl.outcomes import MEANINGS, ExitCode
+from botctl.exit_codes import MEANINGS, ExitCode
 from botctl.reachability import why_unreachable
 from container_manager.errors import (
     CapacityExceededError,
@@ -71,7 +71,7 @@ def test_something_else_than_a_socket_is_told(directory: Path) -> None:
     (directory / "file").touch()
     code, said = why_unreachable(Connection(f"unix://{directory}/file"), "")
     assert ExitCode.NO_SERVICE == code
-    assert f"{directory}/file is no socket" in said
+    assert f"{directory}/file is not a socket" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -127,7 +127,7 @@ def test_what_is_no_container_manager_is_told() -> None:
         server.start()
         said = complaint(run("--target", f"unix://{path}/s.sock", "start", BOT), ExitCode.NO_SERVICE)
         server.stop(0).wait()
-    assert "is no container manager" in said
+    assert "is not a container manager" in said
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def answering(listener: socket.socket, words: bytes) -> Iterator[None]:
     ("words", "said"),
     [
         # As the Docker Engine's own socket, and as another gRPC server.
-        (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request", "is no container manager"),
+        (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request", "is not a container manager"),
         (b"\x00\x00\x00\x04\x00\x00\x00\x00\x00", "did not answer (broken)"),
         (b"", "did not answer (broken)"),
     ],
@@ -189,10 +189,10 @@ def test_a_token_goes_with_every_call_and_comes_from_the_file(scripted: Scripted
     scripted.add()
     scripted.fail("ListManagedContainers", UnauthenticatedError("no or a wrong token"))
     said = complaint(run("list", BOTCTL_TARGET=scripted.target), ExitCode.NOT_ALLOWED)
-    assert f"{scripted.target} wants a token: pass --token-file or BOTCTL_TOKEN_FILE" in said
+    assert f"{scripted.target} requires a token: pass --token-file or BOTCTL_TOKEN_FILE" in said
     environment = {"BOTCTL_TARGET": scripted.target, "BOTCTL_TOKEN_FILE": str(token_file)}
     said = complaint(run("list", **environment), ExitCode.NOT_ALLOWED)
-    assert f"the token in {token_file} is not that of {scripted.target}" in said
+    assert f"{scripted.target} does not accept the token in {token_file}" in said
     assert "token-of-a-test" not in said
     assert [None, "Bearer token-of-a-test"] == [metadata.get("authorization") for metadata in scripted.metadata]
 
@@ -213,7 +213,7 @@ def test_a_token_file_that_is_none_is_told(
 
 def test_a_directory_is_no_token_file(scripted: ScriptedService, directory: Path) -> None:
     result = run("list", "--token-file", str(directory), BOTCTL_TARGET=scripted.target)
-    assert "is no file" in complaint(result, ExitCode.USAGE)
+    assert "is not a file" in complaint(result, ExitCode.USAGE)
 
 
 def test_the_commands_option_wins_over_the_programs_and_that_over_the_environment(scripted: ScriptedService) -> None:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from botctl.connection import Connection, open_channel
-from botctl.outcomes import ExitCode
+from botctl.exit_codes import ExitCode
 from tests.support.certificates import CLIENT, Authority, put
 from tests.support.tls_clients import ClientFiles
 from tests.unit.botctl_runs import complaint, run
@@ -62,7 +62,7 @@ def test_three_empty_options_are_no_plain_connection() -> None:
 
 def test_a_unix_socket_takes_no_tls(ours: ClientFiles) -> None:
     said = complaint(run("list", "--target", "unix:///run/s.sock", *ours.options), ExitCode.USAGE)
-    assert "is a unix socket, which has no TLS: leave out --tls-ca, --tls-cert and --tls-key" in said
+    assert "is a unix socket, which has no TLS: remove --tls-ca, --tls-cert and --tls-key" in said
 
 
 def password_protected() -> bytes:
@@ -77,19 +77,19 @@ def password_protected() -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("ca", None, "there is no TLS CA file {path}; --tls-ca names who signed the service's certificate"),
+        ("ca", None, "there is no TLS CA file {path}; --tls-ca names the CA of the service's certificate"),
         ("cert", None, "there is no TLS certificate {path}; --tls-cert names this client's certificate"),
         ("key", None, "there is no TLS key {path}; --tls-key names the key of the certificate"),
-        ("ca", b"\x30\x82", "the TLS CA file {path} holds no certificate in PEM form; name one that does"),
-        ("cert", b"", "the TLS certificate {path} holds no certificate in PEM form"),
-        ("cert", OURS.signed(CLIENT)[1], "the TLS certificate {path} holds no certificate in PEM form"),
-        ("key", b"key", "the TLS key {path} holds no private key in PEM form"),
-        ("key", password_protected(), "the TLS key {path} holds no private key in PEM form that needs no password"),
-        ("key", OURS.signed(CLIENT)[1], "the TLS key {path} is not that of the certificate"),
+        ("ca", b"\x30\x82", "the TLS CA file {path} has no certificate in PEM form; name another"),
+        ("cert", b"", "the TLS certificate {path} has no certificate in PEM form"),
+        ("cert", OURS.signed(CLIENT)[1], "the TLS certificate {path} has no certificate in PEM form"),
+        ("key", b"key", "the TLS key {path} is not a private key in PEM form"),
+        ("key", password_protected(), "the TLS key {path} is not a private key in PEM form without a password"),
+        ("key", OURS.signed(CLIENT)[1], "the TLS key {path} does not match the certificate"),
         (
             "key",
             trustme.CA(key_type=trustme.KeyType.RSA).private_key_pem.bytes(),
-            "the TLS key {path} is not that of the certificate",
+            "the TLS key {path} does not match the certificate",
         ),
     ],
     ids=[
@@ -118,7 +118,7 @@ def test_a_file_that_is_no_good_is_named_before_anything_is_sent(
 def test_a_directory_is_no_file(ours: ClientFiles) -> None:
     (ours.directory / "ca").unlink()
     (ours.directory / "ca").mkdir()
-    assert "is no file" in complaint(run("list", "--target", NOWHERE, *ours.options), ExitCode.USAGE)
+    assert "is not a file" in complaint(run("list", "--target", NOWHERE, *ours.options), ExitCode.USAGE)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

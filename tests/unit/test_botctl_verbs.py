@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from botctl.outcomes import ExitCode, overall
+from botctl.exit_codes import ExitCode, overall
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.errors import (
     CommandNotFoundError,
@@ -67,7 +67,7 @@ def test_failures_of_different_kinds_end_with_1(botctl_run: Run, scripted: Scrip
 
 def test_one_wrong_id_leaves_all_of_them_untouched(botctl_run: Run, scripted: ScriptedService) -> None:
     bot_id = scripted.add()
-    assert "no bot's id begins with" in complaint(botctl_run("remove", bot_id, "ffffffff-"), ExitCode.NOT_FOUND)
+    assert "no bot id starts with" in complaint(botctl_run("remove", bot_id, "ffffffff-"), ExitCode.NOT_FOUND)
     assert [] == scripted.seen("RemoveContainer")
 
 
@@ -86,7 +86,7 @@ def test_all_in_a_state_are_those_alone_and_what_has_no_bot_is_left_alone(
 def test_where_no_bot_is_meant_nothing_is_done_and_that_is_told(botctl_run: Run, scripted: ScriptedService) -> None:
     scripted.add(state=RUNNING)
     result = botctl_run("remove", "--all", "--state", "dead")
-    assert (0, "", "botctl: no bot is meant: nothing to do\n") == (result.exit_code, result.stdout, result.stderr)
+    assert (0, "", "botctl: no bot matches: nothing to do\n") == (result.exit_code, result.stdout, result.stderr)
     assert [] == document(botctl_run("remove", "--all", "--state", "dead", "-o", "json"))
 
 
@@ -97,7 +97,7 @@ def test_where_no_bot_is_meant_nothing_is_done_and_that_is_told(botctl_run: Run,
         (["stop", "--all", UNKNOWN], "not both"),
         (["stop", UNKNOWN, "--state", "exited"], "--state goes with --all"),
         (["stop", "--all", "--state", "asleep"], "'asleep' is not one of"),
-        (["stop", ""], "'' is no bot id"),
+        (["stop", ""], "'' is neither a bot id"),
         (["start", UNKNOWN, "--wait-timeout", "soon"], "'soon' is not a duration"),
         (["status"], "name at least one bot"),
     ],
@@ -138,7 +138,7 @@ def test_as_json_the_results_are_one_document_in_the_bots_order(botctl_run: Run,
     scripted.fail("StopContainer", OperationInProgressError("another operation holds the bot"), one)
     result = botctl_run("stop", one, two, "--output", "json")
     assert ExitCode.NOT_NOW == result.exit_code
-    message = "another operation holds the bot; try again when that has ended"
+    message = "another operation holds the bot; try again when it has finished"
     error = {"message": message, "exit_code": 7, "code": "ABORTED", "reason": "OPERATION_IN_PROGRESS"}
     assert [
         {"bot_id": one, "result": "failed", "error": error},
@@ -162,7 +162,7 @@ def test_waiting_for_a_bot_that_fails_shows_its_last_lines(botctl_run: Run, scri
     log = [entry(1, b"first \x1b[2J"), entry(2, b"a long ", partial=True), entry(3, b"line")]
     scripted.logs = [log, log]
     result = botctl_run("start", "--wait", bot_id)
-    assert ExitCode.NOT_WELL == result.exit_code
+    assert ExitCode.NOT_UP == result.exit_code
     expected = [
         f"Error: {bot_id}: started, and its process ended with exit code 3 (error)",
         "Its last log lines:",
@@ -187,7 +187,7 @@ def test_a_wait_that_is_too_long_ends(botctl_run: Run, scripted: ScriptedService
     bot_id = scripted.add(state=EXITED, health=pb.HEALTH_STATUS_STARTING)
     scripted.logs = [[]]
     said = botctl_run("start", "--wait", "--wait-timeout", "100ms", bot_id)
-    assert ExitCode.NOT_WELL == said.exit_code
+    assert ExitCode.NOT_UP == said.exit_code
     assert "was not healthy within 0.1 s" in said.stderr
 
 
@@ -266,7 +266,7 @@ def test_create_tells_the_containers_id_to_scripts(botctl_run: Run, scripted: Sc
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["1234"], "a new bot needs a whole one"),
+        (["1234"], "a new bot needs a whole UUID"),
         ([UNKNOWN, "--env", "A"], "NAME=VALUE"),
         ([UNKNOWN, "--env", "A=1", "--env", "A=2"], "--env is given twice for 'A'"),
         ([UNKNOWN, "--memory", "lots"], "is not a size such as"),

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from botctl.waiting import SETTLE_SECONDS, NotWellError, wait_until_up
+from botctl.waiting import SETTLE_SECONDS, NotUpError, wait_until_up
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 
@@ -34,7 +34,7 @@ def waited(
     clock = Clock()
     done = wait_until_up(
         lambda: at(clock.now),
-        revived_before=revived,
+        restart_count=revived,
         timeout_seconds=timeout,
         clock=lambda: clock.now,
         sleep=clock.sleep,
@@ -77,7 +77,7 @@ def test_with_one_it_is_up_as_soon_as_it_is_healthy_and_not_before() -> None:
     ],
 )
 def test_what_is_no_running_bot_fails_at_once(status: pb.ContainerStatus | None, why: str) -> None:
-    with pytest.raises(NotWellError, match=why):
+    with pytest.raises(NotUpError, match=why):
         waited(lambda now: running() if now < 1 else status, timeout=5)
 
 
@@ -86,7 +86,7 @@ def test_a_bot_that_ran_before_may_have_been_revived_before() -> None:
 
 
 def test_one_that_does_not_get_healthy_in_time_fails() -> None:
-    with pytest.raises(NotWellError, match="was not healthy within 5 s"):
+    with pytest.raises(NotUpError, match="was not healthy within 5 s"):
         waited(lambda _: running(pb.HEALTH_STATUS_STARTING), timeout=5)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from botctl.commands.stats import Samples
-from botctl.outcomes import ExitCode
-from botctl.watched import Watched
+from botctl.exit_codes import ExitCode
+from botctl.watch_state import WatchState
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from container_manager.errors import CapacityExceededError
@@ -82,7 +82,7 @@ def test_a_break_amid_the_snapshots_is_no_removal(botctl_run: Run, scripted: Scr
 
 
 def test_a_removed_one_that_was_never_seen_is_told_by_its_id() -> None:
-    watched = Watched()
+    watched = WatchState()
     (event,) = watched.apply(removed(status(), 1))
     assert ("removed", BOT) == (event.kind, event.status and event.status.bot_id)
     assert [] == watched.apply(observer_pb.WatchContainersResponse())

@@ -1,1 +1,1 @@
-"""One module for the commands that share a form."""
+"""The commands, one module per verb."""

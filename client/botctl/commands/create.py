@@ -9,9 +9,9 @@ import click
 
 from botctl.bot_ids import new_bot_id
 from botctl.commands.reporting import report
-from botctl.each_bot import Result
+from botctl.exit_codes import ExitCode, Failure
 from botctl.options import with_session
-from botctl.outcomes import ExitCode, Failure
+from botctl.parallel import Result
 from botctl.param_types import COUNT, CPUS, HOST, PORT, SIZE, VARIABLE
 from botctl.selection import Selected
 from botctl.session import Session
@@ -22,16 +22,16 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 @click.argument("bot_id", metavar="BOT")
 @click.argument("command", metavar="[-- COMMAND...]", nargs=-1)
 @click.option("--image", metavar="IMAGE", default="", help="Image reference.  [default: the service's default image]")
-@click.option("--provider", metavar="NAME", default="", help="AI provider: AI_PROVIDER in the bot.")
-@click.option("--model", metavar="NAME", default="", help="Model: AI_MODEL in the bot.")
-@click.option("--channel", metavar="TYPE", default="", help="Channel type: CHANNEL_TYPE in the bot.")
+@click.option("--provider", metavar="NAME", default="", help="AI provider, AI_PROVIDER in the bot.")
+@click.option("--model", metavar="NAME", default="", help="Model, AI_MODEL in the bot.")
+@click.option("--channel", metavar="TYPE", default="", help="Channel type, CHANNEL_TYPE in the bot.")
 @click.option(
     "--env",
     "-e",
     type=VARIABLE,
     multiple=True,
     metavar="NAME=VALUE",
-    help="A further variable. Never a secret: it shows in the engine's inspect output. Repeatable.",
+    help="Additional variable. Not for secrets: the engine's inspect output shows it. Repeatable.",
 )
 @click.option(
     "--port",
@@ -39,7 +39,7 @@ from botmaker.container.v1 import container_manager_pb2 as pb
     type=PORT,
     multiple=True,
     metavar="[[IP:]HOST:]PORT[/PROTOCOL]",
-    help="Publish a port; on 127.0.0.1 and a free port unless said, tcp, udp or sctp. Repeatable.",
+    help="Publish a port (tcp, udp or sctp), by default on a free port of 127.0.0.1. Repeatable.",
 )
 @click.option("--network", metavar="NAME", default="", help='A bridge or user-defined network, or "none".')
 @click.option(
@@ -47,22 +47,22 @@ from botmaker.container.v1 import container_manager_pb2 as pb
     type=HOST,
     multiple=True,
     metavar="NAME:ADDRESS",
-    help='An entry of the hosts file; the address may be "host-gateway". Repeatable.',
+    help='Add an entry to the hosts file; the address may be "host-gateway". Repeatable.',
 )
 @click.option(
-    "--memory", "-m", type=SIZE, metavar="SIZE", default="0", help="Limit, as in 512m or 1.5g, swap included."
+    "--memory", "-m", type=SIZE, metavar="SIZE", default="0", help="Memory limit including swap, such as 512m or 1.5g."
 )
-@click.option("--cpus", type=CPUS, metavar="NUMBER", default="0", help="Limit of CPU time, as in 1.5.")
+@click.option("--cpus", type=CPUS, metavar="NUMBER", default="0", help="Limit of CPUs, such as 1.5.")
 @click.option("--pids-limit", type=COUNT, metavar="N", default="0", help="Limit of processes and threads.")
 @click.option(
-    "--request-id", metavar="ID", default="", help="Makes another try safe: the same id gets the same container."
+    "--request-id", metavar="ID", default="", help="Makes a retry safe: the same id returns the same container."
 )
 @with_session
 def create(session: Session, bot_id: str, **options: Any) -> None:
-    """Make a bot's container, and do not start it.
+    """Create a bot's container without starting it.
 
-    BOT is a whole id here, a UUID. Its secrets directory must be there already. COMMAND, behind --, takes the place
-    of the image's own.
+    BOT must be a whole id here, a UUID. The bot's secrets directory must exist. COMMAND, after --, replaces the image's
+    own command.
     """
     request = create_request(bot_id, **options)
 
@@ -90,7 +90,7 @@ def create_request(
     pids_limit: int,
     request_id: str,
 ) -> pb.CreateContainerRequest:
-    """The request that the options say."""
+    """The request for the options."""
     config = pb.ContainerConfig(
         image=image,
         ai_provider=provider,

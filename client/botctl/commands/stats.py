@@ -13,7 +13,7 @@ from rich.console import RenderableType
 
 from botctl.options import bot_id_arguments, with_session
 from botctl.param_types import DURATION, seconds_of
-from botctl.rendering.documents import stats_document, write_line
+from botctl.rendering.json_documents import stats_document, write_line
 from botctl.rendering.live import live_table
 from botctl.rendering.tables import stats_table
 from botctl.rendering.terminal import is_live
@@ -23,7 +23,7 @@ from botctl.selection import watched_ids
 from botctl.session import Session
 from botmaker.container.v1 import container_observer_pb2 as pb
 
-# A container without a sample for so many intervals, and a while more, runs no longer.
+# A container is no longer running after this many intervals without a sample, plus the allowance.
 _MISSED = 3
 _ALLOWANCE_SECONDS = 3.0
 
@@ -36,11 +36,11 @@ class Samples:
         self._newest: dict[str, tuple[float, pb.WatchStatsResponse]] = {}
 
     def add(self, sample: pb.WatchStatsResponse) -> None:
-        """Take a sample."""
+        """Adds a sample."""
         self._newest[sample.container_id] = (time.monotonic(), sample)
 
     def current(self) -> list[pb.WatchStatsResponse]:
-        """In an order that stays."""
+        """The current samples, in a stable order."""
         oldest = time.monotonic() - self._keep_seconds
         current = [sample for taken, sample in list(self._newest.values()) if taken >= oldest]
         return sorted(current, key=lambda sample: (sample.bot_id, sample.container_id))
@@ -58,10 +58,10 @@ class Samples:
 @bot_id_arguments
 @with_session
 def stats(session: Session, bot_ids: Sequence[str], interval: Duration) -> None:
-    """Show what running bots use, until Ctrl-C.
+    """Show the resource use of running bots until Ctrl-C.
 
-    All bots unless some are named; CPU in percent of one core. On a terminal a table that is kept up to date; else a
-    line for each sample.
+    Shows all bots unless some are named. CPU is in percent of one core. On a terminal it updates a table, otherwise it
+    prints a line for each sample.
     """
     wanted = watched_ids(session, bot_ids)
     samples = Samples(seconds_of(interval))
@@ -72,7 +72,7 @@ def stats(session: Session, bot_ids: Sequence[str], interval: Duration) -> None:
     def render(rows: int) -> tuple[RenderableType, str]:
         current = samples.current()
         hidden = f", {len(current) - rows} not shown" if len(current) > rows else ""
-        line = f"{len(current)} running{hidden}" if current else "no bot runs, or none has been sampled yet"
+        line = f"{len(current)} running{hidden}" if current else "no bot is running, or none has been sampled yet"
         return stats_table(current[:rows], session.out), f"{line}; Ctrl-C ends this"
 
     live = is_live(session.out) and not session.as_json

@@ -10,7 +10,7 @@ import click
 from rich.console import RenderableType
 
 from botctl.options import bot_id_arguments, with_session
-from botctl.rendering.documents import Json, status_document, write_line
+from botctl.rendering.json_documents import Json, status_document, write_line
 from botctl.rendering.live import live_table
 from botctl.rendering.tables import containers_table, state_text
 from botctl.rendering.terminal import is_live
@@ -18,7 +18,7 @@ from botctl.rendering.words import now, printable, time_text
 from botctl.resuming import resumed
 from botctl.selection import watched_ids
 from botctl.session import Session
-from botctl.watched import Event, Watched
+from botctl.watch_state import Event, WatchState
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
@@ -27,12 +27,12 @@ from botmaker.container.v1 import container_observer_pb2 as observer_pb
 @bot_id_arguments
 @with_session
 def watch(session: Session, bot_ids: Sequence[str]) -> None:
-    """Show bots' states as they change, until Ctrl-C.
+    """Show bots' states as they change until Ctrl-C.
 
-    All bots unless some are named. On a terminal a table that is kept up to date; else a line for each change.
+    Shows all bots unless some are named. On a terminal it updates a table, otherwise it prints a line for each change.
     """
     wanted = watched_ids(session, bot_ids)
-    watched = Watched()
+    watched = WatchState()
 
     def open_stream() -> Any:
         watched.reopened()
@@ -57,7 +57,7 @@ def watch(session: Session, bot_ids: Sequence[str]) -> None:
 
 
 def event_document(event: Event, version: int) -> Json:
-    """A change; ``container`` is what is known of a removed one, ``null`` for what concerns the stream."""
+    """An event. ``container`` is the last known status of a removed one, and ``null`` for events of the stream."""
     container = status_document(event.status) if event.status is not None else None
     return {"event": event.kind, "version": version, "container": container}
 

@@ -1,4 +1,4 @@
-"""Log entries as a terminal or a pipe gets them."""
+"""Writes log entries to a terminal or a pipe."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _STDERR, _RESET = b"\x1b[31m", b"\x1b[0m"
 
 
 class LogWriter:
-    """Writes entries to a stream of bytes: to a pipe as they are, to a terminal so that they cannot command it."""
+    """Writes entries to a stream of bytes: unchanged to a pipe, with visible control characters to a terminal."""
 
     def __init__(self, stream: BinaryIO, *, terminal: bool, colours: bool, timestamps: bool) -> None:
         self._stream = stream
         self._terminal = terminal
         self._colours = colours
         self._timestamps = timestamps
-        # The source of a line that has no end yet.
+        # The source of an unfinished line.
         self._open: pb.LogEntry.Source | None = None
 
     def write(self, entry: pb.LogEntry) -> None:
-        """Write one entry; a part of a line leaves the line open for its next part."""
+        """Writes one entry. After a partial one, the line stays open for its next part."""
         begins = self._open != entry.source
         if begins and self._open is not None:
             self._stream.write(b"\n")
@@ -38,7 +38,7 @@ class LogWriter:
         self._stream.flush()
 
     def close(self) -> None:
-        """End a line that is open, where a person would have the prompt behind it."""
+        """Ends an open line on a terminal, so that the prompt starts on a new one."""
         if self._open is not None and self._terminal:
             self._stream.write(b"\n")
             self._stream.flush()
@@ -46,7 +46,7 @@ class LogWriter:
     def _shown(self, entry: pb.LogEntry) -> bytes:
         if not self._terminal:
             return entry.line
-        # Before a newline, a carriage return is the other half of a line's end.
+        # A carriage return before the newline is part of the line's end.
         line = _CONTROL.sub(self._visible, entry.line.removesuffix(b"\r"))
         if not self._colours:
             return line

@@ -14,7 +14,7 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
 _NONE = "-"
-# Below it, ids are shown as short as they can be told apart.
+# On narrower terminals, ids are shortened to unique prefixes.
 _WIDE = 120
 _SHORT_CONTAINER_ID = 12
 _PORTS_SHARE = 5
@@ -31,14 +31,14 @@ _HEALTH_STYLES = {pb.HEALTH_STATUS_UNHEALTHY: "red", pb.HEALTH_STATUS_STARTING: 
 def containers_table(containers: Sequence[pb.ContainerStatus], console: Console, now: Timestamp) -> Table:
     """One row for each container."""
     table = _table("BOT", "STATE", "SINCE", "RESTARTS", "PORTS", "IMAGE")
-    # On a terminal the image gets what is left of a line, and one port stays whole: cut short it would be another.
+    # On a terminal the image gets the rest of the line. A port is never cut, because that would change its number.
     table.expand = console.is_terminal
     if console.is_terminal:
         table.columns[-2].max_width, table.columns[-1].ratio = console.width // _PORTS_SHARE, 1
     ids = _ids([each.bot_id for each in containers], console)
     for each in containers:
         table.add_row(
-            # An orphan has its container's name to be found by.
+            # Show the container name of an orphan.
             ids.get(each.bot_id) or Text(words.printable(f"({each.name or each.container_id})"), style="yellow"),
             state_text(each),
             _since(each, now),
@@ -50,7 +50,7 @@ def containers_table(containers: Sequence[pb.ContainerStatus], console: Console,
 
 
 def stats_table(samples: Iterable[observer_pb.WatchStatsResponse], console: Console) -> Table:
-    """One row for each container that runs."""
+    """One row for each running container."""
     table = _table("BOT", "CPU", "MEMORY", "OF", "NET IN", "NET OUT", "PIDS", numbers_from=1)
     rows = list(samples)
     ids = _ids([each.bot_id for each in rows], console)
@@ -68,7 +68,7 @@ def stats_table(samples: Iterable[observer_pb.WatchStatsResponse], console: Cons
 
 
 def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
-    """All there is to say of one container, a line each."""
+    """All details of one container, one per line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -91,7 +91,7 @@ def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table; into a pipe without the blanks that fill its last column."""
+    """Prints a table. In a pipe, lines have no trailing blanks."""
     if console.is_terminal:
         console.print(table)
         return
@@ -101,15 +101,15 @@ def print_table(console: Console, table: Table) -> None:
 
 
 def state_text(status: pb.ContainerStatus) -> Text:
-    """The state with what belongs to it: health, exit code and reason."""
+    """The state with the health, exit code and exit reason."""
     text = Text(words.state_word(status.state) or "unknown", style=_STYLES.get(status.state, ""))
     if status.state == pb.CONTAINER_STATE_RUNNING and status.health:
         text.append(f" ({words.health_word(status.health)})", style=_HEALTH_STYLES.get(status.health, ""))
-    told = [str(status.exit_code)] if status.HasField("exit_code") else []
+    details = [str(status.exit_code)] if status.HasField("exit_code") else []
     if status.exit_reason:
-        told.append(words.reason_word(status.exit_reason).replace("_", " "))
-    if told:
-        text.append(f" ({', '.join(told)})", style="" if status.exit_reason == pb.EXIT_REASON_COMPLETED else "red")
+        details.append(words.reason_word(status.exit_reason).replace("_", " "))
+    if details:
+        text.append(f" ({', '.join(details)})", style="" if status.exit_reason == pb.EXIT_REASON_COMPLETED else "red")
     return text
 
 
@@ -146,6 +146,6 @@ def _table(*titles: str, numbers_from: int | None = None) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, title in enumerate(titles):
         right = numbers_from is not None and index >= numbers_from
-        # A cell that does not fit is cut: rows stay rows.
+        # Cut a cell that does not fit, so that each row stays on one line.
         table.add_column(title, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
     return table

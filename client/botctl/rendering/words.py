@@ -12,7 +12,7 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
 ABSENT = "absent"
-"""In place of a state: the bot has no container."""
+"""The state of a bot without a container."""
 SHORT_ID = 8
 _DEFAULT_HOST_IP = "127.0.0.1"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -21,22 +21,22 @@ _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
 
 def state_word(state: int) -> str:
-    """``running`` of ``CONTAINER_STATE_RUNNING``; empty when not known."""
+    """``running`` for ``CONTAINER_STATE_RUNNING``; empty if unspecified."""
     return _word(pb.ContainerState, state, "CONTAINER_STATE_")
 
 
 def health_word(health: pb.HealthStatus) -> str:
-    """``healthy``; empty without a health check."""
+    """Such as ``healthy``; empty without a health check."""
     return _word(pb.HealthStatus, health, "HEALTH_STATUS_")
 
 
 def reason_word(reason: pb.ExitReason) -> str:
-    """``oom_killed``; empty while it runs."""
+    """Such as ``oom_killed``; empty while the process runs."""
     return _word(pb.ExitReason, reason, "EXIT_REASON_")
 
 
 def protocol_word(protocol: pb.Protocol) -> str:
-    """``tcp``, also when not said."""
+    """Such as ``udp``; ``tcp`` if unspecified."""
     return _word(pb.Protocol, protocol, "PROTOCOL_") or "tcp"
 
 
@@ -46,23 +46,23 @@ def source_word(source: observer_pb.LogEntry.Source) -> str:
 
 
 def states() -> list[str]:
-    """Every state's word."""
+    """The words of all states."""
     return [word for value in pb.ContainerState.values() if (word := state_word(value))]
 
 
 def state_named(word: str) -> Any:
-    """The state of a word."""
+    """The state that a word stands for."""
     return pb.ContainerState.Value(f"CONTAINER_STATE_{word.upper()}")
 
 
 def time_text(time: Timestamp) -> str:
-    """RFC 3339 in UTC with all nine digits, so that it can stand for a place in a log."""
+    """RFC 3339 in UTC with nine digits, so that it identifies a position in a log."""
     moment = datetime.fromtimestamp(time.seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time.nanos:09d}Z"
 
 
 def span_text(seconds: float) -> str:
-    """A span as its two largest units: ``3d 4h``, ``12s``."""
+    """A duration in its two largest units: ``3d 4h``, ``12s``."""
     whole = max(int(seconds), 0)
     if whole < _MINUTE:
         return f"{whole}s"
@@ -74,12 +74,12 @@ def span_text(seconds: float) -> str:
 
 
 def since_text(time: Timestamp, now: Timestamp) -> str:
-    """How long ago it was."""
+    """How long ago the time was."""
     return span_text((now.ToNanoseconds() - time.ToNanoseconds()) / _NANOS)
 
 
 def now() -> Timestamp:
-    """The present moment."""
+    """The current time."""
     moment = Timestamp()
     moment.GetCurrentTime()
     return moment
@@ -95,7 +95,7 @@ def size_text(size: float) -> str:
 
 
 def port_text(port: pb.PortBinding) -> str:
-    """A port as ``--port`` takes it: ``8080:80/udp`` on 127.0.0.1, ``0.0.0.0:8080:80`` elsewhere."""
+    """A port as ``--port`` accepts it: ``8080:80/udp`` on 127.0.0.1, otherwise ``0.0.0.0:8080:80``."""
     host = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
     protocol = protocol_word(port.protocol)
     return (
@@ -106,7 +106,7 @@ def port_text(port: pb.PortBinding) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters made visible: what bots and engines say must not move the cursor."""
+    """The text with visible control characters, so that texts of bots and engines cannot control the terminal."""
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
@@ -116,7 +116,7 @@ def one_line(text: str) -> str:
 
 
 def short_ids(bot_ids: list[str]) -> dict[str, str]:
-    """Of each id the shortest beginning that no other has, and at least eight characters of it."""
+    """The shortest unique prefix of each id, at least eight characters long."""
     ordered = sorted(bot_ids)
     shorts = {}
     for index, bot_id in enumerate(ordered):
@@ -134,7 +134,7 @@ def _word(enum: Any, value: int, prefix: str) -> str:
     try:
         name: str = enum.Name(value)
     except ValueError:
-        # Of a newer server.
+        # A value of a newer server.
         return str(value)
     word = name.removeprefix(prefix).lower()
     return "" if word == "unspecified" else word

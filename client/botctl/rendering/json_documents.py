@@ -1,4 +1,4 @@
-"""What ``--output json`` shows. Every key is always there; ``null`` stands for what is not."""
+"""The documents of ``--output json``. Every key is always present; ``null`` means that there is no value."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from botctl.each_bot import Result
+from botctl.parallel import Result
 from botctl.rendering import words
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
@@ -16,12 +16,12 @@ Json = dict[str, Any]
 
 
 def write_document(document: Any) -> None:
-    """One document, for people to read as well."""
+    """Writes one indented document."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def write_line(document: Json) -> None:
-    """One of the lines of a stream, at once."""
+    """Writes one line of a stream."""
     click.echo(json.dumps(document, ensure_ascii=False))
 
 
@@ -53,13 +53,13 @@ def status_document(status: pb.ContainerStatus) -> Json:
 
 
 def absent_document(bot_id: str) -> Json:
-    """A bot without a container, with the keys of one that has it."""
+    """A bot without a container, with the same keys."""
     nothing: Json = dict.fromkeys(status_document(pb.ContainerStatus()))
     return {**nothing, "bot_id": bot_id, "state": words.ABSENT, "restart_count": 0, "ports": []}
 
 
 def result_document(result: Result) -> Json:
-    """What became of a bot."""
+    """The result for a bot."""
     problem = result.problem
     error = problem and {
         "message": problem.message,
@@ -72,7 +72,7 @@ def result_document(result: Result) -> Json:
 
 
 def log_document(entry: observer_pb.LogEntry) -> Json:
-    """A log entry; its time is what ``--after`` takes."""
+    """A log entry. ``--after`` accepts its time."""
     return {
         "time": words.time_text(entry.time),
         "source": words.source_word(entry.source),
@@ -82,7 +82,7 @@ def log_document(entry: observer_pb.LogEntry) -> Json:
 
 
 def stats_document(sample: observer_pb.WatchStatsResponse) -> Json:
-    """A sample."""
+    """A sample of resource use."""
     numbers = (
         "cpu_percent",
         "memory_usage_bytes",

@@ -1,4 +1,4 @@
-"""The same for several bots: side by side, not too many at once, each with a result of its own."""
+"""Runs the same work for several bots in parallel, with one result for each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from botctl.outcomes import ExitCode
+from botctl.exit_codes import ExitCode
 from botctl.problems import Problem
 from botctl.selection import Selected
 from botctl.session import Session
@@ -17,20 +17,20 @@ from botctl.session import Session
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one bot."""
+    """The result for one bot."""
 
     bot_id: str
     done: str = ""
-    """What was done, in a word or two; empty when it failed."""
+    """What was done, in one or two words. Empty if it failed."""
     problem: Problem | None = None
     details: dict[str, Any] = field(default_factory=dict)
-    """What else a script may want to know."""
+    """Further values for the JSON output."""
     log: list[str] = field(default_factory=list)
-    """Of a bot that did not come up: its last lines."""
+    """The last log lines of a bot that did not come up."""
 
     @property
     def exit_code(self) -> ExitCode:
-        """What this bot alone would end with."""
+        """The exit code of a run for this bot alone."""
         return self.problem.exit_code if self.problem else ExitCode.DONE
 
 
@@ -38,7 +38,7 @@ Work = Callable[[Selected], Result]
 
 
 def for_each(session: Session, bots: Sequence[Selected], work: Work, parallel: int) -> Iterator[Result]:
-    """Each bot's result as it comes. After Ctrl-C no further one is begun."""
+    """Yields the results as they come. Starts no further bot after Ctrl-C."""
 
     def guarded(bot: Selected) -> Result:
         try:
@@ -51,7 +51,7 @@ def for_each(session: Session, bots: Sequence[Selected], work: Work, parallel: i
         for future in as_completed([executor.submit(guarded, bot) for bot in bots]):
             yield future.result()
     except BaseException:
-        # The threads' calls end with the session.
+        # The calls of the threads end when the session closes.
         executor.shutdown(wait=False, cancel_futures=True)
         raise
     executor.shutdown()

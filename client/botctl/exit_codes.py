@@ -1,4 +1,4 @@
-"""How a run can end: the exit codes, and the one failure that commands raise."""
+"""The exit codes, and the exception that ends a run with one of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
     NOT_ALLOWED = 5
     REFUSED = 6
     NOT_NOW = 7
-    NOT_WELL = 8
+    NOT_UP = 8
     INTERRUPTED = 130
     PIPE_CLOSED = 141
     TERMINATED = 143
@@ -33,16 +33,16 @@ class ExitCode(IntEnum):
 MEANINGS = {
     ExitCode.DONE: "done, for every bot",
     ExitCode.FAILED: "failed in another way, or several bots in different ways",
-    ExitCode.USAGE: "the command line is wrong, or the service does not take what it says",
+    ExitCode.USAGE: "the command line is invalid, or the service rejects a value in it",
     ExitCode.NOT_FOUND: "no such bot, or it has no container",
     ExitCode.NO_SERVICE: "the service cannot be reached",
     ExitCode.NOT_ALLOWED: "not allowed: the socket's permissions, the token, or the client certificate",
-    ExitCode.REFUSED: "refused as things are: a container exists already, its image is missing, its start fails, …",
-    ExitCode.NOT_NOW: "not possible at the moment (engine or registry away, bot busy, no answer in time): try again",
-    ExitCode.NOT_WELL: "--wait: the bot was started, and ended, is unhealthy, or was not up in time",
+    ExitCode.REFUSED: "refused in the current state: container exists already, image missing, start fails, …",
+    ExitCode.NOT_NOW: "not possible now (engine or registry unreachable, bot busy, no answer in time): try again",
+    ExitCode.NOT_UP: "--wait: the bot was started, but exited, is unhealthy, or was not up in time",
     ExitCode.INTERRUPTED: "Ctrl-C",
-    ExitCode.PIPE_CLOSED: "whoever read the output has closed it, as head does",
-    ExitCode.TERMINATED: "SIGTERM, as timeout sends it",
+    ExitCode.PIPE_CLOSED: "the reader closed the output, such as head",
+    ExitCode.TERMINATED: "SIGTERM, such as from timeout",
 }
 
 
@@ -51,22 +51,22 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(one_line(message))
-        self.exit_code: int = code.value  # type: ignore[misc] # click's class has it for all of its kind
+        self.exit_code: int = code.value  # type: ignore[misc] # a class variable in click
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Write the line."""
+        """Writes the line."""
         show_error(self.message, file)
 
 
 def show_error(message: str, file: IO[Any] | None = None) -> None:
-    """Write one line about what failed to standard error."""
+    """Writes an error as one line to standard error."""
     stream = file or sys.stderr
     start = click.style("Error:", fg="red", bold=True) if colours_on(stream) else "Error:"
     click.echo(f"{start} {one_line(message)}", file=stream, color=True)
 
 
 def overall(codes: Iterable[ExitCode]) -> ExitCode:
-    """The exit code of a run for several bots: what went wrong, where it is the same for all that failed."""
+    """The exit code of a run for several bots: the code of all failures if it is the same, otherwise 1."""
     failed = {code for code in codes if code is not ExitCode.DONE}
     if not failed:
         return ExitCode.DONE

@@ -1,20 +1,20 @@
-"""Reading files that options name: what can be wrong with one is a line that says what to do."""
+"""Reads the files that options name. Each error is one line that says what to do."""
 
 from __future__ import annotations
 
 import stat
 from pathlib import Path
 
-from botctl.outcomes import ExitCode, Failure
+from botctl.exit_codes import ExitCode, Failure
 
 
-def content_of(what: str, name: str, *, instead: str) -> bytes:
-    """What the file holds. Raises :class:`Failure`; ``instead``: what to do where there is none."""
+def read_input_file(what: str, name: str, *, instead: str) -> bytes:
+    """The content of the file. ``instead``: what to do if there is none. Raises :class:`Failure`."""
     path = Path(name)
     try:
-        # A pipe would be waited for.
+        # Reading a pipe would block.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise Failure(f"the {what} {name} is no file; {instead}", ExitCode.USAGE)
+            raise Failure(f"the {what} {name} is not a file; {instead}", ExitCode.USAGE)
         return path.read_bytes()
     except FileNotFoundError:
         raise Failure(f"there is no {what} {name}; {instead}", ExitCode.USAGE) from None
