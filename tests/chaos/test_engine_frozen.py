@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 from tests.chaos.conftest import Report
 from tests.support.fault_table import FaultRow
@@ -43,11 +44,22 @@ def test_an_engine_that_freezes_under_load_loses_nothing(world: FaultyWorld, rep
 
 
 def _freeze(world: FaultyWorld) -> list[int]:
-    frozen = [world.engine.pid, *world.engine.helper_pids("containerd")]
-    assert len(frozen) == 2
+    dockerd = world.engine.pid
+    # A process that containerd has just forked has its name until it executes its own program.
+    (containerd,) = (pid for pid in world.engine.helper_pids("containerd") if _parent(pid) == dockerd)
+    frozen = [dockerd, containerd]
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     return frozen
+
+
+def _parent(pid: int) -> int | None:
+    """The process id of a process's parent; ``None`` for one that has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(status.split("PPid:")[1].split()[0])
 
 
 def _thaw(frozen: list[int]) -> None:

@@ -138,10 +138,10 @@ def test_what_went_over_the_network_is_told(engine: docker.DockerClient, engine_
         return [int(number) for number in container.exec_run(counters.split()).output.split()]
 
     def pinged() -> bool:
-        assert 0 == container.exec_run(["ping", "-c", "2", "-s", "1000", gateway]).exit_code
+        # A machine under load may lose answers.
+        container.exec_run(["ping", "-c", "2", "-s", "1000", gateway])
         return min(counted()) > 2000
 
-    # An answer may be late, and ping content with the other.
     wait_until(pinged, "bytes have gone both ways")
     before = counted()
     told = asyncio.run(figures(engine_url, lambda: [container.id], lambda told: len(told) == 1))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import docker
+import docker.errors
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.backends.docker.status import status_from_inspect
@@ -13,8 +15,11 @@ from container_manager.rpc.manager_codec import status_to_proto
 
 def engines_own(engine: docker.DockerClient) -> list[pb.ContainerStatus]:
     """Every managed container, from the engine's own inspect, in the order of the service's list."""
-    rows = engine.api.containers(all=True, filters={"label": "botmaker.managed=true"})
-    statuses = [status_to_proto(status_from_inspect(engine.api.inspect_container(row["Id"]))) for row in rows]
+    statuses = []
+    for row in engine.api.containers(all=True, filters={"label": "botmaker.managed=true"}):
+        # A create whose caller has gone may be undone after the list.
+        with suppress(docker.errors.NotFound):
+            statuses.append(status_to_proto(status_from_inspect(engine.api.inspect_container(row["Id"]))))
     return sorted(statuses, key=lambda each: (each.create_time.ToNanoseconds(), each.container_id))
 
 
