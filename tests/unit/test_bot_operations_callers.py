@@ -128,6 +128,35 @@ def test_a_call_that_no_worker_came_free_for_is_refused_and_never_begins(works: 
     run(scenario, workers=1)
 
 
+@pytest.mark.parametrize("way", ["deadline", "cancellation"])
+def test_work_that_never_began_gives_its_bots_turn_back_while_all_workers_are_busy(
+    works: Callable[..., Work], way: str
+) -> None:
+    async def scenario(operations: BotOperations) -> None:
+        first, second, third = works(), works(), works()
+        holding = change(operations, A, first)
+        await happens(first.begun)
+        refused = change(operations, B, second, 0.05 if way == "deadline" else None)
+        if way == "deadline":
+            with pytest.raises(CapacityExceededError):
+                await refused
+        else:
+            await asyncio.sleep(0)
+            assert 2 == len(operations._changing)
+            refused.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await refused
+        # The next one is not told that an operation is in progress, but waits for the worker in its turn.
+        with pytest.raises(CapacityExceededError):
+            await change(operations, B, third, 0.05)
+        first.go.set()
+        await holding
+        assert not second.begun.is_set()
+        assert not third.begun.is_set()
+
+    run(scenario, workers=1)
+
+
 @pytest.mark.parametrize("outcome", [InvalidStateError("paused"), ValueError("a bug")])
 def test_an_operations_error_is_its_callers_and_ends_its_turn(outcome: Exception) -> None:
     def fails(_: Deadline) -> None:

@@ -119,14 +119,10 @@ class BotOperations:
         deadline: Deadline,
         end: Callable[[], None] | None = None,
     ) -> T:
-        """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on."""
-        begun = False
+        """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on.
 
-        def begin() -> T:
-            nonlocal begun
-            deadline.check()
-            begun = True
-            return operation(deadline)
+        An operation that no worker has started is withdrawn, and then never runs: its bot's turn ends at once.
+        """
 
         def ended(work: asyncio.Future[T]) -> None:
             del self._under_way[work]
@@ -134,26 +130,28 @@ class BotOperations:
                 end()
 
         try:
-            # Whose call it is, is known to the worker as well.
-            work = asyncio.get_running_loop().run_in_executor(self._pools[pool], copy_context().run, begin)
+            # In the call's context, so that the worker's log lines and spans belong to the call.
+            job = self._pools[pool].submit(copy_context().run, operation, deadline)
         except BaseException:
             if end is not None:
                 end()
             raise
+        work = asyncio.wrap_future(job)
         self._under_way[work] = pool
         work.add_done_callback(ended)
         try:
             # Not awaited itself: that would hand the caller's cancellation on to it.
             done, _ = await asyncio.wait({work}, timeout=deadline.remaining())
         except asyncio.CancelledError:
-            deadline.cancel()
-            work.add_done_callback(_log_abandoned)
+            if not job.cancel():
+                deadline.cancel()
+                work.add_done_callback(_log_abandoned)
             raise
+        if not done and job.cancel():
+            raise CapacityExceededError("no worker came free before the call's deadline; try again later")
         if done or not deadline.cancel():
             return await work
         work.add_done_callback(_log_abandoned)
-        if not begun:
-            raise CapacityExceededError("no worker came free before the call's deadline; try again later")
         raise EngineTimeoutError(
             "the call's deadline passed before the engine was done; a create is undone, any other change goes on"
         )
