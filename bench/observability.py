@@ -5,7 +5,7 @@ noise makes of no difference at all; and one with metrics, traces and the log as
 spans, and the metrics are scraped once a round, between the calls. Each round does some statuses with each service, in
 an order drawn anew, one after another through one bare stub each; its value is the median of those calls.
 
-That the third one does tell of every call is looked up at the end: in its metrics and at the collector.
+At the end the third one's metrics must have counted every call. Successful statuses have no spans.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def measure(belongings: Belongings, docker_host: str, *, rounds: int | None, qui
         series = _rounds(asking, bot_id, count, lambda: _scrape(metrics))
         asked = (count + 1) * _STATUSES_PER_ROUND
         counted = _COUNT.search(_scrape(metrics))
-        if counted is None or float(counted[1]) != asked or collector.await_spans(asked) < asked:
-            raise ChildError(f"{ON}: of {asked} statuses not all were counted, or not all of their spans came")
+        if counted is None or float(counted[1]) != asked:
+            raise ChildError(f"{ON}: of {asked} statuses not all were counted")
     _tell(part, series)
     return part
 

@@ -170,7 +170,7 @@ def metrics_of(service: Attack) -> str:
 
 def spans_of(service: Attack, receiver: SpanReceiver) -> bytes:
     """All that it has sent, up to those of a last call."""
-    metadata = (("x-request-id", "the-last-call"),)
+    metadata = (("x-request-id", "the-last-call"), ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"))
     service.stub.ListManagedContainers(pb.ListManagedContainersRequest(), timeout=60, metadata=metadata)
     receiver.await_spans(lambda span: attributes(span).get("botmaker.request_id") == "the-last-call")
     return b"\n".join(request.SerializeToString() for request in receiver.requests)

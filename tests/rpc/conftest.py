@@ -14,6 +14,7 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
 from tests.support.calls import Calls
 from tests.support.fake_engine import FakeEngine
+from tests.support.observed_service import Serve, serving
 from tests.support.serving import running_server
 
 ENGINE_TIMEOUT_SECONDS = 2.0
@@ -51,6 +52,12 @@ def server_config(fake: FakeEngine, rpc_secrets: RootDirectory) -> Callable[...,
         return ServerConfig(service=service, listen=listen, **further)
 
     return build
+
+
+@pytest.fixture
+def serve(fake: FakeEngine, server_config: Callable[..., ServerConfig], session_dir: Path) -> Serve:
+    """Serves with metrics, in a context, on an engine without containers."""
+    return serving(fake, server_config, f"unix://{session_dir}/observed/{uuid.uuid4().hex[:8]}.sock")
 
 
 @pytest.fixture

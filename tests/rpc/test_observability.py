@@ -1,20 +1,15 @@
-"""Every call is accounted for, however it ends: its code in the metrics, its line in the log, its id to its caller."""
+"""Every call is counted by the code that it ends with."""
 
 from __future__ import annotations
 
-import logging
+import re
 import socket
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
@@ -24,71 +19,22 @@ from container_manager.backends.docker.backend import DockerBackend
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
 from container_manager.rpc.server import Server
-from container_manager_client import error_info
 from tests.support.calls import Calls, fails_with
-from tests.support.fake_engine import NO_CONTENT, FakeEngine, Hang, Json, Stream
-from tests.support.scraping import ended, scrape, value
-from tests.support.serving import LoopedServer, looped_server
+from tests.support.fake_engine import NO_CONTENT, FakeEngine, Hang, Json
+from tests.support.observed_service import Serve, await_ended, await_sync, channel_to, metrics
+from tests.support.scraping import ended, samples, value
+from tests.support.serving import looped_server
 from tests.support.waiting import wait_until
 from tests.unit.documents import inspected, running
 
+REFERENCE = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
 BuildConfig = Callable[..., ServerConfig]
-Serve = Callable[..., Any]
-
-
-@pytest.fixture
-def serve(server_config: BuildConfig, session_dir: Path, fake: FakeEngine) -> Serve:
-    """Serves on a unix socket, unless told otherwise, with metrics; on an engine without containers."""
-    fake.on("GET", "/containers/json", Json([]))
-    fake.on("GET", "/events", Stream(_silence(fake)))
-
-    @contextmanager
-    def running_service(*listen: str, **further: Any) -> Iterator[LoopedServer]:
-        address = f"unix://{session_dir}/observed/{uuid.uuid4().hex[:8]}.sock"
-        config = server_config(*(listen or (address,)), metrics_listen="127.0.0.1:0", **further)
-        with looped_server(config) as looped:
-            yield looped
-
-    return running_service
-
-
-def _silence(fake: FakeEngine) -> Iterator[None]:
-    """An event stream without an event, which lasts as long as the engine."""
-    fake._released.wait()
-    yield from ()
-
-
-@contextmanager
-def channel_to(looped: LoopedServer, *interceptors: Any) -> Iterator[grpc.Channel]:
-    """Bare: none of our client in it."""
-    target = looped.server.addresses[0].replace("unix://", "unix:").removeprefix("tcp://")
-    with grpc.insecure_channel(target, options=[("grpc.default_authority", "localhost")]) as channel:
-        yield channel
-
-
-def metrics(looped: LoopedServer) -> str:
-    return scrape(looped.server.observation.metrics_url)
-
-
-def await_ended(looped: LoopedServer, method: str, code: str, count: int = 1) -> None:
-    """Wait for so many calls to have ended so, and no others of the method."""
-    wait_until(lambda: ended(metrics(looped), method, code) == count, f"{count} {method} {code}", 60)
-
-
-def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """The structured lines so far, of calls."""
-    found = [record.msg for record in list(caplog.records) if isinstance(record.msg, dict)]
-    return [line for line in found if line["event"] == "call"]
-
-
-def in_sync(looped: LoopedServer) -> None:
-    wait_until(lambda: looped.server.keeper.view.in_sync, "the view is in sync", 60)
 
 
 def test_unary_calls_are_counted_by_the_code_that_they_ended_with(serve: Serve, fake: FakeEngine, bot_id: str) -> None:
     with serve() as looped, channel_to(looped) as channel:
         rpc = Calls(ContainerManagerStub(channel))
-        in_sync(looped)
+        await_sync(looped)
         for _ in range(3):
             assert rpc.status(bot_id) is None
         with fails_with("INVALID_ARGUMENT", "INVALID_BOT_ID"):
@@ -106,9 +52,47 @@ def test_unary_calls_are_counted_by_the_code_that_they_ended_with(serve: Serve, 
         assert value(text, engine_calls, operation="inspect_container", outcome="not_found") >= 1
 
 
+def test_every_error_that_the_contract_names_is_counted_from_zero(serve: Serve, bot_id: str) -> None:
+    with serve() as looped, channel_to(looped) as channel:
+        await_sync(looped)
+        before = counters(metrics(looped))
+        with fails_with("NOT_FOUND", "CONTAINER_NOT_FOUND"):
+            Calls(ContainerManagerStub(channel)).start(bot_id)
+        await_ended(looped, "StartContainer", "NOT_FOUND")
+        after = counters(metrics(looped))
+    assert {0} == {before[each] for each in documented_errors()}
+    # What Prometheus' increase() sees: nothing but this one error.
+    assert [(("StartContainer", "NOT_FOUND"), 1)] == [
+        (each, after[each] - before[each]) for each in after if after[each] != before[each]
+    ]
+
+
+def counters(text: str) -> dict[tuple[str, str], float]:
+    """The number of calls by method and code."""
+    found = [sample for sample in samples(text) if sample.name == "container_manager_rpcs_total"]
+    return {(sample.labels["method"], sample.labels["code"]): sample.value for sample in found}
+
+
+def documented_errors() -> set[tuple[str, str]]:
+    """Each RPC of the contract with each code that it can end with: those of its own reasons, and those of any RPC."""
+    errors = REFERENCE.partition("## Errors")[2].partition("\n## ")[0]
+    codes = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", errors, re.MULTILINE))
+    rows = re.findall(r"^\| \[(\w+)\]\(#\w+\) \|.*\| (.*) \|$", REFERENCE, re.MULTILINE)
+    own = {(method, codes[reason]) for method, reasons in rows for reason in re.findall(r"`(\w+)`", reasons)}
+    # Reasons that no RPC names are those of any.
+    named = {reason for _, reasons in rows for reason in re.findall(r"`(\w+)`", reasons)}
+    return own | {(method, codes[reason]) for method, _ in rows for reason in set(codes) - named}
+
+
+def test_the_reference_has_errors_of_every_rpc() -> None:
+    found = documented_errors()
+    assert {"StartContainer", "ListManagedContainers", "StreamLogs"} <= {method for method, _ in found}
+    assert {("StartContainer", "NOT_FOUND"), ("CreateContainer", "ALREADY_EXISTS"), ("WatchStats", "INTERNAL")} <= found
+
+
 def test_a_bug_is_counted_as_internal(serve: Serve, bot_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve() as looped, channel_to(looped) as channel:
-        in_sync(looped)
+        await_sync(looped)
         monkeypatch.setattr(type(looped.server.keeper.view), "answers_for", lambda *_: 1 / 0)
         with fails_with("INTERNAL", "INTERNAL_ERROR"):
             Calls(ContainerManagerStub(channel)).status(bot_id)
@@ -146,7 +130,7 @@ def test_streams_are_counted_while_they_are_open_and_by_the_code_of_their_end(
 ) -> None:
     with serve(max_watchers=1) as looped, channel_to(looped) as channel:
         observer = ContainerObserverStub(channel)
-        in_sync(looped)
+        await_sync(looped)
         watch = observer.WatchContainers(observer_pb.WatchContainersRequest(), timeout=60)
         next(watch)
         text = metrics(looped)
@@ -166,7 +150,7 @@ def test_streams_are_counted_while_they_are_open_and_by_the_code_of_their_end(
 
 def test_a_stream_that_breaks_in_the_middle_is_counted_by_its_error(serve: Serve) -> None:
     with serve() as looped, channel_to(looped) as channel:
-        in_sync(looped)
+        await_sync(looped)
         watch = ContainerObserverStub(channel).WatchContainers(observer_pb.WatchContainersRequest(), timeout=60)
         assert next(watch).HasField("synced")
         # A round trip later it is not in the middle of that message any more.
@@ -217,72 +201,6 @@ def test_calls_of_what_does_not_exist_are_counted_as_other(serve: Serve) -> None
         await_ended(looped, "other", "UNIMPLEMENTED", 3)
 
 
-def test_probes_and_reflection_are_counted_and_probes_not_logged(
-    serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.DEBUG), serve() as looped, channel_to(looped) as channel:
-        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        list(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request])))
-        await_ended(looped, "ServerReflectionInfo", "OK")
-        assert 1 == ended(metrics(looped), "Check", "OK")
-        assert ["/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"] == [
-            line["method"] for line in lines(caplog)
-        ]
-
-
-def test_each_call_gets_an_id_of_its_own_or_keeps_its_callers(serve: Serve, bot_id: str) -> None:
-    with serve() as looped, channel_to(looped) as channel:
-        in_sync(looped)
-        stub = ContainerManagerStub(channel)
-        request = pb.GetContainerStatusRequest(bot_id=bot_id)
-
-        def answered_id(*metadata: tuple[str, str]) -> str:
-            _, call = stub.GetContainerStatus.with_call(request, metadata=metadata)
-            found = [each.value for each in call.trailing_metadata() if each.key == "x-request-id"]
-            (request_id,) = found
-            assert isinstance(request_id, str)
-            return request_id
-
-        assert "checkout-4711" == answered_id(("x-request-id", "checkout-4711"))
-        made = {answered_id(), answered_id(), answered_id(("x-request-id", "x" * 129))}
-        assert 3 == len(made)
-
-
-def test_an_error_comes_with_the_id_and_its_details(serve: Serve) -> None:
-    metadata = (("x-request-id", "r-1"),)
-    with serve() as looped, channel_to(looped) as channel:
-        logs = ContainerObserverStub(channel).StreamLogs
-        with pytest.raises(grpc.RpcError) as of_stream:
-            next(logs(observer_pb.StreamLogsRequest(bot_id="no bot"), metadata=metadata))
-        with pytest.raises(grpc.RpcError) as of_call:
-            ContainerManagerStub(channel).StartContainer(pb.StartContainerRequest(bot_id="x"), metadata=metadata)
-    for raised in (of_stream, of_call):
-        assert ("x-request-id", "r-1") in [(each.key, each.value) for each in raised.value.trailing_metadata()]
-        assert "INVALID_BOT_ID" == error_info(raised.value).reason
-
-
-def test_one_line_tells_of_each_call_with_its_id_and_reads_that_end_well_are_for_debugging(
-    serve: Serve, bot_id: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO), serve() as looped, channel_to(looped) as channel:
-        in_sync(looped)
-        stub = ContainerManagerStub(channel)
-        metadata = (("x-request-id", "r-1"),)
-        stub.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id), metadata=metadata)
-        with pytest.raises(grpc.RpcError):
-            stub.StartContainer(pb.StartContainerRequest(bot_id=bot_id), metadata=metadata)
-        wait_until(lambda: lines(caplog), "its line", 60)
-    (line,) = lines(caplog)
-    assert line.pop("duration_ms") >= 0
-    assert {
-        "method": "/botmaker.container.v1.ContainerManager/StartContainer",
-        "bot_id": bot_id,
-        "code": "NOT_FOUND",
-        "request_id": "r-1",
-    } == {key: line[key] for key in line if key not in ("event", "level", "logger", "timestamp")}
-
-
 def test_a_port_for_metrics_that_is_in_use_keeps_it_from_starting(
     server_config: BuildConfig, session_dir: Path
 ) -> None:
@@ -302,7 +220,7 @@ def test_an_unbroken_engine_shows_in_the_gauges(serve: Serve, fake: FakeEngine, 
     fake.on("GET", "/containers/*/json", Json(document))
     fake.on("POST", "/containers/*/stop", NO_CONTENT)
     with serve() as looped:
-        in_sync(looped)
+        await_sync(looped)
         text = metrics(looped)
         assert (1, 1, 0) == (
             value(text, "container_manager_view_containers"),

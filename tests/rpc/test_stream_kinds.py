@@ -44,7 +44,7 @@ def test_a_further_row_is_limited_counted_in_metrics_and_in_the_streams_of_a_con
         with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED") as caught:
             Calls(ContainerManagerStub(channel)).list()
         assert "there are 0 invented streams already" in caught[0].message
-        text = scrape(looped.server.observation.metrics_url)
+        text = scrape(looped.server.telemetry.metrics_url)
         assert 0 == value(text, "container_manager_streams_open", kind="invented")
         assert 'kind="invented"' in text
     larger = StreamKind("larger", "larger streams", ("/a.B/C",), lambda config: config.max_watchers + 5)

@@ -43,5 +43,5 @@ def samples(text: str) -> list[Any]:
 
 
 def ended(text: str, method: str, code: str) -> float:
-    """How many calls of the method have ended with the code."""
-    return value(text, "container_manager_rpc_duration_seconds_count", method=method, code=code)
+    """How many calls of the method ended with the code."""
+    return value(text, "container_manager_rpcs_total", method=method, code=code)

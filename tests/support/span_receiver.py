@@ -9,21 +9,28 @@ from typing import Any, Self
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from tests.support.waiting import wait_until
 
+UNSET, ERROR = Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR
+
 
 class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
-    """A context manager; after the exit nothing of it is left."""
+    """A context manager."""
 
     def __init__(self) -> None:
         self.requests: list[trace_service_pb2.ExportTraceServiceRequest] = []
         self.refusal: grpc.StatusCode | None = None
-        """What every export is answered with, in place of being taken."""
-        self.rejected = 0
-        """How many spans of each export are refused though it is answered with OK."""
+        """The error that answers every export."""
+        self.refused = 0
+        """How many exports it has answered."""
+        self.metadata: list[tuple[str, str]] = []
+        """Of the last export."""
+        self.asked = threading.Event()
+        """Set when an export has come."""
         self.gate = threading.Event()
-        """No export is answered until it is set, which it is."""
+        """While it is not set, no export is answered."""
         self.gate.set()
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
@@ -36,7 +43,7 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
 
     @property
     def spans(self) -> list[Any]:
-        """All that came."""
+        """All spans received."""
         return [
             span
             for request in list(self.requests)
@@ -46,7 +53,7 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         ]
 
     def await_spans(self, wanted: Callable[[Any], bool], count: int = 1) -> list[Any]:
-        """Wait for so many that are wanted; all of these."""
+        """Wait for ``count`` spans that are wanted; returns all of them."""
 
         def found() -> list[Any]:
             spans = [span for span in self.spans if wanted(span)]
@@ -55,12 +62,14 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         return wait_until(found, f"{count} spans", 60)
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - the proto names it
+        self.metadata = list(context.invocation_metadata())
+        self.asked.set()
         self.gate.wait(60)
         if self.refusal is not None:
+            self.refused += 1
             context.abort(self.refusal, "not now")
         self.requests.append(request)
-        rejected = trace_service_pb2.ExportTracePartialSuccess(rejected_spans=self.rejected)
-        return trace_service_pb2.ExportTraceServiceResponse(partial_success=rejected)
+        return trace_service_pb2.ExportTraceServiceResponse()
 
     def __enter__(self) -> Self:
         self._server.start()

@@ -78,11 +78,8 @@ def test_metrics_and_traces_are_loaded_by_their_own_modules_alone() -> None:
     assert {
         "observability/metrics.py": {"prometheus_client"},
         "observability/metrics_endpoint.py": {"prometheus_client"},
-        "observability/process_metrics.py": {"prometheus_client"},
-        "observability/rpc_durations.py": {"prometheus_client"},
         "observability/state_collector.py": {"prometheus_client"},
-        "observability/span_encoding.py": {"opentelemetry"},
-        "observability/span_exporter.py": {"opentelemetry"},
+        "observability/tracing.py": {"opentelemetry"},
     } == {path: found for path, found in importers.items() if found}
 
 

@@ -37,13 +37,13 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
         server = Server(config, partial(DockerBackend, config.service))
         await server.start()
         try:
-            accounting = server.observation.accounting
+            accounting = server.telemetry.accounting
             method = accounting.method("/grpc.health.v1.Health/Check")
             accounting.end(method, accounting.begin(method, []), None, "OK")
-            observer = server.observation.engine_observer
+            observer = server.telemetry.engine_observer
             assert observer is not None
             observer("ping", "ok", 0, 0.001)
-            return await asyncio.to_thread(scrape, server.observation.metrics_url)
+            return await asyncio.to_thread(scrape, server.telemetry.metrics_url)
         finally:
             await server.stop(0)
 

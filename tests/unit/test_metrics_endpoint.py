@@ -225,7 +225,7 @@ def test_an_address_that_is_not_loopback_is_refused(text: str) -> None:
     ["", "9464", ":9464", "localhost:9464", "127.0.0.1", "127.0.0.1:65536", "127.0.0.1:-1", "unix:///x", "a\0:1"],
 )
 def test_what_is_no_address_and_port_is_refused(text: str) -> None:
-    with pytest.raises(StartupError, match="is no address and port"):
+    with pytest.raises(StartupError, match="is not an address and port"):
         metrics_address(text)
 
 

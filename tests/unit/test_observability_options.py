@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from container_manager.bot_directories import RootDirectory
-from container_manager.cli.otel_environment import machine_tracing
+from container_manager.cli.server_config import machine_tracing
 from container_manager.config import DockerServiceConfig, ServerConfig, TracingConfig
 from container_manager.doctor import Verdict
 from container_manager.doctor.observability_checks import check_metrics, check_tracing
 from container_manager.errors import StartupError
 from container_manager.observability import otlp_target as module
-from container_manager.observability.observation import Observation
 from container_manager.observability.otlp_target import otlp_target
+from container_manager.observability.telemetry import Telemetry
 
 GOOD = "http://127.0.0.1:4317"
 
@@ -77,21 +77,21 @@ def test_an_endpoint_is_a_host_and_a_port(endpoint: str, target: str) -> None:
     ],
 )
 def test_an_option_that_is_no_endpoint_keeps_it_from_starting(tmp_path: Path, endpoint: str) -> None:
-    with pytest.raises(StartupError, match="is no address of a collector"):
-        Observation(config(tmp_path, tracing=ours(endpoint)), (), ())
+    with pytest.raises(StartupError, match="is not an address"):
+        Telemetry(config(tmp_path, tracing=ours(endpoint)), (), ())
 
 
 @pytest.mark.usefixtures("without_extra")
 def test_without_the_extra_the_option_keeps_it_from_starting_and_the_extra_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="--otlp-endpoint needs the extra 'tracing'"):
-        Observation(config(tmp_path, tracing=ours(GOOD)), (), ())
+        Telemetry(config(tmp_path, tracing=ours(GOOD)), (), ())
 
 
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "nonsense"}, "OTEL_EXPORTER_OTLP_ENDPOINT: 'nonsense' is no address"),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://h:1"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'https://h:1' is"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "nonsense"}, "OTEL_EXPORTER_OTLP_ENDPOINT: 'nonsense' is not an address"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://h:1"}, "_TRACES_ENDPOINT: 'https://h:1' is not"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": GOOD, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, "not 'http/protobuf'"),
     ],
 )
@@ -99,8 +99,8 @@ def test_a_setting_of_the_machine_that_is_none_is_a_warning_and_there_are_no_tra
     tmp_path: Path, environment: dict[str, str], told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        observation = Observation(config(tmp_path, tracing=machine_tracing(environment)), (), ())
-    assert observation.engine_observer is None
+        telemetry = Telemetry(config(tmp_path, tracing=machine_tracing(environment)), (), ())
+    assert telemetry.engine_observer is None
     (record,) = caplog.records
     assert told in str(record.msg)
 
@@ -110,7 +110,7 @@ def test_without_the_extra_a_setting_of_the_machine_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        Observation(config(tmp_path, tracing=machine_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": GOOD})), (), ())
+        Telemetry(config(tmp_path, tracing=machine_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": GOOD})), (), ())
     assert "needs the extra 'tracing'" in str(caplog.records[0].msg)
 
 
@@ -144,29 +144,29 @@ def test_the_machines_settings_are_heeded(environment: dict[str, str], endpoint:
 def test_an_endpoint_with_credentials_is_refused_and_they_are_shown_nowhere(
     tmp_path: Path, endpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(StartupError, match=r"'\.\.\.@h:4317' is no address of a collector") as refused:
-        Observation(config(tmp_path, tracing=ours(endpoint)), (), ())
+    with pytest.raises(StartupError, match=r"'\.\.\.@h:4317' is not an address") as refused:
+        Telemetry(config(tmp_path, tracing=ours(endpoint)), (), ())
     found = asyncio.run(check_tracing(ours(endpoint)))
     with caplog.at_level(logging.DEBUG):
-        Observation(config(tmp_path, tracing=machine_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})), (), ())
+        Telemetry(config(tmp_path, tracing=machine_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})), (), ())
     assert "@h:4317" in str(caplog.records[0].msg)
     assert "hush" not in f"{refused.value} {found} {caplog.records[0].msg} {caplog.text}"
 
 
 def test_the_doctor_finds_a_host_that_cannot_be_looked_up() -> None:
     found = asyncio.run(check_tracing(ours("http://a..b:4317")))
-    assert (Verdict.FAILED, True) == (found.verdict, "'http://a..b:4317' is no address" in found.detail)
+    assert (Verdict.FAILED, True) == (found.verdict, "'http://a..b:4317' is not an address" in found.detail)
 
 
 def test_metrics_off_loopback_keep_it_from_starting(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="is not a loopback address"):
-        Observation(config(tmp_path, metrics_listen="0.0.0.0:9464"), (), ())
+        Telemetry(config(tmp_path, metrics_listen="0.0.0.0:9464"), (), ())
 
 
 def test_nothing_is_observed_unless_it_is_asked_for(tmp_path: Path) -> None:
-    observation = Observation(config(tmp_path), (), ())
-    assert observation.engine_observer is None
-    assert observation.on_event_lag is None
+    telemetry = Telemetry(config(tmp_path), (), ())
+    assert telemetry.engine_observer is None
+    assert telemetry.on_event_lag is None
 
 
 def test_the_doctor_says_whether_metrics_can_be_served(taken: str) -> None:
@@ -184,12 +184,12 @@ def test_the_doctor_says_that_the_address_for_metrics_is_in_use(taken: str, monk
 
 def test_the_doctor_knows_the_metrics_of_a_service_that_runs(tmp_path: Path) -> None:
     async def run() -> Any:
-        observation = Observation(config(tmp_path, metrics_listen="127.0.0.1:0"), (), ())
-        await observation.start()
+        telemetry = Telemetry(config(tmp_path, metrics_listen="127.0.0.1:0"), (), ())
+        await telemetry.start()
         try:
-            return await check_metrics(observation.metrics_url.removeprefix("http://").removesuffix("/metrics"))
+            return await check_metrics(telemetry.metrics_url.removeprefix("http://").removesuffix("/metrics"))
         finally:
-            await observation.stop(0)
+            await telemetry.stop(0)
 
     found = asyncio.run(run())
     assert (Verdict.OK, True) == (found.verdict, "by a container manager" in found.detail)

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from container_manager.observability.metrics import Metrics
-from container_manager.observability.process_metrics import ProcessMetrics
+from container_manager.observability.metrics import Metrics, ProcessMetrics
 
 
 def told(registry: CollectorRegistry) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import click
 
 from container_manager.bot_directories import RootDirectory, overlap
 from container_manager.cli.options import hint
-from container_manager.cli.otel_environment import machine_tracing
 from container_manager.config import (
     MAX_UNIX_PATH_BYTES,
     DockerServiceConfig,
@@ -26,6 +26,8 @@ from container_manager.model import PullPolicy
 from container_manager.root_ownership import fault_of_root
 
 _MAX_PORT = 65_535
+_OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_OTLP_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
 def server_config(options: dict[str, Any], *, check_roots: bool = True) -> ServerConfig:
@@ -81,6 +83,18 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
 def _tracing(options: dict[str, Any]) -> TracingConfig | None:
     endpoint: str | None = options["otlp_endpoint"]
     return machine_tracing(os.environ) if endpoint is None else TracingConfig(endpoint, "--otlp-endpoint")
+
+
+def machine_tracing(environment: Mapping[str, str]) -> TracingConfig | None:
+    """Where OpenTelemetry's own variables send spans; ``None``: nowhere. An empty variable counts as unset."""
+    exporter = environment.get("OTEL_TRACES_EXPORTER") or "otlp"
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or exporter != "otlp":
+        return None
+    source = next((name for name in _OTLP_ENDPOINTS if environment.get(name)), None)
+    if source is None:
+        return None
+    protocol = next((environment[name] for name in _OTLP_PROTOCOLS if environment.get(name)), "grpc")
+    return TracingConfig(environment[source], source, protocol, required=False)
 
 
 def _tls(options: dict[str, Any]) -> TlsConfig | None:

@@ -1,4 +1,4 @@
-"""Whether metrics can be served and traces sent, as the options ask for."""
+"""Checks that metrics can be served and traces sent, as configured."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from container_manager.observability.otlp_target import otlp_target
 from container_manager.rpc.listeners.sockets import check_free
 
 _SECONDS = 2.0
-# In what our own endpoint serves, and no other.
+# Only our own endpoint serves this metric.
 _OURS = b"container_manager_build_info"
 
 
 async def check_metrics(text: str) -> Finding:
-    """The address for metrics: free, or served by a service of ours already."""
+    """Check that the address for metrics is free, or that a container manager serves metrics there."""
     name = "metrics"
     try:
         address = metrics_address(text)
     except StartupError as exc:
-        return Finding(name, Verdict.FAILED, str(exc), "give a loopback address, as 127.0.0.1:9464 is")
+        return Finding(name, Verdict.FAILED, str(exc), "give a loopback address, such as 127.0.0.1:9464")
     try:
         check_free(address)
     except StartupError as exc:
@@ -35,7 +35,7 @@ async def check_metrics(text: str) -> Finding:
 
 
 async def check_tracing(config: TracingConfig) -> Finding:
-    """The collector's address, and whether somebody listens there."""
+    """Check the collector's address, and that a program listens there."""
     name = "traces"
     try:
         target = otlp_target(config)
@@ -48,9 +48,9 @@ async def check_tracing(config: TracingConfig) -> Finding:
             _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
             writer.close()
     except OSError:
-        detail = f"nobody takes spans at {target}; without a collector they are dropped"
-        return Finding(name, Verdict.WARNING, detail, f"start a collector there, or give no {config.source}")
-    return Finding(name, Verdict.OK, f"somebody listens at {target}")
+        detail = f"no program listens at {target}; without a collector, spans are dropped"
+        return Finding(name, Verdict.WARNING, detail, f"start a collector there, or remove {config.source}")
+    return Finding(name, Verdict.OK, f"a program listens at {target}")
 
 
 async def _serves_metrics(address: TcpAddress) -> bool:

@@ -1,5 +1,4 @@
-"""What the service tells of itself: each call in the log, in metrics and in traces.
+"""Logs, metrics and traces of the calls that the service serves.
 
-A call costs its caller two time stamps and a tuple: ``accounting`` does the rest when its answer is on its way, and
-``span_exporter`` encodes and sends spans in a thread of its own. ``observation`` puts all of it together.
+``telemetry`` sets them up as configured; ``accounting`` records each call after its answer is sent.
 """

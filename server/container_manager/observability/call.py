@@ -1,4 +1,4 @@
-"""One call as the log and the traces know it, and which one this code runs for."""
+"""The call that the running code serves: its id, its start and its trace."""
 
 from __future__ import annotations
 
@@ -7,39 +7,54 @@ import re
 import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
-
-from container_manager.observability.trace_context import TraceContext
+from typing import Protocol
 
 REQUEST_ID_KEY = "x-request-id"
-"""In the metadata of a request, as its caller calls it; in that of the answer, as we do."""
+"""The metadata key of a call's id, in requests and in answers."""
+
+Metadata = Iterable[tuple[str, str | bytes]]
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
-# A random part for each process and a number for each call: as good as a UUID here, for a tenth of its price.
+# A random part for each process and a number for each call: as unique as a UUID here, at a tenth of its cost.
 _PREFIX = secrets.token_hex(8)
 _numbers = itertools.count(1)
+
+
+class CallTrace(Protocol):
+    """The spans of one call. Usable from any thread."""
+
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits; empty unless the call has a span."""
+
+    def engine_call(self, operation: str, outcome: str, started_ns: int, ended_ns: int) -> None:
+        """Record an engine call made on behalf of the call."""
+
+    def end(self, code: str, bot_id: str, request_id: str, ended_ns: int) -> None:
+        """Record the end of the call, with the name of its status code."""
 
 
 class Call:
     """A call that is under way."""
 
-    __slots__ = ("begun", "begun_ns", "request_id", "trace")
+    __slots__ = ("request_id", "started", "started_ns", "trace")
 
-    def __init__(self, request_id: str, trace: TraceContext | None, begun_ns: int, begun: float) -> None:
+    def __init__(self, request_id: str, trace: CallTrace | None, started_ns: int, started: float) -> None:
         self.request_id = request_id
         self.trace = trace
-        """``None``: not traced."""
-        self.begun_ns = begun_ns
-        """On the wall clock."""
-        self.begun = begun
-        """In seconds of ``time.perf_counter``."""
+        """``None``: tracing is off, or the call is a health check."""
+        self.started_ns = started_ns
+        """Nanoseconds of the wall clock."""
+        self.started = started
+        """Seconds of ``time.perf_counter``."""
 
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
-"""The call that this task or worker thread runs for."""
+"""The call that this task or worker thread serves."""
 
 
-def request_id_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The caller's own id for its call, if it is 1 to 128 visible ASCII characters; else a new one."""
+def request_id_of(metadata: Metadata) -> str:
+    """The caller's id for its call, if it is 1 to 128 visible ASCII characters; otherwise a new one."""
     for key, value in metadata:
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
@@ -47,6 +62,6 @@ def request_id_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
 
 
 def request_id_metadata() -> tuple[tuple[str, str], ...]:
-    """The trailing metadata that tells the caller its call's id."""
+    """The trailing metadata that returns the call's id to its caller."""
     call = current_call.get()
     return () if call is None else ((REQUEST_ID_KEY, call.request_id),)

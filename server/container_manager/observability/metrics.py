@@ -1,56 +1,133 @@
-"""The Prometheus metrics that are counted as things happen. ``docs/observability.md`` describes each of them."""
+"""The Prometheus metrics of the service and its process. ``docs/observability.md`` describes each of them."""
 
 from __future__ import annotations
 
+import os
 import platform
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
+import grpc
 import prometheus_client
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from container_manager.observability.process_metrics import ProcessMetrics
-from container_manager.observability.rpc_durations import BUCKETS, RpcDurations
+from container_manager.observability.accounting import Method
 
 _PREFIX = "container_manager"
-_ENGINE_BUCKETS = BUCKETS[1:]
+_RPC_LABELS = ("service", "method", "code")
+_ENGINE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_RPC_BUCKETS = (0.0005, *_ENGINE_BUCKETS)
 _LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Metrics:
-    """One service's metrics, in a registry of their own. All but the durations of calls may be told from any thread."""
+    """One service's metrics, in a registry of their own. Usable from any thread."""
 
     def __init__(self) -> None:
-        # When a series was created is of no use here, and would double their number.
+        # The time when a series was created is of no use here, and would double the number of series.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self.rpc_seconds = RpcDurations()
-        self.registry.register(self.rpc_seconds)
+        self._rpcs = Counter(
+            f"{_PREFIX}_rpcs", "Calls that have ended, by status code.", _RPC_LABELS, registry=self.registry
+        )
+        self._rpc_seconds = Histogram(
+            f"{_PREFIX}_rpc_duration_seconds",
+            "Time from the start of a call to its answer; for a stream, to its end.",
+            _RPC_LABELS,
+            registry=self.registry,
+            buckets=_RPC_BUCKETS,
+        )
         self._engine_seconds = Histogram(
             f"{_PREFIX}_engine_call_duration_seconds",
-            "Time of a call to the engine; of a stream, until it begins.",
+            "Time of a call to the engine; for a stream, until it starts.",
             ("operation", "outcome"),
             registry=self.registry,
             buckets=_ENGINE_BUCKETS,
         )
         self._event_lag_seconds = Histogram(
             f"{_PREFIX}_event_lag_seconds",
-            "Time from an event at the engine until the view shows what it has changed.",
+            "Time from an event at the engine until the view reflects it.",
             registry=self.registry,
             buckets=_LAG_BUCKETS,
         )
         build = Gauge(
             f"{_PREFIX}_build_info",
-            "Always 1; the labels tell the versions.",
+            "Always 1; the labels hold the versions.",
             ("version", "python", "grpc"),
             registry=self.registry,
         )
         build.labels(version("botmaker-container-manager"), platform.python_version(), version("grpcio")).set(1)
         self.registry.register(ProcessMetrics())
 
+    def create_rpc_counters(self, methods: Iterable[Method]) -> None:
+        """Expose a 0 for every method and code.
+
+        Prometheus' ``increase()`` does not see the first error of a counter that appears with it.
+        """
+        for method in methods:
+            for code in grpc.StatusCode:
+                self._rpcs.labels(method.service, method.method, code.name)
+
+    def rpc_series(self, service: str, method: str, code: str) -> RpcSeries:
+        """The calls of a method that ended with a code; look it up once."""
+        labels = (service, method, code)
+        return RpcSeries(self._rpcs.labels(*labels), self._rpc_seconds.labels(*labels))
+
     def engine_call(self, operation: str, outcome: str, seconds: float) -> None:
-        """A call to the engine has ended."""
+        """Record a call to the engine."""
         self._engine_seconds.labels(operation, outcome).observe(seconds)
 
     def event_lag(self, seconds: float) -> None:
-        """The view has caught up with an event that is so old."""
+        """Record the age of an event when the view reflects it."""
         self._event_lag_seconds.observe(seconds)
+
+
+class RpcSeries:
+    """The calls of one method that ended with one code."""
+
+    __slots__ = ("_calls", "_seconds")
+
+    def __init__(self, calls: Counter, seconds: Histogram) -> None:
+        self._calls = calls
+        self._seconds = seconds
+
+    def observe(self, seconds: float) -> None:
+        """Count a call that took ``seconds``."""
+        self._calls.inc()
+        self._seconds.observe(seconds)
+
+
+class ProcessMetrics(Collector):
+    """The metrics of this process, under the names that every Prometheus client uses.
+
+    prometheus_client's own collector reads the machine's start from ``/proc/stat``, and collects nothing where
+    ``/proc`` shows processes only, as with systemd's ``ProcSubset=pid``. Create this one at the start of the process.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        """``proc``: where the kernel shows processes."""
+        self._own = proc / "self"
+        self._started = time.time()
+
+    def collect(self) -> Iterator[Metric]:
+        """The current values, without those that cannot be read."""
+        times = os.times()
+        yield CounterMetricFamily("process_cpu_seconds", "CPU time of the service.", times.user + times.system)
+        yield GaugeMetricFamily("process_start_time_seconds", "Start of the service.", self._started)
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = float("inf") if limit == resource.RLIM_INFINITY else limit
+        yield GaugeMetricFamily("process_max_fds", "The most file descriptors that the service may open.", most)
+        with suppress(OSError):
+            pages = (self._own / "statm").read_text().split()
+            size, resident = (int(count) * resource.getpagesize() for count in pages[:2])
+            yield GaugeMetricFamily("process_virtual_memory_bytes", "Address space of the service.", size)
+            yield GaugeMetricFamily("process_resident_memory_bytes", "Memory of the service.", resident)
+        with suppress(OSError):
+            opened = sum(1 for _ in (self._own / "fd").iterdir())
+            yield GaugeMetricFamily("process_open_fds", "Open file descriptors.", opened)

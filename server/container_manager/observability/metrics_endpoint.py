@@ -1,8 +1,4 @@
-"""``/metrics`` over HTTP, on loopback, for a Prometheus or an agent on the same machine.
-
-Each connection serves one request, lives for a short time whatever its client does, and there are few of them: the
-oldest one makes room for a new one.
-"""
+"""``/metrics`` over HTTP on loopback, for a Prometheus or an agent on the same machine."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -35,10 +30,10 @@ def metrics_address(text: str) -> TcpAddress:
     except StartupError:
         address = None
     if not isinstance(address, TcpAddress):
-        raise StartupError(f"--metrics-listen: {text!r} is no address and port, as 127.0.0.1:9464 is")
+        raise StartupError(f"--metrics-listen: {text!r} is not an address and port, such as 127.0.0.1:9464")
     if not address.is_loopback:
         raise StartupError(
-            f"--metrics-listen: {text!r} is not a loopback address; metrics are served without asking who comes"
+            f"--metrics-listen: {text!r} is not a loopback address; metrics are served without authentication"
         )
     return address
 
@@ -51,32 +46,28 @@ class MetricsEndpoint:
         self._address = address
         self._registry = registry
         self._before = before
-        self._http: _Connections | None = None
-        self._server: asyncio.Server | None = None
+        self._connections: _Connections | None = None
+        self._runner: web.ServerRunner | None = None
 
     async def start(self) -> str:
-        """Listen; the URL. Raises :class:`StartupError`."""
+        """Listen; returns the URL. Raises :class:`StartupError`."""
         log = _HttpLog(logging.getLogger(__name__))
-        self._http = _Connections(self._answer, access_log=None, logger=log, lingering_time=0)
-        host, port = self._address.host, self._address.port
+        self._connections = _Connections(self._answer, access_log=None, logger=log, lingering_time=0)
+        self._runner = web.ServerRunner(self._connections, shutdown_timeout=_CLOSE_SECONDS)
+        await self._runner.setup()
         try:
-            self._server = await asyncio.get_running_loop().create_server(self._http, host, port)
+            await web.TCPSite(self._runner, self._address.host, self._address.port).start()
         except OSError as exc:
             where = self._address.grpc_target
             raise StartupError(f"--metrics-listen: cannot listen on {where}: {_reason(exc)}") from exc
-        served = TcpAddress(host, self._server.sockets[0].getsockname()[1])
+        served = TcpAddress(*self._runner.addresses[0][:2])
         return f"http://{served.grpc_target}{PATH}"
 
     async def close(self) -> None:
-        """Listen no more, and end what is being served."""
-        if self._server is None or self._http is None:
-            return
-        self._server.close()
-        self._http.abort()
-        await self._http.shutdown(0)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._server.wait_closed()
+        """Stop listening, and end all connections."""
+        if self._runner is not None and self._connections is not None:
+            self._connections.limit(0)
+            await self._runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         response = self._response(request)
@@ -85,7 +76,7 @@ class MetricsEndpoint:
 
     def _response(self, request: web.BaseRequest) -> web.Response:
         if request.path != PATH:
-            return web.Response(status=404, text=f"there is nothing but {PATH} here\n")
+            return web.Response(status=404, text=f"only {PATH} is served here\n")
         if request.method not in _METHODS:
             return web.Response(status=405, text="only GET and HEAD\n", headers={"Allow": ", ".join(_METHODS)})
         encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", [])))
@@ -94,42 +85,40 @@ class MetricsEndpoint:
 
 
 class _Connections(web.Server):
-    """Bounded in number and in time."""
+    """aiohttp's connections, bounded in number and in time, since it sets no limit to either.
+
+    Otherwise a local process that opens connections and neither writes nor reads takes all the service's descriptors.
+    The oldest connection makes room for a new one.
+    """
 
     def __init__(self, handler: Any, **kwargs: Any) -> None:
         super().__init__(handler, **kwargs)
+        self._most = MAX_CONNECTIONS
         self._open: dict[Any, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
-        self._closing = False
+
+    def limit(self, most: int) -> None:
+        """Abort all but the ``most`` newest connections, now and whenever one is made."""
+        self._most = most
+        # An aborted connection is lost one iteration of the event loop later.
+        alive = [transport for transport, _ in self._open.values() if not transport.is_closing()]
+        for transport in alive[: max(0, len(alive) - most)]:
+            transport.abort()
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if self._closing:
-            # Accepted before the end, and told only now.
-            transport.abort()
-            return
-        if len(self._open) >= MAX_CONNECTIONS:
-            # Out of the list at once: its end is told later, and further connections may be made before.
-            oldest, oldest_timer = self._open.pop(next(iter(self._open)))
-            oldest_timer.cancel()
-            oldest.abort()
         timer = asyncio.get_running_loop().call_later(_CONNECTION_SECONDS, transport.abort)
         self._open[handler] = transport, timer
+        self.limit(self._most)
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
-        _, timer = self._open.pop(handler, (None, None))
-        if timer is not None:
+        if handler in self._open:
+            _, timer = self._open.pop(handler)
             timer.cancel()
         super().connection_lost(handler, exc)
 
-    def abort(self) -> None:
-        """End every connection, also those still to be told of."""
-        self._closing = True
-        for transport, _ in self._open.values():
-            transport.abort()
-
 
 class _HttpLog(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp has a traceback for every request that is none."""
+    """Replaces the traceback that aiohttp logs for each malformed request."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if isinstance(kwargs.get("exc_info"), HttpProcessingError):

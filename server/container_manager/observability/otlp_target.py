@@ -1,4 +1,4 @@
-"""Where spans are sent to, from an option of ours or from the machine's own settings."""
+"""The collector's address, from an option or from the machine's own settings."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from container_manager.config import TracingConfig
 from container_manager.errors import StartupError
 
 EXTRA = "tracing"
-_PACKAGES = ("opentelemetry.sdk", "opentelemetry.proto")
+_PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc")
 
 
 def otlp_target(config: TracingConfig) -> str:
-    """The collector as gRPC names it. Raises :class:`StartupError` with what is wrong with it, or missing."""
+    """The collector as ``host:port``. Raises :class:`StartupError` if the configuration or a package prevents it."""
     if config.protocol != "grpc":
-        raise StartupError(f"{config.source}: OTLP is spoken over gRPC here, not {config.protocol!r}")
+        raise StartupError(f"{config.source}: only OTLP over gRPC is supported, not {config.protocol!r}")
     target = _target(config.endpoint)
     if target is None:
         raise StartupError(
-            f"{config.source}: {_shown(config.endpoint)!r} is no address of a collector, as http://127.0.0.1:4317 is"
+            f"{config.source}: {_shown(config.endpoint)!r} is not an address such as http://127.0.0.1:4317"
         )
     if not all(_is_installed(name) for name in _PACKAGES):
         raise StartupError(
@@ -32,7 +32,7 @@ def _target(endpoint: str) -> str | None:
     try:
         parts = urlsplit(endpoint)
         port = parts.port
-        # As whoever looks it up will; not every text is a name.
+        # As the resolver encodes it; not every text can be a host name.
         (parts.hostname or "").encode("idna")
     except ValueError:
         return None
@@ -44,7 +44,7 @@ def _target(endpoint: str) -> str | None:
 
 
 def _shown(endpoint: str) -> str:
-    """Without a user and a password, which nobody may read in a log."""
+    """The endpoint without a user and a password, which must not reach a log."""
     _, at, rest = endpoint.rpartition("@")
     return f"...@{rest}" if at else endpoint
 

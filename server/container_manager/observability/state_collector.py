@@ -1,9 +1,8 @@
-"""The metrics that are read from the service when somebody asks for them, and cost nothing otherwise."""
+"""The metrics whose values the service holds anyway; they are read when Prometheus asks, and cost nothing otherwise."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,15 +16,19 @@ _PREFIX = "container_manager"
 
 
 class SpanCounts(Protocol):
-    """What has become of spans."""
+    """What became of the spans."""
 
-    exported: int
-    dropped: Counter[str]
-    """By the reason."""
+    @property
+    def exported(self) -> int:
+        """Those that the collector has taken."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Those that were lost, by reason."""
 
 
 class StateCollector(Collector):
-    """Collects on the event loop, where all of this lives."""
+    """Collects on the event loop, to which the state belongs."""
 
     def __init__(
         self, methods: Iterable[Method], keeper: ViewKeeper, streams: Streams, spans: SpanCounts | None
@@ -37,40 +40,36 @@ class StateCollector(Collector):
         self._spans = spans
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: the names are no others' for certain."""
+        """Nothing: no other collector uses these names."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
         yield self._in_flight()
         view = self._keeper.view
-        yield _gauge("view_containers", "Managed containers that the view knows.", len(view))
-        yield _gauge("view_in_sync", "1 while the view answers, 0 while the engine itself is asked.", view.in_sync)
-        yield _counter("view_drift", "How often the audit found the view wrong; each is a bug.", view.drift)
-        yield _counter(
-            "event_reconnects", "How often the engine's events were subscribed to again.", self._keeper.reconnects
-        )
+        yield _gauge("view_containers", "Managed containers in the view.", len(view))
+        yield _gauge("view_in_sync", "1 while the view answers reads, 0 while the engine does.", view.in_sync)
+        yield _counter("view_drift", "Differences that the audit found in the view; each is a bug.", view.drift)
+        yield _counter("event_reconnects", "New subscriptions to the engine's events.", self._keeper.reconnects)
         yield self._open_streams()
         if self._spans is not None:
             yield _counter("spans_exported", "Spans that the collector has taken.", self._spans.exported)
             yield _dropped(self._spans)
 
     def _in_flight(self) -> Metric:
-        family = GaugeMetricFamily(
-            f"{_PREFIX}_rpcs_in_flight", "Calls that have not ended.", labels=("service", "method")
-        )
+        family = GaugeMetricFamily(f"{_PREFIX}_rpcs_in_flight", "Calls under way.", labels=("service", "method"))
         for method in self._methods:
             family.add_metric((method.service, method.method), method.in_flight)
         return family
 
     def _open_streams(self) -> Metric:
-        family = GaugeMetricFamily(f"{_PREFIX}_streams_open", "Streams that have a place.", labels=("kind",))
+        family = GaugeMetricFamily(f"{_PREFIX}_streams_open", "Open streams.", labels=("kind",))
         for label, count in self._streams.counts().items():
             family.add_metric((label,), count)
         return family
 
 
 def _dropped(spans: SpanCounts) -> Metric:
-    family = CounterMetricFamily(f"{_PREFIX}_spans_dropped", "Spans that nobody will see.", labels=("reason",))
+    family = CounterMetricFamily(f"{_PREFIX}_spans_dropped", "Spans that were lost.", labels=("reason",))
     for reason, count in spans.dropped.items():
         family.add_metric((reason,), count)
     return family

@@ -31,7 +31,7 @@ from container_manager.addresses import Address, TcpAddress, UnixAddress, parse_
 from container_manager.backend import Backend, CallObserver
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
-from container_manager.observability.observation import Observation
+from container_manager.observability.telemetry import Telemetry
 from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.grpc_workarounds import filter_grpc_log
 from container_manager.rpc.interceptors.call_limit import READS, CallPlaces
@@ -88,18 +88,18 @@ class Server:
         self._access = socket_access(config.socket_mode, config.socket_group)
         self.streams = Streams(stream_limits(config))
         self.places = CallPlaces(config.max_concurrent_calls, self.streams)
-        self.observation = Observation(config, _METHODS, READS)
+        self.telemetry = Telemetry(config, _METHODS, READS)
         self._factory = ServerFactory(
             self._register,
             tcp_access(self._wanted, config),
             self.places,
-            self.observation.accounting,
+            self.telemetry.accounting,
             transport_options(config),
         )
-        self._backend = open_backend(self.observation.engine_observer)
-        self.keeper = ViewKeeper(self._backend.source, encoded_status, self.observation.on_event_lag)
+        self._backend = open_backend(self.telemetry.engine_observer)
+        self.keeper = ViewKeeper(self._backend.source, encoded_status, self.telemetry.on_event_lag)
         self._operations = BotOperations(config.workers, self.keeper.changed)
-        self.observation.watch(self.keeper, self.streams)
+        self.telemetry.watch(self.keeper, self.streams)
         self._servicer = ContainerManagerServicer(self._backend.lifecycle, self._operations, self.keeper)
         self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper)
         self._health = health_aio.HealthServicer()
@@ -116,7 +116,7 @@ class Server:
     async def start(self) -> None:
         """Listen and serve; the engine need not be there. Raises :class:`StartupError`, and then holds nothing."""
         await self._engine_health.prepare()
-        await self.observation.start()
+        await self.telemetry.start()
         try:
             for address in self._wanted:
                 self._listen(address)
@@ -126,7 +126,7 @@ class Server:
             for server in self._servers:
                 await server.stop(None)
             self._sockets.close()
-            await self.observation.stop(0)
+            await self.telemetry.stop(0)
             raise
         self.keeper.start()
         monitors = [self._engine_health.run(), *(watch.run() for watch in self._watches)]
@@ -145,7 +145,7 @@ class Server:
         await self._operations.drain(max(_UNDO_SECONDS, ends - asyncio.get_running_loop().time()))
         left = self._operations.changes_under_way
         # Within what is left of the drain, and that second.
-        await self.observation.stop(max(_LAST_TOLD_SECONDS, ends - asyncio.get_running_loop().time()))
+        await self.telemetry.stop(max(_LAST_TOLD_SECONDS, ends - asyncio.get_running_loop().time()))
         await self._observer.close()
         await self.keeper.close()
         await self._backend.close()

@@ -1,11 +1,10 @@
-"""All that is told of a service beside its answers, as it was asked for: the log always, metrics and traces if wanted.
+"""The log, metrics and traces of one service, as configured: the log always, the others if asked for.
 
-What metrics and traces need is loaded when they are.
+What metrics and traces need is imported only then.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -16,28 +15,26 @@ from container_manager.config import ServerConfig, TracingConfig
 from container_manager.errors import StartupError
 from container_manager.observability.accounting import Accounting
 from container_manager.observability.call import current_call
-from container_manager.observability.spans import EngineSpan
-from container_manager.observability.trace_context import new_span_id
 from container_manager.scheduling.streams import Streams
 from container_manager.view.keeper import ViewKeeper
 
 if TYPE_CHECKING:
     from container_manager.observability.metrics import Metrics
     from container_manager.observability.metrics_endpoint import MetricsEndpoint
-    from container_manager.observability.span_exporter import SpanExporter
+    from container_manager.observability.tracing import Tracing
 
 _LAST_SPANS_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
 
-class Observation:
-    """Of one service. :meth:`start` and :meth:`stop` once each, on its event loop."""
+class Telemetry:
+    """Of one service. Call :meth:`start` and :meth:`stop` once each, on its event loop."""
 
     def __init__(self, config: ServerConfig, methods: Iterable[str], reads: Iterable[str]) -> None:
-        """``methods``: the names of all RPCs; ``reads``: of those whose successes are not worth a line.
+        """``methods``: the names of all RPCs; ``reads``: those that are answered from memory.
 
-        Raises :class:`StartupError` for what cannot be as asked for.
+        Raises :class:`StartupError` for an option that cannot be followed.
         """
         self._metrics: Metrics | None = None
         self._endpoint: MetricsEndpoint | None = None
@@ -48,74 +45,78 @@ class Observation:
             address = metrics_address(config.metrics_listen)
             self._metrics = Metrics()
             self._endpoint = MetricsEndpoint(address, self._metrics.registry, self._settle)
-        self._exporter = None if config.tracing is None else _exporter(config.tracing)
+        self._tracing = None if config.tracing is None else _tracing(config.tracing)
         self.accounting = Accounting(
             methods,
             reads,
-            durations=None if self._metrics is None else self._metrics.rpc_seconds,
-            tell_span=None if self._exporter is None else self._exporter.add,
+            series=None if self._metrics is None else self._metrics.rpc_series,
+            start_trace=None if self._tracing is None else self._tracing.start_call,
         )
+        if self._metrics is not None:
+            self._metrics.create_rpc_counters(self.accounting.methods.values())
         self.metrics_url = ""
-        """Where metrics are served, with the real port; empty: nowhere, or not started."""
+        """Where metrics are served, with the real port; empty if nowhere, and before the start."""
 
     @property
     def engine_observer(self) -> CallObserver | None:
-        """Who is to be told of calls to the engine."""
-        return self._engine_call if self._metrics is not None or self._exporter is not None else None
+        """Records calls to the engine; ``None`` if neither metrics nor traces are on."""
+        return self._engine_call if self._metrics is not None or self._tracing is not None else None
 
     @property
     def on_event_lag(self) -> Callable[[float], None] | None:
-        """Who is to be told how old an event was, in seconds, when the view has caught up with it."""
+        """Records the age of an engine event, in seconds, once the view reflects it; ``None`` without metrics."""
         return None if self._metrics is None else self._metrics.event_lag
 
     def watch(self, keeper: ViewKeeper, streams: Streams) -> None:
-        """Have these in the metrics as well. Once."""
+        """Add the view's and the streams' metrics. Call it once."""
         if self._metrics is None:
             return
         from container_manager.observability.state_collector import StateCollector
 
         methods = self.accounting.methods.values()
-        self._metrics.registry.register(StateCollector(methods, keeper, streams, self._exporter))
+        self._metrics.registry.register(StateCollector(methods, keeper, streams, self._tracing))
 
     async def start(self) -> None:
-        """Serve metrics, send spans. Raises :class:`StartupError`, and then does neither."""
+        """Serve metrics and send spans. Raises :class:`StartupError`, and then does neither."""
         if self._endpoint is not None:
             self.metrics_url = await self._endpoint.start()
             _log.info("metrics are served", url=self.metrics_url)
-        if self._exporter is not None:
-            self._exporter.start()
+        if self._tracing is not None:
+            self._tracing.start()
 
     async def stop(self, seconds: float) -> None:
-        """Do so no more; what waits to be sent may take so many seconds, and never more than two."""
+        """Stop, after sending the queued spans for at most ``seconds``, and never for more than two."""
         self.accounting.settle()
-        if self._exporter is not None:
-            await asyncio.to_thread(self._exporter.close, min(seconds, _LAST_SPANS_SECONDS))
+        if self._tracing is not None:
+            await self._tracing.stop(min(seconds, _LAST_SPANS_SECONDS))
         if self._endpoint is not None:
             await self._endpoint.close()
 
     def _settle(self) -> None:
         self.accounting.settle()
 
-    def _engine_call(self, operation: str, outcome: str, begun_ns: int, seconds: float) -> None:
+    def _engine_call(self, operation: str, outcome: str, started_ns: int, seconds: float) -> None:
         if self._metrics is not None:
             self._metrics.engine_call(operation, outcome, seconds)
-        if self._exporter is not None and (call := current_call.get()) is not None and call.trace is not None:
-            ended_ns = begun_ns + int(seconds * 1e9)
-            self._exporter.add(EngineSpan(call.trace, new_span_id(), operation, outcome, begun_ns, ended_ns))
+        call = current_call.get()
+        if call is not None and call.trace is not None:
+            call.trace.engine_call(operation, outcome, started_ns, started_ns + int(seconds * 1e9))
 
 
-def _exporter(config: TracingConfig) -> SpanExporter | None:
-    """``None``: the machine's settings cannot be used, which is told."""
+def _tracing(config: TracingConfig) -> Tracing | None:
+    """``None``, after a warning, if the machine's settings cannot be used."""
     from container_manager.observability.otlp_target import otlp_target
 
     try:
         target = otlp_target(config)
-    except StartupError as exc:
-        if config.required:
-            raise
-        _log.warning("no traces are sent", problem=str(exc))
-        return None
-    from container_manager.observability.span_encoding import SpanEncoder
-    from container_manager.observability.span_exporter import SpanExporter
+        from container_manager.observability.tracing import Tracing
 
-    return SpanExporter(target, SpanEncoder())
+        return Tracing(target)
+    except StartupError as exc:
+        problem = exc
+    except Exception as exc:  # noqa: BLE001 - OpenTelemetry has several for its variables
+        problem = StartupError(f"{config.source}: OpenTelemetry does not start: {exc}")
+    if config.required:
+        raise problem
+    _log.warning("no traces are sent", problem=str(problem))
+    return None
