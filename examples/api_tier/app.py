@@ -1,4 +1,4 @@
-"""Bots over HTTP: what an API tier does with the client. See the README beside this."""
+"""Manages bots over HTTP with the client. See README.md in this directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from container_manager_client import connect_aio, error_info
 DEFAULT_TARGET = "unix:///run/botmaker/container-manager.sock"
 RESUME_SECONDS = 0.5
 
-# As google.rpc.Code maps to HTTP.
+# The mapping of google.rpc.Code to HTTP.
 HTTP_STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
@@ -53,13 +53,13 @@ app = FastAPI(title="BotMaker", lifespan=_connected)
 @app.exception_handler(grpc.aio.AioRpcError)
 async def _failed(_: Request, exc: grpc.aio.AioRpcError) -> JSONResponse:
     info = error_info(exc)
-    told = {"reason": info.reason or info.code.name, "message": info.message, "fields": dict(info.field_violations)}
-    return JSONResponse(told, HTTP_STATUS.get(info.code, 500))
+    body = {"reason": info.reason or info.code.name, "message": info.message, "fields": dict(info.field_violations)}
+    return JSONResponse(body, HTTP_STATUS.get(info.code, 500))
 
 
 @app.get("/bots")
 async def list_bots() -> list[dict[str, Any]]:
-    """Every bot's container, orphans too."""
+    """The containers of all bots, and orphans."""
     answer = await app.state.manager.ListManagedContainers(pb.ListManagedContainersRequest())
     return [MessageToDict(container) for container in answer.containers]
 
@@ -75,7 +75,7 @@ async def get_bot(bot_id: str) -> dict[str, Any]:
 
 @app.post("/bots/{bot_id}", status_code=201)
 async def create_bot(bot_id: str, config: Annotated[dict[str, Any], Body(default_factory=dict)]) -> dict[str, Any]:
-    """Create its container, from a ``ContainerConfig`` as JSON."""
+    """Create the bot's container from a ``ContainerConfig`` in JSON."""
     try:
         message = ParseDict(config, pb.ContainerConfig())
     except ParseError as exc:
@@ -86,33 +86,33 @@ async def create_bot(bot_id: str, config: Annotated[dict[str, Any], Body(default
 
 @app.post("/bots/{bot_id}/start")
 async def start_bot(bot_id: str) -> None:
-    """Start it, once: a start that fails is told, and not tried again."""
+    """Start the bot. A failed start is not retried."""
     await app.state.manager.StartContainer(pb.StartContainerRequest(bot_id=bot_id))
 
 
 @app.post("/bots/{bot_id}/stop")
 async def stop_bot(bot_id: str, grace_seconds: int | None = None) -> None:
-    """Stop it."""
+    """Stop the bot."""
     await app.state.manager.StopContainer(pb.StopContainerRequest(bot_id=bot_id, grace_period=_grace(grace_seconds)))
 
 
 @app.post("/bots/{bot_id}/restart")
 async def restart_bot(bot_id: str, grace_seconds: int | None = None) -> None:
-    """Stop it and start it."""
+    """Stop the bot and start it again."""
     request = pb.RestartContainerRequest(bot_id=bot_id, grace_period=_grace(grace_seconds))
     await app.state.manager.RestartContainer(request)
 
 
 @app.delete("/bots/{bot_id}")
 async def remove_bot(bot_id: str) -> None:
-    """Remove its container; fine when it has none."""
+    """Remove the bot's container, if it has one."""
     await app.state.manager.RemoveContainer(pb.RemoveContainerRequest(bot_id=bot_id))
 
 
 @app.get("/bots/{bot_id}/logs")
 async def bot_logs(bot_id: str, follow: bool = False, tail: int | None = None) -> StreamingResponse:
-    """What it has written, standard output and error alike."""
-    # Asked first, so that an unknown bot is still an HTTP status: a stream has none left once it has begun.
+    """The bot's log, standard output and standard error together."""
+    # Check first, because the HTTP status cannot change after the stream has started.
     await get_bot(bot_id)
     request = observer_pb.StreamLogsRequest(bot_id=bot_id, follow=follow, tail_lines=tail)
 
@@ -124,7 +124,7 @@ async def bot_logs(bot_id: str, follow: bool = False, tail: int | None = None) -
 
 
 async def _log_entries(request: observer_pb.StreamLogsRequest) -> AsyncIterator[observer_pb.LogEntry]:
-    """The entries; those who follow go on where they were when the service or the engine comes back."""
+    """Yields the entries. With ``follow``, resumes when the service or the engine is back."""
     while True:
         try:
             async for message in app.state.observer.StreamLogs(request):
@@ -141,7 +141,7 @@ async def _log_entries(request: observer_pb.StreamLogsRequest) -> AsyncIterator[
 
 @app.get("/events")
 async def events() -> StreamingResponse:
-    """What there is, and then what changes, as server-sent events."""
+    """The current statuses, then every change, as server-sent events."""
 
     async def body() -> AsyncIterator[str]:
         async for message in app.state.observer.WatchContainers(observer_pb.WatchContainersRequest()):
