@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
+from opentelemetry.sdk import environment_variables
 
 from container_manager import errors
 from container_manager.cli.doctor import doctor
@@ -120,8 +121,8 @@ def test_every_constant_that_a_document_names_is_in_the_sources(document: str) -
 
 
 def is_variable(name: str) -> bool:
-    """Whether it is an option's variable or a provider's secret file: these are put together, and written nowhere."""
-    if name.endswith("_API_KEY"):
+    """Whether it is a variable of an option or of OpenTelemetry, or a provider's secret file: no source names these."""
+    if name.endswith("_API_KEY") or hasattr(environment_variables, name):
         return True
     option = name.removeprefix("CONTAINER_MANAGER_").lower().replace("_", "-")
     return name.startswith("CONTAINER_MANAGER_") and f"--{option}" in options(serve)
