@@ -46,7 +46,12 @@ def with_request_id(request: Any) -> Any:
     return copy
 
 
-class SyncCallDefaults(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class SyncCallDefaults(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
     """For channels of :mod:`grpc`. A stream gets no deadline: it lasts until its caller ends it."""
 
     def __init__(self, token: str | None) -> None:
@@ -61,6 +66,14 @@ class SyncCallDefaults(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientI
     def intercept_unary_stream(self, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
         """Completes the call and passes it on."""
         return continuation(self._completed(details, details.timeout), request)
+
+    def intercept_stream_unary(self, continuation: Callable[[Any, Any], Any], details: Any, requests: Any) -> Any:
+        """Completes the call and passes it on."""
+        return continuation(self._completed(details, details.timeout), requests)
+
+    def intercept_stream_stream(self, continuation: Callable[[Any, Any], Any], details: Any, requests: Any) -> Any:
+        """Completes the call and passes it on, such as one of reflection."""
+        return continuation(self._completed(details, details.timeout), requests)
 
     def _completed(self, details: Any, timeout: float | None) -> _SyncCallDetails:
         return _SyncCallDetails(
@@ -91,18 +104,34 @@ class AioCallDefaults(grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(completed, request)
 
 
-class AioStreamDefaults(grpc.aio.UnaryStreamClientInterceptor):
-    """For streams on channels of :mod:`grpc.aio`, where an interceptor handles one kind of call only."""
+class _AioStreamDefaults:
+    """Completes streams on channels of :mod:`grpc.aio`. gRPC wants a separate interceptor for each kind of call."""
 
     def __init__(self, token: str | None) -> None:
         self._token = token
 
-    async def intercept_unary_stream(
-        self, continuation: Callable[[Any, Any], Awaitable[Any]], client_call_details: Any, request: Any
-    ) -> Any:
-        """Completes the call and passes it on."""
-        metadata = grpc.aio.Metadata(*_with_token(client_call_details.metadata or (), self._token))
-        return await continuation(client_call_details._replace(metadata=metadata), request)
+    def _completed(self, details: Any) -> Any:
+        return details._replace(metadata=grpc.aio.Metadata(*_with_token(details.metadata or (), self._token)))
+
+
+class _AioUnaryStream(_AioStreamDefaults, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(self._completed(client_call_details), request)
+
+
+class _AioStreamUnary(_AioStreamDefaults, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await continuation(self._completed(client_call_details), request_iterator)
+
+
+class _AioStreamStream(_AioStreamDefaults, grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await continuation(self._completed(client_call_details), request_iterator)
+
+
+def aio_call_defaults(token: str | None) -> list[grpc.aio.ClientInterceptor]:
+    """The interceptors of a channel of :mod:`grpc.aio`, one for each kind of call."""
+    return [AioCallDefaults(token), _AioUnaryStream(token), _AioStreamUnary(token), _AioStreamStream(token)]
 
 
 class _SyncCallDetails(NamedTuple):

@@ -12,16 +12,17 @@ import grpc
 import grpc.aio
 
 from botmaker.container.v1 import container_manager_pb2 as pb
-from container_manager_client.call_defaults import AioCallDefaults, AioStreamDefaults, SyncCallDefaults
+from container_manager_client.call_defaults import SyncCallDefaults, aio_call_defaults
 from container_manager_client.tls import TlsFiles
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["ContainerManager"].full_name
 _MAX_PORT = 65_535
 # Not StartContainer and RestartContainer: a start happens at most once. CreateContainer always has a request id.
 _RETRIED = ("GetContainerStatus", "ListManagedContainers", "StopContainer", "RemoveContainer", "CreateContainer")
+# Together the waits last at least 3 s, as long as a restart of the service; gRPC takes up to a fifth off each.
 _RETRY_POLICY = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.2s",
+    "maxAttempts": 5,
+    "initialBackoff": "0.3s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"],
@@ -42,6 +43,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Older versions of gRPC stop pinging after two pings without data, and a quiet stream may be quiet for days.
+    ("grpc.http2.max_pings_without_data", 0),
     # The response to a ping has a separate time-out, one minute by default, and keepalive waits for it.
     ("grpc.http2.ping_timeout_ms", 10_000),
     # Reconnect quickly to a restarted server. By default the back-off grows to two minutes.
@@ -62,8 +65,8 @@ def connect(target: str, *, token: str | None = None, tls: TlsFiles | None = Non
 
     A call without a timeout gets a default: 20 s for status and list, 60 s for start, 10 min for create. For stop,
     restart and remove it is the grace period (90 s if the call sets none) plus one minute. Calls that end with
-    UNAVAILABLE are retried up to three times, except start and restart. Streams have no timeout and are not retried,
-    because only their reader knows where to resume.
+    UNAVAILABLE are retried up to four times in about 4 s, except start and restart. Streams have no timeout and are not
+    retried, because only their reader knows where to resume.
     """
     grpc_target, options = _target(target, token, tls)
     if tls is None:
@@ -76,7 +79,7 @@ def connect(target: str, *, token: str | None = None, tls: TlsFiles | None = Non
 def connect_aio(target: str, *, token: str | None = None, tls: TlsFiles | None = None) -> grpc.aio.Channel:
     """The same as :func:`connect` for :mod:`grpc.aio`. Close it with ``await``, or use it in an ``async with``."""
     grpc_target, options = _target(target, token, tls)
-    interceptors = [AioCallDefaults(token), AioStreamDefaults(token)]
+    interceptors = aio_call_defaults(token)
     if tls is None:
         return grpc.aio.insecure_channel(grpc_target, options=options, interceptors=interceptors)
     return grpc.aio.secure_channel(grpc_target, tls.credentials(), options=options, interceptors=interceptors)

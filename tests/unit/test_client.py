@@ -89,6 +89,17 @@ def test_the_service_config_retries_exactly_five_methods_on_unavailable_alone() 
     assert ["UNAVAILABLE"] == config["retryPolicy"]["retryableStatusCodes"]
 
 
+def test_retries_outlast_a_restart_of_the_service() -> None:
+    """Of 3 s, also when gRPC takes a fifth off each wait (its jitter)."""
+    (config,) = json.loads(SERVICE_CONFIG)["methodConfig"]
+    policy = config["retryPolicy"]
+    first, most = (float(policy[name].removesuffix("s")) for name in ("initialBackoff", "maxBackoff"))
+    waits = [min(most, first * policy["backoffMultiplier"] ** number) for number in range(policy["maxAttempts"] - 1)]
+    assert sum(waits) * 0.8 >= 3
+    # gRPC makes no more attempts than five, whatever is asked for.
+    assert policy["maxAttempts"] <= 5
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_unavailable_is_retried_but_for_start_and_restart(servicer: Servicer, target: str, name: str) -> None:
     servicer.refusals = 1
