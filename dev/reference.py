@@ -35,8 +35,8 @@ _CODE = re.compile(
 _WELL_KNOWN = "https://protobuf.dev/reference/protobuf/google.protobuf/#"
 _HEAD = f"""# The contract
 
-The two services of the package `{_PACKAGE}`, as [`proto/`](../proto/botmaker/container/v1) describes them.
-This page is made of the comments there by `make proto`, and `make check` compares it: write there, not here.
+The two services of the package `{_PACKAGE}`. `make proto` generates this page from the comments in
+[`proto/`](../proto/botmaker/container/v1), and `make check` compares it. To change it, edit the comments.
 """
 
 
@@ -127,13 +127,14 @@ def reasons() -> dict[str, type[errors.ContainerManagerError]]:
 
 def _errors() -> Iterator[str]:
     yield (
-        f"Each error carries a `google.rpc.ErrorInfo` with domain `{errors.ERROR_DOMAIN}` and one of these reasons;\n"
-        "one of `INVALID_ARGUMENT` a `google.rpc.BadRequest` too, with the fields at fault. What to do about each:\n"
-        "[Operations](operations.md#errors-and-what-to-do).\n"
+        f"Each error carries a `google.rpc.ErrorInfo` with domain `{errors.ERROR_DOMAIN}` and one of these reasons.\n"
+        "An error with `INVALID_ARGUMENT` also carries a `google.rpc.BadRequest` with the invalid fields.\n"
+        "[Operations](operations.md#errors-and-what-to-do) describes what to do about each.\n"
     )
     yield "| reason | code | |\n|---|---|---|"
     for reason, found in reasons().items():
-        meaning = "A bug of the service." if found is errors.ContainerManagerError else inspect.getdoc(found) or ""
+        unexpected = found is errors.ContainerManagerError
+        meaning = "An unexpected error in the service." if unexpected else inspect.getdoc(found) or ""
         yield f"| `{reason}` | `{found.code}` | {' '.join(meaning.replace('``', '`').split())} |"
     yield ""
 
