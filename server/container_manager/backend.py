@@ -32,12 +32,25 @@ class LogUnreadableError(EngineUnavailableError):
     """The backend answered, but could not read the container's log to its end."""
 
 
+class Created(NamedTuple):
+    """The outcome of a create."""
+
+    container_id: str
+    status: ContainerStatus | None = None
+    """The new container's status, inspected after it was made; ``None``: not known."""
+
+
 class Lifecycle(Protocol):
     """The seven operations on bots' containers: synchronous, for worker threads.
 
+    Callers pass ids, request ids, configurations and grace periods that :mod:`container_manager.validation` accepts.
     Operations on one bot may overlap; the backend then decides, and the caller avoids it. ``deadline`` bounds reads and
     waits; a start, stop, restart or remove that has reached the backend runs to its end. Each method raises the errors
     of the RPC with its name, as ``container_manager.proto`` lists them.
+
+    ``known`` is the bot's container as the caller saw it a moment ago. The backend may act on that container without
+    looking the bot up, and looks up when it is gone or is not in that state; or ignores it. Start, stop, restart and
+    remove return the id of the container that they acted on, empty for none.
     """
 
     def ping(self, *, deadline: Deadline | None = None) -> None:
@@ -46,29 +59,50 @@ class Lifecycle(Protocol):
     def create_container(
         self,
         bot_id: str,
-        config: ContainerConfig | None = None,
+        config: ContainerConfig,
         *,
         request_id: str = "",
+        absent: bool = False,
         deadline: Deadline | None = None,
-    ) -> str:
-        """Create the bot's container; its id. A failed create, or one past its deadline, leaves nothing behind."""
+    ) -> Created:
+        """Create the bot's container. A failed create, or one past its deadline, leaves nothing behind.
 
-    def start_container(self, bot_id: str, *, deadline: Deadline | None = None) -> None:
+        ``absent``: the caller saw a moment ago that the bot has no container; the backend may skip looking.
+        """
+
+    def start_container(
+        self, bot_id: str, *, known: ContainerStatus | None = None, deadline: Deadline | None = None
+    ) -> str:
         """Start the bot's container, once; leave a running one as it is."""
 
     def stop_container(
-        self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
-    ) -> None:
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,
+        deadline: Deadline | None = None,
+    ) -> str:
         """Stop the bot's container; leave a stopped or missing one as it is. ``None``: the default grace period."""
 
     def restart_container(
-        self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
-    ) -> None:
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,
+        deadline: Deadline | None = None,
+    ) -> str:
         """Stop the bot's container and start it again."""
 
     def remove_container(
-        self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
-    ) -> None:
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,
+        deadline: Deadline | None = None,
+    ) -> str:
         """Stop and remove the bot's container; return when it is gone. A missing one is gone."""
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from typing import Protocol
 
 from container_manager.errors import FieldViolation, InvalidBotIdError, InvalidConfigError
 from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, PortBinding, ResourceLimits
@@ -63,8 +64,21 @@ def check_grace_seconds(grace_seconds: float) -> int:
     return math.ceil(grace_seconds)
 
 
-def check_create(request_id: str, config: ContainerConfig) -> None:
-    """Raise :class:`InvalidConfigError` with every violation of a create request but those of its image."""
+class ConfigCounts(Protocol):
+    """The fields with many entries of a config: the domain's, or a message of which nothing has been made yet."""
+
+    @property
+    def environment(self) -> Sized: ...
+    @property
+    def ports(self) -> Sized: ...
+    @property
+    def extra_hosts(self) -> Sized: ...
+    @property
+    def command(self) -> Sized: ...
+
+
+def check_config_counts(config: ConfigCounts) -> None:
+    """Raise :class:`InvalidConfigError` when a field of a config has too many entries."""
     check_counts(
         {
             "config.environment": len(config.environment),
@@ -73,6 +87,10 @@ def check_create(request_id: str, config: ContainerConfig) -> None:
             "config.command": len(config.command),
         }
     )
+
+
+def check_create(request_id: str, config: ContainerConfig) -> None:
+    """Raise :class:`InvalidConfigError` with every other violation of a create request but those of its image."""
     violations = [*_request_id(request_id), *_config(config)]
     if violations:
         raise InvalidConfigError(*violations)

@@ -22,7 +22,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.backends.docker.docker_service import DockerService
+from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.backends.docker.status import status_from_inspect
 from container_manager.config import ServerConfig, TransportLimits
 from container_manager.rpc import stream_kinds
@@ -125,7 +125,7 @@ def test_a_response_over_the_limit_is_resource_exhausted_and_5000_of_the_longest
 ) -> None:
     failed = inspected({**state(), "Error": "x" * 4_000})
     statuses = [status_from_inspect(failed)] * 5_000
-    monkeypatch.setattr(DockerService, "list_managed_containers", lambda *_, **__: statuses)
+    monkeypatch.setattr(DockerLifecycle, "list_managed_containers", lambda *_, **__: statuses)
     with serve() as looped, connect(target(looped)) as channel:
         listed = ContainerManagerStub(channel).ListManagedContainers(pb.ListManagedContainersRequest())
         assert 5_000 == len(listed.containers)

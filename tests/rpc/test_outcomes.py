@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.backends.docker.docker_service import DockerService
+from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.backends.docker.status import status_from_inspect
 from container_manager.config import ServerConfig
 from container_manager.rpc.manager_codec import status_to_proto
@@ -123,7 +123,7 @@ def test_a_bug_is_internal_and_only_the_log_knows(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the inside of the service")
 
-    monkeypatch.setattr(DockerService, "get_container_status", broken)
+    monkeypatch.setattr(DockerLifecycle, "get_container_status", broken)
     with caplog.at_level(logging.ERROR), fails_with("INTERNAL", "INTERNAL_ERROR") as caught:
         rpc.status(bot_id)
     assert "inside" not in caught[0].message

@@ -90,13 +90,20 @@ def test_an_unknown_protocol_number_is_refused_with_its_field(number: int) -> No
         (None, None),
         (Duration(), 0),
         (Duration(seconds=90), 90),
-        (Duration(seconds=1, nanos=500_000_000), 1.5),
-        (Duration(nanos=-1), -1e-9),
-        (Duration(seconds=-5), -5),
+        (Duration(seconds=1, nanos=500_000_000), 2),
+        (Duration(nanos=1), 1),
     ],
 )
-def test_an_absent_grace_is_none_and_zero_is_zero(cls: type, grace: Duration | None, seconds: float | None) -> None:
+def test_a_grace_is_rounded_up_to_whole_seconds_and_an_absent_one_is_none(
+    cls: type, grace: Duration | None, seconds: int | None
+) -> None:
     assert seconds == grace_seconds_from_proto(cls(bot_id="b", grace_period=grace))
+
+
+@pytest.mark.parametrize("grace", [Duration(nanos=-1), Duration(seconds=-5), Duration(seconds=86_400, nanos=1)])
+def test_a_negative_or_endless_grace_is_refused(grace: Duration) -> None:
+    with pytest.raises(InvalidConfigError, match="0 to 86400 seconds"):
+        grace_seconds_from_proto(pb.StopContainerRequest(grace_period=grace))
 
 
 def test_states_are_those_asked_for() -> None:

@@ -136,9 +136,9 @@ class EngineClient:
         """Stop and start a container: one request, never repeated."""
         self._call("restart_container", lambda api: api.restart(container_id, timeout=grace_seconds), None)
 
-    def remove_container(self, container_id: str) -> None:
-        """Remove a container by force, with its anonymous volumes."""
-        self._call("remove_container", lambda api: api.remove_container(container_id, v=True, force=True), None)
+    def remove_container(self, container_id: str, *, force: bool = True) -> None:
+        """Remove a container with its anonymous volumes; a running one only by force."""
+        self._call("remove_container", lambda api: api.remove_container(container_id, v=True, force=force), None)
 
     def pull(self, reference: str) -> Iterator[Json]:
         """Pull an image; the engine's progress messages, errors inside a 200 stream among them.

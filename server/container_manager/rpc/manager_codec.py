@@ -17,7 +17,7 @@ from container_manager.model import (
     Protocol,
     ResourceLimits,
 )
-from container_manager.validation import check_counts
+from container_manager.validation import check_config_counts, check_counts, check_grace_seconds
 
 _NANOS = 1_000_000_000
 
@@ -37,8 +37,7 @@ _HEALTH_NAMES = {member: f"HEALTH_STATUS_{member.name}" for member in HealthStat
 
 def config_from_proto(message: pb.ContainerConfig) -> ContainerConfig:
     """The domain's config. Raises :class:`InvalidConfigError` for an unknown enum number and for too many entries."""
-    repeated = ("environment", "ports", "extra_hosts", "command")
-    check_counts({f"config.{name}": len(getattr(message, name)) for name in repeated})
+    check_config_counts(message)
     return ContainerConfig(
         image=message.image,
         ai_provider=message.ai_provider,
@@ -59,11 +58,11 @@ def config_from_proto(message: pb.ContainerConfig) -> ContainerConfig:
 
 def grace_seconds_from_proto(
     message: pb.StopContainerRequest | pb.RestartContainerRequest | pb.RemoveContainerRequest,
-) -> float | None:
-    """The grace period in seconds; ``None`` when the request has none. Raises :class:`InvalidConfigError`."""
+) -> int | None:
+    """The grace period in whole seconds; ``None`` when the request has none. Raises :class:`InvalidConfigError`."""
     if not message.HasField("grace_period"):
         return None
-    return duration_seconds("grace_period", message.grace_period)
+    return check_grace_seconds(duration_seconds("grace_period", message.grace_period))
 
 
 def duration_seconds(field: str, duration: Duration) -> float:

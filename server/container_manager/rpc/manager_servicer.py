@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
-from container_manager.backend import Lifecycle
+from container_manager.backend import Created, Lifecycle
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
 from container_manager.rpc import manager_codec as codec
 from container_manager.rpc.wire import joined
 from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
-from container_manager.validation import check_bot_id
+from container_manager.validation import check_bot_id, check_create
 from container_manager.view.keeper import ViewKeeper
 from container_manager.view.live_view import LiveView
 
@@ -44,13 +44,14 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         check_bot_id(request.bot_id)
         config = codec.config_from_proto(request.config)
 
-        def create(deadline: Deadline) -> str:
+        def create(deadline: Deadline) -> Created:
+            check_create(request.request_id, config)
             return self._lifecycle.create_container(
                 request.bot_id, config, request_id=request.request_id, deadline=deadline
             )
 
-        container_id = await self._change(WorkerPool.CREATE, request.bot_id, create, context)
-        return pb.CreateContainerResponse(container_id=container_id)
+        created = await self._change(WorkerPool.CREATE, request.bot_id, create, context)
+        return pb.CreateContainerResponse(container_id=created.container_id)
 
     async def StartContainer(self, request: pb.StartContainerRequest, context: Context) -> pb.StartContainerResponse:
         await self._act(request.bot_id, context, self._lifecycle.start_container)

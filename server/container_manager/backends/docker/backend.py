@@ -8,7 +8,7 @@ from types import MappingProxyType
 from container_manager.backend import CallObserver, Feature
 from container_manager.backends.docker.container_log import DockerContainerLog
 from container_manager.backends.docker.container_source import ContainerSource
-from container_manager.backends.docker.docker_service import DockerService
+from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.backends.docker.sampling import sample
 from container_manager.config import DockerServiceConfig
 from container_manager.engine.async_client import AsyncEngineClient
@@ -23,7 +23,7 @@ class DockerBackend:
 
     def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
         """``observer`` receives each call to the engine."""
-        self.lifecycle = DockerService(config, observer)
+        self.lifecycle = DockerLifecycle(config, observer)
         self._engine = AsyncEngineClient(
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )

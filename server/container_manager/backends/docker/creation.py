@@ -7,9 +7,11 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
+from container_manager.backend import Created
 from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.backends.docker.lookup import find_container, remove
 from container_manager.backends.docker.spec import LABEL_REQUEST_ID, container_body
+from container_manager.backends.docker.status import status_from_inspect
 from container_manager.bot_directories import check_secrets_directory, ensure_state_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
@@ -30,7 +32,6 @@ from container_manager.errors import (
 )
 from container_manager.image_reference import check_image_allowed, check_image_reference, is_image_id
 from container_manager.model import ContainerConfig, PullPolicy, container_name
-from container_manager.validation import check_bot_id, check_create
 
 _NAME_WAIT_SECONDS = 3.0
 _NAME_POLL_SECONDS = 0.05
@@ -46,17 +47,21 @@ class ContainerCreator:
         self._puller = ImagePuller(engine)
         self._commands = CommandCheck(engine)
 
-    def create(self, bot_id: str, config: ContainerConfig, request_id: str, deadline: Deadline) -> str:
-        """The id of the bot's new container, or of the one that an earlier call with this ``request_id`` made."""
-        check_bot_id(bot_id)
-        check_create(request_id, config)
+    def create(
+        self, bot_id: str, config: ContainerConfig, request_id: str, deadline: Deadline, *, absent: bool = False
+    ) -> Created:
+        """The bot's new container, or the one that an earlier call with this ``request_id`` made.
+
+        ``absent``: the caller saw that the bot has none. The engine refuses a second one of the same name anyway.
+        """
         image = self._image(config.image)
-        existing = self._existing(bot_id, request_id, deadline)
-        if existing:
-            return existing
+        pulls = self._pulls(image, missing=False)
+        # Whatever the caller saw: nothing is pulled for a bot that has a container.
+        if (pulls or not absent) and (existing := self._existing(bot_id, request_id, deadline)):
+            return Created(existing)
         self._check_network(config.network, deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
-        if self._config.pull_policy is PullPolicy.ALWAYS and not is_image_id(image):
+        if pulls:
             self._puller.pull(image, deadline)
         if self._config.state_root is not None:
             ensure_state_directory(self._config.state_root, bot_id)
@@ -73,10 +78,9 @@ class ContainerCreator:
             try:
                 return self._make(bot_id, body, deadline)
             except _NameTakenError:
-                # By someone beside us since the first look, or by a container that is gone already (moby/moby#37698).
-                existing = self._existing(bot_id, request_id, deadline)
-                if existing:
-                    return existing
+                # By another caller since the first look, or by a container that is gone already (moby/moby#37698).
+                if existing := self._existing(bot_id, request_id, deadline):
+                    return Created(existing)
             if patience.remaining() == 0:
                 raise InvalidStateError(
                     "the engine still holds the name of the bot's former container; try again later", bot_id=bot_id
@@ -90,6 +94,12 @@ class ContainerCreator:
         if requested != self._config.default_image:
             check_image_allowed(requested, self._config.allowed_images)
         return requested
+
+    def _pulls(self, image: str, *, missing: bool) -> bool:
+        """Whether the policy wants a pull: before a container is made, or because the engine misses the image."""
+        if is_image_id(image):
+            return False
+        return self._config.pull_policy is (PullPolicy.MISSING if missing else PullPolicy.ALWAYS)
 
     def _existing(self, bot_id: str, request_id: str, deadline: Deadline) -> str | None:
         document = find_container(self._engine, bot_id, deadline)
@@ -123,13 +133,16 @@ class ContainerCreator:
                 FieldViolation("config.network", f"{name} is not a bridge or user-defined network")
             )
 
-    def _make(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> str:
+    def _make(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> Created:
         container_id = self._make_with_image(bot_id, body, deadline)
+        status = None
         try:
             document = self._engine.inspect_container(container_id, deadline)
             if document is not None:
                 _check_request_id(document, body)
-                if not self._commands.is_runnable(document, deadline):
+                if self._commands.is_runnable(document, deadline):
+                    status = status_from_inspect(document)
+                else:
                     self._remove(container_id, deadline)
                     without_init = {**body, "HostConfig": {**body["HostConfig"], "Init": False}}
                     container_id = self._make_with_image(bot_id, without_init, deadline)
@@ -140,16 +153,18 @@ class ContainerCreator:
         except BaseException:
             self._undo(container_id)
             raise
-        return container_id
+        return Created(container_id, status)
 
     def _make_with_image(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> str:
         image: str = body["Image"]
         try:
             return self._post(bot_id, body, deadline)
         except _ImageMissingError as exc:
-            if self._config.pull_policy is not PullPolicy.MISSING or is_image_id(image):
+            if not self._pulls(image, missing=True):
                 policy = "" if is_image_id(image) else f", and the pull policy is {self._config.pull_policy.value}"
                 raise ImageNotFoundError(f"image {image} is not on the engine{policy}", image=image) from exc
+        if find_container(self._engine, bot_id, deadline) is not None:
+            raise _NameTakenError
         self._puller.pull(image, deadline)
         try:
             return self._post(bot_id, body, deadline)

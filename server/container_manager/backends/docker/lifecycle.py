@@ -1,0 +1,260 @@
+"""The operations on bots' containers, carried out on one Docker Engine.
+
+A bot's container is the one with the bot's name, if its labels say that it is ours. Every operation then acts on its
+id, so that nothing foreign that takes the name meanwhile is touched. The engine is the only truth: nothing is
+remembered between calls. A caller that knows the bot's container passes it as ``known``, which saves the look-up; where
+the engine has no such container any more, the operation looks it up after all.
+
+    (absent) ──create──► CREATED ──start──► RUNNING ──crash──► RESTARTING ──restart policy──► RUNNING
+    RUNNING, PAUSED, RESTARTING ──stop──► EXITED ──start──► RUNNING          any ──remove──► (absent)
+
+``start`` has no effect on RUNNING and RESTARTING, and is refused on PAUSED and REMOVING. ``stop`` has no effect where
+nothing runs. ``restart`` is refused on REMOVING. ``create`` is refused unless the container is absent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from functools import partial
+from http import HTTPStatus
+
+from container_manager.backend import CallObserver, Created
+from container_manager.backends.docker.creation import ContainerCreator
+from container_manager.backends.docker.listing import ContainerLister
+from container_manager.backends.docker.lookup import find_container, remove
+from container_manager.backends.docker.status import status_from_inspect
+from container_manager.bot_directories import check_secrets_directory, check_state_directory
+from container_manager.config import DockerServiceConfig
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient
+from container_manager.engine.error_meanings import engine_error, start_error
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import (
+    ContainerNotFoundError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    NameInUseUnmanagedError,
+)
+from container_manager.model import ContainerConfig, ContainerState, ContainerStatus
+from container_manager.validation import check_grace_seconds
+
+_REMOVAL_POLL_SECONDS = 0.05
+_RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
+_STOPPED = (ContainerState.CREATED, ContainerState.EXITED)
+
+
+class DockerLifecycle:
+    """A :class:`~container_manager.backend.Lifecycle`, usable from any number of threads.
+
+    Operations on one bot at once are safe, and the engine arbitrates them; the RPC layer queues them.
+    """
+
+    def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
+        """``observer`` receives each call to the engine."""
+        self._config = config
+        self._grace_seconds = check_grace_seconds(config.grace_seconds)
+        self._engine = EngineClient(
+            config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
+        )
+        self._creator = ContainerCreator(self._engine, config)
+        self._lister = ContainerLister(self._engine)
+
+    def close(self) -> None:
+        """Close idle connections to the engine. No method may be called afterwards."""
+        self._lister.close()
+        self._engine.close()
+
+    def ping(self, *, deadline: Deadline | None = None) -> None:
+        try:
+            self._engine.ping(deadline or Deadline())
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+
+    def create_container(
+        self,
+        bot_id: str,
+        config: ContainerConfig,
+        *,
+        request_id: str = "",
+        absent: bool = False,
+        deadline: Deadline | None = None,
+    ) -> Created:
+        return self._creator.create(bot_id, config, request_id, deadline or Deadline(), absent=absent)
+
+    def start_container(
+        self, bot_id: str, *, known: ContainerStatus | None = None, deadline: Deadline | None = None
+    ) -> str:
+        return self._start(bot_id, self._engine.start_container, known, deadline, anew=False)
+
+    def stop_container(
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,
+        deadline: Deadline | None = None,
+    ) -> str:
+        grace = self._grace(grace_seconds)
+        if known is not None and self._stop(known, grace):
+            return known.container_id
+        container = self._find(bot_id, deadline)
+        if container is None:
+            return ""
+        self._stop(container, grace)
+        return container.container_id
+
+    def restart_container(
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,
+        deadline: Deadline | None = None,
+    ) -> str:
+        restart = partial(self._engine.restart_container, grace_seconds=self._grace(grace_seconds))
+        return self._start(bot_id, restart, known, deadline, anew=True)
+
+    def remove_container(
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,
+        deadline: Deadline | None = None,
+    ) -> str:
+        grace = self._grace(grace_seconds)
+        if known is not None and self._remove_known(known, grace):
+            return known.container_id
+        container = self._find(bot_id, deadline)
+        if container is None:
+            return ""
+        if container.state in _RUNNING:
+            self._stop(container, grace)
+        self._remove(container)
+        return container.container_id
+
+    def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
+        try:
+            return self._find(bot_id, deadline)
+        except NameInUseUnmanagedError:
+            return None
+
+    def require_container(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus:
+        container = self._find(bot_id, deadline)
+        if container is None:
+            raise ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
+        return container
+
+    def list_managed_containers(
+        self, states: Collection[ContainerState] = (), *, deadline: Deadline | None = None
+    ) -> list[ContainerStatus]:
+        """As the interface says; a container that cannot be inspected shows what the engine's list says."""
+        return self._lister.list(states, deadline or Deadline())
+
+    def _grace(self, grace_seconds: int | None) -> int:
+        return self._grace_seconds if grace_seconds is None else grace_seconds
+
+    def _find(self, bot_id: str, deadline: Deadline | None = None) -> ContainerStatus | None:
+        document = find_container(self._engine, bot_id, deadline or Deadline())
+        return None if document is None else status_from_inspect(document)
+
+    def _start(
+        self,
+        bot_id: str,
+        send: Callable[[str], None],
+        known: ContainerStatus | None,
+        deadline: Deadline | None,
+        *,
+        anew: bool,
+    ) -> str:
+        container = known or self.require_container(bot_id, deadline=deadline)
+        check_secrets_directory(self._config.secrets_root, bot_id)
+        if self._config.state_root is not None:
+            check_state_directory(self._config.state_root, bot_id)
+        try:
+            send(container.container_id)
+        except EngineRejectedError as exc:
+            # 404 names the container, or something that it needs, such as its network.
+            if exc.status != HTTPStatus.NOT_FOUND or self._inspect(container) is not None:
+                raise start_error(exc, bot_id) from exc
+        except EngineTimeoutError:
+            self._settle_start(container, anew=anew)
+            return container.container_id
+        else:
+            return container.container_id
+        if known is None:
+            # Removed since the look-up above.
+            raise ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
+        return self._start(bot_id, send, None, deadline, anew=anew)
+
+    def _stop(self, container: ContainerStatus, grace: int) -> bool:
+        """Stop it; False: the engine has no such container."""
+        try:
+            self._engine.stop_container(container.container_id, grace)
+        except EngineRejectedError as exc:
+            if exc.status == HTTPStatus.NOT_FOUND:
+                return False
+            raise engine_error(exc, container.bot_id) from exc
+        except EngineTimeoutError:
+            now = self._inspect(container)
+            if now is not None and now.state in _RUNNING:
+                raise
+        return True
+
+    def _remove_known(self, container: ContainerStatus, grace: int) -> bool:
+        """Remove it by its id; False: it is not as the caller knows it, nothing was removed."""
+        if container.state in _RUNNING:
+            if not self._stop(container, grace):
+                return False
+            self._remove(container)
+            return True
+        if container.state not in _STOPPED:
+            return False
+        try:
+            # Without force: one that was started a moment ago has its grace period first.
+            self._engine.remove_container(container.container_id, force=False)
+        except EngineRejectedError:
+            return False
+        except EngineTimeoutError:
+            self._await_gone(container)
+        return True
+
+    def _remove(self, container: ContainerStatus) -> None:
+        try:
+            gone = remove(self._engine, container.container_id)
+        except EngineRejectedError as exc:
+            raise engine_error(exc, container.bot_id) from exc
+        except EngineTimeoutError:
+            gone = False
+        if not gone:
+            # This removal may still end, or another one that is under way beside this service.
+            self._await_gone(container)
+
+    def _settle_start(self, container: ContainerStatus, *, anew: bool) -> None:
+        """After a start without an answer: what the engine shows counts, and nothing is sent again."""
+        now = self._inspect(container)
+        runs = now is not None and now.state is ContainerState.RUNNING
+        if not runs or (anew and now is not None and now.start_time_ns == container.start_time_ns):
+            state = "gone" if now is None else "in no known state" if now.state is None else now.state.value
+            raise EngineTimeoutError(
+                f"the engine did not answer the start in time; the container is now {state}", bot_id=container.bot_id
+            )
+
+    def _await_gone(self, container: ContainerStatus) -> None:
+        deadline = Deadline(self._config.engine_timeout_seconds)
+        while (now := self._inspect(container)) is not None:
+            if now.state is ContainerState.DEAD:
+                raise EngineUnavailableError(
+                    "another removal failed half-way and left the container dead; remove it again", bot_id=now.bot_id
+                )
+            if deadline.remaining() == 0:
+                raise EngineTimeoutError("the engine has not finished the removal in time", bot_id=container.bot_id)
+            time.sleep(_REMOVAL_POLL_SECONDS)
+
+    def _inspect(self, container: ContainerStatus) -> ContainerStatus | None:
+        try:
+            document = self._engine.inspect_container(container.container_id, Deadline())
+        except EngineRejectedError as exc:
+            raise engine_error(exc, container.bot_id) from exc
+        return None if document is None else status_from_inspect(document)
