@@ -44,6 +44,7 @@ check: env ## lint, format, types, contract and stubs
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	$(PYTHON) -m mypy --package dev
+	$(PYTHON) -m mypy --package bench
 	.venv/bin/buf lint
 	.venv/bin/buf format --diff --exit-code
 	dev/breaking.sh
@@ -69,8 +70,8 @@ lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions
 	$(LOCK) $(AS_TESTED) --group api-tier --output-file requirements/api-tier.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --group build --output-file requirements/build.txt
 
-bench: env ## measure the service against the raw engine and the docker SDK
-	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m bench'
+bench: env ## measure the service against the raw engine and the docker SDK; PARTS="lifecycle --rounds 600"
+	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m bench $(PARTS)'
 
 bot-image: env ## build the bot image on the engine, unless it has it
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.images bot

@@ -1,6 +1,6 @@
-"""The engine's HTTP API with nothing in between: the measure that all others are compared with.
+"""The engine's HTTP API with nothing in between: the measure that the service and the SDK are compared with.
 
-One keep-alive connection over the unix socket, one request at a time, JSON in and out, no pool, no retry.
+One keep-alive connection over the unix socket, one request at a time, no pool, no retry.
 """
 
 from __future__ import annotations
@@ -8,12 +8,21 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
+MANAGED = "botmaker.managed=true"
+"""The label of every container that the service manages."""
+BOT = "@BOT@"
+"""In a document: the place of a bot's id."""
 _TIMEOUT_SECONDS = 120
 _CHUNK = 65_536
+
+
+def container_name(bot_id: str) -> str:
+    """The name of a bot's container."""
+    return f"botmaker-{bot_id}"
 
 
 class EngineAnswerError(Exception):
@@ -25,7 +34,7 @@ class EngineAnswerError(Exception):
 
 
 class RawEngine:
-    """One connection to the engine, for one thread."""
+    """One connection to the engine, for one thread. It connects at the first request."""
 
     def __init__(self, docker_host: str) -> None:
         """``docker_host``: ``unix:///path``; any other raises :class:`ValueError`."""
@@ -39,72 +48,52 @@ class RawEngine:
 
     def version(self) -> str:
         """The engine's version and its API's."""
-        answer = self._request("GET", "/version")
+        answer = json.loads(self._request("GET", "/version"))
         return f"{answer['Version']} (API {answer['ApiVersion']})"
 
-    def create(self, name: str, body: Mapping[str, Any]) -> str:
-        """Create a container; its id."""
-        container_id: str = self._request("POST", f"/containers/create?name={quote(name)}", body)["Id"]
-        return container_id
+    def create(self, name: str, body: str) -> None:
+        """Create a container from the request's JSON."""
+        self._request("POST", f"/containers/create?name={name}", body)
 
-    def start(self, name: str) -> None:
-        """Start a container."""
-        self._request("POST", f"/containers/{name}/start")
-
-    def stop(self, name: str) -> None:
-        """Stop a container with no grace."""
-        self._request("POST", f"/containers/{name}/stop?t=0")
+    def act(self, name: str, verb: str) -> None:
+        """``start``, ``pause``, ``unpause``; ``stop?t=0`` to stop with no grace."""
+        self._request("POST", f"/containers/{name}/{verb}")
 
     def remove(self, name: str) -> None:
         """Remove a container by force, with its anonymous volumes."""
         self._request("DELETE", f"/containers/{name}?v=true&force=true")
 
-    def pause(self, name: str) -> None:
-        """Freeze a running container."""
-        self._request("POST", f"/containers/{name}/pause")
-
-    def unpause(self, name: str) -> None:
-        """Let a frozen container go on."""
-        self._request("POST", f"/containers/{name}/unpause")
-
-    def inspect(self, name: str) -> dict[str, Any]:
+    def inspect(self, name: str) -> Any:
         """The inspect document of a container."""
-        document: dict[str, Any] = self._request("GET", f"/containers/{name}/json")
-        return document
+        return json.loads(self._request("GET", f"/containers/{name}/json"))
 
-    def list(self, label: str) -> list[dict[str, Any]]:
+    def list(self, label: str) -> Any:
         """The rows of every container with this label, in any state."""
         query = urlencode({"all": "true", "filters": json.dumps({"label": [label]})})
-        rows: list[dict[str, Any]] = self._request("GET", f"/containers/json?{query}")
-        return rows
+        return json.loads(self._request("GET", f"/containers/json?{query}"))
 
     def events(self, name: str) -> Iterator[dict[str, Any]]:
         """A container's events from now on; the subscription stands when this returns. It takes this connection."""
-        filters = json.dumps({"container": [name]})
-        self._connection.request("GET", f"/events?{urlencode({'filters': filters})}")
+        query = urlencode({"filters": json.dumps({"container": [name]})})
+        self._connection.request("GET", f"/events?{query}")
         response = self._connection.getresponse()
-        return (json.loads(line) for line in response)
+        return (json.loads(line) for line in response if line.strip())
 
-    def log(self, name: str, tail: int | None = None) -> Iterator[bytes]:
-        """A container's log so far, or the last lines of it, with times, in the engine's own framing.
+    def log(self, name: str, tail: str = "all") -> Iterator[bytes]:
+        """A container's log so far, with times, in the engine's own framing. Read it to its end."""
+        self._connection.request("GET", f"/containers/{name}/logs?stdout=1&stderr=1&timestamps=1&tail={tail}")
+        with self._connection.getresponse() as response:
+            while data := response.read1(_CHUNK):
+                yield data
 
-        It takes this connection.
-        """
-        lines = "all" if tail is None else tail
-        self._connection.request("GET", f"/containers/{name}/logs?stdout=1&stderr=1&timestamps=1&tail={lines}")
-        response = self._connection.getresponse()
-        return iter(lambda: response.read1(_CHUNK), b"")
-
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        if body is None:
-            self._connection.request(method, path)
-        else:
-            self._connection.request(method, path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    def _request(self, method: str, path: str, body: str | None = None) -> bytes:
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         content = response.read()
         if response.status >= http.HTTPStatus.BAD_REQUEST:
             raise EngineAnswerError(response.status, content.decode(errors="replace").strip())
-        return json.loads(content) if content else None
+        return content
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -1,65 +1,74 @@
-"""Medians, tails, and ratios of what was measured in the same round."""
+"""Percentiles, and ratios with their confidence intervals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
-_TAIL = 0.025
+_RESAMPLES = 1000
+
+Statistic = Callable[[Sequence[float]], float]
 
 
 class Ratio(NamedTuple):
-    """How many times as long as another; drift of the machine cancels out, as both were measured side by side."""
+    """How many times as large one figure is as another."""
 
-    median: float
-    """Of the rounds' ratios."""
+    value: float
     low: float
+    """The lower end of the 95 % confidence interval."""
     high: float
-    """A 95 % interval of that median; with fewer than six rounds, the smallest and largest ratio."""
 
     def __str__(self) -> str:
-        return f"{_three(self.median)} [{_three(self.low)}, {_three(self.high)}]"
+        return f"{three(self.value)} [{three(self.low)}, {three(self.high)}]"
 
 
-def ratio(values: Sequence[float], base: Sequence[float]) -> Ratio:
-    """The ratio of two series whose n-th values belong to the same round."""
-    ratios = sorted(value / other for value, other in zip(values, base, strict=True))
-    cut = _ranks_to_cut(len(ratios))
-    return Ratio(median(ratios), ratios[cut], ratios[-1 - cut])
+def ratio(
+    values: Sequence[float],
+    base: Sequence[float],
+    *,
+    of: Statistic = median,
+    of_base: Statistic = median,
+    paired: bool = True,
+) -> Ratio:
+    """``of(values)`` divided by ``of_base(base)``, with a percentile bootstrap interval of 95 %.
 
-
-def milliseconds(seconds: Sequence[float]) -> str:
-    """The median, with three digits or so."""
-    return in_milliseconds(median(seconds))
-
-
-def in_milliseconds(seconds: float) -> str:
-    """With three digits or so."""
-    return _three(seconds * 1000)
+    ``paired``: the n-th values were measured in the same round, so rounds are resampled as a whole, and what made a
+    round slow for both cancels out. Otherwise each series is resampled by itself.
+    """
+    if paired and len(values) != len(base):
+        raise ValueError(f"{len(values)} values cannot be paired with {len(base)}")
+    draw = random.Random(1)
+    ratios = []
+    for _ in range(_RESAMPLES):
+        rounds = draw.choices(range(len(values)), k=len(values))
+        base_rounds = rounds if paired else draw.choices(range(len(base)), k=len(base))
+        ratios.append(of([values[number] for number in rounds]) / of_base([base[number] for number in base_rounds]))
+    ratios.sort()
+    tail = _RESAMPLES // 40
+    return Ratio(of(values) / of_base(base), ratios[tail], ratios[-1 - tail])
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that so many percent of all are not above (nearest rank)."""
+    """The smallest value that at least ``percent`` of all values do not exceed (nearest rank)."""
     ranked = sorted(values)
     return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)]
 
 
-def _three(value: float) -> str:
-    if value < 0.1:
+def p99(values: Sequence[float]) -> float:
+    """The 99th percentile."""
+    return percentile(values, 99)
+
+
+def ms(seconds: float) -> str:
+    """Seconds, written in milliseconds."""
+    return three(seconds * 1000)
+
+
+def three(value: float) -> str:
+    """A number with about three digits."""
+    if abs(value) < 0.1:
         return f"{value:.3f}"
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _ranks_to_cut(count: int) -> int:
-    """How many values to leave off at each end: those ranks that the median is beyond with less than 2.5 %.
-
-    A value lies below the true median with probability 1/2, so ranks are binomial; no distribution is assumed.
-    """
-    cut, term, below = 0, 0.5**count, 0.5**count
-    while below <= _TAIL:
-        cut += 1
-        term *= (count - cut + 1) / cut
-        below += term
-    return max(0, cut - 1)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,114 +1,138 @@
-"""What the service itself takes: memory while idle, and time until it serves.
+"""What a fresh service takes: time until it knows all containers, memory, and a list of all of them.
 
-Start: a fresh process each time, from just before it is made until its "serving" line is read, and until a client that
-connects then has the answer to its first status call. The modules' byte code is there, as after any first start.
+Sync: from just before its process is made until a watcher, who connects when it serves, receives ``synced``. Every
+container has been inspected by then, and statuses and lists come from memory.
 
-Memory (RSS and PSS of proc(5)): of the last one started, idle for two seconds after that first call, and again after
-some load: lifecycles and statuses 8 at a time, and lists of an empty engine.
-
-CPU: what the service's process used under each kind of that load (proc(5), stat, in ticks of a hundredth of a second),
-by the number of operations; it depends far less on what else the machine does than any time on the clock.
+* On the real engine, with containers that were created and never started. Beside it, raw HTTP reads the same: one list,
+  then one inspection after another, with no process to start.
+* On scripted engines (:mod:`bench.scripted_engine`), which show what the real engine shows of a running bot. Memory is
+  the RSS a second after the sync. Per container: by how much it exceeds that with the fewest, divided by how many more
+  they are. What reading many at once leaves behind in the process counts as theirs.
+* A list of the largest number, decoded by the stub. The service keeps the answer's bytes until the next change, so
+  there are also lists after a change each. The floor: an empty service that answers with the same bytes.
 """
 
 from __future__ import annotations
 
-import itertools
-import time
+from contextlib import ExitStack, closing
 from statistics import median
 
-from bench.belongings import Belongings
-from bench.candidates import SERVICE
-from bench.process_figures import Memory
-from bench.report import Aim, Part, Table
-from bench.service_process import ServiceProcess
-from bench.worker import Worker
+from bench.clients import BARE, ECHO, LIST_METHOD, RAW, SERVICE, Setting, answer_of
+from bench.engine_http import MANAGED, RawEngine, container_name
+from bench.figures import ms, p99, ratio
+from bench.processes import Program
+from bench.report import Part
+from bench.run import Run
+from bench.scripted_engine import bot_ids, templates
 
-AIM_BYTES = 80_000_000
-AIM_SECONDS = 1.0
-_STARTS = 9
-_QUICK_STARTS = 3
-_IDLE_SECONDS = 2
-_LIFECYCLES = 32
-_STATUSES = 2_000
-_LISTS = 200
-_AT_ONCE = 8
+COUNTS = (10, 1000, 5000)
+_SMOKE_COUNTS = (2, 40)
+_LISTS = 4
 
 
-def measure(belongings: Belongings, docker_host: str, *, rounds: int | None, quick: bool) -> Part:
-    """Start the service several times, and load the last one."""
-    part = Part("footprint", __doc__ or "")
-    starts = rounds or (_QUICK_STARTS if quick else _STARTS)
-    print(f"footprint: {starts} starts, then some load", flush=True)
-    (stranger,) = belongings.new_bot_ids(1)
-    serving, answered = [], []
-    with Worker(SERVICE, belongings.setting("unix:///nowhere")) as client:
-        with ServiceProcess(belongings, docker_host, "warm-up") as service:
-            client.first_call(service.target, stranger)
-        for number in range(1, starts + 1):
-            with ServiceProcess(belongings, docker_host, f"start-{number}") as service:
-                answered.append(client.first_call(service.target, stranger) - service.begun)
-                serving.append(service.serving - service.begun)
-                if number == starts:
-                    idle, loaded, cpu = _load(service, belongings, quick=quick)
-    _tell_start(part, serving, answered)
-    _tell_memory(part, idle, loaded)
-    part.tables.append(
-        Table("CPU of the service (ms per operation)", ["", "CPU"], [[k, f"{v * 1000:.2f}"] for k, v in cpu.items()])
-    )
-    part.samples["cpu_seconds"] = cpu
+def measure(run: Run) -> Part:
+    """Measure on the real engine, then on the scripted ones."""
+    part = Part("footprint")
+    with run.service() as service:
+        idle = run.idle_bots(service, run.pick(1000, 200, 3))
+        # The scripted engines of a smoke run have documents of their own.
+        documents = [] if run.is_smoke else [_documents(run, service)]
+    _real(run, part, idle)
+    _scripted(run, part, documents)
     return part
 
 
-def _load(service: ServiceProcess, belongings: Belongings, *, quick: bool) -> tuple[Memory, Memory, dict[str, float]]:
-    """Memory before and after, and CPU seconds of each operation."""
-    time.sleep(_IDLE_SECONDS)
-    idle = service.memory()
-    share = 4 if quick else 1
-    lifecycles, statuses, lists = _LIFECYCLES // share, _STATUSES // share, _LISTS // share
-    with Worker(SERVICE, belongings.setting(service.target)) as client:
-        # Once each before it counts: the service's threads and connections are made on demand.
-        client.lifecycles(belongings.new_bot_ids(_AT_ONCE), _AT_ONCE)
-        client.lists(1)
-        used = [service.cpu_seconds()]
-        client.lifecycles(belongings.new_bot_ids(lifecycles), _AT_ONCE)
-        used.append(service.cpu_seconds())
-        client.statuses(belongings.new_bot_ids(1) * statuses, _AT_ONCE)
-        used.append(service.cpu_seconds())
-        client.lists(lists)
-        used.append(service.cpu_seconds())
-    counts = {"lifecycle": lifecycles, "status": statuses, "list": lists}
-    cpu = {
-        what: (end - begin) / count
-        for (what, count), (begin, end) in zip(counts.items(), itertools.pairwise(used), strict=True)
-    }
-    time.sleep(_IDLE_SECONDS)
-    return idle, service.memory(), cpu
-
-
-def _tell_start(part: Part, serving: list[float], answered: list[float]) -> None:
+def _real(run: Run, part: Part, idle: list[str]) -> None:
+    starts = run.rounds(5, 2, 1)
+    print(f"footprint, {len(idle):,} containers: {starts} starts", flush=True)
+    seconds: dict[str, list[float]] = {SERVICE: [], "CPU of the service": [], RAW: []}
+    with run.client(RAW, Setting(run.docker_host, "")) as raw:
+        for _ in range(starts):
+            seconds[RAW] += raw.call("each", "inspect_all", [""])[0]
+            with run.synced_service(run.docker_host, idle[0]) as (service, taken):
+                seconds[SERVICE].append(taken)
+                seconds["CPU of the service"].append(service.cpu_seconds())
     rows = [
-        [what, f"{median(seconds):.2f}", f"{min(seconds):.2f}", f"{max(seconds):.2f}"]
-        for what, seconds in (("serving line", serving), ("first answer", answered))
+        [name, f"{median(s):.2f}", f"{min(s):.2f}", f"{max(s):.2f}", str(ratio(s, seconds[RAW]))]
+        for name, s in seconds.items()
     ]
-    part.tables.append(Table(f"Start (s, {len(serving)} starts)", ["until", "median", "min", "max"], rows))
-    for row, seconds in zip(rows, (serving, answered), strict=True):
-        part.aims.append(
-            Aim(f"start until {row[0]}", f"{row[1]} s", f"below {AIM_SECONDS:.0f} s", met=median(seconds) < AIM_SECONDS)
-        )
-    part.samples["start"] = {"serving_seconds": serving, "answered_seconds": answered}
+    head = ["", "median", "least", "most", f"to {RAW} [95 %]"]
+    part.table(f"To know {len(idle):,} containers (s, {starts} starts)", head, rows)
+    part.samples["real"] = seconds
+    part.at_most(f"sync of {len(idle):,} containers", median(seconds[SERVICE]), 3, " s")
 
 
-def _tell_memory(part: Part, idle: Memory, loaded: Memory) -> None:
-    measured = {"after start": idle, "after load": loaded}
-    rows = [[when, f"{memory.rss / 1e6:.1f}", f"{memory.pss / 1e6:.1f}"] for when, memory in measured.items()]
-    part.tables.append(Table("Memory of the idle service (MB)", ["", "RSS", "PSS"], rows))
-    for when, memory in measured.items():
-        part.aims.append(
-            Aim(
-                f"memory, idle {when}: RSS",
-                f"{memory.rss / 1e6:.1f} MB",
-                f"below {AIM_BYTES / 1e6:.0f} MB",
-                met=memory.rss < AIM_BYTES,
-            )
-        )
-    part.samples["memory"] = {when: memory._asdict() for when, memory in measured.items()}
+def _scripted(run: Run, part: Part, documents: list[str]) -> None:
+    counts, starts = _SMOKE_COUNTS if run.is_smoke else COUNTS, run.rounds(5, 2, 1)
+    few, most = counts[0], counts[-1]
+    print(f"footprint, {', '.join(f'{number:,}' for number in counts)} containers: {starts} starts each", flush=True)
+    seconds: dict[int, list[float]] = {number: [] for number in counts}
+    rss: dict[int, list[float]] = {number: [] for number in counts}
+    with ExitStack() as stack:
+        commands = {number: ("bench.scripted_engine", "{socket}", str(number), *documents) for number in counts}
+        engines = {number: stack.enter_context(run.program("engine", *command)) for number, command in commands.items()}
+        for turn in range(starts):
+            for number, engine in engines.items():
+                with run.synced_service(engine.target, bot_ids(1)[0]) as (service, taken):
+                    seconds[number].append(taken)
+                    rss[number].append(service.rss_bytes())
+                    if turn == starts - 1 and number == most:
+                        _list(run, part, service, engine, number)
+    each = {number: (median(rss[number]) - median(rss[few])) / (number - few) for number in counts[1:]}
+    rows = [
+        [f"{n:,}", f"{median(seconds[n]):.2f}", f"{median(rss[n]) / 1e6:.1f}", f"{each[n]:,.0f}" if n in each else ""]
+        for n in counts
+    ]
+    head = ["containers", "synced (s)", "RSS (MB)", f"bytes for each above {few}"]
+    part.table(f"A fresh service on a scripted engine (medians of {starts} starts)", head, rows)
+    part.samples |= {"synced": seconds, "rss": rss}
+    part.at_most(f"start until the first answer, {few} containers", median(seconds[few]), 1, " s")
+    part.at_most(f"memory with {few} containers", median(rss[few]) / 1e6, 80, " MB")
+    for number, size in each.items():
+        part.at_most(f"memory for each of {number:,} containers", size, 5_000, " B")
+
+
+def _list(run: Run, part: Part, service: Program, engine: Program, number: int) -> None:
+    rounds = run.rounds(25, 8, 2)
+    print(f"footprint, lists of {number:,}: {rounds} rounds", flush=True)
+    answer = answer_of(service.target, LIST_METHOD)
+    again, changed, echoed = "repeated", "after a change", ECHO
+    series: dict[str, list[float]] = {again: [], changed: [], echoed: []}
+    with (
+        run.client(BARE, Setting("", service.target)) as client,
+        run.client(ECHO, Setting("", run.echo(answer).target)) as floor,
+        closing(RawEngine(engine.target)) as raw,
+    ):
+        bots = bot_ids(number)
+        for turn in range(rounds + 1):
+            listed, found = client.call("each", "list", [""] * _LISTS)
+            empty, _ = floor.call("each", "list", [""] * _LISTS)
+            raw.act(container_name(bots[-1]), "unpause" if turn % 2 else "pause")
+            # Some 50 ms, in which the service sees the change.
+            client.call("each", "status", bots[:1] * run.pick(200, 200, 10))
+            after, _ = client.call("each", "list", [""])
+            if turn:
+                for name, taken in zip(series, (listed, after, empty), strict=True):
+                    series[name].append(median(taken))
+    rows = [[name, ms(median(s)), ms(p99(s)), str(ratio(s, series[echoed]))] for name, s in series.items()]
+    head = ["", "p50", "p99", f"to {ECHO} [95 %]"]
+    part.table(f"List of {found:,} containers, {len(answer) / 1e6:.2f} MB (ms, decoded)", head, rows)
+    part.samples["list"] = series
+    for name in (again, changed):
+        part.at_most(f"list of {found:,}, p50, {name}", median(series[name]) * 1000, 40, " ms")
+    part.at_most(f"list of {found:,}, size", len(answer) / 1e6, 4, " MB")
+
+
+def _documents(run: Run, service: Program) -> str:
+    """A file with what the run's engine shows of a running bot, which is removed again."""
+    request = run.request()
+    request.config.environment.update({"TZ": "Europe/Berlin", "NODE_OPTIONS": "--max-old-space-size=512"})
+    request.config.extra_hosts["host.docker.internal"] = "host-gateway"
+    request.config.ports.add(container_port=18789)
+    (bot_id,) = run.make(service, 1, request, start=True)
+    name, file = container_name(bot_id), run.scratch / "documents"
+    with closing(RawEngine(run.docker_host)) as engine:
+        (row,) = [row for row in engine.list(MANAGED) if f"/{name}" in row["Names"]]
+        file.write_text(templates(engine.inspect(name), row, bot_id))
+        engine.remove(name)
+    return str(file)

@@ -1,97 +1,87 @@
-"""What a whole lifecycle costs: create, start, stop with no grace, remove.
+"""A whole lifecycle, one at a time: create, start, stop with no grace, remove.
 
-Each round runs one batch of lifecycles through each candidate, in an order drawn anew for each round, so that drift of
-the machine, and what an engine still tidies up after the batch before, falls on all alike. A batch has as many
-lifecycles as run at a time (at 8: twice as many), each on a bot of its own, on the default bridge network.
-
-Reported: the median time of each verb over all lifecycles; the median over the rounds of a batch's wall time per
-lifecycle; and the median of the rounds' ratios of that wall time to raw HTTP's. Nearly all of it is the engine's own
-work, which takes its time; where the interval of a ratio is too wide to tell, more ``--rounds`` make it narrower.
+Each round takes one new bot through each client, in an order drawn anew, so that drift of the machine and what the
+engine still tidies up fall on all alike. A ratio compares the rounds' pairs. Raw HTTP and the SDK send the engine the
+container that the service creates, which is looked up before: :func:`_learned_body`. All are on the default bridge
+network.
 """
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from statistics import median
+from typing import Any
 
-from bench.belongings import Belongings
-from bench.candidates import RAW, SERVICE
-from bench.figures import milliseconds, ratio
-from bench.report import Aim, Part, Table
-from bench.worker import VERBS, Batch, Worker
+from bench.clients import RAW, SDK, SERVICE, Setting
+from bench.engine_http import BOT, RawEngine, container_name
+from bench.figures import ms, ratio
+from bench.processes import ProcessError
+from bench.report import Part
+from bench.run import Run
 
-AIM_RATIO = 1.05
-AT_ONCE = (1, 8, 32)
-QUICK_AT_ONCE = (1, 8)
-_ROUNDS = {1: 12}
-_ROUNDS_AT_ONCE = 3
-_QUICK_ROUNDS = {1: 3}
-_QUICK_ROUNDS_AT_ONCE = 1
-_BATCH = {8: 16}
-_SEED = 2
+_VERBS = ("create", "start", "stop", "remove")
+# A container's own, or set by who would attach to it at its create.
+_OWN = ("Hostname", "AttachStdin", "AttachStdout", "AttachStderr")
 
 
-def measure(
-    workers: Sequence[Worker],
-    belongings: Belongings,
-    *,
-    at_a_time: Sequence[int],
-    rounds: int | None,
-    quick: bool,
-) -> Part:
-    """Measure with so many lifecycles ``at_a_time``, one number after another."""
-    part = Part("lifecycle", __doc__ or "")
-    for worker in workers:
-        # Threads and connections are made on demand, here and in the service.
-        worker.lifecycles(belongings.new_bot_ids(max(at_a_time)), max(at_a_time))
-    for at_once in at_a_time:
-        count = rounds or (_QUICK_ROUNDS if quick else _ROUNDS).get(
-            at_once, _QUICK_ROUNDS_AT_ONCE if quick else _ROUNDS_AT_ONCE
-        )
-        size = _BATCH.get(at_once, at_once)
-        print(f"lifecycle, {at_once} at a time: {count} rounds of {size}, by {len(workers)} candidates", flush=True)
-        _tell(part, _batches(workers, belongings, at_once, size, count), at_once, size)
+def measure(run: Run) -> Part:
+    """Measure the lifecycle through the service, raw HTTP and the SDK."""
+    part = Part("lifecycle")
+    rounds = run.rounds(300, 15, 2)
+    with ExitStack() as stack:
+        service = stack.enter_context(run.service())
+        setting = Setting(run.docker_host, service.target, run.request().SerializeToString())
+        setting = setting._replace(body=_learned_body(run, setting))
+        clients = {name: stack.enter_context(run.client(name, setting)) for name in (SERVICE, RAW, SDK)}
+        # Connections, and threads of the service, are made on demand.
+        for client in clients.values():
+            client.call("steps", _VERBS, run.new_bots(1)[0])
+        print(f"lifecycle: {rounds} rounds", flush=True)
+        verbs: dict[str, list[list[float]]] = {name: [] for name in clients}
+        draw = random.Random(2)
+        for _ in range(rounds):
+            for name in draw.sample(list(clients), len(clients)):
+                verbs[name].append(clients[name].call("steps", _VERBS, run.new_bots(1)[0]))
+        rss = service.rss_bytes()
+    whole = {name: [sum(times) for times in of_name] for name, of_name in verbs.items()}
+    rows = [
+        [name, *(ms(median(s)) for s in (*zip(*verbs[name], strict=True), total)), str(ratio(total, whole[RAW]))]
+        for name, total in whole.items()
+    ]
+    head = ["", *_VERBS, "lifecycle", f"to {RAW} [95 %]"]
+    part.table(f"Lifecycle, one at a time (ms, medians of {rounds} rounds)", head, rows)
+    part.samples = verbs
+    against = ratio(whole[SERVICE], whole[RAW])
+    met = against.value <= 1.03 and against.high < 1.05
+    part.aim(f"lifecycle: {SERVICE} / {RAW}", str(against), "at most 1.03, interval below 1.05", met=met)
+    part.at_most(f"memory after {rounds} lifecycles", rss / 1e6, 80, " MB")
     return part
 
 
-def _batches(
-    workers: Sequence[Worker], belongings: Belongings, at_once: int, size: int, rounds: int
-) -> dict[str, list[Batch]]:
-    batches: dict[str, list[Batch]] = {worker.name: [] for worker in workers}
-    draw = random.Random(_SEED)
-    for _ in range(rounds):
-        for worker in draw.sample(workers, len(workers)):
-            batches[worker.name].append(worker.lifecycles(belongings.new_bot_ids(size), at_once))
-    return batches
+def _learned_body(run: Run, setting: Setting) -> str:
+    """The engine's request for the container that the service creates; :data:`BOT` stands for the bot's id.
+
+    It is made from what the engine shows of one, and proven by another that raw HTTP creates from it.
+    """
+    bots = dict(zip((SERVICE, RAW), run.new_bots(2), strict=True))
+    shown: dict[str, dict[str, Any]] = {}
+    body = ""
+    with closing(RawEngine(run.docker_host)) as engine:
+        for name, bot_id in bots.items():
+            with run.client(name, setting._replace(body=body)) as client:
+                client.call("each", "create", [bot_id])
+            shown[name] = _comparable(engine.inspect(container_name(bot_id)), bot_id)
+            engine.remove(container_name(bot_id))
+            body = json.dumps(shown[SERVICE])
+    if shown[SERVICE] != shown[RAW]:
+        raise ProcessError(f"raw HTTP makes another container than the service: {shown[RAW]}, not {shown[SERVICE]}")
+    return body
 
 
-def _tell(part: Part, batches: dict[str, list[Batch]], at_once: int, size: int) -> None:
-    walls = {name: [batch.wall / size for batch in of_name] for name, of_name in batches.items()}
-    rows = []
-    for name, of_name in batches.items():
-        verbs = [[times[index] for batch in of_name for times in batch.verbs] for index in range(len(VERBS))]
-        rows.append(
-            [
-                name,
-                *(milliseconds(seconds) for seconds in verbs),
-                milliseconds(walls[name]),
-                f"{1 / median(walls[name]):.2f}",
-                str(ratio(walls[name], walls[RAW])),
-            ]
-        )
-    head = ["", *VERBS, "wall per lifecycle", "per second", f"to {RAW} [95 %]"]
-    part.tables.append(Table(f"Lifecycle, {at_once} at a time (ms, medians of {len(walls[RAW])} rounds)", head, rows))
-    against_raw = ratio(walls[SERVICE], walls[RAW])
-    part.aims.append(
-        Aim(
-            f"lifecycle, {at_once} at a time: service / {RAW}",
-            str(against_raw),
-            f"at most {AIM_RATIO}",
-            met=round(against_raw.median, 2) <= AIM_RATIO,
-        )
-    )
-    part.samples[f"{at_once} at a time"] = {
-        name: [{"wall_seconds": batch.wall, "verb_seconds": batch.verbs} for batch in of_name]
-        for name, of_name in batches.items()
-    }
+def _comparable(document: dict[str, Any], bot_id: str) -> Any:
+    """What makes the container, without what is its own. Empty values of any kind are the engine's defaults."""
+    config = {key: value for key, value in document["Config"].items() if value and key not in _OWN}
+    host = {key: value for key, value in document["HostConfig"].items() if value and value != [0, 0]}
+    return json.loads(json.dumps({**config, "HostConfig": host}).replace(bot_id, BOT))

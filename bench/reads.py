@@ -1,146 +1,86 @@
-"""What a status and a list cost with so many containers on the engine.
+"""Status and list, beside an empty service, raw HTTP and the docker SDK, with more and more containers.
 
-The containers are created and never started, on no network, which is cheap and makes no difference to a read. Each
-round does a few calls through each candidate, one after another, in an order drawn anew for each round; its value is
-the median of those calls. A status asks for bots drawn at random.
+The containers are created and never started, which makes no difference to a read. Each round makes some calls through
+each client, in an order drawn anew; its value is their median, and a ratio compares the rounds' pairs. A status asks
+for bots drawn at random. Raw lists hold the engine's summary rows; those of the SDK and the service, each container's
+state.
 
-The answers differ in what they hold: a list of raw HTTP and of the SDK's low level are the engine's summary rows; the
-SDK's high level and the service answer with every container's full state.
-
-The floor of a status is a call of an empty ``grpc.aio`` service that answers with the bytes of a status, through a stub
-without an interceptor; the service called through such a stub shows what the interceptor of our client takes.
+The floor of a status is an empty service that answers with the same bytes, called by a bare stub. The service is called
+by a bare stub, too, which compares the services alone; and by the client that users have, which adds its interceptor.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from statistics import median
 
-from bench.belongings import Belongings
-from bench.candidates import BARE, ECHO, RAW, SDK_HIGH, SERVICE
-from bench.chart import Bars
-from bench.echo_service import EchoProcess
-from bench.engine_http import RawEngine
-from bench.figures import Ratio, milliseconds, ratio
-from bench.report import Aim, Part, Table
-from bench.worker import Worker
-from container_manager.backends.docker.status import status_from_inspect
-from container_manager.model import container_name
-from container_manager.rpc.wire import encoded_status
-
-AIM_TO_ECHO = 1.25
-AIMED_LIST = 500
-AIM_LIST_TO_RAW = 15
-AIM_LIST_TO_SDK = 200
+from bench.clients import BARE, ECHO, RAW, SDK, SERVICE, Setting
+from bench.figures import ms, ratio
+from bench.processes import Child
+from bench.report import Part
+from bench.run import Run, status_answer
 
 CONTAINERS = (1, 100, 500)
-QUICK_CONTAINERS = (1, 100)
-_ROUNDS = 20
-_QUICK_ROUNDS = 5
-_STATUSES_PER_ROUND = 40
-_LISTED_PER_ROUND = 300
-_MOST_LISTS_PER_ROUND = 10
-_SEED = 3
+_SMOKE_CONTAINERS = (1, 3)
+_ANSWERING = (RAW, SDK, SERVICE)
 
 Series = dict[str, list[float]]
 
 
-def measure(
-    workers: Sequence[Worker],
-    belongings: Belongings,
-    docker_host: str,
-    target: str,
-    *,
-    containers: Sequence[int],
-    rounds: int | None,
-    quick: bool,
-) -> Part:
-    """Measure at each number of ``containers``; those made for a smaller one count for the next.
-
-    ``target`` is the service's address, for one more worker.
-    """
-    part = Part("reads", __doc__ or "")
+def measure(run: Run) -> Part:
+    """Measure at each number of containers."""
+    part = Part("reads")
+    rounds = run.rounds(40, 12, 2)
+    # Statuses and lists of each client in each round.
+    calls = run.pick(40, 40, 3), run.pick(4, 4, 1)
     with ExitStack() as stack:
-        (bot_id,) = belongings.idle_containers(1)
-        echo = stack.enter_context(EchoProcess(belongings, "echo", _answer(docker_host, bot_id)))
-        more = [
-            stack.enter_context(Worker(name, belongings.setting(where)))
-            for name, where in ((BARE, target), (ECHO, echo.target))
-        ]
-        for number in sorted(set(containers)):
-            count = rounds or (_QUICK_ROUNDS if quick else _ROUNDS)
-            print(f"reads, {number} containers: {count} rounds", flush=True)
-            statuses, lists, listed = _rounds(workers, more, belongings.idle_containers(number), count)
-            _tell(part, statuses, lists, number)
-            _aim(part, statuses, lists, number, last=number == max(containers))
-            if set(listed.values()) != {number}:
-                part.notes.append(f"at {number} containers, lists held {listed}: others use this engine, too")
+        service = stack.enter_context(run.service())
+        (bot_id,) = run.idle_bots(service, 1)
+        echo = run.echo(status_answer(service, bot_id))
+        settings = {name: Setting(run.docker_host, service.target) for name in (RAW, SDK, SERVICE, BARE)}
+        settings[ECHO] = Setting("", echo.target)
+        clients = {name: stack.enter_context(run.client(name, setting)) for name, setting in settings.items()}
+        numbers = _SMOKE_CONTAINERS if run.is_smoke else CONTAINERS
+        for number in numbers:
+            bot_ids = run.idle_bots(service, number)
+            print(f"reads, {number} containers: {rounds} rounds", flush=True)
+            statuses, lists, listed = _rounds(clients, bot_ids, rounds, calls)
+            _tell(part, number, statuses, lists, listed)
+        # The last of them, with the most containers.
+        for name, times in ((RAW, 18), (SDK, 200)):
+            part.at_least(f"list of {number}: {name} / {SERVICE}", ratio(lists[name], lists[SERVICE]), times)
     return part
 
 
-def _answer(docker_host: str, bot_id: str) -> bytes:
-    """The service's answer to a status of this bot, byte by byte."""
-    with closing(RawEngine(docker_host)) as engine:
-        return encoded_status(status_from_inspect(engine.inspect(container_name(bot_id))))
-
-
 def _rounds(
-    workers: Sequence[Worker], more: Sequence[Worker], bot_ids: list[str], rounds: int
+    clients: dict[str, Child], bot_ids: list[str], rounds: int, calls: tuple[int, int]
 ) -> tuple[Series, Series, dict[str, int]]:
-    asking = [*workers, *more]
-    statuses: Series = {worker.name: [] for worker in asking}
-    lists: Series = {worker.name: [] for worker in workers}
-    listed: dict[str, int] = {}
-    draw = random.Random(_SEED)
-    lists_per_round = max(1, min(_MOST_LISTS_PER_ROUND, _LISTED_PER_ROUND // len(bot_ids)))
-    for worker in asking:
-        worker.statuses(bot_ids[:1])
-    for worker in workers:
-        worker.lists(1)
-    for _ in range(rounds):
-        asked = draw.choices(bot_ids, k=_STATUSES_PER_ROUND)
-        for worker in draw.sample(asking, len(asking)):
-            statuses[worker.name].append(median(worker.statuses(asked)))
-        for worker in draw.sample(workers, len(workers)):
-            seconds, listed[worker.name] = worker.lists(lists_per_round)
-            lists[worker.name].append(median(seconds))
-    return statuses, lists, listed
+    statuses: Series = {name: [] for name in clients}
+    lists: Series = {name: [] for name in _ANSWERING}
+    listed = {}
+    draw = random.Random(3)
+    for _ in range(rounds + 1):
+        asked = draw.choices(bot_ids, k=calls[0])
+        for name in draw.sample(list(clients), len(clients)):
+            seconds, _ = clients[name].call("each", "status", asked)
+            statuses[name].append(median(seconds))
+        for name in draw.sample(_ANSWERING, len(_ANSWERING)):
+            seconds, listed[name] = clients[name].call("each", "list", [""] * calls[1])
+            lists[name].append(median(seconds))
+    # The first round warms up.
+    return {k: v[1:] for k, v in statuses.items()}, {k: v[1:] for k, v in lists.items()}, listed
 
 
-def _tell(part: Part, statuses: Series, lists: Series, number: int) -> None:
-    head = ["", "status", f"to {RAW} [95 %]", f"to {ECHO} [95 %]", "list", f"to {RAW} [95 %]"]
-    rows = [
-        [
-            name,
-            milliseconds(statuses[name]),
-            str(ratio(statuses[name], statuses[RAW])),
-            str(ratio(statuses[name], statuses[ECHO])),
-            *([milliseconds(lists[name]), str(ratio(lists[name], lists[RAW]))] if name in lists else ["", ""]),
-        ]
-        for name in statuses
-    ]
-    containers = _containers(number)
-    part.tables.append(Table(f"Status and list, {containers} (ms, medians of {len(statuses[RAW])} rounds)", head, rows))
-    part.samples[str(number)] = {"status_seconds": statuses, "list_seconds": lists}
-    for what, series, base in (("Status", statuses, ECHO), ("List", lists, RAW)):
-        values = {name: median(seconds) * 1000 for name, seconds in series.items()}
-        part.bars.append(Bars(f"{what}, {containers}, p50", "ms", values, base=base, ours=(SERVICE, BARE)))
-
-
-def _aim(part: Part, statuses: Series, lists: Series, number: int, *, last: bool) -> None:
-    if last:
-        to_echo = ratio(statuses[SERVICE], statuses[ECHO])
-        what = f"status p50, {_containers(number)}: service / {ECHO}"
-        part.aims.append(Aim(what, str(to_echo), f"at most {AIM_TO_ECHO}", met=round(to_echo.median, 2) <= AIM_TO_ECHO))
-    if number != AIMED_LIST:
-        return
-    for name, times in ((RAW, AIM_LIST_TO_RAW), (SDK_HIGH, AIM_LIST_TO_SDK)):
-        faster: Ratio = ratio(lists[name], lists[SERVICE])
-        what = f"list of {number}: {name} / service"
-        part.aims.append(Aim(what, str(faster), f"at least {times}", met=faster.median >= times))
-
-
-def _containers(number: int) -> str:
-    return "1 container" if number == 1 else f"{number:,} containers"
+def _tell(part: Part, number: int, statuses: Series, lists: Series, listed: dict[str, int]) -> None:
+    rows = []
+    for name, seconds in statuses.items():
+        row = [name, ms(median(seconds)), str(ratio(seconds, statuses[RAW])), str(ratio(seconds, statuses[ECHO]))]
+        if name in lists:
+            row += [ms(median(lists[name])), str(ratio(lists[name], lists[RAW])), f"{listed[name]:,}"]
+        rows.append([*row, "", "", ""][:7])
+    head = ["", "status", f"to {RAW} [95 %]", f"to {ECHO} [95 %]", "list", f"to {RAW} [95 %]", "listed"]
+    part.table(f"Status and list, containers: {number} (ms, medians of {len(statuses[RAW])} rounds)", head, rows)
+    part.samples[str(number)] = {"status": statuses, "list": lists}
+    for name in (BARE, SERVICE):
+        part.at_most(f"status p50, {number}: {name} / {ECHO}", ratio(statuses[name], statuses[ECHO]), 1.15)

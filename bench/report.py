@@ -1,4 +1,4 @@
-"""Results as aligned text, as Markdown, as JSON and as a drawing."""
+"""What a part has measured: tables, figures with their aims, and every sample; printed, and written as JSON."""
 
 from __future__ import annotations
 
@@ -7,71 +7,48 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.chart import Bars, svg
+from bench.figures import Ratio, three
 
 OUTPUT = Path(__file__).resolve().parent / "output"
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under a head; the first column is the rows' name."""
-
-    title: str
-    head: list[str]
-    rows: list[list[str]]
-
-    def as_text(self) -> str:
-        widths = [max(len(line[column]) for line in (self.head, *self.rows)) for column in range(len(self.head))]
-        lines = [
-            "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-            for line in (self.head, *self.rows)
-        ]
-        return "\n".join([self.title, "-" * max(map(len, (self.title, *lines))), *lines])
-
-    def as_markdown(self) -> str:
-        rule = [":--", *("--:" for _ in self.head[1:])]
-        return "\n".join(
-            [f"### {self.title}", "", *(f"| {' | '.join(row)} |" for row in (self.head, rule, *self.rows))]
-        )
-
-
-@dataclass(frozen=True)
-class Aim:
-    """Something that was aimed at; missing it is no failure of the run."""
-
-    what: str
-    measured: str
-    limit: str
-    met: bool
-
-    def row(self) -> list[str]:
-        """As a row of a table."""
-        return [self.what, self.measured, self.limit, "met" if self.met else "NOT MET"]
-
-
 @dataclass
 class Part:
-    """The results of one module that measures."""
+    """The results of one part."""
 
     name: str
-    method: str
-    """What is measured and how: the module's docstring."""
-    tables: list[Table] = field(default_factory=list)
-    aims: list[Aim] = field(default_factory=list)
-    bars: list[Bars] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    aims: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """What was measured, the figure, what it should be, and whether it is. A missed aim does not fail the run."""
     samples: dict[str, Any] = field(default_factory=dict)
-    """Every single value, as JSON."""
+    """Every single value, in seconds or bytes."""
+
+    def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Add a table; the first column names the row."""
+        self.tables.append(_aligned(title, [head, *rows]))
+
+    def aim(self, what: str, measured: str, aim: str, *, met: bool) -> None:
+        """Add a figure whose aim is more than one limit."""
+        self.aims.append((what, measured, aim, "met" if met else "NOT MET"))
+
+    def at_most(self, what: str, figure: float | Ratio, limit: float, unit: str = "") -> None:
+        """Add a figure that should not exceed a limit."""
+        value, text = _value(figure, unit)
+        self.aim(what, text, f"at most {limit:,g}{unit}", met=value <= limit)
+
+    def at_least(self, what: str, figure: float | Ratio, limit: float) -> None:
+        """Add a figure that should reach a limit."""
+        value, text = _value(figure, "")
+        self.aim(what, text, f"at least {limit:,g}", met=value >= limit)
 
 
-def machine(engine_version: str) -> dict[str, str]:
-    """What the numbers depend on."""
-    versions = {name: importlib.metadata.version(name) for name in ("docker", "grpcio", "protobuf")}
+def circumstances(engine_version: str) -> dict[str, str]:
+    """What the figures depend on."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "CPUs": str(os.cpu_count()),
@@ -79,61 +56,35 @@ def machine(engine_version: str) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "Docker Engine": engine_version,
         "Python": platform.python_version(),
-        **versions,
+        **{name: importlib.metadata.version(name) for name in ("docker", "grpcio", "protobuf")},
     }
 
 
 def load() -> str:
-    """The machine's load averages of 1, 5 and 15 minutes: above the number of CPUs, others disturbed the run."""
+    """Load averages over 1, 5 and 15 minutes. More than the CPUs before a run means that others disturb it."""
     return " ".join(f"{average:.2f}" for average in os.getloadavg())
 
 
-def publish(parts: Sequence[Part], circumstances: dict[str, str]) -> None:
-    """Print the tables and aims, and write ``results.md``, ``.json`` and ``.svg`` to :data:`OUTPUT`."""
-    aims = Table("Aims", ["", "measured", "aim", ""], [aim.row() for part in parts for aim in part.aims])
-    tables = [table for part in parts for table in part.tables] + ([aims] if aims.rows else [])
-    for table in tables:
-        print(f"\n{table.as_text()}")
-    for note in (note for part in parts for note in part.notes):
-        print(f"\nNote: {note}")
+def publish(parts: Sequence[Part], around: dict[str, str], name: str) -> None:
+    """Print all tables and, last, all aims; write everything to a file in :data:`OUTPUT`."""
+    for table in (table for part in parts for table in part.tables):
+        print(f"\n{table}")
+    print("\n" + "\n".join(f"{key}: {value}" for key, value in around.items()))
+    print("\n" + _aligned("Aims", [("", "measured", "aim", ""), *(aim for part in parts for aim in part.aims)]))
     OUTPUT.mkdir(exist_ok=True)
-    (OUTPUT / "results.md").write_text(_markdown(parts, aims, circumstances))
-    (OUTPUT / "results.json").write_text(json.dumps(_document(parts, circumstances), indent=1) + "\n")
-    bars = [each for part in parts for each in part.bars]
-    if bars:
-        (OUTPUT / "results.svg").write_text(svg(bars))
-    print(f"\nWritten to {_relative(OUTPUT / 'results.md')}, results.json{' and results.svg' if bars else ''}")
+    file = OUTPUT / name
+    file.write_text(json.dumps({"circumstances": around, "parts": [asdict(part) for part in parts]}) + "\n")
+    print(f"\nAll samples: {file}")
 
 
-def _markdown(parts: Sequence[Part], aims: Table, circumstances: dict[str, str]) -> str:
-    blocks = ["# Benchmark results", "\n".join(f"- {key}: {value}" for key, value in circumstances.items())]
-    if aims.rows:
-        blocks.append(aims.as_markdown())
-    for part in parts:
-        blocks += [f"## {part.name}", part.method.strip()]
-        blocks += [table.as_markdown() for table in part.tables]
-        blocks += [f"Note: {note}" for note in part.notes]
-    return "\n\n".join(blocks) + "\n"
+def _value(figure: float | Ratio, unit: str) -> tuple[float, str]:
+    return (figure.value, f"{figure}{unit}") if isinstance(figure, Ratio) else (figure, f"{three(figure)}{unit}")
 
 
-def _document(parts: Sequence[Part], circumstances: dict[str, str]) -> dict[str, Any]:
-    return {
-        "circumstances": circumstances,
-        "aims": [
-            {"what": aim.what, "measured": aim.measured, "aim": aim.limit, "met": aim.met}
-            for part in parts
-            for aim in part.aims
-        ],
-        "parts": {
-            part.name: {
-                "tables": [{"title": t.title, "head": t.head, "rows": t.rows} for t in part.tables],
-                "notes": part.notes,
-                "samples": part.samples,
-            }
-            for part in parts
-        },
-    }
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+def _aligned(title: str, lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    texts = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
+        for line in lines
+    ]
+    return "\n".join([title, "-" * max(map(len, (title, *texts))), *texts])

@@ -1,0 +1,199 @@
+"""One run: how much it measures, the services that it starts, the containers that it makes, and their removal."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Self
+
+from bench.clients import CLIENTS, SERVICE, SET_METHOD, STATUS_METHOD, Setting, Timed, answer_of
+from bench.engine_http import EngineAnswerError, RawEngine
+from bench.processes import Child, Program
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager_client import connect
+
+FULL, QUICK, SMOKE = range(3)
+SLEEP = ("sleep", "86400")
+_REQUEST_ID_LABEL = "botmaker.request-id"
+_CLEAN_UP_SECONDS = 180
+_AT_ONCE = 8
+_HTTP_NOT_FOUND, _HTTP_CONFLICT = 404, 409
+_SETTLED_SECONDS = 1.0
+
+
+class Run:
+    """A context manager. On exit it removes every container of this run and nothing else."""
+
+    def __init__(self, docker_host: str, image: str, scale: int, rounds: int | None) -> None:
+        """``scale``: :data:`FULL`, :data:`QUICK`, or :data:`SMOKE`, which brings an engine of its own."""
+        self.docker_host = docker_host
+        self.scratch = Path(tempfile.mkdtemp(prefix="botmaker-bench-"))
+        self.is_smoke = scale == SMOKE
+        self._scale = scale
+        self._rounds = rounds
+        self._image = image
+        self._secrets_root = self.scratch / "secrets"
+        self._secrets_root.mkdir(mode=0o700)
+        # A request id becomes a label, and any number of bots may have the same.
+        self._run_id = f"bench-{uuid.uuid4()}"
+        self._idle: list[str] = []
+        self._programs = 0
+        self._echo: Program | None = None
+        self._shared: dict[Sequence[str], Program] = {}
+        self._stack = ExitStack()
+        self._stack.callback(shutil.rmtree, self.scratch, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.push(self._stack.pop_all())
+            if self.is_smoke:
+                engine = stack.enter_context(self.program("engine", "bench.scripted_engine", "{socket}", "0"))
+                self.docker_host = engine.target
+            # Services and clients have ended when this runs, but for the shared services of a smoke run.
+            stack.callback(self.remove_containers)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        if kind is not None:
+            # The engine may still be creating what a client asked for before it was interrupted.
+            time.sleep(_SETTLED_SECONDS)
+        self._stack.close()
+
+    def pick(self, full: int, quick: int, smoke: int) -> int:
+        """How many there are of something in a run of this scale."""
+        return (full, quick, smoke)[self._scale]
+
+    def rounds(self, full: int, quick: int, smoke: int) -> int:
+        """The same for rounds, which the command line may set."""
+        return self._rounds or self.pick(full, quick, smoke)
+
+    def program(self, name: str, *command: str) -> Program:
+        """Start a Python module that serves; ``{socket}`` stands for its socket."""
+        self._programs += 1
+        return Program(f"{name}-{self._programs}", self.scratch, [sys.executable, "-m", *command])
+
+    def echo(self, answer: bytes = b"") -> Program:
+        """The empty service of :mod:`bench.echo_service`, the same for the whole run; from now on with this answer."""
+        if self._echo is None:
+            self._echo = self._stack.enter_context(self.program("echo", "bench.echo_service", "{socket}"))
+        answer_of(self._echo.target, SET_METHOD, answer)
+        return self._echo
+
+    @contextmanager
+    def service(self, *options: str) -> Iterator[Program]:
+        """The service on this run's engine, as users start it. A smoke run shares those with the same options."""
+        if options in self._shared:
+            yield self._shared[options]
+        elif self.is_smoke:
+            self._shared[options] = self._stack.enter_context(self._start(self.docker_host, options))
+            yield self._shared[options]
+        else:
+            with self._start(self.docker_host, options) as service:
+                yield service
+
+    @contextmanager
+    def synced_service(self, docker_host: str, bot_id: str) -> Iterator[tuple[Program, float]]:
+        """A fresh service that knows all containers, and the seconds from just before its process was made.
+
+        One of the bots is watched, so that no other snapshots take time. It yields when the service is idle again.
+        """
+        if self.is_smoke and docker_host == self.docker_host:
+            with self.service() as shared:
+                yield shared, time.monotonic() - shared.spawned
+            return
+        with ExitStack() as stack:
+            setting = Setting(docker_host, f"unix://{self.scratch}/service-{self._programs + 1}/socket")
+            # The client's process is ready before the service's is made.
+            client = stack.enter_context(self.client(SERVICE, setting))
+            service = stack.enter_context(self._start(docker_host, ()))
+            _, synced = client.call("each", "synced", [bot_id])
+            time.sleep(self.pick(1, 1, 0) * _SETTLED_SECONDS)
+            yield service, synced - service.spawned
+
+    def client(self, name: str, setting: Setting) -> Child:
+        """A process with one of :data:`bench.clients.CLIENTS`. In a smoke run it is a thread, which starts at once."""
+        return Child(Timed, CLIENTS[name], setting, thread=self.is_smoke)
+
+    def new_bots(self, count: int) -> list[str]:
+        """Ids of new bots, each with its secrets directory."""
+        bot_ids = [str(uuid.uuid4()) for _ in range(count)]
+        for bot_id in bot_ids:
+            (self._secrets_root / bot_id).mkdir(mode=0o700)
+        return bot_ids
+
+    def request(self, network: str = "bridge", command: Sequence[str] = SLEEP) -> pb.CreateContainerRequest:
+        """A request for a container of this run, without a bot id."""
+        config = pb.ContainerConfig(
+            image=self._image,
+            ai_provider="anthropic",
+            ai_model="some-model",
+            channel_type="telegram",
+            network=network,
+            command=command,
+        )
+        return pb.CreateContainerRequest(config=config, request_id=self._run_id)
+
+    def make(self, service: Program, count: int, request: pb.CreateContainerRequest, *, start: bool) -> list[str]:
+        """Make containers through the service, some at a time, and start them; the new bots' ids."""
+        bot_ids = self.new_bots(count)
+        with connect(service.target) as channel, ThreadPoolExecutor(_AT_ONCE) as pool:
+            stub = ContainerManagerStub(channel)
+
+            def make(bot_id: str) -> None:
+                one = pb.CreateContainerRequest(bot_id=bot_id, config=request.config, request_id=request.request_id)
+                stub.CreateContainer(one)
+                if start:
+                    stub.StartContainer(pb.StartContainerRequest(bot_id=bot_id))
+
+            list(pool.map(make, bot_ids))
+        return bot_ids
+
+    def idle_bots(self, service: Program, count: int) -> list[str]:
+        """Bots whose containers were created and never started, on no network. They are kept for the next call."""
+        missing = max(0, count - len(self._idle))
+        if missing:
+            self._idle += self.make(service, missing, self.request(network="none"), start=False)
+        return self._idle[:count]
+
+    def remove_containers(self) -> None:
+        """Remove all containers of this run."""
+        self._idle.clear()
+        ours = f"{_REQUEST_ID_LABEL}={self._run_id}"
+        ends = time.monotonic() + _CLEAN_UP_SECONDS
+        with closing(RawEngine(self.docker_host)) as engine, ThreadPoolExecutor(_AT_ONCE) as pool:
+            while rows := engine.list(ours):
+                list(pool.map(self._remove, [row["Id"] for row in rows]))
+                if time.monotonic() > ends:
+                    print(f"bench: containers with the label {ours} are left", file=sys.stderr)
+                    return
+
+    def _remove(self, container_id: str) -> None:
+        with closing(RawEngine(self.docker_host)) as engine:
+            try:
+                engine.remove(container_id)
+            except EngineAnswerError as exc:
+                # It is gone, or somebody is removing it; the next look shows which.
+                if exc.status not in (_HTTP_NOT_FOUND, _HTTP_CONFLICT):
+                    raise
+
+    def _start(self, docker_host: str, options: Sequence[str]) -> Program:
+        listen = ("--listen", "unix://{socket}", "--docker-host", docker_host)
+        root = ("--secrets-root", str(self._secrets_root))
+        return self.program("service", "container_manager", "serve", *listen, *root, *options)
+
+
+def status_answer(service: Program, bot_id: str) -> bytes:
+    """The service's answer to a status, as it is sent."""
+    return answer_of(service.target, STATUS_METHOD, pb.GetContainerStatusRequest(bot_id=bot_id).SerializeToString())
