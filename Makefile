@@ -6,39 +6,39 @@ WITH_ENGINE := $(PYTHON) -m dev.run --
 LOWEST := .venv-lowest/bin/python -m pytest -m "not slow" tests/packaging/test_requirements.py tests/rpc tests/unit
 LOCK := .venv-lock/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
-# What images are built from has the versions that the tests run with.
+# Images contain the versions that the tests use.
 AS_TESTED := --constraint requirements/dev.txt
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
-serve: env ## run the service on an engine, with a demo bot to create (Ctrl-C stops it)
+serve: env ## run the service in the foreground, with the secrets of a demo bot (Ctrl-C stops it)
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.serve
 
-test: env ## all checks and all tests but the slow ones, on a real engine
+test: env ## run all checks and all tests except the slow ones, on a real engine
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.suite
 
-test-slow: env ## the tests that take minutes, but those of chaos
+test-slow: env ## run the tests that take minutes, except those of tests/chaos
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow --ignore tests/chaos'
 
-test-engines: env ## the engine tests on Docker 20.10, 26.1, 28.5 and on Podman, or ENGINES=NAME; makes docs/engines.md
+test-engines: env ## run the engine tests on three releases of Docker and on Podman, or on ENGINES=NAME; write docs/engines.md
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.engines $(if $(FAILED),--failed,$(if $(TESTS),-k "$(TESTS)")) $(ENGINES)
 
-test-lowest: env ## the unit and rpc tests with the lowest versions that pyproject.toml allows
+test-lowest: env ## run the unit and rpc tests with the lowest versions that pyproject.toml allows
 	@dev/env.sh lowest
 	@exec $(WITH_ENGINE) $(LOWEST)
 
-audit: env ## look for known vulnerabilities in the locks (needs the network; dev/audit.py tells its exit codes)
+audit: env ## look for known vulnerabilities in the locks (needs the network; exit codes are in dev/audit.py)
 	@dev/env.sh audit
 	@exec $(PYTHON) -m dev.audit
 
-fuzz: env ## hostile bytes on the listeners, for three minutes or SECONDS=n; SEED=n repeats a run
+fuzz: env ## send hostile bytes to the listeners, for three minutes or SECONDS=n; SEED=n repeats a run
 	@exec $(WITH_ENGINE) $(PYTHON) -m tests.fuzz --seconds $(or $(SECONDS),180) $(if $(SEED),--seed $(SEED))
 
-chaos: env ## the faults of tests/chaos in full: killed, frozen, full, exhausted; prints a table at the end
+chaos: env ## run all fault tests in tests/chaos (engine killed, disk full, …) and print a table
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m pytest -m slow tests/chaos'
 
-check: env ## lint, format, types, contract and stubs
+check: env ## check lint, format, types, contract and stubs
 	@dev/env.sh protoc
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
@@ -51,7 +51,7 @@ check: env ## lint, format, types, contract and stubs
 	$(PYTHON) -m dev.proto --check
 	$(PYTHON) -m dev.reference --check
 
-unit: env ## the fast tests, which need no engine
+unit: env ## run the fast tests, which need no engine
 	@exec $(PYTHON) -m pytest -m "not slow" tests/unit
 
 proto: env ## generate the stubs under client/ and docs/reference.md from proto/
@@ -59,7 +59,7 @@ proto: env ## generate the stubs under client/ and docs/reference.md from proto/
 	$(PYTHON) -m dev.proto
 	$(PYTHON) -m dev.reference
 
-lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions)
+lock: ## lock the requirements again (UPGRADE=--upgrade uses the newest versions)
 	@dev/env.sh lock
 	$(LOCK) --all-extras --group dev --output-file requirements/dev.txt pyproject.toml
 	$(LOCK) --all-extras --group test --resolution lowest-direct --output-file requirements/lowest.txt pyproject.toml
@@ -73,7 +73,7 @@ lock: ## lock the requirements anew (UPGRADE=--upgrade takes the newest versions
 bench: env ## measure the service against the raw engine and the docker SDK; PARTS="lifecycle --rounds 600"
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m bench $(PARTS)'
 
-bot-image: env ## build the bot image on the engine, unless it has it
+bot-image: env ## build the bot image, unless the engine has it
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.images bot
 
 clean: ## remove the environments, and the private engine with its images
