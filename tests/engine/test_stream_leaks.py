@@ -1,4 +1,4 @@
-"""A thousand streams of each kind opened and cancelled, 200 losses of the engine: nothing of them is left."""
+"""Nothing is left of a thousand streams of each kind, of 10,000 calls that fail, or of 200 losses of the engine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from botmaker.container.v1 import container_observer_pb2 as pb
+from botmaker.container.v1.container_manager_pb2 import StartContainerRequest
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager_client import connect
@@ -21,6 +22,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 STREAMS = 1000
+CALLS = 10_000
 LOSSES = 200
 # What Python's and the C library's allocators keep for the next time; a stream that leaked would be 10 kB and more.
 SLACK_BYTES = 6_000_000
@@ -99,6 +101,31 @@ def test_a_thousand_cancelled_streams_leave_nothing(
             stream = observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, follow=True))
             next(stream)
             stream.cancel()
+
+
+def test_ten_thousand_calls_that_fail_or_are_cancelled_leave_nothing(
+    server: ServerProcess, session_dir: Path, bots: Bots
+) -> None:
+    """Their exceptions, frames and requests refer to each other: only the garbage collector frees them."""
+    bot_id = bots.new()
+    footprint = Footprint(server.process.pid)
+    with connect(f"unix://{session_dir}/leaks/s.sock") as channel:
+        manager = ContainerManagerStub(channel)
+
+        def fail(count: int) -> None:
+            at_once = 50
+            for _ in range(count // at_once):
+                refused = [manager.StartContainer.future(StartContainerRequest(bot_id=bot_id)) for _ in range(at_once)]
+                for number, call in enumerate(refused):
+                    if number % 2:
+                        call.cancel()
+                for call in refused:
+                    wait_until(call.done, "it has ended")
+
+        fail(1000)
+        memory = footprint.memory()
+        fail(CALLS)
+        assert footprint.memory() < memory + SLACK_BYTES
 
 
 def test_200_losses_of_the_engine_leave_nothing(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ Serve = Callable[..., tuple[Result, ServerConfig | None]]
 
 
 @pytest.fixture
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Runs ``serve`` with a server that only keeps its config; the secrets root is there unless given."""
     (tmp_path / "secrets").mkdir()
     monkeypatch.setattr("container_manager.observability.log_format.configure_logging", lambda *_: None)
@@ -72,7 +73,10 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
         result = CliRunner().invoke(main, ["serve", *arguments], env=env)
         return result, configs[0] if configs else None
 
-    return run
+    thresholds = gc.get_threshold()
+    yield run
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
 
 
 def complaint(result: Result) -> str:
@@ -88,6 +92,20 @@ def complaint(result: Result) -> str:
 def test_it_says_where_it_serves_in_one_line(serve: Serve) -> None:
     result, _ = serve()
     assert (0, "container-manager serving on unix:///a tcp://127.0.0.1:1\n") == (result.exit_code, result.output)
+
+
+def test_the_garbage_collector_is_tuned_when_it_serves_and_not_by_loading_the_server(serve: Serve) -> None:
+    code = (
+        "import gc, container_manager.cli, container_manager.rpc.server; print(gc.get_freeze_count(), gc.isenabled())"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], env=_environment(), capture_output=True, text=True, check=True
+    )
+    before = gc.get_threshold()
+    serve()
+    assert ("0 True", True) == (loaded.stdout.strip(), gc.isenabled())
+    assert gc.get_freeze_count() > 0
+    assert gc.get_threshold() > before
 
 
 def test_the_defaults(serve: Serve, tmp_path: Path) -> None:
@@ -306,8 +324,12 @@ def test_help_is_quick_and_loads_neither_grpc_nor_the_sdk() -> None:
         "import sys; from container_manager.cli import main; main(['serve', '-h'], standalone_mode=False);"
         "sys.exit(bool({'grpc', 'docker'} & set(sys.modules)))"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    assert 0 == subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False).returncode
+    assert 0 == subprocess.run([sys.executable, "-c", code], env=_environment(), check=False).returncode
+
+
+def _environment() -> dict[str, str]:
+    """For a process that imports what this one does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def test_version_is_the_packages() -> None:

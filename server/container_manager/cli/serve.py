@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from container_manager.cli.garbage_collection import tune_garbage_collector
 from container_manager.cli.options import log_options, server_options
 from container_manager.cli.server_config import server_config
 from container_manager.errors import StartupError
@@ -34,6 +35,11 @@ def serve(**options: Any) -> None:
             logging.getLogger(__name__).warning("%s: whoever that is can exchange %s", fault, root.path)
     try:
         server = Server(config, partial(DockerBackend, config.service))
-        server.run(lambda addresses: click.echo(f"container-manager serving on {' '.join(addresses)}"))
+        server.run(_on_serving)
     except StartupError as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def _on_serving(addresses: list[str]) -> None:
+    click.echo(f"container-manager serving on {' '.join(addresses)}")
+    tune_garbage_collector()
