@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from enum import Enum
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -162,6 +167,25 @@ def test_a_full_status_leaves_whole() -> None:
     assert [(80, 8080, "127.0.0.1", pb.PROTOCOL_TCP), (53, 5353, "::", pb.PROTOCOL_UDP)] == [
         (port.container_port, port.host_port, port.host_ip, port.protocol) for port in message.ports
     ]
+
+
+VALUES = {str: "x", int: 7, tuple: (PortBinding(80, 8080),)}
+
+
+def value_of(annotation: Any) -> object:
+    """A value of a field's type that is not its default."""
+    kinds = [kind for kind in get_args(annotation) or (annotation,) if isinstance(kind, type)]
+    kind = get_origin(annotation) or kinds[0]
+    kind = kinds[0] if kind is UnionType else kind
+    return next(iter(kind)) if issubclass(kind, Enum) else VALUES[kind]
+
+
+def test_every_field_of_a_status_leaves() -> None:
+    """Whatever fields there are, in the contract and in the model alike."""
+    status = ContainerStatus(**{name: value_of(kind) for name, kind in get_type_hints(ContainerStatus).items()})
+    set_fields = {field.name for field, _ in status_to_proto(status).ListFields()}
+    assert {field.name for field in pb.ContainerStatus.DESCRIPTOR.fields} == set_fields
+    assert {field.name.removesuffix("_ns") for field in fields(ContainerStatus)} == set_fields
 
 
 def test_what_has_not_happened_is_really_unset() -> None:

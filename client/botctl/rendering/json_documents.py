@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import click
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from botctl.parallel import Result
 from botctl.rendering import words
@@ -13,6 +14,9 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
 Json = dict[str, Any]
+
+_FIRST = ("bot_id", "state", "health")
+_NULL_IF_EMPTY = ("bot_id", "error")
 
 
 def write_document(document: Any) -> None:
@@ -26,30 +30,9 @@ def write_line(document: Json) -> None:
 
 
 def status_document(status: pb.ContainerStatus) -> Json:
-    """A container."""
-    return {
-        "bot_id": status.bot_id or None,
-        "state": words.state_word(status.state) or None,
-        "health": words.health_word(status.health) or None,
-        "container_id": status.container_id,
-        "name": status.name,
-        "image": status.image,
-        "image_id": status.image_id,
-        **{name: _time(status, name) for name in ("create_time", "start_time", "finish_time")},
-        "exit_code": status.exit_code if status.HasField("exit_code") else None,
-        "exit_reason": words.reason_word(status.exit_reason) or None,
-        "error": status.error or None,
-        "restart_count": status.restart_count,
-        "ports": [
-            {
-                "container_port": port.container_port,
-                "host_port": port.host_port,
-                "host_ip": port.host_ip,
-                "protocol": words.protocol_word(port.protocol),
-            }
-            for port in status.ports
-        ],
-    }
+    """A container: all fields of the message, the most important ones first."""
+    names = dict.fromkeys((*_FIRST, *(field.name for field in status.DESCRIPTOR.fields)))
+    return {name: _value(status, name) for name in names}
 
 
 def absent_document(bot_id: str) -> Json:
@@ -99,5 +82,24 @@ def stats_document(sample: observer_pb.WatchStatsResponse) -> Json:
     }
 
 
-def _time(status: pb.ContainerStatus, name: str) -> str | None:
-    return words.time_text(getattr(status, name)) if status.HasField(name) else None
+def _value(status: pb.ContainerStatus, name: str) -> Any:
+    field: Any = status.DESCRIPTOR.fields_by_name[name]
+    value: Any = getattr(status, name)
+    if name == "ports":
+        return [_port_document(port) for port in value]
+    if field.has_presence and not status.HasField(name):
+        return None
+    if isinstance(value, Timestamp):
+        return words.time_text(value)
+    if field.enum_type is not None:
+        return words.enum_word(field.enum_type, value) or None
+    return None if name in _NULL_IF_EMPTY and not value else value
+
+
+def _port_document(port: pb.PortBinding) -> Json:
+    return {
+        "container_port": port.container_port,
+        "host_port": port.host_port,
+        "host_ip": port.host_ip,
+        "protocol": words.protocol_word(port.protocol),
+    }

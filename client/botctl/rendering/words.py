@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -22,27 +23,27 @@ _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
 def state_word(state: int) -> str:
     """``running`` for ``CONTAINER_STATE_RUNNING``; empty if unspecified."""
-    return _word(pb.ContainerState, state, "CONTAINER_STATE_")
+    return enum_word(pb.ContainerState.DESCRIPTOR, state)
 
 
 def health_word(health: pb.HealthStatus) -> str:
     """Such as ``healthy``; empty without a health check."""
-    return _word(pb.HealthStatus, health, "HEALTH_STATUS_")
+    return enum_word(pb.HealthStatus.DESCRIPTOR, health)
 
 
 def reason_word(reason: pb.ExitReason) -> str:
     """Such as ``oom_killed``; empty while the process runs."""
-    return _word(pb.ExitReason, reason, "EXIT_REASON_")
+    return enum_word(pb.ExitReason.DESCRIPTOR, reason)
 
 
 def protocol_word(protocol: pb.Protocol) -> str:
     """Such as ``udp``; ``tcp`` if unspecified."""
-    return _word(pb.Protocol, protocol, "PROTOCOL_") or "tcp"
+    return enum_word(pb.Protocol.DESCRIPTOR, protocol) or "tcp"
 
 
 def source_word(source: observer_pb.LogEntry.Source) -> str:
     """``stdout`` or ``stderr``."""
-    return _word(observer_pb.LogEntry.Source, source, "SOURCE_")
+    return enum_word(observer_pb.LogEntry.Source.DESCRIPTOR, source)
 
 
 def states() -> list[str]:
@@ -130,11 +131,10 @@ def _shared(one: str, other: str) -> int:
     return next((index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
 
 
-def _word(enum: Any, value: int, prefix: str) -> str:
-    try:
-        name: str = enum.Name(value)
-    except ValueError:
-        # A value of a newer server.
+def enum_word(enum: EnumDescriptor, value: int) -> str:
+    """Such as ``running`` for ``CONTAINER_STATE_RUNNING``; empty if unspecified. A newer server's value is a number."""
+    known = enum.values_by_number.get(value)
+    if known is None:
         return str(value)
-    word = name.removeprefix(prefix).lower()
-    return "" if word == "unspecified" else word
+    word: str = known.name.removeprefix(enum.values_by_number[0].name.removesuffix("UNSPECIFIED"))
+    return "" if value == 0 else word.lower()
