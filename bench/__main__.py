@@ -56,9 +56,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds of each measurement; more make intervals narrower")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--quick", dest="scale", action="store_const", const=QUICK, help="a first look, in minutes")
-    scale.add_argument(
-        "--smoke", dest="scale", action="store_const", const=SMOKE, help="try the benchmark itself, without an engine"
-    )
+    scale.add_argument("--smoke", dest="scale", action="store_const", const=SMOKE, help="test the benchmark itself")
     parser.set_defaults(scale=FULL)
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.parts) - set(PARTS))

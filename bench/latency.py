@@ -13,10 +13,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from statistics import median
 from typing import Any
 
 from bench.clients import BARE, ECHO, Setting
-from bench.figures import ms, p99, percentile, ratio
+from bench.figures import ms, p99, percentile, ratio_of
 from bench.logs import OURS, written_log
 from bench.processes import Child, Program
 from bench.report import Part
@@ -102,7 +103,7 @@ def _beside_stops(run: Run, part: Part, service: Program) -> None:
         for each in stops:
             each.result()
     statuses.tell(part, f"Status while {count} stubborn containers are stopped (ms)")
-    times = ratio(in_flight, statuses.service["idle"], of=p99, paired=False)
+    times = ratio_of(in_flight, statuses.service["idle"], p99, median)
     part.at_most(f"status p99 with {count} stops in flight / idle p50", times, 4)
     slowest = max(in_flight + ending) * 1000
     part.at_most(f"slowest status until {count} stops have ended", slowest, 100, " ms")
@@ -127,6 +128,6 @@ def _beside_reader(run: Run, part: Part, service: Program) -> None:
             each.result()
     statuses.tell(part, f"Status beside a reader: {name} (ms)")
     idle = statuses.service["idle"]
-    part.at_most("status p99 beside a log reader / idle p50", ratio(beside, idle, of=p99, paired=False), 5)
-    to_p99 = ratio(beside, idle, of=p99, of_base=p99, paired=False)
+    part.at_most("status p99 beside a log reader / idle p50", ratio_of(beside, idle, p99, median), 5)
+    to_p99 = ratio_of(beside, idle, p99, p99)
     part.at_most("status p99 beside a log reader / idle p99", to_p99, 5)

@@ -1,9 +1,8 @@
 """A whole lifecycle, one at a time: create, start, stop with no grace, remove.
 
 Each round takes one new bot through each client, in an order drawn anew, so that drift of the machine and what the
-engine still tidies up fall on all alike. A ratio compares the rounds' pairs. Raw HTTP and the SDK send the engine the
-container that the service creates, which is looked up before: :func:`_learned_body`. All are on the default bridge
-network.
+engine still tidies up fall on all alike. Raw HTTP and the SDK send the engine the container that the service creates,
+which is looked up before: :func:`_learned_body`. All are on the default bridge network.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Status and list, beside an empty service, raw HTTP and the docker SDK, with more and more containers.
 
 The containers are created and never started, which makes no difference to a read. Each round makes some calls through
-each client, in an order drawn anew; its value is their median, and a ratio compares the rounds' pairs. A status asks
-for bots drawn at random. Raw lists hold the engine's summary rows; those of the SDK and the service, each container's
-state.
+each client, in an order drawn anew; its value is their median. A status asks for bots drawn at random. Raw lists hold
+the engine's summary rows; those of the SDK and the service, each container's state.
 
 The floor of a status is an empty service that answers with the same bytes, called by a bare stub. The service is called
 by a bare stub, too, which compares the services alone; and by the client that users have, which adds its interceptor.

@@ -25,7 +25,7 @@ import grpc.aio
 
 from bench.clients import ECHO, SERVICE
 from bench.engine_http import RawEngine, container_name
-from bench.figures import ms, p99, ratio
+from bench.figures import ms, p99, ratio, ratio_of
 from bench.processes import Child, ProcessError
 from bench.report import Part
 from bench.run import Run
@@ -132,7 +132,7 @@ def measure(run: Run) -> Part:
     head = ["", "p50", "p99", "slowest", f"p50 to {ECHO} [95 %]"]
     part.table(f"From a change to the last of {count:,} watchers (ms, {rounds} rounds)", head, rows)
     part.samples = seconds
-    times = ratio(seconds[SERVICE], seconds[ECHO], of=p99, of_base=p99)
+    times = ratio_of(seconds[SERVICE], seconds[ECHO], p99, p99)
     last = p99(seconds[SERVICE]) * 1000
     part.aim(
         f"{count:,} watchers: event to the last, p99",

@@ -13,14 +13,14 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from bench.figures import percentile, ratio
+from bench.figures import p99, percentile, ratio, ratio_of
 from bench.report import Part
 
 TOP = Path(__file__).parents[2]
 # One row for each, with what it is measured beside.
 FIGURES = [
     "watchers: event to the last, p99",
-    "log of 200 lines: service, one entry a message / raw HTTP",
+    "log of 200 lines: service",
     "stops in flight / idle p50",
     "slowest status until",
     "status p99 beside a log reader / idle p50",
@@ -66,15 +66,27 @@ def test_a_service_that_does_not_start_fails_the_run(scratch: Path) -> None:
     assert [] == list(scratch.iterdir())
 
 
-def test_a_ratio_of_pairs_is_that_of_the_medians_and_drift_does_not_widen_its_interval() -> None:
+def test_drift_that_both_share_does_not_widen_the_interval_of_a_ratio() -> None:
     draw = random.Random(1)
     drift = [1 + number / 20 for number in range(40)]
     base = [moment * draw.uniform(0.99, 1.01) for moment in drift]
     values = [1.5 * moment * draw.uniform(0.99, 1.01) for moment in drift]
-    paired, unpaired = ratio(values, base), ratio(values, base, paired=False)
-    assert median(values) / median(base) == paired.value
+    paired, unpaired = ratio(values, base), ratio_of(values, base, median, median)
     assert 1.4 < paired.low <= paired.value <= paired.high < 1.6
     assert unpaired.high - unpaired.low > 3 * (paired.high - paired.low)
+
+
+def test_a_round_that_was_disturbed_does_not_move_a_ratio() -> None:
+    base = [1.0 + number / 100 for number in range(20)]
+    values = [1.5 * each for each in base[:-1]] + [100.0]
+    assert [1.5, 1.5] == [pytest.approx(figure) for figure in ratio(values, base)[:2]]
+
+
+def test_a_ratio_of_percentiles_takes_each_from_its_own_series() -> None:
+    values, base = [float(number) for number in range(1, 101)], [1.0, 2.0, 3.0]
+    measured = ratio_of(values, base, p99, median)
+    assert 99 / 2 == measured.value
+    assert measured.low < measured.value < measured.high
 
 
 def test_an_interval_holds_the_true_ratio_in_most_runs_and_not_in_all() -> None:
@@ -89,7 +101,7 @@ def test_an_interval_holds_the_true_ratio_in_most_runs_and_not_in_all() -> None:
 
 
 def test_series_of_different_lengths_are_no_pairs() -> None:
-    with pytest.raises(ValueError, match="cannot be paired"):
+    with pytest.raises(ValueError, match="shorter"):
         ratio([1.0, 2.0], [1.0])
 
 
