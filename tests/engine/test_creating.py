@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,16 +21,6 @@ from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.serving import running_server
 from tests.support.waiting import wait_until
-
-
-def test_conformance_11_a_second_create_is_refused_and_the_first_container_untouched(calls: Calls, bots: Bots) -> None:
-    bot_id = bots.new()
-    container_id = calls.run(bot_id, *FOREVER)
-    before = calls.status(bot_id)
-    with fails_with("ALREADY_EXISTS", "CONTAINER_ALREADY_EXISTS") as caught:
-        calls.create(bot_id, *FOREVER)
-    assert {"bot_id": bot_id, "container_id": container_id} == caught[0].metadata
-    assert before == calls.status(bot_id)
 
 
 def test_conformance_11_the_same_request_id_gives_the_same_container(calls: Calls, bots: Bots) -> None:
@@ -53,21 +42,6 @@ def test_conformance_11_the_same_request_id_counts_after_a_server_restart(
         with running_server(config) as addresses, connect(addresses[0]) as channel:
             ids.append(Calls(ContainerManagerStub(channel)).create(bot_id, *FOREVER, request_id=request_id))
     assert ids[0] == ids[1]
-
-
-def test_conformance_11_one_of_ten_creates_at_once_wins(calls: Calls, bots: Bots) -> None:
-    bot_id = bots.new()
-
-    def create(_: int) -> str:
-        try:
-            return calls.create(bot_id, *FOREVER)
-        except grpc.RpcError as exc:
-            return exc.code().name
-
-    with ThreadPoolExecutor(10) as pool:
-        results = sorted(pool.map(create, range(10)), key=len)
-    assert results[:9] == ["ALREADY_EXISTS"] * 9
-    assert results[9] == bots.inspect(bot_id)["Id"]
 
 
 def test_conformance_11_after_a_failed_create_the_next_one_succeeds(calls: Calls, bots: Bots) -> None:

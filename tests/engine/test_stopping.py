@@ -14,7 +14,7 @@ from container_manager.backends.docker.docker_service import DockerService
 from container_manager.config import DockerServiceConfig
 from container_manager.model import ContainerConfig, ContainerState
 from tests.support.bots import Bots
-from tests.support.calls import FOREVER, STUBBORN, Calls, fails_with
+from tests.support.calls import STUBBORN, Calls, fails_with
 from tests.support.waiting import wait_until
 
 
@@ -109,17 +109,6 @@ def test_conformance_05_the_servers_default_grace_applies_when_none_is_given(
     assert status.exit_code == 137
 
 
-@pytest.mark.parametrize("grace", [-1.0, 86_401.0])
-def test_a_grace_out_of_bounds_is_refused_and_stops_nothing(calls: Calls, bots: Bots, grace: float) -> None:
-    bot_id = bots.new()
-    calls.run(bot_id, *FOREVER)
-    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
-        calls.stop(bot_id, grace=grace)
-    status = calls.status(bot_id)
-    assert status is not None
-    assert status.state == pb.CONTAINER_STATE_RUNNING
-
-
 def test_conformance_06_out_of_memory_is_137_and_told_apart_from_a_kill(calls: Calls, bots: Bots) -> None:
     bot_id = bots.new()
     eat = ("sh", "-c", "x=a; while :; do x=$x$x; done")
@@ -137,16 +126,6 @@ def test_conformance_06_a_clean_exit_is_completed(calls: Calls, bots: Bots) -> N
     assert status is not None
     assert status.exit_code == 0
     assert status.exit_reason == pb.EXIT_REASON_COMPLETED
-
-
-def test_conformance_06_a_container_not_started_has_no_start_finish_or_exit_code(calls: Calls, bots: Bots) -> None:
-    bot_id = bots.new()
-    calls.create(bot_id, *FOREVER)
-    status = calls.status(bot_id)
-    assert status is not None
-    absent = [name for name in ("start_time", "finish_time", "exit_code") if status.HasField(name)]
-    assert absent == []
-    assert status.exit_reason == pb.EXIT_REASON_UNSPECIFIED
 
 
 def test_conformance_14_a_client_that_cancels_in_mid_stop_still_leaves_the_container_stopped(

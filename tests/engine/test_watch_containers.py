@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
-
-import pytest
-
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from tests.support.backend_contract import WatchContract
 from tests.support.bots import Bots
-from tests.support.calls import FOREVER, Calls, fails_with
-from tests.support.observing import after_synced, kinds, reading, watching
+from tests.support.calls import FOREVER, Calls
+from tests.support.observing import after_synced, kinds, watching
 from tests.support.random_operations import create_behind_the_back
 
 
@@ -20,33 +17,8 @@ def states(messages: list[pb.WatchContainersResponse]) -> list[int]:
     return [message.changed.state for message in messages if message.HasField("changed")]
 
 
-def test_snapshots_of_what_is_there_then_synced(calls: Calls, observer: ContainerObserverStub, bots: Bots) -> None:
-    made = [bots.new() for _ in range(3)]
-    for bot_id in made:
-        calls.create(bot_id, *FOREVER)
-    with watching(observer, made) as watch:
-        assert ["snapshot"] * 3 + ["synced"] == kinds(watch.messages[:4])
-        assert calls.listed(made) == [message.snapshot for message in watch.messages[:3]]
-
-
-def test_a_bots_whole_life_is_told_with_the_statuses_that_get_answers(
-    calls: Calls, observer: ContainerObserverStub, bots: Bots
-) -> None:
-    bot_id = bots.new()
-    with watching(observer, [bot_id]) as watch:
-        container_id = calls.create(bot_id, *FOREVER)
-        shown = [calls.status(bot_id)]
-        calls.start(bot_id)
-        shown.append(calls.status(bot_id))
-        calls.stop(bot_id, grace=0)
-        shown.append(calls.status(bot_id))
-        calls.remove(bot_id)
-        told = watch.wait_for(lambda messages: "removed" in kinds(messages) and after_synced(messages), "removed")
-    assert shown == [message.changed for message in told if message.changed in shown]
-    assert pb.Removed(bot_id=bot_id, container_id=container_id) == told[-1].removed
-    versions = [message.version for message in watch.messages]
-    assert sorted(versions) == versions
-    assert len(set(versions[1:])) == len(versions[1:])
+class TestContract(WatchContract):
+    """What every backend does, on a Docker Engine."""
 
 
 def test_what_others_do_is_told_too(calls: Calls, observer: ContainerObserverStub, bots: Bots) -> None:
@@ -86,37 +58,6 @@ def test_without_bot_ids_every_container_is_told_of_orphans_included(
             foreign.remove()
         watch.wait_for(lambda messages: orphan.id in [each.removed.container_id for each in messages], "removed")
         assert foreign.id not in [each.changed.container_id for each in watch.messages]
-
-
-def test_a_bot_without_a_container_is_told_of_when_it_gets_one(
-    calls: Calls, observer: ContainerObserverStub, bots: Bots
-) -> None:
-    bot_id, other = bots.new(), bots.new()
-    with watching(observer, [bot_id]) as watch:
-        calls.create(other, *FOREVER)
-        container_id = calls.create(bot_id, *FOREVER)
-        told = watch.wait_for(after_synced, "a change")
-        assert container_id == told[0].changed.container_id
-        assert {bot_id} == {message.changed.bot_id for message in told}
-
-
-@pytest.mark.parametrize("bot_ids", [[""], [str(uuid.uuid4()), "x"], [str(uuid.uuid4()).upper()]])
-def test_a_bad_bot_id_is_refused(observer: ContainerObserverStub, bot_ids: list[str]) -> None:
-    for call in (
-        observer.WatchContainers(pb.WatchContainersRequest(bot_ids=bot_ids)),
-        observer.WatchStats(pb.WatchStatsRequest(bot_ids=bot_ids)),
-        observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_ids[-1])),
-    ):
-        with fails_with("INVALID_ARGUMENT", "INVALID_BOT_ID"):
-            next(call)
-
-
-def test_too_many_bot_ids_are_refused(observer: ContainerObserverStub) -> None:
-    bot_ids = [str(uuid.UUID(int=number)) for number in range(10_001)]
-    with reading(observer.WatchContainers(pb.WatchContainersRequest(bot_ids=bot_ids))) as read:
-        error = read.wait_end()
-    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
-        raise error or AssertionError("it was taken")
 
 
 def test_a_change_of_health_is_told(calls: Calls, observer: ContainerObserverStub, bots: Bots, test_image: str) -> None:

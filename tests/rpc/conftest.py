@@ -1,30 +1,41 @@
-"""pytest-grpc's fixtures, on the real ``grpc.aio`` server in front of a scripted engine."""
+"""pytest-grpc's fixtures, on the real ``grpc.aio`` server with containers in memory."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
 from tests.support.calls import Calls
 from tests.support.fake_engine import FakeEngine
+from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.observed_service import Serve, serving
-from tests.support.serving import running_server
+from tests.support.serving import LoopedServer, looped_server, running_server
 
-ENGINE_TIMEOUT_SECONDS = 2.0
+ServeOn = Callable[..., AbstractContextManager[list[str]]]
+ServeLooped = Callable[..., AbstractContextManager[LoopedServer]]
 
 
 @pytest.fixture
-def fake(session_dir: Path) -> Iterator[FakeEngine]:
-    """An engine for the faults that a real one does not show."""
+def fake() -> Iterator[FakeEngine]:
+    """A scripted engine, for tests of what is counted and traced of calls to it."""
     with FakeEngine() as engine:
         yield engine
+
+
+@pytest.fixture
+def memory(rpc_secrets: RootDirectory) -> MemoryBackend:
+    """What runs the containers."""
+    return MemoryBackend(rpc_secrets)
 
 
 @pytest.fixture
@@ -42,22 +53,44 @@ def rpc_secrets(tmp_path: Path) -> RootDirectory:
 
 
 @pytest.fixture
-def server_config(fake: FakeEngine, rpc_secrets: RootDirectory) -> Callable[..., ServerConfig]:
-    """A server's configuration on the scripted engine."""
+def without_notices(memory: MemoryBackend) -> MemoryBackend:
+    """No notices can be had: the live view never trusts itself, and reads go to the backend. Before the server."""
+    memory.notices_fail = True
+    return memory
+
+
+@pytest.fixture
+def server_config(rpc_secrets: RootDirectory) -> Callable[..., ServerConfig]:
+    """A server's configuration, by its addresses and further fields."""
 
     def build(*listen: str, **further: Any) -> ServerConfig:
-        service = DockerServiceConfig(
-            secrets_root=rpc_secrets, docker_host=fake.url, engine_timeout_seconds=ENGINE_TIMEOUT_SECONDS
-        )
+        service = DockerServiceConfig(secrets_root=rpc_secrets, docker_host="unix:///nowhere.sock")
         return ServerConfig(service=service, listen=listen, **further)
 
     return build
 
 
 @pytest.fixture
+def serve_on(server_config: Callable[..., ServerConfig], memory: MemoryBackend) -> ServeOn:
+    """Runs a server on the containers in memory, with the arguments of ``server_config``; yields its addresses."""
+    return lambda *listen, **further: running_server(server_config(*listen, **further), backend=memory.opened)
+
+
+@pytest.fixture
+def serve_looped(server_config: Callable[..., ServerConfig], memory: MemoryBackend) -> ServeLooped:
+    """As ``serve_on``; yields the server itself."""
+    return lambda *listen, **further: looped_server(server_config(*listen, **further), backend=memory.opened)
+
+
+@pytest.fixture
 def serve(fake: FakeEngine, server_config: Callable[..., ServerConfig], session_dir: Path) -> Serve:
     """Serves with metrics, in a context, on an engine without containers."""
-    return serving(fake, server_config, f"unix://{session_dir}/observed/{uuid.uuid4().hex[:8]}.sock")
+
+    def on_engine(*listen: str, **further: Any) -> ServerConfig:
+        config = server_config(*listen, **further)
+        return replace(config, service=replace(config.service, docker_host=fake.url))
+
+    return serving(fake, on_engine, f"unix://{session_dir}/observed/{uuid.uuid4().hex[:8]}.sock")
 
 
 @pytest.fixture
@@ -67,10 +100,16 @@ def grpc_addr(session_dir: Path) -> str:
 
 
 @pytest.fixture
-def grpc_server(grpc_addr: str, server_config: Callable[..., ServerConfig]) -> Iterator[list[str]]:
+def grpc_server(grpc_addr: str, serve_on: ServeOn) -> Iterator[list[str]]:
     """The real server in place of the plugin's synchronous one."""
-    with running_server(server_config(f"unix://{grpc_addr.removeprefix('unix:')}")) as addresses:
+    with serve_on(f"unix://{grpc_addr.removeprefix('unix:')}") as addresses:
         yield addresses
+
+
+@pytest.fixture
+def target(grpc_server: list[str]) -> str:
+    """Where it serves: a unix socket."""
+    return grpc_server[0]
 
 
 @pytest.fixture
@@ -105,3 +144,21 @@ def grpc_stub(grpc_stub_cls: type[ContainerManagerStub], grpc_channel: Any) -> C
 def rpc(grpc_stub: ContainerManagerStub) -> Calls:
     """The RPCs by bot id, over the plugin's stub."""
     return Calls(grpc_stub)
+
+
+@pytest.fixture
+def calls(rpc: Calls) -> Calls:
+    """The same, by the name that it has on a real engine."""
+    return rpc
+
+
+@pytest.fixture
+def bots(memory: MemoryBackend, rpc_secrets: RootDirectory) -> MemoryBots:
+    """Makes bots."""
+    return MemoryBots(memory, rpc_secrets.path)
+
+
+@pytest.fixture
+def observer(grpc_channel: Any) -> ContainerObserverStub:
+    """The observer's generated stub."""
+    return ContainerObserverStub(grpc_channel)

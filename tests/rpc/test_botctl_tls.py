@@ -18,7 +18,7 @@ from botctl.tls_files import TlsPaths
 from container_manager.config import ServerConfig
 from container_manager_client import TlsFiles
 from tests.support.certificates import Authority, server_files
-from tests.support.fake_engine import FakeEngine, Json
+from tests.support.memory_backend import MemoryBackend
 from tests.support.serving import running_server
 from tests.support.tls_clients import ClientFiles, for_servers_only, not_yet_valid
 from tests.unit.botctl_runs import complaint, run
@@ -56,15 +56,14 @@ def token_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def serve(server_config: BuildConfig, fake: FakeEngine, token_file: Path, tmp_path: Path) -> Iterator[Serve]:
+def serve(server_config: BuildConfig, memory: MemoryBackend, token_file: Path, tmp_path: Path) -> Iterator[Serve]:
     """Starts the service with a TLS listener, or with a plain one; gives its target."""
-    fake.on("GET", "/containers/json", Json([]))
     with ExitStack() as stack:
 
         def start(name: str = "127.0.0.1", *, plain: bool = False, expired: bool = False) -> str:
             tls = None if plain else server_files(tmp_path, OURS, name, expired=expired)
             config = server_config("tcp://127.0.0.1:0", token_file=token_file, tls=tls)
-            return stack.enter_context(running_server(config))[0]
+            return stack.enter_context(running_server(config, backend=memory.opened))[0]
 
         yield start
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -11,73 +10,58 @@ import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.config import ServerConfig
-from container_manager.errors import StartupError
+from container_manager.errors import CommandNotFoundError, EngineUnavailableError, StartupError
 from container_manager_client import connect, connect_aio, error_info
+from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
-from tests.support.fake_engine import FakeEngine, Json, error
-from tests.support.serving import running_server
-from tests.unit.documents import inspected, running, state
+from tests.support.memory_backend import MemoryBackend, MemoryBots
 
 
-@pytest.fixture
-def target(server_config: Callable[..., ServerConfig], session_dir: Path) -> Iterator[str]:
-    """The server on a unix socket."""
-    with running_server(server_config(f"unix://{session_dir}/client/s.sock")) as addresses:
-        yield addresses[0]
-
-
-def shown(bot_id: str, engine_state: dict[str, object]) -> Json:
-    """The bot's container as the engine shows it."""
-    labels = {"botmaker.managed": "true", "botmaker.bot-id": bot_id}
-    return Json(inspected(engine_state, name=f"/botmaker-{bot_id}", labels=labels))
-
-
+@pytest.mark.usefixtures("without_notices")
 def test_unavailable_is_retried_for_a_status_and_hidden_from_the_caller(
-    target: str, fake: FakeEngine, bot_id: str
+    target: str, memory: MemoryBackend, bot_id: str
 ) -> None:
-    fake.on("GET", "/containers/*/json", error(500, "first"), error(500, "second"), shown(bot_id, running()))
+    memory.add(bot_id)
+    memory.script("get_container_status", EngineUnavailableError("first"), EngineUnavailableError("second"), None)
     with connect(target) as channel:
         assert Calls(ContainerManagerStub(channel)).status(bot_id) is not None
-    assert len(fake.seen("GET", "/containers/*/json")) == 3
+    assert 3 == len(memory.seen("get_container_status"))
 
 
 @pytest.mark.parametrize("verb", ["start", "restart"])
 def test_unavailable_is_never_retried_for_start_and_restart(
-    target: str, fake: FakeEngine, bot_id: str, verb: str
+    target: str, memory: MemoryBackend, bot_id: str, verb: str
 ) -> None:
-    fake.on("GET", "/containers/*/json", error(500, "the engine fails"))
+    memory.script(f"{verb}_container", EngineUnavailableError("the engine fails"))
     with connect(target) as channel, fails_with("UNAVAILABLE", "ENGINE_UNAVAILABLE"):
         getattr(Calls(ContainerManagerStub(channel)), verb)(bot_id)
-    assert len(fake.seen("GET", "/containers/*/json")) == 1
+    assert 1 == len(memory.seen())
 
 
-def test_a_failed_start_reaches_the_engine_once(target: str, fake: FakeEngine, bot_id: str) -> None:
-    fake.on("GET", "/containers/*/json", shown(bot_id, state()))
-    fake.on("POST", "/containers/*/start", error(500, 'exec: "x": executable file not found in $PATH: unknown'))
+def test_a_failed_start_reaches_the_backend_once(target: str, memory: MemoryBackend, bot_id: str) -> None:
+    memory.script("start_container", CommandNotFoundError('exec: "x": executable file not found in $PATH'))
     with connect(target) as channel, fails_with("FAILED_PRECONDITION", "COMMAND_NOT_FOUND"):
         Calls(ContainerManagerStub(channel)).start(bot_id)
-    assert len(fake.seen("POST", "/containers/*/start")) == 1
+    assert 1 == len(memory.seen())
 
 
-def test_every_create_carries_a_request_id_of_its_own_unless_given(target: str, fake: FakeEngine, bot_id: str) -> None:
-    fake.on("POST", "/containers/create", error(400, "refused"))
+def test_every_create_carries_a_request_id_of_its_own_unless_given(
+    target: str, memory: MemoryBackend, bots: MemoryBots
+) -> None:
     with connect(target) as channel:
         calls = Calls(ContainerManagerStub(channel))
         for request_id in ("", "", "mine"):
-            with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
-                calls.create(bot_id, request_id=request_id)
-    sent = [request.body["Labels"]["botmaker.request-id"] for request in fake.seen("POST", "/containers/create")]
+            calls.create(bots.new(), request_id=request_id)
+    sent = [container.request_id for container in memory.containers.values()]
     assert sent[2] == "mine"
+    assert "" not in sent
     assert len(set(sent)) == 3
 
 
-def test_no_proxy_of_the_environment_is_used(
-    server_config: Callable[..., ServerConfig], bot_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_proxy_of_the_environment_is_used(serve_on: ServeOn, bot_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
-    with running_server(server_config("tcp://127.0.0.1:0", insecure_no_auth=True)) as addresses:
+    with serve_on("tcp://127.0.0.1:0", insecure_no_auth=True) as addresses:
         # A plain channel does take the proxy, so the test can fail.
         with grpc.insecure_channel(addresses[0].removeprefix("tcp://")) as plain, pytest.raises(grpc.RpcError):
             ContainerManagerStub(plain).GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id), timeout=2)
@@ -87,10 +71,10 @@ def test_no_proxy_of_the_environment_is_used(
 
 @pytest.mark.parametrize("name", ["with space", "50%41", "a#b", "a?b", "é"])
 def test_a_socket_is_served_and_found_whatever_its_path(
-    server_config: Callable[..., ServerConfig], session_dir: Path, bot_id: str, name: str
+    serve_on: ServeOn, session_dir: Path, bot_id: str, name: str
 ) -> None:
     target = f"unix://{session_dir}/{name}/s.sock"
-    with running_server(server_config(target)):
+    with serve_on(target):
         assert Path(target.removeprefix("unix://")).is_socket()
         with connect(target) as channel:
             assert Calls(ContainerManagerStub(channel)).status(bot_id) is None
@@ -102,7 +86,7 @@ def test_a_token_is_never_sent_to_another_machine() -> None:
             make("tcp://192.0.2.1:50051", token="secret-token")
 
 
-def test_the_aio_channel_gives_the_same_answers_and_errors(target: str, fake: FakeEngine, bot_id: str) -> None:
+def test_the_aio_channel_gives_the_same_answers_and_errors(target: str, bot_id: str) -> None:
     async def use() -> pb.GetContainerStatusResponse:
         async with connect_aio(target) as channel:
             stub = ContainerManagerStub(channel)
@@ -123,7 +107,7 @@ def test_without_a_server_the_error_is_unavailable_and_without_a_reason(session_
 
 
 def test_a_server_that_comes_later_is_found_by_the_same_channel(
-    server_config: Callable[..., ServerConfig], session_dir: Path, bot_id: str
+    serve_on: ServeOn, session_dir: Path, bot_id: str
 ) -> None:
     path = f"unix://{session_dir}/later/s.sock"
     with connect(path) as channel:
@@ -131,10 +115,10 @@ def test_a_server_that_comes_later_is_found_by_the_same_channel(
         with fails_with("UNAVAILABLE", ""):
             stub.StartContainer(pb.StartContainerRequest(bot_id=bot_id))
         for _ in range(2):
-            with running_server(server_config(path)):
+            with serve_on(path):
                 assert Calls(stub).status(bot_id) is None
 
 
-def test_an_address_that_is_given_twice_is_refused(server_config: Callable[..., ServerConfig]) -> None:
-    with pytest.raises(StartupError, match="twice"), running_server(server_config("unix:///a.sock", "unix:///a.sock")):
+def test_an_address_that_is_given_twice_is_refused(serve_on: ServeOn) -> None:
+    with pytest.raises(StartupError, match="twice"), serve_on("unix:///a.sock", "unix:///a.sock"):
         pass

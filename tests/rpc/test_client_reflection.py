@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
-from container_manager.config import ServerConfig
 from container_manager_client import connect, connect_aio
-from tests.support.serving import running_server
+from tests.rpc.conftest import ServeOn
 
 REQUEST = reflection_pb2.ServerReflectionRequest(list_services="")
 
@@ -24,9 +23,9 @@ def token_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def target(server_config: Callable[..., ServerConfig], token_file: Path) -> Iterator[str]:
+def target(serve_on: ServeOn, token_file: Path) -> Iterator[str]:
     """A TCP listener with a token."""
-    with running_server(server_config("tcp://127.0.0.1:0", token_file=token_file)) as addresses:
+    with serve_on("tcp://127.0.0.1:0", token_file=token_file) as addresses:
         yield addresses[0]
 
 

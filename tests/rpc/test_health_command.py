@@ -6,20 +6,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from container_manager.cli import main
-from container_manager.config import ServerConfig
+from tests.rpc.conftest import ServeOn
 from tests.support.certificates import Authority, server_files
-from tests.support.fake_engine import FakeEngine, Hang
-from tests.support.serving import running_server
+from tests.support.memory_backend import MemoryBackend
+from tests.support.memory_store import Gate
 from tests.support.waiting import wait_until
 
-BuildConfig = Callable[..., ServerConfig]
 LISTEN = "CONTAINER_MANAGER_LISTEN"
 DEFAULT = "unix:///run/botmaker/container-manager.sock"
 
@@ -40,8 +38,8 @@ def test_a_service_whose_engine_answers_is_0(grpc_server: list[str]) -> None:
     assert (0, f"{grpc_server[0]} is serving") == said(health("--address", grpc_server[0]))
 
 
-def test_a_service_whose_engine_does_not_answer_is_1(fake: FakeEngine, grpc_server: list[str]) -> None:
-    fake.on("GET", "/_ping", Hang())
+def test_a_service_whose_engine_does_not_answer_is_1(memory: MemoryBackend, grpc_server: list[str]) -> None:
+    memory.script("ping", Gate())
     wait_until(lambda: health("--address", grpc_server[0]).exit_code == 1, "it no longer serves", 60)
     line = f"Error: {grpc_server[0]} is not serving: the service runs, but its Docker Engine does not answer"
     assert (1, line) == said(health("--address", grpc_server[0]))
@@ -60,14 +58,14 @@ def test_without_an_address_the_default_socket_is_asked(listen: str | None, monk
     assert [(DEFAULT, 5)] == asked
 
 
-def test_a_tcp_listener_needs_no_token_for_it(server_config: BuildConfig, tmp_path: Path) -> None:
-    with running_server(server_config("tcp://127.0.0.1:0", token_file=tmp_path / "token")) as (address,):
+def test_a_tcp_listener_needs_no_token_for_it(serve_on: ServeOn, tmp_path: Path) -> None:
+    with serve_on("tcp://127.0.0.1:0", token_file=tmp_path / "token") as (address,):
         wait_until(lambda: health("--address", address).exit_code == 0, "it serves", 60)
 
 
-def test_a_listener_with_tls_is_told_to_need_the_unix_socket(server_config: BuildConfig, tmp_path: Path) -> None:
-    config = server_config("tcp://127.0.0.1:0", token_file=tmp_path / "t", tls=server_files(tmp_path, Authority()))
-    with running_server(config) as (address,):
+def test_a_listener_with_tls_is_told_to_need_the_unix_socket(serve_on: ServeOn, tmp_path: Path) -> None:
+    tls = server_files(tmp_path, Authority())
+    with serve_on("tcp://127.0.0.1:0", token_file=tmp_path / "t", tls=tls) as (address,):
         code, line = said(health("--address", address))
     assert (1, True) == (code, line.endswith("a listener with TLS cannot be asked: use the unix socket"))
 

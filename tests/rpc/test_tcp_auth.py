@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -17,14 +16,10 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
-from container_manager.config import ServerConfig
 from container_manager_client import ErrorInfo, connect, connect_aio, error_info
+from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
-from tests.support.fake_engine import FakeEngine, Json, Stream
-from tests.support.serving import running_server
-from tests.support.waiting import wait_until
-
-BuildConfig = Callable[..., ServerConfig]
+from tests.support.memory_backend import MemoryBackend
 
 
 @pytest.fixture
@@ -34,10 +29,9 @@ def token_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def target(server_config: BuildConfig, token_file: Path, fake: FakeEngine) -> Iterator[str]:
-    """A TCP listener on an engine without containers."""
-    fake.on("GET", "/containers/json", Json([]))
-    with running_server(server_config("tcp://127.0.0.1:0", token_file=token_file)) as addresses:
+def target(serve_on: ServeOn, token_file: Path) -> Iterator[str]:
+    """A TCP listener."""
+    with serve_on("tcp://127.0.0.1:0", token_file=token_file) as addresses:
         yield addresses[0]
 
 
@@ -53,29 +47,15 @@ def test_the_token_of_the_file_is_accepted(target: str, token_file: Path) -> Non
         assert Calls(ContainerManagerStub(channel)).list() == []
 
 
-def _silence(fake: FakeEngine) -> Iterator[None]:
-    """An event stream without an event, which lasts as long as the engine."""
-    fake._released.wait()
-    yield from ()
-
-
-def test_streams_need_the_token_too(target: str, token_file: Path, fake: FakeEngine) -> None:
-    fake.on("GET", "/events", Stream(_silence(fake)))
+def test_streams_need_the_token_too(target: str, token_file: Path) -> None:
     request = observer_pb.WatchContainersRequest()
     with connect(target) as channel, fails_with("UNAUTHENTICATED", "UNAUTHENTICATED"):
         next(ContainerObserverStub(channel).WatchContainers(request))
     with connect(target, token=token_file.read_text().strip()) as channel:
-        # Until the view has noticed that the engine tells of events, there is nothing to watch.
-        def synced() -> bool:
-            with suppress(grpc.RpcError):
-                return next(ContainerObserverStub(channel).WatchContainers(request)).HasField("synced")
-            return False
-
-        wait_until(synced, "synced")
+        assert next(ContainerObserverStub(channel).WatchContainers(request)).HasField("synced")
 
 
-def test_the_aio_clients_streams_carry_the_token(target: str, token_file: Path, fake: FakeEngine) -> None:
-    fake.on("GET", "/events", Stream(_silence(fake)))
+def test_the_aio_clients_streams_carry_the_token(target: str, token_file: Path) -> None:
 
     async def first(token: str | None) -> str:
         async with connect_aio(target, token=token) as channel:
@@ -88,7 +68,7 @@ def test_the_aio_clients_streams_carry_the_token(target: str, token_file: Path, 
         return "nothing"
 
     assert "UNAUTHENTICATED" == asyncio.run(first(None))
-    wait_until(lambda: asyncio.run(first(token_file.read_text().strip())) == "synced", "synced")
+    assert "synced" == asyncio.run(first(token_file.read_text().strip()))
 
 
 def test_two_tokens_are_as_good_as_none(target: str, token_file: Path) -> None:
@@ -134,7 +114,10 @@ def heard(target: str, method: str, token: str | None) -> ErrorInfo | None:
 
 
 @pytest.mark.parametrize("method", WITH_TOKEN)
-def test_every_method_but_those_of_health_needs_the_token(target: str, token_file: Path, method: str) -> None:
+def test_every_method_but_those_of_health_needs_the_token(
+    target: str, token_file: Path, memory: MemoryBackend, method: str
+) -> None:
+    memory.add("00000000-0000-4000-8000-000000000000")  # there is something to be told of
     for wrong in (None, "0" * 43):
         refusal = heard(target, method, wrong)
         assert refusal is not None
@@ -151,20 +134,18 @@ def test_health_needs_no_token(target: str, method: str) -> None:
     assert method.endswith("/List") or answer is None
 
 
-def test_insecure_no_auth_serves_anyone_and_says_so(
-    server_config: BuildConfig, fake: FakeEngine, caplog: pytest.LogCaptureFixture
-) -> None:
-    fake.on("GET", "/containers/json", Json([]))
-    config = server_config("tcp://127.0.0.1:0", insecure_no_auth=True)
-    with running_server(config) as addresses, connect(addresses[0]) as channel:
+def test_insecure_no_auth_serves_anyone_and_says_so(serve_on: ServeOn, caplog: pytest.LogCaptureFixture) -> None:
+    with serve_on("tcp://127.0.0.1:0", insecure_no_auth=True) as addresses, connect(addresses[0]) as channel:
         assert Calls(ContainerManagerStub(channel)).list() == []
     assert "without authentication" in caplog.text
 
 
-def test_the_unix_socket_needs_no_token(server_config: BuildConfig, fake: FakeEngine, session_dir: Path) -> None:
-    fake.on("GET", "/containers/json", Json([]))
-    config = server_config("tcp://127.0.0.1:0", f"unix://{session_dir}/both/s.sock", token_file=session_dir / "token")
-    with running_server(config) as addresses, connect(addresses[1]) as channel:
+def test_the_unix_socket_needs_no_token(serve_on: ServeOn, session_dir: Path) -> None:
+    unix = f"unix://{session_dir}/both/s.sock"
+    with (
+        serve_on("tcp://127.0.0.1:0", unix, token_file=session_dir / "token") as addresses,
+        connect(addresses[1]) as channel,
+    ):
         assert Calls(ContainerManagerStub(channel)).list() == []
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -15,15 +15,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.config import ServerConfig
 from container_manager.rpc.listeners.server_certificates import ServerCertificates
 from container_manager_client import TlsFiles, connect, connect_aio, error_info
+from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
 from tests.support.certificates import Authority, put, server_files
-from tests.support.fake_engine import FakeEngine, Json
-from tests.support.serving import running_server
-
-BuildConfig = Callable[..., ServerConfig]
 
 OURS = Authority()
 OTHERS = Authority()
@@ -36,17 +32,9 @@ def token_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def listing(fake: FakeEngine) -> FakeEngine:
-    """An engine without containers."""
-    fake.on("GET", "/containers/json", Json([]))
-    return fake
-
-
-@pytest.fixture
-def target(server_config: BuildConfig, token_file: Path, listing: FakeEngine, tmp_path: Path) -> Iterator[str]:
+def target(serve_on: ServeOn, token_file: Path, tmp_path: Path) -> Iterator[str]:
     """A TLS listener."""
-    config = server_config("tcp://127.0.0.1:0", token_file=token_file, tls=server_files(tmp_path, OURS))
-    with running_server(config) as addresses:
+    with serve_on("tcp://127.0.0.1:0", token_file=token_file, tls=server_files(tmp_path, OURS)) as addresses:
         yield addresses[0]
 
 
@@ -116,28 +104,27 @@ def test_a_client_without_a_certificate_gets_no_connection(target: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["name", "date"])
 def test_the_client_refuses_a_server_with_another_name_or_an_expired_certificate(
-    server_config: BuildConfig, token_file: Path, tmp_path: Path, wrong: str
+    serve_on: ServeOn, token_file: Path, tmp_path: Path, wrong: str
 ) -> None:
     name, expired = ("elsewhere.example.org", False) if wrong == "name" else ("127.0.0.1", True)
     tls = server_files(tmp_path, OURS, name, expired=expired)
-    with running_server(server_config("tcp://127.0.0.1:0", token_file=token_file, tls=tls)) as addresses:
+    with serve_on("tcp://127.0.0.1:0", token_file=token_file, tls=tls) as addresses:
         assert probe(addresses[0], OURS.client()).startswith("UNAVAILABLE: ")
 
 
 def test_a_certificate_of_the_servers_authority_is_none_of_the_clients_authority(
-    server_config: BuildConfig, token_file: Path, tmp_path: Path
+    serve_on: ServeOn, token_file: Path, tmp_path: Path
 ) -> None:
     tls = server_files(tmp_path, OURS, clients=OTHERS)
-    with running_server(server_config("tcp://127.0.0.1:0", token_file=token_file, tls=tls)) as addresses:
+    with serve_on("tcp://127.0.0.1:0", token_file=token_file, tls=tls) as addresses:
         assert probe(addresses[0], OURS.client()).startswith("UNAVAILABLE: ")
         assert "OK" == probe(addresses[0], OTHERS.client(trusts=OURS))
 
 
 def test_insecure_no_auth_leaves_the_token_out_and_the_certificates_in(
-    server_config: BuildConfig, listing: FakeEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    serve_on: ServeOn, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = server_config("tcp://127.0.0.1:0", insecure_no_auth=True, tls=server_files(tmp_path, OURS))
-    with running_server(config) as addresses:
+    with serve_on("tcp://127.0.0.1:0", insecure_no_auth=True, tls=server_files(tmp_path, OURS)) as addresses:
         with connect(addresses[0], tls=OURS.client()) as channel:
             assert Calls(ContainerManagerStub(channel)).list() == []
         assert probe(addresses[0], OTHERS.client(trusts=OURS)).startswith("UNAVAILABLE: ")
@@ -145,11 +132,10 @@ def test_insecure_no_auth_leaves_the_token_out_and_the_certificates_in(
 
 
 def test_the_unix_socket_beside_has_no_tls(
-    server_config: BuildConfig, token_file: Path, session_dir: Path, tmp_path: Path
+    serve_on: ServeOn, token_file: Path, session_dir: Path, tmp_path: Path
 ) -> None:
     unix = f"unix://{session_dir}/tls/s.sock"
-    config = server_config("tcp://127.0.0.1:0", unix, token_file=token_file, tls=server_files(tmp_path, OURS))
-    with running_server(config):
+    with serve_on("tcp://127.0.0.1:0", unix, token_file=token_file, tls=server_files(tmp_path, OURS)):
         assert "OK" == probe(unix, None)
 
 

@@ -18,7 +18,10 @@ from container_manager.config import ServerConfig
 from container_manager.rpc import server
 from container_manager.rpc.listeners.server_factory import transport_options
 from container_manager_client import channel, connect
+from tests.support.memory_backend import MemoryBackend
 from tests.support.serving import running_server
+
+BuildConfig = Callable[..., ServerConfig]
 
 CLIENT_PING = "grpc.keepalive_time_ms"
 SERVER_PING = "grpc.http2.min_ping_interval_without_data_ms"
@@ -52,7 +55,7 @@ def quiet_stream_ends_with(target: str, seconds: float) -> grpc.RpcError:
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_quiet_stream_outlives_the_clients_pings_because_the_server_allows_them(
-    server_config: Callable[..., ServerConfig], session_dir: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool
+    server_config: BuildConfig, memory: MemoryBackend, session_dir: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool
 ) -> None:
     """Both sides many times as fast as they are; without the server's option the client is thrown out."""
     # gRPC pings once a second at most; of pings that come too early, the second is one too many.
@@ -63,7 +66,7 @@ def test_a_quiet_stream_outlives_the_clients_pings_because_the_server_allows_the
         del ours[SERVER_PING]
     monkeypatch.setattr(server, "transport_options", lambda _: tuple(ours.items()))
     monkeypatch.setattr(channel, "_OPTIONS", tuple(theirs.items()))
-    with running_server(config) as addresses:
+    with running_server(config, backend=memory.opened) as addresses:
         error = quiet_stream_ends_with(addresses[0], seconds=3)
     assert (grpc.StatusCode.DEADLINE_EXCEEDED if allowed else grpc.StatusCode.UNAVAILABLE) is error.code()
     assert allowed or error.details() == "Too many pings"
@@ -71,7 +74,8 @@ def test_a_quiet_stream_outlives_the_clients_pings_because_the_server_allows_the
 
 def test_a_server_that_no_longer_answers_pings_is_given_up(session_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All times a twentieth of what they are."""
-    times = {name: value // 20 for name, value in channel._OPTIONS if name.startswith(("grpc.keepalive", "grpc.http2"))}
+    pings = ("grpc.keepalive", "grpc.http2.ping")
+    times = {name: value // 20 for name, value in channel._OPTIONS if name.startswith(pings)}
     assert {CLIENT_PING: 1500, "grpc.keepalive_timeout_ms": 500, "grpc.http2.ping_timeout_ms": 500} == times
     monkeypatch.setattr(channel, "_OPTIONS", tuple({**dict(channel._OPTIONS), **times}.items()))
     path = session_dir / "frozen.sock"

@@ -6,17 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from container_manager.config import ServerConfig
 from container_manager_client import connect
-from tests.support.serving import running_server
-
-BuildConfig = Callable[..., ServerConfig]
+from tests.rpc.conftest import ServeOn
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -55,31 +52,30 @@ def refused(heard: str) -> bool:
     return heard.startswith("UNAVAILABLE") and "Permission denied" in heard
 
 
-def test_other_users_are_refused_by_the_directory(server_config: BuildConfig, session_dir: Path) -> None:
-    with running_server(server_config(f"unix://{session_dir}/others/s.sock")) as addresses:
+def test_other_users_are_refused_by_the_directory(serve_on: ServeOn, session_dir: Path) -> None:
+    with serve_on(f"unix://{session_dir}/others/s.sock") as addresses:
         assert refused(called_by(addresses[0], STRANGERS))
 
 
-def test_other_users_are_refused_by_the_socket_itself(server_config: BuildConfig, session_dir: Path) -> None:
+def test_other_users_are_refused_by_the_socket_itself(serve_on: ServeOn, session_dir: Path) -> None:
     (session_dir / "open").mkdir(0o755)
-    with running_server(server_config(f"unix://{session_dir}/open/s.sock")) as addresses:
+    with serve_on(f"unix://{session_dir}/open/s.sock") as addresses:
         assert refused(called_by(addresses[0], STRANGERS))
 
 
 @pytest.mark.parametrize(("gid", "groups"), [(MEMBERS, ()), (STRANGERS, (MEMBERS,))], ids=["group", "further group"])
 def test_a_user_of_the_sockets_group_is_served(
-    server_config: BuildConfig, session_dir: Path, gid: int, groups: Sequence[int]
+    serve_on: ServeOn, session_dir: Path, gid: int, groups: Sequence[int]
 ) -> None:
-    config = server_config(f"unix://{session_dir}/members{len(groups)}/s.sock", socket_group=str(MEMBERS))
-    with running_server(config) as addresses:
+    with serve_on(f"unix://{session_dir}/members{len(groups)}/s.sock", socket_group=str(MEMBERS)) as addresses:
         assert "OK" == called_by(addresses[0], gid, groups)
         assert refused(called_by(addresses[0], STRANGERS))
 
 
-def test_a_mode_without_the_group_keeps_the_group_out(server_config: BuildConfig, session_dir: Path) -> None:
+def test_a_mode_without_the_group_keeps_the_group_out(serve_on: ServeOn, session_dir: Path) -> None:
     (session_dir / "owner").mkdir(0o755)
     target = f"unix://{session_dir}/owner/s.sock"
-    with running_server(server_config(target, socket_mode=0o600, socket_group=str(MEMBERS))):
+    with serve_on(target, socket_mode=0o600, socket_group=str(MEMBERS)):
         assert refused(called_by(target, MEMBERS))
         with connect(target) as channel:
             health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)

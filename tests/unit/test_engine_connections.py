@@ -149,6 +149,15 @@ def test_calls_at_once_never_share_a_connection(engine: FakeEngine, client: Engi
     assert first == second
 
 
+def test_many_calls_leave_no_descriptor_open(engine: FakeEngine, client: EngineClient) -> None:
+    engine.on("GET", INSPECT, Json({}))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda _: inspect(client), range(640)))
+    # One kept connection per thread, and both of its ends are in this process.
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2 * 16
+
+
 def test_a_client_is_borrowed_by_one_call_only(engine: FakeEngine, client: EngineClient) -> None:
     engine.on("POST", "/containers/c1/stop", Hang(NO_CONTENT))
     engine.on("GET", INSPECT, Json({}))

@@ -14,20 +14,17 @@ import pytest
 from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
-from container_manager.config import DockerServiceConfig, ServerConfig
 from container_manager.errors import InvalidStateError
 from container_manager.rpc.stream_kinds import CONTAINERS, LOGS, STATS
 from container_manager.scheduling.streams import StreamKind
 from container_manager.view.subscription import Subscription
 from container_manager_client import connect
-from tests.support.bots import Bots
+from tests.rpc.conftest import ServeLooped, ServeOn
 from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.observing import kinds, reading, watching
-from tests.support.serving import LoopedServer, looped_server
+from tests.support.serving import LoopedServer
 from tests.support.waiting import wait_until
-
-CHATTY = ("sh", "-c", "while :; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; done")
-RUNNING = ("sh", "-c", "echo here; exec sleep 100000")
 
 Open = Callable[[ContainerObserverStub, str], Any]
 STREAMS: dict[StreamKind, Open] = {
@@ -38,13 +35,19 @@ STREAMS: dict[StreamKind, Open] = {
 
 
 @pytest.fixture
-def limited(service_config: DockerServiceConfig, session_dir: Path) -> Iterator[LoopedServer]:
-    """A server that takes two streams of each kind."""
-    config = ServerConfig(
-        service=service_config, listen=(f"unix://{session_dir}/limited/s.sock",), max_watchers=2, max_log_streams=2
-    )
-    with looped_server(config) as looped:
+def limited(serve_looped: ServeLooped, session_dir: Path) -> Iterator[LoopedServer]:
+    """A server that takes two streams of each kind of the observer's."""
+    with serve_looped(f"unix://{session_dir}/limited/s.sock", max_watchers=2, max_log_streams=2) as looped:
         yield looped
+
+
+@pytest.fixture
+def bot_id(memory: MemoryBackend, bots: MemoryBots) -> str:
+    """A bot that runs and has written a line."""
+    bot_id = bots.new()
+    memory.add(bot_id)
+    memory.write(bot_id, b"here")
+    return bot_id
 
 
 @pytest.fixture
@@ -55,11 +58,9 @@ def channel(limited: LoopedServer) -> Iterator[grpc.Channel]:
 
 @pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.label)
 def test_more_streams_than_allowed_are_refused_while_statuses_answer(
-    limited: LoopedServer, channel: grpc.Channel, bots: Bots, kind: StreamKind
+    limited: LoopedServer, channel: grpc.Channel, bot_id: str, kind: StreamKind
 ) -> None:
     calls, observer = Calls(ContainerManagerStub(channel)), ContainerObserverStub(channel)
-    bot_id = bots.new()
-    calls.run(bot_id, *RUNNING)
     with ExitStack() as stack:
         reads = [stack.enter_context(reading(STREAMS[kind](observer, bot_id))) for _ in range(2)]
         for read in reads:
@@ -76,10 +77,8 @@ def test_more_streams_than_allowed_are_refused_while_statuses_answer(
 
 @pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.label)
 def test_a_stream_whose_deadline_passes_gives_its_place_back(
-    limited: LoopedServer, channel: grpc.Channel, bots: Bots, kind: StreamKind
+    limited: LoopedServer, channel: grpc.Channel, bot_id: str, kind: StreamKind
 ) -> None:
-    bot_id = bots.new()
-    Calls(ContainerManagerStub(channel)).run(bot_id, *RUNNING)
     call = {
         CONTAINERS: lambda stub: stub.WatchContainers(pb.WatchContainersRequest(), timeout=0.5),
         LOGS: lambda stub: stub.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, follow=True), timeout=0.5),
@@ -125,14 +124,15 @@ def test_an_error_after_the_first_message_has_the_contracts_code_too(
 
 
 def test_the_end_of_the_service_ends_every_stream_with_unavailable(
-    service_config: DockerServiceConfig, session_dir: Path, bots: Bots
+    serve_looped: ServeLooped, session_dir: Path, memory: MemoryBackend, bots: MemoryBots, bot_id: str
 ) -> None:
-    config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/ending/s.sock",))
-    bot_id, chatty = bots.new(), bots.new()
-    with looped_server(config) as looped, connect(looped.server.addresses[0]) as channel:
-        calls, observer = Calls(ContainerManagerStub(channel)), ContainerObserverStub(channel)
-        calls.run(bot_id, *RUNNING)
-        calls.run(chatty, *CHATTY)
+    chatty = bots.new()
+    memory.add(chatty)
+    for _ in range(50_000):
+        memory.write(chatty, b"0123456789" * 20)
+    target = f"unix://{session_dir}/ending/s.sock"
+    with serve_looped(target) as looped, connect(target) as channel:
+        observer = ContainerObserverStub(channel)
         with ExitStack() as stack:
             reads = [stack.enter_context(reading(open_(observer, bot_id))) for open_ in STREAMS.values()]
             for read in reads:
@@ -150,19 +150,17 @@ def test_the_end_of_the_service_ends_every_stream_with_unavailable(
 
 
 def test_a_watch_while_the_engine_is_away_is_refused_at_once(
-    service_config: DockerServiceConfig, session_dir: Path
+    serve_on: ServeOn, session_dir: Path, memory: MemoryBackend, bot_id: str
 ) -> None:
-    nowhere = DockerServiceConfig(secrets_root=service_config.secrets_root, docker_host="unix:///nowhere.sock")
-    config = ServerConfig(service=nowhere, listen=(f"unix://{session_dir}/away/s.sock",))
-    with looped_server(config) as looped, connect(looped.server.addresses[0]) as channel:
+    memory.go_away()
+    with serve_on(f"unix://{session_dir}/away/s.sock") as addresses, connect(addresses[0]) as channel:
         observer = ContainerObserverStub(channel)
-        bot_id = "11111111-1111-4111-8111-111111111111"
         for open_ in STREAMS.values():
             with fails_with("UNAVAILABLE", "ENGINE_UNAVAILABLE"):
                 next(open_(observer, bot_id))
 
 
-def test_watchers_are_served_side_by_side(calls: Calls, observer: ContainerObserverStub, bots: Bots) -> None:
+def test_watchers_are_served_side_by_side(calls: Calls, observer: ContainerObserverStub, bots: MemoryBots) -> None:
     bot_id = bots.new()
     with ExitStack() as stack:
         watches = [stack.enter_context(watching(observer, [bot_id])) for _ in range(50)]

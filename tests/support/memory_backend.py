@@ -1,0 +1,82 @@
+"""Containers in memory: a whole :class:`~container_manager.backend.Backend` without an engine.
+
+    memory = MemoryBackend(secrets_root)
+    with running_server(config, backend=memory.opened) as addresses:
+        ...
+    memory.script("start_container", PortInUseError("taken"), None)  # fails once, and then works
+    with memory.held("stop_container") as gate:  # blocks until the end of the block, or until gate.open()
+        memory.await_calls("stop_container", 2)
+    memory.go_away()  # nothing answers, and notices break off
+
+It keeps the rules that :mod:`container_manager.backend` states; tests/support/lifecycle_contract.py shows that.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from container_manager.backend import CallObserver, Feature
+from container_manager.bot_directories import RootDirectory
+from container_manager.model import ContainerState, RawSample
+from tests.support.memory_lifecycle import MemoryLifecycle
+from tests.support.memory_store import Container, MemoryStore
+from tests.support.memory_streams import MemoryLog, MemorySource
+
+
+class MemoryBackend(MemoryStore):
+    """Lifecycle, source, logs and stats of the store's containers."""
+
+    name = "memory"
+
+    def __init__(
+        self,
+        secrets_root: RootDirectory,
+        *,
+        allowed_images: tuple[str, ...] = (),
+        limitations: Mapping[Feature, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.limitations = limitations or {}
+        self.lifecycle = MemoryLifecycle(self, secrets_root, allowed_images=allowed_images)
+        self.source = MemorySource(self)
+
+    def opened(self, _observer: CallObserver | None) -> MemoryBackend:
+        """Itself, for a server that opens a backend. There is no engine whose calls could be observed."""
+        return self
+
+    def log(self, container_id: str) -> MemoryLog:
+        return MemoryLog(self, container_id)
+
+    async def sample(self, container_id: str) -> RawSample | None:
+        container = self.containers.get(container_id)
+        if container is None or container.status.state is not ContainerState.RUNNING:
+            return None
+        now_ns = self.now_ns()
+        # A third of one core of four.
+        cpu_ns = (now_ns - (container.status.start_time_ns or now_ns)) // 3
+        return RawSample(now_ns, cpu_ns, 4, 1_000_000, 4_000_000, 10, 20, 3)
+
+    async def close(self) -> None:
+        """Nothing is open but what its readers close."""
+
+
+class MemoryBots:
+    """Bots for tests on a backend in memory; as :class:`tests.support.bots.Bots` on an engine."""
+
+    def __init__(self, memory: MemoryBackend, secrets_root: Path) -> None:
+        self.ids: list[str] = []
+        self._memory = memory
+        self._secrets_root = secrets_root
+
+    def new(self) -> str:
+        """A new bot's id; it has a secrets directory."""
+        bot_id = str(uuid.uuid4())
+        (self._secrets_root / bot_id).mkdir()
+        self.ids.append(bot_id)
+        return bot_id
+
+    def containers(self) -> list[Container]:
+        """Every container of these bots, as the backend itself has it."""
+        return [each for each in self._memory.containers.values() if each.status.bot_id in self.ids]

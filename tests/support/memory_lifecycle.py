@@ -1,0 +1,215 @@
+"""The seven operations on containers in memory: see :mod:`tests.support.memory_backend`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from container_manager.backend import Created
+from container_manager.bot_directories import RootDirectory, check_secrets_directory
+from container_manager.deadline import Deadline
+from container_manager.errors import (
+    CommandNotFoundError,
+    ContainerAlreadyExistsError,
+    ContainerNotFoundError,
+    EngineTimeoutError,
+    InvalidStateError,
+    NameInUseUnmanagedError,
+)
+from container_manager.image_reference import check_image_allowed, check_image_reference
+from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason
+from tests.support.memory_store import RUNNING, Container, Gate, MemoryStore
+
+NO_PROGRAM = "no-such-program"
+
+
+class MemoryLifecycle:
+    """Commands run until they are stopped, all but :data:`NO_PROGRAM`, which is not found."""
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        secrets_root: RootDirectory,
+        *,
+        allowed_images: tuple[str, ...] = (),
+        timeout_seconds: float = 2.0,
+    ) -> None:
+        """``timeout_seconds``: how long a call waits for an answer when its caller sets no deadline."""
+        self._store = store
+        self._secrets_root = secrets_root
+        self._allowed_images = allowed_images
+        self._timeout_seconds = timeout_seconds
+
+    def ping(self, *, deadline: Deadline | None = None) -> None:
+        self._read("ping", "", deadline)
+
+    def create_container(
+        self,
+        bot_id: str,
+        config: ContainerConfig,
+        *,
+        request_id: str = "",
+        absent: bool = False,  # noqa: ARG002 - looking costs nothing here
+        deadline: Deadline | None = None,
+    ) -> Created:
+        if config.image:
+            check_image_reference(config.image)
+            check_image_allowed(config.image, self._allowed_images)
+        deadline = deadline or Deadline()
+        self._read("create_container", bot_id, deadline)
+        with self._store.lock:
+            existing = self._find(bot_id)
+            if existing is None:
+                check_secrets_directory(self._secrets_root, bot_id)
+                deadline.commit()
+                container = self._store.create(bot_id, config.image, config.command, request_id)
+                return Created(container.status.container_id, container.status)
+            container_id = existing.status.container_id
+            if request_id and existing.request_id == request_id:
+                return Created(container_id)
+            raise ContainerAlreadyExistsError(
+                "the bot has a container already", bot_id=bot_id, container_id=container_id
+            )
+
+    # What the caller knows of a container saves nothing here.
+
+    def start_container(
+        self,
+        bot_id: str,
+        *,
+        known: ContainerStatus | None = None,  # noqa: ARG002
+        deadline: Deadline | None = None,
+    ) -> str:
+        self._change("start_container", bot_id, deadline)
+        with self._store.lock:
+            container = self._require(bot_id)
+            if container.status.state not in (ContainerState.RUNNING, ContainerState.RESTARTING):
+                self._run(container)
+            return container.status.container_id
+
+    def stop_container(
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,  # noqa: ARG002
+        deadline: Deadline | None = None,
+    ) -> str:
+        self._change("stop_container", bot_id, deadline)
+        with self._store.lock:
+            container = self._find(bot_id)
+            if container is None:
+                return ""
+            self._end(container, grace_seconds)
+            return container.status.container_id
+
+    def restart_container(
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,  # noqa: ARG002
+        deadline: Deadline | None = None,
+    ) -> str:
+        self._change("restart_container", bot_id, deadline)
+        with self._store.lock:
+            container = self._require(bot_id)
+            self._end(container, grace_seconds)
+            self._run(container)
+            return container.status.container_id
+
+    def remove_container(
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,  # noqa: ARG002
+        deadline: Deadline | None = None,
+    ) -> str:
+        self._change("remove_container", bot_id, deadline)
+        with self._store.lock:
+            container = self._find(bot_id)
+            if container is None:
+                return ""
+            self._end(container, grace_seconds)
+            self._store.delete(container)
+            return container.status.container_id
+
+    def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
+        self._read("get_container_status", bot_id, deadline)
+        container = self._store.named(bot_id)
+        return container.status if container is not None and container.managed else None
+
+    def require_container(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus:
+        self._read("require_container", bot_id, deadline)
+        return self._require(bot_id).status
+
+    def list_managed_containers(
+        self, states: Collection[ContainerState] = (), *, deadline: Deadline | None = None
+    ) -> list[ContainerStatus]:
+        self._read("list_managed_containers", "", deadline)
+        with self._store.lock:
+            managed = [each.status for each in self._store.containers.values() if each.managed]
+        wanted = [status for status in managed if not states or status.state in states]
+        return sorted(wanted, key=lambda status: (status.create_time_ns or 0, status.container_id))
+
+    def _read(self, method: str, bot_id: str, deadline: Deadline | None) -> None:
+        """Wait as long as the caller does, and for what an engine would be given."""
+        deadline = deadline or Deadline()
+        step = self._store.step(method, bot_id)
+        if isinstance(step, Gate) and not step.wait(deadline.at_most(self._timeout_seconds)):
+            raise EngineTimeoutError("the containers in memory did not answer in time")
+        if isinstance(step, Exception):
+            raise step
+        self._store.check_there()
+
+    def _change(self, method: str, bot_id: str, deadline: Deadline | None) -> None:
+        """What has reached the backend runs to its end, however long that takes."""
+        (deadline or Deadline()).check()
+        step = self._store.step(method, bot_id)
+        if isinstance(step, Gate):
+            assert step.wait(60), f"the test never let {method} go on"
+        if isinstance(step, Exception):
+            raise step
+        self._store.check_there()
+
+    def _find(self, bot_id: str) -> Container | None:
+        container = self._store.named(bot_id)
+        if container is not None and not container.managed:
+            raise NameInUseUnmanagedError("the name is held by a container that this service did not make")
+        return container
+
+    def _require(self, bot_id: str) -> Container:
+        container = self._find(bot_id)
+        if container is None:
+            raise ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
+        return container
+
+    def _run(self, container: Container) -> None:
+        status = container.status
+        if status.state in (ContainerState.PAUSED, ContainerState.REMOVING):
+            raise InvalidStateError(f"the container is {status.state.value}", bot_id=status.bot_id)
+        check_secrets_directory(self._secrets_root, status.bot_id)
+        if container.command[:1] == (NO_PROGRAM,):
+            text = f'exec: "{NO_PROGRAM}": executable file not found'
+            self._store.set(container, exit_reason=ExitReason.START_FAILED, error=text)
+            raise CommandNotFoundError(text, bot_id=status.bot_id)
+        self._store.set(
+            container,
+            state=ContainerState.RUNNING,
+            start_time_ns=self._store.now_ns(),
+            finish_time_ns=None,
+            exit_code=None,
+            exit_reason=None,
+            error="",
+        )
+
+    def _end(self, container: Container, grace_seconds: int | None) -> None:
+        """Every program ends at its stop signal, unless there is no time for it."""
+        if container.status.state in RUNNING:
+            self._store.set(
+                container,
+                state=ContainerState.EXITED,
+                finish_time_ns=self._store.now_ns(),
+                exit_code=137 if grace_seconds == 0 else 143,
+                exit_reason=ExitReason.KILLED,
+            )

@@ -1,0 +1,221 @@
+"""Containers in memory, what is to go wrong with them, and who hears of their changes. Usable from any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from container_manager.backend import Notice
+from container_manager.errors import EngineUnavailableError
+from container_manager.model import ContainerState, ContainerStatus, LogSource, RawEntry, container_name
+
+DEFAULT_IMAGE = "botmaker/openclaw:1"
+RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
+"""The states in which a process is there."""
+# So far back do the notices of a new subscription go.
+_OVERLAP_NS = 1_000_000_000
+
+
+@dataclass
+class Container:
+    """One container, as it is kept."""
+
+    status: ContainerStatus
+    command: tuple[str, ...] = ()
+    request_id: str = ""
+    managed: bool = True
+    """False: somebody else's, which only has a bot's name."""
+    log: list[RawEntry] = field(default_factory=list)
+
+
+class Gate:
+    """Holds up the calls that reach it until it is open."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Event()
+
+    def open(self) -> None:
+        """Let all through, those to come too."""
+        self._opened.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it was open within so many seconds."""
+        return self._opened.wait(seconds)
+
+
+Step = Exception | Gate | None
+"""What becomes of one call: it fails, waits, or is carried out."""
+
+
+class MemoryStore:
+    """All that there is; a test changes it by :meth:`add`, :meth:`change` and :meth:`write`."""
+
+    def __init__(self) -> None:
+        self.containers: dict[str, Container] = {}
+        """By id."""
+        self.calls: list[tuple[str, str]] = []
+        """Every call of the lifecycle so far: the method's name, and the bot id or ``""``."""
+        self.notices_fail = False
+        """Notices cannot be had: the live view never trusts itself, and reads go to the lifecycle."""
+        self.lock = threading.RLock()
+        self._called = threading.Condition(self.lock)
+        self._away = False
+        self._notices: list[Notice] = []
+        self._listeners: set[Callable[[Notice | None], None]] = set()
+        self._scripts: dict[tuple[str, str], list[Step]] = {}
+        self._last_ns = 0
+        self._ids = itertools.count(1)
+
+    # Faults, and what has been asked for.
+
+    def script(self, method: str, *steps: Step, bot_id: str = "") -> None:
+        """The fate of the method's next calls, in turn; the last step stays. ``bot_id``: of calls for this bot only."""
+        with self.lock:
+            self._scripts[method, bot_id] = list(steps)
+
+    @contextmanager
+    def held(self, method: str, bot_id: str = "") -> Iterator[Gate]:
+        """Calls of the method wait until the end of the block, or until the gate is opened."""
+        gate = Gate()
+        self.script(method, gate, bot_id=bot_id)
+        try:
+            yield gate
+        finally:
+            self.script(method, None, bot_id=bot_id)
+            gate.open()
+
+    def go_away(self) -> None:
+        """Answer nothing any more; notices break off."""
+        with self.lock:
+            self._away = True
+            self._tell(None)
+
+    def seen(self, *methods: str) -> list[tuple[str, str]]:
+        """The calls so far of these methods; none given: of all but ``ping``."""
+        with self.lock:
+            return [call for call in self.calls if call[0] in methods or (not methods and call[0] != "ping")]
+
+    def await_calls(self, method: str, count: int = 1, timeout: float = 60) -> None:
+        """Wait until there were so many calls of the method."""
+        with self._called:
+            arrived = self._called.wait_for(lambda: len(self.seen(method)) >= count, timeout)
+        assert arrived, f"{len(self.seen(method))} of {count} calls of {method} came; all: {Counter(self.calls)}"
+
+    def step(self, method: str, bot_id: str) -> Step:
+        """Note a call; what is to become of it."""
+        with self._called:
+            self.calls.append((method, bot_id))
+            self._called.notify_all()
+            steps = self._scripts.get((method, bot_id)) or self._scripts.get((method, "")) or [None]
+            return steps.pop(0) if len(steps) > 1 else steps[0]
+
+    def check_there(self) -> None:
+        """Raise :class:`EngineUnavailableError` when nothing answers."""
+        if self._away:
+            raise EngineUnavailableError("the containers in memory are away")
+
+    # Containers.
+
+    def add(
+        self, bot_id: str, state: ContainerState = ContainerState.RUNNING, *, managed: bool = True, **fields: Any
+    ) -> str:
+        """A container of the bot that is there, with these fields; its id."""
+        with self.lock:
+            container = self.create(bot_id)
+            container.managed = managed
+            if state is not ContainerState.CREATED:
+                fields = {"start_time_ns": self.now_ns(), **fields}
+            self.set(container, state=state, **fields)
+            return container.status.container_id
+
+    def change(self, bot_id: str, **fields: Any) -> None:
+        """Give the bot's container other fields, as when something beside the service acts on it."""
+        with self.lock:
+            container = self.named(bot_id)
+            assert container is not None
+            self.set(container, **fields)
+
+    def write(self, bot_id: str, line: bytes, source: LogSource = LogSource.STDOUT, *, partial: bool = False) -> None:
+        """The bot writes to its log."""
+        with self.lock:
+            container = self.named(bot_id)
+            assert container is not None
+            container.log.append((self.now_ns(), source, line, partial))
+            self._tell(Notice(container.status.container_id, gone=False, managed=container.managed))
+
+    def named(self, bot_id: str) -> Container | None:
+        """The container that has the bot's name."""
+        with self.lock:
+            return next((each for each in self.containers.values() if each.status.name == container_name(bot_id)), None)
+
+    def create(self, bot_id: str, image: str = "", command: tuple[str, ...] = (), request_id: str = "") -> Container:
+        """A new container."""
+        with self.lock:
+            container_id = f"{next(self._ids):064x}"
+            image = image or DEFAULT_IMAGE
+            image_id = f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+            created = ContainerState.CREATED
+            status = ContainerStatus(
+                container_id, bot_id, container_name(bot_id), created, image, image_id, self.now_ns()
+            )
+            container = self.containers[container_id] = Container(status, command, request_id)
+            self._notify(container)
+            return container
+
+    def set(self, container: Container, **fields: Any) -> None:
+        """Change a container's status."""
+        with self.lock:
+            container.status = replace(container.status, **fields)
+            self._notify(container)
+
+    def delete(self, container: Container) -> None:
+        """The container is gone."""
+        with self.lock:
+            del self.containers[container.status.container_id]
+            self._notify(container, gone=True)
+
+    def now_ns(self) -> int:
+        """The time in nanoseconds, which grows from call to call."""
+        with self.lock:
+            self._last_ns = max(self._last_ns + 1, time.time_ns())
+            return self._last_ns
+
+    # Notices.
+
+    @contextmanager
+    def listening(self) -> Iterator[asyncio.Queue[Notice | None]]:
+        """Notices for the running loop, from a little before now on; ``None``: they break off."""
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Notice | None] = asyncio.Queue()
+
+        def listener(notice: Notice | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, notice)
+
+        with self.lock:
+            begin_ns = self.now_ns() - _OVERLAP_NS
+            for notice in self._notices:
+                if notice.time_ns >= begin_ns:
+                    queue.put_nowait(notice)
+            self._listeners.add(listener)
+        try:
+            yield queue
+        finally:
+            with self.lock:
+                self._listeners.discard(listener)
+
+    def _notify(self, container: Container, *, gone: bool = False) -> None:
+        notice = Notice(container.status.container_id, gone, container.managed, self.now_ns())
+        self._notices.append(notice)
+        self._tell(notice)
+
+    def _tell(self, notice: Notice | None) -> None:
+        for listener in self._listeners:
+            listener(notice)

@@ -1,0 +1,103 @@
+"""What is heard of containers in memory, on the event loop: notices, inspections, logs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+from container_manager.backend import Notice
+from container_manager.errors import ContainerNotFoundError, EngineUnavailableError
+from container_manager.model import ContainerStatus, RawEntry, owned_bot
+from tests.support.memory_store import RUNNING, Container, MemoryStore
+
+
+class MemorySource:
+    """What the live view follows."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def list(self, container_id: str = "") -> list[ContainerStatus]:
+        self._store.check_there()
+        with self._store.lock:
+            found = [each.status for each in self._store.containers.values() if each.managed]
+        return [
+            ContainerStatus(
+                each.container_id, each.bot_id, each.name, each.state, each.image, each.image_id, each.create_time_ns
+            )
+            for each in found
+            if container_id in ("", each.container_id)
+        ]
+
+    async def inspect(self, container_id: str) -> ContainerStatus | None:
+        self._store.check_there()
+        container = self._store.containers.get(container_id)
+        return container.status if container is not None and container.managed else None
+
+    async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
+        self._store.check_there()
+        container = self._store.named(bot_id)
+        if container is None or not container.managed or owned_bot(container.status) != bot_id:
+            return None
+        return container.status
+
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[AsyncIterator[Notice]]:
+        self._store.check_there()
+        if self._store.notices_fail:
+            raise EngineUnavailableError("there are no notices")
+        with self._store.listening() as news:
+            yield _notices(news)
+
+
+class MemoryLog:
+    """The log of one container."""
+
+    def __init__(self, store: MemoryStore, container_id: str) -> None:
+        self.was_opened = False
+        self.broken_off = False
+        self._store = store
+        self._container_id = container_id
+
+    async def runs(self) -> bool:
+        return self._container().status.state in RUNNING
+
+    async def first_of_tail(self, count: int) -> RawEntry | None:
+        tail = self._container().log[-count:]
+        self.was_opened = True
+        return tail[0] if tail else None
+
+    async def batches(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        entries = [each for each in self._container().log if since_ns is None or each[0] >= since_ns]
+        self.was_opened = True
+        if entries:
+            yield entries
+
+    async def follow(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        with self._store.listening() as news:
+            sent = 0
+            while True:
+                container = self._container()
+                self.was_opened = True
+                runs = container.status.state in RUNNING
+                entries, sent = container.log[sent:], len(container.log)
+                if wanted := [each for each in entries if since_ns is None or each[0] >= since_ns]:
+                    yield wanted
+                if not runs:
+                    return
+                if await news.get() is None:
+                    raise EngineUnavailableError("the containers in memory are away")
+
+    def _container(self) -> Container:
+        self._store.check_there()
+        container = self._store.containers.get(self._container_id)
+        if container is None:
+            raise ContainerNotFoundError("there is no such container")
+        return container
+
+
+async def _notices(news: asyncio.Queue[Notice | None]) -> AsyncIterator[Notice]:
+    while (notice := await news.get()) is not None:
+        yield notice
+    raise EngineUnavailableError("the containers in memory are away")
