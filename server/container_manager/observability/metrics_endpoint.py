@@ -46,14 +46,13 @@ class MetricsEndpoint:
         self._address = address
         self._registry = registry
         self._before = before
-        self._connections: _Connections | None = None
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> str:
         """Listen; returns the URL. Raises :class:`StartupError`."""
         log = _HttpLog(logging.getLogger(__name__))
-        self._connections = _Connections(self._answer, access_log=None, logger=log, lingering_time=0)
-        self._runner = web.ServerRunner(self._connections, shutdown_timeout=_CLOSE_SECONDS)
+        connections = _Connections(self._answer, access_log=None, logger=log, lingering_time=0)
+        self._runner = web.ServerRunner(connections, shutdown_timeout=_CLOSE_SECONDS)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._address.host, self._address.port).start()
@@ -65,8 +64,7 @@ class MetricsEndpoint:
 
     async def close(self) -> None:
         """Stop listening, and end all connections."""
-        if self._runner is not None and self._connections is not None:
-            self._connections.limit(0)
+        if self._runner is not None:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -93,22 +91,14 @@ class _Connections(web.Server):
 
     def __init__(self, handler: Any, **kwargs: Any) -> None:
         super().__init__(handler, **kwargs)
-        self._most = MAX_CONNECTIONS
         self._open: dict[Any, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
-
-    def limit(self, most: int) -> None:
-        """Abort all but the ``most`` newest connections, now and whenever one is made."""
-        self._most = most
-        # An aborted connection is lost one iteration of the event loop later.
-        alive = [transport for transport, _ in self._open.values() if not transport.is_closing()]
-        for transport in alive[: max(0, len(alive) - most)]:
-            transport.abort()
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         timer = asyncio.get_running_loop().call_later(_CONNECTION_SECONDS, transport.abort)
         self._open[handler] = transport, timer
-        self.limit(self._most)
+        for oldest, _ in list(self._open.values())[:-MAX_CONNECTIONS]:
+            oldest.abort()
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         if handler in self._open:
