@@ -103,7 +103,9 @@ def calls() -> list[Call]:
         request_id="wish",
     )
     grace = Duration(seconds=1, nanos=500_000_000)
-    logs = observer_pb.StreamLogsRequest(bot_id=BOT_ID, follow=True, tail_lines=10, limit_bytes=1000)
+    logs = observer_pb.StreamLogsRequest(
+        bot_id=BOT_ID, follow=True, tail_lines=10, limit_bytes=1000, max_batch_entries=5
+    )
     logs.after.seconds = 1_700_000_000
     symbol = pb.DESCRIPTOR.services_by_name["ContainerManager"].full_name
     return [

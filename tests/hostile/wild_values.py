@@ -166,6 +166,7 @@ FIELDS: Mapping[str, Values] = {
     "StreamLogsRequest.follow": Values(st.sampled_from((False,)), st.booleans()),
     "StreamLogsRequest.tail_lines": Values(st.integers(0, 10), _numbers(0, UINT32, INT32, 2**31)),
     "StreamLogsRequest.after": _timestamps(),
+    "StreamLogsRequest.max_batch_entries": Values(st.integers(0, 10), _numbers(0, 2, 1000, UINT32, INT32, 2**31)),
     "StreamLogsRequest.limit_bytes": Values(st.integers(1, 10_000), _numbers(0, UINT64, INT64, 2**63)),
     "WatchStatsRequest.bot_ids": several_ids,
     "WatchStatsRequest.interval": Values(st.builds(Duration, seconds=st.just(1)), _durations().wild),

@@ -75,6 +75,8 @@ class LogEngine:
         self.cuts: list[int] = []
         """After so many bytes the next answers break off, each once."""
         self.chunk_bytes = 65_536
+        self.hold_after: asyncio.Event | None = None
+        """After its first bytes an answer waits for this."""
         self.mangle: Callable[[bytes], bytes] = lambda data: data
         """Done to all that is sent."""
         self.deaf = False
@@ -207,6 +209,8 @@ class LogEngine:
                 left = None if left is None else left - len(chunk)
                 self.sent_bytes += len(chunk)
                 yield chunk
+                if self.hold_after is not None:
+                    await self.hold_after.wait()
             if params.get("follow") == "1" and self.repeated:
                 repeated, self.repeated = self.repeated, []
                 yield b"".join(map(frame, repeated))

@@ -23,6 +23,7 @@ class Reading:
 
     def __init__(self, engine: LogEngine, options: LogOptions) -> None:
         self.got: list[LogEntry] = []
+        self.batches: list[list[LogEntry]] = []
         self._reader = LogReader(DockerContainerLog(engine, CONTAINER), CONTAINER, options, engine)
         self.task = asyncio.create_task(self._read())
         self._engine = engine
@@ -30,13 +31,14 @@ class Reading:
         self._goes_on.set()
 
     def pause(self) -> None:
-        """Take no further entries but the next one."""
+        """Take no further batch but the next one."""
         self._goes_on.clear()
 
     async def _read(self) -> None:
-        async with aclosing(self._reader.entries()) as entries:
-            async for entry in entries:
-                self.got.append(entry)
+        async with aclosing(self._reader.batches()) as batches:
+            async for batch in batches:
+                self.batches.append(batch)
+                self.got += batch
                 await self._goes_on.wait()
 
     async def has(self, count: int) -> None:

@@ -36,6 +36,17 @@ async def test_what_there_is_comes_first_and_then_what_is_written_as_it_is_writt
 
 
 @virtual
+async def test_an_entry_that_is_written_alone_comes_alone_and_at_once() -> None:
+    engine = LogEngine()
+    async with reading(engine) as it:
+        await engine.until(lambda: followed(engine) == 1)
+        for number, entry in enumerate(WRITTEN, 1):
+            await engine.write(entry)
+            await it.has(number)
+        assert [1] * len(WRITTEN) == [len(batch) for batch in it.batches]
+
+
+@virtual
 async def test_a_followed_log_that_is_silent_is_asked_for_once() -> None:
     engine = LogEngine(LINES)
     async with reading(engine) as it:

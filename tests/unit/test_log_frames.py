@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -12,15 +13,17 @@ from hypothesis import strategies as st
 
 from container_manager.engine.log_frames import MAX_LINE_BYTES, FrameDecoder, LogFaultError, LogFormatError
 from container_manager.model import RawEntry
-from tests.unit.log_engine import BEGIN_NS, ERR, OUT, SECOND, frame, raw
+from tests.unit.log_engine import BEGIN_NS, ERR, OUT, SECOND, frame, raw, stamp
 
 PIECE = 16 * 1024  # the engine's
 
 
 def decoded(decoder: FrameDecoder, *chunks: bytes) -> list[RawEntry]:
-    """All entries of an answer that comes in these pieces and ends."""
-    entries = [entry for chunk in chunks for entry in decoder.feed(chunk)]
-    return entries + decoder.end()
+    """All entries of a response that arrives in these pieces and ends. Raises the decoder's problem."""
+    entries = [entry for chunk in chunks for entry in decoder.feed_step(chunk)]
+    if decoder.problem is not None:
+        raise decoder.problem
+    return entries
 
 
 def in_pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
@@ -92,7 +95,23 @@ def test_a_longer_entry_comes_in_pieces_cut_at_the_same_places(size: int, partia
 
 def test_a_long_entry_does_not_wait_for_its_end() -> None:
     data = frame(raw(0, b"x" * (10 * MAX_LINE_BYTES)))
-    assert 4 == len(FrameDecoder().feed(data[: 5 * MAX_LINE_BYTES]))
+    assert 4 == len(FrameDecoder().feed_step(data[: 5 * MAX_LINE_BYTES]))
+
+
+def test_much_data_is_decoded_in_steps_between_which_other_tasks_run() -> None:
+    entries = [raw(number, b"x" * 50) for number in range(10_000)]
+    data = b"".join(map(frame, entries))
+
+    async def test() -> int:
+        turns = 0
+        feeding = asyncio.create_task(FrameDecoder().feed(data))
+        while not feeding.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert entries == await feeding
+        return turns
+
+    assert asyncio.run(test()) >= len(data) // (16 * 1024)
 
 
 @pytest.mark.parametrize("left_out", [1, 5, 36, 40, 43])
@@ -106,15 +125,11 @@ def test_a_frame_that_is_cut_off_is_dropped(left_out: int) -> None:
 
 def test_an_error_of_the_engine_is_one_after_the_entries_before_it() -> None:
     text = b"Error grabbing logs: unexpected EOF\n"
-    fault = faulty_frame(3, text)
     decoder = FrameDecoder()
-    assert [raw(0)] == decoder.feed(frame(raw(0)) + fault)
-    with pytest.raises(LogFaultError, match="Error grabbing logs: unexpected EOF"):
-        decoder.end()
-    with pytest.raises(LogFaultError):
-        decoder.feed(b"")
-    with pytest.raises(LogFaultError):
-        FrameDecoder().feed(fault)
+    assert [raw(0)] == decoder.feed_step(frame(raw(0)) + faulty_frame(3, text) + frame(raw(1)))
+    assert isinstance(decoder.problem, LogFaultError)
+    assert "Error grabbing logs: unexpected EOF" == str(decoder.problem)
+    assert [] == decoder.feed_step(frame(raw(2)))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +138,11 @@ def test_an_error_of_the_engine_is_one_after_the_entries_before_it() -> None:
         faulty_frame(1, b"no time stamp, but long enough for one\n"),
         faulty_frame(1, b"2026-13-23T23:34:35.865920324Z x\n"),
         faulty_frame(1, b"2026-11-23T23:34:35.8659203xxZ x\n"),
+        faulty_frame(1, b"2026-11-23T23:34:35.+65920324Z x\n"),
         faulty_frame(1, b"2026-11-23T23:34:35.865920324  x\n"),
+        # In the second of the entry before it, which is not parsed again.
+        faulty_frame(1, stamp(BEGIN_NS)[:-11] + b"8659203xxZ x\n"),
+        faulty_frame(1, stamp(BEGIN_NS)[:-11] + b"865920324  x\n"),
         faulty_frame(1, b"short\n"),
         faulty_frame(0, frame(raw(0))[8:]),
         faulty_frame(7, b""),
@@ -132,6 +151,5 @@ def test_an_error_of_the_engine_is_one_after_the_entries_before_it() -> None:
 )
 def test_anything_else_is_an_error(data: bytes) -> None:
     decoder = FrameDecoder()
-    assert [raw(0)] == decoder.feed(frame(raw(0)) + data)
-    with pytest.raises(LogFormatError):
-        decoder.end()
+    assert [raw(0)] == decoder.feed_step(frame(raw(0)) + data)
+    assert isinstance(decoder.problem, LogFormatError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -15,9 +16,9 @@ from container_manager.errors import (
     InvalidStateError,
 )
 from container_manager.logs.cursor import MARGIN_NS
-from container_manager.logs.reader import LogOptions
+from container_manager.logs.reader import MAX_BATCH_ENTRIES, LogOptions
 from tests.support.virtual_loop import run
-from tests.unit.log_engine import SECOND, LogEngine, frame
+from tests.unit.log_engine import SECOND, LogEngine, frame, raw
 from tests.unit.log_reading import LINES, LONG, read, reading, texts
 
 # Without following
@@ -70,6 +71,57 @@ def test_the_limit_ends_the_stream_before_the_entry_that_is_too_much() -> None:
     for limit, count in [(sum(sizes[:3]), 3), (sum(sizes[:3]) - 1, 2), (1, 0), (sum(sizes), 100), (10**9, 100)]:
         assert count == len(read(LogEngine(LINES), limit_bytes=limit))
         assert count == len(read(LogEngine(LINES), limit_bytes=limit, follow=limit < sum(sizes)))
+
+
+@pytest.mark.parametrize("limit", range(1, 40, 3))
+def test_the_limit_falls_within_a_batch_also_among_empty_lines(limit: int) -> None:
+    entries = [raw(number * SECOND, b"x" * (number % 5)) for number in range(20)]
+    fitting = [entry for number, entry in enumerate(entries) if sum(map(len, texts(entries[: number + 1]))) <= limit]
+    assert texts(fitting) == texts(read(LogEngine(entries), limit_bytes=limit))
+
+
+# Batches
+
+
+def test_a_batch_has_what_is_ready_up_to_a_bound() -> None:
+    async def test() -> list[int]:
+        engine = LogEngine([raw(number * SECOND) for number in range(2 * MAX_BATCH_ENTRIES + 7)])
+        engine.chunk_bytes = 1 << 20
+        async with reading(engine, LogOptions()) as it:
+            await it.task
+        return [len(batch) for batch in it.batches]
+
+    assert [MAX_BATCH_ENTRIES, MAX_BATCH_ENTRIES, 7] == run(test())
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_batch_does_not_wait_for_an_entry_that_has_come_in_part(follow: bool) -> None:
+    """The engine stands still in the middle of a frame."""
+
+    async def test() -> None:
+        engine = LogEngine(LINES[:3])
+        engine.chunk_bytes = len(frame(LINES[0])) + 20
+        hold = engine.hold_after = asyncio.Event()
+        async with reading(engine, LogOptions(follow=follow)) as it:
+            await it.has(1)
+            assert [LINES[:1][0][2]] == texts(it.got)
+            hold.set()
+            await it.has(3)
+
+    run(test())
+
+
+def test_a_reading_that_is_given_up_within_a_batch_leaves_nothing_open() -> None:
+    async def test() -> None:
+        engine = LogEngine([raw(number * SECOND) for number in range(3 * MAX_BATCH_ENTRIES)])
+        engine.chunk_bytes = 1 << 20
+        async with reading(engine, LogOptions()) as it:
+            it.pause()
+            await it.has(1)
+            assert 1 == engine.open_streams
+        assert (MAX_BATCH_ENTRIES, 0) == (len(it.got), engine.open_streams)
+
+    run(test())
 
 
 # Errors

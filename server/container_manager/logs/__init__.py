@@ -1,1 +1,1 @@
-"""Reading containers' logs: the part of a log that a caller wants, over restarts of the container."""
+"""Reads the part of a container's log that a caller asks for, across restarts of the container."""

@@ -1,63 +1,70 @@
-"""An entry's place in the log: a time that is unique and grows, so that a reader can go on after it.
+"""An entry's place in the log: a time that is unique and grows, from which a reader can continue.
 
-The engine's times are neither: pieces of one line share theirs, and entries of the two sources can stand in the log in
-another order than they were read in. So each entry is placed at its own time, or else a nanosecond after the entry
-before it. Where a reading began does not matter: with :data:`MARGIN_NS` before the place to go on from, every entry
-after it gets the place that it had. For an entry that the engine leaves out, being older than the margin, moves on only
-those that are a second older than the place at least, and they move others by a nanosecond each; no log holds the
-10^9 entries that it would take to cover that second.
+The engine's times are neither unique nor ordered: pieces of one line share a time, and the engine may store entries of
+the two sources in another order than it read them. So each entry is placed at its own time, or a nanosecond after the
+previous entry if that is later.
 
-An entry that is more than :data:`CLOCK_STEP_NS` older than the one before it was written after the machine's clock had
-been set back, or else would be shown with a time that is too wrong. It is placed at its own time. Over such a step
-nothing else can be promised than that an uninterrupted reading is complete.
+An entry gets the same place wherever a reading starts, if the reading starts :data:`MARGIN_NS` before the place to
+continue from. An entry that the engine then leaves out, being older than the margin, could only have moved entries that
+are at least a second older than that place. Those move others by a nanosecond each, and no log holds the 10^9 entries
+that would be needed to bridge that second.
+
+An entry that is more than :data:`CLOCK_STEP_NS` older than the previous one was written after the machine's clock had
+been set back. It is placed at its own time, since the other time would be too wrong to show. Across such a step only an
+uninterrupted reading is complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from container_manager.model import LogEntry, RawEntry
 
 CLOCK_STEP_NS = 10_000_000_000
-"""Generous: a writer that waits for a disk is that much out of order, and a place that goes back is none."""
+"""Large enough for entries that are out of order because a writer waited for a disk: placing one back in time would
+break the order."""
 
 MARGIN_NS = CLOCK_STEP_NS + 1_000_000_000
-"""How far before a place a reading has to begin. The longer, the more is read for nothing."""
+"""How far before a place a reading has to start. A larger margin reads more entries only to skip them."""
 
-# Entries that may stand, out of order, before the first one of a tail.
+# How many out-of-order entries may precede the first one of a tail.
 _MAX_HELD = 256
 
 
 class Placing:
-    """Gives the entries of one reading their places, one after another."""
+    """Gives the entries of one reading their places, in order."""
 
     def __init__(self) -> None:
         self.last_ns: int | None = None
         """The last entry's place; ``None`` before the first one."""
 
-    def place(self, engine_ns: int) -> int:
-        """The place of the next entry, whose time is ``engine_ns``."""
+    def place(self, entries: Iterable[RawEntry]) -> list[LogEntry]:
+        """The next entries, each with its place."""
+        placed = []
         last_ns = self.last_ns
-        if last_ns is None or engine_ns > last_ns or last_ns - engine_ns > CLOCK_STEP_NS:
-            self.last_ns = engine_ns
-        else:
-            self.last_ns = last_ns + 1
-        return self.last_ns
+        for engine_ns, source, line, partial in entries:
+            if last_ns is None or engine_ns > last_ns or last_ns - engine_ns > CLOCK_STEP_NS:
+                last_ns = engine_ns
+            else:
+                last_ns += 1
+            placed.append(LogEntry(last_ns, source, line, partial))
+        self.last_ns = last_ns
+        return placed
 
 
 class Window:
-    """The entries that one reading is to hand out: those after a place, and from the first one of a tail on.
+    """Selects the entries that one reading delivers: those after a place and from the first one of a tail on.
 
-    Where both are given, both hold. As places grow, the entries after a place are the log's end, and the last N of
-    them are those among the last N of all.
+    If both are given, both apply. As places grow, the entries after a place are the end of the log, and the last N of
+    them are among the last N of all.
     """
 
     def __init__(self, after_ns: int | None = None, first: RawEntry | None = None) -> None:
-        """``after_ns``: the place of the last entry that is not wanted. ``first``: the first one that is, as it was
-        found in the log's tail; a piece of a line is wanted with all pieces before it.
+        """``after_ns``: the place of the last entry before the window. ``first``: the first entry of the window, as it
+        was found in the log's tail. If it is a piece of a line, the window includes all earlier pieces.
         """
         if after_ns is not None and first is not None and first[0] < after_ns - MARGIN_NS:
-            first = None  # it is not even read
+            first = None  # the reading starts after it
         self._after_ns = after_ns
         self._first = first
         self._begun = after_ns is None and first is None
@@ -67,27 +74,25 @@ class Window:
     def since_ns(self, now_ns: int) -> int | None:
         """The engine's time from which on entries have to be read; ``None``: all of them.
 
-        All also when the place is in the future. Then the clock was set back, and what was written since is older.
+        Also all if the place is in the future: then the clock was set back, and newer entries have earlier times.
         """
         edges = [edge for edge in (self._after_ns, self._first and self._first[0]) if edge is not None]
         if not edges or max(edges) > now_ns or max(edges) <= MARGIN_NS:
             return None
         return max(edges) - MARGIN_NS
 
-    def select(self, entries: Iterable[RawEntry]) -> list[LogEntry]:
-        """Those of the next entries that are wanted, each with its place."""
-        place = self._placing.place
+    def select(self, entries: Sequence[RawEntry]) -> list[LogEntry]:
+        """Those of the next entries that are in the window, each with its place."""
+        placed = self._placing.place(entries)
+        if self._begun:
+            return placed
         wanted: list[LogEntry] = []
-        for engine_ns, source, line, partial in entries:
-            entry = LogEntry(place(engine_ns), source, line, partial)
-            if self._begun:
-                wanted.append(entry)
-            else:
-                wanted += self._begin(entry, engine_ns)
+        for (engine_ns, *_), entry in zip(entries, placed, strict=True):
+            wanted += [entry] if self._begun else self._begin(entry, engine_ns)
         return wanted
 
     def release(self) -> list[LogEntry]:
-        """Entries held back so far, for the case that the tail's first one has left the log in the meantime."""
+        """The entries held back so far, in case the tail's first one has left the log in the meantime."""
         if not self._held:
             return []
         held, self._held = self._held, []
@@ -95,10 +100,10 @@ class Window:
         return held
 
     def _begin(self, entry: LogEntry, engine_ns: int) -> list[LogEntry]:
-        """The wanted ones, now that this entry has been read too and none was wanted before it."""
+        """The entries to deliver now that this one has been read, while none has been delivered yet."""
         wanted = self._after_ns is None or entry.time_ns > self._after_ns
         if self._after_ns is not None and entry.time_ns >= self._after_ns:
-            self._after_ns = None  # whatever follows is wanted, also if the clock was set back
+            self._after_ns = None  # deliver all that follow, even if the clock was set back
         if self._first is not None and (engine_ns, entry.source) == self._first[:2]:
             self._first = None
             self._held.clear()

@@ -1,4 +1,4 @@
-"""A container's log as one stream, over restarts of the container and absences of the engine."""
+"""Reads a container's log as one stream, across restarts of the container and absences of the engine."""
 
 from __future__ import annotations
 
@@ -19,33 +19,36 @@ from container_manager.errors import (
 from container_manager.logs.cursor import MARGIN_NS, Placing, Window
 from container_manager.model import LogEntry, RawEntry
 
+MAX_BATCH_ENTRIES = 1000
+"""More entries at once are not faster, and keep the event loop from other work for longer."""
+
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """The part of a log that is wanted."""
+    """The part of a log to read."""
 
     follow: bool = False
-    """Go on with what the container writes, until it is removed."""
+    """Continue with new entries until the container is removed."""
     tail_lines: int | None = None
-    """Begin with the last so many entries, or with the first piece of the line that this would begin within. ``None``:
-    with the first one."""
+    """Number of existing entries to begin with. If that would begin within a long line, begin with the line's first
+    piece. ``None``: all."""
     after_ns: int | None = None
     """Only entries after the one with this time."""
     limit_bytes: int | None = None
-    """End before the entry that would make it more than so many bytes of lines."""
+    """Maximum number of bytes in all lines together; the stream ends before the entry that would exceed it."""
 
 
 class Versions(Protocol):
-    """Tells of containers' changes: starts, ends, removals."""
+    """Reports changes of containers: starts, ends, removals."""
 
     def version(self, container_id: str) -> int | None:
-        """The version of the container's last known change; ``None``: it is gone."""
+        """The version of the container's last known change; ``None``: the container is gone."""
 
     async def await_change(self, container_id: str, version: int) -> int | None:
-        """Wait until the container's version is another one, which is returned, or it is gone.
+        """Wait until the container has another version, and return that; ``None``: the container is gone.
 
         Also waits while the engine is away. May be cancelled at any time.
         """
@@ -59,34 +62,37 @@ class LogReader:
         self._container_id = container_id
         self._options = options
         self._versions = versions
-        # Where to go on: after this place, or else, while nothing is handed out, from this entry on.
+        # Where the next reading begins: after this place, or with this entry until the first one has been delivered.
         self._after_ns = options.after_ns
         self._first: RawEntry | None = None
-        # Of the latest reading.
+        # Whether the latest reading delivered an entry.
         self._progress = False
         self._retry_seconds = _FIRST_RETRY_SECONDS
 
-    async def entries(self) -> AsyncGenerator[LogEntry, None]:
-        """The entries, oldest first. Iterate once, and close with :func:`contextlib.aclosing`.
+    async def batches(self) -> AsyncGenerator[list[LogEntry], None]:
+        """The entries, oldest first, as they become ready, 1 to :data:`MAX_BATCH_ENTRIES` at once.
 
-        Nothing is read ahead but what the sockets hold. Raises :class:`ContainerNotFoundError`, and
-        :class:`InvalidStateError` for a container whose log driver keeps nothing to read; :class:`EngineTimeoutError`
-        and :class:`EngineUnavailableError` with ``follow`` only at the begin, or when the engine can't read the log.
+        Iterate once, and close with :func:`contextlib.aclosing`. Nothing is read ahead except what the sockets hold.
+
+        Raises :class:`ContainerNotFoundError`; :class:`InvalidStateError` if the container's log driver does not
+        support reading; :class:`EngineTimeoutError` and :class:`EngineUnavailableError`, with ``follow`` only at the
+        start, or if the engine cannot read the log.
         """
-        if not await self._find_begin():
+        if not await self._find_start():
             return
         left = self._options.limit_bytes
         async with aclosing(self._followed() if self._options.follow else self._read(follow=False)) as batches:
             async for batch in batches:
-                for entry in batch:
-                    if left is not None:
-                        left -= len(entry.line)
-                        if left < 0:
-                            return
-                    yield entry
+                if left is not None:
+                    left -= sum(len(entry.line) for entry in batch)
+                    if left < 0:
+                        if fitting := _without_excess(batch, -left):
+                            yield fitting
+                        return
+                yield batch
 
-    async def _find_begin(self) -> bool:
-        """Find where the tail begins. False: nothing is wanted at all."""
+    async def _find_start(self) -> bool:
+        """Find the first entry of the tail. False: there is nothing to read."""
         if self._options.tail_lines is None:
             return True
         if self._options.tail_lines > 0:
@@ -104,12 +110,11 @@ class LogReader:
         placing = Placing()
         async with aclosing(self._log.batches(since_ns=max(last[0] - MARGIN_NS, 0))) as batches:
             async for batch in batches:
-                for engine_ns, *_ in batch:
-                    placing.place(engine_ns)
+                placing.place(batch)
         return placing.last_ns
 
     async def _followed(self) -> AsyncGenerator[list[LogEntry], None]:
-        """One reading after another, each from where the one before ended, until the engine has no such container."""
+        """One reading after another, each from where the previous one ended, until the engine has no such container."""
         while True:
             version = self._versions.version(self._container_id)
             lost = False
@@ -126,32 +131,37 @@ class LogReader:
                     raise
                 lost = True
             if version is None:
-                # That it is gone is the engine's to say. Whoever has said so is about to hear of it, or is right, and
-                # the engine will say so when it is back.
+                # Only the engine decides that the container is gone. Read again until it says so, or until the view
+                # has the container back.
                 await self._sleep()
             else:
                 await self._pause(version, lost=lost)
 
     async def _read(self, *, follow: bool) -> AsyncGenerator[list[LogEntry], None]:
-        """Read once, from where the reading before ended."""
+        """Read once, from where the previous reading ended."""
         self._progress = False
         window = Window(self._after_ns, self._first)
         since_ns = window.since_ns(time.time_ns())
         read = self._log.follow if follow else self._log.batches
         async with aclosing(read(since_ns=since_ns)) as batches:
             async for batch in batches:
-                if wanted := window.select(batch) if batch else window.release():
-                    self._go_on_after(wanted[-1])
-                    yield wanted
-        if wanted := window.release():
-            self._go_on_after(wanted[-1])
-            yield wanted
+                # A slice takes about a millisecond, and the caller's writes let other tasks run in between.
+                for begin in range(0, len(batch), MAX_BATCH_ENTRIES):
+                    if wanted := window.select(batch[begin : begin + MAX_BATCH_ENTRIES]):
+                        self._continue_after(wanted[-1])
+                        yield wanted
+                if not batch and (held := window.release()):
+                    self._continue_after(held[-1])
+                    yield held
+        if held := window.release():
+            self._continue_after(held[-1])
+            yield held
 
-    def _go_on_after(self, entry: LogEntry) -> None:
+    def _continue_after(self, entry: LogEntry) -> None:
         self._after_ns, self._first, self._progress = entry.time_ns, None, True
 
     async def _pause(self, version: int, *, lost: bool) -> None:
-        """Wait until another reading may bring more; ``version`` is from before the last one."""
+        """Wait until another reading may deliver more. ``version`` is from before the last reading."""
         if self._progress or self._versions.version(self._container_id) != version:
             self._retry_seconds = _FIRST_RETRY_SECONDS
         if self._versions.version(self._container_id) != version or (self._log.broken_off and self._progress):
@@ -159,7 +169,7 @@ class LogReader:
         if not lost and not self._log.broken_off and not await self._may_run():
             await self._versions.await_change(self._container_id, version)
             return
-        # The engine may be back, or have its log in order, without any change of the container.
+        # The engine may come back, or repair its log, without any change of the container.
         with suppress(TimeoutError):
             async with asyncio.timeout(self._retry_seconds):
                 await self._versions.await_change(self._container_id, version)
@@ -175,8 +185,17 @@ class LogReader:
         self._retry_seconds = min(2 * self._retry_seconds, _LAST_RETRY_SECONDS)
 
     async def _may_run(self) -> bool:
-        """Whether the container runs just now. True also when that can't be told, but by another reading."""
+        """Whether the container runs now. True also if the engine does not answer: another reading will show it."""
         try:
             return await self._log.runs()
         except (ContainerNotFoundError, InvalidStateError, EngineUnavailableError, EngineTimeoutError):
             return True
+
+
+def _without_excess(batch: list[LogEntry], excess_bytes: int) -> list[LogEntry]:
+    """The batch up to where it has ``excess_bytes`` less than as a whole, or a little fewer."""
+    count = len(batch)
+    while excess_bytes > 0:
+        count -= 1
+        excess_bytes -= len(batch[count].line)
+    return batch[:count]

@@ -10,7 +10,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from botmaker.container.v1 import container_observer_pb2 as pb
 from container_manager.errors import FieldViolation, InvalidConfigError
 from container_manager.logs.reader import LogOptions
-from container_manager.model import LogEntry, LogSource
 from container_manager.rpc.manager_codec import duration_seconds, timestamp
 from container_manager.rpc.wire import as_field
 from container_manager.stats.figures import ContainerStats
@@ -24,7 +23,6 @@ MAX_INTERVAL_SECONDS = 3600.0
 _NANOS = 1_000_000_000
 _FIELDS = pb.WatchContainersResponse.DESCRIPTOR.fields_by_name
 _SNAPSHOT, _CHANGED = _FIELDS["snapshot"].number, _FIELDS["changed"].number
-_SOURCES = {LogSource.STDOUT: pb.LogEntry.SOURCE_STDOUT, LogSource.STDERR: pb.LogEntry.SOURCE_STDERR}
 
 
 def bot_ids_from_proto(bot_ids: Sequence[str]) -> frozenset[str]:
@@ -75,15 +73,6 @@ def log_options_from_proto(message: pb.StreamLogsRequest) -> LogOptions:
         tail_lines=message.tail_lines if message.HasField("tail_lines") else None,
         after_ns=_time_ns("after", message.after) if message.HasField("after") else None,
         limit_bytes=message.limit_bytes if message.HasField("limit_bytes") else None,
-    )
-
-
-def entry_to_proto(entry: LogEntry) -> pb.StreamLogsResponse:
-    """The wire form of a log entry."""
-    return pb.StreamLogsResponse(
-        entry=pb.LogEntry(
-            time=timestamp(entry.time_ns), source=_SOURCES[entry.source], line=entry.line, partial=entry.partial
-        )
     )
 
 

@@ -13,6 +13,7 @@ from container_manager.errors import EngineUnavailableError, NotSupportedByBacke
 from container_manager.logs.reader import LogReader
 from container_manager.model import ContainerState
 from container_manager.rpc import observer_codec as codec
+from container_manager.rpc.log_messages import LogMessageEncoder
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.stats.sampler import StatsSampler, watch
 from container_manager.validation import check_bot_id
@@ -66,9 +67,11 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         await self._keeper.in_sync()
         container_id = await self._container_id(request.bot_id)
         reader = LogReader(self._backend.log(container_id), container_id, options, self._versions)
-        async with aclosing(reader.entries()) as entries:
-            async for entry in entries:
-                await context.write(codec.entry_to_proto(entry))
+        encoder = LogMessageEncoder(request.max_batch_entries)
+        async with aclosing(reader.batches()) as batches:
+            async for batch in batches:
+                for message in encoder.encode(batch):
+                    await context.write(message)
 
     async def WatchStats(  # type: ignore[override]
         self, request: pb.WatchStatsRequest, context: Context

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.botmaker/container/v1/container_observer.proto\x12\x15\x62otmaker.container.v1\x1a-botmaker/container/v1/container_manager.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\")\n\x16WatchContainersRequest\x12\x0f\n\x07\x62ot_ids\x18\x01 \x03(\t\"\xc3\x02\n\x17WatchContainersResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12:\n\x08snapshot\x18\x02 \x01(\x0b\x32&.botmaker.container.v1.ContainerStatusH\x00\x12/\n\x06synced\x18\x03 \x01(\x0b\x32\x1d.botmaker.container.v1.SyncedH\x00\x12\x39\n\x07\x63hanged\x18\x04 \x01(\x0b\x32&.botmaker.container.v1.ContainerStatusH\x00\x12\x31\n\x07removed\x18\x05 \x01(\x0b\x32\x1e.botmaker.container.v1.RemovedH\x00\x12\x33\n\x08resynced\x18\x06 \x01(\x0b\x32\x1f.botmaker.container.v1.ResyncedH\x00\x42\x07\n\x05\x65vent\"\x08\n\x06Synced\"/\n\x07Removed\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\"\n\n\x08Resynced\"\xb0\x01\n\x11StreamLogsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x17\n\ntail_lines\x18\x03 \x01(\rH\x00\x88\x01\x01\x12)\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0blimit_bytes\x18\x05 \x01(\x04H\x01\x88\x01\x01\x42\r\n\x0b_tail_linesB\x0e\n\x0c_limit_bytes\"D\n\x12StreamLogsResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1f.botmaker.container.v1.LogEntry\"\xd3\x01\n\x08LogEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06source\x18\x02 \x01(\x0e\x32&.botmaker.container.v1.LogEntry.Source\x12\x0c\n\x04line\x18\x03 \x01(\x0c\x12\x0f\n\x07partial\x18\x04 \x01(\x08\"F\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x11\n\rSOURCE_STDOUT\x10\x01\x12\x11\n\rSOURCE_STDERR\x10\x02\"Q\n\x11WatchStatsRequest\x12\x0f\n\x07\x62ot_ids\x18\x01 \x03(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf3\x01\n\x12WatchStatsResponse\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63pu_percent\x18\x03 \x01(\x01\x12\x1a\n\x12memory_usage_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x05 \x01(\x04\x12\x18\n\x10network_rx_bytes\x18\x06 \x01(\x04\x12\x18\n\x10network_tx_bytes\x18\x07 \x01(\x04\x12\x0c\n\x04pids\x18\x08 \x01(\x04\x12(\n\x04time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xe0\x02\n\x11\x43ontainerObserver\x12w\n\x0fWatchContainers\x12-.botmaker.container.v1.WatchContainersRequest\x1a..botmaker.container.v1.WatchContainersResponse\"\x03\x90\x02\x01\x30\x01\x12h\n\nStreamLogs\x12(.botmaker.container.v1.StreamLogsRequest\x1a).botmaker.container.v1.StreamLogsResponse\"\x03\x90\x02\x01\x30\x01\x12h\n\nWatchStats\x12(.botmaker.container.v1.WatchStatsRequest\x1a).botmaker.container.v1.WatchStatsResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.botmaker/container/v1/container_observer.proto\x12\x15\x62otmaker.container.v1\x1a-botmaker/container/v1/container_manager.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\")\n\x16WatchContainersRequest\x12\x0f\n\x07\x62ot_ids\x18\x01 \x03(\t\"\xc3\x02\n\x17WatchContainersResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12:\n\x08snapshot\x18\x02 \x01(\x0b\x32&.botmaker.container.v1.ContainerStatusH\x00\x12/\n\x06synced\x18\x03 \x01(\x0b\x32\x1d.botmaker.container.v1.SyncedH\x00\x12\x39\n\x07\x63hanged\x18\x04 \x01(\x0b\x32&.botmaker.container.v1.ContainerStatusH\x00\x12\x31\n\x07removed\x18\x05 \x01(\x0b\x32\x1e.botmaker.container.v1.RemovedH\x00\x12\x33\n\x08resynced\x18\x06 \x01(\x0b\x32\x1f.botmaker.container.v1.ResyncedH\x00\x42\x07\n\x05\x65vent\"\x08\n\x06Synced\"/\n\x07Removed\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\"\n\n\x08Resynced\"\xcb\x01\n\x11StreamLogsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x17\n\ntail_lines\x18\x03 \x01(\rH\x00\x88\x01\x01\x12)\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0blimit_bytes\x18\x05 \x01(\x04H\x01\x88\x01\x01\x12\x19\n\x11max_batch_entries\x18\x07 \x01(\rB\r\n\x0b_tail_linesB\x0e\n\x0c_limit_bytes\"v\n\x12StreamLogsResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1f.botmaker.container.v1.LogEntry\x12\x30\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1f.botmaker.container.v1.LogEntry\"\xd3\x01\n\x08LogEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06source\x18\x02 \x01(\x0e\x32&.botmaker.container.v1.LogEntry.Source\x12\x0c\n\x04line\x18\x03 \x01(\x0c\x12\x0f\n\x07partial\x18\x04 \x01(\x08\"F\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x11\n\rSOURCE_STDOUT\x10\x01\x12\x11\n\rSOURCE_STDERR\x10\x02\"Q\n\x11WatchStatsRequest\x12\x0f\n\x07\x62ot_ids\x18\x01 \x03(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf3\x01\n\x12WatchStatsResponse\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63pu_percent\x18\x03 \x01(\x01\x12\x1a\n\x12memory_usage_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x05 \x01(\x04\x12\x18\n\x10network_rx_bytes\x18\x06 \x01(\x04\x12\x18\n\x10network_tx_bytes\x18\x07 \x01(\x04\x12\x0c\n\x04pids\x18\x08 \x01(\x04\x12(\n\x04time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xe0\x02\n\x11\x43ontainerObserver\x12w\n\x0fWatchContainers\x12-.botmaker.container.v1.WatchContainersRequest\x1a..botmaker.container.v1.WatchContainersResponse\"\x03\x90\x02\x01\x30\x01\x12h\n\nStreamLogs\x12(.botmaker.container.v1.StreamLogsRequest\x1a).botmaker.container.v1.StreamLogsResponse\"\x03\x90\x02\x01\x30\x01\x12h\n\nWatchStats\x12(.botmaker.container.v1.WatchStatsRequest\x1a).botmaker.container.v1.WatchStatsResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,17 +51,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESYNCED']._serialized_start=613
   _globals['_RESYNCED']._serialized_end=623
   _globals['_STREAMLOGSREQUEST']._serialized_start=626
-  _globals['_STREAMLOGSREQUEST']._serialized_end=802
-  _globals['_STREAMLOGSRESPONSE']._serialized_start=804
-  _globals['_STREAMLOGSRESPONSE']._serialized_end=872
-  _globals['_LOGENTRY']._serialized_start=875
-  _globals['_LOGENTRY']._serialized_end=1086
-  _globals['_LOGENTRY_SOURCE']._serialized_start=1016
-  _globals['_LOGENTRY_SOURCE']._serialized_end=1086
-  _globals['_WATCHSTATSREQUEST']._serialized_start=1088
-  _globals['_WATCHSTATSREQUEST']._serialized_end=1169
-  _globals['_WATCHSTATSRESPONSE']._serialized_start=1172
-  _globals['_WATCHSTATSRESPONSE']._serialized_end=1415
-  _globals['_CONTAINEROBSERVER']._serialized_start=1418
-  _globals['_CONTAINEROBSERVER']._serialized_end=1770
+  _globals['_STREAMLOGSREQUEST']._serialized_end=829
+  _globals['_STREAMLOGSRESPONSE']._serialized_start=831
+  _globals['_STREAMLOGSRESPONSE']._serialized_end=949
+  _globals['_LOGENTRY']._serialized_start=952
+  _globals['_LOGENTRY']._serialized_end=1163
+  _globals['_LOGENTRY_SOURCE']._serialized_start=1093
+  _globals['_LOGENTRY_SOURCE']._serialized_end=1163
+  _globals['_WATCHSTATSREQUEST']._serialized_start=1165
+  _globals['_WATCHSTATSREQUEST']._serialized_end=1246
+  _globals['_WATCHSTATSRESPONSE']._serialized_start=1249
+  _globals['_WATCHSTATSRESPONSE']._serialized_end=1492
+  _globals['_CONTAINEROBSERVER']._serialized_start=1495
+  _globals['_CONTAINEROBSERVER']._serialized_end=1847
 # @@protoc_insertion_point(module_scope)

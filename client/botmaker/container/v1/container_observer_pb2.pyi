@@ -49,24 +49,28 @@ class Resynced(_message.Message):
     def __init__(self) -> None: ...
 
 class StreamLogsRequest(_message.Message):
-    __slots__ = ("bot_id", "follow", "tail_lines", "after", "limit_bytes")
+    __slots__ = ("bot_id", "follow", "tail_lines", "after", "limit_bytes", "max_batch_entries")
     BOT_ID_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     bot_id: str
     follow: bool
     tail_lines: int
     after: _timestamp_pb2.Timestamp
     limit_bytes: int
-    def __init__(self, bot_id: _Optional[str] = ..., follow: bool = ..., tail_lines: _Optional[int] = ..., after: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., limit_bytes: _Optional[int] = ...) -> None: ...
+    max_batch_entries: int
+    def __init__(self, bot_id: _Optional[str] = ..., follow: bool = ..., tail_lines: _Optional[int] = ..., after: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., limit_bytes: _Optional[int] = ..., max_batch_entries: _Optional[int] = ...) -> None: ...
 
 class StreamLogsResponse(_message.Message):
-    __slots__ = ("entry",)
+    __slots__ = ("entry", "entries")
     ENTRY_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
     entry: LogEntry
-    def __init__(self, entry: _Optional[_Union[LogEntry, _Mapping]] = ...) -> None: ...
+    entries: _containers.RepeatedCompositeFieldContainer[LogEntry]
+    def __init__(self, entry: _Optional[_Union[LogEntry, _Mapping]] = ..., entries: _Optional[_Iterable[_Union[LogEntry, _Mapping]]] = ...) -> None: ...
 
 class LogEntry(_message.Message):
     __slots__ = ("time", "source", "line", "partial")

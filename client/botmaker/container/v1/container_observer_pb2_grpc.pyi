@@ -54,7 +54,8 @@ class ContainerObserverStub:
     across restarts of the container, until the container is removed.
 
     To continue after a broken stream, set after to the time of the last entry received. No entry is lost or repeated,
-    except those that the engine has dropped since. It keeps 30 MB for each container.
+    except those that the engine has dropped since. It keeps 30 MB for each container. To read much, set
+    max_batch_entries.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
     driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
@@ -87,7 +88,8 @@ class ContainerObserverAsyncStub(ContainerObserverStub):
     across restarts of the container, until the container is removed.
 
     To continue after a broken stream, set after to the time of the last entry received. No entry is lost or repeated,
-    except those that the engine has dropped since. It keeps 30 MB for each container.
+    except those that the engine has dropped since. It keeps 30 MB for each container. To read much, set
+    max_batch_entries.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
     driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
@@ -129,7 +131,8 @@ class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
         across restarts of the container, until the container is removed.
 
         To continue after a broken stream, set after to the time of the last entry received. No entry is lost or repeated,
-        except those that the engine has dropped since. It keeps 30 MB for each container.
+        except those that the engine has dropped since. It keeps 30 MB for each container. To read much, set
+        max_batch_entries.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
         driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.

@@ -1,4 +1,4 @@
-"""The requests for one container's log at one engine."""
+"""Requests one container's log from an engine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DockerContainerLog:
         self._container_id = container_id
         self.was_opened = False
         self.broken_off = False
-        # The entry that the last followed reading did not deliver; the next one does not wait for it again.
+        # The time of an entry that the last followed reading missed; the next one does not wait for it again.
         self._unshown_ns: int | None = None
 
     async def runs(self) -> bool:
@@ -47,10 +47,10 @@ class DockerContainerLog:
         decoder = FrameDecoder()
         async with self.opened(follow=False, since_ns=since_ns, tail=tail) as stream:
             while data := await stream.read():
-                if batch := decoder.feed(data):
+                if batch := await decoder.feed(data):
                     yield batch
-            if batch := decoder.end():
-                yield batch
+                if decoder.problem is not None:
+                    raise decoder.problem
 
     async def follow(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
         self.broken_off = False
@@ -64,7 +64,7 @@ class DockerContainerLog:
     async def opened(
         self, *, follow: bool, since_ns: int | None = None, tail: int | None = None
     ) -> AsyncIterator[EngineStream]:
-        """The engine's answer. What is raised within is translated as well, decoders' errors too."""
+        """The engine's response. Translates errors that are raised inside the context too, also those of decoders."""
         params = {"stdout": "1", "stderr": "1", "timestamps": "1"}
         if follow:
             params["follow"] = "1"
@@ -81,7 +81,7 @@ class DockerContainerLog:
         except LogFaultError as exc:
             raise LogUnreadableError(f"the engine can't read the container's log: {exc}") from exc
         except LogFormatError as exc:
-            # So does the log of a container with a terminal look, which no bot has.
+            # The log of a container with a terminal has no frames either.
             metadata = {"container_id": self._container_id}
             raise InvalidStateError(f"the container's log is not in the engine's frames: {exc}", **metadata) from exc
 
@@ -89,7 +89,7 @@ class DockerContainerLog:
         metadata = {"container_id": self._container_id}
         if exc.status == HTTPStatus.NOT_FOUND:
             return ContainerNotFoundError(f"the container is gone: {exc.text}", **metadata)
-        # 501: its log driver keeps nothing. 409: it is being removed, or dead.
+        # 501: the log driver keeps nothing. 409: the container is dead or being removed.
         if exc.status in (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.CONFLICT) or "does not support reading" in exc.text:
             return InvalidStateError(f"the container's log can't be read: {exc.text}", **metadata)
         return engine_error(exc)

@@ -1,4 +1,4 @@
-"""One reading of a log that goes on with what the container writes, for as long as it can be trusted."""
+"""Follows a container's log once, for as long as the result is known to be complete."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from container_manager.model import RawEntry
 if TYPE_CHECKING:
     from container_manager.backends.docker.container_log import DockerContainerLog
 
-# A log that falls silent though there is more does so at its begin, or else very rarely.
+# An engine that stops sending though there is more does so right at the start, or else very rarely.
 _FIRST_SILENCE_SECONDS = 1.0
 _LAST_SILENCE_SECONDS = 30.0
-# What has just been written may be on its way.
+# New entries may be on their way.
 _GRACE_SECONDS = 1.0
 
 
 class FollowedLog:
-    """Read once, by :meth:`batches`."""
+    """One reading; iterate :meth:`batches` once."""
 
     def __init__(self, log: DockerContainerLog, since_ns: int | None, ignored_ns: int | None = None) -> None:
-        """``ignored_ns``: the :attr:`unshown_ns` of the reading before, which this one won't miss again."""
+        """``ignored_ns``: the :attr:`unshown_ns` of the previous reading; this one does not wait for that entry."""
         self._log = log
         self._since_ns = since_ns
         self._ignored_ns = ignored_ns
         self.broken_off = False
-        """Not the engine has ended it, but this class, because something may be missing: read again."""
+        """The reading ended because entries may be missing, not because the engine ended it: read again."""
         self.unshown_ns: int | None = None
-        """The time of an entry that is in the log, at its end, and has not come."""
+        """The time of the log's last entry if the engine has not sent that entry."""
 
     async def batches(self) -> AsyncGenerator[list[RawEntry], None]:
-        """The entries, as they come; an empty list when none have come for a while. Ends when the container does.
+        """The entries, as they arrive; an empty list when none have arrived for a while. Ends with the container.
 
-        Raises what :class:`~container_manager.backend.ContainerLog` does.
+        Raises the errors of :class:`~container_manager.backend.ContainerLog`.
         """
         decoder = FrameDecoder()
         check = FollowCheck(opened_ns=time.time_ns())
@@ -56,25 +56,27 @@ class FollowedLog:
                         return
                     continue
                 self.unshown_ns = None
-                batch = decoder.feed(data) if data else decoder.end()
+                batch = await decoder.feed(data)
                 certain = check.trusted(batch, len(data), time.time_ns())
                 if certain:
                     yield batch[:certain]
                 if certain < len(batch):
                     self.broken_off = True
                     return
+                if decoder.problem is not None:
+                    raise decoder.problem
                 if not data:
                     return
 
     async def _misses_something(self, check: FollowCheck) -> bool:
-        """Whether the log's last entry has not come, twice."""
-        # Before the first entry the engine may still be looking for it.
+        """Whether two checks in a row found that the engine has not sent the log's last entry."""
+        # Before it sends the first entry, the engine may still be searching for that.
         if check.last_ns is None:
             return False
         try:
             last = await self._log.first_of_tail(1)
         except ContainerManagerError:
-            return False  # what is wrong, this reading will soon be told too
+            return False  # this reading will soon meet the same error
         if last is None or last[0] in (check.last_ns, self._ignored_ns) or last[0] < (self._since_ns or 0):
             self.unshown_ns = None
             return False
