@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from google.protobuf.message import DecodeError
 
 from container_manager.errors import ContainerNotFoundError
 from container_manager.rpc.interceptors.errors import ErrorInterceptor
@@ -60,26 +58,3 @@ def test_a_caller_that_has_gone_ends_the_call_as_its_cancellation_would(
         asyncio.run(handler.unary_unary(None, GoneContext()))
     # Only a bug is told, caller or no caller.
     assert isinstance(raised, ValueError) == bool(caplog.records)
-
-
-def test_any_of_many_requests_that_is_none_is_an_invalid_argument() -> None:
-    """Reflection's are the many: gRPC would log a traceback, and answer UNKNOWN."""
-    seen: list[bytes] = []
-
-    async def behavior(requests: AsyncIterator[Any], _context: object) -> None:
-        seen.extend([request async for request in requests])
-
-    def deserialize(data: bytes) -> bytes:
-        if data == b"garbage":
-            raise DecodeError
-        return data
-
-    handler = intercepted(grpc.stream_stream_rpc_method_handler(behavior, request_deserializer=deserialize))
-
-    async def requests() -> AsyncIterator[Any]:
-        for data in (b"one", b"garbage", b"two"):
-            yield handler.request_deserializer(data)
-
-    with pytest.raises(AbortedError, match="INVALID_ARGUMENT"):
-        asyncio.run(handler.stream_stream(requests(), Context()))
-    assert [] == seen

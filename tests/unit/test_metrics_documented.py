@@ -39,7 +39,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
         try:
             accounting = server.telemetry.accounting
             method = accounting.method("/grpc.health.v1.Health/Check")
-            accounting.end(method, accounting.begin(method, []), None, "OK")
+            accounting.end(method, accounting.begin(method, []), "OK")
             observer = server.telemetry.engine_observer
             assert observer is not None
             observer("ping", "ok", 0, 0.001)

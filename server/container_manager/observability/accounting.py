@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -63,15 +63,13 @@ class _Ended(NamedTuple):
 
     method: Method
     call: Call
-    request: Any
     code: str
     seconds: float
 
     @property
     def bot_id(self) -> str:
         """Empty unless the request has a valid one."""
-        bot_id = getattr(self.request, "bot_id", "")
-        return bot_id if is_bot_id(bot_id) else ""
+        return self.call.bot_id if is_bot_id(self.call.bot_id) else ""
 
 
 class Accounting:
@@ -108,12 +106,12 @@ class Accounting:
             trace = self._start_trace(method, metadata, started_ns)
         return Call(request_id_of(metadata), trace, started_ns, time.perf_counter())
 
-    def end(self, method: Method, call: Call, request: Any, code: str) -> None:
+    def end(self, method: Method, call: Call, code: str) -> None:
         """Record the end of a call, with the name of its status code; its answer is still to be sent."""
         method.in_flight -= 1
         if not self._ended:
             asyncio.get_running_loop().call_soon(self.settle, context=self._context)
-        self._ended.append(_Ended(method, call, request, code, time.perf_counter() - call.started))
+        self._ended.append(_Ended(method, call, code, time.perf_counter() - call.started))
 
     def settle(self) -> None:
         """Record everything about the calls that have ended so far."""

@@ -37,10 +37,12 @@ class CallTrace(Protocol):
 class Call:
     """A call that is under way."""
 
-    __slots__ = ("request_id", "started", "started_ns", "trace")
+    __slots__ = ("bot_id", "request_id", "started", "started_ns", "trace")
 
     def __init__(self, request_id: str, trace: CallTrace | None, started_ns: int, started: float) -> None:
         self.request_id = request_id
+        self.bot_id = ""
+        """The request's, as it was sent; empty until the request has arrived, and for one without a bot id."""
         self.trace = trace
         """``None``: tracing is off, or the call is a health check."""
         self.started_ns = started_ns

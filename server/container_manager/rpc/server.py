@@ -139,6 +139,7 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
         self.streams.close()
+        self._factory.close()
         ends = asyncio.get_running_loop().time() + grace_seconds
         await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
         # Calls whose client had gone have no RPC left to wait for; those just cancelled need a moment to be undone.

@@ -40,6 +40,7 @@ HEALTH = StreamKind(
     "watchers of health",
     (f"/{_HEALTH}/Watch",),
     lambda _: 256,
+    per_listener=True,
     until_drained=True,
 )
 REFLECTION = StreamKind(

@@ -24,6 +24,8 @@ class StreamKind:
     """The full names of the RPCs whose calls are such streams."""
     limit: Callable[[ServerConfig], int]
     """How many may be open at once."""
+    per_listener: bool = False
+    """The limit holds for each listener, since anybody may open such streams. False: for all listeners together."""
     until_drained: bool = False
     """At a shutdown the stream stays open while calls under way are drained. False: it ends at once."""
 
@@ -34,7 +36,8 @@ class Streams:
     def __init__(self, limits: Mapping[StreamKind, int]) -> None:
         self._limits = limits
         self._kinds = {method: kind for kind in limits for method in kind.methods}
-        self._counts: Counter[StreamKind] = Counter()
+        # By kind, and by listener for the kinds with a limit for each.
+        self._counts: Counter[tuple[StreamKind, str]] = Counter()
         self._scopes: set[asyncio.Timeout] = set()
         self._closing = False
 
@@ -44,26 +47,27 @@ class Streams:
 
     def count(self, kind: StreamKind) -> int:
         """How many of this kind are open."""
-        return self._counts[kind]
+        return sum(count for (counted, _), count in self._counts.items() if counted is kind)
 
     def counts(self) -> dict[str, int]:
         """How many are open, by each kind's label."""
-        return {kind.label: self._counts[kind] for kind in self._limits}
+        return {kind.label: self.count(kind) for kind in self._limits}
 
     @asynccontextmanager
-    async def open(self, kind: StreamKind) -> AsyncIterator[None]:
-        """Hold a place for a stream, whose whole life is inside.
+    async def open(self, kind: StreamKind, listener: str = "") -> AsyncIterator[None]:
+        """Hold a place for a stream on a listener, whose whole life is inside.
 
         Raises :class:`CapacityExceededError` at once when there is none. When the service shuts down, raises
         :class:`ShuttingDownError` inside, at whatever the stream is waiting for.
         """
         if self._closing and not kind.until_drained:
             raise _shutting_down()
-        if self._counts[kind] >= self._limits[kind]:
+        key = (kind, listener if kind.per_listener else "")
+        if self._counts[key] >= self._limits[kind]:
             raise CapacityExceededError(
-                f"there are {self._counts[kind]} {kind.noun} already, the most that the server takes; close some"
+                f"there are {self._counts[key]} {kind.noun} already, the most that the server takes; close some"
             )
-        self._counts[kind] += 1
+        self._counts[key] += 1
         scope: asyncio.Timeout | None = None
         try:
             async with asyncio.timeout(None) as scope:
@@ -75,7 +79,7 @@ class Streams:
                 raise _shutting_down() from None
             raise
         finally:
-            self._counts[kind] -= 1
+            self._counts[key] -= 1
             if scope is not None:
                 self._scopes.discard(scope)
 

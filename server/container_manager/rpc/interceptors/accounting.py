@@ -57,7 +57,7 @@ class AccountingInterceptor(grpc.aio.ServerInterceptor):
                 code = "OK"
                 return response
             finally:
-                accounting.end(method, call, request, code)
+                accounting.end(method, call, code)
 
         return replace_behavior(handler, accounted)
 

@@ -7,7 +7,8 @@ Its refusal carries no reason.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ import grpc.aio
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.errors import CapacityExceededError
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
-from container_manager.scheduling.streams import StreamKind, Streams
+from container_manager.scheduling.streams import Streams
 
 _MANAGER = pb.DESCRIPTOR.services_by_name["ContainerManager"]
 READS = tuple(f"/{_MANAGER.full_name}/{name}" for name in ("GetContainerStatus", "ListManagedContainers"))
@@ -66,8 +67,9 @@ class CallPlaces:
 class CallLimitInterceptor(grpc.aio.ServerInterceptor):
     """Holds a place for each call until it ends. The error interceptor, outside this one, answers refusals."""
 
-    def __init__(self, places: CallPlaces) -> None:
+    def __init__(self, places: CallPlaces, listener: str) -> None:
         self._places = places
+        self._listener = listener
         self._wrapped = Wrapped(self._limited)
 
     async def intercept_service(
@@ -79,7 +81,7 @@ class CallLimitInterceptor(grpc.aio.ServerInterceptor):
         streams = self._places.streams
         kind = streams.kind(method)
         if kind is not None:
-            return _limited_stream(handler, streams, kind)
+            return _limited_stream(handler, partial(streams.open, kind, self._listener))
         places = self._places.of(method)
         if places is None:
             return handler
@@ -94,23 +96,23 @@ class CallLimitInterceptor(grpc.aio.ServerInterceptor):
         return replace_behavior(handler, limited)
 
 
-def _limited_stream(handler: Handler, streams: Streams, kind: StreamKind) -> Handler:
+def _limited_stream(handler: Handler, place: Callable[[], AbstractAsyncContextManager[None]]) -> Handler:
     if handler.stream_stream:
-        return _limited_dialogue(handler, streams, kind)
+        return _limited_dialogue(handler, place)
 
     async def limited(behavior: Any, request: Any, context: Any) -> None:
-        async with streams.open(kind):
+        async with place():
             await behavior(request, context)
 
     return replace_behavior(handler, limited)
 
 
-def _limited_dialogue(handler: Handler, streams: Streams, kind: StreamKind) -> Handler:
+def _limited_dialogue(handler: Handler, place: Callable[[], AbstractAsyncContextManager[None]]) -> Handler:
     """Reflection's handler is an asynchronous generator; this one is a coroutine, which ends when its call ends."""
     behavior: Callable[[AsyncIterable[Any], Any], Any] = handler.stream_stream
 
     async def limited(requests: AsyncIterable[Any], context: Any) -> None:
-        async with streams.open(kind), aclosing(behavior(requests, context)) as responses:
+        async with place(), aclosing(behavior(requests, context)) as responses:
             async for response in responses:
                 await context.write(response)
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 import structlog
 from google.protobuf import any_pb2
-from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from container_manager.errors import (
     ERROR_DOMAIN,
     ContainerManagerError,
-    FieldViolation,
     InvalidArgumentError,
-    InvalidConfigError,
 )
 from container_manager.observability.call import request_id_metadata
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
-
-_UNDECODABLE = object()
-_NO_MESSAGE = FieldViolation("request", "is not an encoded message of the RPC's type")
 
 # gRPC reads a response's metadata up to 8 KiB by default, and a larger one is an error of another kind;
 # the details travel base64-encoded beside the message.
@@ -53,19 +46,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _guarded(method: str, handler: Handler) -> Handler:
-    def deserialize(data: bytes) -> Any:
-        # Raised here, an error would reach neither an interceptor nor, as more than UNKNOWN, the caller.
-        try:
-            return handler.request_deserializer(data)
-        except DecodeError:
-            return _UNDECODABLE
-
     async def guarded(behavior: Any, request: Any, context: Any) -> Any:
         try:
-            if handler.stream_stream:
-                request = _decoded(request)
-            elif request is _UNDECODABLE:
-                await abort(context, InvalidConfigError(_NO_MESSAGE))
             return await behavior(request, context)
         except ContainerManagerError as exc:
             await abort(context, exc)
@@ -77,15 +59,7 @@ def _guarded(method: str, handler: Handler) -> Handler:
             _log.exception("a bug: the call failed unexpectedly", method=method)
             await abort(context, internal_error())
 
-    return replace_behavior(handler, guarded, deserialize)
-
-
-async def _decoded(requests: Any) -> AsyncIterator[Any]:
-    """Of a call with many requests any may be none."""
-    async for request in requests:
-        if request is _UNDECODABLE:
-            raise InvalidConfigError(_NO_MESSAGE)
-        yield request
+    return replace_behavior(handler, guarded)
 
 
 async def abort(context: Any, error: ContainerManagerError) -> NoReturn:

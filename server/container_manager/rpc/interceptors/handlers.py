@@ -33,13 +33,13 @@ class Wrapped:
         return wrapped
 
 
-def replace_behavior(handler: Handler, around: Around, deserializer: Callable[[bytes], Any] | None = None) -> Handler:
+def replace_behavior(handler: Handler, around: Around) -> Handler:
     """The handler with ``around(behavior, request, context)`` in place of its behaviour.
 
     For calls whose behaviour is a coroutine function; others come back as they are. ``request`` is the iterator of
     all requests where a call may have many. A response may be a message, or ``bytes``: its wire form.
     """
-    behavior = handler.unary_unary or handler.unary_stream or handler.stream_stream
+    behavior = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     if behavior is None or not inspect.iscoroutinefunction(behavior):
         return handler
     serialize = handler.response_serializer
@@ -48,6 +48,8 @@ def replace_behavior(handler: Handler, around: Around, deserializer: Callable[[b
         make = grpc.unary_unary_rpc_method_handler
     elif handler.unary_stream:
         make = grpc.unary_stream_rpc_method_handler
+    elif handler.stream_unary:
+        make = grpc.stream_unary_rpc_method_handler
 
     async def invoke(request: Any, context: Any) -> Any:
         return await around(behavior, request, context)
@@ -58,6 +60,6 @@ def replace_behavior(handler: Handler, around: Around, deserializer: Callable[[b
 
     return make(
         invoke,
-        request_deserializer=deserializer or handler.request_deserializer,
+        request_deserializer=handler.request_deserializer,
         response_serializer=serialized,
     )

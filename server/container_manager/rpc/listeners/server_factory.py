@@ -15,6 +15,7 @@ from container_manager.rpc.interceptors.accounting import AccountingInterceptor
 from container_manager.rpc.interceptors.authentication import AuthenticationInterceptor
 from container_manager.rpc.interceptors.call_limit import CallLimitInterceptor, CallPlaces
 from container_manager.rpc.interceptors.errors import ErrorInterceptor
+from container_manager.rpc.interceptors.reception import ReceptionInterceptor
 from container_manager.rpc.listeners.sockets import check_free, socket_umask
 from container_manager.rpc.listeners.tcp_access import TcpAccess
 from container_manager.rpc.stream_kinds import stream_limits
@@ -22,6 +23,7 @@ from container_manager.rpc.stream_kinds import stream_limits
 # Of this process's descriptors: the rest is for the engine, for logs and for files.
 _CONNECTIONS_SHARE = 0.5
 _MOST_CONNECTIONS = 4_096
+_WINDOW_BYTES = 65_535  # HTTP/2's initial one (RFC 9113, 6.9.2)
 
 
 class ServerFactory:
@@ -41,19 +43,28 @@ class ServerFactory:
         self._places = places
         self._accounting = accounting
         self._options = options
+        self._receptions: list[ReceptionInterceptor] = []
+
+    def close(self) -> None:
+        """End the calls of every server whose requests have not arrived."""
+        for reception in self._receptions:
+            reception.close()
 
     def listening_on(self, address: Address) -> tuple[grpc.aio.Server, int]:
         """A server that is bound there and not started yet, and its port. Raises :class:`StartupError`."""
         if isinstance(address, TcpAddress):
             # gRPC itself tells of a taken port in its own log only.
             check_free(address)
+        reception = ReceptionInterceptor()
         interceptors: list[grpc.aio.ServerInterceptor] = [
             AccountingInterceptor(self._accounting),
             ErrorInterceptor(),
-            CallLimitInterceptor(self._places),
+            reception,
+            CallLimitInterceptor(self._places, str(address)),
         ]
         if isinstance(address, TcpAddress) and self._tcp.token is not None:
             interceptors.insert(1, AuthenticationInterceptor(self._tcp.token))
+        self._receptions.append(reception)
         server = grpc.aio.server(interceptors=interceptors, options=self._options)
         self._register(server)
         try:
@@ -80,6 +91,9 @@ def transport_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", limits.receive_bytes),
         ("grpc.max_send_message_length", limits.send_bytes),
+        # A request that nobody reads yet holds no more than this; gRPC would widen the window by what it measures.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
         ("grpc.max_allowed_incoming_connections", limits.connections or _connections(len(config.listen))),
         ("grpc.max_concurrent_streams", limits.streams_per_connection or _streams_per_connection(config)),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_seconds)),

@@ -1,0 +1,157 @@
+"""Requests are received a few at a time, and a sender that stops half-way gives way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message import DecodeError
+
+from container_manager.errors import CapacityExceededError, InvalidConfigError, ShuttingDownError
+from container_manager.rpc.interceptors.reception import ReceptionInterceptor
+from container_manager.scheduling.reception import LONGEST_SECONDS, PATIENCE_SECONDS, Reception
+from tests.support.virtual_loop import now, virtual
+
+
+async def at_once() -> str:
+    return "request"
+
+
+async def never() -> str:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def after(seconds: float) -> Callable[[], Awaitable[str]]:
+    async def read() -> str:
+        await asyncio.sleep(seconds)
+        return "request"
+
+    return read
+
+
+@virtual
+async def test_a_request_that_stops_half_way_ends_by_itself() -> None:
+    start = now()
+    with pytest.raises(CapacityExceededError, match="did not arrive in time"):
+        await Reception().receive(never)
+    assert LONGEST_SECONDS == pytest.approx(now() - start)
+
+
+@virtual
+async def test_a_slow_request_arrives_while_nobody_waits() -> None:
+    assert "request" == await Reception().receive(after(LONGEST_SECONDS - 1))
+
+
+@virtual
+async def test_a_hundred_senders_that_stop_half_way_hold_nobody_up_for_long() -> None:
+    """They give way in the order in which they came, as many as wait."""
+    reception = Reception(at_once=16)
+    start = now()
+    stalled = [asyncio.create_task(reception.receive(never)) for _ in range(100)]
+    await asyncio.sleep(0)
+    assert "request" == await reception.receive(at_once)
+    # Seven rounds of sixteen: the honest request is the 101st.
+    assert now() - start <= 7 * PATIENCE_SECONDS + 0.01
+    results = await asyncio.gather(*stalled, return_exceptions=True)
+    assert {CapacityExceededError} == {type(result) for result in results}
+    assert now() - start <= 7 * PATIENCE_SECONDS + LONGEST_SECONDS
+
+
+@virtual
+async def test_no_more_than_a_few_are_received_at_once_and_all_arrive() -> None:
+    reception = Reception(at_once=16)
+    reading = most = 0
+
+    async def read() -> str:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        await asyncio.sleep(0.01)
+        reading -= 1
+        return "request"
+
+    results = await asyncio.gather(*(reception.receive(read) for _ in range(500)))
+    assert ["request"] * 500 == results
+    assert 16 == most
+
+
+@virtual
+async def test_a_caller_that_goes_away_leaves_its_place() -> None:
+    reception = Reception(at_once=1)
+    reading = asyncio.create_task(reception.receive(never))
+    waiting = asyncio.create_task(reception.receive(never))
+    await asyncio.sleep(0)
+    for task in (waiting, reading):
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    start = now()
+    assert "request" == await reception.receive(at_once)
+    assert start == now()
+
+
+@virtual
+async def test_a_shutdown_ends_what_has_not_arrived_at_once() -> None:
+    reception = Reception(at_once=1)
+    tasks = [asyncio.create_task(reception.receive(never)) for _ in range(3)]
+    await asyncio.sleep(0)
+    start = now()
+    reception.close()
+    results = await asyncio.gather(*tasks, reception.receive(at_once), return_exceptions=True)
+    assert [ShuttingDownError] * 4 == [type(result) for result in results]
+    assert start == now()
+
+
+class Context:
+    """A call whose requests are ``sent``."""
+
+    def __init__(self, *sent: bytes) -> None:
+        self._sent = list(sent)
+
+    async def read(self) -> Any:
+        return self._sent.pop(0) if self._sent else grpc.aio.EOF
+
+
+def deserialize(data: bytes) -> bytes:
+    if data == b"garbage":
+        raise DecodeError
+    return data
+
+
+def received(handler: Any) -> Any:
+    """The handler that the interceptor puts in its place."""
+
+    class Details:
+        method = "/a.B/C"
+
+    async def found(_: object) -> Any:
+        return handler
+
+    return asyncio.run(ReceptionInterceptor().intercept_service(found, Details()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sent", [(), (b"garbage",)], ids=["none", "garbage"])
+def test_a_request_that_is_no_message_is_an_invalid_argument(sent: tuple[bytes, ...]) -> None:
+    async def behavior(_request: object, _context: object) -> None:
+        raise AssertionError
+
+    handler = received(grpc.unary_unary_rpc_method_handler(behavior, request_deserializer=deserialize))
+    with pytest.raises(InvalidConfigError, match="not an encoded message"):
+        asyncio.run(handler.stream_unary(None, Context(*sent)))
+
+
+def test_any_of_many_requests_that_is_no_message_is_an_invalid_argument() -> None:
+    """Reflection's are the many: gRPC would log a traceback, and answer UNKNOWN."""
+    seen: list[bytes] = []
+
+    async def behavior(requests: Any, _context: object) -> None:
+        async for request in requests:
+            seen.append(request)  # noqa: PERF401 - what came before the error counts
+
+    handler = received(grpc.stream_stream_rpc_method_handler(behavior, request_deserializer=deserialize))
+    with pytest.raises(InvalidConfigError, match="not an encoded message"):
+        asyncio.run(handler.stream_stream(None, Context(b"one", b"garbage", b"two")))
+    assert [b"one"] == seen
