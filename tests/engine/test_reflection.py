@@ -16,6 +16,7 @@ from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from botmaker.container.v1 import container_observer_pb2
 from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import Calls
@@ -63,10 +64,14 @@ def test_conformance_17_the_reflected_descriptor_has_exactly_seven_unary_rpcs(ta
     assert not any(method.client_streaming or method.server_streaming for method in methods)
 
 
-def test_the_observers_reflected_descriptor_has_its_three_server_streams(target: str) -> None:
-    methods = reflected_methods(target, OBSERVER)
-    assert ["WatchContainers", "StreamLogs", "WatchStats"] == [method.name for method in methods]
-    assert all(method.server_streaming and not method.client_streaming for method in methods)
+def test_the_observers_reflected_descriptor_has_the_methods_of_the_contract(target: str) -> None:
+    contract = container_observer_pb2.DESCRIPTOR.services_by_name["ContainerObserver"].methods
+    expected = [(method.name, method.server_streaming, method.client_streaming) for method in contract]
+    assert {"WatchContainers", "StreamLogs", "WatchStats"} <= {name for name, *_ in expected}
+    assert expected == [
+        (method.name, method.server_streaming, method.client_streaming)
+        for method in reflected_methods(target, OBSERVER)
+    ]
 
 
 def test_conformance_17_health_answers_for_the_server_and_for_each_service(target: str) -> None:

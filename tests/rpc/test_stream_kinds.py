@@ -29,7 +29,7 @@ def test_every_streaming_rpc_has_exactly_one_row() -> None:
         for method in service.methods
         if method.client_streaming or method.server_streaming
     ]
-    assert 5 == len(served)
+    assert len(served) >= 5
     assert sorted(served) == sorted(method for kind in stream_kinds.STREAM_KINDS for method in kind.methods)
     assert len(stream_kinds.STREAM_KINDS) == len({kind.label for kind in stream_kinds.STREAM_KINDS})
 
