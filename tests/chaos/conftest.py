@@ -1,4 +1,4 @@
-"""Faults on an engine of their own, one for all of them, and the table that tells of them at the end."""
+"""Fault tests share one private engine, and print a table of the faults at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Report = Callable[[FaultRow], None]
 
 @pytest.fixture(scope="session")
 def faulty_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
-    """An engine that faults may be done to."""
+    """A private engine, which tests may damage."""
     with PrivateEngine(tmp_path_factory.mktemp("faulty")) as engine:
         ensure_test_image(engine.url)
         yield engine
@@ -27,7 +27,7 @@ def faulty_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateE
 
 @pytest.fixture
 def short_directory(session_dir: Path) -> Path:
-    """A directory of the test's own, with a short path."""
+    """A directory for one test, with a short path."""
     return Path(tempfile.mkdtemp(prefix="f", dir=session_dir))
 
 
@@ -41,7 +41,7 @@ def world(faulty_engine: PrivateEngine, short_directory: Path, tmp_path: Path) -
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
-    """Takes the scenario's row of the table, in which nothing may be lost."""
+    """Adds a row to the table; fails if the row lost anything."""
 
     def take(row: FaultRow) -> None:
         request.config.stash.setdefault(ROWS, []).append(row)

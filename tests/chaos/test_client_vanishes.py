@@ -35,7 +35,7 @@ with connect(target) as channel:
 
 
 class Client:
-    """A process that makes one call, once :attr:`process` has said so."""
+    """A process that makes one call."""
 
     def __init__(self, world: FaultyWorld, verb: str, request: bytes) -> None:
         command = [sys.executable, "-c", CLIENT, world.target, verb, request.hex()]
@@ -44,7 +44,7 @@ class Client:
         assert self.process.stdout.readline() == "calls\n"
 
     def kill(self) -> None:
-        """End it in the middle of whatever it does."""
+        """Kill it, whatever it does at the moment."""
         self.process.kill()
         self.process.wait()
         assert self.process.stdout is not None
@@ -78,6 +78,6 @@ def test_a_client_that_vanishes_leaves_bots_stopped_and_creates_whole(
             client = Client(world, "CreateContainer", create_request(bot_id, *FOREVER).SerializeToString())
             time.sleep(draw.random() * 0.05)
             client.kill()
-    # Whatever was made is its bot's and can be removed; settled() does, and creates anew.
+    # Each container that exists belongs to its bot and can be removed: settled() removes it and creates another.
     lost = world.settled(entries)
     report(FaultRow("client killed mid-call", times + 1, times + 1, world.recorder.codes(), lost))

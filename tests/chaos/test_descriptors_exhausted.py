@@ -1,4 +1,4 @@
-"""Idle connections, more than the service has descriptors for."""
+"""More idle connections than the service has descriptors for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 
 DESCRIPTORS = 256
 IDLE = 600
-# Of the engine's connections, some of which stay open for the next call.
+# Connections to the engine, some of which stay open for the next call.
 SPARE = 80
 
 
@@ -58,7 +58,7 @@ def test_idle_connections_beyond_all_descriptors_harm_no_caller_that_is_there(
 
 
 def _await_newcomer(world: FaultyWorld) -> None:
-    """Whoever comes once the idle ones have gone is served."""
+    """Once the idle connections are closed, callers are served again."""
 
     def served() -> bool:
         with connect(world.target) as channel:
@@ -72,7 +72,7 @@ def _await_newcomer(world: FaultyWorld) -> None:
 
 @contextmanager
 def _idle(world: FaultyWorld) -> Iterator[None]:
-    """A connection over which nothing is said. Where the service takes no more, it waits to be taken, or is refused."""
+    """A connection without traffic. Beyond the limit it waits to be accepted, or is refused."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.setblocking(False)  # noqa: FBT003 - as it is called
         with suppress(BlockingIOError, ConnectionError):
@@ -82,7 +82,7 @@ def _idle(world: FaultyWorld) -> Iterator[None]:
 
 @contextmanager
 def _descriptors(most: int) -> Iterator[None]:
-    """A process that is started inside has no more of them."""
+    """Limits the descriptors of a process that starts inside."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     try:

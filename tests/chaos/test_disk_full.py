@@ -1,4 +1,4 @@
-"""The file system of the engine's data fills up under a running mix, and has room again."""
+"""The file system of the engine's data fills up during a mix of operations, and gets free space again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BLOCK = bytes(1 << 16)
 
 @pytest.fixture
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A small file system of its own."""
+    """A small separate file system."""
     path = tmp_path_factory.mktemp("disk")
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(path)], check=True)
     try:
@@ -64,7 +64,7 @@ def test_a_full_disk_fails_creates_with_a_reason_and_leaves_nothing_half_made(
                 ]
                 assert {("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED")} == {(each.code, each.reason) for each in outcomes}
                 assert "no space left" in outcomes[0].message
-                # What needs no room goes on.
+                # Operations that need no space still work.
                 for verb in ("GetContainerStatus", "ListManagedContainers"):
                     assert "OK" == world.recorder.call(stub, verb, request_of(verb, kept), 20).code
     lost = world.settled(entries)
@@ -74,7 +74,7 @@ def test_a_full_disk_fails_creates_with_a_reason_and_leaves_nothing_half_made(
 
 @contextmanager
 def _full(disk: Path) -> Iterator[None]:
-    """Not a byte is left inside."""
+    """Inside, the file system has no free byte."""
     filler = disk / "filler"
     descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
     try:

@@ -1,4 +1,4 @@
-"""The engine and its containerd frozen with SIGSTOP under a running mix, and thawed."""
+"""The engine and its containerd are stopped with SIGSTOP during a mix of operations, and continued."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.health_record import NOT_SERVING, SERVING, HealthRecord
 from tests.support.scale import sizes
 
 SEED = "20261124 engine frozen"
-# The health check asks every second and waits for two; again as much for a busy machine.
+# The health check runs every second and waits for two; doubled for a busy machine.
 NOTICED_WITHIN_SECONDS = 6.0
 
 

@@ -1,4 +1,4 @@
-"""The engine killed with SIGKILL and started again, again and again, under a running mix of operations."""
+"""The engine is killed with SIGKILL and started again, repeatedly, during a mix of operations."""
 
 from __future__ import annotations
 

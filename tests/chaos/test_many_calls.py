@@ -1,4 +1,4 @@
-"""Five hundred calls at once, of all verbs, over a few channels."""
+"""Five hundred concurrent calls of all verbs over a few channels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_500_calls_at_once_each_end_as_the_contract_says(world: FaultyWorld, rep
     draw = random.Random(SEED)
     for _ in range(times):
         asyncio.run(_at_once(world, draw))
-    # Many callers changed the same bots: of each it is only known that it has one container or none.
+    # Many callers changed the same bots: each bot has one container or none.
     lost = world.settled(dict.fromkeys(world.bot_ids, UNKNOWN))
     codes = world.recorder.codes()
     assert CALLS * times == codes.total()
@@ -58,6 +58,6 @@ async def _call(world: FaultyWorld, stub: ContainerManagerStub, verb: str, bot_i
         result = await getattr(stub, verb)(request, timeout=seconds)
     except grpc.aio.AioRpcError as exc:
         result = exc
-    # A deadline that passes is told by the caller's own gRPC, where it is the first to notice.
+    # The caller's gRPC reports a passed deadline itself if it notices first.
     late = isinstance(result, grpc.aio.AioRpcError) and result.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     world.recorder.ended(verb, request, begun, seconds, result, allowed=late)

@@ -1,4 +1,4 @@
-"""The service killed with SIGKILL at random points under a running mix, and started at once on the same socket."""
+"""The service is killed with SIGKILL at random moments of a mix of operations, and started again on the same socket."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_a_service_that_is_killed_under_load_loses_nothing(world: FaultyWorld, r
             world.recorder.broken_connections_allowed.set()
             world.service.terminate(signal.SIGKILL)
             world.service.close()
-            # The stale socket and the lock file of the dead process are in the way.
+            # The stale socket and the lock file of the dead process are still there.
             assert world.socket.exists()
             assert world.socket.with_name("s.sock.lock").exists()
             world.serve()
             serves = time.monotonic()
             slowest = max(slowest, recovery(serves, health.seconds_until(SERVING, serves, 60)))
-            # Callers that wait for their channel to connect anew have it by then.
+            # By then the channels of the callers are connected again.
             world.awaited_done(20)
             world.recorder.broken_connections_allowed.clear()
     lost = world.settled(mix.entries, wrong=mix.wrong)

@@ -1,4 +1,4 @@
-"""Socket files deleted under the service: its own, and the engine's."""
+"""Socket files are deleted while the service runs: its own, and the engine's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_deleted_socket_of_the_service_is_there_again_within_2_s(
     world: FaultyWorld, report: Report, times: int
 ) -> None:
     slowest = 0.0
-    # Every caller's connection stays what it was: no call may break.
+    # Open connections stay open: no call may fail.
     with (
         world.mix(SEED) as mix,
         connect(world.target) as channel,
@@ -36,7 +36,7 @@ def test_a_deleted_socket_of_the_service_is_there_again_within_2_s(
     ):
         for number in range(times):
             world.awaited_done(10)
-            # In turn the socket alone, and the whole directory with the lock.
+            # Alternately the socket alone, and the whole directory with the lock file.
             if number % 2:
                 shutil.rmtree(world.socket.parent)
             else:
@@ -70,7 +70,7 @@ def test_a_deleted_socket_of_the_engine_is_told_and_its_restart_noticed(
             health.seconds_until(SERVING, time.monotonic(), 60)
             world.awaited_done(20)
             engine_socket.unlink()
-            # Connections that are open go on: what is told is true either way until the engine ends.
+            # Open connections go on, so both answers are right until the engine ends.
             world.awaited_done(10)
             slowest = max(slowest, engine_killed_and_back(world, health))
             world.awaited_done(10)

@@ -1,4 +1,4 @@
-"""The service that the documents' commands talk to, on the real engine, with a small image in the bot image's place."""
+"""The service that the documents' commands use, on the real engine, with a small image instead of the bot image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from dev.images import BOT_IMAGE
 from tests.docs.sandbox import Sandbox
 from tests.support.serving import running_server
 
-# As the README shows it.
+# The id in the README.
 DEMO_BOT = "768851c1-180b-4431-8cb2-7f723c7c4c64"
 GATEWAY_PORT, TCP_PORT, HTTP_PORT = "18789", "50051", "8000"
-# What a bot's image is for the documents: it says that it is ready, and answers at its gateway's port.
+# Stands for the bot image: it logs that it is ready, and answers at the gateway's port.
 STAND_IN = """FROM {base}
 CMD ["sh", "-c", "mkdir -p /tmp/www && echo '{{\\"ok\\":true,\\"status\\":\\"live\\"}}' >/tmp/www/healthz \
 && echo gateway ready && exec httpd -f -p {port} -h /tmp/www"]
@@ -33,7 +33,7 @@ OpenSandbox = Callable[[str], Sandbox]
 
 @pytest.fixture(scope="module")
 def ports() -> dict[str, str]:
-    """Free ports in place of those that documents name; documented ports to real ones."""
+    """Maps the ports of the documents to free ones."""
     with ExitStack() as stack:
         taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         real = [str(listener.getsockname()[1]) for listener in taken]
@@ -42,7 +42,7 @@ def ports() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def stand_in(engine: docker.DockerClient, test_image: str, ports: dict[str, str]) -> Iterator[str]:
-    """The tag of an image that is removed at the end."""
+    """The tag of an image, which is removed afterwards."""
     tag = f"botmaker-test/documented:{uuid.uuid4().hex[:12]}"
     dockerfile = io.BytesIO(STAND_IN.format(base=test_image, port=ports[GATEWAY_PORT]).encode())
     for message in engine.api.build(fileobj=dockerfile, tag=tag, rm=True, forcerm=True, decode=True):
@@ -55,7 +55,7 @@ def stand_in(engine: docker.DockerClient, test_image: str, ports: dict[str, str]
 def served(
     engine_url: str, session_dir: Path, ports: dict[str, str], stand_in: str
 ) -> Iterator[tuple[Path, ServerConfig]]:
-    """The directory that stands for ``/run/botmaker`` and ``/var/lib/botmaker``, and the service that uses it."""
+    """A directory instead of ``/run/botmaker`` and ``/var/lib/botmaker``, and the service that uses it."""
     directory = session_dir / "docs"
     secrets, state = directory / "lib" / "secrets", directory / "lib" / "state"
     for path in (secrets, state):
@@ -82,7 +82,7 @@ def open_sandbox(
     engine: docker.DockerClient,
     all_bot_ids: list[str],
 ) -> Iterator[OpenSandbox]:
-    """Opens the place where a document is executed. Its bots are removed afterwards, and what it left running ended."""
+    """Opens a sandbox for a document. Afterwards its bots are removed and its processes ended."""
     directory, config = served
     secrets_root = config.service.secrets_root.path
     opened: list[Sandbox] = []
@@ -100,7 +100,7 @@ def open_sandbox(
             "DOCKER_HOST": config.service.docker_host,
             "BOTCTL_TARGET": config.listen[0],
             "CONTAINER_MANAGER_TARGET": config.listen[0],
-            # Of a second one that a document starts, and of the doctor.
+            # For a second service that a document starts, and for the doctor.
             "CONTAINER_MANAGER_LISTEN": f"unix://{directory}/second/container-manager.sock",
             "CONTAINER_MANAGER_DOCKER_HOST": config.service.docker_host,
             "CONTAINER_MANAGER_SECRETS_ROOT": str(secrets_root),
@@ -109,7 +109,7 @@ def open_sandbox(
         }
         sandbox = Sandbox(own, document, names, environment)
         opened.append(sandbox)
-        # What `make serve` leaves for a newcomer.
+        # What `make serve` prepares for a newcomer.
         demo = sandbox.ids.get(DEMO_BOT, str(uuid.uuid4()))
         (sandbox.cwd / ".dev").mkdir()
         (sandbox.cwd / ".dev" / "demo-bot").write_text(f"{demo}\n", encoding="ascii")

@@ -1,4 +1,4 @@
-"""As much of curl as the documents use, for machines without it. An option that is not known here is an error."""
+"""The part of curl that the documents use, for machines without curl. An unknown option is an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 
 
 def main() -> int:
-    """curl's exit status: 0, 22 for an HTTP error with --fail, 7 where nobody answers."""
+    """curl's exit status: 0, 22 for an HTTP error with --fail, 7 if nothing answers."""
     parser = argparse.ArgumentParser(prog="curl", allow_abbrev=False)
     for name in ("--fail", "--silent", "--show-error", "--no-buffer", "--retry-all-errors"):
         parser.add_argument(name, action="store_true")

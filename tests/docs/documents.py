@@ -1,4 +1,4 @@
-"""The documents, their fenced blocks, and what a reader is to type of them."""
+"""The documents, their fenced blocks, and the commands in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOP = Path(__file__).parents[2]
-# Those of the environments and of a developer's own are not ours.
+# Not documents of the project: those of environments and of tools.
 PLACES = ("*.md", "docs/**/*.md", "deploy/**/*.md", "examples/**/*.md", "images/**/*.md")
 DOCUMENTS = sorted({path.relative_to(TOP).as_posix() for place in PLACES for path in TOP.glob(place)})
 
@@ -25,19 +25,19 @@ class Block:
 
     document: str
     line: int
-    """Of its first line, counted from 1."""
+    """Number of its first line, from 1."""
     language: str
     text: str
 
     @property
     def place(self) -> str:
-        """As editors take it."""
+        """``file:line``, as editors accept it."""
         return f"{self.document}:{self.line}"
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command of a console block, and what it is shown to print."""
+    """A command of a console block, and the output that the document shows."""
 
     command: str
     shown: list[str]
@@ -49,7 +49,7 @@ def read(document: str) -> str:
 
 
 def blocks(document: str) -> list[Block]:
-    """All of a document's, in their order."""
+    """All blocks of a document, in order."""
     return [each for each in _parts(document) if isinstance(each, Block)]
 
 
@@ -59,7 +59,7 @@ def prose(document: str) -> list[str]:
 
 
 def anchors(document: str) -> set[str]:
-    """What a link into the document may name after the ``#``, as GitHub makes it of the headings."""
+    """The anchors of a document's headings, as GitHub forms them."""
     found: set[str] = set()
     for heading in filter(None, map(_HEADING.match, prose(document))):
         text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading[2]).lower()
@@ -70,7 +70,7 @@ def anchors(document: str) -> set[str]:
 
 
 def steps(block: Block) -> list[Step]:
-    """Of a console block: a line that begins with ``$`` is a command, with the indented ones after a backslash."""
+    """The steps of a console block: a command starts with ``$`` and continues on indented lines after a backslash."""
     found: list[Step] = []
     lines = iter(block.text.splitlines())
     for line in lines:
@@ -86,7 +86,7 @@ def steps(block: Block) -> list[Step]:
 
 
 def _parts(document: str) -> Iterator[Block | str]:
-    """Blocks, and lines that are in none."""
+    """Blocks, and lines outside of blocks."""
     fence, language, begun, kept = "", "", 0, []
     for number, line in enumerate(read(document).splitlines(), 1):
         match = _FENCE.match(line)

@@ -19,8 +19,8 @@ _ENDED_BY_CTRL_C = (0, 130, -signal.SIGINT)
 
 
 def main(mode: str, text: str, *command: str) -> int:
-    """The exit status: 0, or of a command that ended too early its own."""
-    # A job in a shell's background has Ctrl-C ignored, and would hand that on.
+    """The exit status: 0, or that of a command which ended too early."""
+    # A background job of a shell ignores Ctrl-C, and its children would too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.NamedTemporaryFile(prefix="endless-") as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)

@@ -12,11 +12,11 @@ import re
 
 from tests.docs.documents import TOP
 
-# The sandbox has links to what is in it.
+# The sandbox contains links to these.
 _NOT_IN_THE_CHECKOUT = (
     rf"(?!.*(?:^|\s)\"?(?:\./)*(?:\.\.|{'|'.join(re.escape(each.name) for each in TOP.iterdir())})(?:/|\s|\"|$))"
 )
-# With what may follow, where that matters.
+# The permitted arguments, where they matter.
 PROGRAMS = {
     "botctl": r"(?!.*--all\b)",
     "buf": r"curl\b",
@@ -37,7 +37,7 @@ PROGRAMS = {
     "uvicorn": "",
 }
 PREFIXES = ("sudo", "until_shown", "beside")
-# Read by anyone, changed by no one.
+# Files that commands may read but not change.
 _HARMLESS = ("/dev/stdin", "/dev/null", "/proc/sys/kernel/random/uuid", "/tmp/www")
 _COMMAND = re.compile(
     r"(?:^|[|;&(]|\bdo |\bthen )[ \t]*(?:\w+=(?:\"[^\"]*\"|[^\s;(]*)[ \t]+)*([^\s|;&()]+)(?=([^\n|;&]*))", re.MULTILINE
@@ -45,12 +45,12 @@ _COMMAND = re.compile(
 _REDIRECTION = re.compile(r"(?<!\d)\d?>+(?!&)\s*(?!/dev/null)\S+")
 _ASSIGNMENT = re.compile(r"\w+=")
 _ABSOLUTE = re.compile(r"(?<![\w.}/~$\"])/(?!/)[\w.-][\w./-]*")
-# What Python may load: the client, and what speaks of it.
+# What Python blocks may import.
 _MODULES = {"asyncio", "botmaker", "container_manager", "container_manager_client", "google", "grpc", "pathlib"}
 
 
 def python_objections(source: str) -> list[str]:
-    """The same of Python: what is imported that is not the client's."""
+    """The imports of a Python block that are not permitted."""
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
     names = [alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in imports if isinstance(node, ast.ImportFrom)]
@@ -58,7 +58,7 @@ def python_objections(source: str) -> list[str]:
 
 
 def objections(script: str, own_directory: str) -> list[str]:
-    """What is in the script that is not for this machine; empty where it may run. Names are the real ones already."""
+    """The parts of a script that must not run on this machine; empty if it may run."""
     plain = re.sub(r"\\\n", " ", script)
     plain = re.sub(r"(?:^|(?<=\s))#.*", "", plain, flags=re.MULTILINE)
     quoteless = re.sub(r"'[^']*'", "''", plain)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
-# In this order: the first that is found takes the text.
+# In this order: the first match wins.
 _KINDS = (
     (_UUID, "<uuid>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?"), "<time>"),
@@ -23,15 +23,15 @@ _ID = 36
 
 
 class Likeness:
-    """Compares the outputs of one document: what is shown as one bot's id stays one bot's id."""
+    """Compares the outputs of one document; one id in the document always stands for the same real id."""
 
     def __init__(self, ids: dict[str, str]) -> None:
         self._real = dict(ids)
 
     def difference(self, shown: list[str], printed: str) -> str:
-        """What to tell of an output that is another; empty when it is alike."""
+        """How an output differs; empty when it is alike."""
         if shown and all(map(_UUID.match, shown)):
-            # Bots that are served side by side are told as they come.
+            # Bots that are handled in parallel appear in any order.
             documented = {real: one for one, real in self._real.items()}
             order = [each[:_ID] for each in shown]
             printed = "\n".join(

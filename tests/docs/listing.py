@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Listed:
-    """Blocks of a document whose text begins so."""
+    """Blocks of a document that start with this text."""
 
     document: str
     begins: str
@@ -128,12 +128,12 @@ LISTED = (
     ),
 )
 
-# Commands without an end of their own: Ctrl-C is pressed once this is in their output.
+# Commands that do not end by themselves: Ctrl-C is pressed when their output contains this text.
 UNTIL = {
     "botctl logs --follow": "gateway ready",
     "curl --no-buffer": "synced",
 }
-# Commands that serve the ones after them: these begin once this is in their output.
+# Commands that later ones need: those start when the output contains this text.
 BESIDE = {
     "container-manager serve": "serving on",
     "uvicorn --app-dir": "startup complete",

@@ -1,4 +1,4 @@
-"""A place where a document's commands do no harm: a directory to be in, and other names for what is fixed."""
+"""A sandbox in which a document's commands do no harm: a directory, and other names for fixed paths and ports."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.docs.listing import BESIDE, UNTIL
 from tests.support.waiting import wait_until
 
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
-# As much of an id's beginning as is put in the place of a shorter one, which others' bots could share.
+# The length of the id prefix that replaces a shorter one, which bots of others could share.
 _CERTAIN = 18
 _TIMEOUT_SECONDS = 120.0
 _PROGRAMS = {
-    # Tests that need root run as root, and where they do not, nobody else has to be asked.
+    # Tests that need root run as root; the others do not need sudo.
     "sudo": 'exec "$@"',
     "until_shown": f'exec {sys.executable} {endless.__file__} until "$@"',
     "beside": f'exec {sys.executable} {endless.__file__} beside "$@"',
@@ -34,11 +34,11 @@ _PROGRAMS = {
 
 
 class Sandbox:
-    """Where one document is executed. Its variables, directory and names of Python last from block to block."""
+    """Where one document is executed. Variables, directory and Python names last from block to block."""
 
     def __init__(self, directory: Path, document: str, names: dict[str, str], environment: dict[str, str]) -> None:
         self.names = names
-        # Of all that the service and this have.
+        # The processes of the service and of this sandbox.
         self._own = directory.parent
         self.ids = {documented: str(uuid.uuid4()) for documented in sorted(set(_UUID.findall(read(document))))}
         self._processes = directory / "processes"
@@ -69,7 +69,7 @@ class Sandbox:
         }
 
     def real(self, text: str) -> str:
-        """A document's text with the names that hold here."""
+        """A document's text with the names of this sandbox."""
         for documented, here in sorted(self.names.items(), key=lambda pair: -len(pair[0])):
             text = re.sub(rf"(?<![\w.]){re.escape(documented)}(?!\w)", here.replace("\\", r"\\"), text)
         for documented, here in self.ids.items():
@@ -107,7 +107,7 @@ class Sandbox:
         return done
 
     def python(self, source: str, place: str) -> str:
-        """Run it here, with the names of the blocks before it; what it prints."""
+        """Run a Python block with the names of earlier blocks; its output."""
         assert [] == python_objections(source), f"{place}: listing.py has to list it"
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
@@ -115,13 +115,13 @@ class Sandbox:
         return output.getvalue()
 
     def documented(self, output: str) -> str:
-        """An output with the names that the documents use."""
+        """An output with the names of the documents."""
         for documented, here in self.names.items():
             output = output.replace(here, documented)
         return output
 
     def close(self) -> None:
-        """End what was left running."""
+        """End the processes that are still running."""
         if not self._processes.exists():
             return
         for text in self._processes.read_text(encoding="ascii").split():
@@ -130,7 +130,7 @@ class Sandbox:
             wait_until(lambda pid=text: _has_ended(Path(f"/proc/{pid}/stat")), f"process {text} ends", 60)
 
     def _whole(self, beginning: re.Match[str]) -> str:
-        """In place of a bot's first characters: so many that they are no other's."""
+        """Replaces an id prefix by one that is long enough to be unique."""
         for documented, here in self.ids.items():
             if documented.startswith(beginning[0]):
                 return here[:_CERTAIN]
@@ -138,7 +138,7 @@ class Sandbox:
 
 
 def _has_ended(stat: Path) -> bool:
-    """Whether the process is gone, or a zombie that nobody has asked for yet."""
+    """Whether the process is gone or a zombie."""
     try:
         return stat.read_text(encoding="ascii").rpartition(") ")[2].startswith("Z")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The bot image by itself, as its README runs it: the real image, the engine's own command line, no service."""
+"""The bot image as its README runs it: the real image and the docker command, without the service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = {"MY_ANTHROPIC_KEY": "sk-ant-of-a-test", "MY_TELEGRAM_BOT": "123456:token
 
 @pytest.fixture
 def container(engine: docker.DockerClient) -> Iterator[str]:
-    """The name in place of ``bot``; what has it is removed at the end, with its volume."""
+    """A container name instead of ``bot``; the container and its volume are removed afterwards."""
     name = f"botmaker-test-{uuid.uuid4()}"
     yield name
     for found in engine.containers.list(all=True, filters={"name": f"^/{name}$"}):
@@ -31,13 +31,13 @@ def container(engine: docker.DockerClient) -> Iterator[str]:
 
 @pytest.fixture
 def sandbox(engine_url: str, ports: dict[str, str], session_dir: Path, container: str) -> Sandbox:
-    """Where the README's commands run, with another container and another port than a reader's."""
+    """A sandbox for the README's commands, with another container name and port."""
     directory = session_dir / "image"
     directory.mkdir()
     names = {
         "bot": container,
         f"127.0.0.1:{GATEWAY_PORT}": f"127.0.0.1:{ports[GATEWAY_PORT]}",
-        # A busy machine is no failure.
+        # Allow for a busy machine.
         "--retry 120": "--retry 400",
     }
     return Sandbox(directory, README, names, {"DOCKER_HOST": engine_url, **KEYS})

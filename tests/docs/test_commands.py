@@ -1,4 +1,4 @@
-"""Every block of every document is executed, in its order, but for those in ``listing.py``."""
+"""Every block of every document is executed in order, except those in ``listing.py``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
 
 
 def executed(document: str) -> list[Block]:
-    """The blocks that are executed as they stand."""
+    """The blocks that are executed unchanged."""
     begins = [listed.begins for listed in LISTED if listed.document == document]
     return [
         block
@@ -50,11 +50,11 @@ def test_every_block_does_what_the_document_says(
 
 
 def run_console(block: Block, sandbox: Sandbox, likeness: Likeness, ours: Iterable[str]) -> None:
-    """Every command prints what is shown, and fails exactly where an error is shown."""
+    """Every command prints the output that the document shows, and fails only where it shows an error."""
     for step in steps(block):
         done = sandbox.shell(step.command)
         lines = sandbox.documented(done.stdout).splitlines()
-        # The engine may have bots of others.
+        # The engine may run other bots.
         printed = "\n".join(line for line in lines if set(UUID.findall(line)) <= set(ours))
         difference = likeness.difference(step.shown, printed)
         assert "" == difference, f"{block.place}: {step.command}: {difference}"

@@ -1,4 +1,4 @@
-"""What counts as the same output, and what does not: a comparison that always holds would show nothing."""
+"""Which outputs count as the same and which do not: a comparison that always holds would show nothing."""
 
 from __future__ import annotations
 

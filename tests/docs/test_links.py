@@ -1,4 +1,4 @@
-"""Links from document to document lead somewhere, to a heading that is there."""
+"""Links between documents lead to a file and a heading that exist."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LINK = re.compile(r"\[(?:[^][]|\[[^]]*\])*\]\(([^()\s]+)\)")
 
 
 def links(document: str) -> list[str]:
-    """Its links into this repository."""
+    """The document's links into this repository."""
     text = re.sub(r"`[^`]*`", "", "\n".join(prose(document)))
     return [target for target in LINK.findall(text) if not re.match(r"https?:|mailto:", target)]
 
 
 def leads_somewhere(document: str, target: str) -> bool:
-    """Whether the file is there, and in it the heading."""
+    """Whether the file exists and has the heading."""
     path, _, anchor = target.partition("#")
     found = ((TOP / document).parent / path).resolve() if path else TOP / document
     if not found.exists() or not found.is_relative_to(TOP):

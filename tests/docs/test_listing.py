@@ -1,4 +1,4 @@
-"""Nothing in the documents is neither executed nor listed, and nothing is listed that is not there."""
+"""Every block of the documents is executed or listed, and every listed block exists."""
 
 from __future__ import annotations
 

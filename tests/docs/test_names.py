@@ -1,4 +1,4 @@
-"""What documents call by name is there under that name: options, reasons, log messages, targets, constants."""
+"""Names in the documents exist: options, reasons, log messages, targets, constants."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SOURCES = (
     *(f"{name}/**/*" for name in ("server", "client", "proto", "images", "deploy", "examples", "dev", "tests/support")),
     "Makefile",
 )
-# Of which an operator should know what to do.
+# Messages that an operator should know how to act on.
 LEVELS = ("warning", "error", "exception", "critical")
 
 
 def rows(document: str, heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading, without its head."""
+    """The cells of the first table below a heading, without the table's head."""
     section = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", read(document), re.MULTILINE | re.DOTALL)
     assert section is not None, heading
     lines = [line for line in section[1].splitlines() if line.startswith("|")]
@@ -37,7 +37,7 @@ def rows(document: str, heading: str) -> list[list[str]]:
 
 
 def options(command: object) -> dict[str, object]:
-    """A command's options by their names, without help."""
+    """A command's options by name, without help."""
     return {name: each for each in command.params for name in each.opts if name.startswith("--")}  # type: ignore[attr-defined]
 
 
@@ -71,7 +71,7 @@ def test_the_operators_table_has_every_reason_that_an_error_can_give() -> None:
 
 
 def logged() -> Iterator[str]:
-    """Every message that the service logs as a warning or worse, with ``…`` for what is filled in."""
+    """Every message that the service logs as a warning or worse, with ``…`` for values."""
     for path in sorted((TOP / "server").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -93,7 +93,7 @@ def test_the_operators_table_has_every_warning_and_error_of_the_log_and_no_other
 
 
 def test_the_architectures_table_has_every_package_of_the_service() -> None:
-    """Directories with modules in them: caches are none."""
+    """Directories with modules; caches do not count."""
     packages = {path.parent.name for path in (TOP / "server" / "container_manager").glob("*/__init__.py")}
     shown = {
         name for row in rows("docs/architecture.md", "Where to find what") for name in re.findall(r"`(\w+)/`", row[0])
@@ -103,7 +103,7 @@ def test_the_architectures_table_has_every_package_of_the_service() -> None:
 
 @cache
 def constants() -> set[str]:
-    """Every name in capitals that is in the sources."""
+    """Every name in capitals in the sources."""
     return {
         name
         for place in SOURCES
@@ -115,7 +115,7 @@ def constants() -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_constant_that_a_document_names_is_in_the_sources(document: str) -> None:
-    """Reasons, codes, enum values, variables and secret files: what is nowhere else was renamed or never there."""
+    """Reasons, codes, enum values, variables and secret files: a name that the sources do not have was renamed."""
     named = set(CONSTANT.findall("\n".join(prose(document))))
     assert set() == {name for name in named - constants() if not is_variable(name)}
 

@@ -1,4 +1,4 @@
-"""``docs/reference.md`` has all of the contract, and what its comments say of errors is so."""
+"""``docs/reference.md`` has the whole contract, and its statements about errors are true."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_code_that_a_comment_names_is_the_reasons_own(contract: list[refer
 
 
 def test_every_reason_is_named_by_the_contract(contract: list[reference.Commented]) -> None:
-    """But for one that no caller can hear: the caller's own going away."""
+    """Except the one that no caller receives: its own cancellation."""
     text = "\n".join(comment for file in contract for comment in file.comments.values())
     assert {"OPERATION_CANCELLED"} == {reason for reason in reference.reasons() if reason not in text}
 
