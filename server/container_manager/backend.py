@@ -131,6 +131,8 @@ class Notice(NamedTuple):
     """It carries the product's label. False: unknown."""
     time_ns: int = 0
     """When it happened, in nanoseconds since the epoch on the backend's clock; 0: unknown."""
+    created: bool = False
+    """It was made, and nothing else happened: a caller that has inspected it has seen all of this."""
 
 
 class Source(Protocol):

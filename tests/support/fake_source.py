@@ -103,7 +103,7 @@ class FakeSource:
         created = int(1.7e18) + len(self.history) * 500_000_000
         fields = {"state": ContainerState.CREATED, "create_time_ns": created, "image": "botmaker/openclaw:1", **fields}
         status = ContainerStatus(container_id, bot_id, name or container_name(bot_id), image_id="", **fields)
-        self._set(container_id, status, announce=announce)
+        self._set(container_id, status, announce=announce, created=True)
         return container_id
 
     def change(self, container_id: str, *, announce: bool = True, managed: bool = True, **fields: Any) -> None:
@@ -117,9 +117,9 @@ class FakeSource:
         if announce:
             self.tell(container_id, gone=True)
 
-    def tell(self, container_id: str, *, gone: bool = False, managed: bool = True) -> None:
+    def tell(self, container_id: str, *, gone: bool = False, managed: bool = True, created: bool = False) -> None:
         """An event, also one that has changed nothing."""
-        notice = Notice(container_id, gone, managed)
+        notice = Notice(container_id, gone, managed, created=created)
         self._told.append((asyncio.get_running_loop().time(), notice))
         for stream in self._streams:
             stream.put(notice, self._lateness())
@@ -187,11 +187,19 @@ class FakeSource:
         await asyncio.sleep(self._duration())
         return inspection.seen
 
-    def _set(self, container_id: str, status: ContainerStatus, *, announce: bool, managed: bool = True) -> None:
+    def _set(
+        self,
+        container_id: str,
+        status: ContainerStatus,
+        *,
+        announce: bool,
+        managed: bool = True,
+        created: bool = False,
+    ) -> None:
         status = self.containers[container_id] = replace(status, image_id=f"sha256:{len(self.history)}")
         self.history.append((container_id, status))
         if announce:
-            self.tell(container_id, managed=managed)
+            self.tell(container_id, managed=managed, created=created)
 
 
 class _Stream:

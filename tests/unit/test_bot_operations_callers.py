@@ -202,15 +202,20 @@ def test_the_end_of_every_change_is_told_before_its_caller_hears_of_it(
     works: Callable[..., Work], outcome: Any
 ) -> None:
     async def scenario() -> None:
-        told: list[str] = []
-        operations = BotOperations(1, told.append)
+        told: list[Any] = []
+        operations = BotOperations(1)
         work = works(outcome)
         work.go.set()
         with contextlib.suppress(InvalidStateError):
-            await operations.change(WorkerPool.CHANGE, A, work, Deadline())
-        assert [A] == told
-        await operations.read(A, lambda _: None, Deadline())
-        assert [A] == told
+            await operations.change(
+                WorkerPool.CHANGE,
+                A,
+                work,
+                Deadline(),
+                on_turn=lambda: told.append("turn"),
+                on_end=lambda ended: told.append(ended and (ended.exception() or ended.result())),
+            )
+        assert ["turn", outcome] == told
         operations.close()
 
     asyncio.run(scenario())
@@ -219,9 +224,11 @@ def test_the_end_of_every_change_is_told_before_its_caller_hears_of_it(
 def test_the_end_of_a_change_whose_caller_has_gone_is_told_too(works: Callable[..., Work]) -> None:
     async def scenario() -> None:
         ended = asyncio.Event()
-        operations = BotOperations(1, lambda _: ended.set())
+        operations = BotOperations(1)
         work = works()
-        caller = asyncio.create_task(operations.change(WorkerPool.CHANGE, A, work, Deadline()))
+        caller = asyncio.create_task(
+            operations.change(WorkerPool.CHANGE, A, work, Deadline(), on_end=lambda _: ended.set())
+        )
         await asyncio.to_thread(work.begun.wait, 10)
         caller.cancel()
         await asyncio.wait({caller})

@@ -112,7 +112,8 @@ def test_a_removal_is_told_in_dockers_word_or_in_podmans(action: str) -> None:
 
 @pytest.mark.parametrize("action", ["create", "start", "die", "died", "rename", "health_status: healthy", "unheard-of"])
 def test_any_other_event_of_a_container_is_a_reason_to_look(action: str) -> None:
-    assert [Notice(ID, gone=False, managed=True, time_ns=TIME_NS)] == heard(line(event(action)))
+    notice = Notice(ID, gone=False, managed=True, time_ns=TIME_NS, created=action == "create")
+    assert [notice] == heard(line(event(action)))
 
 
 @pytest.mark.parametrize("attributes", [{}, None, [], {"botmaker.managed": "false"}, {"botmaker.managed": True}])

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from container_manager.backend import Created
 from container_manager.model import ContainerState, ContainerStatus, HealthStatus, container_name, owned_bot
+from container_manager.view.bot_change import BotChange
 from tests.support.fake_source import HANG, LOST, FakeSource, Id
 from tests.support.kept_view import Kept
 from tests.support.virtual_loop import run
@@ -136,20 +138,42 @@ class Story:
         for _ in range(5):
             await asyncio.sleep(draw.random() * 0.2)
             bot_id = draw.choice(BOTS)
-            status = source.of_bot(bot_id)
-            if status is None:
-                if container_name(bot_id) not in {each.name for each in source.containers.values()}:
-                    source.create(bot_id)
-            elif draw.random() < 0.6:
-                source.change(status.container_id, state=draw.choice((RUNNING, EXITED)))
-            else:
+            removes = draw.random() < 0.4
+            change = BotChange(view, self._kept.refresher, None, bot_id, removes=removes)
+            change.begin()
+            await self._moment()
+            # As a backend acts on what it is told, and looks again when there is no such container.
+            status = change.known if change.known and change.known.container_id in source.containers else None
+            status = status or source.of_bot(bot_id)
+            work = asyncio.get_running_loop().create_future()
+            if status is not None and removes:
                 source.remove(status.container_id)
+                work.set_result(status.container_id)
+            elif status is not None:
+                source.change(status.container_id, state=draw.choice((RUNNING, EXITED)))
+                work.set_result(status.container_id)
+            elif removes or container_name(bot_id) in {each.name for each in source.containers.values()}:
+                work.set_result("")
+            else:
+                key = source.create(bot_id)
+                await self._moment()
+                work.set_result(Created(key, source.containers.get(key)))
+            # What others do from here on is heard of from their events.
             ended = source.serial
-            self._kept.refresher.touch(bot_id)
-            await self._kept.refresher.settled_bot(bot_id)
+            await self._moment()
+            change.end(work)
+            await change.settled()
             entry = view.of_bot(bot_id)
+            # Who has taken the name of a container that we removed is heard of from events.
+            if entry is None and removes and work.result():
+                continue
             if view.answers_for(bot_id) and (entry and entry.status) not in self._since(bot_id, ended):
                 self.wrong_of_bots.append(f"after an operation that ended at {ended}, {entry} was shown")
+
+    async def _moment(self) -> None:
+        """In which others may act."""
+        if self._draw.random() < 0.5:
+            await asyncio.sleep(self._draw.random() * 0.05)
 
     def _since(self, bot_id: str, serial: int) -> Iterator[ContainerStatus | None]:
         """All that the bot's container has been since a state of the engine."""

@@ -17,6 +17,7 @@ from container_manager.rpc import manager_codec as codec
 from container_manager.rpc.wire import joined
 from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
 from container_manager.validation import check_bot_id, check_create
+from container_manager.view.bot_change import BotChange
 from container_manager.view.keeper import ViewKeeper
 from container_manager.view.live_view import LiveView
 
@@ -41,16 +42,18 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         self._list = (0, b"")
 
     async def CreateContainer(self, request: pb.CreateContainerRequest, context: Context) -> pb.CreateContainerResponse:
+        # Checked before a turn is taken, so that no lock is kept for what is no bot; likewise below.
         check_bot_id(request.bot_id)
         config = codec.config_from_proto(request.config)
+        change = self._keeper.change(request.bot_id)
 
         def create(deadline: Deadline) -> Created:
             check_create(request.request_id, config)
             return self._lifecycle.create_container(
-                request.bot_id, config, request_id=request.request_id, deadline=deadline
+                request.bot_id, config, request_id=request.request_id, absent=change.absent, deadline=deadline
             )
 
-        created = await self._change(WorkerPool.CREATE, request.bot_id, create, context)
+        created = await self._change(WorkerPool.CREATE, request.bot_id, create, change, context)
         return pb.CreateContainerResponse(container_id=created.container_id)
 
     async def StartContainer(self, request: pb.StartContainerRequest, context: Context) -> pb.StartContainerResponse:
@@ -71,7 +74,8 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
 
     async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
-        await self._act(request.bot_id, context, partial(self._lifecycle.remove_container, grace_seconds=grace))
+        remove = partial(self._lifecycle.remove_container, grace_seconds=grace)
+        await self._act(request.bot_id, context, remove, removes=True)
         return pb.RemoveContainerResponse()
 
     # The live view answers in the wire form, which it keeps.
@@ -109,27 +113,36 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
             self._list = (view.version, encoded)
         return encoded
 
-    async def _act(self, bot_id: str, context: Context, method: Any) -> None:
-        # Checked before a turn is taken, so that no lock is kept for what is no bot.
+    async def _act(self, bot_id: str, context: Context, method: Any, *, removes: bool = False) -> None:
         check_bot_id(bot_id)
-        await self._change(WorkerPool.CHANGE, bot_id, lambda deadline: method(bot_id, deadline=deadline), context)
+        change = self._keeper.change(bot_id, removes=removes)
 
-    async def _change(self, pool: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], context: Context) -> T:
-        """The operation's result, once the view shows it: whoever reads after this answer reads what it did."""
+        def act(deadline: Deadline) -> Any:
+            return method(bot_id, known=change.known, deadline=deadline)
+
+        await self._change(WorkerPool.CHANGE, bot_id, act, change, context)
+
+    async def _change(
+        self, pool: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], change: BotChange, context: Context
+    ) -> T:
+        """The operation's result, once the view shows it: a read after this answer sees what it did."""
         deadline = _deadline(context)
         try:
-            result = await self._operations.change(pool, bot_id, operation, deadline)
+            result: T = await self._operations.change(
+                pool, bot_id, operation, deadline, on_turn=change.begin, on_end=change.end
+            )
         except ContainerManagerError:
-            await self._shown(bot_id, deadline)
+            await _shown(change, deadline)
             raise
-        await self._shown(bot_id, deadline)
+        await _shown(change, deadline)
         return result
 
-    async def _shown(self, bot_id: str, deadline: Deadline) -> None:
-        # Of an operation that goes on after its caller's deadline there is nothing to be shown yet.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(deadline.remaining()):
-                await self._keeper.settled(bot_id)
+
+async def _shown(change: BotChange, deadline: Deadline) -> None:
+    # An operation that goes on after its caller's deadline has nothing to show yet.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(deadline.remaining()):
+            await change.settled()
 
 
 def _deadline(context: Context) -> Deadline:

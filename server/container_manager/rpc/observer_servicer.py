@@ -119,8 +119,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
             Deadline(_LOOKUP_SECONDS),
         )
         # The view is about to hear of it, too.
-        self._keeper.changed(bot_id)
-        await self._keeper.settled(bot_id)
+        await self._keeper.look_at(bot_id)
         if status.container_id not in view and not view.answers_for(bot_id):
             # The reader would take it for one that is gone.
             raise EngineUnavailableError(f"the container of bot {bot_id} cannot be followed just now; try again")

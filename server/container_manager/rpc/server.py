@@ -98,7 +98,7 @@ class Server:
         )
         self._backend = open_backend(self.telemetry.engine_observer)
         self.keeper = ViewKeeper(self._backend.source, encoded_status, self.telemetry.on_event_lag)
-        self._operations = BotOperations(config.workers, self.keeper.changed)
+        self._operations = BotOperations(config.workers)
         self.telemetry.watch(self.keeper, self.streams)
         self._servicer = ContainerManagerServicer(self._backend.lifecycle, self._operations, self.keeper)
         self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper)

@@ -45,8 +45,7 @@ class BotOperations:
     state that the engine vouches for. One that has not begun never does.
     """
 
-    def __init__(self, workers: int, on_changed: Callable[[str], None] = lambda _bot_id: None) -> None:
-        """``on_changed`` is called with the bot's id when a change of it has ended, whether anyone waits or not."""
+    def __init__(self, workers: int) -> None:
         sizes = {
             WorkerPool.PROBE: 1,
             WorkerPool.READ: _READ_WORKERS,
@@ -57,7 +56,6 @@ class BotOperations:
         self._changing = KeyedSemaphore(1)
         self._reading = KeyedSemaphore(_READS_OF_ONE_BOT)
         self._under_way: dict[asyncio.Future[Any], WorkerPool] = {}
-        self._on_changed = on_changed
 
     @property
     def busy(self) -> bool:
@@ -80,10 +78,23 @@ class BotOperations:
             end = await self._reading.acquire(key, deadline)
         except TimeoutError:
             raise EngineTimeoutError("the engine has not answered earlier calls about the same in time") from None
-        return await self._run(WorkerPool.READ, operation, deadline, end)
+        return await self._run(WorkerPool.READ, operation, deadline, lambda _: end())
 
-    async def change(self, pool: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
-        """The result of an operation that no other change of the same bot overlaps; first come, first served."""
+    async def change(
+        self,
+        pool: WorkerPool,
+        bot_id: str,
+        operation: Callable[[Deadline], T],
+        deadline: Deadline,
+        *,
+        on_turn: Callable[[], None] = lambda: None,
+        on_end: Callable[[asyncio.Future[T] | None], None] = lambda _: None,
+    ) -> T:
+        """The result of an operation that no other change of the same bot overlaps; first come, first served.
+
+        Both are called on the event loop: ``on_turn`` when the bot's turn has come, and then ``on_end`` when the
+        operation has ended, whether anyone waits or not, with how it did; ``None``: it could not be started.
+        """
         deadline.check()
         try:
             end = await self._changing.acquire(bot_id, deadline)
@@ -92,11 +103,14 @@ class BotOperations:
                 "another operation on this bot did not end before the call's deadline", bot_id=bot_id
             ) from None
 
-        def changed() -> None:
-            self._on_changed(bot_id)
-            end()
+        def ended(work: asyncio.Future[T] | None) -> None:
+            try:
+                on_end(work)
+            finally:
+                end()
 
-        return await self._run(pool, operation, deadline, changed)
+        on_turn()
+        return await self._run(pool, operation, deadline, ended)
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the changes under way; whether all have ended in time."""
@@ -117,7 +131,7 @@ class BotOperations:
         pool: WorkerPool,
         operation: Callable[[Deadline], T],
         deadline: Deadline,
-        end: Callable[[], None] | None = None,
+        end: Callable[[asyncio.Future[T] | None], None] = lambda _: None,
     ) -> T:
         """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on.
 
@@ -126,15 +140,13 @@ class BotOperations:
 
         def ended(work: asyncio.Future[T]) -> None:
             del self._under_way[work]
-            if end is not None:
-                end()
+            end(work)
 
         try:
             # In the call's context, so that the worker's log lines and spans belong to the call.
             job = self._pools[pool].submit(copy_context().run, operation, deadline)
         except BaseException:
-            if end is not None:
-                end()
+            end(None)
             raise
         work = asyncio.wrap_future(job)
         self._under_way[work] = pool

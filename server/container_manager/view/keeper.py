@@ -10,6 +10,7 @@ from container_manager.backend import Source
 from container_manager.errors import EngineUnavailableError
 from container_manager.model import ContainerStatus, owned_bot
 from container_manager.view.audit import Audit
+from container_manager.view.bot_change import BotChange
 from container_manager.view.event_lag import EventLag
 from container_manager.view.live_view import LiveView
 from container_manager.view.refresher import Refresher
@@ -60,23 +61,20 @@ class ViewKeeper:
         if not answers:
             self._synchronizer.drop()
 
-    def changed(self, bot_id: str) -> None:
-        """An operation of ours on the bot has ended, in whatever way."""
+    def change(self, bot_id: str, *, removes: bool = False) -> BotChange:
+        """A change of the bot's container that is about to be made; ``removes``: by removing it."""
+        return BotChange(self.view, self._refresher, self._touch, bot_id, removes=removes)
+
+    async def look_at(self, bot_id: str) -> None:
+        """Wait until the view has looked at the bot's container again."""
+        self._touch(bot_id)
+        await self._refresher.settled_bot(bot_id)
+
+    def _touch(self, key: str) -> None:
         # Otherwise there is nothing to keep true: when the engine is found, everything is read anew.
         if self._synchronizer.following:
             # In no call's context: the inspection is everybody's, and may lead to others for hours.
-            Context().run(self._refresher.touch, bot_id)
-
-    async def settled(self, bot_id: str) -> None:
-        """Wait until the view shows what our operations on the bot have done.
-
-        Who gives up leaves the bot to be asked of the engine until it does.
-        """
-        try:
-            await self._refresher.settled_bot(bot_id)
-        except asyncio.CancelledError:
-            self._refresher.doubt_unsettled(bot_id)
-            raise
+            Context().run(self._refresher.touch, key)
 
     async def in_sync(self) -> None:
         """Wait until the view is in sync. Raises why it is not, if that is not just for a moment."""

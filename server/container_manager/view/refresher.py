@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
-from container_manager.backend import Source
+from container_manager.backend import Created, Source
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.validation import is_bot_id
 from container_manager.view.inspection import Inspection
@@ -48,13 +48,53 @@ class Refresher:
 
     def touch(self, key: str, *, hurry: bool = True) -> None:
         """Have a container inspected, by its id or its bot's; without ``hurry`` once the burst of events is over."""
+        inspection = self._inspection(key)
+        inspection.touched = self._view.tick()
+        if hurry:
+            inspection.hurry()
+
+    def appeared(self, container_id: str) -> None:
+        """The engine has made a container. Any inspection of it, also an earlier one, has seen all that this says."""
+        if not self._known_since(container_id, 0):
+            self._inspection(container_id)
+
+    def begin(self) -> int:
+        """The view's clock at the start of an operation of ours; what outdates its result is kept until :meth:`end`."""
+        began = self._view.tick()
+        self._under_way.add(began)
+        return began
+
+    def end(self, began: int) -> None:
+        """The operation has ended and its result has been applied."""
+        self._under_way.discard(began)
+        self._forget_old_removals()
+
+    def created(self, bot_id: str, created: Created, began: int) -> bool:
+        """An operation that began at ``began`` has made the bot's container. False: the bot has to be touched."""
+        container_id, status = created
+        # In doubt, an inspection has to end that.
+        if status is None or {bot_id, container_id} & self._view.doubts:
+            return False
+        # An inspection that an event has led to may have been first, or the container may be gone again.
+        if container_id not in self._view and self._removals.removed_at(container_id) < began:
+            self._apply(bot_id, status, began)
+        if (inspection := self._inspections.get(container_id)) is not None:
+            inspection.hurry()
+        entry = self._view.of_bot(bot_id)
+        return entry is not None and entry.status == status
+
+    def removed(self, container_id: str, began: int) -> None:
+        """An operation that began at ``began`` has removed a container, or the engine did not have it."""
+        if self._removals.removed_at(container_id) < began:
+            self._removals.not_found(container_id)
+            self._forget(container_id)
+
+    def _inspection(self, key: str) -> Inspection:
         inspection = self._inspections.get(key)
         if inspection is None:
             inspection = self._inspections[key] = Inspection()
             inspection.task = asyncio.get_running_loop().create_task(self._run(key, inspection))
-        inspection.touched = self._view.tick()
-        if hurry:
-            inspection.hurry()
+        return inspection
 
     def gone(self, container_id: str) -> None:
         """The engine says that a container does not exist any more; ids never come back."""

@@ -149,6 +149,8 @@ class Synchronizer:
                 self._on_event(notice.container_id, notice.time_ns)
             if notice.gone:
                 self._refresher.gone(notice.container_id)
+            elif notice.created and notice.managed:
+                self._refresher.appeared(notice.container_id)
             elif notice.managed or self._refresher.knows(notice.container_id):
                 self._refresher.touch(notice.container_id, hurry=False)
 

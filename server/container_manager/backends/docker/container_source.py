@@ -158,7 +158,7 @@ def _notice(event: object) -> Notice | None:
     if not container_id:
         raise ValueError("without an id")
     managed = attributes.get(LABEL_MANAGED) == "true"
-    return Notice(container_id, gone=action in _GONE_EVENTS, managed=managed, time_ns=time_ns)
+    return Notice(container_id, action in _GONE_EVENTS, managed, time_ns, created=action == "create")
 
 
 def _field(holder: object, name: str, kind: type[T]) -> T:

@@ -29,6 +29,8 @@ from container_manager.errors import (
     ImagePullFailedError,
     InvalidConfigError,
     InvalidStateError,
+    SecretsUnavailableError,
+    StateUnavailableError,
 )
 from container_manager.image_reference import check_image_allowed, check_image_reference, is_image_id
 from container_manager.model import ContainerConfig, PullPolicy, container_name
@@ -55,13 +57,22 @@ class ContainerCreator:
         ``absent``: the caller saw that the bot has none. The engine refuses a second one of the same name anyway.
         """
         image = self._image(config.image)
-        pulls = self._pulls(image, missing=False)
-        # Whatever the caller saw: nothing is pulled for a bot that has a container.
-        if (pulls or not absent) and (existing := self._existing(bot_id, request_id, deadline)):
+        if absent and not self._pulls(image, missing=False):
+            try:
+                return self._create(bot_id, config, image, request_id, deadline)
+            except (InvalidConfigError, SecretsUnavailableError, StateUnavailableError, ImageNotFoundError):
+                # What has the name comes before any other fault.
+                if existing := self._existing(bot_id, request_id, deadline):
+                    return Created(existing)
+                raise
+        if existing := self._existing(bot_id, request_id, deadline):
             return Created(existing)
+        return self._create(bot_id, config, image, request_id, deadline)
+
+    def _create(self, bot_id: str, config: ContainerConfig, image: str, request_id: str, deadline: Deadline) -> Created:
         self._check_network(config.network, deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
-        if pulls:
+        if self._pulls(image, missing=False):
             self._puller.pull(image, deadline)
         if self._config.state_root is not None:
             ensure_state_directory(self._config.state_root, bot_id)

@@ -1,0 +1,293 @@
+"""A change of a bot's container: what the view knows before it, and that no inspection is made twice to show it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from container_manager.backend import Created
+from container_manager.errors import EngineTimeoutError, InvalidStateError
+from container_manager.model import ContainerState
+from container_manager.view.bot_change import BotChange
+from tests.support.fake_source import HANG
+from tests.support.kept_view import Kept
+from tests.support.virtual_loop import virtual
+from tests.unit.documents import BOT
+from tests.unit.refreshing import known, shown, soon
+
+RUNNING, EXITED = ContainerState.RUNNING, ContainerState.EXITED
+
+
+def begun(kept: Kept, *, removes: bool = False) -> BotChange:
+    """A change of the bot that has its turn."""
+    change = BotChange(kept.view, kept.refresher, None, BOT, removes=removes)
+    change.begin()
+    return change
+
+
+def ended(change: BotChange, outcome: Any) -> None:
+    """The change ends with this result, or with this error."""
+    work = asyncio.get_running_loop().create_future()
+    if isinstance(outcome, Exception):
+        work.set_exception(outcome)
+    else:
+        work.set_result(outcome)
+    change.end(work)
+
+
+@virtual
+async def test_it_knows_the_container_that_the_view_shows() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        change = begun(kept)
+        assert (kept.source.containers[key], False) == (change.known, change.absent)
+
+
+@virtual
+async def test_it_knows_of_a_bot_without_a_container() -> None:
+    async with Kept() as kept:
+        change = begun(kept)
+        assert (None, True) == (change.known, change.absent)
+
+
+@virtual
+async def test_it_knows_nothing_while_the_view_is_not_in_sync() -> None:
+    async with Kept() as kept:
+        await known(kept)
+        kept.view.lose()
+        change = begun(kept)
+        assert (None, False) == (change.known, change.absent)
+        ended(change, "")
+
+
+@virtual
+async def test_it_knows_nothing_while_an_event_of_the_container_has_not_been_looked_into() -> None:
+    """It may be of a rename."""
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.refresher.touch(key, hurry=False)
+        assert begun(kept).known is None
+        await soon()
+        assert begun(kept).known is not None
+
+
+@virtual
+async def test_it_knows_nothing_of_a_container_that_cannot_be_inspected() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.faults[key] = HANG
+        kept.refresher.touch(key)
+        await kept.refresher.settled((key,))
+        assert begun(kept).known is None
+
+
+@virtual
+async def test_what_was_seen_before_a_long_wait_for_a_worker_is_not_relied_on() -> None:
+    async with Kept() as kept:
+        await known(kept)
+        change = begun(kept)
+        await asyncio.sleep(0.2)
+        assert change.known is None
+
+
+@pytest.mark.parametrize("event", ["none", "before the end", "after the end"])
+@virtual
+async def test_a_new_container_is_shown_at_once_without_a_further_inspection(event: str) -> None:
+    async with Kept() as kept:
+        change = begun(kept)
+        key = kept.source.create(BOT)
+        if event == "before the end":
+            kept.refresher.appeared(key)
+        ended(change, Created(key, kept.source.containers[key]))
+        await change.settled()
+        assert kept.source.containers == kept.shown()
+        if event == "after the end":
+            kept.refresher.appeared(key)
+        await soon()
+        assert ([], []) == (kept.source.inspections, kept.refresher.pending())
+
+
+@virtual
+async def test_a_new_container_is_known_to_the_next_change_at_once() -> None:
+    async with Kept() as kept:
+        change = begun(kept)
+        key = kept.source.create(BOT)
+        kept.refresher.appeared(key)
+        ended(change, Created(key, kept.source.containers[key]))
+        await change.settled()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert kept.source.containers[key] == begun(kept).known
+
+
+@virtual
+async def test_a_new_container_of_which_another_event_was_heard_is_inspected() -> None:
+    async with Kept() as kept:
+        change = begun(kept)
+        key = kept.source.create(BOT)
+        seen = kept.source.containers[key]
+        kept.source.change(key, state=RUNNING)
+        kept.refresher.touch(key, hurry=False)
+        ended(change, Created(key, seen))
+        await soon()
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_a_new_container_that_is_gone_again_is_not_shown() -> None:
+    async with Kept() as kept:
+        change = begun(kept)
+        key = kept.source.create(BOT)
+        seen = kept.source.containers[key]
+        kept.source.remove(key)
+        kept.refresher.gone(key)
+        await soon()
+        ended(change, Created(key, seen))
+        await change.settled()
+        assert {} == kept.shown()
+
+
+@virtual
+async def test_a_new_container_that_was_not_inspected_is_inspected_once() -> None:
+    async with Kept() as kept:
+        change = begun(kept)
+        key = kept.source.create(BOT)
+        kept.refresher.appeared(key)
+        ended(change, Created(key))
+        await change.settled()
+        assert kept.source.containers == kept.shown()
+        await soon()
+        assert 1 == len(kept.source.inspections)
+
+
+@virtual
+async def test_a_bot_in_doubt_is_inspected_after_a_create_and_then_answered_for() -> None:
+    async with Kept() as kept:
+        kept.source.faults[BOT] = EngineTimeoutError("late")
+        kept.refresher.touch(BOT)
+        await kept.refresher.settled((BOT,))
+        change = begun(kept)
+        assert not change.absent
+        kept.source.faults.clear()
+        key = kept.source.create(BOT)
+        ended(change, Created(key, kept.source.containers[key]))
+        await change.settled()
+        assert kept.view.answers_for(BOT)
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_a_container_that_was_acted_on_is_inspected_once_by_its_id() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        change = begun(kept)
+        kept.source.change(key, state=RUNNING)
+        kept.refresher.touch(key, hurry=False)
+        ended(change, key)
+        await change.settled()
+        assert kept.source.containers == kept.shown()
+        await soon()
+        assert [key] == [each.key for each in kept.source.inspections]
+
+
+@virtual
+async def test_a_container_that_was_renamed_since_it_was_acted_on_is_not_the_bots_any_more() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        change = begun(kept)
+        kept.source.change(key, name="other")
+        other = kept.source.create(BOT)
+        ended(change, key)
+        await change.settled()
+        entry = kept.view.of_bot(BOT)
+        assert other == (entry and entry.status.container_id)
+
+
+@pytest.mark.parametrize("event", ["none", "before the end", "after the end"])
+@virtual
+async def test_a_removed_container_is_not_shown_and_an_event_makes_an_inspection_needless(event: str) -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        change = begun(kept, removes=True)
+        kept.source.remove(key)
+        if event == "before the end":
+            kept.refresher.gone(key)
+        ended(change, key)
+        await change.settled()
+        assert {} == kept.shown()
+        assert [] == kept.source.inspections
+        if event == "after the end":
+            kept.refresher.gone(key)
+        await asyncio.sleep(5)
+        assert (1 if event == "none" else 0) == len(kept.source.inspections)
+        assert [] == kept.refresher.pending()
+
+
+@virtual
+async def test_a_container_that_the_engine_has_after_all_is_shown_again() -> None:
+    """An engine under load has denied what it had."""
+    async with Kept() as kept:
+        key = await known(kept)
+        change = begun(kept, removes=True)
+        kept.source.denied.add(key)
+        ended(change, key)
+        await change.settled()
+        assert {} == kept.shown()
+        await asyncio.sleep(5)
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_a_container_that_was_made_by_hand_and_removed_is_not_shown_with_the_former_one() -> None:
+    async with Kept() as kept:
+        former = await known(kept)
+        change = begun(kept, removes=True)
+        kept.source.remove(former)
+        made_by_hand = kept.source.create(BOT)
+        kept.source.remove(made_by_hand)
+        ended(change, made_by_hand)
+        await change.settled()
+        assert {} == kept.shown()
+
+
+@pytest.mark.parametrize("outcome", ["", InvalidStateError("paused")])
+@virtual
+async def test_after_a_failure_or_without_a_container_the_bot_is_inspected(outcome: Any) -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        change = begun(kept)
+        kept.source.change(key, state=EXITED)
+        ended(change, outcome)
+        await change.settled()
+        assert EXITED is shown(kept, key).state  # type: ignore[union-attr]
+
+
+@virtual
+async def test_a_change_that_no_worker_took_up_leaves_nothing_behind() -> None:
+    async with Kept() as kept:
+        change = begun(kept)
+        change.end(None)
+        await change.settled()
+        kept.refresher.gone("f" * 64)
+        assert (0, []) == (len(kept.refresher._removals), kept.refresher.pending())
+
+
+@virtual
+async def test_a_caller_that_gives_up_leaves_the_bot_in_doubt_until_it_is_shown() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        change = begun(kept)
+        kept.source.held.add(key)
+        kept.source.change(key, state=RUNNING)
+        ended(change, key)
+        settling = asyncio.ensure_future(change.settled())
+        await asyncio.sleep(0.01)
+        settling.cancel()
+        await asyncio.wait({settling})
+        assert not kept.view.answers_for(BOT)
+        kept.source.inspections[-1].answer()
+        await soon()
+        assert kept.view.answers_for(BOT)
+        assert RUNNING is shown(kept, key).state  # type: ignore[union-attr]

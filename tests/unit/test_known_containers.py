@@ -1,0 +1,222 @@
+"""Operations on a container that the caller knows: one call to the engine, and a look-up only where it disagrees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from container_manager.backend import Created
+from container_manager.backends.docker.lifecycle import DockerLifecycle
+from container_manager.backends.docker.status import status_from_inspect
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig
+from container_manager.errors import (
+    ContainerAlreadyExistsError,
+    ContainerNotFoundError,
+    InvalidStateError,
+    NameInUseUnmanagedError,
+    StartFailedError,
+)
+from container_manager.model import ContainerConfig, PullPolicy
+from tests.support.fake_engine import NO_CONTENT, FakeEngine, Json, error
+from tests.unit.creating import ABSENT, BY_NAME, CREATE, MISSING_IMAGE, TAKEN, let_create_succeed
+from tests.unit.documents import BOT, ID, OTHER_ID, exited, inspected, running, state
+
+KNOWN = {
+    name: status_from_inspect(inspected(engine_state))
+    for name, engine_state in {
+        "created": state(),
+        "running": running(),
+        "exited": exited(),
+        "dead": state("dead"),
+    }.items()
+}
+REMADE = Json(inspected(running(), container_id=OTHER_ID))
+FOREIGN = Json(inspected(running(), container_id=OTHER_ID, labels={}))
+VERBS = {"start_container": "start", "stop_container": "stop", "restart_container": "restart"}
+MakeLifecycle = Callable[..., DockerLifecycle]
+
+
+@pytest.fixture
+def make_lifecycle(engine: FakeEngine, secrets_root: RootDirectory) -> Iterator[MakeLifecycle]:
+    made: list[DockerLifecycle] = []
+
+    def make(**config: Any) -> DockerLifecycle:
+        made.append(DockerLifecycle(DockerServiceConfig(secrets_root=secrets_root, docker_host=engine.url, **config)))
+        return made[-1]
+
+    yield make
+    for lifecycle in made:
+        lifecycle.close()
+
+
+@pytest.fixture
+def lifecycle(make_lifecycle: MakeLifecycle) -> DockerLifecycle:
+    return make_lifecycle()
+
+
+def calls(engine: FakeEngine) -> list[str]:
+    """What the engine was asked, with ``ID`` and ``OTHER`` for ids and ``NAME`` for the bot's name."""
+    names = {ID: "ID", OTHER_ID: "OTHER", f"botmaker-{BOT}": "NAME"}
+    paths = [(each.method, each.path.split("/")) for each in engine.requests if each.path != "/version"]
+    return [f"{method} {'/'.join(names.get(part, part) for part in path[2:])}" for method, path in paths]
+
+
+@pytest.mark.parametrize("known", ["created", "running", "exited"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_known_container_costs_one_call(
+    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, known: str
+) -> None:
+    engine.on("POST", f"/containers/{ID}/*", NO_CONTENT)
+    assert ID == getattr(lifecycle, verb)(BOT, known=KNOWN[known])
+    assert [f"POST ID/{VERBS[verb]}"] == calls(engine)
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted"),
+    [("created", ["DELETE ID"]), ("exited", ["DELETE ID"]), ("running", ["POST ID/stop", "DELETE ID"])],
+)
+def test_a_known_container_is_removed_without_a_look(
+    engine: FakeEngine, lifecycle: DockerLifecycle, known: str, wanted: list[str]
+) -> None:
+    engine.on("POST", f"/containers/{ID}/stop", NO_CONTENT)
+    engine.on("DELETE", f"/containers/{ID}", NO_CONTENT)
+    assert ID == lifecycle.remove_container(BOT, known=KNOWN[known])
+    assert wanted == calls(engine)
+
+
+def test_a_container_that_was_started_since_it_was_seen_has_its_grace_period_before_it_is_removed(
+    engine: FakeEngine, lifecycle: DockerLifecycle
+) -> None:
+    engine.on(*BY_NAME, Json(inspected(running())))
+    engine.on("POST", f"/containers/{ID}/stop", NO_CONTENT)
+    engine.on("DELETE", f"/containers/{ID}", error(409, "You cannot remove a running container"), NO_CONTENT)
+    assert ID == lifecycle.remove_container(BOT, 7, known=KNOWN["exited"])
+    assert ["DELETE ID", "GET NAME/json", "POST ID/stop", "DELETE ID"] == calls(engine)
+    first, last = engine.seen("DELETE", "*")
+    assert ("False", "True") == (first.query["force"], last.query["force"])
+    assert ["7"] == [each.query["t"] for each in engine.seen("POST", "*")]
+
+
+def test_a_dead_container_is_looked_up_and_removed_by_force(engine: FakeEngine, lifecycle: DockerLifecycle) -> None:
+    engine.on(*BY_NAME, Json(inspected(state("dead"))))
+    engine.on("DELETE", f"/containers/{ID}", NO_CONTENT)
+    assert ID == lifecycle.remove_container(BOT, known=KNOWN["dead"])
+    assert ["GET NAME/json", "DELETE ID"] == calls(engine)
+
+
+@pytest.mark.parametrize("known", ["running", "exited"])
+@pytest.mark.parametrize("verb", [*VERBS, "remove_container"])
+def test_a_container_that_was_made_anew_by_hand_is_the_one_that_is_acted_on(
+    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, known: str
+) -> None:
+    engine.on(*BY_NAME, REMADE)
+    engine.on("POST", f"/containers/{OTHER_ID}/*", NO_CONTENT)
+    engine.on("DELETE", f"/containers/{OTHER_ID}", NO_CONTENT)
+    assert OTHER_ID == getattr(lifecycle, verb)(BOT, known=KNOWN[known])
+    assert ("DELETE OTHER" if verb == "remove_container" else f"POST OTHER/{VERBS[verb]}") == calls(engine)[-1]
+
+
+@pytest.mark.parametrize("known", ["running", "exited"])
+@pytest.mark.parametrize("verb", [*VERBS, "remove_container"])
+def test_a_foreign_container_that_has_taken_the_name_is_never_touched(
+    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, known: str
+) -> None:
+    engine.on(*BY_NAME, FOREIGN)
+    with pytest.raises(NameInUseUnmanagedError):
+        getattr(lifecycle, verb)(BOT, known=KNOWN[known])
+    assert [] == [call for call in calls(engine) if "OTHER" in call]
+
+
+@pytest.mark.parametrize("verb", ["start_container", "restart_container"])
+def test_a_container_that_is_gone_cannot_be_started(engine: FakeEngine, lifecycle: DockerLifecycle, verb: str) -> None:
+    with pytest.raises(ContainerNotFoundError):
+        getattr(lifecycle, verb)(BOT, known=KNOWN["exited"])
+
+
+@pytest.mark.parametrize("known", ["running", "exited"])
+@pytest.mark.parametrize("verb", ["stop_container", "remove_container"])
+def test_a_container_that_is_gone_is_stopped_and_removed(
+    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, known: str
+) -> None:
+    assert not getattr(lifecycle, verb)(BOT, known=KNOWN[known])
+
+
+@pytest.mark.parametrize(
+    ("answer", "cls"),
+    [
+        (error(404, "network bots not found"), StartFailedError),
+        (error(409, "cannot start a paused container"), InvalidStateError),
+    ],
+)
+def test_a_known_container_that_cannot_be_started_is_sent_one_start(
+    engine: FakeEngine, lifecycle: DockerLifecycle, answer: Json, cls: type[Exception]
+) -> None:
+    engine.on("GET", f"/containers/{ID}/json", Json(inspected()))
+    engine.on("POST", f"/containers/{ID}/start", answer)
+    with pytest.raises(cls):
+        lifecycle.start_container(BOT, known=KNOWN["created"])
+    assert 1 == len(engine.seen("POST", "*"))
+
+
+def test_a_create_for_a_bot_without_a_container_costs_two_calls_and_says_what_it_saw(
+    engine: FakeEngine, lifecycle: DockerLifecycle
+) -> None:
+    let_create_succeed(engine)
+    wanted = Created(ID, status_from_inspect(inspected()))
+    assert wanted == lifecycle.create_container(BOT, ContainerConfig(), absent=True)
+    engine.requests.clear()
+    assert wanted == lifecycle.create_container(BOT, ContainerConfig(), absent=True)
+    assert ["POST create", "GET ID/json"] == calls(engine)
+
+
+@pytest.mark.parametrize(("holder", "cls"), [(REMADE, ContainerAlreadyExistsError), (FOREIGN, NameInUseUnmanagedError)])
+def test_a_create_whose_caller_was_wrong_is_refused_by_what_has_the_name(
+    engine: FakeEngine, lifecycle: DockerLifecycle, holder: Json, cls: type[Exception]
+) -> None:
+    engine.on(*CREATE, TAKEN)
+    engine.on(*BY_NAME, holder)
+    with pytest.raises(cls):
+        lifecycle.create_container(BOT, ContainerConfig(), absent=True)
+
+
+@pytest.mark.parametrize("fault", ["secrets", "network", "image", "refused"])
+def test_what_has_the_name_comes_before_any_other_fault_of_a_create(
+    engine: FakeEngine, make_lifecycle: MakeLifecycle, secrets_root: RootDirectory, fault: str
+) -> None:
+    """Whether the engine was asked first or last."""
+    engine.on(*CREATE, MISSING_IMAGE if fault == "image" else error(400, "No command specified"))
+    engine.on(*BY_NAME, FOREIGN)
+    if fault == "secrets":
+        Path(secrets_root.source(BOT)).rmdir()
+    config = ContainerConfig(network="missing" if fault == "network" else "")
+    for absent in (False, True):
+        with pytest.raises(NameInUseUnmanagedError):
+            make_lifecycle(pull_policy=PullPolicy.NEVER).create_container(BOT, config, absent=absent)
+
+
+@pytest.mark.parametrize("policy", [PullPolicy.ALWAYS, PullPolicy.MISSING])
+def test_nothing_is_pulled_for_a_bot_that_has_a_container(
+    engine: FakeEngine, make_lifecycle: MakeLifecycle, policy: PullPolicy
+) -> None:
+    engine.on(*CREATE, MISSING_IMAGE)
+    engine.on(*BY_NAME, REMADE)
+    with pytest.raises(ContainerAlreadyExistsError):
+        make_lifecycle(pull_policy=policy).create_container(BOT, ContainerConfig(), absent=True)
+    assert [] == engine.seen("POST", "/images/create")
+
+
+def test_a_create_that_finds_the_container_of_an_earlier_call_returns_it(
+    engine: FakeEngine, lifecycle: DockerLifecycle
+) -> None:
+    engine.on(*CREATE, TAKEN)
+    engine.on(*BY_NAME, ABSENT, Json(inspected(container_id=OTHER_ID, labels=labels_of_the_call("wish"))))
+    created = lifecycle.create_container(BOT, ContainerConfig(), request_id="wish", absent=True)
+    assert OTHER_ID == created.container_id
+
+
+def labels_of_the_call(request_id: str) -> dict[str, str]:
+    return {"botmaker.managed": "true", "botmaker.bot-id": BOT, "botmaker.request-id": request_id}
