@@ -22,7 +22,7 @@ BuildImage = Callable[[str], str]
 
 @pytest.fixture
 def build_image(engine: docker.DockerClient, test_image: str) -> Iterator[BuildImage]:
-    """Builds an image from further Dockerfile lines on top of the small one; it is removed after the test."""
+    """Builds an image from the test image and more Dockerfile lines; it is removed after the test."""
     tags = []
 
     def build(lines: str) -> str:
@@ -48,7 +48,7 @@ def volume_image(build_image: BuildImage) -> str:
 def bot_containers(
     engine: docker.DockerClient, openclaw_image: str, test_labels: dict[str, str]
 ) -> Iterator[BotContainers]:
-    """Makes containers of the bot image without the service, and removes them after the module."""
+    """Creates containers of the bot image without the service; they are removed after the module."""
     made = BotContainers(engine, openclaw_image, test_labels)
     yield made
     made.remove_all()
@@ -56,7 +56,7 @@ def bot_containers(
 
 @pytest.fixture
 def docker_service(service_config: DockerServiceConfig) -> Iterator[DockerService]:
-    """The service without gRPC."""
+    """The lifecycle without gRPC."""
     service = DockerService(service_config)
     yield service
     service.close()
@@ -64,7 +64,7 @@ def docker_service(service_config: DockerServiceConfig) -> Iterator[DockerServic
 
 @pytest.fixture(scope="module")
 def private_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
-    """An engine of the tests' own, for what must not be done to one that others use: restarts, and faults."""
+    """A private engine, for restarts and faults that must not happen to a shared one."""
     with PrivateEngine(tmp_path_factory.mktemp("engine")) as engine:
         ensure_test_image(engine.url)
         yield engine
@@ -79,6 +79,6 @@ def registry() -> Iterator[Registry]:
 
 @pytest.fixture
 def silent_registry() -> Iterator[str]:
-    """A registry's address where connections are taken and nothing is ever said."""
+    """The address of a registry that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""The bot image: what its entry point renders and what it refuses."""
+"""The bot image: the configuration that its entry point renders, and the settings that it refuses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def file_reference(name: str) -> dict[str, str]:
 def test_rendered_config_passes_validation(
     bot_containers: BotContainers, environment: dict[str, str], names: tuple[str, ...]
 ) -> None:
-    """What is rendered refers to exactly the secrets of its provider and channel, and OpenClaw accepts it."""
+    """The rendered configuration refers to exactly the secrets of its provider and channel, and OpenClaw accepts it."""
     files = random_secrets("GATEWAY_TOKEN", *names)
 
     outcome = bot_containers.run(environment, files, ["openclaw", "config", "validate"])
@@ -148,7 +148,7 @@ def test_refuses_to_start_without_a_required_secret(bot_containers: BotContainer
 def test_refuses_a_secret_file_that_is_not_private(
     bot_containers: BotContainers, file: SecretFile, expected: str
 ) -> None:
-    """A secret file that others can read, that is a link, of another owner, or empty: one line and exit code 66."""
+    """A secret file that others can read, a link, one of another owner, an empty one: one line and exit code 66."""
     other = SecretFile(SECRET)  # what the links lead to
     files = random_secrets("GATEWAY_TOKEN", "TELEGRAM_TOKEN") | {"OTHER": other, "ANTHROPIC_API_KEY": file}
 

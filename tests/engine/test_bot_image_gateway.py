@@ -1,4 +1,4 @@
-"""The bot image: the real gateway that a container of it becomes."""
+"""The bot image: the real gateway in its container."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support.bots import NODE_UID
 
 @pytest.fixture(scope="module")
 def gateway(bot_containers: BotContainers) -> Gateway:
-    """One live gateway, which the tests only look at."""
+    """One live gateway, which the tests do not change."""
     files = random_secrets("GATEWAY_TOKEN", "ANTHROPIC_API_KEY", "TELEGRAM_TOKEN")
     return bot_containers.start_gateway(ANTHROPIC_TELEGRAM, files)
 
 
 def test_gateway_accepts_its_token_and_nothing_else(gateway: Gateway) -> None:
-    """Live under the full hardening, the gateway serves who shows the token of the file, and refuses anyone else."""
+    """With the full hardening, the gateway serves callers with the token of the file, and refuses all others."""
     answer = gateway.use_tool(gateway.token)
     assert answer.status == 200, answer.body
     assert json.loads(answer.body)["ok"] is True
@@ -72,7 +72,7 @@ def test_no_secret_leaves_its_file(gateway: Gateway) -> None:
     for root in (STATE_DIRECTORY, "/tmp"):
         places.update({name: data for name, (_, data) in read_tree(gateway.container, root).items()})
 
-    # The places were really read, those of the gateway itself among them.
+    # The search really read these places, including those of the gateway itself.
     assert environments.count(b"AI_PROVIDER=anthropic") >= 2
     assert any(name.endswith("openclaw.json") for name in places)
 
@@ -81,7 +81,7 @@ def test_no_secret_leaves_its_file(gateway: Gateway) -> None:
 
 
 def test_sigterm_ends_the_gateway_cleanly_and_state_survives(bot_containers: BotContainers) -> None:
-    """With a state volume: SIGTERM reaches the gateway, the exit code is 0; a changed openclaw.json is kept aside."""
+    """With a state volume: SIGTERM ends the gateway with exit code 0, and a changed openclaw.json is kept beside the new."""
     state = bot_containers.volume()
     files = random_secrets("GATEWAY_TOKEN", "OPENAI_API_KEY", "DISCORD_TOKEN")
     gateway = bot_containers.start_gateway(OPENAI_DISCORD, files, state)

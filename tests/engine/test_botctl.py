@@ -24,7 +24,7 @@ SAYING_WHY = ("sh", "-c", "echo starting; echo no configuration >&2; exit 3")
 
 
 def told(done: subprocess.CompletedProcess[str], status: int = 0) -> Any:
-    """The JSON document of a run that ended so."""
+    """The JSON document of a run with this exit code."""
     assert status == done.returncode, done.stderr
     return json.loads(done.stdout)
 
@@ -113,7 +113,7 @@ def test_on_a_terminal_a_start_that_fails_shows_a_spinner_and_then_the_last_line
     assert "⠋ starting " + bot_id in terminal.text
     assert f"Error: {bot_id}: started, and its process ended" in terminal.text.replace("\r\n", "")
     assert "  no configuration" in terminal.text
-    # Colours, and the cursor that the spinner hid is back.
+    # There are colours, and the cursor that the spinner hid is visible again.
     assert b"\x1b[31m\x1b[1mError:" in terminal.shown or b"\x1b[1;31mError:" in terminal.shown
     assert terminal.shown.rfind(b"\x1b[?25h") > terminal.shown.rfind(b"\x1b[?25l")
     calls.stop(bot_id)
@@ -203,7 +203,7 @@ def test_ctrl_c_amid_a_stop_ends_it_and_the_bot_is_stopped_all_the_same(target: 
         bots.wait_for_log(bot_id, b"asked")
         terminal.press_ctrl_c()
         assert 130 == terminal.wait()
-    # The stop itself would have ended with 0.
+    # The stop alone would have exited with 0.
     assert "stopped" not in terminal.text
     assert "Traceback" not in terminal.text
     wait_until(lambda: bots.inspect(bot_id)["State"]["Status"] == "exited", "it is stopped")

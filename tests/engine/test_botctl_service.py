@@ -1,4 +1,4 @@
-"""``botctl`` and a service that comes and goes, on sockets and ports of its own."""
+"""``botctl`` and a service that is started and stopped, on separate sockets and ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.calls import FOREVER, Calls
 from tests.support.serving import ServerProcess, server_process
 from tests.support.waiting import wait_until
 
-# Each run of the process says its number and counts on where the last one ended.
+# Each run of the process prints its number and continues the count of the last run.
 NUMBERED = """
 n=$(cat /tmp/n 2>/dev/null || echo 0)
 trap 'echo $n >/tmp/n; exit 0' TERM
@@ -29,7 +29,7 @@ while :; do n=$((n+1)); echo line $n; [ $((n % 20)) = 0 ] && sleep 0.01; done
 
 @pytest.fixture
 def directory(session_dir: Path) -> Path:
-    """A directory of the test's own, with a short path."""
+    """A directory for one test, with a short path."""
     return Path(tempfile.mkdtemp(prefix="b", dir=session_dir))
 
 
@@ -45,12 +45,12 @@ def arguments(directory: Path, engine_url: str, secrets_root: Path, test_image: 
 
 @pytest.fixture
 def target(directory: Path) -> str:
-    """Where that server serves."""
+    """The address of that server."""
     return f"unix://{directory}/run/s.sock"
 
 
 def restarted(bot_id: str, target: str) -> None:
-    """Restart the bot, in another terminal."""
+    """Restart the bot as from another terminal."""
     done = botctl(target, "restart", "--grace", "10s", bot_id)
     assert 0 == done.returncode, done.stderr
 
@@ -82,7 +82,7 @@ def test_a_followed_log_has_every_line_once_across_restarts_of_the_bot_and_of_th
         assert 0 == botctl(target, "stop", "--grace", "10s", bot_id).returncode
         kept = bots.engine.api.logs(f"botmaker-{bot_id}").splitlines()
         wait_until(lambda: followed.read_bytes().endswith(kept[-1] + b"\n"), "the last line has come")
-        # With the container its log ends, and so does following it.
+        # When the container is removed, its log ends, and so does following it.
         assert 0 == botctl(target, "remove", bot_id).returncode
         assert 0 == follower.wait(60)
     finally:
@@ -96,7 +96,7 @@ def test_a_followed_log_has_every_line_once_across_restarts_of_the_bot_and_of_th
 
 
 def goes_on(followed: Path) -> None:
-    """Wait until more lines have come."""
+    """Wait for more lines."""
     before = followed.stat().st_size
     wait_until(lambda: followed.stat().st_size > before + 500, "following goes on")
 

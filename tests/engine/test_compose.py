@@ -1,4 +1,4 @@
-"""deploy/compose.yaml on the real engine: the service and the example API tier, from images that are built for this."""
+"""deploy/compose.yaml on the real engine: the service and the example API tier, from freshly built images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [
 
 NewDeployment = Callable[[], Deployment]
 SERVICES = ("container-manager", "api-tier")
-# Shows that it has its secret, and keeps a line in its state.
+# Shows that it can read its secret, and appends a line to its state.
 SHOWS_AND_KEEPS = (
     "sh",
     "-c",
@@ -54,7 +54,7 @@ RIGHTS = "grep -hE '^(Uid|Cap|NoNewPrivs)' /proc/[0-9]*/status 2>/dev/null"
 
 @dataclass(frozen=True)
 class Roots:
-    """The directories of the host that are mapped."""
+    """The mapped directories of the host."""
 
     secrets: Path
     state: Path
@@ -69,7 +69,7 @@ def roots(secrets_root: Path, session_dir: Path) -> Roots:
 
 @pytest.fixture(scope="module")
 def base(engine: docker.DockerClient, engine_url: str, test_labels: dict[str, str]) -> Iterator[LabelledBase]:
-    """What the images are built on; it and they are removed at the end."""
+    """The base of the images; all are removed afterwards."""
     (label,) = test_labels.items()
     base = LabelledBase(engine, engine_url, label)
     try:
@@ -80,7 +80,7 @@ def base(engine: docker.DockerClient, engine_url: str, test_labels: dict[str, st
 
 @pytest.fixture(scope="module")
 def settings(engine_url: str, test_image: str, roots: Roots, base: LabelledBase) -> dict[str, str]:
-    """What is in ``.env``, for this engine and this test."""
+    """The content of ``.env`` for this engine and this test."""
     if not engine_url.startswith("unix://"):
         pytest.skip("the engine's socket is not on this machine")
     docker_socket = Path(engine_url.removeprefix("unix://"))
@@ -103,7 +103,7 @@ def settings(engine_url: str, test_image: str, roots: Roots, base: LabelledBase)
 def new_deployment(
     engine: docker.DockerClient, engine_url: str, settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NewDeployment]:
-    """Makes projects whose images are built; whatever is left of them is removed at the end."""
+    """Creates compose projects; their containers and images are removed afterwards."""
     try:
         command = compose_command()
     except MissingEngine as exc:
@@ -126,7 +126,7 @@ def new_deployment(
 
 @pytest.fixture(scope="module")
 def deployment(new_deployment: NewDeployment) -> Deployment:
-    """A project that is up."""
+    """A running project."""
     deployment = new_deployment()
     deployment("up", "--detach")
     return deployment
@@ -134,14 +134,14 @@ def deployment(new_deployment: NewDeployment) -> Deployment:
 
 @pytest.fixture
 def bot_id(bots: Bots, roots: Roots) -> str:
-    """A bot with the directories that whoever provisions it makes."""
+    """A bot with the directories that its provisioning creates."""
     bot_id = bots.new()
     (roots.state / bot_id).mkdir()
     return bot_id
 
 
 def printed(container: Container, script: str) -> str:
-    """What a shell prints in the container."""
+    """The output of a shell command in the container."""
     return str(container.exec_run(["sh", "-c", script]).output.decode())
 
 
@@ -241,13 +241,13 @@ def test_only_the_sockets_group_lets_a_container_to_the_service(
 
 
 def test_doctor_finds_nothing_missing_in_the_container_that_runs(deployment: Deployment) -> None:
-    """Else it, and so compose, would end with another status than 0."""
+    """Otherwise it, and so compose, would exit with a status other than 0."""
     assert "a server answers" in deployment("exec", "-T", "container-manager", "container-manager", "doctor")
 
 
 @pytest.fixture
 def container_of_readme(engine: docker.DockerClient) -> Iterator[str]:
-    """The name in place of the README's; what has it is removed at the end."""
+    """A container name instead of the README's; the container is removed afterwards."""
     name = f"botmaker-test-{uuid.uuid4()}"
     yield name
     for found in engine.containers.list(all=True, filters={"name": f"^/{name}$"}):
@@ -257,7 +257,7 @@ def container_of_readme(engine: docker.DockerClient) -> Iterator[str]:
 def test_the_readmes_docker_run_gives_a_service_that_is_healthy_and_ends_cleanly(
     engine: docker.DockerClient, deployment: Deployment, container_of_readme: str, session_dir: Path, roots: Roots
 ) -> None:
-    """As the README has it, with the image that is built here, and with directories and a socket of this test."""
+    """The README's command with the image, directories and socket of this test."""
     directory = session_dir / "one"
     directory.mkdir()
     os.chown(directory, 10001, 10001)
@@ -293,7 +293,7 @@ def test_down_ends_both_cleanly_and_leaves_nothing_behind(
     containers = [deployment.container(engine, service) for service in SERVICES]
     deployment("stop")
     ended = [engine.api.inspect_container(each.id)["State"]["ExitCode"] for each in containers]
-    # uvicorn ends by the signal that asked it to; neither has been killed.
+    # uvicorn ends by the signal that it received; neither process was killed.
     assert ended in ([0, 0], [0, 128 + signal.SIGTERM])
     deployment("down", "--volumes")
     assert [] == deployment.left(engine)

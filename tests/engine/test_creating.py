@@ -1,4 +1,4 @@
-"""Conformance 11: creating twice, again, and after what went wrong."""
+"""Conformance 11: creating twice, again, and after failures."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_conformance_11_a_create_cancelled_amid_a_hanging_pull_holds_no_name(
             bot_id=bot_id, config=pb.ContainerConfig(image=f"{silent_registry}/bots/hangs:1")
         )
         call = stub.CreateContainer.future(request)
-        # The bot's turn is taken once another change of the same bot has to wait.
+        # The create holds the bot once another change of the bot has to wait.
         wait_until(lambda: _is_held(stub, bot_id), "the create is under way")
         call.cancel()
         Calls(stub).create(bot_id, *FOREVER, timeout=20)
@@ -119,7 +119,7 @@ def _is_held(stub: ContainerManagerStub, bot_id: str) -> bool:
 def test_a_request_id_label_of_the_image_is_refused_and_leaves_nothing(
     docker_service: DockerService, bots: Bots, build_image: BuildImage
 ) -> None:
-    """It would pass for the container of a call that never was."""
+    """Otherwise its containers would count as those of a call that never happened."""
     image = build_image("LABEL botmaker.request-id=wish")
     with pytest.raises(InvalidConfigError, match="label"):
         docker_service.create_container(bots.new(), ContainerConfig(image=image, command=FOREVER))

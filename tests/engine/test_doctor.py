@@ -45,7 +45,7 @@ def test_what_has_failed_is_told_with_its_remedy_and_an_exit_status(tmp_path: Pa
 def test_the_readmes_doctor_has_the_settings_of_the_unit(
     engine_url: str, root: Path, target: str, test_image: str, tmp_path: Path
 ) -> None:
-    """The file is of this test, and it is run by whoever runs the test."""
+    """The file belongs to this test, and the user of the test runs it."""
     [block] = [block for block in blocks("deploy/README.md") if "runuser" in block.text]
     command = block.text
     for documented, here in {

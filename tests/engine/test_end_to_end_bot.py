@@ -1,4 +1,4 @@
-"""A real bot, from the bot image to a gateway that answers, through the service alone."""
+"""A real bot, from the bot image to a gateway that answers, through the service only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 
 
 def published_port(calls: Calls, bot_id: str) -> int:
-    """Where the engine has bound the gateway's port."""
+    """The host port that the engine bound to the gateway's port."""
     status = calls.status(bot_id)
     assert status is not None
     assert status.state == pb.CONTAINER_STATE_RUNNING

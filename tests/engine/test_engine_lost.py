@@ -1,4 +1,4 @@
-"""The engine's event stream cut, a container that cannot be inspected, the engine restarted: never a stale answer."""
+"""No stale answer: after a cut event stream, with a container that cannot be inspected, after an engine restart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def proxy(engine_url: str, session_dir: Path) -> Iterator[EngineProxy]:
-    """The engine, with faults at will."""
+    """A proxy in front of the engine that injects faults."""
     with EngineProxy(engine_url, session_dir / "lost-proxy.sock") as proxy:
         yield proxy
 
@@ -59,7 +59,7 @@ def test_statuses_and_lists_come_from_memory_while_events_come(behind: Calls, pr
         status = behind.status(bot_id)
         assert status is not None
         assert [status] == behind.listed([bot_id])
-    # The burst of events that the start left behind may still lead to a look of its own.
+    # The events of the start may still cause an inspection.
     assert len(proxy.seen("/containers/")) <= asked + 1
 
 
@@ -126,7 +126,7 @@ def test_a_container_that_cannot_be_inspected_holds_up_no_other(
 
     wait_until(lambda: shown(well) == pb.CONTAINER_STATE_PAUSED, "the other one")
     wait_until(lambda: containers[wedged].id in view.doubts, "doubt")
-    # The engine's list still knows it.
+    # The engine's list still shows it.
     wait_until(lambda: shown(wedged) == pb.CONTAINER_STATE_PAUSED, "the row of the wedged one")
     proxy.mend()
     wait_until(lambda: not view.doubts, "no more doubt")
@@ -137,7 +137,7 @@ def test_a_container_that_cannot_be_inspected_holds_up_no_other(
 
 @pytest.fixture
 def own(private_engine: PrivateEngine, session_dir: Path, tmp_path: Path) -> Iterator[tuple[LoopedServer, Bots]]:
-    """The real server on an engine of the tests' own."""
+    """The real server on a private engine."""
     client = docker.DockerClient(base_url=private_engine.url, version="auto")
     bots = Bots(client, tmp_path)
     root = RootDirectory(tmp_path, tmp_path)

@@ -1,4 +1,4 @@
-"""Conformance 12: containers that are not ours are never touched, and never hidden."""
+"""Conformance 12: foreign containers are never touched and never hidden."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def foreign(engine: docker.DockerClient, test_image: str, test_labels: dict[str,
 
 
 def fingerprint(container: Container) -> dict[str, Any]:
-    """What must not change: all that the engine says of it."""
+    """The engine's inspect document, which must not change."""
     container.reload()
     return container.attrs
 
 
 def every_outcome(calls: Calls, observer: ContainerObserverStub, bot_id: str) -> dict[str, str]:
-    """What each verb answers, a refusal by its reason."""
+    """The outcome of each verb; for a refusal, its reason."""
     logs = observer_pb.StreamLogsRequest(bot_id=bot_id, follow=True)
     verbs: dict[str, Callable[[], object]] = {
         "create": lambda: calls.create(bot_id, *FOREVER),
@@ -89,7 +89,7 @@ def test_conformance_12_a_foreign_container_with_our_name_is_never_touched(
 
 
 def malformed(bot_id: str) -> dict[str, str]:
-    """Labels that name a bot nearly."""
+    """Labels that are almost those of a bot."""
     return {"botmaker.managed": "true", "botmaker.bot-id": f"{bot_id}/../{bot_id}", "botmaker.request-id": "wish"}
 
 
@@ -117,7 +117,7 @@ def test_a_forged_container_is_shown_as_what_it_is_beside_the_bots_own_and_no_ve
     before = fingerprint(container)
     absent = every_outcome(calls, observer, "00000000-0000-4000-8000-000000000000")
     outcomes = every_outcome(calls, observer, bot_id)
-    # As for a bot that nothing was forged for; what create made, remove has removed.
+    # The outcomes of a bot without forged containers; remove has removed what create created.
     assert absent["create"] == "SECRETS_UNAVAILABLE"
     assert len(outcomes["create"]) == 64
     assert outcomes["create"] != container.id

@@ -175,7 +175,7 @@ def test_a_state_directory_that_is_a_link_is_refused(
 def test_the_engine_mounts_the_secrets_from_where_it_sees_them(
     bots: Bots, service_config: DockerServiceConfig, tmp_path: Path
 ) -> None:
-    """As when the service runs in a container: its own path of the directory is not the host's."""
+    """When the service runs in a container, its path of the directory differs from the host's."""
     inside = tmp_path / "inside"
     inside.symlink_to(bots.secrets_root)
     service = DockerService(replace(service_config, secrets_root=RootDirectory(inside, bots.secrets_root)))

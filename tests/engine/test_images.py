@@ -1,4 +1,4 @@
-"""Conformance 10: images that come from a real registry, and every way in which they do not."""
+"""Conformance 10: pulls from a real registry, and every way in which they fail."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def create(bots: Bots, service_config: DockerServiceConfig) -> Iterator[Create]:
 
 @pytest.fixture
 def push(registry: Registry, engine_url: str) -> Callable[[str], str]:
-    """Pushes an image to the registry, always under the same reference; that."""
+    """Pushes an image to the registry, always under the same reference; returns the reference."""
     return lambda image: registry.push(engine_url, image, "bots/pulled:1")
 
 
 @pytest.fixture
 def pushed(push: Callable[[str], str], engine: docker.DockerClient, test_image: str) -> Iterator[str]:
-    """An image that the registry has and the engine has not."""
+    """An image that the registry has and the engine does not."""
     reference = push(test_image)
     yield reference
     with suppress(ImageNotFound):
@@ -112,7 +112,7 @@ def test_the_policy_always_pulls_what_the_engine_has(
 ) -> None:
     first = create(pushed)
     assert pushed == push(volume_image)
-    # The engine has lost the tag by that push.
+    # After that push the engine no longer has the tag.
     second = create(pushed, PullPolicy.MISSING)
     third = create(pushed, PullPolicy.ALWAYS)
     ids = [bots.inspect(bot_id)["Image"] for bot_id in (first, second, third)]
@@ -160,7 +160,7 @@ def test_a_malformed_reference_is_refused_before_the_engine_sees_it(create: Crea
 
 
 def create_on_fake(secrets: Path, messages: list[dict[str, str]]) -> None:
-    """Create a bot on an engine that lacks the image, and whose pull answers 200 and then these messages."""
+    """Create a bot on an engine that lacks the image and answers the pull with 200 and these messages."""
     bot_id = str(uuid.uuid4())
     (secrets / bot_id).mkdir()
     with FakeEngine() as engine:

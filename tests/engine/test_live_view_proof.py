@@ -1,4 +1,4 @@
-"""The live view is never wrong: random operations, ours and others', then every field compared with the engine."""
+"""The live view is never wrong: after random operations, ours and others', every field equals the engine's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEED = 20261123
 
 @pytest.fixture
 def own_bots(private_engine: PrivateEngine, tmp_path: Path) -> Iterator[Bots]:
-    """Bots on the tests' own engine."""
+    """Bots on the private engine."""
     client = docker.DockerClient(base_url=private_engine.url, version="auto")
     bots = Bots(client, tmp_path)
     yield bots
@@ -38,7 +38,7 @@ def own_bots(private_engine: PrivateEngine, tmp_path: Path) -> Iterator[Bots]:
 
 @pytest.fixture
 def looped(private_engine: PrivateEngine, tmp_path: Path, session_dir: Path, own_bots: Bots) -> Iterator[LoopedServer]:
-    """The real server on the tests' own engine."""
+    """The real server on the private engine."""
     root = RootDirectory(tmp_path, tmp_path)
     image = ensure_test_image(private_engine.url)
     service = DockerServiceConfig(secrets_root=root, docker_host=private_engine.url, default_image=image)
@@ -47,7 +47,7 @@ def looped(private_engine: PrivateEngine, tmp_path: Path, session_dir: Path, own
 
 
 def make_certain(calls: Calls, bots: Bots, bot_ids: list[str], image: str) -> None:
-    """Whatever the draws have left: one that runs and publishes a port, and one with a health check."""
+    """Also a running container with a published port, and one with a health check."""
     published, checked = bot_ids[:2]
     for bot_id in (published, checked):
         calls.remove(bot_id, grace=0)
@@ -57,12 +57,12 @@ def make_certain(calls: Calls, bots: Bots, bot_ids: list[str], image: str) -> No
     calls.run(published, *FOREVER, ports=[pb.PortBinding(container_port=8080)])
     create_behind_the_back(bots.engine.api, f"botmaker-{checked}", checked, image)
     bots.engine.api.start(f"botmaker-{checked}")
-    # From starting to healthy, and to rest there.
+    # From starting to healthy, where it stays.
     wait_until(lambda: [each.health for each in calls.listed([checked])] == [pb.HEALTH_STATUS_HEALTHY], "healthy")
 
 
 def rest(bots: Bots, container: pb.ContainerStatus) -> None:
-    """Stop what never comes to rest by itself; the others stay as they are, running or paused."""
+    """Stop the containers that never settle; the others stay running or paused."""
     api = bots.engine.api
     if tuple(api.inspect_container(container.container_id)["Config"]["Cmd"]) == FOREVER:
         return
@@ -72,7 +72,7 @@ def rest(bots: Bots, container: pb.ContainerStatus) -> None:
 
 
 def await_equality(calls: Calls, bots: Bots, looped: LoopedServer, told: str) -> None:
-    """Every field is the engine's own, in the end. Longer than an audit takes to come round, which is no excuse."""
+    """Every field equals the engine's in the end, and the audit did not have to correct any."""
     found: list[str] = []
 
     def equal() -> bool:
@@ -90,7 +90,7 @@ def await_equality(calls: Calls, bots: Bots, looped: LoopedServer, told: str) ->
 def run(
     private_engine: PrivateEngine, looped: LoopedServer, bots: Bots, *, seconds: float, restarts: int, seed: int = SEED
 ) -> None:
-    """Actors for so long, then quiet, then the comparison."""
+    """Run the actors for this time, let everything settle, then compare."""
     image = ensure_test_image(private_engine.url)
     actors = Actors(seed)
     view = looped.server.keeper.view

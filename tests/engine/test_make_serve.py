@@ -1,4 +1,4 @@
-"""What ``make serve`` prints can be pasted as it is, and makes a real bot run."""
+"""The commands that ``make serve`` prints can be pasted, and start a real bot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.gateway import is_live
 from tests.support.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
-# The demo's own directory and port are a developer's, who may have it running.
+# A developer may have the demo running in its usual directory and port.
 PROGRAM = """
 import sys, pathlib, dev.serve as serve
 serve._STATE, serve._HOST_PORT = pathlib.Path(sys.argv[1]), int(sys.argv[2])
@@ -29,7 +29,7 @@ sys.exit(serve.main())
 
 @pytest.fixture
 def state(engine: docker.DockerClient, all_bot_ids: list[str]) -> Iterator[Path]:
-    """A directory in place of ``.dev``; its demo bot's container is removed at the end."""
+    """A directory instead of ``.dev``; the container of its demo bot is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="serve-") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)

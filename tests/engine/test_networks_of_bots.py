@@ -1,4 +1,4 @@
-"""What a bot can reach over its network, as docs/security.md tells it: the good and the bad."""
+"""What a bot can reach over its network, and what it cannot, as docs/security.md says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVE = ("httpd", "-f", "-p", "8080", "-h", "/tmp")
 
 
 def reaches(bots: Bots, bot_id: str, host: str, port: int | str) -> bool:
-    """Whether a connection from inside the bot's container is taken."""
+    """Whether a connection from the bot's container is accepted."""
     done = bots.engine.containers.get(f"botmaker-{bot_id}").exec_run(["nc", "-w", "2", host, str(port)])
     assert done.exit_code in (0, 1), done.output
     return done.exit_code == 0

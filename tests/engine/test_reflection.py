@@ -1,4 +1,4 @@
-"""Conformance 17 and the tools that people poke with: reflection, health, buf curl, grpcurl."""
+"""Conformance 17: reflection, health, and the tools that use them, buf curl and grpcurl."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_conformance_17_health_answers_for_the_server_and_for_each_service(targe
 def curl(
     target: str, method: str, request: dict[str, object], service: str = SERVICE
 ) -> subprocess.CompletedProcess[str]:
-    """``buf curl`` over the unix socket, with what it learns by reflection alone."""
+    """``buf curl`` over the unix socket, with the schema from reflection."""
     buf = shutil.which("buf", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin")
     assert buf is not None, "buf comes with the development requirements"
     socket = target.removeprefix("unix://")

@@ -1,4 +1,4 @@
-"""Conformance 8: the restart policy revives what crashes, and a stop is for good."""
+"""Conformance 8: the restart policy restarts crashed processes, and a stopped container stays stopped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_conformance_08_a_crashed_process_is_revived_and_counted(calls: Calls, b
 
 @pytest.fixture
 def own(private_engine: PrivateEngine, tmp_path: Path) -> Iterator[tuple[DockerService, Bots]]:
-    """The service on the tests' own engine, which may be restarted."""
+    """The service on the private engine, which may be restarted."""
     client = docker.DockerClient(base_url=private_engine.url, version="auto")
     bots = Bots(client, tmp_path)
     root = RootDirectory(tmp_path, tmp_path)
@@ -71,7 +71,7 @@ def test_conformance_08_a_stop_outlives_the_engine_also_amid_a_crash_loop(
         service.start_container(bot_id)
 
     def in_a_long_wait() -> bool:
-        """The engine waits twice as long each time; the first waits may be over before the stop comes."""
+        """The engine doubles its wait each time; the first waits may be over before the stop arrives."""
         found = status(service, loop_stopped)
         return found.state is ContainerState.RESTARTING and found.restart_count >= 4
 
@@ -79,7 +79,7 @@ def test_conformance_08_a_stop_outlives_the_engine_also_amid_a_crash_loop(
     service.stop_container(loop_stopped, 1)
     service.stop_container(stopped, 0)
     if how == "lost its power":
-        # The processes go with the engine; after a lone engine's crash, 20.10 stops what it finds alive for good.
+        # The processes end with the engine. After a crash of the engine alone, 20.10 stops live containers for good.
         private_engine.kill(containers=True)
         private_engine.start()
     else:
@@ -92,7 +92,7 @@ def test_conformance_08_a_stop_outlives_the_engine_also_amid_a_crash_loop(
 
 
 def status(service: DockerService, bot_id: str):
-    """The bot's status, which must be there."""
+    """The bot's status, which must exist."""
     found = service.get_container_status(bot_id)
     assert found is not None
     return found
@@ -104,5 +104,5 @@ def state(service: DockerService, bot_id: str) -> ContainerState | None:
 
 
 def count(service: DockerService, bot_id: str) -> int:
-    """How often the bot was revived."""
+    """How often the engine restarted the bot."""
     return status(service, bot_id).restart_count

@@ -1,4 +1,4 @@
-"""Conformance 7: what a bot sees of its secrets, and of nobody else's."""
+"""Conformance 7: a bot sees its own secrets only."""
 
 from __future__ import annotations
 

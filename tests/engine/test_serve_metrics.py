@@ -1,4 +1,4 @@
-"""``container-manager serve`` with everything on, on the real engine: what its metrics and its traces tell."""
+"""``container-manager serve`` on the real engine with metrics and traces."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_calls_are_counted_logged_and_traced_down_to_the_engine(
             wait_until(lambda: value(scrape(url), "container_manager_view_in_sync"), "it is in sync", 60)
             rpc.run(bot_id, *FOREVER)
             assert rpc.status(bot_id) is not None
-            # Behind its back, so that an event is the first to tell.
+            # Without the service, so that the event arrives first.
             engine.containers.get(f"botmaker-{bot_id}").kill()
             wait_until(lambda: value(scrape(url), "container_manager_event_lag_seconds_count"), "an event is seen", 60)
             rpc.remove(bot_id)

@@ -1,4 +1,4 @@
-"""``container-manager serve`` as operators meet it: a process, its socket, its signals, its engine."""
+"""``container-manager serve`` as a process: its socket, its signals, its engine."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ Arguments = Callable[..., list[str]]
 
 @pytest.fixture
 def directory(session_dir: Path) -> Path:
-    """A directory of the test's own, with a short path."""
+    """A directory for one test, with a short path."""
     return Path(tempfile.mkdtemp(prefix="p", dir=session_dir))
 
 
 @pytest.fixture
 def arguments(directory: Path, engine_url: str, secrets_root: Path, test_image: str) -> Arguments:
-    """Options of a server on the real engine; further ones win."""
+    """Options of a server on the real engine; later ones win."""
 
     def build(*further: str, docker_host: str = engine_url) -> list[str]:
         return [
@@ -57,7 +57,7 @@ def arguments(directory: Path, engine_url: str, secrets_root: Path, test_image: 
 
 
 def health(target: str) -> int:
-    """What a probe hears."""
+    """The answer to a health probe."""
     with connect(target) as channel:
         return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60).status
 
@@ -143,7 +143,7 @@ def test_sigterm_lets_a_stop_under_way_end_and_takes_no_new_call(
             bots.wait_for_log(bot_id, b"asked")
             server.terminate()
             wait_until(lambda: "shutting down" in server.log_text(), "the signal is heard")
-            # On the connection that is there: a new one would fail for want of the socket alone.
+            # On the open connection: a new one would fail because the socket is gone.
             with pytest.raises(grpc.RpcError) as refused:
                 calls.stub.StartContainer(pb.StartContainerRequest(bot_id=bot_id), timeout=5)
             assert refused.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -170,7 +170,7 @@ def test_it_exits_within_the_drain_and_a_second_although_a_handler_is_blocked(
         took = time.monotonic() - begun
         with pytest.raises(grpc.RpcError):
             stop.result()
-    # 1 s of grace and 1 s more, and again as much for a busy machine; the handler itself would take 30 s.
+    # 1 s of grace and 1 s more, doubled for a busy machine; the handler alone would take 30 s.
     assert took < 4
     assert "operations under way" in server.log_text()
 
@@ -230,7 +230,7 @@ def test_it_exits_within_the_drain_although_a_read_hangs(arguments: Arguments, d
             call = stub.GetContainerStatus.future(pb.GetContainerStatusRequest(bot_id=bots.new()))
             fake.await_request("GET", "/containers/*/json")
             server.terminate()
-            # The engine's own time-out is a minute.
+            # The time-out of engine calls is a minute.
             assert server.wait(30) == 0
             assert call.exception() is not None
 

@@ -1,4 +1,4 @@
-"""Conformance 13 and 15: bots beside each other, and a service that forgets nothing."""
+"""Conformance 13 and 15: bots run in parallel, and the service forgets nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.serving import running_server
 
 @pytest.fixture
 def stubborn(calls: Calls, bots: Bots) -> list[str]:
-    """Eight bots that do not heed SIGTERM."""
+    """Eight bots that ignore SIGTERM."""
     ids = [bots.new() for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda bot_id: calls.run(bot_id, *STUBBORN, network="none"), ids))
@@ -40,7 +40,7 @@ def test_conformance_13_different_bots_stop_side_by_side_while_statuses_answer(
             answered += 1
         for stop in stops:
             stop.result()
-    # One after another they would take 32 s.
+    # One after another, they would take 32 s.
     assert time.monotonic() - begun < 16
     assert answered > 20
 

@@ -1,4 +1,4 @@
-"""Conformance 9: a start that the engine rejects is told as what it is, and happens once."""
+"""Conformance 9: a start that the engine rejects is reported with its reason, and happens once."""
 
 from __future__ import annotations
 

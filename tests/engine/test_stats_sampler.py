@@ -1,4 +1,4 @@
-"""What a real engine's containers use, beside what the docker CLI says of them."""
+"""The resource use of real containers, compared with the docker CLI."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Run = Callable[..., Container]
 Figures = list[tuple[str, ContainerStats]]
 
 MIB = 2**20
-# A share that a busy machine has left, too.
+# A share that is available on a busy machine too.
 CPUS = 0.3
 BUSY = ("sh", "-c", "while :; do :; done")
 
@@ -50,7 +50,7 @@ def run(engine: docker.DockerClient, test_image: str, test_labels: dict[str, str
 
 
 async def figures(url: str, containers: Callable[[], Collection[str]], enough: Callable[[Figures], bool]) -> Figures:
-    """What a stream at half a second's interval tells until it is enough."""
+    """The figures of a stream with an interval of 0.5 s, until there are enough."""
     client = AsyncEngineClient(url, timeout_seconds=60)
     sampler = StatsSampler(partial(sample, client))
     told: Figures = []
@@ -67,7 +67,7 @@ async def figures(url: str, containers: Callable[[], Collection[str]], enough: C
 
 
 async def figures_beside_the_cli(url: str, container_id: str, times: int) -> tuple[list[ContainerStats], list[Any]]:
-    """Figures of the time in which the CLI was asked so many times, and its answers."""
+    """The figures while the CLI runs this many times, and the CLI's answers."""
 
     def ask() -> list[Any]:
         command = ["docker", "--host", url, "stats", "--no-stream", "--format", "{{json .}}", container_id]
@@ -111,7 +111,7 @@ def test_a_busy_container_shows_the_cpu_that_it_is_given(
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="the docker CLI is to compare with")
 def test_the_figures_are_those_of_the_cli(engine_url: str, run: Run) -> None:
-    # 20 MiB that count, 20 MiB of page cache that do not, and two processes.
+    # 20 MiB that count, 20 MiB of page cache that do not count, and two processes.
     fill = "dd if=/dev/zero of=/dev/shm/a bs=1M count=20; dd if=/dev/zero of=/a bs=1M count=20"
     command = f"{fill}; sleep 100000 & echo ready; while :; do :; done"
     container = run("sh", "-c", command, nano_cpus=int(CPUS * 1e9), mem_limit="96m")

@@ -1,4 +1,4 @@
-"""Conformance 5, 6 and 14: how a process ends, and what the status says of it."""
+"""Conformance 5, 6 and 14: how a process ends, and what its status shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 
 def run_stubborn(calls: Calls, bots: Bots) -> str:
-    """A bot whose process does not end by SIGTERM, once that is so."""
+    """A bot whose process ignores SIGTERM, once its handler is installed."""
     bot_id = bots.new()
     calls.run(bot_id, *STUBBORN)
     bots.wait_for_log(bot_id, b"ready")
@@ -67,7 +67,7 @@ def test_conformance_05_part_seconds_of_grace_are_rounded_up(calls: Calls, bots:
 def test_conformance_05_no_time_out_of_server_or_engine_client_cuts_a_grace_short(
     bots: Bots, service_config: DockerServiceConfig
 ) -> None:
-    """The form of 90 s against 60 s that a test can wait for: a grace of 4 s against an engine time-out of 1 s."""
+    """A grace of 4 s with an engine time-out of 1 s stands for 90 s with 60 s."""
     config = DockerServiceConfig(**{**vars(service_config), "engine_timeout_seconds": 1})
     service = DockerService(config)
     bot_id = bots.new()

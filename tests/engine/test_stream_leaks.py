@@ -18,18 +18,18 @@ from tests.support.engine_proxy import EngineProxy
 from tests.support.serving import ServerProcess, server_process
 from tests.support.waiting import wait_until
 
-# On a machine under load, what is left takes longer to go than a fast test waits.
+# On a busy machine, resources are released later than a fast test waits.
 pytestmark = pytest.mark.slow
 
 STREAMS = 1000
 CALLS = 10_000
 LOSSES = 200
-# What Python's and the C library's allocators keep for the next time; a stream that leaked would be 10 kB and more.
+# Memory that allocators keep for later use; a leaked stream would take at least 10 kB.
 SLACK_BYTES = 6_000_000
 
 
 class Footprint:
-    """What a process holds of the machine."""
+    """The resources of a process."""
 
     def __init__(self, pid: int) -> None:
         self._proc = Path(f"/proc/{pid}")
@@ -63,7 +63,7 @@ def server(
 
 
 def streams(observer: ContainerObserverStub, bot_id: str, kind: str, count: int) -> None:
-    """Open and cancel so many, some at once."""
+    """Open and cancel this many streams, some of them concurrently."""
     at_once = 50
     for _ in range(count // at_once):
         if kind == "logs":
@@ -73,7 +73,7 @@ def streams(observer: ContainerObserverStub, bot_id: str, kind: str, count: int)
         else:
             opened = [observer.WatchContainers(pb.WatchContainersRequest()) for _ in range(at_once)]
         for number, stream in enumerate(opened):
-            # Some are cancelled while they begin, some after their first message.
+            # Some are cancelled while they start, some after their first message.
             if kind != "stats" and number % 2:
                 next(stream)
             stream.cancel()
@@ -88,7 +88,7 @@ def test_a_thousand_cancelled_streams_leave_nothing(
     with connect(f"unix://{session_dir}/leaks/s.sock") as channel:
         calls, observer = Calls(ContainerManagerStub(channel)), ContainerObserverStub(channel)
         calls.run(bot_id, "sh", "-c", "echo here; exec sleep 100000")
-        # What is made once, at the first use.
+        # Resources that are created once, at the first use.
         streams(observer, bot_id, kind, 200)
         wait_until(lambda: calls.status(bot_id) is not None, "it answers")
         threads, descriptors, memory = footprint.threads(), footprint.descriptors(), footprint.memory()
@@ -96,7 +96,7 @@ def test_a_thousand_cancelled_streams_leave_nothing(
         wait_until(lambda: footprint.threads() <= threads, f"{threads} threads as before")
         wait_until(lambda: footprint.descriptors() <= descriptors, f"{descriptors} descriptors as before")
         assert footprint.memory() < memory + SLACK_BYTES
-        # Every place is free again.
+        # All places are free again.
         for _ in range(64):
             stream = observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, follow=True))
             next(stream)

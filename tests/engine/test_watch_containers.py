@@ -1,4 +1,4 @@
-"""WatchContainers on a real engine: what the service does and what others do, in order, with nothing missed."""
+"""WatchContainers on a real engine: every change, by the service or by others, arrives in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.random_operations import create_behind_the_back
 
 
 def states(messages: list[pb.WatchContainersResponse]) -> list[int]:
-    """The states that were told of, one after another."""
+    """The states in the order in which they arrived."""
     return [message.changed.state for message in messages if message.HasField("changed")]
 
 
@@ -79,7 +79,7 @@ def test_a_change_of_health_is_told(calls: Calls, observer: ContainerObserverStu
 def test_a_network_that_is_taken_away_and_given_back_changes_the_ports_that_are_told(
     calls: Calls, observer: ContainerObserverStub, bots: Bots
 ) -> None:
-    """The engine tells of it by events of the network alone."""
+    """The engine reports it by network events only."""
     bot_id = bots.new()
     ports = [manager_pb.PortBinding(container_port=8080)]
     container_id = calls.run(bot_id, *FOREVER, ports=ports)

@@ -1,4 +1,4 @@
-"""WatchStats on a real engine: for whom, how often, and only while somebody watches."""
+"""WatchStats on a real engine: which bots, how often, and only while somebody watches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_busy_and_an_idle_bot(calls: Calls, observer: ContainerObserverStub, b
         read.wait_for(lambda messages: [each.bot_id for each in messages].count(idle) >= 2, "figures of the idle one")
     of = {bot_id: [each for each in read.messages if each.bot_id == bot_id] for bot_id in (busy, idle, stopped)}
     assert [] == of[stopped]
-    # Its limit is 30 % of a core, of which it gets less on a machine that others use, too.
+    # Its limit is 30 % of a core; on a busy machine it gets less.
     shares = sorted(each.cpu_percent for each in of[busy])
     assert 2 < shares[len(shares) // 2] < 60
     assert all(each.cpu_percent < 20 for each in of[idle])
@@ -97,11 +97,11 @@ def test_containers_are_sampled_only_while_somebody_watches(
                 read.wait_for(lambda messages: len(messages) >= 3, "figures")
         asked = proxy.seen("/stats")
         assert all(container_id in line for line in asked)
-        # Two watchers share what is sampled; each had a first sample that tells nothing.
+        # Two watchers share samples; the first sample of each gives no figures.
         assert len(asked) < len(one.messages) + len(other.messages)
         wait_until(lambda: looped.server.streams.count(STATS) == 0, "nobody watches")
         before, pings = len(proxy.seen("/stats")), len(proxy.seen("/_ping"))
-        # The health check is the clock: one ping a second.
+        # The health check serves as a clock: one ping a second.
         wait_until(lambda: len(proxy.seen("/_ping")) >= pings + 3, "three seconds")
         assert before == len(proxy.seen("/stats"))
 
@@ -121,5 +121,5 @@ def test_a_hundred_running_containers_are_told_of_every_two_seconds(
     assert min(of.values()) >= max(of.values()) - 2
     last = read.messages[-1].time.ToNanoseconds()
     seconds = (last - read.messages[0].time.ToNanoseconds()) / 1e9
-    # Of the engines that sample once a second by themselves, some figures come a second late.
+    # Engines that sample once a second by themselves deliver some figures a second late.
     assert seconds < 6 * 2 * 1.5
