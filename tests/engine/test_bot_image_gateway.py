@@ -81,7 +81,7 @@ def test_no_secret_leaves_its_file(gateway: Gateway) -> None:
 
 
 def test_sigterm_ends_the_gateway_cleanly_and_state_survives(bot_containers: BotContainers) -> None:
-    """With a state volume: SIGTERM ends the gateway with exit code 0, and a changed openclaw.json is kept beside the new."""
+    """With a state volume: SIGTERM ends the gateway with exit code 0, and a changed openclaw.json is kept."""
     state = bot_containers.volume()
     files = random_secrets("GATEWAY_TOKEN", "OPENAI_API_KEY", "DISCORD_TOKEN")
     gateway = bot_containers.start_gateway(OPENAI_DISCORD, files, state)
