@@ -115,6 +115,26 @@ def test_without_the_extra_a_setting_of_the_machine_is_a_warning(
 
 
 @pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "none of these"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "few"),
+    ],
+)
+def test_a_variable_that_opentelemetry_cannot_use_prevents_the_start_with_the_option_and_traces_without_it(
+    tmp_path: Path, variable: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(StartupError, match="--otlp-endpoint: OpenTelemetry does not start: "):
+        Telemetry(config(tmp_path, tracing=ours(GOOD)), (), ())
+    machine = TracingConfig(GOOD, "OTEL_EXPORTER_OTLP_ENDPOINT", required=False)
+    assert Telemetry(config(tmp_path, tracing=machine), (), ()).engine_observer is None
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT: OpenTelemetry does not start: " in str(caplog.records[-1].msg)
+
+
+@pytest.mark.parametrize(
     ("environment", "endpoint"),
     [
         ({}, None),

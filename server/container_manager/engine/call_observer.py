@@ -1,4 +1,4 @@
-"""Telling somebody of each call to the engine: what it was, how it ended, and how long it took."""
+"""Reports each call to the engine: its operation, its outcome and its duration."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _OUTCOMES: dict[type[BaseException], str] = {
     asyncio.CancelledError: "cancelled",
     GeneratorExit: "cancelled",
 }
-# The second part of a path below /containers, as the operation that it stands for.
+# The operations of GET /containers/ID/…, by the last part of the path.
 _OF_CONTAINER = {"json": "inspect_container", "logs": "stream_logs", "stats": "stats"}
 _OF_PATH = {"/events": "stream_events", "/containers/json": "list_containers"}
 
 
 @contextmanager
 def observed(observer: CallObserver | None, operation: str) -> Iterator[None]:
-    """Tell ``observer`` of the call inside, whose errors are those of :mod:`container_manager.engine.client`."""
+    """Report the engine call in this context to ``observer``. Its errors are those of the engine clients."""
     if observer is None:
         yield
         return
-    begun_ns, begun = time.time_ns(), time.perf_counter()
+    started_ns, started = time.time_ns(), time.perf_counter()
     outcome = OK
     try:
         yield
@@ -39,11 +39,11 @@ def observed(observer: CallObserver | None, operation: str) -> Iterator[None]:
         outcome = _outcome(exc)
         raise
     finally:
-        observer(operation, outcome, begun_ns, time.perf_counter() - begun)
+        observer(operation, outcome, started_ns, time.perf_counter() - started)
 
 
 def operation_of(path: str) -> str:
-    """What a GET of ``path`` does, in one of few names."""
+    """The name of the operation that a GET of ``path`` performs."""
     head, _, last = path.rpartition("/")
     if head.startswith("/containers/"):
         return _OF_CONTAINER.get(last, "other")

@@ -23,7 +23,7 @@ _TRACEBACK_INDENT = "    "
 
 
 def configure_logging(log_format: LogFormat, level: str) -> None:
-    """Send this package's and every library's log records through one renderer. ``level``: a stdlib level's name."""
+    """Format all log records, those of libraries too, in one way. ``level``: the name of a level of :mod:`logging`."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -60,12 +60,12 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # At debug level urllib3 logs every request to the engine, which says nothing that is not ours to log once.
+    # At debug level urllib3 logs each request to the engine, and nothing that the service does not log itself.
     logging.getLogger("urllib3").setLevel(max(logging.INFO, root.level))
 
 
 def _add_request_id(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """To whatever is logged while a call is served, by its task or by the worker that acts for it."""
+    """Add the call's request id to lines that its task or its worker thread logs."""
     call = current_call.get()
     if call is not None:
         event.setdefault("request_id", call.request_id)
