@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 
 from container_manager.bot_directories import RootDirectory
 from container_manager.cli import main
+from container_manager.cli.serve import serve as command
+from container_manager.cli.server_config import server_config
 from container_manager.config import DockerServiceConfig, ServerConfig, TlsConfig
 from container_manager.errors import StartupError
 from container_manager.model import PullPolicy
@@ -149,6 +151,18 @@ def test_an_option_is_an_environment_variable_too(  # noqa: PLR0917 - fixtures a
     result, config = serve(option, text) if how == "option" else serve(environment={variable: text})
     assert config is not None, result.output
     assert value == read(config)
+
+
+def test_every_option_reaches_the_configuration() -> None:
+    class Recorded(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getitem__(name)
+
+    read: set[str] = set()
+    options = command.make_context("serve", ["--state-root", "/srv/state"]).params
+    server_config(Recorded(options), check_roots=False)
+    assert set(options) - read == {"log_format", "log_level"}
 
 
 @pytest.mark.parametrize("how", ["option", "environment"])
