@@ -1,59 +1,17 @@
-"""Calls from the event loop to an engine that misbehaves, over real sockets: each fault has one kind of error."""
+"""Single answers to calls from the event loop, over real sockets: each fault has one kind of error."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
-from container_manager.engine.async_client import AsyncEngineClient, EngineStream
+from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
 from tests.support.fake_engine import Cut, FakeEngine, Json, error
-from tests.unit.raw_engine import CHUNKED, Answer, RawEngine, answer, chunk, head
-
-PATH = "/containers/c1/json"
-DOCUMENT = answer(b'{"Id": "c1"}')
-
-
-def run(test: Coroutine[Any, Any, Any]) -> Any:
-    async def bounded() -> Any:
-        async with asyncio.timeout(20):
-            return await test
-
-    return asyncio.run(bounded())
-
-
-@asynccontextmanager
-async def speaking(*answers: Answer, timeout_seconds: float = 5) -> AsyncIterator[tuple[RawEngine, AsyncEngineClient]]:
-    """An engine with these answers, and its client; no connection may be left."""
-    async with RawEngine(*answers) as engine:
-        client = AsyncEngineClient(engine.url, timeout_seconds=timeout_seconds)
-        try:
-            yield engine, client
-        finally:
-            await client.close()
-
-
-async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-    """Until the client goes."""
-    assert b"" == await reader.read()
-
-
-def stalling(data: bytes) -> Answer:
-    """Sends so much and then nothing more."""
-
-    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(data)
-        await hang(reader, writer)
-
-    return send
-
-
-# Single answers
+from tests.unit.raw_engine import CHUNKED, Answer, answer, chunk, head
+from tests.unit.speaking_engine import DOCUMENT, PATH, hang, run, speaking, stalling
 
 
 def test_an_answer_is_decoded_and_asked_for_at_the_engines_own_version_which_is_asked_for_once() -> None:
@@ -223,137 +181,5 @@ def test_an_engine_on_tcp_and_none_there() -> None:
         with pytest.raises(EngineUnavailableError):
             await client.get_json(PATH)
         await client.close()
-
-    run(test())
-
-
-# Streams
-
-
-async def read_on(stream: EngineStream) -> bytes:
-    """To the end."""
-    read = bytearray()
-    while data := await stream.read():
-        read += data
-    return bytes(read)
-
-
-async def read_all(client: AsyncEngineClient) -> bytes:
-    async with client.stream("/events") as stream:
-        return await read_on(stream)
-
-
-def test_a_stream_is_read_as_it_comes_and_ends_with_nothing() -> None:
-    pieces = [bytes([number]) * 1000 for number in range(10)]
-    told = asyncio.Event()
-
-    async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(CHUNKED + chunk(pieces[0]))
-        await told.wait()
-        writer.write(b"".join(map(chunk, [*pieces[1:], b""])))
-
-    async def test() -> None:
-        async with speaking(send) as (engine, client), client.stream("/events", {"since": "1"}) as stream:
-            assert ["/v1.41/events?since=1"] == engine.requests
-            assert (pieces[0], "application/json") == (await stream.read(), stream.content_type)
-            told.set()
-            assert b"".join(pieces[1:]) == await read_on(stream)
-            assert b"" == await stream.read()
-
-    run(test())
-
-
-@pytest.mark.parametrize("end", [b"", b"5\r\nab"], ids=["no end", "in a chunk"])
-def test_a_stream_that_is_cut_is_a_lost_engine_after_all_that_came_and_its_version_is_asked_for_anew(
-    end: bytes,
-) -> None:
-    async def test() -> None:
-        async with speaking(CHUNKED + chunk(b"abc") + end, DOCUMENT) as (engine, client):
-            async with client.stream("/events") as stream:
-                assert b"abc" == (await stream.read())[:3]
-                with pytest.raises(EngineUnavailableError):
-                    await read_on(stream)
-            await client.get_json(PATH)
-            assert 2 == engine.versions_told
-
-    run(test())
-
-
-def test_a_stream_has_to_begin_in_time_and_may_be_silent_for_any_time() -> None:
-    told = asyncio.Event()
-
-    async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(CHUNKED)
-        await told.wait()
-        writer.write(chunk(b"late") + chunk(b""))
-
-    async def test() -> None:
-        async with speaking(hang, send, timeout_seconds=0.05) as (_, client):
-            with pytest.raises(EngineTimeoutError):
-                await read_all(client)
-            asyncio.get_running_loop().call_later(0.2, told.set)
-            assert b"late" == await read_all(client)
-
-    run(test())
-
-
-def test_a_read_that_is_given_up_takes_nothing_away() -> None:
-    told = asyncio.Event()
-
-    async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(CHUNKED)
-        await told.wait()
-        writer.write(chunk(b"abc") + chunk(b""))
-
-    async def test() -> None:
-        async with speaking(send) as (_, client), client.stream("/events") as stream:
-            for _ in range(3):
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.01):
-                        await stream.read()
-            told.set()
-            assert b"abc" == await stream.read()
-
-    run(test())
-
-
-@pytest.mark.parametrize("how", ["left", "failed", "closed"])
-def test_a_stream_that_is_left_ends_its_connection(how: str) -> None:
-    async def test() -> None:
-        async with speaking(stalling(CHUNKED + chunk(b"abc"))) as (engine, client):
-            try:
-                async with client.stream("/events") as stream:
-                    assert b"abc" == await stream.read()
-                    if how == "closed":
-                        await client.close()
-                        await engine.until(lambda: engine.open == 0)
-                    assert how != "failed"
-            except AssertionError:
-                assert how == "failed"
-            await engine.until(lambda: engine.open == 0)
-
-    run(test())
-
-
-def test_what_nobody_reads_waits_at_the_engine() -> None:
-    sent = 0
-
-    async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(CHUNKED)
-        for _ in range(2_000):
-            writer.write(chunk(bytes(10_000)))
-            await writer.drain()
-            sent += 10_000
-        writer.write(chunk(b""))
-
-    async def test() -> None:
-        async with speaking(send) as (_, client), client.stream("/events") as stream:
-            before = -1
-            while before != sent:
-                before = sent
-                await asyncio.sleep(0.05)
-            assert sent < 2_000_000
-            assert 20_000_000 == len(await read_on(stream))
 
     run(test())

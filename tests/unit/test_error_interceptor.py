@@ -1,12 +1,16 @@
-"""Errors on the wire: their details, within what gRPC's metadata holds."""
+"""Errors on the wire, within what gRPC's metadata holds; requests that cannot be decoded, and callers that are gone."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import inspect
+import logging
+from typing import Any
 from urllib.parse import quote
 
 import grpc
+import grpc.aio
 import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
@@ -19,7 +23,7 @@ from container_manager.errors import (
     InvalidArgumentError,
     InvalidConfigError,
 )
-from container_manager.rpc.interceptors.errors import grpc_code, internal_error, to_status
+from container_manager.rpc.interceptors.errors import ErrorInterceptor, grpc_code, internal_error, to_status
 
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, ContainerManagerError)]
 
@@ -87,3 +91,49 @@ def test_a_bug_tells_nothing_of_itself() -> None:
     assert grpc.StatusCode.INTERNAL is grpc_code(status)
     assert "INTERNAL_ERROR" == details(status)[0].reason
     assert "internal error; the server's log has the details" == status.message
+
+
+class GoneContext:
+    """Of a call whose caller has gone: nothing can be sent."""
+
+    async def abort(self, *_: object) -> None:
+        raise grpc.aio.InternalError("Failed execute_batch")
+
+
+class AbortedError(Exception):
+    """Stands for gRPC's own."""
+
+
+class Context:
+    """Of a call whose caller is there."""
+
+    async def abort(self, code: grpc.StatusCode, *_: object) -> None:
+        raise AbortedError(code.name)
+
+
+class Details:
+    method = "/a.B/C"
+    invocation_metadata = ()
+
+
+def intercepted(handler: Any) -> Any:
+    """The handler that the interceptor puts in its place."""
+
+    async def found(_: object) -> Any:
+        return handler
+
+    return asyncio.run(ErrorInterceptor().intercept_service(found, Details()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("raised", [ContainerNotFoundError("none"), grpc.aio.InternalError("write"), ValueError("bug")])
+def test_a_caller_that_has_gone_ends_the_call_as_its_cancellation_would(
+    raised: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def behavior(_request: object, _context: object) -> None:
+        raise raised
+
+    handler = intercepted(grpc.unary_unary_rpc_method_handler(behavior))
+    with pytest.raises(asyncio.CancelledError), caplog.at_level(logging.ERROR):
+        asyncio.run(handler.unary_unary(None, GoneContext()))
+    # Only a bug is told, caller or no caller.
+    assert isinstance(raised, ValueError) == bool(caplog.records)
