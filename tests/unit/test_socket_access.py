@@ -139,7 +139,7 @@ def test_a_mode_that_gives_others_a_right_is_refused(wanted: int) -> None:
 
 @pytest.mark.parametrize("wanted", [0o2660, 0o4660, 0o1660])
 def test_a_mode_that_means_nothing_for_a_socket_is_refused(wanted: int) -> None:
-    with pytest.raises(StartupError, match="must be one of owner and group"):
+    with pytest.raises(StartupError, match="may grant rights to owner and group only"):
         socket_access(wanted, None)
 
 

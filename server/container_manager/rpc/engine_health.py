@@ -69,6 +69,6 @@ class EngineHealth:
         except ContainerManagerError as exc:
             return str(exc)
         except Exception as exc:  # noqa: BLE001 - health must never stay at what it was last
-            _log.exception("a bug: the health check itself failed")
+            _log.exception("unexpected error: the health check failed")
             return f"the health check itself failed: {type(exc).__name__}"
         return ""

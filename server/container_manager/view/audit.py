@@ -47,7 +47,7 @@ class Audit:
             except ContainerManagerError as exc:
                 _log.info("the audit of the view was broken off: %s", exc)
             except Exception:  # noqa: BLE001 - the next one may go through
-                _log.exception("a bug: the audit of the view failed unexpectedly")
+                _log.exception("unexpected error: the audit of the view failed")
 
     async def check(self) -> int:
         """Compare once; how many differences there were, which are counted in the view's ``drift``."""

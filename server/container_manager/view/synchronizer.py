@@ -81,7 +81,7 @@ class Synchronizer:
         """Tell why the engine is not followed; once, and not at every attempt."""
         if unexpected is not None and "unexpected" not in self._warned:
             self._warned.add("unexpected")
-            _log.error("a bug: following the engine failed unexpectedly", exc_info=unexpected)
+            _log.error("unexpected error: following the engine failed", exc_info=unexpected)
         if self._was_in_sync:
             _log.warning("the engine's events are lost, reads go to the engine itself: %s", self.problem)
         elif "problem" not in self._warned:

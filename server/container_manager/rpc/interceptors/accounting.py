@@ -1,4 +1,4 @@
-"""Every call accounted for: its begin, its id, and how it ended."""
+"""Accounts for every call: when it started, its request id, and its status code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _CODE_NAMES = {status.value[0]: status.name for status in grpc.StatusCode}
 
 
 class AccountingInterceptor(grpc.aio.ServerInterceptor):
-    """The outermost one, so that calls that another one refuses are accounted for as well."""
+    """Must be the outermost interceptor, so that it also accounts for the calls that others refuse."""
 
     def __init__(self, accounting: Accounting) -> None:
         self._accounting = accounting
-        # By method, the handler further in and the one around it: an accepted call's must not serve a refused one.
+        # By method: the inner handler and its wrapper. A refused call has another inner handler than an accepted one.
         self._handlers: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
@@ -41,7 +41,7 @@ class AccountingInterceptor(grpc.aio.ServerInterceptor):
 
         async def accounted(behavior: Any, request: Any, context: Any) -> Any:
             call = accounting.begin(method, context.invocation_metadata())
-            # Each call is a task, with variables of its own.
+            # Each call runs in its own task, so the context variable is the call's own.
             current_call.set(call)
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
             code = "UNKNOWN"
@@ -63,7 +63,7 @@ class AccountingInterceptor(grpc.aio.ServerInterceptor):
 
 
 async def _unknown_method(_requests: Any, context: Any) -> None:
-    """In gRPC's own words."""
+    """Answer as gRPC itself does."""
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", context.trailing_metadata())
 
 
@@ -71,5 +71,5 @@ _UNKNOWN: Handler = grpc.stream_stream_rpc_method_handler(_unknown_method)
 
 
 def code_name(code: Any) -> str:
-    """The name of a status code, which a context holds as gRPC's enum or as a number."""
+    """The name of a status code, which a gRPC context holds as an enum member or as a number."""
     return code.name if isinstance(code, grpc.StatusCode) else _CODE_NAMES.get(code, str(code))

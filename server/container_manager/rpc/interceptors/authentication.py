@@ -1,4 +1,4 @@
-"""The bearer token that TCP listeners ask for."""
+"""Requires a bearer token on TCP listeners."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ async def _refuse(_requests: Any, context: Any) -> Any:
     await abort(context, UnauthenticatedError("a valid bearer token is needed: metadata 'authorization: Bearer TOKEN'"))
 
 
-# Of any kind of call: it is refused before its first message is read.
+# For every kind of call: the refusal comes before the first message is read.
 _REFUSAL: Handler = grpc.stream_stream_rpc_method_handler(_refuse)

@@ -1,4 +1,4 @@
-"""The one place where an exception becomes a gRPC status."""
+"""Turns exceptions into gRPC statuses; nothing else in the service does."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _log = structlog.get_logger(__name__)
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Aborts with the contract's status for a domain error, and with INTERNAL for anything else, which is logged.
+    """Aborts a call with the contract's status for a domain error, and with INTERNAL for any other exception.
 
-    In streams too, after any number of messages.
+    Logs the others with their traceback. Works for streams as well, after any number of messages.
     """
 
     def __init__(self) -> None:
@@ -55,8 +55,8 @@ def _guarded(method: str, handler: Handler) -> Handler:
             raise
         except grpc.aio.InternalError:
             raise _caller_gone() from None
-        except Exception:  # noqa: BLE001 - the last resort; logged whole
-            _log.exception("a bug: the call failed unexpectedly", method=method)
+        except Exception:  # noqa: BLE001 - the last resort; logged with its traceback
+            _log.exception("unexpected error: the call failed", method=method)
             await abort(context, internal_error())
 
     return replace_behavior(handler, guarded)
@@ -66,7 +66,7 @@ async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
     """End the call with the status of ``error``."""
     status = to_status(error)
     try:
-        # Abort's metadata takes the place of what was set before.
+        # The metadata of an abort replaces the trailing metadata that was set before.
         details = (STATUS_DETAILS_KEY, status.SerializeToString())
         await context.abort(grpc_code(status), status.message, (*request_id_metadata(), details))
     except grpc.aio.InternalError:
@@ -75,7 +75,7 @@ async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
 
 
 def _caller_gone() -> asyncio.CancelledError:
-    """For gRPC's error when nothing can be sent: it would log that, with a traceback, and send an error in vain."""
+    """Replaces gRPC's error for a caller that is gone, which gRPC would log with a traceback and try to send."""
     return asyncio.CancelledError("the caller has gone before its answer")
 
 
@@ -98,7 +98,7 @@ def to_status(error: ContainerManagerError) -> status_pb2.Status:
 
 
 def internal_error() -> ContainerManagerError:
-    """What a caller hears of a bug of ours: nothing of it."""
+    """The error for an unexpected exception. It tells the caller nothing of the exception."""
     return ContainerManagerError("internal error; the server's log has the details")
 
 

@@ -1,4 +1,4 @@
-"""Wrapping a gRPC method handler's behaviour, as interceptors do."""
+"""Wraps the behaviour of gRPC method handlers, for interceptors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Around = Callable[[Any, Any, Any], Awaitable[Any]]
 
 
 class Wrapped:
-    """The handlers of one interceptor, each wrapped once: a method's handler is the same for all its calls."""
+    """Wraps each method's handler once for one interceptor: all calls of a method share its handler."""
 
     def __init__(self, wrap: Callable[[str, Handler], Handler]) -> None:
         self._wrap = wrap

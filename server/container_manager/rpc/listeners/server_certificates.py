@@ -1,6 +1,6 @@
-"""The TLS listeners' certificate, its key, and the authority whose clients they take: read, checked, and read again.
+"""Reads and checks the certificate, key and client authority of the TLS listeners.
 
-A certificate that is replaced on the disk is used from the next handshake on, without a restart.
+A certificate that is replaced on disk takes effect with the next handshake, without a restart.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ServerCertificates:
-    """The files of a :class:`TlsConfig`. Raises :class:`StartupError`, with the file at fault, unless all are good."""
+    """The files of a :class:`TlsConfig`. Raises :class:`StartupError`, which names the file, unless all are valid."""
 
     def __init__(self, config: TlsConfig) -> None:
         self._config = config
@@ -32,7 +32,7 @@ class ServerCertificates:
         self._first = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Credentials that ask every client for a certificate, and follow the files."""
+        """Credentials that require a client certificate and follow changes of the files."""
         return grpc.dynamic_ssl_server_credentials(
             self._first,
             self.replaced,  # type: ignore[arg-type] # None, for no change, is missing in the stubs
@@ -40,14 +40,14 @@ class ServerCertificates:
         )
 
     def replaced(self) -> grpc.ServerCertificateConfiguration | None:
-        """What the files hold if they are other ones than before and good; else ``None``: go on with the ones before.
+        """The content of the files if they have changed and are valid; ``None``: keep the current certificates.
 
-        Called by gRPC before each handshake, in a thread of its own.
+        gRPC calls this before each handshake, in its own thread.
         """
         identity = self._identity()
         if identity == self._seen:
             return None
-        # Also when they are not good: then they are looked at again once they have changed again.
+        # Invalid files are read again only after their next change.
         self._seen = identity
         try:
             configuration = self._read()
@@ -80,7 +80,7 @@ def _identity(path: Path) -> tuple[int, int, int, int] | None:
 
 def _content(what: str, path: Path) -> bytes:
     try:
-        # Not blocking, for what turns out to be a pipe.
+        # Without blocking, in case the file is a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             found = os.fstat(descriptor)
@@ -94,7 +94,7 @@ def _content(what: str, path: Path) -> bytes:
 
 
 def _check_owner(path: Path, found: os.stat_result) -> None:
-    # As PostgreSQL has it: of a key that is root's, a group such as Debian's ssl-cert may be its reader.
+    # As in PostgreSQL: a group such as Debian's ssl-cert may read a key that root owns.
     ours = found.st_uid == os.geteuid() and not found.st_mode & 0o077
     roots = found.st_uid == 0 and not found.st_mode & 0o037
     if not ours and not roots:
@@ -114,7 +114,7 @@ def _check_certificates(what: str, path: Path, content: bytes) -> None:
 def _check_pair(config: TlsConfig, cert: bytes, key: bytes) -> None:
     with _as_file(cert) as cert_file, _as_file(key) as key_file:
         try:
-            # With a password, be it a wrong one: without, OpenSSL would ask for it on the terminal.
+            # Without any password, OpenSSL would ask for one on the terminal.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password="")
         except ssl.SSLError as exc:
             if exc.reason == "KEY_VALUES_MISMATCH":
@@ -127,7 +127,7 @@ def _check_pair(config: TlsConfig, cert: bytes, key: bytes) -> None:
 
 @contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """A file in memory with this content: what was read is what is checked, and no copy of a key is on a disk."""
+    """A file in memory with this content, so that the checked content is what was read and no key is copied to disk."""
     descriptor = os.memfd_create("tls", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, content)

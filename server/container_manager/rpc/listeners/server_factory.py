@@ -1,4 +1,4 @@
-"""Servers of gRPC, each of them listening on one address, and all with the same services and interceptors."""
+"""Makes gRPC servers. Each listens on one address; all have the same services and interceptors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from container_manager.rpc.listeners.sockets import check_free, socket_umask
 from container_manager.rpc.listeners.tcp_access import TcpAccess
 from container_manager.rpc.stream_kinds import stream_limits
 
-# Of this process's descriptors: the rest is for the engine, for logs and for files.
+# The share of this process's file descriptors for connections. The engine, logs and files need the rest.
 _CONNECTIONS_SHARE = 0.5
 _MOST_CONNECTIONS = 4_096
 _WINDOW_BYTES = 65_535  # HTTP/2's initial one (RFC 9113, 6.9.2)
 
 
 class ServerFactory:
-    """Makes a server for an address, as often as it is asked: a started one takes no further address."""
+    """Makes one server for each address, because a started gRPC server accepts no further address."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class ServerFactory:
         accounting: Accounting,
         options: Sequence[tuple[str, int]],
     ) -> None:
-        """``register`` adds the services, ``tcp`` is what callers over TCP must show, ``options`` are gRPC's."""
+        """``register`` adds the services, ``tcp`` is what TCP callers must present, ``options`` are gRPC's."""
         self._register = register
         self._tcp = tcp
         self._places = places
@@ -51,9 +51,9 @@ class ServerFactory:
             reception.close()
 
     def listening_on(self, address: Address) -> tuple[grpc.aio.Server, int]:
-        """A server that is bound there and not started yet, and its port. Raises :class:`StartupError`."""
+        """A server that is bound to the address but not started, and its port. Raises :class:`StartupError`."""
         if isinstance(address, TcpAddress):
-            # gRPC itself tells of a taken port in its own log only.
+            # gRPC reports a port in use only in its own log.
             check_free(address)
         reception = ReceptionInterceptor()
         interceptors: list[grpc.aio.ServerInterceptor] = [
@@ -81,9 +81,9 @@ class ServerFactory:
 
 
 def transport_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
-    """The options of each listener, as gRPC names them.
+    """The gRPC options of each listener.
 
-    There is no greatest age of a connection: it would end streams that are meant to last.
+    There is no maximum connection age, because it would end long-lived streams.
     """
     limits = config.limits
     return (
@@ -97,16 +97,16 @@ def transport_options(config: ServerConfig) -> tuple[tuple[str, int], ...]:
         ("grpc.max_allowed_incoming_connections", limits.connections or _connections(len(config.listen))),
         ("grpc.max_concurrent_streams", limits.streams_per_connection or _streams_per_connection(config)),
         ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_seconds)),
-        # Closed with GOAWAY: the client's next call opens another.
+        # The server closes the connection with GOAWAY; the client's next call opens a new one.
         ("grpc.max_connection_idle_ms", _ms(limits.idle_seconds)),
-        # Who does not answer our pings is gone, though its system has not said so; its streams are closed.
+        # A client that does not answer pings is gone, even if TCP has not noticed; its streams are closed.
         ("grpc.keepalive_time_ms", _ms(limits.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _ms(limits.keepalive_timeout_seconds)),
-        # The answer to a ping has a time-out of its own, a minute by default, and keepalive waits for that one.
+        # A ping has its own time-out, one minute by default, which also delays keepalive.
         ("grpc.http2.ping_timeout_ms", _ms(limits.keepalive_timeout_seconds)),
-        # Older versions of gRPC stop asking after two pings without data.
+        # Older versions of gRPC stop after two pings without data.
         ("grpc.http2.max_pings_without_data", 0),
-        # Clients keep idle connections alive; the default answers their pings with GOAWAY.
+        # Clients ping idle connections; by default gRPC answers that with GOAWAY.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(limits.least_ping_seconds)),
     )

@@ -1,4 +1,4 @@
-"""Who may open a unix socket: its mode and group, and those of the directory that is made for it."""
+"""Who may open a unix socket: its mode and group, and those of a directory that is created for it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MOST_MODE = 0o770
 
 @dataclass(frozen=True)
 class SocketAccess:
-    """Rights of the owner and of one group. Nothing has more than these rights at any moment."""
+    """Rights of the owner and one group. No file has more rights than these at any moment."""
 
     mode: int = DEFAULT_SOCKET_MODE
     gid: int | None = None
-    """``None``: the group of whoever makes the file."""
+    """``None``: the process's own group."""
 
     def make_directory(self, directory: Path) -> None:
-        """Make the directory for its owner and the group, mode 0750, unless there is one. Raises StartupError."""
+        """Create a missing directory with mode 0750 for the owner and the group. Raises :class:`StartupError`."""
         try:
             for parent in reversed(directory.parents):
                 if not parent.exists():
@@ -39,21 +39,21 @@ class SocketAccess:
             try:
                 self._give(directory, os.O_RDONLY | os.O_DIRECTORY, _DIRECTORY_MODE)
             except BaseException:
-                # Or the next start would take it for one that somebody else has made as it is.
+                # Otherwise the next start would accept the directory as the operator's own.
                 directory.rmdir()
                 raise
         except OSError as exc:
             raise StartupError(f"the directory {directory} cannot be made: {exc.strerror}") from exc
 
     def grant(self, path: Path) -> None:
-        """Give the socket, which only its owner can open so far, its group and mode. Raises StartupError."""
+        """Set the group and mode of a socket that only its owner can open so far. Raises :class:`StartupError`."""
         try:
             self._give(path, os.O_PATH, self.mode)
         except OSError as exc:
             raise StartupError(f"the socket {path} cannot be given its mode: {exc.strerror}") from exc
 
     def _give(self, path: Path, flags: int, mode: int) -> None:
-        # By descriptor: what has taken the path's place meanwhile gets nothing.
+        # By descriptor, so that a file that has replaced the path meanwhile gets no rights.
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             itself = f"/proc/self/fd/{descriptor}"
@@ -64,21 +64,21 @@ class SocketAccess:
                     raise StartupError(
                         f"{path} cannot be given to the group {self.gid}: this user must be a member of it"
                     ) from None
-            # Last: before, the rights would be those of another group.
+            # The mode comes last; before the change of group it would grant rights to another group.
             Path(itself).chmod(mode)
         finally:
             os.close(descriptor)
 
 
 def socket_access(mode: int, group: str | None) -> SocketAccess:
-    """The access that is asked for; ``group``: a name or a number. Raises :class:`StartupError` when it can't be."""
+    """Access by mode and by the group's name or number. Raises :class:`StartupError` for an invalid one."""
     if mode & stat.S_IRWXO:
         raise StartupError(
             f"the socket mode {mode:04o} gives rights to every user, and whoever opens the socket controls every bot; "
             "give rights to a group, as in --socket-mode 0660 --socket-group GROUP"
         )
     if mode & ~_MOST_MODE:
-        raise StartupError(f"the socket mode {mode:04o} must be one of owner and group, as 0660 is")
+        raise StartupError(f"the socket mode {mode:04o} may grant rights to owner and group only, such as 0660")
     return SocketAccess(mode, None if group is None else _gid(group))
 
 

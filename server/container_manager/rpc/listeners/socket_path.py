@@ -1,6 +1,6 @@
-"""The path of a unix socket, held for this process alone: its directory, its lock, and what else lies there.
+"""Holds the path of a unix socket for this process only: its directory, its lock file, and its socket file.
 
-gRPC itself would let a second server steal a path (grpc/grpc#17122).
+gRPC itself lets a second server take over a path (grpc/grpc#17122).
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class SocketPath:
         self._bound: tuple[int, int] | None = None
 
     def take(self) -> None:
-        """Make the path free to be bound, for us alone: the directory there, the lock ours, a stale socket gone.
+        """Prepare the path for binding: create the directory, take the lock, remove a stale socket.
 
-        A live socket, or anything that is no socket, is left alone and refused. Raises :class:`StartupError`; a lock
-        that is held already stays so.
+        Raises :class:`StartupError` for a live socket, or for anything that is not a socket, and does not touch it. A
+        lock that this process already holds stays held.
         """
         self._access.make_directory(self.path.parent)
         if not self._has_lock:
-            # Whoever made the file anew has it, if anybody did; ours may have been deleted with the socket.
+            # The lock file may have been deleted with the socket, and made again by another process.
             descriptor = _locked(self._lock, self.path)
             self._close()
             self._descriptor = descriptor
         _remove_stale(self.path)
 
     def bound(self) -> None:
-        """Remember the socket that was just bound, and let in who may come. Raises :class:`StartupError`."""
+        """Remember the socket that was just bound, and grant access to it. Raises :class:`StartupError`."""
         self._bound = _identity(self.path)
         self._access.grant(self.path)
 
@@ -49,13 +49,13 @@ class SocketPath:
     def leads_here(self) -> bool:
         """Whether the path still names the socket that was bound."""
         try:
-            # A bound socket keeps its inode, so that no other file gets the number.
+            # A bound socket keeps its inode, so no other file gets the same number.
             return self._bound is not None and self._bound == _identity(self.path)
         except OSError:
             return False
 
     def release(self) -> None:
-        """Remove the socket and the lock, unless they are another's by now, and let go of both."""
+        """Remove the socket and the lock file, unless another process has replaced them, and release the lock."""
         if self._descriptor is None:
             return
         if self.leads_here:
@@ -63,7 +63,7 @@ class SocketPath:
         if self._has_lock:
             with suppress(StartupError, OSError):
                 _remove_stale(self.path)
-            # While it is still held: whoever comes next makes it anew.
+            # While the lock is held, so that the next process makes a new lock file.
             self._lock.unlink(missing_ok=True)
         self._close()
 
@@ -102,7 +102,7 @@ def _locked(lock: Path, path: Path) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise StartupError(f"{path} is in use: another server holds {lock.name} beside it") from None
-        # Its last holder may have removed it between the two calls.
+        # Its last holder may have removed the file between the two calls.
         if _is_open(lock, descriptor):
             return descriptor
         os.close(descriptor)

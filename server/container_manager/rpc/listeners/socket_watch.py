@@ -1,4 +1,4 @@
-"""A unix socket whose file was deleted: it is noticed, and the path bound anew."""
+"""Binds a unix socket again after its file was deleted."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _log = structlog.get_logger(__name__)
 
 
 class SocketWatch:
-    """Looks twice a second whether the path still leads to our socket.
+    """Checks twice a second that the path still leads to this service's socket.
 
-    Where it does not, the path is taken as at start-up and bound anew, unless somebody else is there by now: that is
-    logged, and tried again until they have gone. Connections that are open go on, whatever becomes of the path.
+    If it does not, binds the path again, with the same checks as at start-up. While another process holds the path,
+    logs that and tries again. Open connections are not affected.
     """
 
     def __init__(self, held: SocketPath, bind: Callable[[], Awaitable[None]]) -> None:
-        """``bind`` has a further socket listen at the path; it raises :class:`StartupError`."""
+        """``bind`` makes a new socket listen at the path; it raises :class:`StartupError`."""
         self._held = held
         self._bind = bind
         self._told = ""
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             await asyncio.sleep(CHECK_INTERVAL_SECONDS)
             if self._held.leads_here:
@@ -39,8 +39,8 @@ class SocketWatch:
                 await self._again()
             except (StartupError, OSError) as exc:
                 self._tell(str(exc))
-            except Exception as exc:  # noqa: BLE001 - without this task no deleted socket would be noticed again
-                _log.exception("a bug: listening anew failed unexpectedly", path=str(self._held.path))
+            except Exception as exc:  # noqa: BLE001 - without this task a deleted socket would stay unnoticed
+                _log.exception("unexpected error: listening again failed", path=str(self._held.path))
                 self._tell(type(exc).__name__)
 
     async def _again(self) -> None:

@@ -1,4 +1,4 @@
-"""Sockets to listen on: free ports, and the directory, mode and lock of a unix socket."""
+"""Prepares addresses for listening: checks ports, and holds the path of a unix socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 def check_free(address: TcpAddress) -> None:
-    """Raises :class:`StartupError` when somebody listens there, or nobody can."""
+    """Raise :class:`StartupError` when the address is in use or cannot be bound."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -34,10 +34,10 @@ def check_free(address: TcpAddress) -> None:
 
 @contextmanager
 def unix_socket_path(path: Path, access: SocketAccess | None = None) -> Iterator[SocketPath]:
-    """Hold ``path`` for this process alone; once bound, ``access`` says who may open it.
+    """Hold ``path`` for this process only; once bound, ``access`` decides who may open it.
 
-    The directory is made, mode 0750, when missing. A stale socket is removed, on entry as on exit; a live one, or
-    anything that is no socket, is left alone and refused. Raises :class:`StartupError`.
+    Creates a missing directory with mode 0750. Removes a stale socket, on entry and on exit. Raises
+    :class:`StartupError` for a live socket, or for anything that is not a socket, and does not touch it.
     """
     held = SocketPath(path, access or SocketAccess())
     try:
@@ -53,9 +53,10 @@ def unix_socket_path(path: Path, access: SocketAccess | None = None) -> Iterator
 
 @contextmanager
 def socket_umask() -> Iterator[None]:
-    """Sockets bound inside are their owner's alone from their first moment on.
+    """Only the owner can open sockets that are bound inside, from the moment they exist.
 
-    For this short time only, and with no right of the owner's taken away: other threads make directories meanwhile.
+    The umask applies to the whole process, so it is set for this short time only and removes no right of the owner:
+    other threads may be creating directories.
     """
     before = os.umask(_SOCKET_UMASK)
     try:

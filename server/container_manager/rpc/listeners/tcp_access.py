@@ -1,4 +1,4 @@
-"""What callers over TCP must show: a token, and beyond this machine a client certificate too."""
+"""What TCP callers must present: a token, and from other machines a client certificate as well."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class TcpAccess:
-    """Of all TCP listeners alike."""
+    """Applies to all TCP listeners."""
 
     token: str | None = None
     credentials: grpc.ServerCredentials | None = None
@@ -32,9 +32,9 @@ class TcpAccess:
 
 
 def tcp_access(addresses: Iterable[Address], config: ServerConfig) -> TcpAccess:
-    """What the configuration asks for. Raises :class:`StartupError` when it is not enough, or cannot be had.
+    """The access that the configuration describes. Raises :class:`StartupError` if it is too weak or unusable.
 
-    Token and client certificate come on top of each other: neither a stolen token nor a certificate alone lets in.
+    With TLS, callers need both a client certificate and the token: neither is enough alone.
     """
     tcp = [address for address in addresses if isinstance(address, TcpAddress)]
     if not tcp:
@@ -52,7 +52,7 @@ def tcp_access(addresses: Iterable[Address], config: ServerConfig) -> TcpAccess:
 
 
 def check_reach(address: TcpAddress, config: ServerConfig) -> None:
-    """Raise :class:`StartupError` where other machines could come, and too little is asked of them."""
+    """Raise :class:`StartupError` for an address that other machines can reach without TLS."""
     if address.is_loopback:
         return
     if config.insecure_no_auth:
@@ -68,7 +68,7 @@ def check_reach(address: TcpAddress, config: ServerConfig) -> None:
 
 
 def read_or_make_token(path: Path) -> str:
-    """The token in ``path``; a new one is written there, mode 0600, when there is no such file.
+    """The token in ``path``. Writes a new one with mode 0600 if the file does not exist.
 
     Raises :class:`StartupError` for a file that others may read, that is not this user's, or that holds no token.
     """
@@ -93,7 +93,7 @@ def _read_token(path: Path) -> str:
     if path.is_symlink():
         raise StartupError(f"the token file {path} is a symbolic link, which is never followed")
     try:
-        # Not blocking, for what turns out to be a pipe.
+        # Without blocking, in case the file is a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, errors="replace") as file:
             found = os.fstat(descriptor)
