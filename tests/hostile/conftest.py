@@ -1,4 +1,4 @@
-"""Fixtures of the tests with hostile input: an engine that nobody else changes meanwhile, and the service on it."""
+"""Fixtures of the tests with hostile input: a private engine, and the service on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.serving import running_server
 
 @pytest.fixture(scope="session")
 def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
-    """An engine of these tests' own, so that whatever changes on it was changed by them."""
+    """A private engine, so that only these tests change it."""
     with PrivateEngine(tmp_path_factory.mktemp("engine")) as engine:
         ensure_test_image(engine.url)
         yield engine
@@ -29,7 +29,7 @@ def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngi
 
 @pytest.fixture(scope="session")
 def own_client(own_engine: PrivateEngine) -> Iterator[docker.DockerClient]:
-    """That engine as the tests talk to it."""
+    """A Docker client of the private engine."""
     client = docker.DockerClient(base_url=own_engine.url, version="auto")
     yield client
     client.close()
@@ -37,13 +37,13 @@ def own_client(own_engine: PrivateEngine) -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def engine_state(own_client: docker.DockerClient) -> EngineState:
-    """All that is on it."""
+    """Takes pictures of the private engine."""
     return EngineState(own_client.api)
 
 
 @pytest.fixture
 def own_bots(own_client: docker.DockerClient, secrets_root: Path) -> Iterator[Bots]:
-    """Makes bots for that engine, and removes their containers after the test."""
+    """Creates bots on the private engine; their containers are removed after the test."""
     made = Bots(own_client, secrets_root)
     yield made
     made.remove_all()
@@ -51,7 +51,7 @@ def own_bots(own_client: docker.DockerClient, secrets_root: Path) -> Iterator[Bo
 
 @pytest.fixture(scope="session")
 def own_config(own_engine: PrivateEngine, secrets_root: Path, test_image: str) -> DockerServiceConfig:
-    """The service on that engine; it pulls nothing."""
+    """The configuration of a service on the private engine that pulls no images."""
     root = RootDirectory(secrets_root, secrets_root)
     return DockerServiceConfig(
         secrets_root=root, docker_host=own_engine.url, default_image=test_image, pull_policy=PullPolicy.NEVER
@@ -60,7 +60,7 @@ def own_config(own_engine: PrivateEngine, secrets_root: Path, test_image: str) -
 
 @pytest.fixture(scope="session")
 def own_target(own_config: DockerServiceConfig, session_dir: Path) -> Iterator[str]:
-    """Where it serves: a unix socket."""
+    """The address of its unix socket."""
     config = ServerConfig(service=own_config, listen=(f"unix://{session_dir}/hostile/s.sock",))
     with running_server(config) as addresses:
         yield addresses[0]
@@ -68,6 +68,6 @@ def own_target(own_config: DockerServiceConfig, session_dir: Path) -> Iterator[s
 
 @pytest.fixture(scope="session")
 def own_channel(own_target: str) -> Iterator[object]:
-    """A channel to it."""
+    """A channel to the service."""
     with connect(own_target) as channel:
         yield channel

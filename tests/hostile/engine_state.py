@@ -1,4 +1,4 @@
-"""Everything on an engine, in a form that can be compared."""
+"""Everything on an engine, in a comparable form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EngineState:
     api: docker.APIClient
 
     def picture(self) -> dict[str, Any]:
-        """Containers, networks, volumes and images, by what identifies them and what a call could change."""
+        """Containers, networks, volumes and images: their identity and everything that a call could change."""
         return {
             "containers": sorted(
                 (row["Id"], row["Names"], row["State"], row["Image"], sorted(row["Labels"].items()))

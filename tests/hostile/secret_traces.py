@@ -1,4 +1,4 @@
-"""Secrets as bytes that can be looked for, in every form that a program might write them in."""
+"""Secrets as bytes to search for, in every form in which a program might write them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHORTEST_LINE = 12
 
 
 def seeded_secrets(seed: int) -> dict[str, bytes]:
-    """Contents of secret files: what a key looks like, and what breaks programs that handle one carelessly."""
+    """Contents of secret files: realistic keys, and values that break careless programs."""
     draw = random.Random(seed)
     lines = "\n".join(base64.b64encode(draw.randbytes(48)).decode() for _ in range(3))
     return {
@@ -40,5 +40,5 @@ def forms(secret: bytes) -> Iterator[bytes]:
 
 
 def traces(secrets: Mapping[str, bytes], text: bytes) -> list[str]:
-    """Which secrets are in the text, in any form."""
+    """The secrets that occur in the text, in any form."""
     return [name for name, secret in secrets.items() if any(form in text for form in forms(secret))]

@@ -1,4 +1,4 @@
-"""A bot's directory that somebody keeps exchanging for a link to elsewhere, while containers are made and started."""
+"""Another user keeps replacing a bot's directory with a link, while containers are created and started."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TIMES = 6
 
 
 class Exchanger(threading.Thread):
-    """Exchanges a path with a link to a target again and again, as another user; ``done`` so often, of ``tried``."""
+    """Replaces a path with a link to a target and back, repeatedly, as another user; counts ``tried``, ``done``."""
 
     def __init__(self, path: Path, target: Path, uid: int) -> None:
         super().__init__(name="exchanger")
@@ -39,7 +39,7 @@ class Exchanger(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        # Of this thread alone, and with root's rights over files gone (setfsuid(2), capabilities(7)).
+        # Affects this thread only, and drops root's file capabilities (setfsuid(2), capabilities(7)).
         ctypes.CDLL(None).setfsuid(self._uid)
         away = self._path.with_suffix(".away")
         while not self._stopped.is_set():
@@ -63,7 +63,7 @@ class Exchanger(threading.Thread):
 
 @pytest.fixture
 def elsewhere(session_dir: Path) -> Path:
-    """Where a link would lead: outside of every root, and readable, as so much on a machine is."""
+    """The target of the link: outside every root, and readable, like many files on a machine."""
     directory = Path(tempfile.mkdtemp(prefix="e", dir=session_dir))
     directory.chmod(0o755)
     (directory / "ELSEWHERE").write_text("not for bots")
@@ -72,7 +72,7 @@ def elsewhere(session_dir: Path) -> Path:
 
 @pytest.fixture
 def roots(session_dir: Path) -> tuple[Path, Path]:
-    """Roots of secrets and of state, with nothing in them."""
+    """Empty roots for secrets and state."""
     made = [Path(tempfile.mkdtemp(prefix="r", dir=session_dir)) for _ in range(2)]
     for root in made:
         root.chmod(0o755)

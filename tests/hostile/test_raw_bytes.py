@@ -1,4 +1,4 @@
-"""Bytes that are no gRPC, on the service's listeners; the short form of `make fuzz`."""
+"""Bytes that are not gRPC, on the service's listeners; the short form of `make fuzz`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS = 8
 
 @pytest.fixture
 def attacked(own_engine: PrivateEngine, secrets_root: Path, session_dir: Path) -> Iterator[Attack]:
-    """A service under attack, as a process."""
+    """A service process under attack."""
     directory = Path(tempfile.mkdtemp(prefix="f", dir=session_dir))
     with attack(own_engine.url, secrets_root, directory, SEED) as under_attack:
         yield under_attack
@@ -45,10 +45,10 @@ def test_the_same_seed_is_the_same_bytes() -> None:
 
 
 def test_the_conversations_that_it_spoils_are_valid(attacked: Attack) -> None:
-    """Otherwise all of them would be refused for the same reason, and nothing be seen of the rest."""
+    """Otherwise the service would refuse all of them for one reason, and nothing else would be tested."""
     with attacked.connected(unix=True) as connection:
         connection.sendall(encoded(conversation(calls())))
-        # Streams last, and reads that succeed are not logged.
+        # Streams do not end, and successful reads are not logged.
         wait_until(lambda: attacked.process.log_text().count(" call ") >= 6, "every other call is logged")
     log = attacked.process.log_text()
     assert log.count("code=OK") >= 2

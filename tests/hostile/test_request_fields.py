@@ -1,4 +1,4 @@
-"""Any value in any field of any request: an answer of the contract, and an engine that a refusal leaves as it was."""
+"""For any value in any field of any request, the answer follows the contract, and a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.calls import FOREVER, Calls
 METHODS = [method for service in SERVICES for method in service.methods]
 CHANGING = ("CreateContainer", "StartContainer", "RestartContainer", "RemoveContainer")
 STREAM_SECONDS = 0.1
-# For each field; fewer where valid calls make something, start it, or wait for what comes.
+# Examples for each field; fewer where valid calls create or start something, or wait for messages.
 QUICK_EXAMPLES, SLOW_EXAMPLES = 30, 200
 COSTLY = ("CreateContainer", "StartContainer", "RestartContainer", "WatchContainers", "WatchStats")
 QUICK_COSTLY_EXAMPLES = 8
@@ -39,7 +39,7 @@ COMMON = {
 
 
 def contract() -> set[tuple[str, str]]:
-    """Every code and reason that a caller may be given; INTERNAL is a bug."""
+    """Every code and reason that a caller may receive; INTERNAL is a bug."""
 
     def kinds(cls: type[ContainerManagerError]) -> Iterator[type[ContainerManagerError]]:
         for kind in cls.__subclasses__():
@@ -53,7 +53,7 @@ CONTRACT = contract()
 
 
 class Subject:
-    """The service and an engine with bots of every kind: with a container, without, without secrets, with a log."""
+    """The service and its engine, with several bots: with a container, without one, without secrets, with a log."""
 
     def __init__(self, channel: grpc.Channel, state: EngineState, bots: Bots) -> None:
         self._channel = channel
@@ -69,12 +69,12 @@ class Subject:
         self._before = state.picture()
 
     def bot_ids(self, method: MethodDescriptor) -> list[str]:
-        """The bots to call the method for; those that it may change can be made anew."""
+        """The bots to call the method for; those that it may change can be created again."""
         most = {"CreateContainer": self._absent, "StreamLogs": self._loud}.get(method.name, self._kept)
         return [most] * 5 + [self._kept, self._absent, self._poor]
 
     def check(self, method: MethodDescriptor, request: Any) -> None:
-        """One call: its outcome is the contract's, and nothing has changed unless it is OK."""
+        """One call: its outcome follows the contract, and nothing has changed unless the outcome is OK."""
         try:
             self._call(method, request)
         except grpc.RpcError as exc:
@@ -94,14 +94,14 @@ class Subject:
             for _ in stream:
                 pass
         except grpc.RpcError as exc:
-            # A stream that is still open when its time is up is what was asked for.
+            # A stream is expected to stay open until its deadline.
             if exc.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise
         finally:
             stream.cancel()
 
     def _restore(self) -> None:
-        """Undo what an OK has done, and see that it was done to the one bot only."""
+        """Undo a successful call, and check that it changed this one bot only."""
         for bot_id in (self._absent, self._kept):
             self._calls.remove(bot_id, grace=0)
         self._calls.create(self._kept, *FOREVER)
@@ -116,7 +116,7 @@ class Subject:
 
 
 def assert_contract(exc: grpc.RpcError) -> None:
-    """The error is one of the contract's, with its details, and with nothing of the server's inside."""
+    """The error is in the contract, has details, and shows nothing of the server's internals."""
     status = rpc_status.from_call(exc)
     assert status is not None, f"no details: {exc}"
     info = error_details_pb2.ErrorInfo()
@@ -174,7 +174,7 @@ def test_thousands_of_random_requests_get_answers_of_the_contract(
 
 
 def test_every_field_of_every_request_has_its_values() -> None:
-    """Whoever adds a field to the contract has to think of hostile values for it."""
+    """A new field of the contract needs hostile values here."""
     known = {key(field) for method in METHODS for field in fields(method.input_type)}
     assert known == set(FIELDS)
 

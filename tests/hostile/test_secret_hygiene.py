@@ -1,6 +1,6 @@
-"""Secrets are in their files, and nowhere else.
+"""Secrets occur in their files, and nowhere else.
 
-Not in logs, errors, answers, metrics, spans, the engine, or the process's own data.
+They are not in logs, errors, answers, metrics, spans, the engine, or the data of the process.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ TOKEN = "token-%s-{0}-" + "7f3a9c51d2e84b06"
 
 
 class Heard:
-    """Everything that callers, the engine and the machine are told."""
+    """Collects everything that callers, the engine and the machine receive."""
 
     def __init__(self) -> None:
         self.text = bytearray()
         self.reasons: list[str] = []
 
     def of(self, call: Callable[[], Any]) -> Any:
-        """The call's answer, or its error with all that comes with it."""
+        """Collect the call's answer, or its error with the metadata; return the answer."""
         try:
             answer = call()
         except grpc.RpcError as exc:
@@ -70,7 +70,7 @@ def secrets() -> dict[str, bytes]:
 
 @pytest.fixture
 def keeper(bots: Bots, secrets: dict[str, bytes]) -> str:
-    """A bot with those secrets."""
+    """A bot with the seeded secrets."""
     bot_id = bots.new()
     for name, content in secrets.items():
         (bots.secrets_root / bot_id / name).write_bytes(content)
@@ -79,14 +79,14 @@ def keeper(bots: Bots, secrets: dict[str, bytes]) -> str:
 
 @pytest.fixture
 def receiver() -> Iterator[SpanReceiver]:
-    """Where the service sends its spans."""
+    """The collector of the service's spans."""
     with SpanReceiver() as receiver:
         yield receiver
 
 
 @pytest.fixture(params=["text", "json"])
 def options(request: pytest.FixtureRequest, test_image: str, receiver: SpanReceiver) -> list[str]:
-    """To have the service tell all that it can."""
+    """Options with which the service logs and exports as much as it can."""
     log = ["--log-level", "debug", "--log-format", request.param]
     observed = ["--metrics-listen", "127.0.0.1:0", "--otlp-endpoint", receiver.endpoint]
     return [*log, *observed, "--default-image", test_image]
@@ -94,14 +94,14 @@ def options(request: pytest.FixtureRequest, test_image: str, receiver: SpanRecei
 
 @pytest.fixture
 def service(engine_url: str, secrets_root: Path, session_dir: Path, options: list[str]) -> Iterator[Attack]:
-    """A service with these, and with the token that is looked for."""
+    """A service with these options, and with the token to search for."""
     directory = Path(tempfile.mkdtemp(prefix="h", dir=session_dir))
     with attack(engine_url, secrets_root, directory, SEED, token=TOKEN, further=options) as attacked:
         yield attacked
 
 
 def provoke(heard: Heard, rpc: Calls, observer: ContainerObserverStub, bots: Bots, bot_id: str) -> None:
-    """A bot's life, with every failure that is at hand."""
+    """Run through the life of a bot, with every failure that is easy to cause."""
     own = bots.secrets_root / bot_id
     with_config = ({"network": "no-such"}, {"image": "UPPER"}, {"image": "no/such:1"}, {"extra_hosts": {"-": "x"}})
     for config in (*with_config, {"resources": pb.ResourceLimits(memory_bytes=1)}, {"environment": {"A=B": "x"}}):
@@ -135,7 +135,7 @@ def provoke(heard: Heard, rpc: Calls, observer: ContainerObserverStub, bots: Bot
 
 
 def misuse(service: Attack, secrets: dict[str, bytes], stub: ContainerManagerStub) -> None:
-    """What careless callers do with secrets; they may be shown what they sent, and the log may not."""
+    """Send secrets as careless callers do: the answer may repeat what they sent, the log must not."""
     token = TOKEN.encode()
     for value in (*secrets.values(), token):
         text = value.decode("latin-1")
@@ -146,7 +146,7 @@ def misuse(service: Attack, secrets: dict[str, bytes], stub: ContainerManagerStu
             with suppress(grpc.RpcError):
                 stub.CreateContainer(message, timeout=60)
     status = calls()[5]
-    # No messages at all, headers that are nearly right, and what gRPC's core repeats in its own words.
+    # Bytes that are no messages, headers that are almost right, and input that gRPC's core repeats in its errors.
     hostile = [conversation([Call(status.path, value)]) for value in secrets.values()]
     hostile += [
         conversation([Call(status.path, status.message, ((b"authorization", value),))])
@@ -163,13 +163,13 @@ def misuse(service: Attack, secrets: dict[str, bytes], stub: ContainerManagerStu
 
 
 def metrics_of(service: Attack) -> str:
-    """All that it serves."""
+    """All metrics that the service exposes."""
     found = wait_until(lambda: METRICS_URL.search(service.process.log_text()), "the metrics' URL is logged", 60)
     return scrape(found[0])
 
 
 def spans_of(service: Attack, receiver: SpanReceiver) -> bytes:
-    """All that it has sent, up to those of a last call."""
+    """All spans that the service has sent, up to those of a last call."""
     metadata = (("x-request-id", "the-last-call"), ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"))
     service.stub.ListManagedContainers(pb.ListManagedContainersRequest(), timeout=60, metadata=metadata)
     receiver.await_spans(lambda span: attributes(span).get("botmaker.request_id") == "the-last-call")

@@ -1,4 +1,4 @@
-"""Senders that stop half-way cost the service little memory, end by themselves, and hold nobody else up."""
+"""Senders that stop half-way cost the service little memory, are ended, and delay no other caller."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TRAILERS, CONTINUED_WINDOW = 0x1, 65_535
 
 
 class StalledSenders:
-    """One connection with a hundred calls, each of which sends most of its request as fast as it may, and no more."""
+    """One connection with a hundred calls; each sends most of its request as fast as it may, then stops."""
 
     def __init__(self, family: int, address: object, path: bytes) -> None:
         self._socket = socket.socket(family)
@@ -78,7 +78,7 @@ class StalledSenders:
 
     def _write(self) -> None:
         call = Call(self._path, b"")
-        # Without a deadline of the caller's own.
+        # The caller sets no deadline.
         headers = literals([header for header in call.headers() if header[0] != b"grpc-timeout"])
         body = prefixed(b"\0" * SENT_BYTES, length=ANNOUNCED_BYTES)
         sent = dict.fromkeys(self._windows, 0)
@@ -146,7 +146,7 @@ class StalledSenders:
 
 @pytest.fixture
 def server(session_dir: Path, tmp_path: Path) -> Iterator[ServerProcess]:
-    """The service on both kinds of listeners, without an engine, which it does not need to receive requests."""
+    """The service on both kinds of listeners, without an engine: it can receive requests without one."""
     (tmp_path / "secrets").mkdir(mode=0o711)
     arguments = ["--listen", f"unix://{session_dir}/stalled/s.sock", "--listen", "tcp://127.0.0.1:0"]
     arguments += ["--secrets-root", str(tmp_path / "secrets"), "--token-file", str(tmp_path / "token")]
@@ -156,7 +156,7 @@ def server(session_dir: Path, tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 def memory(server: ServerProcess) -> int:
-    """The most resident bytes that the process had."""
+    """The peak of the process's resident bytes."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
@@ -181,7 +181,7 @@ def test_a_hundred_stalled_senders_cost_little_memory_and_end_by_themselves(
         health.Check(health_pb2.HealthCheckRequest(), timeout=30)
         before = memory(server)
         with senders(server, listener, path) as stalled:
-            # Others are served meanwhile.
+            # Other callers are served meanwhile.
             wait_until(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=30) is not None, "health answers")
             wait_until(lambda: len(stalled.ended) == SENDERS, "the service has ended every stalled call")
         assert memory(server) - before < MOST_GROWTH_BYTES
@@ -189,7 +189,7 @@ def test_a_hundred_stalled_senders_cost_little_memory_and_end_by_themselves(
 
 
 def test_a_stalled_sender_does_not_hold_up_a_shutdown(server: ServerProcess) -> None:
-    """Of the 20 s of the drain nothing is waited for: the reception ends with the first signal."""
+    """The 20 s of the drain are not spent: the first signal ends all reception."""
     unix = server.line.split()[-2]
     with senders(server, "unix", CREATE) as stalled:
         with connect(unix) as channel:

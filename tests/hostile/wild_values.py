@@ -1,7 +1,7 @@
-"""Strategies for each field of each request: values that are right, and values that are nearly or not at all.
+"""Strategies for each field of each request: valid values, almost valid values, and wild ones.
 
-``FIELDS`` has an entry for every field; a request is drawn by walking its descriptor, so that a field which nobody has
-thought of here is an error and not a gap.
+``FIELDS`` has an entry for every field; a request is drawn by walking its descriptor, so that a field that is
+missing here is an error and not a gap.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Strategy = st.SearchStrategy[Any]
 
 
 class Values(NamedTuple):
-    """Of one field."""
+    """The strategies of one field."""
 
     valid: Strategy
     wild: Strategy
     """Nearly valid ones among them; some may be valid."""
 
 
-# The text that has broken programs: for shells, paths, URLs, headers, formats and terminals.
+# Text that has broken programs: shells, paths, URLs, headers, formats and terminals.
 AWKWARD = (
     *("", " ", "\0", "a\0b", "\n", "a\nb", "\r\nX-Injected: 1", "\x1b[31m", "\x7f", "\u0085", "\ufeff", "\u202e"),
     *("..", ".", "/", "../../etc/passwd", "a/../../b", "%2e%2e%2f", "a?b=c", "a#b", "a%00b", "\\", "~", "/proc/1/root"),
@@ -59,7 +59,7 @@ def _maps(names: Strategy, values: Strategy, most: int = 3) -> Strategy:
 
 
 def _many(make: Any) -> Strategy:
-    """Around the most entries that there may be."""
+    """Counts of entries around the limit."""
     return st.sampled_from((1_000, 1_001, 3_000)).map(lambda count: make(range(count)))
 
 
@@ -82,7 +82,7 @@ NEARLY: tuple[Callable[[str], str], ...] = (
 )
 valid_id = st.uuids().map(str)
 ids = Values(
-    # The ids that mean something come from the test, which knows them.
+    # The test provides the ids of existing bots.
     st.integers(0, 7).map(lambda number: KNOWN_IDS[number % len(KNOWN_IDS)]),
     wild_text | valid_id | st.builds(lambda spoil, value: spoil(value), st.sampled_from(NEARLY), valid_id),
 )
@@ -92,7 +92,7 @@ name = st.text(string.ascii_letters + "_", min_size=1, max_size=8)
 word = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=12)
 ip = st.ip_addresses().map(str)
 typed = Values(word, wild_text)
-# Of a bot without a container or of none, as it were: the repeated ids of the streams.
+# The repeated ids of the streams: also none, and more than the limit.
 several_ids = Values(
     st.lists(ids.valid, max_size=3),
     st.lists(ids.valid | ids.wild, max_size=5) | st.sampled_from((10_000, 10_001)).map(lambda n: [KNOWN_IDS[0]] * n),
@@ -174,22 +174,22 @@ FIELDS: Mapping[str, Values] = {
 
 
 def requests(message_class: type[Message], wild: AbstractSet[str]) -> Strategy:
-    """Requests of this kind that are valid but for the fields whose keys are in ``wild``."""
+    """Requests of this type that are valid except for the fields whose keys are in ``wild``."""
     return _message(message_class.DESCRIPTOR, message_class, wild)
 
 
 def keys(message_class: type[Message]) -> list[str]:
-    """The keys of all fields, those that hold messages included."""
+    """The keys of all fields, including those that hold messages."""
     return sorted({key(field) for field in all_fields(message_class.DESCRIPTOR)})
 
 
 def fields(descriptor: Descriptor) -> Iterator[FieldDescriptor]:
-    """Every field that holds a value, in a message and in those within; Google's own messages and maps are values."""
+    """Every field that holds a value, in the message and its nested ones; Google's messages and maps are values."""
     return (field for field in all_fields(descriptor) if not _is_nested(field))
 
 
 def all_fields(descriptor: Descriptor) -> Iterator[FieldDescriptor]:
-    """As :func:`fields`, and those that hold the messages within."""
+    """As :func:`fields`, and also the fields that hold the nested messages."""
     for field in descriptor.fields:
         yield field
         if _is_nested(field):
