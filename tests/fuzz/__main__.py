@@ -1,6 +1,6 @@
-"""`python -m tests.fuzz`: raw hostile bytes on the service's listeners, for as long as it is told.
+"""`python -m tests.fuzz`: sends raw hostile bytes to the service's listeners, for a given time.
 
-Needs an engine in $DOCKER_HOST, of which it only reads. The seed is printed; with it, every byte is the same again.
+Needs an engine in $DOCKER_HOST, which it only reads. It prints its seed; the same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.fuzz.attack import CONNECTIONS_A_BATCH, attack, run
 
 
 def main() -> int:
-    """Run; 0 unless the service did not bear it."""
+    """Run; returns 0 if the service withstood it."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))

@@ -1,4 +1,4 @@
-"""Hostile connections against a running service, and what must hold of it meanwhile and afterwards."""
+"""Hostile connections to a running service, and the invariants that it must keep during and after them."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ TOKEN = "the-token-of-the-fuzzer-0123456789"
 CONNECTIONS_A_BATCH = 100
 AT_ONCE = 25
 PROMPT_SECONDS = 2.0
-# What allocators keep for the next time, more with each worker that is made (measured: 25 MB after 20,000 connections,
-# and no more then); connections that leaked would be 20 kB each.
+# Memory that allocators keep for reuse grows with each new worker (measured: 25 MB after 20,000 connections, and no
+# growth after that); a leaked connection would cost 20 kB.
 SLACK_BYTES = 50_000_000
-# Workers, and connections to the engine, are kept for the next time.
+# Workers and connections to the engine are kept for reuse.
 SPARE = 64
 _READ_SECONDS = 0.1
 _SEND_SECONDS = 1.0
-# The service's own notices, and what it makes of callers that send nonsense.
+# The service's own notices, and its warnings about callers that send nonsense.
 _EXPECTED = re.compile(
     r"\S+Z \[(?:info|debug) +\] .* \[container_manager\..*"
     r"|\S+Z \[warning +\] refused a call without a valid token .*"
     r"|\S+Z \[warning +\] a caller sent a header that is not UTF-8 .*"
 )
 
-# gRPC prints this past every log, in 1.83 and before, when the sender of a path that is not UTF-8 has gone.
+# gRPC up to 1.83 prints this to standard error when the sender of a path that is not UTF-8 has gone.
 _PRINTED_BY_GRPC = re.compile(
     r'^Traceback \(most recent call last\):\n(?:  File "src/python/grpcio/.*\n)+grpc\S+ExecuteBatchError: .*\n',
     re.MULTILINE,
@@ -49,7 +49,7 @@ _PRINTED_BY_GRPC = re.compile(
 
 
 class InvariantError(AssertionError):
-    """The service did not bear it; ``str()`` says what, and how to see it again."""
+    """The service broke an invariant; ``str()`` says which, and how to reproduce it."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Attack:
     _held: list[socket.socket] = field(default_factory=list)
 
     def batch(self, number: int) -> None:
-        """A hundred hostile connections, all of them made from the seed and the number; then a call as usual."""
+        """Open a hundred hostile connections, determined by the seed and the number; then make a normal call."""
         source = f"{self.seed} {number}"
         draw = random.Random(source)
         known = calls()
@@ -83,20 +83,20 @@ class Attack:
             self._held.clear()
 
     def log_problems(self) -> list[str]:
-        """Lines of the log that have no business there."""
+        """Unexpected lines of the log."""
         log = _PRINTED_BY_GRPC.sub("", self.process.log_text())
         return [line for line in log.splitlines() if not _EXPECTED.fullmatch(line)]
 
     def ending(self) -> str:
-        """Whether it runs, and the end of its log."""
+        """Whether the process runs, and the end of its log."""
         return f"exit status {self.process.process.poll()}; its log: {self.process.log_text()[-3000:]}"
 
     def descriptors(self) -> int:
-        """How many the process has open."""
+        """The number of file descriptors that the process has open."""
         return len(list(Path(f"/proc/{self.process.process.pid}/fd").iterdir()))
 
     def threads(self) -> int:
-        """How many it has."""
+        """The number of its threads."""
         return len(list(Path(f"/proc/{self.process.process.pid}/task").iterdir()))
 
     def memory(self) -> int:
@@ -108,7 +108,7 @@ class Attack:
         for data in hostile:
             connection = self.connected(unix=draw.random() < 0.5)
             opened.append(connection)
-            # A peer that has heard enough closes; that is what it should do.
+            # The service may close the connection before everything is sent, as it should.
             with suppress(OSError):
                 cut = draw.randint(0, len(data)) if draw.random() < 0.3 else len(data)
                 connection.sendall(data[:cut])
@@ -137,12 +137,12 @@ class Attack:
             self._held.append(connection)
             return
         if how < 0.4:
-            # With a reset, in the middle of whatever goes on.
+            # Closes with a reset, in the middle of any exchange.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
 
     def assert_alive(self) -> None:
-        """It runs, answers promptly, and has logged nothing but what is its business."""
+        """The service runs, answers promptly, and has logged nothing unexpected."""
         assert self.process.process.poll() is None, self.ending()
         begun = time.monotonic()
         try:
@@ -165,7 +165,7 @@ def attack(
     token: str = TOKEN,
     further: Sequence[str] = (),
 ) -> Iterator[Attack]:
-    """A service of its own, on both kinds of listeners, with its log in ``directory`` and ``further`` options."""
+    """A new service on both kinds of listeners, with its log in ``directory`` and with ``further`` options."""
     token_file = directory / "token"
     token_file.write_text(token)
     token_file.chmod(0o600)
@@ -183,9 +183,9 @@ def attack(
 
 
 def run(attacked: Attack, numbers: Iterator[int], seconds: float) -> int:
-    """Batches until the time is up or the numbers are; how many. Then nothing of them may be left."""
+    """Run batches until the time or the numbers run out; return their count. Nothing of them may be left then."""
     ends = time.monotonic() + seconds
-    # What is made once, at the first use.
+    # The first batch creates what is created only once.
     attacked.batch(next(numbers))
     done, memory = 1, 0
     descriptors = _settled(attacked)
@@ -206,7 +206,7 @@ def run(attacked: Attack, numbers: Iterator[int], seconds: float) -> int:
 
 
 def _settled(attacked: Attack) -> int:
-    """The number of descriptors once those of closed connections are gone."""
+    """The number of descriptors, after those of closed connections are gone."""
     seen = [attacked.descriptors()]
 
     def steady() -> bool:
@@ -219,7 +219,7 @@ def _settled(attacked: Attack) -> int:
 
 
 def _read(connections: Sequence[socket.socket]) -> None:
-    """Take what comes, for a moment: who does not read would be served no further."""
+    """Read for a moment: the service stops serving a connection that does not read."""
     with selectors.DefaultSelector() as selector:
         for connection in connections:
             selector.register(connection, selectors.EVENT_READ)

@@ -1,7 +1,7 @@
-"""What a well-behaved client sends, as HTTP/2 frames: the seeds that the fuzzer spoils.
+"""What a well-behaved client sends, as HTTP/2 frames; the fuzzer spoils these.
 
-They are written by hand and not recorded, so that the same seed means the same bytes with every version of gRPC. No
-call in them changes anything on an engine without bots: what they create has no secrets directory.
+They are written by hand, not recorded, so that a seed gives the same bytes with every version of gRPC. None of the
+calls changes an engine without bots: the bots that they create have no secrets directory.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Conversation = tuple[Frame, ...]
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as gRPC puts it on HTTP/2."""
+    """One request, in gRPC's mapping to HTTP/2."""
 
     path: bytes
     message: bytes
@@ -78,7 +78,7 @@ class Call:
 
 
 def prefixed(message: bytes, *, compressed: int = 0, length: int | None = None) -> bytes:
-    """A message behind gRPC's own head: whether it is compressed, and its length."""
+    """A message with gRPC's prefix: the compressed flag and the length."""
     return struct.pack(">BI", compressed, len(message) if length is None else length) + message
 
 
@@ -88,7 +88,7 @@ def literals(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 
 def calls() -> list[Call]:
-    """A valid call of every method that there is."""
+    """A valid call of every method."""
     create = pb.CreateContainerRequest(
         bot_id=BOT_ID,
         config=pb.ContainerConfig(
@@ -133,7 +133,7 @@ def calls() -> list[Call]:
 
 
 def conversation(asked: Sequence[Call]) -> Conversation:
-    """A connection's frames: the settings, then the calls on streams of their own, then a ping."""
+    """A connection's frames: the settings, then each call on its own stream, then a ping."""
     return (
         Frame(SETTINGS, payload=struct.pack(">HIHI", 4, 2**20, 5, 2**14)),
         Frame(WINDOW_UPDATE, payload=struct.pack(">I", 2**20)),
@@ -144,7 +144,7 @@ def conversation(asked: Sequence[Call]) -> Conversation:
 
 
 def with_token(call: Call, token: str) -> Call:
-    """The call as the TCP listeners want it."""
+    """The call with the token that the TCP listeners require."""
     return replace(call, metadata=(*call.metadata, (b"authorization", f"Bearer {token}".encode())))
 
 

@@ -1,7 +1,7 @@
-"""Spoiling valid conversations, reproducibly: the same random source gives the same bytes.
+"""Spoils valid conversations, reproducibly: the same random source gives the same bytes.
 
-Some mutations know the protocol, and spoil one thing in what otherwise stays valid, so that it gets far; others know
-nothing, and spoil bytes.
+Some mutations know the protocol: they spoil one thing and keep the rest valid, so that the request gets far. Others
+spoil any bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _EDGES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
 class Mutator:
-    """Makes one hostile connection after another from a seed."""
+    """Creates hostile connections from a seed, one after another."""
 
     def __init__(self, seed: int | str, calls: Sequence[Call]) -> None:
         self._draw = random.Random(seed)
@@ -78,7 +78,7 @@ def _garbage_message(draw: random.Random, call: Call) -> Call:
         lambda: _flipped(draw, call.message),
         lambda: call.message + call.message,
         lambda: call.message[: draw.randint(0, len(call.message))],
-        # A string that is not UTF-8; groups within groups; a length without an end; a number of eleven bytes.
+        # A string that is not UTF-8; nested groups; an endless length; a number of eleven bytes.
         lambda: b"\x0a\x04\xff\xfe\xc3\x28",
         lambda: b"\x0b" * draw.choice((10, 100, 10_000)),
         lambda: b"\x12\xff\xff\xff\xff\x0f",
@@ -111,7 +111,7 @@ _CALLS: Sequence[Callable[[random.Random, Call], Call]] = (_unknown_path, _garba
 
 
 def _message_head(draw: random.Random, frames: Conversation) -> Conversation:
-    """gRPC's own head lies: of the length, or of compression."""
+    """gRPC's prefix with a wrong length or a wrong compressed flag."""
 
     def spoil(frame: Frame) -> Frame:
         message = frame.payload[5:]
@@ -136,7 +136,7 @@ def _frame_head(draw: random.Random, frames: Conversation) -> Conversation:
 
 
 def _header_block(draw: random.Random, frames: Conversation) -> Conversation:
-    """HPACK that is none: indices beyond the tables, sizes beyond reason, broken Huffman codes, numbers without end."""
+    """Invalid HPACK: indices beyond the tables, huge sizes, broken Huffman codes, endless numbers."""
     blocks = (
         b"\xff\xff\xff\xff\x7f",
         b"\x3f\xff\xff\xff\xff\x07",
@@ -161,7 +161,7 @@ def _endless_headers(draw: random.Random, frames: Conversation) -> Conversation:
 
 
 def _storm(draw: random.Random, frames: Conversation) -> Conversation:
-    """Many small frames: pings, settings, streams that are reset as soon as they are opened (CVE-2023-44487)."""
+    """Many small frames: pings, settings, streams that are reset at once (CVE-2023-44487)."""
     at, count = _place(draw, frames), draw.choice((5, 50, 300))
     opening = next((frame for frame in frames if frame.kind == HEADERS), Frame(HEADERS, END_HEADERS, 1))
     kinds: tuple[Callable[[int], Conversation], ...] = (
@@ -214,7 +214,7 @@ def _twice(draw: random.Random, frames: Conversation) -> Conversation:
 
 
 def _unended(draw: random.Random, frames: Conversation) -> Conversation:
-    """A request whose end never comes."""
+    """A request that never ends."""
     return _one(draw, frames, DATA, lambda frame: replace(frame, flags=frame.flags & ~END_STREAM))
 
 
@@ -270,7 +270,7 @@ def _place(draw: random.Random, frames: Conversation) -> int:
 
 
 def _one(draw: random.Random, frames: Conversation, kind: int | None, spoil: Callable[[Frame], Frame]) -> Conversation:
-    """The frames with one of this kind spoiled."""
+    """The frames, with one frame of this type spoiled."""
     at = [number for number, frame in enumerate(frames) if kind is None or frame.kind == kind]
     if not at:
         return frames
