@@ -1,4 +1,4 @@
-"""The example API tier as a process, beside a service of its own on the real engine."""
+"""The example API tier as a process, with its own service on the real engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ApiTier:
     log: Path
 
     def restart_service(self) -> None:
-        """End the service, and begin it anew."""
+        """Stop the service and start it again."""
         self.service.terminate()
         assert 0 == self.service.wait()
         self.service.close()

@@ -1,4 +1,4 @@
-"""The example API tier, over HTTP, through the client and the service to a real engine."""
+"""The example API tier over HTTP, with the real client, service and engine."""
 
 from __future__ import annotations
 

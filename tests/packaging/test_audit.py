@@ -1,4 +1,4 @@
-"""An audit that could not be carried out is never taken for one that found nothing."""
+"""An audit that could not run never counts as one that found nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VULNERABLE = {"name": "c", "version": "1", "vulns": [{"id": "X-1", "aliases": ["
 
 
 def answers(*dependencies: dict[str, Any]) -> tuple[str, str]:
-    """What pip-audit prints."""
+    """The output of pip-audit."""
     return json.dumps({"dependencies": dependencies, "fixes": []}), "No known vulnerabilities found"
 
 

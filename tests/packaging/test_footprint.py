@@ -1,4 +1,4 @@
-"""What an installation brings along: the client little, each extra what it names, and an import only its own."""
+"""What an installation adds: the client little, each extra what it names, and an import only its own modules."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ EXTRAS = {
         "opentelemetry-semantic-conventions",
     },
 }  # fmt: skip
-# What may be built into a product, and asks no more of it than to be named.
+# Licences that allow use in any product and require only attribution.
 LICENCES = re.compile(r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL-2\.0|Mozilla Public License 2\.0")
-# gRPC looks for its own further packages, and loads what is there of them.
+# gRPC looks for its optional packages, and loads those that are installed.
 CLIENT_MODULES = {"botmaker", "container_manager_client", "google", "grpc", "grpc_status", "typing_extensions"}
 GRPC_OWN = {"grpc_health", "grpc_reflection", "cython_runtime"}
 LOADED = """
@@ -54,7 +54,7 @@ def test_an_extra_adds_only_what_is_named(extra: str) -> None:
 
 
 def test_importing_the_client_loads_no_module_of_the_server() -> None:
-    """Although all of them are installed here."""
+    """All of the server's modules are installed here."""
     command = [sys.executable, "-I", "-c", LOADED]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout)) - GRPC_OWN
@@ -62,7 +62,7 @@ def test_importing_the_client_loads_no_module_of_the_server() -> None:
 
 
 def licence(distribution: str) -> str:
-    """What a distribution says of its licence, wherever it says so."""
+    """A distribution's licence, from all metadata fields that state it."""
     told = metadata.metadata(distribution)
     classified = [each for each in told.get_all("Classifier") or () if each.startswith("License ::")]
     return " ".join([told.get("License-Expression") or (told.get("License") or "")[:200], *classified])

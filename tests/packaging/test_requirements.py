@@ -1,6 +1,6 @@
-"""The locks: exact versions with hashes and nothing else, as ``pyproject.toml`` asks for them. No network is needed.
+"""The locks hold exact versions with hashes and nothing else, as ``pyproject.toml`` requires. Needs no network.
 
-The same module runs in the environment of the lowest versions, and then looks at its lock.
+This module also runs in the environment of the lowest versions, and then checks that environment's lock.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Pin:
 
     @property
     def applies(self) -> bool:
-        """Whether it is for this machine."""
+        """Whether its markers match this machine."""
         return self.marker is None or self.marker.evaluate()
 
 
@@ -55,7 +55,7 @@ def lines(lock: Path) -> Iterator[str]:
 
 
 def pins(name: str) -> dict[str, Pin]:
-    """What a lock names."""
+    """The pins of a lock."""
     found = {}
     for line in lines(TOP / "requirements" / name):
         match = LINE.fullmatch(line)
@@ -67,7 +67,7 @@ def pins(name: str) -> dict[str, Pin]:
 
 
 def group(name: str) -> Iterator[Requirement]:
-    """The requirements of a dependency group, those of the groups inside it too (PEP 735)."""
+    """The requirements of a dependency group, including those of nested groups (PEP 735)."""
     for entry in PROJECT["dependency-groups"][name]:
         if isinstance(entry, dict):
             yield from group(entry["include-group"])
@@ -76,13 +76,13 @@ def group(name: str) -> Iterator[Requirement]:
 
 
 def product() -> list[Requirement]:
-    """What the client, the server and every other extra ask for."""
+    """The requirements of the client, the server and every other extra."""
     texts: list[Any] = [PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"].values()]
     return [Requirement(text) for part in texts for text in part]
 
 
 def client_and(*extras: str) -> list[Requirement]:
-    """What the base install and some of the extras ask for."""
+    """The requirements of the base install and of these extras."""
     parts = [
         PROJECT["project"]["dependencies"],
         *(PROJECT["project"]["optional-dependencies"][each] for each in extras),
@@ -105,7 +105,7 @@ def test_there_are_locks_to_look_at() -> None:
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
 def test_every_line_is_an_exact_version_with_hashes(lock: Path) -> None:
-    """And so none is a URL, a repository, a path, an editable install or an option of pip."""
+    """So none is a URL, a repository, a path, an editable install or an option of pip."""
     assert [] == [line[:100] for line in lines(lock) if not LINE.fullmatch(line)]
     assert "://" not in lock.read_text(), "a lock names no address"
 
@@ -144,7 +144,7 @@ def test_the_lowest_versions_are_the_lowest_that_pyproject_allows() -> None:
 
 
 def test_the_lock_of_this_environment_is_what_is_needed_and_nothing_further() -> None:
-    """Each requirement's own requirements are in the lock too, and fit: pip installs without looking."""
+    """The lock also has the requirements of each requirement, in fitting versions: pip installs without resolving."""
     pinned = {name: pin for name, pin in pins("lowest.txt" if LOWEST else "dev.txt").items() if pin.applies}
     assert {name: pin.version for name, pin in pinned.items()} == {name: metadata.version(name) for name in pinned}
     needed = closure([*product(), *group("test" if LOWEST else "dev")])

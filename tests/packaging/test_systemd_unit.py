@@ -1,4 +1,4 @@
-"""The systemd unit is one that systemd takes, knows only real options, and keeps no right that it does not need."""
+"""systemd accepts the unit, which uses only existing options and keeps no right that it does not need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The unit with a program that is there."""
+    """The unit with an existing program."""
     path = tmp_path / UNIT
     path.write_text(re.sub(r"ExecStart=\S+", f"ExecStart={sys.executable}", (DEPLOYED / UNIT).read_text()))
     return path
@@ -33,7 +33,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(unit: Path) -> None:
 
 @needs_systemd
 def test_the_unit_exposes_little_by_systemds_own_measure(unit: Path) -> None:
-    """From 0, nothing, to 10; a unit without any of this is at 9.6. The threshold is in tenths."""
+    """The exposure goes from 0 to 10; a unit without restrictions has 9.6. The threshold is in tenths."""
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stdout
@@ -44,7 +44,7 @@ def test_the_users_and_groups_that_the_unit_names_are_made(tmp_path: Path) -> No
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "group").write_text("docker:x:999:\n")
     command = ["systemd-sysusers", f"--root={tmp_path}", str(DEPLOYED / "container-manager.sysusers")]
-    # Outside of the root it reads the file by its path alone.
+    # It looks for the file below the root, at the same path.
     (tmp_path / str(DEPLOYED)[1:]).mkdir(parents=True)
     shutil.copy(DEPLOYED / "container-manager.sysusers", tmp_path / str(DEPLOYED)[1:])
     subprocess.run(command, capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""The built wheel, away from the source tree: its base install is the client, and needs nothing of Docker."""
+"""The built wheel, outside the source tree: its base install is the client, and needs no Docker package."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ print(*(each.name for each in metadata.distributions()))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, as its users get it."""
+    """The wheel as published."""
     directory = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory), str(CHECKOUT))
     return next(directory.glob("*.whl"))
 
 
 def run(*command: str) -> str:
-    """The output of a command that must succeed, apart from this environment."""
+    """The output of a command that must succeed, run without the settings of this environment."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVERAGE"))}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -53,7 +53,7 @@ def run(*command: str) -> str:
 
 
 def requirements(wheel: Path) -> list[str]:
-    """What the base install asks for."""
+    """The requirements of the base install."""
     with zipfile.ZipFile(wheel) as archive:
         metadata = next(name for name in archive.namelist() if name.endswith("METADATA"))
         lines = archive.read(metadata).decode().splitlines()
