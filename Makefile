@@ -2,7 +2,9 @@
 .PHONY: help serve test test-slow test-engines test-lowest fuzz chaos check audit unit proto lock bench bot-image clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
-WITH_ENGINE := $(PYTHON) -m dev.run --
+# Should make be killed, the run still clears up: it gets a signal then.
+TIED := $(if $(shell command -v setpriv),setpriv --pdeathsig TERM --)
+WITH_ENGINE := $(TIED) $(PYTHON) -m dev.run --
 LOWEST := .venv-lowest/bin/python -m pytest -m "not slow" tests/packaging/test_requirements.py tests/rpc tests/unit
 LOCK := .venv-lock/bin/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
@@ -16,7 +18,7 @@ serve: env ## run the service in the foreground, with the secrets of a demo bot 
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.serve
 
 test: env ## run all checks and all tests except the slow ones, on a real engine
-	@exec $(WITH_ENGINE) $(PYTHON) -m dev.suite
+	@exec $(WITH_ENGINE) make --no-print-directory -f dev/suite.mk </dev/null
 
 test-slow: env ## run the tests that take minutes, except those of tests/chaos
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow --ignore tests/chaos'
@@ -52,7 +54,7 @@ check: env ## check lint, format, types, contract and stubs
 	$(PYTHON) -m dev.reference --check
 
 unit: env ## run the fast tests, which need no engine
-	@exec $(PYTHON) -m pytest -m "not slow" tests/unit
+	@exec $(PYTHON) -m pytest -n auto -m "not slow" tests/unit
 
 proto: env ## generate the stubs under client/ and docs/reference.md from proto/
 	@dev/env.sh protoc

@@ -1,145 +1,139 @@
-"""What `.ci/run` runs: `make test` with the audit beside it, and few failed tests once more: `python3 -m dev.ci`.
+"""What `.ci/run` runs: `make test` and the audit, and a few failed tests once more: `python3 -m dev.ci`.
 
-Tests on real engines may fail by a machine that stood still for a moment, and a bug that shows in one run of many is
-not found by throwing the run away. So where at most five tests have failed, and nothing else, these are run once more
-by themselves. If they pass then, the run passes and names them as flaky, with their first failure above.
-The last line is `N passed, N failed, N skipped`, of all pytest runs together.
+A test on a real engine may fail because the machine stood still for a moment. So if at most five tests failed, and
+nothing else did, they run once more by themselves. If they pass, so does the run, which names them as flaky.
+The last line is `N passed, N failed, N skipped`, the sum of all pytest runs.
 """
 
-import json
 import os
+import signal
+import subprocess
 import sys
-import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dev.audit import CLEAN, NOT_DONE
-from dev.beside import IDLE, Job, run
-from dev.outcomes import VARIABLE, Outcomes, read
-from dev.suite import CHECKOUT, CODES_FILE, OUTCOMES_DIRECTORY, PYTHON, Part, parts
+from dev.junit import TEARDOWN, Outcome, Verdict, read_junit
+from dev.processes import tied
 
+CHECKOUT = Path(__file__).resolve().parent.parent
+RESULTS = ".dev/results"
+AGAIN = ".dev/results-again"
 MOST_REPEATED = 5
-_SOME_FAILED = 1  # pytest's exit code when all ran, and some failed
-_INTERRUPTED = 2
-_WITH_ENGINE = [PYTHON, "-m", "dev.run", "--"]
-_SUITE = ["make", "test"]
-_AUDIT_SCRIPT = f"""
-dev/env.sh audit && exec {PYTHON} -m dev.audit
-echo "audit: THE AUDIT DID NOT HAPPEN: the environment for it cannot be made"
-exit {NOT_DONE}
-"""
-_AUDIT = ["sh", "-c", _AUDIT_SCRIPT]
-_PATIENCE_SECONDS = 150  # more than the suite's own, and what its engine takes to stop
+_SOME_FAILED = 1  # pytest's exit code when all tests ran, and some failed
+_SUITE = ("make", "test")
 
 
-@dataclass
-class Verdict:
-    """What the first run leads to: green, if it holds nothing; else red, unless all that failed may be repeated."""
+@dataclass(frozen=True)
+class Job:
+    """How a job of dev/suite.mk ended."""
 
-    reasons: list[str] = field(default_factory=list)
-    """Why the run is red, whatever a repetition tells."""
-    repeated: dict[str, list[str]] = field(default_factory=dict)
-    """By the part's name, the ids of the tests that are worth another run."""
+    code: int | None = None
+    """Its exit code, as in a shell; None if it did not end."""
+    tests: Mapping[str, Outcome] = field(default_factory=dict)
+    """For a pytest run that wrote its report, the outcome of each test."""
+
+    @property
+    def failed(self) -> list[str]:
+        """The ids of the failed tests."""
+        return [test for test, outcome in self.tests.items() if outcome.verdict is Verdict.FAILED]
 
 
-def judge(outcomes: Mapping[str, Outcomes], codes: Mapping[str, int]) -> Verdict:
-    """The verdict on the outcomes of every pytest run, and the exit codes of all jobs, by their names."""
-    verdict = Verdict()
-    for name, told in outcomes.items():
-        verdict.reasons += [f"{name}: {reason}" for reason in _beyond_repeat(told, codes.get(name))]
-    verdict.reasons += [f"{name} failed ({code})" for name, code in codes.items() if code and name not in outcomes]
-    failed = {name: sorted(told.failed) for name, told in outcomes.items() if told.failed}
-    count = sum(len(ids) for ids in failed.values())
+def read(results: Path) -> dict[str, Job]:
+    """The jobs by their names."""
+    jobs = {}
+    for file in sorted(results.glob("*.exit")):
+        words = file.read_text(encoding="ascii").split()
+        try:
+            tests = read_junit(file.with_suffix(".xml"))
+        except ValueError:
+            tests = {}
+        jobs[file.stem] = Job(int(words[0]) if words else None, tests)
+    return jobs
+
+
+def beyond_repeat(name: str, job: Job) -> list[str]:
+    """What repeating the failed tests of the job cannot make good."""
+    if job.code is None:
+        return [f"{name} did not run to its end"]
+    if job.code != _SOME_FAILED or not job.failed:
+        return [f"{name} failed ({job.code})"] if job.code else []
+    reasons = [f"{test} ran into the time limit" for test in job.failed if "Timeout (>" in job.tests[test].message]
+    # At the end of the last test comes the end of what the whole run shares, which finds what was left behind.
+    last = list(job.tests)[-1]
+    if job.tests[last].message.startswith(TEARDOWN):
+        reasons.append(f"{last}, the last test of {name}: {job.tests[last].message}")
+    return reasons
+
+
+def judge(code: int, jobs: Mapping[str, Job]) -> list[str]:
+    """Why a run whose `make test` ended with `code` is red, even if its failed tests pass when repeated."""
+    reasons = [reason for name, job in jobs.items() for reason in beyond_repeat(name, job)]
+    if code and not any(job.code for job in jobs.values()) and not reasons:
+        reasons.append(f"make test failed ({code})")
+    count = sum(len(job.failed) for job in jobs.values())
     if count > MOST_REPEATED:
-        verdict.reasons.append(f"{count} tests failed, more than the {MOST_REPEATED} that are repeated")
-    if not verdict.reasons:
-        verdict.repeated = failed
-    return verdict
+        reasons.append(f"{count} tests failed, more than the {MOST_REPEATED} that are repeated")
+    return reasons
 
 
-def _beyond_repeat(told: Outcomes, code: int | None) -> list[str]:
-    """What no repetition of failed tests can make good."""
-    if told.running and code != _INTERRUPTED:
-        return [*told.beyond_repeat, f"pytest died ({code}) while it ran {told.running}"]
-    if told.exit_code is None:
-        return [*told.beyond_repeat, f"pytest died ({code}), or did not begin"]
-    if code != told.exit_code:
-        return [*told.beyond_repeat, f"pytest died ({code}) after its last test"]
-    if code not in (0, _SOME_FAILED):
-        interrupted = f" while it ran {told.running}" if told.running else ""
-        return [*told.beyond_repeat, f"pytest ended with {code}: it was interrupted{interrupted}, or is broken itself"]
-    if code == _SOME_FAILED and not told.failed and not told.beyond_repeat:
-        return ["pytest failed, and no test did"]
-    return told.beyond_repeat
+def judge_repetition(first: Mapping[str, Job], again: Mapping[str, Job]) -> list[str]:
+    """Why the run is red after its failed tests were repeated; empty if all of them passed."""
+    reasons = []
+    for name, failed in ((name, job.failed) for name, job in first.items() if job.failed):
+        job = again.get(name, Job())
+        reasons += [f"{test} failed again" for test in failed if test in job.failed]
+        verdicts = {test: outcome.verdict for test, outcome in job.tests.items()}
+        lost = [test for test in failed if verdicts.get(test) not in (Verdict.PASSED, Verdict.FAILED)]
+        reasons += [f"{test} did not pass when repeated" for test in lost]
+        reasons += beyond_repeat(name, job)
+    return reasons
 
 
-def closing_line(outcomes: Sequence[Outcomes], *, red: bool) -> str:
-    """The sums; a red run never shows none as failed."""
-    passed, failed, skipped = (sum(len(getattr(told, kind)) for told in outcomes) for kind in _KINDS)
-    return f"{passed} passed, {max(failed, int(red))} failed, {skipped} skipped"
+def closing_line(tests: Sequence[Mapping[str, Outcome]], *, red: bool) -> str:
+    """The sums; a red run has at least one failure."""
+    counts = Counter(outcome.verdict for each in tests for outcome in each.values())
+    failed = max(counts[Verdict.FAILED], int(red))
+    return f"{counts[Verdict.PASSED]} passed, {failed} failed, {counts[Verdict.SKIPPED]} skipped"
 
 
-_KINDS = ("passed", "failed", "skipped")
-
-
-def repeat(part: Part, ids: Sequence[str], directory: Path) -> tuple[Outcomes, int]:
-    """The outcomes of another run of these tests alone, on whatever engine there is to be had, and its exit code."""
-    file = directory / f"{part.name}.again"
-    command = [*_WITH_ENGINE, *part.command(ids)]
-    (ended,) = run([[Job(f"{part.name}-again", command, live=True, environment={VARIABLE: str(file)})]])
-    return read(file), ended.code
-
-
-def still_red(ids: Sequence[str], told: Outcomes, code: int) -> list[str]:
-    """Why the repetition does not make the first failures good; empty if it does."""
-    again = [f"{name} failed again" for name in sorted(told.failed)]
-    lost = [f"{name} did not pass when repeated" for name in sorted(set(ids) - told.passed - told.failed)]
-    return [*again, *_beyond_repeat(told, code), *lost]
-
-
-def judge_audit(code: int) -> list[str]:
-    """Why the audit makes the run red. One that could not be carried out does not: the network is nobody's fault."""
-    return [] if code in (CLEAN, NOT_DONE) else [f"the audit found known vulnerabilities, or failed ({code})"]
+def _suite(*variables: str) -> int:
+    """Run `make test`, passing on a signal; its exit code. Ctrl-C reaches it from the terminal."""
+    suite = subprocess.Popen([*tied(), *_SUITE, *variables])
+    before = {number: signal.signal(number, lambda *_: suite.terminate()) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return suite.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main() -> int:
-    """Run, repeat, and tell."""
+    """Run, repeat, and print the verdict."""
     os.chdir(CHECKOUT)
-    with tempfile.TemporaryDirectory(prefix="ci-") as name:
-        directory = Path(name)
-        suite = Job("make-test", _SUITE, live=True, environment={OUTCOMES_DIRECTORY: name})
-        audit = Job("audit", _AUDIT, niceness=IDLE)
-        ended = {each.name: each.code for each in run([[suite], [audit]], _PATIENCE_SECONDS)}
-        told = {part.name: read(directory / part.outcomes) for part in parts()}
-        verdict = judge(told, _codes(directory, ended[suite.name]))
-        reasons = [*verdict.reasons, *judge_audit(ended[audit.name])]
-        flaky = []
-        for part in parts() if not reasons else ():
-            ids = verdict.repeated.get(part.name)
-            if ids:
-                print(f"\n======== {part.name}: once more: {' '.join(ids)}", flush=True)
-                again, code = repeat(part, ids, directory)
-                reasons += still_red(ids, again, code)
-                told[part.name].failed -= again.passed
-                told[part.name].passed |= again.passed
-                flaky += sorted(again.passed)
+    for file in Path(RESULTS).glob("*.exit"):
+        file.unlink()  # of an earlier run, if this one does not get as far as its jobs
+    code = _suite()
+    jobs = read(Path(RESULTS))
+    reasons = judge(code, jobs)
+    tests = [job.tests for job in jobs.values()]
+    failed = [test for job in jobs.values() for test in job.failed]
+    if failed and not reasons:
+        names = [name for name, job in jobs.items() if job.failed]
+        print(f"\n======== once more: {' '.join(failed)}", flush=True)
+        _suite(f"JOBS={' '.join(names)}", f"RESULTS={AGAIN}", f"CACHES={RESULTS}", "REPEAT=--last-failed")
+        again = read(Path(AGAIN))
+        reasons = judge_repetition(jobs, again)
+        tests = [{**job.tests, **again.get(name, Job()).tests} for name, job in jobs.items()]
     print()
-    if flaky:
-        print(f"FLAKY: {' '.join(flaky)} failed once and passed when repeated")
+    if failed and not reasons:
+        print(f"FLAKY: {' '.join(failed)} failed once and passed when repeated")
     for reason in reasons:
         print(f"RED: {reason}")
-    print(closing_line(list(told.values()), red=bool(reasons)), flush=True)
+    print(closing_line(tests, red=bool(reasons)), flush=True)
     return 1 if reasons else 0
-
-
-def _codes(directory: Path, code: int) -> dict[str, int]:
-    """The exit codes of the suite's jobs; or its own, where it did not get that far, or came to grief after them."""
-    try:
-        codes: dict[str, int] = json.loads((directory / CODES_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {"make test": code or 1}
-    return codes if any(codes.values()) else {**codes, "make test": code}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,10 @@
 The engine is the one that $DOCKER_HOST names; else the machine's own, if it answers; else the checkout's private one,
 which is started for this and stopped afterwards. An engine that was there is used as it is. The exit code is the
 command's. `python3 -m dev.run --stop` stops a private engine that nobody uses.
+
+A run leaves nothing behind, even if one of its processes is killed. A keeper, in a session of its own, starts the
+engine and the command, ends all that the command left, and stops the engine. It does the same when it gets a signal, or
+when the process that was called dies. That process only passes signals on, and clears up if the keeper is killed.
 """
 
 import contextlib
@@ -14,11 +18,13 @@ from collections.abc import Iterator, Sequence
 
 from dev.engine import EngineError, MissingEngine
 from dev.ping import answers
+from dev.processes import SIGNALS, end_session, tied
 from dev.shared import shared_engine, stop_unused
 
+PATIENCE_SECONDS = 60.0
+"""The time that a command has to clear up after a signal."""
 _MACHINE_ENGINE = "unix:///var/run/docker.sock"
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_FROM_KERNEL = 0x80  # SI_KERNEL of sigaction(2): typed at the terminal, so the command has had it too
+_KEEPER = [sys.executable, "-m", "dev.run", "--keep"]
 
 
 @contextlib.contextmanager
@@ -44,35 +50,26 @@ def engine() -> Iterator[str]:
 
 
 def run(command: Sequence[str], docker_host: str) -> int:
-    """Run the command, hand on the signals that we get, and return its exit code (128 + n for signal n)."""
+    """Run the command until it ends or a signal comes, and end all it started; the exit code is that of a shell."""
     try:
-        child = subprocess.Popen(command, env={**os.environ, "DOCKER_HOST": docker_host})
+        child = subprocess.Popen([*tied(), *command], env={**os.environ, "DOCKER_HOST": docker_host})
     except OSError as error:
         print(f"run: {command[0]}: {error.strerror}", file=sys.stderr)
         return 127
-    # Blocked from here on: we leave only when the command has ended, and then stop the engine undisturbed.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
+    # Blocked from here on, so that no further signal disturbs the clearing up.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, signal.SIGCHLD})
     while child.poll() is None:
         # The time-out is for a command that ended before the line above.
-        info = signal.sigtimedwait({*_FORWARDED, signal.SIGCHLD}, 0.5)
-        if info is None or info.si_signo == signal.SIGCHLD or info.si_code == _FROM_KERNEL:
-            continue
-        # The service ignores SIGHUP.
-        child.send_signal(signal.SIGTERM if info.si_signo == signal.SIGHUP else info.si_signo)
-    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+        info = signal.sigtimedwait({*SIGNALS, signal.SIGCHLD}, 0.5)
+        if info is not None and info.si_signo != signal.SIGCHLD:
+            print(f"run: {signal.Signals(info.si_signo).name}", file=sys.stderr, flush=True)
+            break
+    end_session(os.getsid(0), PATIENCE_SECONDS)
+    return _as_in_a_shell(child.wait())
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command after `--`."""
-    if list(arguments) == ["--stop"]:
-        if stop_unused():
-            return 0
-        print("run: the private engine is in use by another command; end that first", file=sys.stderr)
-        return 1
-    command = arguments[1:] if arguments[:1] == ["--"] else arguments
-    if not command or command[0].startswith("-"):
-        print("usage: python3 -m dev.run -- COMMAND [ARGUMENT …] | --stop", file=sys.stderr)
-        return 2
+def keep(command: Sequence[str]) -> int:
+    """The keeper's work."""
     # Until the command runs, a signal unwinds as Ctrl-C does, so that a half-started engine is stopped.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
@@ -84,6 +81,40 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def start_keeper(command: Sequence[str]) -> int:
+    """Have a keeper run the command; its exit code."""
+    keeper = subprocess.Popen([*tied(), *_KEEPER, *command], start_new_session=True)
+    for number in SIGNALS:
+        signal.signal(number, lambda received, _frame: keeper.send_signal(received))
+    code = keeper.wait()
+    if code < 0:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        end_session(keeper.pid, PATIENCE_SECONDS)
+        stop_unused()
+    return _as_in_a_shell(code)
+
+
+def _as_in_a_shell(code: int) -> int:
+    """128 + n for signal n."""
+    return code if code >= 0 else 128 - code
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command after `--`."""
+    if list(arguments) == ["--stop"]:
+        if stop_unused():
+            return 0
+        print("run: the private engine is in use by another command; end that first", file=sys.stderr)
+        return 1
+    if arguments[:1] == ["--keep"]:
+        return keep(arguments[1:])
+    command = arguments[1:] if arguments[:1] == ["--"] else arguments
+    if not command or command[0].startswith("-"):
+        print("usage: python3 -m dev.run -- COMMAND [ARGUMENT …] | --stop", file=sys.stderr)
+        return 2
+    return start_keeper(command)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ logging.getLogger().handlers.clear()
 # A job in a shell's background has Ctrl-C ignored, and so would every process that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a test made is removed also when the run is terminated.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 

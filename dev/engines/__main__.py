@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from dev.debian import MissingEngine
 from dev.engine import EngineError
 from dev.engines import table
-from dev.engines.differences import Difference, everywhere_skipped, outdated, read, unexplained
+from dev.engines.differences import Difference, everywhere_skipped, missing, outdated, read, unexplained
 from dev.engines.network import network_namespace
 from dev.engines.releases import RELEASES
-from dev.engines.results import Verdict, missing
 from dev.engines.session import FAILED, Run, run_file
 from dev.images import CHECKOUT, ImageError, ensure_bot_image
+from dev.junit import Verdict
 
 
 def main(arguments: Sequence[str]) -> int:

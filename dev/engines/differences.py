@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dev.engines.releases import RELEASES
-from dev.engines.results import Outcome, Verdict
+from dev.junit import Outcome, Verdict
 
 PATH = Path(__file__).with_name("differences.toml")
 
@@ -49,6 +49,12 @@ def everywhere_skipped(results: Iterable[dict[str, Outcome]]) -> set[str]:
     """The tests that every run skipped which had them: they tell of the machine, and of no engine."""
     outcomes = [(test, outcome.verdict is Verdict.SKIPPED) for run in results for test, outcome in run.items()]
     return {test for test, skipped in outcomes if skipped} - {test for test, skipped in outcomes if not skipped}
+
+
+def missing(results: Iterable[dict[str, Outcome]]) -> set[str]:
+    """The tests that some of these runs have, and others have not."""
+    known: list[set[str]] = [set(result) for result in results]
+    return set.union(*known) - known[0].intersection(*known) if known else set()
 
 
 def unexplained(

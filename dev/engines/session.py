@@ -17,9 +17,9 @@ from dev.engine import PrivateEngine
 from dev.engines import differences
 from dev.engines.programs import write_programs
 from dev.engines.releases import RELEASES, Release
-from dev.engines.results import Outcome, Verdict, read_junit
 from dev.engines.tree import ensure_tree
 from dev.images import BOT_IMAGE, CHECKOUT, SOURCE_HASH_LABEL, source_hash
+from dev.junit import Outcome, Verdict, read_junit
 
 STATE = CHECKOUT / ".dev" / "engines"
 # What the image's entry point renders is the same on each engine, and takes as long as all the others.

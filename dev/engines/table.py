@@ -7,9 +7,9 @@ from pathlib import Path
 
 from dev.engines.differences import Difference, everywhere_skipped, unexplained
 from dev.engines.releases import RELEASES
-from dev.engines.results import Outcome, Verdict
 from dev.engines.session import Run
 from dev.images import CHECKOUT
+from dev.junit import Outcome, Verdict
 
 DOCUMENT = CHECKOUT / "docs" / "engines.md"
 _BEGIN = "<!-- from here on made by `make test-engines` -->"

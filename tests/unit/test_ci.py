@@ -2,88 +2,90 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from dev.ci import MOST_REPEATED, closing_line, judge, judge_audit, still_red
-from dev.outcomes import Outcomes
+from dev.ci import MOST_REPEATED, Job, closing_line, judge, judge_repetition, read
+from dev.junit import Outcome, Verdict
+
+PASSED, SKIPPED, FAILED = (Outcome(verdict, "why") for verdict in Verdict)
+TIMEOUT = Outcome(Verdict.FAILED, "Failed: Timeout (>300.0s) from pytest-timeout.")
+LEFT = Outcome(Verdict.FAILED, 'failed on teardown with "AssertionError: left behind"')
 
 
-def ran(*failed: str, passed: int = 0, exit_code: int | None = None, **more: object) -> Outcomes:
-    """A run of as many tests."""
-    code = exit_code if exit_code is not None else int(bool(failed))
-    return Outcomes({f"p{number}" for number in range(passed)}, set(failed), exit_code=code, **more)  # type: ignore[arg-type]
+def ran(*failed: str, passed: int = 0) -> Job:
+    """A pytest run of as many tests."""
+    tests = {**dict.fromkeys(failed, FAILED), **{f"p{number}": PASSED for number in range(passed)}}
+    return Job(int(bool(failed)), tests)
 
 
-GREEN = {"engine": 0, "rest": 0, "check": 0}
+DONE = Job(0)
 
 
 def test_a_run_without_failures_is_green() -> None:
-    verdict = judge({"engine": ran(), "rest": ran()}, GREEN)
-    assert ([], {}) == (verdict.reasons, verdict.repeated)
+    assert [] == judge(0, {"engine": ran(passed=2), "rest": ran(), "check": DONE})
 
 
-def test_a_few_failed_tests_are_repeated_each_in_its_part() -> None:
-    outcomes = {"engine": ran("b", "a"), "rest": ran(*"cde")}
-    verdict = judge(outcomes, {"engine": 1, "rest": 1, "check": 0})
-    assert ([], {"engine": ["a", "b"], "rest": ["c", "d", "e"]}) == (verdict.reasons, verdict.repeated)
+def test_a_few_failed_tests_are_worth_a_repetition() -> None:
+    assert [] == judge(2, {"engine": ran("b", "a"), "rest": ran(*"cde"), "check": DONE})
 
 
 def test_more_failed_tests_are_red() -> None:
-    outcomes = {"engine": ran("a"), "rest": ran(*map(str, range(MOST_REPEATED)))}
-    verdict = judge(outcomes, {"engine": 1, "rest": 1})
-    assert ["6 tests failed, more than the 5 that are repeated"] == verdict.reasons
-    assert {} == verdict.repeated
+    jobs = {"engine": ran("a"), "rest": ran(*map(str, range(MOST_REPEATED)))}
+    assert ["6 tests failed, more than the 5 that are repeated"] == judge(2, jobs)
 
 
 def test_a_failed_job_beside_is_red_also_when_a_test_failed_too() -> None:
-    verdict = judge({"engine": ran("a"), "rest": ran()}, {**GREEN, "engine": 1, "check": 2})
-    assert (["check failed (2)"], {}) == (verdict.reasons, verdict.repeated)
+    assert ["check failed (2)"] == judge(2, {"engine": ran("a"), "rest": ran(), "check": Job(2)})
 
 
-def test_a_suite_that_ended_before_its_jobs_is_red() -> None:
-    verdict = judge({"engine": Outcomes()}, {"make test": 1})
-    assert ["engine: pytest died (None), or did not begin", "make test failed (1)"] == verdict.reasons
+def test_a_suite_that_ended_before_its_jobs_or_after_them_is_red() -> None:
+    assert ["make test failed (1)"] == judge(1, {})
+    assert ["make test failed (137)"] == judge(137, {"engine": ran(passed=1)})
 
 
 @pytest.mark.parametrize(
-    ("told", "code", "reason"),
+    ("job", "reason"),
     [
-        (Outcomes(running="t"), 137, "pytest died (137) while it ran t"),
-        (Outcomes(), 4, "pytest died (4), or did not begin"),
-        (ran(), 139, "pytest died (139) after its last test"),
-        (ran("a", exit_code=2), 2, "pytest ended with 2: it was interrupted, or is broken itself"),
-        (
-            ran(running="t", exit_code=2),
-            2,
-            "pytest ended with 2: it was interrupted while it ran t, or is broken itself",
-        ),
-        (ran(exit_code=1), 1, "pytest failed, and no test did"),
-        (ran("a", beyond_repeat=["m.py: collecting its tests"]), 1, "m.py: collecting its tests"),
-        (ran("a", beyond_repeat=["t: it ran into pytest's time limit"]), 1, "t: it ran into pytest's time limit"),
+        (Job(), "engine did not run to its end"),
+        (Job(None, {"a": FAILED}), "engine did not run to its end"),
+        (Job(137), "engine failed (137)"),
+        (Job(139, {"a": PASSED}), "engine failed (139)"),
+        (Job(139, {"a": FAILED}), "engine failed (139)"),
+        (Job(2, {"a": FAILED}), "engine failed (2)"),
+        (Job(1, {"a": PASSED}), "engine failed (1)"),
+        (Job(1, {"a": TIMEOUT, "b": PASSED}), "a ran into the time limit"),
+        (Job(1, {"a": PASSED, "b": LEFT}), f"b, the last test of engine: {LEFT.message}"),
     ],
 )
-def test_what_a_repetition_cannot_make_good_is_red(told: Outcomes, code: int, reason: str) -> None:
-    verdict = judge({"engine": told}, {"engine": code})
-    assert ([f"engine: {reason}"], {}) == (verdict.reasons, verdict.repeated)
+def test_what_a_repetition_cannot_make_good_is_red(job: Job, reason: str) -> None:
+    assert [reason] == judge(2, {"engine": job})
+
+
+def test_a_test_before_the_last_that_could_not_clear_up_is_repeated() -> None:
+    assert [] == judge(2, {"engine": Job(1, {"a": LEFT, "b": PASSED})})
 
 
 def test_a_repetition_counts_only_if_every_test_passed() -> None:
-    assert [] == still_red(["a", "b"], Outcomes({"a", "b"}, exit_code=0), 0)
-    assert ["a failed again"] == still_red(["a", "b"], Outcomes({"b"}, {"a"}, exit_code=1), 1)
-    assert ["b did not pass when repeated"] == still_red(["a", "b"], Outcomes({"a"}, set(), {"b"}, exit_code=0), 0)
-    assert ["pytest died (137) while it ran a", "a did not pass when repeated"] == still_red(
-        ["a"], Outcomes(running="a"), 137
-    )
+    first = {"engine": ran("a", "b")}
+    assert [] == judge_repetition(first, {"engine": Job(0, {"a": PASSED, "b": PASSED})})
+    assert ["a failed again"] == judge_repetition(first, {"engine": Job(1, {"a": FAILED, "b": PASSED})})
+    assert ["b did not pass when repeated"] == judge_repetition(first, {"engine": Job(0, {"a": PASSED, "b": SKIPPED})})
+    assert ["b did not pass when repeated"] == judge_repetition(first, {"engine": Job(0, {"a": PASSED})})
+    assert ["engine failed (137)"] == judge_repetition(first, {"engine": Job(137, {"a": PASSED, "b": PASSED})})
+    assert "engine did not run to its end" in judge_repetition(first, {})
 
 
 def test_the_closing_line_has_the_sums_and_a_red_run_a_failure() -> None:
-    runs = [ran("x", passed=2), ran(passed=3, skipped={"s"})]
-    assert "5 passed, 1 failed, 1 skipped" == closing_line(runs, red=True)
-    assert "3 passed, 0 failed, 1 skipped" == closing_line(runs[1:], red=False)
-    assert "3 passed, 1 failed, 1 skipped" == closing_line(runs[1:], red=True)
+    tests = [{"a": PASSED, "b": PASSED, "x": FAILED}, {"c": PASSED, "d": SKIPPED}]
+    assert "3 passed, 1 failed, 1 skipped" == closing_line(tests, red=True)
+    assert "1 passed, 0 failed, 1 skipped" == closing_line(tests[1:], red=False)
+    assert "1 passed, 1 failed, 1 skipped" == closing_line(tests[1:], red=True)
 
 
-def test_an_audit_that_could_not_be_made_is_no_failure_and_what_it_finds_is() -> None:
-    assert [] == judge_audit(0) + judge_audit(3)
-    assert judge_audit(1)
-    assert judge_audit(137)
+def test_a_file_that_was_cut_short_is_of_a_job_that_did_not_end(tmp_path: Path) -> None:
+    (tmp_path / "engine.exit").write_text("")
+    (tmp_path / "engine.xml").write_text("<testsuites><testsui")
+    (tmp_path / "check.exit").write_text("2 after 58 s\n")
+    assert {"engine": Job(), "check": Job(2)} == read(tmp_path)

@@ -10,20 +10,11 @@ from typing import NamedTuple
 import pytest
 
 from dev import ci
-from dev.suite import CODES_FILE, OUTCOMES_DIRECTORY, Part
 
-SUITE = """
-import sys
-from pathlib import Path
-from dev import suite
-from dev.beside import Job
-suite.CHECKOUT = Path(sys.argv[1])
-part = suite.Part("engine", sys.executable, ["test_it.py"])
-suite.lanes = lambda outcomes: [
-    [suite._job(part, outcomes)],
-    [Job("check", ["sh", "-c", sys.argv[2]])],
-]
-sys.exit(suite.main())
+MAKEFILE = """
+JOBS := engine check
+test: ; @$(MAKE) --no-print-directory -f dev/suite.mk JOBS="$(JOBS)"
+check: ; @{check}
 """
 TESTS = """
 from pathlib import Path
@@ -36,6 +27,7 @@ def test_may_fail():
     mark.write_text(str(runs))
     assert runs > {failures}, f"run {{runs}} fails"
 """
+NAME = "tests/engine/test_it.py::test_may_fail"
 
 
 class Case(NamedTuple):
@@ -50,64 +42,62 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "flaky": Case(1, "true", 0, ("FLAKY: test_it.py::test_may_fail", "run 1"), "2 passed, 0 failed, 0 skipped", 2),
-    "fails twice": Case(2, "true", 1, ("RED: ", "failed again", "run 2 fails"), "1 passed, 1 failed, 0 skipped", 2),
-    "a check fails, too": Case(1, "exit 3", 1, ("RED: check failed (3)",), "1 passed, 1 failed, 0 skipped", 1),
+    "green": Case(0, "true", 0, (), "2 passed, 0 failed, 0 skipped", 1),
+    "flaky": Case(1, "true", 0, (f"FLAKY: {NAME}", "run 1"), "2 passed, 0 failed, 0 skipped", 2),
+    "fails twice": Case(2, "true", 1, (f"RED: {NAME} failed again", "run 2"), "1 passed, 1 failed, 0 skipped", 2),
+    "a check fails, too": Case(1, "exit 3", 1, ("RED: check failed (2)",), "1 passed, 1 failed, 0 skipped", 1),
 }
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the run takes place, with an audit that cannot be carried out."""
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    """Where the run takes place."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
+    (tmp_path / "dev").symlink_to(ci.CHECKOUT / "dev")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "tests" / "engine").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ci.CHECKOUT))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
     monkeypatch.setattr(ci, "CHECKOUT", tmp_path)
-    monkeypatch.setattr(ci, "_AUDIT", ["sh", "-c", "exit 3"])
-    monkeypatch.setattr(ci, "_WITH_ENGINE", [])
-    monkeypatch.setattr(ci, "parts", lambda: [Part("engine", sys.executable, ["test_it.py"])])
     return tmp_path
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_few_failed_tests_are_repeated_where_nothing_else_failed(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], case: Case
+    checkout: Path, capfd: pytest.CaptureFixture[str], case: Case
 ) -> None:
-    (checkout / "test_it.py").write_text(TESTS.format(failures=case.failures))
-    monkeypatch.setattr(ci, "_SUITE", [sys.executable, "-c", SUITE, str(checkout), case.check])
+    (checkout / "Makefile").write_text(MAKEFILE.format(check=case.check))
+    (checkout / "tests" / "engine" / "test_it.py").write_text(TESTS.format(failures=case.failures))
     assert case.status == ci.main()
     output = capfd.readouterr().out
     assert case.closing == output.splitlines()[-1]
     assert all(each in output for each in case.words), output
-    assert ("FLAKY" in output, "RED" in output) == (case.status == 0, case.status == 1)
-    assert str(case.runs) == (checkout / "mark").read_text()
+    assert (case.runs == 2 and case.status == 0, case.status == 1) == ("FLAKY" in output, "RED" in output)
+    assert str(case.runs) == (checkout / "tests" / "engine" / "mark").read_text()
 
 
-@pytest.mark.parametrize("left", ['{"engine": 0, "che', ""], ids=["half", "empty"])
-def test_a_file_of_exit_codes_that_was_cut_short_is_red_with_a_last_line(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], left: str
+def test_a_run_that_does_not_get_as_far_as_its_jobs_is_red_with_a_last_line(
+    checkout: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (checkout / "left").write_text(left)
-    monkeypatch.setattr(ci, "_SUITE", ["sh", "-c", f"cp left ${OUTCOMES_DIRECTORY}/{CODES_FILE}; exit 137"])
+    """Whatever an earlier run has left."""
+    (checkout / "Makefile").write_text("test: ; @exit 7\n")
+    (checkout / ci.RESULTS).mkdir(parents=True)
+    (checkout / ci.RESULTS / "engine.exit").write_text("0 after 1 s\n")
     assert 1 == ci.main()
-    output = capfd.readouterr().out
-    assert "RED: make test failed (137)" in output
-    assert "0 passed, 1 failed, 0 skipped" == output.splitlines()[-1]
+    assert ["RED: make test failed (2)", "0 passed, 1 failed, 0 skipped"] == capfd.readouterr().out.splitlines()[-2:]
 
 
-CUT_SHORT = """
-import resource, sys
-from pathlib import Path
-from dev import suite
-resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4))
-suite._leave_codes(Path(sys.argv[1]), {"engine": 0})
-"""
-
-
-def test_a_suite_that_ends_while_it_writes_its_exit_codes_leaves_no_half_of_them(tmp_path: Path) -> None:
-    """By a limit of four bytes for a file, which is met in the middle."""
-    command = [sys.executable, "-B", "-c", CUT_SHORT, str(tmp_path)]
-    done = subprocess.run(command, cwd=ci.CHECKOUT, capture_output=True, text=True, check=False)
-    assert "File too large" in done.stderr
-    assert not (tmp_path / CODES_FILE).exists()
+def test_the_audit_is_a_job_of_a_ci_run_and_none_where_it_cannot_be_made(tmp_path: Path) -> None:
+    """By its recipe, with an audit that ends so."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "suite.mk").symlink_to(ci.CHECKOUT / "dev" / "suite.mk")
+    python, env = tmp_path / ".venv" / "bin" / "python", tmp_path / "dev" / "env.sh"
+    python.parent.mkdir(parents=True)
+    for audited, environment, status in ((0, 0, 0), (3, 0, 0), (1, 0, 1), (137, 0, 1), (0, 1, 0)):
+        for program, code in ((python, audited), (env, environment)):
+            program.write_text(f"#!/bin/sh\nexit {code}\n")
+            program.chmod(0o755)
+        command = ["make", "-f", "dev/suite.mk", "JOBS=audit"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert bool(status) == bool(done.returncode), done.stdout

@@ -11,8 +11,8 @@ import pytest
 from dev.engines import differences, table
 from dev.engines.differences import Difference
 from dev.engines.releases import RELEASES
-from dev.engines.results import Outcome, Verdict, missing, read_junit
 from dev.engines.session import Run
+from dev.junit import Outcome, Verdict, read_junit
 
 TOP = Path(__file__).parents[2]
 LIFE = "tests/engine/test_lifecycle.py"
@@ -66,9 +66,9 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_test_that_one_engine_lacks_is_noticed() -> None:
-    assert {"b"} == missing([{"a": PASSED, "b": PASSED}, {"a": FAILED}])
-    assert set() == missing([{"a": PASSED}, {"a": FAILED}])
-    assert set() == missing([])
+    assert {"b"} == differences.missing([{"a": PASSED, "b": PASSED}, {"a": FAILED}])
+    assert set() == differences.missing([{"a": PASSED}, {"a": FAILED}])
+    assert set() == differences.missing([])
 
 
 def test_what_did_not_pass_needs_an_explanation_for_its_own_engine() -> None:

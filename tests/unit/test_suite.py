@@ -1,50 +1,129 @@
-"""What `make test` runs beside one another: every test in one place, and nothing twice."""
+"""The jobs of `make test`: every test is in one of them, a failed one stops no other, and each leaves its outcome."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from dev.outcomes import VARIABLE
-from dev.suite import CHECKOUT, lanes, parts
-
+CHECKOUT = Path(__file__).parents[2]
 DIRECTORIES = {f"tests/{path.parent.name}" for path in (CHECKOUT / "tests").glob("*/test_*.py")}
+ENVIRONMENT = {**os.environ, "MAKEFLAGS": "", "CI": ""}
+# In place of Python: prints its arguments, and fails for the job of which FAILS is the name.
+STUB = """#!/bin/sh
+echo "ran with niceness $(nice): $*"
+case "$*" in *"/$FAILS.xml"*) exit 3 ;; esac
+"""
 
 
-def test_every_directory_of_tests_is_in_exactly_one_pytest_run_of_the_current_versions() -> None:
-    engine, faults, _, rest, _ = parts()
-    own = [engine.arguments[0], *faults.arguments]
-    assert len(own) == len(set(own) & DIRECTORIES)
-    assert ["tests", *(f"--ignore={directory}" for directory in own)] == list(rest.arguments)
+def variable(name: str) -> list[str]:
+    """The words that a variable of the makefile has, on the checkout."""
+    command = ["make", "-f", "dev/suite.mk", "--no-print-directory", f"--eval=show: ; @echo $({name})", "show"]
+    done = subprocess.run(command, cwd=CHECKOUT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    return done.stdout.split()
 
 
-def test_what_one_run_leaves_out_of_the_engines_tests_another_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(CHECKOUT)
-    engine, _, bot, *_ = parts()
-    assert [f"--ignore={module}" for module in bot.arguments] == list(engine.arguments[1:])
-    assert all(Path(module).exists() for module in bot.arguments)
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with the makefile, where the environments have the stub in place of Python."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "suite.mk").symlink_to(CHECKOUT / "dev" / "suite.mk")
+    (tmp_path / "dev" / "env.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "dev" / "env.sh").chmod(0o755)
+    (tmp_path / "Makefile").write_text("check:\n\t@echo checked; nice\n")
+    for environment in (".venv", ".venv-lowest"):
+        program = tmp_path / environment / "bin" / "python"
+        program.parent.mkdir(parents=True)
+        program.write_text(STUB)
+        program.chmod(0o755)
+    return tmp_path
 
 
-def test_the_lowest_versions_run_tests_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(CHECKOUT)
-    lowest = parts()[-1]
-    paths = [argument for argument in lowest.arguments if argument.startswith("tests/")]
-    assert len(paths) > 10
-    assert all(Path(path).exists() for path in paths)
+def suite(checkout: Path, *variables: str, fails: str = "none") -> subprocess.CompletedProcess[str]:
+    environment, command = {**ENVIRONMENT, "FAILS": fails}, ["make", "-f", "dev/suite.mk", *variables]
+    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_every_run_of_tests_is_a_job_that_leaves_its_outcomes_where_they_are_asked_for(tmp_path: Path) -> None:
-    jobs = [job for lane in lanes(tmp_path) for job in lane]
-    names = [job.name for job in jobs]
-    assert len(names) == len(set(names))
-    files = {job.name: job.environment[VARIABLE] for job in jobs if VARIABLE in job.environment}
-    assert {part.name: str(tmp_path / part.outcomes) for part in parts()} == files
-    assert not any(job.environment for lane in lanes(None) for job in lane)
-    assert 1 == sum(job.live for job in jobs)
+def codes(checkout: Path) -> dict[str, str]:
+    """The exit codes that the jobs left."""
+    files = (checkout / ".dev" / "results").glob("*.exit")
+    return {file.stem: file.read_text().partition(" ")[0] for file in files}
 
 
-def test_the_failed_tests_of_a_part_are_run_without_the_others() -> None:
-    for part in parts():
-        command = part.command(["tests/unit/test_x.py::test_y"])
-        assert ["not slow", "tests/unit/test_x.py::test_y"] == command[-2:]
+def arguments(output: str, job: str) -> list[str]:
+    """With what a pytest job ran."""
+    (line,) = [line for line in output.splitlines() if f"/{job}.xml" in line]
+    return line.split()
+
+
+def test_every_directory_of_tests_is_in_exactly_one_pytest_run_of_the_current_versions(checkout: Path) -> None:
+    output = suite(checkout).stdout
+    faults = set(arguments(output, "faults")) & DIRECTORIES
+    assert {"tests/hostile", "tests/chaos"} == faults
+    ignored = {word.removeprefix("--ignore=") for word in arguments(output, "rest") if word.startswith("--ignore=")}
+    assert {*faults, "tests/engine"} == ignored
+    assert "tests" in arguments(output, "rest")
+    left_out = {word.removeprefix("--ignore=") for word in arguments(output, "engine") if word.startswith("--ignore=")}
+    assert "tests/engine" in arguments(output, "engine")
+    assert left_out == {word for word in arguments(output, "bot") if word.startswith("tests/")}
+
+
+@pytest.mark.parametrize(("name", "least"), [("BOT_IMAGE_TESTS", 4), ("VERSION_TESTS", 12), ("FAULT_TESTS", 2)])
+def test_the_tests_that_are_named_are_there(name: str, least: int) -> None:
+    paths = variable(name)
+    assert least <= len(paths)
+    assert all((CHECKOUT / path).exists() for path in paths)
+
+
+def test_all_passed_is_zero_and_all_is_told(checkout: Path) -> None:
+    done = suite(checkout)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert dict.fromkeys(variable("JOBS"), "0") == codes(checkout)
+    closing = done.stdout.splitlines()[-len(codes(checkout)) :]
+    assert {f"{name}.exit:0" for name in codes(checkout)} == {line.partition(" ")[0] for line in closing}
+    assert "checked" in done.stdout
+
+
+def test_a_failed_job_stops_no_other(checkout: Path) -> None:
+    done = suite(checkout, fails="engine")
+    assert done.returncode
+    assert {**dict.fromkeys(variable("JOBS"), "0"), "engine": "3"} == codes(checkout)
+    assert "engine: exit code 3" in done.stdout
+
+
+def test_a_job_that_did_not_end_has_no_exit_code(checkout: Path) -> None:
+    (checkout / ".venv" / "bin" / "python").write_text("#!/bin/sh\nkill -9 $PPID\n")
+    assert suite(checkout, "JOBS=engine check").returncode
+    assert {"engine": "", "check": "0"} == codes(checkout)
+
+
+def test_what_computes_and_the_checks_yield_to_the_tests_on_engines(checkout: Path) -> None:
+    output = suite(checkout).stdout
+    ours = os.nice(0)
+    for job, niceness in (
+        ("engine", ours),
+        ("faults", ours),
+        ("rest", min(19, ours + 5)),
+        ("lowest", min(19, ours + 5)),
+    ):
+        assert f"niceness {niceness}:" in " ".join(arguments(output, job))
+    assert "checked\n19\n" in output
+
+
+def test_a_repetition_runs_the_failed_tests_of_the_first_run_and_keeps_its_outcomes(checkout: Path) -> None:
+    suite(checkout, "JOBS=engine check", fails="engine")
+    output = suite(checkout, "JOBS=engine", "RESULTS=again", "CACHES=.dev/results", "REPEAT=--last-failed").stdout
+    assert "--last-failed" in arguments(output, "engine")
+    assert f"cache_dir={checkout}/.dev/results/engine.cache" in arguments(output, "engine")
+    assert ["engine.exit"] == [path.name for path in (checkout / "again").iterdir()]
+    assert {"engine": "3", "check": "0"} == codes(checkout)
+
+
+def test_jobs_run_at_the_same_time(checkout: Path) -> None:
+    """Each of two waits for the other."""
+    meet = "touch {0}/{1}; until [ -e {0}/{2} ]; do sleep 0.01; done\n"
+    (checkout / ".venv" / "bin" / "python").write_text("#!/bin/sh\n" + meet.format(checkout, "a", "b"))
+    (checkout / "Makefile").write_text("check:\n\t@" + meet.format(checkout, "b", "a"))
+    assert 0 == suite(checkout, "JOBS=engine check").returncode

@@ -13,8 +13,11 @@ from container_manager.validation import check_bot_id, is_bot_id
 from tests.unit.documents import BOT
 from tests.unit.violations import violations
 
+# Fixed, since pytest-xdist wants the same test ids in every process.
+UUID_4, UUID_1 = "8393c6a7-081d-45aa-8eda-b5b8803bb9d6", "ca45ef30-eb96-11f1-ba42-02fc00000001"
 
-@pytest.mark.parametrize("bot_id", [BOT, "00000000-0000-0000-0000-000000000000", str(uuid.uuid4()), str(uuid.uuid1())])
+
+@pytest.mark.parametrize("bot_id", [BOT, "00000000-0000-0000-0000-000000000000", UUID_4, UUID_1])
 def test_a_canonical_uuid_is_a_bot_id(bot_id: str) -> None:
     check_bot_id(bot_id)
 
@@ -69,7 +72,7 @@ def test_a_bot_id_is_accepted_exactly_if_it_is_canonical(text: str) -> None:
     assert _is_canonical(text) == is_bot_id(text)
 
 
-@pytest.mark.parametrize("request_id", ["", "a", "~" * 128, str(uuid.uuid4())])
+@pytest.mark.parametrize("request_id", ["", "a", "~" * 128, UUID_4])
 def test_a_printable_request_id_is_accepted(request_id: str) -> None:
     assert [] == violations(request_id=request_id)
 

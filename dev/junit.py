@@ -1,10 +1,12 @@
-"""What a run of the tests brought: each test's outcome, from pytest's JUnit file."""
+"""The outcome of each test, from the JUnit report of a pytest run."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+
+TEARDOWN = "failed on teardown"
+"""How pytest begins the message of an error while a test is torn down."""
 
 
 class Verdict(IntEnum):
@@ -17,14 +19,14 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a test ended, and for what is not passed the first line of why."""
+    """How a test ended; unless it passed, with the first line of the reason."""
 
     verdict: Verdict
     message: str = ""
 
 
 def read_junit(path: Path) -> dict[str, Outcome]:
-    """Every test's outcome by its id, `tests/engine/test_x.py::test_y[parameter]`.
+    """Every test's outcome by its id, `tests/engine/test_x.py::test_y[parameter]`, in the order of the run.
 
     Raises ValueError for a file that is no such report.
     """
@@ -36,16 +38,10 @@ def read_junit(path: Path) -> dict[str, Outcome]:
     for case in cases:
         test = _test_id(case.get("classname", ""), case.get("name", ""))
         outcome = _outcome(case)
-        # An error while a passed test is torn down comes as a second entry.
-        if test not in outcomes or outcome.verdict > outcomes[test].verdict:
+        # An error while a test is torn down comes as a second entry.
+        if test not in outcomes or outcome.verdict >= outcomes[test].verdict:
             outcomes[test] = outcome
     return outcomes
-
-
-def missing(results: Iterable[dict[str, Outcome]]) -> set[str]:
-    """The tests that some of these runs have, and others have not."""
-    known: list[set[str]] = [set(result) for result in results]
-    return set.union(*known) - known[0].intersection(*known) if known else set()
 
 
 def _outcome(case: ET.Element) -> Outcome:
