@@ -24,7 +24,7 @@ test-slow: env ## run the tests that take minutes, except those of tests/chaos
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow --ignore tests/chaos'
 
 test-engines: env ## run the engine tests on three releases of Docker and on Podman, or on ENGINES=NAME; write docs/engines.md
-	@exec $(WITH_ENGINE) $(PYTHON) -m dev.engines $(if $(FAILED),--failed,$(if $(TESTS),-k "$(TESTS)")) $(ENGINES)
+	@exec $(WITH_ENGINE) $(PYTHON) -m dev.engines $(if $(TESTS),-k "$(TESTS)") $(ENGINES)
 
 test-lowest: env ## run the unit and rpc tests with the lowest versions that pyproject.toml allows
 	@dev/env.sh lowest
@@ -50,16 +50,18 @@ check: env ## check lint, format, types, contract and stubs
 	.venv/bin/buf lint
 	.venv/bin/buf format --diff --exit-code
 	dev/breaking.sh
-	$(PYTHON) -m dev.proto --check
-	$(PYTHON) -m dev.reference --check
+	dev/proto.sh --check
+	$(PYTHON) -m dev.reference | diff --unified docs/reference.md - || { echo "run \`make proto\`"; exit 1; }
 
 unit: env ## run the fast tests, which need no engine
 	@exec $(PYTHON) -m pytest -n auto -m "not slow" tests/unit
 
 proto: env ## generate the stubs under client/ and docs/reference.md from proto/
 	@dev/env.sh protoc
-	$(PYTHON) -m dev.proto
-	$(PYTHON) -m dev.reference
+	dev/proto.sh
+	mkdir -p .dev
+	$(PYTHON) -m dev.reference >.dev/reference.md
+	mv .dev/reference.md docs/reference.md
 
 lock: ## lock the requirements again (UPGRADE=--upgrade uses the newest versions)
 	@dev/env.sh lock

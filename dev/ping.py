@@ -8,34 +8,20 @@ import subprocess
 from urllib.parse import urlsplit
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-        self._seconds = timeout
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._seconds)
-        self.sock.connect(self._path)
-
-
 def answers(docker_host: str, timeout_seconds: float = 5.0) -> bool:
     """Whether the engine at `docker_host` answers a ping.
 
     unix:// and plain tcp:// are asked directly; anything else (ssh://, TLS) is left to the docker command.
     """
     parts = urlsplit(docker_host)
-    connection: http.client.HTTPConnection
-    if parts.scheme == "unix":
-        connection = _UnixConnection(parts.path, timeout_seconds)
-    elif parts.scheme == "tcp" and parts.hostname and not os.environ.get("DOCKER_TLS_VERIFY"):
-        connection = http.client.HTTPConnection(parts.hostname, parts.port or 2375, timeout=timeout_seconds)
-    else:
+    if parts.scheme != "unix" and (parts.scheme != "tcp" or os.environ.get("DOCKER_TLS_VERIFY")):
         return _cli_answers(docker_host, timeout_seconds)
+    connection = http.client.HTTPConnection(parts.hostname or "localhost", parts.port or 2375, timeout=timeout_seconds)
     try:
+        if parts.scheme == "unix":
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(timeout_seconds)
+            connection.sock.connect(parts.path)
         connection.request("GET", "/_ping")
         response = connection.getresponse()
         return response.status == http.HTTPStatus.OK and response.read().strip() == b"OK"

@@ -1,14 +1,13 @@
-"""Write docs/reference.md from the comments of proto/: `python3 -m dev.reference`; with --check, only compare.
+"""The page docs/reference.md, made from the comments of proto/: `python3 -m dev.reference` prints it.
 
 buf reads the contract; the codes and meanings of errors are those of `container_manager.errors`.
 """
 
-import difflib
 import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -205,30 +204,5 @@ def _markdown(comment: str) -> str:
     return "\n\n".join(_CODE.sub(r"`\1`", paragraph).replace("|", "\\|") for paragraph in paragraphs)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write the page, or compare with --check: then 1 if it differs."""
-    if arguments not in ([], ["--check"]):
-        print("usage: python3 -m dev.reference [--check]", file=sys.stderr)
-        return 2
-    try:
-        new = reference()
-    except subprocess.CalledProcessError as error:
-        print(f"reference: buf failed with status {error.returncode}", file=sys.stderr)
-        return 1
-    if not arguments:
-        REFERENCE.write_text(new, encoding="utf-8")
-        return 0
-    old = REFERENCE.read_text(encoding="utf-8") if REFERENCE.exists() else ""
-    lines = difflib.unified_diff(
-        old.splitlines(), new.splitlines(), "docs/reference.md", "generated/reference.md", lineterm=""
-    )
-    found = list(lines)
-    if found:
-        print("\n".join(found))
-        print("reference: docs/reference.md is not what proto/ says: run `make proto`", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.stdout.write(reference())

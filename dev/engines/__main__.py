@@ -1,7 +1,6 @@
 """Run the engine tests on the engines named, or on all, and make the table in docs/engines.md.
 
-`-k EXPRESSION` runs only the tests that pytest's expression selects; the document then says so. `--failed` runs once
-more what the last runs leave unexplained.
+`-k EXPRESSION` runs only the tests that pytest's expression selects; the document then says so.
 
 Exits with 1 where something did not pass that nothing explains, an explanation explains nothing, or a test was there
 on one engine and not on another.
@@ -20,7 +19,7 @@ from dev.engines import table
 from dev.engines.differences import Difference, everywhere_skipped, missing, outdated, read, unexplained
 from dev.engines.network import network_namespace
 from dev.engines.releases import RELEASES
-from dev.engines.session import FAILED, Run, run_file
+from dev.engines.session import Run, run_file
 from dev.images import CHECKOUT, ImageError, ensure_bot_image
 from dev.junit import Verdict
 
@@ -29,13 +28,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run, tell, write."""
     source = os.environ.get("DOCKER_HOST")
     selection, names = "", list(arguments)
-    if names[:1] == [FAILED]:
-        selection, names = FAILED, names[1:]
-    elif names[:1] == ["-k"] and names[1:]:
+    if names[:1] == ["-k"] and names[1:]:
         selection, names = names[1], names[2:]
     if set(names) - set(RELEASES) or not source:
         print(
-            f"usage: DOCKER_HOST=… python -m dev.engines [-k EXPRESSION | --failed] [{' | '.join(RELEASES)}] …",
+            f"usage: DOCKER_HOST=… python -m dev.engines [-k EXPRESSION] [{' | '.join(RELEASES)}] …",
             file=sys.stderr,
         )
         return 2
@@ -67,8 +64,7 @@ def _run(name: str, source: str, selection: str) -> bool:
     """The tests on one engine; False where there is no outcome."""
     print(f"== {RELEASES[name].title}", flush=True)
     run_file(name).parent.mkdir(parents=True, exist_ok=True)
-    if selection != FAILED:
-        run_file(name).unlink(missing_ok=True)
+    run_file(name).unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
         # Podman writes into the firewall of its network, and leaves there what a crash left.
         enter = stack.enter_context(network_namespace()) if RELEASES[name].podman else []

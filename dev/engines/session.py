@@ -1,7 +1,7 @@
 """The tests on one engine: `python -m dev.engines.session NAME SOURCE SELECTION`, a process of its own.
 
-SOURCE is the engine from which the bot image is taken, SELECTION what pytest takes as -k,
-or empty, or `--failed`. What came out is written below `.dev/engines/NAME/`.
+SOURCE is the engine from which the bot image is taken, SELECTION what pytest takes as -k, or empty. The outcomes are
+written below `.dev/engines/NAME/`.
 """
 
 import json
@@ -26,8 +26,6 @@ STATE = CHECKOUT / ".dev" / "engines"
 _TESTS = ["-m", "not slow", "--timeout=120", "--ignore=tests/engine/test_bot_image.py", "tests/engine"]
 # So many failures are no noise of the machine.
 _TRIED_AGAIN = 20
-FAILED = "--failed"
-"""In place of an expression: those that the last run leaves unexplained."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ def run_file(name: str) -> Path:
     return STATE / name / "run.json"
 
 
-def run(name: str, source: str, selection: str, kept: Run | None = None) -> Run:
-    """Start the engine, run the tests on it, stop it; with a kept run, only those that it leaves unexplained."""
+def run(name: str, source: str, selection: str) -> Run:
+    """Start the engine, run the tests on it, stop it."""
     release, directory = RELEASES[name], STATE / name
     dockerd = write_programs(release, ensure_tree(release, STATE), directory / "bin")
     engine = PrivateEngine(directory / "engine", dockerd=str(dockerd))
@@ -78,17 +76,17 @@ def run(name: str, source: str, selection: str, kept: Run | None = None) -> Run:
             raise SystemExit(
                 f"{name}: Debian {release.suite} now has {version}: dev/engines/releases.py needs a change"
             )
-        if not (kept.selection if kept else selection):
+        if not selection:
             _copy_bot_image(source, environment)
         report = directory / "report.xml"
-        outcomes = dict(kept.outcomes) if kept else _pytest(report, environment, [*_TESTS, "-k", selection])
+        outcomes = _pytest(report, environment, [*_TESTS, "-k", selection])
         failed = differences.unexplained(name, outcomes, differences.read())
         again = [test for test, outcome in failed.items() if outcome.verdict is Verdict.FAILED]
-        second = list(kept.second) if kept else []
+        second: list[str] = []
         if again and len(again) <= _TRIED_AGAIN:
             outcomes |= _pytest(report, environment, again)
-            second += [test for test in again if outcomes[test].verdict is Verdict.PASSED]
-        return Run(version, api_version, outcomes, tuple(second), kept.selection if kept else selection)
+            second = [test for test in again if outcomes[test].verdict is Verdict.PASSED]
+        return Run(version, api_version, outcomes, tuple(second), selection)
 
 
 def _pytest(report: Path, environment: dict[str, str], arguments: Sequence[str]) -> dict[str, Outcome]:
@@ -130,5 +128,4 @@ def _bot_image(environment: dict[str, str]) -> str:
 
 if __name__ == "__main__":
     _name, _source, _selection = sys.argv[1:]
-    _path = run_file(_name)
-    run(_name, _source, _selection, Run.read(_path) if _selection == FAILED else None).write(_path)
+    run(_name, _source, _selection).write(run_file(_name))

@@ -14,8 +14,8 @@ from container_manager.backends.docker.docker_service import DockerService
 from container_manager.config import DockerServiceConfig
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
-from dev.registry import Registry
 from tests.support.bot_image import BotContainers
+from tests.support.registry import Registry
 
 BuildImage = Callable[[str], str]
 

@@ -24,10 +24,10 @@ from container_manager.errors import (
     ImageRegistryUnavailableError,
 )
 from container_manager.model import ContainerConfig, PullPolicy
-from dev.registry import Registry
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER
 from tests.support.fake_engine import FakeEngine, Stream, error
+from tests.support.registry import Registry
 
 Create = Callable[..., str]
 

@@ -18,7 +18,7 @@ from typing import Self
 from dev.debian import add_system_paths, unpacked
 from dev.remains import wait_for
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 USER = "tester"
 PASSWORD = "only-for-tests"
 # bcrypt, the one kind that the registry takes; Python's library has none, hence a fixed password.
