@@ -24,8 +24,6 @@ class Bridge:
 
     name: str
     pool: IPv4Network
-    made: bool
-    """Whether this was made here, and so goes when the engine goes."""
 
     def rules(self) -> list[tuple[str, str, list[str]]]:
         """Table, chain and rule, each tagged with the bridge's name."""
@@ -38,27 +36,20 @@ class Bridge:
         ]
 
 
-def create(name: str | None = None, prefer: IPv4Network | None = None) -> Bridge:
-    """Make the bridge `name`, or one with a free name, on a free block of addresses, `prefer` first.
-
-    A bridge of that name that is there already is used as it is.
-    """
+def create(prefer: IPv4Network | None = None) -> Bridge:
+    """Make a bridge with a free block of addresses, `prefer` first, and a name made of it."""
     with _exclusive():
-        links = {str(link["ifname"]): link for link in _ip("-4", "addr", "show")}
-        if name in links:
-            return _existing(links[name])
         used = _used()
         for block in [prefer, *_BLOCKS] if prefer else _BLOCKS:
             if not any(block.overlaps(network) for network in used):
                 break
         else:
             raise OSError(f"no free block of addresses among {_BLOCKS[0]} to {_BLOCKS[-1]}")
-        third = str(block.network_address).split(".")
-        name = name or f"bm-{third[1]}-{third[2]}"
-        run("ip", "link", "add", name, "type", "bridge")
-        run("ip", "addr", "add", f"{block[1]}/24", "brd", "+", "dev", name)
-        run("ip", "link", "set", name, "up")
-        bridge = Bridge(name, block, made=True)
+        _, second, third, _ = str(block.network_address).split(".")
+        bridge = Bridge(f"bm-{second}-{third}", block)
+        run("ip", "link", "add", bridge.name, "type", "bridge")
+        run("ip", "addr", "add", f"{block[1]}/24", "brd", "+", "dev", bridge.name)
+        run("ip", "link", "set", bridge.name, "up")
     allow(bridge)
     return bridge
 
@@ -76,11 +67,11 @@ def allow(bridge: Bridge) -> None:
 
 
 def remove(bridge: Bridge, others: Iterable[str] = ()) -> None:
-    """Remove the rules, the bridge if it was made here, and `others`: an engine leaves its networks' bridges."""
+    """Remove the rules, the bridge, and `others`: an engine leaves its networks' bridges."""
     for table, chain, rule in bridge.rules():
         while _iptables(table, "-D", chain, rule):
             pass
-    for name in [bridge.name, *others] if bridge.made else others:
+    for name in (bridge.name, *others):
         subprocess.run(["ip", "link", "delete", name, "type", "bridge"], capture_output=True, check=False)
 
 
@@ -90,15 +81,6 @@ def run(*command: str) -> str:
     if done.returncode:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
-
-
-def _existing(link: dict[str, Any]) -> Bridge:
-    networks = _addresses(link)
-    if not networks:
-        raise OSError(f"the bridge {link['ifname']} has no IPv4 address")
-    bridge = Bridge(str(link["ifname"]), networks[0], made=False)
-    allow(bridge)
-    return bridge
 
 
 def _addresses(link: dict[str, Any]) -> list[IPv4Network]:

@@ -16,8 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import TracebackType
@@ -50,34 +49,19 @@ class _Record:
     runtime: str
     bridge: str
     pool: str
-    made: bool
 
 
 class PrivateEngine:
     """One `dockerd`, with socket, network, control groups and data that no other engine shares. Needs root.
 
     `directory` holds the log and a record by which another process finds the engine: a PrivateEngine made for the
-    same directory is the same engine. `data_root` defaults to a directory in it. `bridge` names the network bridge,
-    which is used as it is if it exists; by default one is made, with addresses nobody else has.
+    same directory is the same engine. `data_root` defaults to a directory in it.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        data_root: Path | None = None,
-        bridge: str | None = None,
-        dockerd: str = "dockerd",
-        extra_args: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, directory: Path, *, data_root: Path | None = None, dockerd: str = "dockerd") -> None:
         self._directory = directory.absolute()
         self._data_root = (data_root or directory / "data").absolute()
-        self._bridge = bridge
         self._dockerd = dockerd
-        self._extra_args = list(extra_args)
-        if any("default-address-pool" in argument for argument in self._extra_args):
-            # Without live-restore such an engine deletes the interface docker0 on its second start, whosever it is.
-            raise ValueError("--default-address-pool would remove another engine's docker0")
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -101,15 +85,6 @@ class PrivateEngine:
         if record is None or not record.runtime:
             raise EngineError("the private engine is not started")
         return _url(record)
-
-    @property
-    def subnets(self) -> list[str]:
-        """Free subnets for user-defined networks that need a way out: of others' addresses nothing is let out."""
-        record = self._read()
-        if record is None or not record.runtime:
-            raise EngineError("the private engine is not started")
-        pool = IPv4Network(record.pool)
-        return [str(subnet) for subnet in pool.subnets(new_prefix=max(24, pool.prefixlen))][1:]
 
     @property
     def pid(self) -> int:
@@ -151,9 +126,9 @@ class PrivateEngine:
             return
         self._end(record, signal.SIGTERM)
         sweep(Path(record.runtime), self._data_root)
-        bridges.remove(bridges.Bridge(record.bridge, IPv4Network(record.pool), record.made), self._network_bridges())
+        bridges.remove(bridges.Bridge(record.bridge, IPv4Network(record.pool)), self._network_bridges())
         # The data root remembers networks by their addresses: the next start asks for the same ones.
-        self._write(_Record("", 0, 0, "", "", record.pool, made=True))
+        self._write(_Record("", 0, 0, "", "", record.pool))
 
     def kill(self, *, containers: bool = False) -> None:
         """SIGKILL the daemon and nothing else, as a crash would; or its `containers` too, as a power cut would.
@@ -211,17 +186,17 @@ class PrivateEngine:
             # Short, because a socket's path must fit into 107 bytes, and outside the checkout.
             runtime = tempfile.mkdtemp(prefix="bm-engine-", dir="/tmp")
             Path(runtime, "daemon.json").write_text("{}", encoding="ascii")
-            record = _Record(_boot(), 0, 0, runtime, "", "", made=False)
+            record = _Record(_boot(), 0, 0, runtime, "", "")
         if not helpers(Path(record.runtime), "containerd"):
             # Where process 1 does not reap, a zombie looks alive to dockerd, which would wait for it.
             for stale in ("pid", "x/containerd/containerd.pid"):
                 Path(record.runtime, stale).unlink(missing_ok=True)
-        bridge = bridges.Bridge(record.bridge, prefer or IPv4Network(0), record.made)
+        bridge = bridges.Bridge(record.bridge, prefer or IPv4Network(0))
         if record.bridge and bridges.exists(bridge):
             bridges.allow(bridge)
         else:
-            bridge = bridges.create(self._bridge, prefer)
-        record.bridge, record.pool, record.made = bridge.name, str(bridge.pool), bridge.made
+            bridge = bridges.create(prefer)
+        record.bridge, record.pool = bridge.name, str(bridge.pool)
         self._write(record)
         return record
 
@@ -241,7 +216,6 @@ class PrivateEngine:
             "--exec-opt=native.cgroupdriver=cgroupfs",  # the other one needs systemd
             "--live-restore=false",
             f"--shutdown-timeout={_SHUTDOWN_SECONDS}",
-            *self._extra_args,
         ]
 
     def _end(self, record: _Record, number: int) -> None:
@@ -269,10 +243,9 @@ class PrivateEngine:
         return bool(record.pid) and record.boot == _boot() and start_ticks(record.pid) == record.ticks
 
     def _read(self) -> _Record | None:
-        try:
-            return _Record(**json.loads((self._directory / "engine.json").read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
+        file = self._directory / "engine.json"
+        entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return entries and _Record(**{each.name: entries[each.name] for each in fields(_Record)})
 
     def _write(self, record: _Record) -> None:
         partial = self._directory / "engine.json.new"

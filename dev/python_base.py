@@ -1,16 +1,14 @@
-"""The Python image that the deployed images are built on, and what their builds need to know of this machine.
+"""The Python image that the deployed images are built on.
 
 `DOCKER_HOST=… python3 -m dev.python_base` prints its tag. It is the one that deploy/Dockerfile names where the engine
 has it or can pull it; else one is made from Debian's packages alone, which needs root on Debian or Ubuntu.
 """
 
-import ast
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from dev import docker_command
@@ -24,7 +22,6 @@ _SUITE = "bookworm"
 _PULL_TIMEOUT_SECONDS = 120
 # Where programs look for the certificates that a machine trusts beyond Debian's own.
 _BUNDLE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_INDEX_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
 
 
 class BaseImageError(RuntimeError):
@@ -63,31 +60,6 @@ def extra_certificates() -> Path | None:
     if any(Path("/usr/local/share/ca-certificates").glob("*.crt")):
         named.append(Path(SYSTEM_BUNDLE))
     return next((path for path in named if path.is_file()), None)
-
-
-def pip_arguments(tag: str) -> dict[str, str]:
-    """The build arguments by which a build on this base uses this machine's package index and certificates."""
-    settings = _pip_settings()
-    arguments = {}
-    for name in _INDEX_SETTINGS:
-        # What lies in a directory of this machine is out of a build's reach.
-        values = [value for value in settings.get(name, "").split() if not value.startswith(("file:", "/"))]
-        if values:
-            arguments["PIP_" + name.upper().replace("-", "_")] = " ".join(values)
-    if tag == OFFLINE_IMAGE:
-        arguments["PIP_CERT"] = SYSTEM_BUNDLE
-    return arguments
-
-
-def _pip_settings() -> Mapping[str, str]:
-    """pip's settings by name, without their section: those of the environment win, as they do in pip."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found: dict[str, str] = {}
-    for section in ("global", "install", ":env:"):
-        for key, value in re.findall(rf"^{section}\.([a-z-]+)=(.*)$", told, re.MULTILINE):
-            found[key] = str(ast.literal_eval(value))
-    return found
 
 
 def _make(docker_host: str) -> None:

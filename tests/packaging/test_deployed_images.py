@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from container_manager.config import ServerConfig
-from dev.python_base import OFFLINE_IMAGE, pinned_image, pip_arguments
+from dev.python_base import OFFLINE_IMAGE, pinned_image
+from tests.support.pip_arguments import pip_arguments
 
 TOP = Path(__file__).parents[2]
 DOCKERFILES = {"service": TOP / "deploy" / "Dockerfile", "api-tier": TOP / "examples" / "api_tier" / "Dockerfile"}

@@ -17,7 +17,8 @@ import httpx
 from docker.models.containers import Container
 
 from dev.debian import install
-from dev.python_base import ensure_python_base, pip_arguments
+from dev.python_base import ensure_python_base
+from tests.support.pip_arguments import pip_arguments
 
 COMPOSE_FILE = Path(__file__).parents[2] / "deploy" / "compose.yaml"
 BUILD_SECONDS = 1700
