@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -66,16 +65,3 @@ def test_every_reason_is_named_by_the_contract(contract: list[reference.Commente
     """Except the one that no caller receives: its own cancellation."""
     text = "\n".join(comment for file in contract for comment in file.comments.values())
     assert {"OPERATION_CANCELLED"} == {reason for reason in reference.reasons() if reason not in text}
-
-
-def test_a_page_that_differs_is_told(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(reference, "REFERENCE", tmp_path / "reference.md")
-    monkeypatch.setattr(reference, "reference", lambda: page)
-    assert 1 == reference.main(["--check"])
-    (tmp_path / "reference.md").write_text(page.replace("| 1 | `bot_id`", "| 2 | `bot_id`", 1))
-    assert 1 == reference.main(["--check"])
-    assert "run `make proto`" in capsys.readouterr().err
-    assert 0 == reference.main([])
-    assert page == reference.REFERENCE.read_text(encoding="utf-8")
