@@ -31,7 +31,9 @@ LISTED = (
         "CONTRIBUTING.md",
         ".venv/bin/python -m pytest",
         "it would be a test within a test; it is within `make test`, too",
-        ("tests/engine/test_lifecycle.py::test_conformance_01_status_list_and_the_engine_agree_on_a_created_container",),
+        (
+            "tests/engine/test_lifecycle.py::test_conformance_01_status_list_and_the_engine_agree_on_a_created_container",
+        ),
     ),
     Listed(
         "README.md",
