@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -11,6 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from botctl.resuming import resumed
 from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+
+_MAX_BATCH_ENTRIES = 1000
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class LogSelection:
 
 
 class LogReading:
-    """Iterates over a log once.
+    """Iterates over a log once, in batches of entries as they arrive.
 
     It first reads the existing entries, then follows from the time of the last one. A single stream could lose entries:
     if it breaks before its first entry, there is no time to resume from.
@@ -40,7 +42,7 @@ class LogReading:
         # The entries are read only to learn the time to follow from.
         self._hidden = False
 
-    def __iter__(self) -> Iterator[pb.LogEntry]:
+    def __iter__(self) -> Iterator[Sequence[pb.LogEntry]]:
         if not self._wanted.follow:
             yield from self._noted(self._open())
             return
@@ -55,14 +57,15 @@ class LogReading:
             if exc.code() is not grpc.StatusCode.NOT_FOUND:
                 raise
 
-    def _noted(self, messages: Iterator[pb.StreamLogsResponse]) -> Iterator[pb.LogEntry]:
+    def _noted(self, messages: Iterator[pb.StreamLogsResponse]) -> Iterator[Sequence[pb.LogEntry]]:
         for message in messages:
-            self._last = message.entry.time
+            entries = _entries(message)
+            self._last = entries[-1].time
             if self._hidden:
                 continue
             if self._bytes_left is not None:
-                self._bytes_left = max(self._bytes_left - len(message.entry.line), 0)
-            yield message.entry
+                self._bytes_left = max(self._bytes_left - sum(len(entry.line) for entry in entries), 0)
+            yield entries
 
     def _open(self) -> Iterator[pb.StreamLogsResponse]:
         self._hidden = self._wanted.follow and self._wanted.tail == 0 and self._last is None
@@ -73,7 +76,12 @@ class LogReading:
 
     def _request(self, *, follow: bool) -> pb.StreamLogsRequest:
         wanted = self._wanted
-        request = pb.StreamLogsRequest(bot_id=wanted.bot_id, follow=follow, after=self._last or wanted.after)
+        request = pb.StreamLogsRequest(
+            bot_id=wanted.bot_id,
+            follow=follow,
+            after=self._last or wanted.after,
+            max_batch_entries=_MAX_BATCH_ENTRIES,
+        )
         if self._bytes_left is not None and not self._hidden:
             request.limit_bytes = self._bytes_left
         if not follow and self._last is None and wanted.tail is not None:
@@ -86,14 +94,21 @@ def last_lines(observer: ContainerObserverStub, bot_id: str, count: int) -> list
     """The last lines that a bot wrote. Empty if they cannot be read."""
     lines: list[str] = []
     continues = False
+    request = pb.StreamLogsRequest(bot_id=bot_id, tail_lines=count, max_batch_entries=_MAX_BATCH_ENTRIES)
     try:
-        for message in observer.StreamLogs(pb.StreamLogsRequest(bot_id=bot_id, tail_lines=count), timeout=10):
-            text = message.entry.line.decode("utf-8", "replace")
-            if continues:
-                lines[-1] += text
-            else:
-                lines.append(text)
-            continues = message.entry.partial
+        for message in observer.StreamLogs(request, timeout=10):
+            for entry in _entries(message):
+                text = entry.line.decode("utf-8", "replace")
+                if continues:
+                    lines[-1] += text
+                else:
+                    lines.append(text)
+                continues = entry.partial
     except grpc.RpcError:
         return lines
     return lines
+
+
+def _entries(message: pb.StreamLogsResponse) -> Sequence[pb.LogEntry]:
+    """The entries of a message. A service that does not know batches sends one at a time, in ``entry``."""
+    return message.entries or [message.entry]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from container_manager_client import connect_aio, error_info
 
 DEFAULT_TARGET = "unix:///run/botmaker/container-manager.sock"
 RESUME_SECONDS = 0.5
+MAX_BATCH_ENTRIES = 1000
 
 # The mapping of google.rpc.Code to HTTP.
 HTTP_STATUS = {
@@ -114,23 +115,27 @@ async def bot_logs(bot_id: str, follow: bool = False, tail: int | None = None) -
     """The bot's log, standard output and standard error together."""
     # Check first, because the HTTP status cannot change after the stream has started.
     await get_bot(bot_id)
-    request = observer_pb.StreamLogsRequest(bot_id=bot_id, follow=follow, tail_lines=tail)
+    request = observer_pb.StreamLogsRequest(
+        bot_id=bot_id, follow=follow, tail_lines=tail, max_batch_entries=MAX_BATCH_ENTRIES
+    )
 
     async def body() -> AsyncIterator[bytes]:
-        async for entry in _log_entries(request):
-            yield entry.line if entry.partial else entry.line + b"\n"
+        async for entries in _log_batches(request):
+            yield b"".join(entry.line if entry.partial else entry.line + b"\n" for entry in entries)
 
     return StreamingResponse(body(), media_type="text/plain; charset=utf-8")
 
 
-async def _log_entries(request: observer_pb.StreamLogsRequest) -> AsyncIterator[observer_pb.LogEntry]:
-    """Yields the entries. With ``follow``, resumes when the service or the engine is back."""
+async def _log_batches(request: observer_pb.StreamLogsRequest) -> AsyncIterator[Sequence[observer_pb.LogEntry]]:
+    """Yields the entries as they arrive. With ``follow``, resumes when the service or the engine is back."""
     while True:
         try:
             async for message in app.state.observer.StreamLogs(request):
-                request.after.CopyFrom(message.entry.time)
+                # A service that does not know batches sends one entry at a time, in entry.
+                entries = message.entries or [message.entry]
+                request.after.CopyFrom(entries[-1].time)
                 request.ClearField("tail_lines")
-                yield message.entry
+                yield entries
         except grpc.aio.AioRpcError as exc:
             if not request.follow or exc.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise

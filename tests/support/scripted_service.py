@@ -46,6 +46,8 @@ class ScriptedService:
         """What GetContainerStatus answers, in turn, and the last one again and again; none: what is true."""
         self.logs: list[Sequence[Any]] = []
         """A script for each StreamLogs to come: entries, errors, AWAY, HANG."""
+        self.batches = True
+        """Successive entries come in one message if the request allows it; ``False``: as an old service sends them."""
         self.watches: list[Sequence[Any]] = []
         """A script for each WatchContainers to come: messages, AWAY, HANG."""
         self.samples: list[Sequence[Any]] = []
@@ -207,7 +209,10 @@ class _Observer(observer_pb_grpc.ContainerObserverServicer):
 
     def StreamLogs(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self._service.note(request, context)
-        yield from self._service.play(self._service.logs, context)
+        service = self._service
+        if service.batches and service.logs:
+            service.logs[0] = _in_batches(service.logs[0], request.max_batch_entries)
+        yield from service.play(service.logs, context)
 
     def WatchStats(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self._service.note(request, context)
@@ -220,6 +225,20 @@ def entry(number: int, line: bytes = b"", **fields: Any) -> observer_pb.StreamLo
     made = observer_pb.LogEntry(**fields)
     made.time.seconds = number
     return observer_pb.StreamLogsResponse(entry=made)
+
+
+def _in_batches(script: Sequence[Any], most: int) -> list[Any]:
+    """The script with the entries in messages of up to so many."""
+    steps: list[Any] = []
+    for step in script:
+        if most <= 1 or not isinstance(step, observer_pb.StreamLogsResponse):
+            steps.append(step)
+            continue
+        before = steps[-1] if steps else None
+        if not isinstance(before, observer_pb.StreamLogsResponse) or len(before.entries) == most:
+            steps.append(before := observer_pb.StreamLogsResponse())
+        before.entries.append(step.entry)
+    return steps
 
 
 def snapshot(status: pb.ContainerStatus, version: int = 1) -> observer_pb.WatchContainersResponse:

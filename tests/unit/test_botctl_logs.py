@@ -27,12 +27,13 @@ CANCELLED = grpc.StatusCode.CANCELLED
 GONE = ContainerNotFoundError("the bot has no container")
 
 
-@pytest.fixture
+@pytest.fixture(params=[True, False], ids=["batches", "one by one"])
 def follow(
-    botctl_run: Run, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch
+    botctl_run: Run, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Callable[..., tuple[str, str, list[pb.StreamLogsRequest]]]:
     """Follows the log that these streams make; what came to both outputs, and what was asked for."""
     monkeypatch.setattr("botctl.resuming._FIRST_PAUSE_SECONDS", 0)
+    scripted.batches = request.param
     bot_id = scripted.add()
 
     def read(*streams: list[Any], options: tuple[str, ...] = ()) -> tuple[str, str, list[pb.StreamLogsRequest]]:
@@ -130,7 +131,7 @@ def test_the_options_are_the_requests_fields(botctl_run: Run, scripted: Scripted
     scripted.logs = [[]]
     bot_id = scripted.add("0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11")
     botctl_run("logs", "0b", "-n", "5", "--after", "2026-11-24T08:30:00.5Z", "--limit-bytes", "1k")
-    expected = pb.StreamLogsRequest(bot_id=bot_id, tail_lines=5, limit_bytes=1024)
+    expected = pb.StreamLogsRequest(bot_id=bot_id, tail_lines=5, limit_bytes=1024, max_batch_entries=1000)
     expected.after.FromJsonString("2026-11-24T08:30:00.5Z")
     assert [expected] == scripted.seen("StreamLogs")
 
@@ -151,7 +152,7 @@ def written(*entries: pb.StreamLogsResponse, terminal: bool = True, **options: b
     stream = io.BytesIO()
     writer = LogWriter(stream, terminal=terminal, **{"colours": False, "timestamps": False, **options})
     for each in entries:
-        writer.write(each.entry)
+        writer.write([each.entry])
     writer.close()
     return stream.getvalue()
 
@@ -176,9 +177,16 @@ def test_parts_of_a_line_are_one_line_unless_the_other_stream_comes_between() ->
     assert b"a\n" == written(entry(1, b"a", partial=True))
 
 
+def test_what_a_batch_brings_is_written_before_the_next_is_waited_for() -> None:
+    stream = io.BufferedRandom(io.BytesIO())  # type: ignore[arg-type]
+    LogWriter(stream, terminal=False, colours=False, timestamps=False).write([entry(1).entry, entry(2).entry])
+    assert numbered(1, 2).encode() == stream.raw.getvalue()  # type: ignore[attr-defined]
+
+
 def test_a_reading_that_is_given_up_ends_its_stream(scripted: ScriptedService) -> None:
     session = Session(Connection(scripted.target))
     reading = LogReading(session.observer, LogSelection(scripted.add(), follow=True), session.notice)
+    scripted.batches = False
     scripted.logs = [[], [entry(number) for number in range(1, 1000)]]
-    assert [1, 2, 3] == [each.time.seconds for each in itertools.islice(reading, 3)]
+    assert [1, 2, 3] == [each.time.seconds for entries in itertools.islice(reading, 3) for each in entries]
     session.close()

@@ -41,8 +41,9 @@ def logs(session: Session, bot_id: str, *, timestamps: bool, **wanted: Any) -> N
     (whole_id,) = whole_ids([bot_id], (each.bot_id for each in session.containers()))
     reading = LogReading(session.observer, LogSelection(whole_id, **wanted), session.notice)
     if session.as_json:
-        for entry in reading:
-            write_line(log_document(entry))
+        for entries in reading:
+            for entry in entries:
+                write_line(log_document(entry))
         return
     writer = LogWriter(
         sys.stdout.buffer,
@@ -51,7 +52,7 @@ def logs(session: Session, bot_id: str, *, timestamps: bool, **wanted: Any) -> N
         timestamps=timestamps,
     )
     try:
-        for entry in reading:
-            writer.write(entry)
+        for entries in reading:
+            writer.write(entries)
     finally:
         writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import BinaryIO
 
 from botctl.rendering.words import time_text
@@ -24,8 +25,13 @@ class LogWriter:
         # The source of an unfinished line.
         self._open: pb.LogEntry.Source | None = None
 
-    def write(self, entry: pb.LogEntry) -> None:
-        """Writes one entry. After a partial one, the line stays open for its next part."""
+    def write(self, entries: Iterable[pb.LogEntry]) -> None:
+        """Writes and flushes entries. After a partial one, the line stays open for its next part."""
+        for entry in entries:
+            self._write(entry)
+        self._stream.flush()
+
+    def _write(self, entry: pb.LogEntry) -> None:
         begins = self._open != entry.source
         if begins and self._open is not None:
             self._stream.write(b"\n")
@@ -35,7 +41,6 @@ class LogWriter:
         self._open = entry.source if entry.partial else None
         if not entry.partial:
             self._stream.write(b"\n")
-        self._stream.flush()
 
     def close(self) -> None:
         """Ends an open line on a terminal, so that the prompt starts on a new one."""
