@@ -1,4 +1,4 @@
-"""Between the ContainerObserver's messages and the domain's values."""
+"""Translates between the ContainerObserver's messages and domain values."""
 
 from __future__ import annotations
 
@@ -26,46 +26,46 @@ _SNAPSHOT, _CHANGED = _FIELDS["snapshot"].number, _FIELDS["changed"].number
 
 
 def bot_ids_from_proto(bot_ids: Sequence[str]) -> frozenset[str]:
-    """The bots asked for; none: all. Raises :class:`InvalidBotIdError`, :class:`InvalidConfigError`."""
+    """The requested bots; empty: all. Raises :class:`InvalidBotIdError`, :class:`InvalidConfigError`."""
     check_bot_ids(bot_ids)
     return frozenset(bot_ids)
 
 
 class WatchEventEncoder:
-    """Makes the wire form of WatchContainersResponse. What all watchers are told of a change is encoded once."""
+    """Encodes WatchContainersResponse messages. An event that goes to many watchers is encoded once."""
 
     def __init__(self) -> None:
         self._last: tuple[WatchEvent, bytes] | None = None
 
-    def encode(self, told: WatchEvent) -> bytes:
-        """The message of what is told."""
-        # By identity: a container that changes gets a new entry.
-        if self._last is not None and told.entry is self._last[0].entry and told[:2] == self._last[0][:2]:
+    def encode(self, event: WatchEvent) -> bytes:
+        """The wire form of a WatchContainersResponse."""
+        # Compared by identity: a changed container has a new entry.
+        if self._last is not None and event.entry is self._last[0].entry and event[:2] == self._last[0][:2]:
             return self._last[1]
-        message = watch_event_to_proto(told)
-        self._last = (told, message)
+        message = watch_event_to_proto(event)
+        self._last = (event, message)
         return message
 
 
-def watch_event_to_proto(told: WatchEvent) -> bytes:
+def watch_event_to_proto(event: WatchEvent) -> bytes:
     """The wire form of a WatchContainersResponse."""
-    head = pb.WatchContainersResponse(version=told.version)
-    if told.entry is None:
-        if told.kind is Kind.SYNCED:
+    head = pb.WatchContainersResponse(version=event.version)
+    if event.entry is None:
+        if event.kind is Kind.SYNCED:
             head.synced.SetInParent()
         else:
             head.resynced.SetInParent()
-    elif told.kind is Kind.REMOVED:
-        head.removed.bot_id = told.entry.status.bot_id
-        head.removed.container_id = told.entry.status.container_id
+    elif event.kind is Kind.REMOVED:
+        head.removed.bot_id = event.entry.status.bot_id
+        head.removed.container_id = event.entry.status.container_id
     else:
-        number = _SNAPSHOT if told.kind is Kind.SNAPSHOT else _CHANGED
-        return head.SerializeToString() + as_field(number, told.entry.encoded)
+        number = _SNAPSHOT if event.kind is Kind.SNAPSHOT else _CHANGED
+        return head.SerializeToString() + as_field(number, event.entry.encoded)
     return head.SerializeToString()
 
 
 def log_options_from_proto(message: pb.StreamLogsRequest) -> LogOptions:
-    """What part of the log is asked for. Raises :class:`InvalidConfigError`."""
+    """The requested part of the log. Raises :class:`InvalidConfigError`."""
     if message.HasField("limit_bytes") and message.limit_bytes == 0:
         raise InvalidConfigError(FieldViolation("limit_bytes", "must be at least 1; leave it out for no limit"))
     return LogOptions(
@@ -77,7 +77,7 @@ def log_options_from_proto(message: pb.StreamLogsRequest) -> LogOptions:
 
 
 def interval_seconds_from_proto(message: pb.WatchStatsRequest) -> float:
-    """Seconds between two samples. Raises :class:`InvalidConfigError`."""
+    """The seconds between two samples. Raises :class:`InvalidConfigError`."""
     if not message.HasField("interval"):
         return DEFAULT_INTERVAL_SECONDS
     duration: Duration = message.interval
@@ -105,7 +105,7 @@ def stats_to_proto(bot_id: str, container_id: str, stats: ContainerStats) -> pb.
 
 
 def _time_ns(field: str, message: Timestamp) -> int:
-    # google.protobuf.Timestamp: years 1 to 9999, nanos from 0 to below a second.
+    # google.protobuf.Timestamp: years 1 to 9999, nanos from 0 to less than a second.
     if not (0 <= message.nanos < _NANOS and -62_135_596_800 <= message.seconds <= 253_402_300_799):
         raise InvalidConfigError(FieldViolation(field, "is not a valid google.protobuf.Timestamp"))
     return message.seconds * _NANOS + message.nanos

@@ -1,4 +1,4 @@
-"""The ContainerObserver service: what observers are shown, streamed as fast as they take it."""
+"""The ContainerObserver service: streams of changes, logs and resource use."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _SAMPLED_STATES = (ContainerState.RUNNING, ContainerState.PAUSED)
 
 
 class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
-    """Serves the live view, logs and stats. Raises domain errors, also mid-stream, as the manager's servicer does.
+    """Serves the live view, logs and stats. Raises domain errors, also in the middle of a stream.
 
-    Each message is written before the next is made: a reader that stops reading holds up its own stream only. How many
-    streams there may be stands in :mod:`container_manager.rpc.stream_kinds`.
+    It prepares a message only after the previous one has been written, so a reader that stops reading holds up only its
+    own stream. :mod:`container_manager.rpc.stream_kinds` limits the number of streams.
     """
 
     def __init__(self, backend: Backend, operations: BotOperations, keeper: ViewKeeper) -> None:
@@ -40,14 +40,14 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         self._operations = operations
         self._keeper = keeper
         self._versions = ContainerVersions(keeper.view)
-        self._told = codec.WatchEventEncoder()
+        self._events = codec.WatchEventEncoder()
         self._sampler = StatsSampler(backend.sample)
 
     async def close(self) -> None:
-        """Give up what the streams, which have ended, have left under way."""
+        """Cancel work that ended streams have left running."""
         await self._sampler.close()
 
-    # Coroutines that write, and not generators: those would be closed whenever the garbage collector gets to them.
+    # These methods are coroutines that write, not generators: a generator is closed only when it is garbage-collected.
 
     async def WatchContainers(  # type: ignore[override]
         self, request: pb.WatchContainersRequest, context: Context
@@ -56,7 +56,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         await self._keeper.in_sync()
         with Subscription(self._keeper.view, bot_ids) as subscription:
             while True:
-                await context.write(self._told.encode(await subscription.next()))
+                await context.write(self._events.encode(await subscription.next()))
 
     async def StreamLogs(  # type: ignore[override]
         self, request: pb.StreamLogsRequest, context: Context
@@ -112,15 +112,15 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         entry = view.of_bot(bot_id)
         if entry is not None and view.answers_for(bot_id):
             return entry.status.container_id
-        # The engine tells a bot without a container from one whose name somebody else holds.
+        # Only the engine knows whether the bot has no container or a foreign container has its name.
         status = await self._operations.read(
             bot_id,
             lambda deadline: self._backend.lifecycle.require_container(bot_id, deadline=deadline),
             Deadline(_LOOKUP_SECONDS),
         )
-        # The view is about to hear of it, too.
+        # The view does not know this container yet.
         await self._keeper.look_at(bot_id)
         if status.container_id not in view and not view.answers_for(bot_id):
-            # The reader would take it for one that is gone.
-            raise EngineUnavailableError(f"the container of bot {bot_id} cannot be followed just now; try again")
+            # The reader would consider the container removed.
+            raise EngineUnavailableError(f"the container of bot {bot_id} cannot be followed at the moment; try again")
         return status.container_id

@@ -1,1 +1,1 @@
-"""Containers' resource use: sampling, and figures between two samples."""
+"""Samples containers' resource use, and computes the figures of the stream WatchStats."""

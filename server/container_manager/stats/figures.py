@@ -1,8 +1,9 @@
-"""The figures of a container's resource use, from two samples of its counters.
+"""Computes a container's resource use from two samples of its counters.
 
-CPU time is set against the time between two samples by the backend's own stamps, which are taken just before the
-container's counters are read. ``docker stats`` sets it against ``system_cpu_usage``, the sum of the machine's
-``/proc/stat``: in steps of 10 ms, without the time that a hypervisor takes, and whatever a virtual ``/proc`` says.
+The CPU percentage is the CPU time divided by the time between the samples, according to the backend's timestamps, which
+are taken just before the counters are read. ``docker stats`` divides by ``system_cpu_usage`` instead, the sum of the
+machine's ``/proc/stat``. That counts in steps of 10 ms, leaves out time that a hypervisor takes, and can be wrong in a
+virtualised ``/proc``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 from container_manager.model import RawSample
 
-# What is used just before a start is stamped counts as used since; over less time than this it would count for much.
+# CPU time from just before the start's timestamp counts as used since the start. Over a shorter time than this it would
+# distort the percentage.
 _FIRST_NS = 250_000_000
 
 
@@ -30,11 +32,11 @@ class ContainerStats:
 
 
 def stats_between(before: RawSample, now: RawSample, start_ns: int | None = None) -> ContainerStats | None:
-    """The figures of ``now``, with the CPU time since ``before``, or since the container was restarted in between.
+    """The resource use at ``now``, with the CPU time since ``before``, or since a restart in between.
 
-    ``start_ns``: when it was started last, if that is known, as its counter then began anew.
-    ``None`` when there is none to tell: the counter has gone back and nobody knows since when, or no time has passed,
-    as with one sample twice or a clock that was set back, or too little since a restart.
+    ``start_ns``: when the container was last started, if known: its CPU counter restarts at 0 then.
+    ``None`` if it cannot be computed: the counter has gone back and the time of the restart is unknown; no time has
+    passed (the same sample twice, or a clock that was set back); or too little time has passed since a restart.
     """
     restarted = start_ns is not None and before.time_ns < start_ns <= now.time_ns
     since_ns, had_ns = (start_ns, 0) if start_ns is not None and restarted else (before.time_ns, before.cpu_ns)
@@ -45,7 +47,7 @@ def stats_between(before: RawSample, now: RawSample, start_ns: int | None = None
     percent = 100 * used_ns / passed_ns
     return ContainerStats(
         time_ns=now.time_ns,
-        # More than all cores is a clock that was set back a little, or the moments between stamp and counter.
+        # More than all cores: the clock was set back a little, or the counter was read a moment after its timestamp.
         cpu_percent=min(percent, 100.0 * now.cpus) if now.cpus else percent,
         memory_usage_bytes=now.memory_usage_bytes,
         memory_limit_bytes=now.memory_limit_bytes,

@@ -1,4 +1,4 @@
-"""Sampling containers' resource use, for as many watchers as there are."""
+"""Samples containers' resource use for any number of watchers, and not more often than one of them needs."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from container_manager.model import RawSample
 from container_manager.stats.figures import ContainerStats, stats_between
 
 REQUESTS_AT_ONCE = 128
-"""More would be a crowd for an engine; fewer would have more containers wait for the next beat of an old one."""
+"""More would overload an engine. With fewer, more containers would wait for an old engine's next sampling round."""
 
-# For so long after its begin a sample is as good as a new one: less than the shortest interval.
+# How long a sample may be shared. Shorter than the shortest interval.
 _FRESH_SECONDS = 0.25
-# Between a sample that tells nothing, as the first of a container, and the next.
+# The delay after a sample that gives no figures, such as a container's first one.
 _SECOND_SAMPLE_SECONDS = 0.5
-# How soon a container that starts to run is seen, and one is tried again that could not be sampled, in a slow stream.
+# How soon, in a stream with a longer interval, a new container is noticed and a failed sample is repeated.
 _LOOK_SECONDS = 2.0
 
 _Sample = asyncio.Future[RawSample | None]
 
 
 class StatsSampler:
-    """Takes samples when asked to. There is never more than one under way of a container, whoever asks for it."""
+    """Takes samples on request, at most one at a time for each container. Concurrent requests share it."""
 
     def __init__(self, take: Callable[[str], Awaitable[RawSample | None]]) -> None:
         """``take`` is a backend's ``sample``."""
         self._take = take
         self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
-        # Those that may be shared: under way, or fresh.
+        # Samples that may be shared: running or recent ones.
         self._samples: dict[str, asyncio.Task[RawSample | None]] = {}
 
     def sample(self, container_id: str) -> asyncio.Future[RawSample | None]:
-        """How the container is now; ``None`` when it does not run, or the engine does not say in time.
+        """A recent sample of the container; ``None`` if it is not running or the engine does not answer in time.
 
-        The future is the caller's own: cancelling it takes the sample from nobody else.
+        Each caller has its own future and may cancel it without affecting others.
         """
         task = self._samples.get(container_id)
         if task is None:
@@ -45,7 +45,7 @@ class StatsSampler:
         return asyncio.shield(task)
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel running samples."""
         tasks = list(self._samples.values())
         for task in tasks:
             task.cancel()
@@ -54,7 +54,7 @@ class StatsSampler:
     def _begin(self, container_id: str) -> asyncio.Task[RawSample | None]:
         loop = asyncio.get_running_loop()
         stale_from = loop.time() + _FRESH_SECONDS
-        # Shared by watchers, and so no single call's work.
+        # An empty context: the sample is shared and belongs to no single call.
         task = loop.create_task(self._taken(container_id), context=Context())
         task.add_done_callback(lambda _: loop.call_at(stale_from, self._samples.pop, container_id))
         return task
@@ -74,13 +74,15 @@ async def watch(
     interval_seconds: float,
     started: Callable[[str], int | None] = _unknown,
 ) -> AsyncGenerator[tuple[str, ContainerStats], None]:
-    """The figures of ``containers()``, the ids of those that run at the moment, again and again, without end.
+    """Yields container ids with their resource use in every interval, endlessly.
 
-    ``started(container_id)`` is when a container was started last, in nanoseconds since the epoch; ``None``: unknown.
+    ``containers()`` returns the ids of the containers that are running now. ``started(container_id)`` returns when a
+    container was last started, in nanoseconds since the epoch; ``None``: unknown.
 
-    A container is sampled at the multiples of the interval on the loop's clock, so that watchers with the same interval
-    share samples; besides twice in short order when it is new. What is not taken in time is skipped, not kept: of each
-    container at most one figure waits for a slow reader. Whatever fails is tried again, and never raised.
+    A container is sampled at multiples of the interval on the loop's clock, so that watchers with the same interval
+    share samples. A new container is also sampled twice in quick succession, so that its first figures come soon. For a
+    slow reader at most one figure of each container waits; later samples are skipped. Failed samples are repeated;
+    errors are never raised.
     """
     watcher = _Watcher(sampler, containers, interval_seconds, started)
     while True:
@@ -91,7 +93,7 @@ async def watch(
 
 
 class _Watcher:
-    """What one stream knows of its containers."""
+    """The state of one stream."""
 
     def __init__(
         self,
@@ -106,13 +108,13 @@ class _Watcher:
         self._started = started
         self._loop = asyncio.get_running_loop()
         self._wake = self._loop.time()
-        # When each is to be sampled next; infinite while it is asked about.
+        # When to sample each container next. Infinite while a sample is running.
         self._due: dict[str, float] = {}
         self._before: dict[str, RawSample] = {}
         self._answers: asyncio.Queue[tuple[str, _Sample]] = asyncio.Queue()
 
     def ask(self) -> None:
-        """Begin to sample those that are due, and look which run."""
+        """Start the samples that are due, and update the set of containers."""
         now = self._loop.time()
         if now < self._wake:
             return
@@ -127,7 +129,7 @@ class _Watcher:
         self._wake = min([now + _LOOK_SECONDS, *self._due.values()])
 
     async def answered(self) -> tuple[str, _Sample] | None:
-        """The next container and its sample; ``None`` when it is time to ask."""
+        """The next container and its sample; ``None`` when it is time to call :meth:`ask`."""
         if not self._answers.empty():
             return self._answers.get_nowait()
         try:
@@ -137,9 +139,9 @@ class _Watcher:
             return None
 
     def stats(self, container_id: str, answer: _Sample) -> ContainerStats | None:
-        """What an answer tells; ``None`` for nothing, or nothing yet."""
+        """The figures from a sample; ``None`` if there are none, or none yet."""
         if self._due.get(container_id) != math.inf:
-            # It has stopped meanwhile.
+            # The container has stopped in the meantime.
             return None
         sample = None if answer.cancelled() else answer.result()
         before = self._before.get(container_id)

@@ -1,10 +1,11 @@
-"""Sampling a container's resource use at the engine (``GET /containers/{id}/stats``).
+"""Samples a container's resource use (``GET /containers/{id}/stats``).
 
-Engines before October 2023, 20.10 among them, answer a one-shot request at the next beat of a collector of their own,
-about once a second, which then reads one container after another; later ones answer at once (moby/moby#46448). So a
-sample may take seconds without costing anything, and requests for many containers have to wait together, not in turns.
+Engines from before October 2023, such as 20.10, answer a one-shot request only when their own collector has its next
+round, about once a second, in which it reads one container after another. Later engines answer at once
+(moby/moby#46448). So a sample can take seconds without being expensive, and requests for many containers have to run
+concurrently.
 
-Memory is what ``docker stats`` shows.
+Memory is computed as ``docker stats`` does.
 """
 
 from __future__ import annotations
@@ -20,33 +21,33 @@ from container_manager.errors import ContainerManagerError
 from container_manager.model import RawSample
 
 SAMPLE_TIMEOUT_SECONDS = 5.0
-"""A container that takes longer to sample is left out. It delays no other, so this may be generous."""
+"""A container that takes longer is left out. It delays no other, so this can be long."""
 
 _ONE_SHOT = {"stream": "false", "one-shot": "true"}
 _UINT64_MAX = 2**64 - 1
-# The caches that may be dropped, with those of all cgroups below: in cgroup v1, in v2.
+# The reclaimable page cache, including that of child cgroups: in cgroup v1, in v2.
 _INACTIVE_FILE_KEYS = ("total_inactive_file", "inactive_file")
 
 _log = logging.getLogger(__name__)
 
 
 async def sample(engine: AsyncEngineClient, container_id: str) -> RawSample | None:
-    """The container's counters now; ``None`` when it does not run, or the engine does not answer in time."""
+    """The container's counters now; ``None`` if it is not running or the engine does not answer in time."""
     try:
         document = await engine.get_json(
             f"/containers/{container_id}/stats", _ONE_SHOT, timeout_seconds=SAMPLE_TIMEOUT_SECONDS
         )
     except (ContainerManagerError, EngineRejectedError) as exc:
-        # At debug only: while the engine is away, each container would add a line at each tick.
+        # At debug only: while the engine is away, every container would add a line in every interval.
         _log.debug("no sample of %s: %s", container_id[:12], exc)
         return None
     return raw_sample(document)
 
 
 def raw_sample(document: object) -> RawSample | None:
-    """A sample from the engine's document; ``None`` for a container that does not run, or what is no such document.
+    """A sample from the engine's document; ``None`` if the container is not running or the document is malformed.
 
-    What a container does not have (a network, a memory controller) is 0.
+    A figure that a container does not have (no network, no memory controller) is 0.
     """
     try:
         return _raw_sample(_mapping(document))
@@ -85,7 +86,7 @@ def _memory_usage(memory: Mapping[str, Any]) -> int:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    """An object of the document; the engine writes null, or nothing, for an empty one."""
+    """An object in the document. For an empty one the engine writes null or leaves it out."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
