@@ -17,7 +17,8 @@ from bench.engine_http import RawEngine
 from bench.processes import ProcessError
 from bench.report import Part
 from bench.run import FULL, QUICK, SMOKE, Run
-from dev.images import ImageError, ensure_test_image
+from dev.docker_command import DockerError
+from dev.images import ensure_test_image
 
 # The footprint goes on with the containers of the reads.
 _MODULES = (watchers, logs, latency, telemetry, lifecycle, reads, footprint)
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
-    except (ImageError, ProcessError) as exc:
+    except (DockerError, ProcessError) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     return 0

@@ -4,8 +4,8 @@ import os
 import subprocess
 
 
-class MissingDocker(RuntimeError):  # noqa: N818 - as MissingEngine
-    """The command is not installed."""
+class DockerError(RuntimeError):
+    """A docker command failed or is not installed, or an image cannot be made; the message says which and why."""
 
 
 def environment(docker_host: str) -> dict[str, str]:
@@ -14,18 +14,26 @@ def environment(docker_host: str) -> dict[str, str]:
     return {**kept, "DOCKER_HOST": docker_host}
 
 
-def run(
-    docker_host: str, *arguments: str, stdin: bytes = b"", timeout: float | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    """`docker ARGUMENTS`, whatever its status; `timeout` is in seconds. Raises MissingDocker, TimeoutExpired."""
+def run(docker_host: str, *arguments: str, stdin: bytes = b"", timeout: float | None = None) -> bytes:
+    """The output of `docker ARGUMENTS`; `timeout` is in seconds. Raises DockerError."""
+    command = ["docker", *arguments]
     try:
-        return subprocess.run(
-            ["docker", *arguments],
-            env=environment(docker_host),
-            input=stdin,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
+        done = subprocess.run(
+            command, env=environment(docker_host), input=stdin, capture_output=True, timeout=timeout, check=False
         )
     except FileNotFoundError as error:
-        raise MissingDocker("the command `docker` is not installed") from error
+        raise DockerError("the command `docker` is not installed") from error
+    except subprocess.TimeoutExpired as error:
+        raise DockerError(f"{' '.join(command)}: no end within {timeout} s") from error
+    if done.returncode:
+        raise DockerError(f"{' '.join(command)}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+def succeeds(docker_host: str, *arguments: str, timeout: float | None = None) -> bool:
+    """Whether `docker ARGUMENTS` succeeds within `timeout` seconds. Raises nothing."""
+    try:
+        run(docker_host, *arguments, timeout=timeout)
+    except DockerError:
+        return False
+    return True

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dev import docker_command
 from dev.debian import unpacked
+from dev.docker_command import DockerError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TEST_IMAGE = "botmaker-test/busybox:1"
@@ -21,10 +22,6 @@ SOURCE_HASH_LABEL = "botmaker.source-hash"
 
 _PUBLIC_BUSYBOX = "busybox:1.36"
 _BOT_SOURCES = CHECKOUT / "images" / "openclaw"
-
-
-class ImageError(RuntimeError):
-    """An image cannot be made; the message says which command failed, and its output."""
 
 
 def ensure_test_image(docker_host: str) -> str:
@@ -37,7 +34,7 @@ def ensure_test_image(docker_host: str) -> str:
                 tar = _pulled_busybox(docker_host)
             else:
                 tar = _busybox_tar(busybox)
-            _docker(docker_host, "import", "--change", "LABEL botmaker.test=1", "-", TEST_IMAGE, stdin=tar)
+            docker_command.run(docker_host, "import", "--change", "LABEL botmaker.test=1", "-", TEST_IMAGE, stdin=tar)
     return TEST_IMAGE
 
 
@@ -56,9 +53,9 @@ def ensure_bot_image(docker_host: str) -> str:
                 check=False,
             )
             if done.returncode:
-                raise ImageError(f"{_BOT_SOURCES / 'build.sh'} failed with status {done.returncode}, see above")
+                raise DockerError(f"{_BOT_SOURCES / 'build.sh'} failed with status {done.returncode}, see above")
             if _label(docker_host, BOT_IMAGE, SOURCE_HASH_LABEL) != expected:
-                raise ImageError(f"{BOT_IMAGE}: build.sh did not set the label {SOURCE_HASH_LABEL}")
+                raise DockerError(f"{BOT_IMAGE}: build.sh did not set the label {SOURCE_HASH_LABEL}")
     return BOT_IMAGE
 
 
@@ -101,31 +98,21 @@ def _busybox_tar(busybox: Path) -> bytes:
 
 def _pulled_busybox(docker_host: str) -> bytes:
     """The files of the public image, which itself has a command that ours must not have."""
-    _docker(docker_host, "pull", "--quiet", _PUBLIC_BUSYBOX)
-    container = _docker(docker_host, "create", _PUBLIC_BUSYBOX).decode().strip()
+    docker_command.run(docker_host, "pull", "--quiet", _PUBLIC_BUSYBOX)
+    container = docker_command.run(docker_host, "create", _PUBLIC_BUSYBOX).decode().strip()
     try:
-        return _docker(docker_host, "export", container)
+        return docker_command.run(docker_host, "export", container)
     finally:
-        _docker(docker_host, "rm", "--volumes", container)
+        docker_command.run(docker_host, "rm", "--volumes", container)
 
 
 def _label(docker_host: str, image: str, label: str) -> str:
     """The image's label; empty without the label or the image."""
     template = f'{{{{index .Config.Labels "{label}"}}}}'
     try:
-        return _docker(docker_host, "image", "inspect", "--format", template, image).decode().strip()
-    except ImageError:
+        return docker_command.run(docker_host, "image", "inspect", "--format", template, image).decode().strip()
+    except DockerError:
         return ""
-
-
-def _docker(docker_host: str, *arguments: str, stdin: bytes = b"") -> bytes:
-    try:
-        done = docker_command.run(docker_host, *arguments, stdin=stdin)
-    except docker_command.MissingDocker as error:
-        raise ImageError(str(error)) from error
-    if done.returncode:
-        raise ImageError(f"docker {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout
 
 
 @contextlib.contextmanager
@@ -150,7 +137,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         for name in arguments:
             print(makers[name](docker_host), flush=True)
-    except ImageError as error:
+    except DockerError as error:
         print(f"images: {error}", file=sys.stderr)
         return 1
     return 0

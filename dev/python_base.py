@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dev import docker_command
 from dev.debian import MissingEngine, install
+from dev.docker_command import DockerError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OFFLINE_IMAGE = "botmaker/python:3.11-slim-bookworm"
@@ -24,24 +25,21 @@ _PULL_TIMEOUT_SECONDS = 120
 _BUNDLE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
-class BaseImageError(RuntimeError):
-    """There is no base image and none can be made; the message says why."""
-
-
 def ensure_python_base(docker_host: str) -> str:
-    """Find, pull or make the base image; return its tag. Raises BaseImageError."""
+    """Find, pull or make the base image; return its tag. Raises DockerError."""
     pinned = pinned_image()
     for tag in (pinned, OFFLINE_IMAGE):
-        if not _docker(docker_host, "image", "inspect", tag).returncode:
+        if docker_command.succeeds(docker_host, "image", "inspect", tag):
             return tag
     # The official image would not trust what this machine trusts.
-    if not extra_certificates() and _pulled(docker_host, pinned):
+    pull = ("pull", "--quiet", pinned)
+    if not extra_certificates() and docker_command.succeeds(docker_host, *pull, timeout=_PULL_TIMEOUT_SECONDS):
         return pinned
     print(f"Making {OFFLINE_IMAGE} from Debian's packages", file=sys.stderr, flush=True)
     try:
         install(("docker", "mmdebstrap"))
     except MissingEngine as error:
-        raise BaseImageError(f"{pinned} cannot be pulled, and none be made here: {error}") from error
+        raise DockerError(f"{pinned} cannot be pulled, and none be made here: {error}") from error
     _make(docker_host)
     return OFFLINE_IMAGE
 
@@ -50,7 +48,7 @@ def pinned_image() -> str:
     """The base image that deploy/Dockerfile names."""
     match = re.search(r"^ARG BASE_IMAGE=(\S+)$", (CHECKOUT / "deploy" / "Dockerfile").read_text("utf-8"), re.MULTILINE)
     if match is None:
-        raise BaseImageError("deploy/Dockerfile has no ARG BASE_IMAGE=…")
+        raise DockerError("deploy/Dockerfile has no ARG BASE_IMAGE=…")
     return match[1]
 
 
@@ -90,24 +88,10 @@ def _make(docker_host: str) -> None:
             check=False,
         )
     if making.returncode:
-        _docker(docker_host, "image", "rm", OFFLINE_IMAGE)
-        raise BaseImageError(f"mmdebstrap failed with status {making.returncode}, see above")
+        docker_command.succeeds(docker_host, "image", "rm", OFFLINE_IMAGE)
+        raise DockerError(f"mmdebstrap failed with status {making.returncode}, see above")
     if done.returncode:
-        raise BaseImageError(f"docker import: {done.stderr.decode(errors='replace').strip()}")
-
-
-def _pulled(docker_host: str, tag: str) -> bool:
-    try:
-        return not _docker(docker_host, "pull", "--quiet", tag, timeout=_PULL_TIMEOUT_SECONDS).returncode
-    except subprocess.TimeoutExpired:
-        return False
-
-
-def _docker(docker_host: str, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return docker_command.run(docker_host, *arguments, timeout=timeout)
-    except docker_command.MissingDocker as error:
-        raise BaseImageError(str(error)) from error
+        raise DockerError(f"docker import: {done.stderr.decode(errors='replace').strip()}")
 
 
 def main() -> int:
@@ -118,7 +102,7 @@ def main() -> int:
         return 2
     try:
         print(ensure_python_base(docker_host))
-    except BaseImageError as error:
+    except DockerError as error:
         print(f"python_base: {error}", file=sys.stderr)
         return 1
     return 0

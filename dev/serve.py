@@ -7,13 +7,14 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import uuid
 from pathlib import Path
 
-from dev.images import BOT_IMAGE, ImageError, ensure_bot_image, ensure_test_image
+from dev import docker_command
+from dev.docker_command import DockerError
+from dev.images import BOT_IMAGE, ensure_bot_image, ensure_test_image
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _STATE = CHECKOUT / ".dev"
@@ -35,7 +36,7 @@ def main() -> int:
         ensure_bot_image(docker_host)
         bot = _demo_bot()
         token = _demo_directories(bot, docker_host)
-    except (ImageError, OSError) as error:
+    except (DockerError, OSError) as error:
         print(f"serve: {error}", file=sys.stderr)
         return 1
     socket = _socket_path()
@@ -90,12 +91,8 @@ def _give_to_bot(directories: list[Path], token: Path, docker_host: str) -> None
     mounts = [f"--mount=type=bind,source={path},target=/{index}" for index, path in enumerate(directories)]
     targets = [f"/{index}" for index, _ in enumerate(directories)]
     image = ensure_test_image(docker_host)
-    command = ["docker", "run", "--rm", *mounts, image, "chown", "-R", f"{_BOT_UID}:{_BOT_UID}", *targets]
-    done = subprocess.run(
-        command, env={**os.environ, "DOCKER_HOST": docker_host}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise ImageError(f"the demo bot's files cannot be given to its user: {done.stderr.strip()}")
+    arguments = ("run", "--rm", *mounts, image, "chown", "-R", f"{_BOT_UID}:{_BOT_UID}", *targets)
+    docker_command.run(docker_host, *arguments)
 
 
 def _socket_path() -> Path:

@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from dev.debian import MissingEngine
+from dev.docker_command import DockerError
 from dev.engine import EngineError
 from dev.engines import table
 from dev.engines.differences import Difference, everywhere_skipped, missing, outdated, read, unexplained
 from dev.engines.network import network_namespace
 from dev.engines.releases import RELEASES
 from dev.engines.session import Run, run_file
-from dev.images import CHECKOUT, ImageError, ensure_bot_image
+from dev.images import CHECKOUT, ensure_bot_image
 from dev.junit import Verdict
 
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         if not selection:
             ensure_bot_image(source)
         ended = [name for name in names or RELEASES if not _run(name, source, selection)]
-    except (MissingEngine, EngineError, ImageError, OSError) as error:
+    except (MissingEngine, EngineError, DockerError, OSError) as error:
         print(f"engines: {error}", file=sys.stderr)
         return 1
     problems = [f"{name}: the run did not come to its end" for name in ended]
