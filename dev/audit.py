@@ -30,7 +30,7 @@ _SECONDS = 120
 
 @dataclass
 class Findings:
-    """What one lock's audit has told."""
+    """What the audit of one lock found."""
 
     looked_up: int = 0
     vulnerable: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Findings:
 
 
 def ask(lock: str, service: str) -> tuple[str, str]:
-    """What pip-audit prints of a lock on its output and its error output."""
+    """The output and the error output of pip-audit for a lock."""
     command = [str(_ENVIRONMENT / "bin" / "python"), "-m", "pip_audit"]
     command += ["--requirement", str(CHECKOUT / "requirements" / lock), "--require-hashes", "--disable-pip"]
     command += ["--vulnerability-service", service, "--format", "json", "--progress-spinner", "off"]
@@ -80,7 +80,7 @@ def read(output: str, errors: str) -> Findings:
 
 
 def audit(locks: Iterable[str], asked: Callable[[str, str], tuple[str, str]] = ask) -> int:
-    """Audit the locks, print what there is to know, and return the exit code."""
+    """Audit the locks, print the findings, and return the exit code."""
     status = CLEAN
     for lock in locks:
         reasons = []

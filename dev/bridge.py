@@ -1,4 +1,4 @@
-"""A network bridge for one engine: its own addresses, its own NAT rules, nobody else's touched.
+"""A network bridge for one engine, with addresses and NAT rules of its own.
 
 An engine that manages iptables itself empties the chains DOCKER and DOCKER-ISOLATION-* when it starts, those of an
 engine beside it included. So a private engine runs with --iptables=false, and has the few rules it needs from here.
@@ -60,7 +60,7 @@ def exists(bridge: Bridge) -> bool:
 
 
 def allow(bridge: Bridge) -> None:
-    """Let the pool's containers out, and answers back in; what is allowed already stays."""
+    """Let the pool's containers out, and answers back in, unless the rules are there already."""
     for table, chain, rule in bridge.rules():
         if not _iptables(table, "-C", chain, rule):
             run("iptables", "-w", "-t", table, "-I", chain, *rule)

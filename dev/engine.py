@@ -163,7 +163,7 @@ class PrivateEngine:
         """Start the daemon and wait until it answers."""
         log_start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C at the terminal is for whoever uses the engine.
+            # In a session of its own, so that Ctrl-C at the terminal does not reach the engine.
             self._process = subprocess.Popen(
                 self._command(record),
                 stdin=subprocess.DEVNULL,

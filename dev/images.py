@@ -117,7 +117,7 @@ def _label(docker_host: str, image: str, label: str) -> str:
 
 @contextlib.contextmanager
 def _one_at_a_time(image: str) -> Iterator[None]:
-    """Whoever wants the image while it is being made waits; another image may be made meanwhile."""
+    """Wait while another process makes this image; other images do not wait."""
     lock = CHECKOUT / ".dev" / f"{image}-image.lock"
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as file:

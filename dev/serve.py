@@ -83,7 +83,7 @@ def _demo_directories(bot: str, docker_host: str) -> Path:
 
 
 def _give_to_bot(directories: list[Path], token: Path, docker_host: str) -> None:
-    """OpenClaw takes secrets only from files of its own user. Who may not give files away asks the engine to."""
+    """Change the owner, by the engine if we are not root: OpenClaw refuses secret files that its user does not own."""
     if os.geteuid() == 0:
         for path in [*directories, token]:
             os.chown(path, _BOT_UID, _BOT_UID)

@@ -1,7 +1,7 @@
 """The checkout's own engine, shared by every command that runs on it: the first starts it, the last stops it.
 
-Two locks in `.dev/`: `engine.lock` is held for the moment of starting, joining or leaving; `engine.users` is shared
-by all users for as long as they use the engine, so who gets it alone is the last one.
+There are two locks in `.dev/`. A command holds `engine.lock` while it starts, joins or leaves. All commands share
+`engine.users` while they use the engine, so only the last one can lock it alone.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ def shared_engine() -> Iterator[str]:
 
 
 def stop_unused() -> bool:
-    """Stop the engine, or clear what a crash left of it; False if somebody uses it."""
+    """Stop the engine, or clear what a crash left of it; False if a command uses it."""
     if not (_STATE / "engine").exists():
         return True
     with (_STATE / "engine.users").open("w") as users, _lock():

@@ -46,7 +46,7 @@ _POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 
 
 def command(within: str, tree: str, options: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The command that serves in place of a dockerd with these options, and what its environment needs."""
+    """The command that replaces a dockerd with these options, and the variables that it needs."""
     given = dict(option.removeprefix("--").split("=", 1) for option in options if "=" in option)
     runtime, data = Path(given["exec-root"]).parent / "podman", Path(given["data-root"])
     if not runtime.exists():

@@ -9,7 +9,7 @@ class Release:
 
     title: str
     version: str
-    """How its version must begin: a release that moves on to another one is told, and not taken for this one."""
+    """How its version must begin. The run fails if the Debian release has moved on to another version."""
     suite: str
     packages: tuple[str, ...]
     aptopts: tuple[str, ...] = ()
