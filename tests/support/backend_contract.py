@@ -1,4 +1,4 @@
-"""What every backend does, over gRPC and without a look behind it: one suite for each.
+"""The contract of every backend, as one suite that looks only at the answers over gRPC.
 
     class TestContract(LifecycleContract):
         ...
@@ -25,7 +25,7 @@ from tests.support.observing import after_synced, kinds, reading, watching
 
 
 class SomeBots(Protocol):
-    """Makes bots, and knows what the backend itself has of them."""
+    """Creates bots, and lists the containers that the backend has for them."""
 
     ids: list[str]
 

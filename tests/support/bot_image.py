@@ -1,7 +1,7 @@
-"""Containers of the bot image, made without the service: their secrets, what they write, and the gateway in them.
+"""Containers of the bot image, created without the service: their secrets, their output, and their gateway.
 
-Secrets reach the containers on volumes rather than in directories of the host, so that owner and mode are the same
-for every user who runs the tests.
+Secrets reach the containers on volumes, not in directories of the host, so that owner and mode are the same for
+every user who runs the tests.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SecretFile:
     hard_link_to: str = ""
 
     def member(self, name: str) -> tarfile.TarInfo:
-        """The entry in an archive."""
+        """The entry of a tar archive."""
         info = tarfile.TarInfo(name)
         info.mode, info.uid, info.gid = self.mode, self.uid, self.uid
         if self.symlink_to:
@@ -64,7 +64,7 @@ def random_secrets(*names: str) -> dict[str, SecretFile]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a container that ended left behind."""
+    """The exit code and the output of a container that has ended."""
 
     exit_code: int
     stdout: str
@@ -74,7 +74,7 @@ class Outcome:
 
 @dataclass
 class BotContainers:
-    """Makes containers of the bot image, hardened as the service hardens them, and removes all of them."""
+    """Creates containers of the bot image, hardened as the service hardens them, and removes all of them."""
 
     engine: docker.DockerClient
     image: str
@@ -163,16 +163,16 @@ class Gateway:
 
     @property
     def token(self) -> str:
-        """What the gateway's token file holds."""
+        """The content of the gateway's token file."""
         return self.secret_files["GATEWAY_TOKEN"].data.decode().strip()
 
     @property
     def secret_values(self) -> list[bytes]:
-        """What must be found nowhere else."""
+        """The secrets, which must not occur outside their files."""
         return [file.data.strip() for file in self.secret_files.values()]
 
     def wait_until_live(self) -> None:
-        """Fails with the container's log when it ends, or is not live in time."""
+        """Wait until the gateway is live; fails with the container's log if it ends or is not live in time."""
         try:
             wait_until(self._is_live, "the gateway is live", GATEWAY_START_SECONDS)
         except AssertionError as failure:

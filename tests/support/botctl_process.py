@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.support.waiting import wait_until
 
-# A terminal's Ctrl-C is for the processes that it controls.
+# A terminal sends Ctrl-C only to the processes that it controls.
 _ON_ITS_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )
@@ -29,14 +29,14 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(target: str, **further: str) -> dict[str, str]:
-    """What the program is to find."""
+    """The environment variables of the program."""
     unwanted = ("BOTCTL_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return {**kept, "BOTCTL_TARGET": target, "TERM": "xterm-256color", **further}
 
 
 def botctl(target: str, *arguments: str, **further: str) -> subprocess.CompletedProcess[str]:
-    """A run on pipes, to its end."""
+    """Run on pipes, and wait for the end."""
     return subprocess.run(
         command(*arguments),
         env=environment(target, **further),
@@ -50,7 +50,7 @@ def botctl(target: str, *arguments: str, **further: str) -> subprocess.Completed
 
 @contextmanager
 def piped(target: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A run on pipes that goes on beside the test; it is killed at the end."""
+    """A run on pipes in the background; it is killed at the end."""
     process = subprocess.Popen(
         command(*arguments), env=environment(target), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -62,7 +62,7 @@ def piped(target: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class Terminal:
-    """A run on a terminal of its own; what it shows is collected."""
+    """A run on its own terminal; the output is collected."""
 
     def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
         self.process = process
@@ -73,25 +73,25 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What it has shown so far, without colours and movements."""
+        """The output so far, without escape sequences."""
         return _ESCAPES.sub(b"", self.shown).decode()
 
     def wait_for(self, pattern: str, since: int = 0) -> None:
-        """Wait until it has shown this; ``since``: so many characters of the text are old."""
+        """Wait until the output matches; ``since``: ignore this many characters at its start."""
         wait_until(lambda: re.search(pattern, self.text[since:]), f"{pattern!r} in {self.text[-500:]!r}")
 
     def press_ctrl_c(self) -> None:
-        """As a person does."""
+        """Press Ctrl-C on the terminal."""
         os.write(self._descriptor, b"\x03")
 
     def wait(self, timeout_seconds: float = 60.0) -> int:
-        """Its exit status, when all that it showed is collected."""
+        """Wait for the end and for all output; the exit status."""
         status = self.process.wait(timeout_seconds)
         self._reader.join(timeout_seconds)
         return status
 
     def close(self) -> None:
-        """End it, by force if it still runs."""
+        """Kill it if it still runs, and close the terminal."""
         if self.process.poll() is None:
             self.process.kill()
         self.wait()

@@ -1,4 +1,4 @@
-"""Bots for tests: ids with secrets, and the removal of every container that carries them."""
+"""Bots for tests: ids with secrets, and the removal of all their containers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NODE_UID = 1000
 
 
 class Bots:
-    """Makes bots and remembers them all. Containers are found by label, never by their names' prefix."""
+    """Creates bots and remembers them. Finds containers by label, never by a prefix of the name."""
 
     def __init__(self, engine: docker.DockerClient, secrets_root: Path, all_ids: list[str] | None = None) -> None:
         self.engine = engine
@@ -31,7 +31,7 @@ class Bots:
         return self._new(0o755, 0o644)
 
     def new_openclaw(self) -> str:
-        """A new bot's id; its secrets are the image's user's alone, as OpenClaw demands. Needs root."""
+        """A new bot's id; only the image's user can read its secrets, as OpenClaw demands. Needs root."""
         bot_id = self._new(0o700, 0o600)
         directory = self.secrets_root / bot_id
         for path in (directory, *directory.iterdir()):
@@ -51,7 +51,7 @@ class Bots:
         return bot_id
 
     def containers(self) -> list[Container]:
-        """Every container of these bots, whoever made it."""
+        """Every container of these bots, also those that the service did not create."""
         found = []
         for bot_id in self.ids:
             filters = {"label": f"botmaker.bot-id={bot_id}"}
@@ -59,7 +59,7 @@ class Bots:
         return found
 
     def inspect(self, bot_id: str) -> dict:
-        """What the engine itself says of the bot's container."""
+        """The engine's inspect document of the bot's container."""
         return self.engine.api.inspect_container(f"botmaker-{bot_id}")
 
     def wait_for_log(self, bot_id: str, text: bytes) -> None:
@@ -68,7 +68,7 @@ class Bots:
         wait_until(lambda: text in container.logs(), f"{bot_id} writes {text!r}")
 
     def describe(self) -> str:
-        """States and last log lines of all containers, for the report of a failed test."""
+        """The states and last log lines of all containers, for the report of a failed test."""
         parts = []
         for container in self.containers():
             logs = container.logs(tail=20).decode("utf-8", "replace")

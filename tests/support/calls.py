@@ -1,4 +1,4 @@
-"""The seven RPCs as a test writes them: by bot id, with what it does not care for left out."""
+"""Short forms of the seven RPCs: by bot id, with a default for everything else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from container_manager_client import ErrorInfo, error_info
 
 FOREVER = ("sleep", "100000")
-# Says when SIGTERM can come and when it has come, and does not end by it.
+# Prints "ready" when it handles SIGTERM and "asked" when it receives one, and does not exit.
 STUBBORN = ("sh", "-c", "trap 'echo asked' TERM; echo ready; while :; do sleep 1; done")
 
 
@@ -67,7 +67,7 @@ class Calls:
         return list(self.stub.ListManagedContainers(pb.ListManagedContainersRequest(states=states)).containers)
 
     def listed(self, bot_ids: Sequence[str]) -> list[pb.ContainerStatus]:
-        """Of the list, these bots' containers."""
+        """The containers of these bots in the list."""
         return [container for container in self.list() if container.bot_id in bot_ids]
 
 

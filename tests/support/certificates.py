@@ -1,4 +1,4 @@
-"""Certificates of authorities that live for one test run, as files."""
+"""Certificates of authorities that exist for one test run, as files."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Authority:
         return self.ca.cert_pem.bytes()
 
     def signed(self, name: str, *, expired: bool = False) -> tuple[bytes, bytes]:
-        """A certificate for the name, with its chain, and its key."""
+        """A certificate for the name with its chain, and the key."""
         validity = {"not_before": LONG_AGO, "not_after": YESTERDAY} if expired else {}
         leaf = self.ca.issue_cert(name, **validity)  # type: ignore[arg-type]
         return b"".join(blob.bytes() for blob in leaf.cert_chain_pems), leaf.private_key_pem.bytes()
 
     def client(self, *, trusts: Authority | None = None, expired: bool = False) -> TlsFiles:
-        """What a client of this authority's shows, and whose servers it trusts; the authority's own by default."""
+        """The files of a client of this authority; ``trusts`` signs its servers, by default the same authority."""
         cert, key = self.signed(CLIENT, expired=expired)
         return TlsFiles((trusts or self).pem, cert, key)
 
 
 def put(path: Path, content: bytes) -> None:
-    """Put the content there at once, for its owner alone, as whoever renews certificates should."""
+    """Replace the file atomically, readable by its owner only, as a renewal of certificates should."""
     beside = path.with_name(path.name + ".new")
     beside.write_bytes(content)
     beside.chmod(0o600)
@@ -55,7 +55,7 @@ def server_files(
     clients: Authority | None = None,
     expired: bool = False,
 ) -> TlsConfig:
-    """A server's certificate and key, and whose clients it takes; ones that are there already are replaced."""
+    """Write a server's certificate and key and the authority of its clients; replaces existing files."""
     config = TlsConfig(directory / "cert.pem", directory / "key.pem", directory / "client-ca.pem")
     cert, key = authority.signed(name, expired=expired)
     put(config.key, key)

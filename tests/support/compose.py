@@ -26,7 +26,7 @@ COMMAND_SECONDS = 300
 
 
 def compose_command() -> list[str]:
-    """Compose in whichever form there is. Raises :class:`~dev.debian.MissingEngine` where there is none."""
+    """The installed compose command. Raises :class:`~dev.debian.MissingEngine` if there is none."""
     if shutil.which("docker-compose"):
         return ["docker-compose"]
     if not subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
@@ -37,7 +37,7 @@ def compose_command() -> list[str]:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A project of its own, by the settings that its users have in ``.env``."""
+    """A new compose project, with settings as its users have them in ``.env``."""
 
     command: Sequence[str]
     engine_url: str
@@ -46,7 +46,7 @@ class Deployment:
     name: str
 
     def __call__(self, *arguments: str, timeout_seconds: float = COMMAND_SECONDS) -> str:
-        """What compose prints for these arguments; it must succeed."""
+        """The output of compose with these arguments; it must succeed."""
         lines = [f"{name}={value}\n" for name, value in self.settings.items()]
         self.settings_file.write_text("".join(lines))
         command = [*self.command, "--file", str(COMPOSE_FILE), "--env-file", str(self.settings_file)]
@@ -68,31 +68,31 @@ class Deployment:
         return engine.containers.get(container_id)
 
     def http(self) -> httpx.Client:
-        """A client of the API tier, where it is published."""
+        """An HTTP client of the API tier, at its published port."""
         address = self("port", "api-tier", "8000").strip()
         assert address.startswith("127.0.0.1:")
         return httpx.Client(base_url=f"http://{address}", timeout=120, trust_env=False)
 
     def left(self, engine: docker.DockerClient) -> list[str]:
-        """Names of the project's containers, networks and volumes."""
+        """The names of the project's remaining containers, networks and volumes."""
         mine = {"label": f"com.docker.compose.project={self.name}"}
         containers = engine.containers.list(all=True, filters=mine, ignore_removed=True)
         found = [*containers, *engine.networks.list(filters=mine), *engine.volumes.list(filters=mine)]
         return [each.name for each in found]
 
     def _environment(self) -> dict[str, str]:
-        # A variable of the environment would win over the file's.
+        # Environment variables would override those of the file.
         ours = {name: value for name, value in os.environ.items() if name not in self.settings}
         ours = {name: value for name, value in ours.items() if not name.startswith(("PIP_", "COMPOSE_"))}
         ours.pop("DOCKER_CONTEXT", None)
-        # A docker command without buildx has the classic builder alone, and fails unless told to use it.
+        # A docker command without buildx has only the classic builder, and fails unless that is selected.
         if subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False).returncode:
             ours["DOCKER_BUILDKIT"] = "0"
         return {**ours, "DOCKER_HOST": self.engine_url}
 
 
 class LabelledBase:
-    """The base image with a label more, which every image that is built on it inherits, whatever stage it is of."""
+    """The base image with one more label, which the images of all stages that are built on it inherit."""
 
     def __init__(self, engine: docker.DockerClient, engine_url: str, label: tuple[str, str]) -> None:
         self.engine = engine
@@ -105,7 +105,7 @@ class LabelledBase:
             assert "error" not in message, message
 
     def remove_all(self) -> None:
-        """Remove it and all that was built on it; an image can go when none is built on it any more."""
+        """Remove it and all images that were built on it; an image can be removed after those built on it."""
         while images := self.engine.api.images(all=True, filters=self.filters):
             before = len(images)
             for image in sorted(images, key=lambda image: image["Created"], reverse=True):

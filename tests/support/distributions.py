@@ -1,4 +1,4 @@
-"""What distributions need, from the metadata of those that are installed here."""
+"""The dependencies of distributions, from the metadata of the installed ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# All that the base install brings along; nothing of Docker, and nothing that listens.
+# Everything that the base install adds: nothing for Docker, and no server.
 CLIENT_NEEDS = {"googleapis-common-protos", "grpcio", "grpcio-status", "protobuf", "typing-extensions"}
 
 
 def needs(distribution: str, extra: str = "") -> list[Requirement]:
-    """What an installed distribution asks for on this machine; with an extra, what that one adds."""
+    """The requirements of an installed distribution on this machine; with an extra, those that the extra adds."""
     found = [Requirement(text) for text in metadata.requires(distribution) or ()]
     plain = [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
     if not extra:
@@ -22,7 +22,7 @@ def needs(distribution: str, extra: str = "") -> list[Requirement]:
 
 
 def closure(requirements: Iterable[Requirement]) -> dict[str, list[Requirement]]:
-    """Every distribution that these bring along, by its canonical name, with all that is asked of it."""
+    """Every distribution that these require, directly or not, by canonical name, with all requirements for it."""
     found: dict[str, list[Requirement]] = {}
     seen: set[tuple[str, str]] = set()
     waiting = list(requirements)

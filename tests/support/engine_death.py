@@ -1,4 +1,4 @@
-"""An engine that is killed and started again beside a running service, and what health says of it meanwhile."""
+"""Kills and restarts the engine of a running service, and checks the health answers meanwhile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.health_record import NOT_SERVING, SERVING, HealthRecord
 
 
 def engine_killed_and_back(world: FaultyWorld, health: HealthRecord) -> float:
-    """Kill the engine and start it again; in how many seconds the service has recovered, no more than allowed."""
+    """Kill the engine and start it again; returns the seconds until the service recovered, within the limit."""
     world.engine.kill()
     killed = time.monotonic()
     noticed = killed + health.seconds_until(NOT_SERVING, killed, 5)

@@ -1,4 +1,4 @@
-"""A proxy in front of a real engine that notes every request, and can be told to spoil some of them."""
+"""A proxy in front of a real engine that notes every request and injects faults."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _REQUEST_LINE = re.compile(rb"(?:GET|HEAD|POST|DELETE|PUT) /\S* HTTP/1\.1")
 class EngineProxy:
     """Forwards a unix socket to the engine's; ``requests`` holds what passed, as ``"POST /v1.41/…"``.
 
-    ``refuse`` and ``hang`` take a part of a request line, until ``mend``: such a request closes its connection, or is
-    kept back without an answer. What is under way with such a request is cut at once.
+    ``refuse`` and ``hang`` take a part of a request line and last until ``mend``: ``refuse`` closes the connections of
+    such requests, also of those in flight; ``hang`` holds new ones back without an answer.
     """
 
     def __init__(self, engine_url: str, path: Path) -> None:
@@ -37,16 +37,16 @@ class EngineProxy:
         return [request for request in list(self.requests) if part in request]
 
     def refuse(self, part: str) -> None:
-        """Cut, and go on cutting, what asks for it."""
+        """Close the connections of such requests, now and in future."""
         self._refused.add(part)
         self.cut(part)
 
     def hang(self, part: str) -> None:
-        """Never answer what asks for it."""
+        """Never answer such requests."""
         self._hung.add(part)
 
     def mend(self) -> None:
-        """Forward everything again; what hangs, hangs on."""
+        """Forward new requests again; those that hang stay so."""
         self._refused.clear()
         self._hung.clear()
 
@@ -111,13 +111,13 @@ class _Connection:
         self._there.start()
 
     def shut(self) -> None:
-        """Close both sides, as seen from both."""
+        """Shut down both sides."""
         for each in (self._client, self._engine):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
     def join(self) -> None:
-        """Wait for its end."""
+        """Wait until it has ended."""
         self._there.join()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""What the engine itself says of all managed containers, in the service's own words."""
+"""The engine's own state of all managed containers, as messages of the service."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from container_manager.rpc.manager_codec import status_to_proto
 
 
 def engines_own(engine: docker.DockerClient) -> list[pb.ContainerStatus]:
-    """Every managed container, from the engine's own inspect, in the order of the service's list."""
+    """Every managed container, inspected on the engine, in the order of the service's list."""
     statuses = []
     for row in engine.api.containers(all=True, filters={"label": "botmaker.managed=true"}):
-        # A create whose caller has gone may be undone after the list.
+        # The service may undo a create after the list, if its caller has gone.
         with suppress(docker.errors.NotFound):
             statuses.append(status_to_proto(status_from_inspect(engine.api.inspect_container(row["Id"]))))
     return sorted(statuses, key=lambda each: (each.create_time.ToNanoseconds(), each.container_id))
 
 
 def differences(shown: Sequence[pb.ContainerStatus], own: Sequence[pb.ContainerStatus]) -> list[str]:
-    """Field by field what the service shows otherwise than the engine; empty when every field is the same."""
+    """Every field in which the service differs from the engine; empty when there is none."""
     views, engines = ({each.container_id: each for each in statuses} for statuses in (shown, own))
     found = []
     for key in dict.fromkeys([*views, *engines]):

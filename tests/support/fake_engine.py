@@ -1,4 +1,4 @@
-"""A scripted stand-in for a Docker Engine, for the faults that a real one does not show.
+"""A scripted stand-in for a Docker Engine, for faults that a real engine does not show on demand.
 
     with FakeEngine() as engine:
         engine.on("GET", "/containers/*/json", Json({"Id": "c1"}))
@@ -7,9 +7,9 @@
         ...
         assert 1 == len(engine.seen("POST", "/containers/*/start"))
 
-Paths are globs, without the API version and the query (``*`` matches ``/`` too); the rule added last wins. A rule's
-answers are used up in order and its last one repeats; an answer may be a function of the :class:`Request`. What no
-rule matches: ``/_ping`` and ``/version`` answer as an engine does, and anything else is 404.
+Paths are globs, without the API version and the query (``*`` matches ``/`` too); the rule added last wins. A rule gives
+its answers in order and repeats the last one; an answer may be a function of the :class:`Request`. Without a matching
+rule, ``/_ping`` and ``/version`` answer as an engine does, and anything else is 404.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Raw:
 
 
 def error(status: int, message: str) -> Json:
-    """The engine's own form of an error answer."""
+    """An error answer in the engine's format."""
     return Json({"message": message}, status)
 
 
@@ -75,7 +75,7 @@ NO_CONTENT = Raw(status=204)
 
 @dataclass(frozen=True)
 class Hang:
-    """No answer until :meth:`FakeEngine.release`; ``then`` is given after it."""
+    """No answer until :meth:`FakeEngine.release`, and ``then`` after it."""
 
     then: Json | Raw | Cut | None = None
 
@@ -87,7 +87,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Stream:
-    """A chunked 200 answer of JSON messages, as pulls give; ``cut``: its end never comes, the connection does."""
+    """A chunked 200 answer of JSON messages, as for a pull; ``cut``: the connection closes before its end."""
 
     messages: Iterable[Any]
     cut: bool = False
@@ -98,10 +98,10 @@ Script = Answer | Callable[[Request], Answer]
 
 
 class FakeEngine:
-    """A context manager; after its exit neither a thread nor a socket of it is left."""
+    """A context manager; no thread and no socket is left after its exit."""
 
     def __init__(self, *, tcp: bool = False, api_version: str = "1.41", directory: Path | None = None) -> None:
-        """``tcp``: listen on 127.0.0.1 in place of a unix socket. ``directory``: where the socket is to lie."""
+        """``tcp``: listen on 127.0.0.1 instead of a unix socket. ``directory``: of the socket."""
         self.api_version = api_version
         self.requests: list[Request] = []
         self._rules: list[tuple[str, str, list[Script]]] = []
@@ -115,7 +115,7 @@ class FakeEngine:
 
     @property
     def url(self) -> str:
-        """The endpoint, as the Docker SDK writes it."""
+        """The endpoint, in the Docker SDK's format."""
         address = self._server.server_address
         return f"tcp://127.0.0.1:{address[1]}" if isinstance(address, tuple) else f"unix://{address!s}"
 
@@ -135,18 +135,18 @@ class FakeEngine:
             return [request for request in self.requests if _matches(request, method, path)]
 
     def await_request(self, method: str, path: str, count: int = 1, timeout: float = 60) -> list[Request]:
-        """Wait until there were ``count`` such requests; they."""
+        """Wait for ``count`` such requests, and return them."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._count(method, path) >= count, timeout):
                 raise TimeoutError(f"{self._count(method, path)} of {count} {method} {path} came; all: {self.requests}")
             return [request for request in self.requests if _matches(request, method, path)]
 
     def release(self) -> None:
-        """End every hang, those to come too."""
+        """End every hang, now and in future."""
         self._released.set()
 
     def drop_connections(self) -> None:
-        """Close every connection, as an engine that restarts does."""
+        """Close every connection, like an engine that restarts."""
         with self._changed:
             connections = list(self._connections.values())
         for connection in connections:
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             super().handle()
         except (ConnectionError, ValueError):
-            pass  # the client has gone
+            pass  # the client has closed the connection
         finally:
             with self.engine._changed:
                 del self.engine._connections[id(self)]
@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_DELETE = do_PUT = _serve  # noqa: N815 - the base class names them so
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-        """Nothing; the base class writes to standard error."""
+        """Log nothing; the base class writes to standard error."""
 
     def _request(self) -> Request:
         parts = urlsplit(self.path)

@@ -1,13 +1,13 @@
-"""An engine in memory, as the live view sees one: containers, inspections, events, and all that can be wrong with them.
+"""An engine in memory, as the live view sees one: containers, inspections, events, and their faults.
 
-Every state that a container is ever in has a number of its own, which grows, so that an older state can be told from a
-newer one. It stands in ``image_id``, which the engine's list tells as well.
+Every state of a container has its own, growing number, which tells older states from newer ones. The number is in
+``image_id``, which the engine's list shows too.
 
     source = FakeSource()
     key = source.create(bot_id)
     source.change(key, state=ContainerState.RUNNING)
     source.faults[key] = HANG
-    source.held.add(other)  # its inspections look at once, and answer when the test says so
+    source.held.add(other)  # its inspections look at once, and answer when the test lets them
     source.lose_streams()
 """
 
@@ -30,14 +30,14 @@ HANG = "hang"
 """A fault: no answer until the time-out of an inspection."""
 LOST = EngineUnavailableError("the fake engine is away")
 OVERLAP_SECONDS = 5.0
-"""So far back a subscription begins: what has happened a little before is told again."""
+"""How far back a subscription starts: it repeats the most recent events."""
 
 Fault = Exception | str
 Seconds = Callable[[], float]
 
 
 class Id(str):
-    """One whose sets are in the same order in every process."""
+    """A container id whose hash, and so the order of sets, is the same in every process."""
 
     __slots__ = ()
 
@@ -47,50 +47,50 @@ class Id(str):
 
 @dataclass
 class Inspection:
-    """One that is under way, or was."""
+    """An inspection, in progress or ended."""
 
     key: str
     began: int
-    """The engine's newest state then, by its number."""
+    """The number of the engine's newest state at the start."""
     seen: ContainerStatus | None = None
-    """What it saw, once it has looked."""
+    """The status that it saw, once it has looked."""
     answered: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def answer(self) -> None:
-        """Give what was seen when it began; for those that are held."""
+        """Answer a held inspection with the status that it saw at its start."""
         self.answered.set_result(None)
 
     def fail(self, exc: Exception = LOST) -> None:
-        """Fail; for those that are held."""
+        """Fail a held inspection."""
         self.answered.set_exception(exc)
 
 
 class FakeSource:
-    """As :class:`container_manager.backends.docker.container_source.ContainerSource`."""
+    """In place of :class:`container_manager.backends.docker.container_source.ContainerSource`."""
 
     def __init__(self, duration: Seconds = lambda: 0.0, lateness: Seconds = lambda: 0.0) -> None:
-        """``duration`` is drawn twice a call, before and after it looks; ``lateness`` once an event."""
+        """``duration`` is called twice per call, before and after it looks; ``lateness`` once per event."""
         self.containers: dict[str, ContainerStatus] = {}
         self.history: list[tuple[str, ContainerStatus | None]] = [("", None)]
-        """Every state that there ever was and the id of its container, by its number. A removal has one, too."""
+        """Every state so far with the id of its container, by number. A removal is a state, too."""
         self.inspections: list[Inspection] = []
         self.faults: dict[str, Fault] = {}
-        """What the inspections of a container, or by a bot, end with."""
+        """The outcome of inspections, by container or bot."""
         self.denials: Counter[str] = Counter()
-        """How many of a container's next inspections are told that there is none."""
+        """How many of a container's next inspections find no such container."""
         self.denied: set[str] = set()
-        """The containers of which one was told so."""
+        """The containers that an inspection did not find because of that."""
         self.list_fault: Fault | None = None
         self.subscribe_fault: Fault | None = None
         self.held: set[str] = set()
         self.subscriptions: list[float] = []
-        """When each began, in the loop's time."""
+        """The start of each, in the loop's time."""
         self._duration = duration
         self._lateness = lateness
         self._streams: list[_Stream] = []
         self._told: list[tuple[float, Notice]] = []
 
-    # What happens on the engine.
+    # Events on the engine.
 
     @property
     def serial(self) -> int:
@@ -98,7 +98,7 @@ class FakeSource:
         return len(self.history) - 1
 
     def create(self, bot_id: str, name: str = "", *, announce: bool = True, **fields: Any) -> str:
-        """A new container; its id. ``name``: the bot's own unless given."""
+        """Create a container; returns its id. ``name``: by default the bot's."""
         container_id = Id(f"{len(self.history):064x}")
         created = int(1.7e18) + len(self.history) * 500_000_000
         fields = {"state": ContainerState.CREATED, "create_time_ns": created, "image": "botmaker/openclaw:1", **fields}
@@ -107,25 +107,25 @@ class FakeSource:
         return container_id
 
     def change(self, container_id: str, *, announce: bool = True, managed: bool = True, **fields: Any) -> None:
-        """A new state of a container. ``managed``: as its event says."""
+        """Change fields of a container. ``managed``: as in the event."""
         self._set(container_id, replace(self.containers[container_id], **fields), announce=announce, managed=managed)
 
     def remove(self, container_id: str, *, announce: bool = True) -> None:
-        """The container is gone."""
+        """Remove the container."""
         del self.containers[container_id]
         self.history.append((container_id, None))
         if announce:
             self.tell(container_id, gone=True)
 
     def tell(self, container_id: str, *, gone: bool = False, managed: bool = True, created: bool = False) -> None:
-        """An event, also one that has changed nothing."""
+        """Send an event, also without a change."""
         notice = Notice(container_id, gone, managed, created=created)
         self._told.append((asyncio.get_running_loop().time(), notice))
         for stream in self._streams:
             stream.put(notice, self._lateness())
 
     def lose_streams(self, exc: Exception | None = LOST) -> None:
-        """Every event stream fails, or ends (``None``); what was on its way is lost."""
+        """Every event stream fails, or ends (``None``); undelivered events are lost."""
         for stream in self._streams:
             stream.end(exc)
 
@@ -137,7 +137,7 @@ class FakeSource:
         """All inspections of a key so far."""
         return [inspection for inspection in self.inspections if inspection.key == key]
 
-    # What the view asks of it.
+    # The interface that the view uses.
 
     async def list(self, container_id: str = "") -> list[ContainerStatus]:
         await asyncio.sleep(self._duration())
@@ -177,7 +177,7 @@ class FakeSource:
             return inspection.seen
         await asyncio.sleep(self._duration())
         inspection.seen = look()
-        # One that is wedged is so by whatever name it is called.
+        # A wedged container is wedged under its id and under its bot's.
         found_key = inspection.seen.container_id if inspection.seen else key
         await _suffer(self.faults.get(found_key) or self.faults.get(key))
         if inspection.seen is not None and self.denials[found_key]:
@@ -203,7 +203,7 @@ class FakeSource:
 
 
 class _Stream:
-    """The events on their way to one subscriber, in order."""
+    """The undelivered events of one subscriber, in order."""
 
     def __init__(self) -> None:
         self._queue: deque[tuple[float, Notice]] = deque()
@@ -239,7 +239,7 @@ def serial_of(status: ContainerStatus) -> int:
 
 
 def row_of(status: ContainerStatus) -> ContainerStatus:
-    """What the engine's list says of a container: no more than ``status_from_row`` finds there."""
+    """The container's row in the engine's list: only the fields that ``status_from_row`` reads."""
     listed = (status.container_id, status.bot_id, status.name, status.state, status.image, status.image_id)
     return ContainerStatus(*listed, (status.create_time_ns or 0) // 1_000_000_000 * 1_000_000_000)
 
@@ -253,5 +253,5 @@ async def _suffer(fault: Fault | None) -> None:
 
 
 def _raise(exc: Exception) -> None:
-    """One that was raised before would bring along where that was, which is a long way after a thousand times."""
+    """Raise without the traceback of earlier raises, which would grow with each of thousands."""
     raise exc.with_traceback(None)

@@ -1,4 +1,4 @@
-"""The table of all faults of a run, as it is printed at its end."""
+"""The table of all faults of a run, printed at the end of the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _HEADINGS = ("fault", "times", "calls", "lost", "recovered in", "outcomes")
 
 @dataclass(frozen=True)
 class FaultRow:
-    """What one scenario did, and what became of it."""
+    """One scenario and its outcome."""
 
     fault: str
     times: int

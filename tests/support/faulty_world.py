@@ -1,6 +1,6 @@
-"""A service as a process on an engine of the tests' own, with foreign containers beside its bots, for faults.
+"""A service process on a private engine, with foreign containers beside its bots, for tests of faults.
 
-:meth:`FaultyWorld.settled` is what must hold after every fault.
+:meth:`FaultyWorld.settled` states what must hold after every fault.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CALL_SECONDS = 20.0
 
 
 class FaultyWorld:
-    """Made by :func:`faulty_world`."""
+    """Created by :func:`faulty_world`."""
 
     def __init__(self, engine: PrivateEngine, image: str, directory: Path, bots: Bots, options: Sequence[str]) -> None:
         self.engine = engine
@@ -42,7 +42,7 @@ class FaultyWorld:
         self.target = f"unix://{self.socket}"
         self.recorder = Recorder()
         self.engine_was_down = False
-        """Set by whoever takes the engine down: foreign containers then stop by themselves."""
+        """Tests set this when they take the engine down, which stops foreign containers."""
         self._log = directory / "log"
         self._options = (
             *("--listen", self.target),
@@ -51,7 +51,7 @@ class FaultyWorld:
             *("--default-image", image),
             *options,
         )
-        # The forged labels name a bot of the mix; the held name is that of a bot which is not in it.
+        # The forged labels name a bot of the mix; the occupied name belongs to a bot outside it.
         self.bot_ids = [bots.new() for _ in range(24)]
         self.held_bot_id = bots.new()
         self.foreign = ForeignContainers(self.docker, image, self.bot_ids[0], self.held_bot_id)
@@ -64,24 +64,24 @@ class FaultyWorld:
         return self.service
 
     def mix(self, seed: str, *, callers: int = 6, seconds: float = CALL_SECONDS) -> MixedCalls:
-        """The running mix of operations over the bots."""
+        """A mix of operations on the bots."""
         return MixedCalls(seed, self.target, self.recorder, self.bot_ids, callers=callers, seconds=seconds)
 
     @contextmanager
     def channel_stub(self) -> Iterator[ContainerManagerStub]:
-        """The stub on a channel of its own."""
+        """A stub on a new channel."""
         with connect(self.target) as channel:
             yield ContainerManagerStub(channel)
 
     def awaited_done(self, calls: int) -> None:
-        """Wait until so many further calls have ended, so that the fault meets work."""
+        """Wait until this many more calls have ended, so that the fault occurs under load."""
         enough = len(self.recorder.outcomes) + calls
         wait_until(lambda: len(self.recorder.outcomes) >= enough, f"{calls} further calls", 60)
 
     def settled(self, entries: Mapping[str, str | None], *, wrong: Sequence[str] = ()) -> int:
-        """Assert that nothing is wrong, doubled, leaked or foreign and touched; how many containers are lost.
+        """Assert no wrong answer, and no doubled, leaked or touched foreign container; returns how many are lost.
 
-        ``entries``: the container that each bot must have, as its calls' answers told.
+        ``entries``: the container that each bot must have, according to the answers of its calls.
         """
         told = [*self.recorder.wrong, *wrong]
         assert not told, "\n".join(told)
@@ -119,7 +119,7 @@ class FaultyWorld:
         assert self.foreign.forged_ids == {each.container_id for each in calls.list()}
 
     def close(self) -> None:
-        """End the service and remove every container."""
+        """Stop the service and remove the foreign containers."""
         self.service.close()
         self.foreign.remove()
 
@@ -128,7 +128,7 @@ class FaultyWorld:
 def faulty_world(
     engine: PrivateEngine, image: str, directory: Path, secrets_root: Path, options: Sequence[str] = ()
 ) -> Iterator[FaultyWorld]:
-    """The service on the engine; at its end nothing is left on the engine."""
+    """The service on the engine; asserts at the end that no container is left there."""
     client = docker.DockerClient(base_url=engine.url, version="auto")
     bots = Bots(client, secrets_root)
     try:
@@ -145,6 +145,6 @@ def faulty_world(
 
 
 def recovery(begun: float, seconds: float) -> float:
-    """``seconds`` that it took to recover since ``begun``; no more than allowed, and as much for a busy machine."""
+    """The ``seconds`` of a recovery since ``begun``; asserts at most twice the limit, for busy machines."""
     assert seconds <= 2 * RECOVERY_SECONDS, f"{seconds:.2f} s, {time.monotonic() - begun:.2f} s ago"
     return seconds

@@ -1,4 +1,4 @@
-"""Containers beside the service's that it must never touch, and the proof that it has not."""
+"""Foreign containers that the service must never touch, and the check that it has not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ForeignContainers:
     """Without labels, running and never started; with forged labels under another name; and under a bot's own name."""
 
     def __init__(self, engine: docker.DockerClient, image: str, bot_id: str, named_bot_id: str) -> None:
-        """``bot_id``: whose labels are forged; ``named_bot_id``: whose container's name is held."""
+        """``bot_id``: the bot of the forged labels; ``named_bot_id``: the bot whose container name is occupied."""
         self._engine = engine
         forged = {"botmaker.managed": "true", "botmaker.bot-id": bot_id}
         self._ids = [
@@ -29,7 +29,7 @@ class ForeignContainers:
         self._before = {id_: self._inspect(id_) for id_ in self._ids}
 
     def touched(self, *, engine_was_down: bool) -> list[str]:
-        """What differs now. An engine that was down has changed by itself what had run."""
+        """The differences since the start. An engine that was down has itself changed the containers that ran."""
         told = []
         for id_, before in self._before.items():
             now = self._inspect(id_)
@@ -47,8 +47,8 @@ class ForeignContainers:
             self._engine.api.remove_container(id_, force=True)
 
     def _make(self, name: str, image: str, labels: dict[str, str], *, start: bool) -> str:
-        # With an init process, which lets SIGTERM end it: an engine after a crash waits for that.
-        # An engine that was started anew shows empty lists for what nobody gave it.
+        # The init process makes SIGTERM end the container: an engine waits for that after a crash.
+        # After a restart the engine shows empty lists for options that were not set.
         host_config = {"NetworkMode": "none", "Init": True, "Dns": [], "DnsOptions": [], "DnsSearch": []}
         body = {"Image": image, "Cmd": list(FOREVER), "Labels": labels, "HostConfig": host_config}
         created = self._engine.api.create_container_from_config(body, name)

@@ -16,14 +16,14 @@ TOOL_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What the gateway says to a request."""
+    """The gateway's answer to a request."""
 
     status: int
     body: str
 
 
 def is_live(port: int) -> bool:
-    """Whether the gateway's own probe says so; false while nothing answers."""
+    """Whether the gateway's health probe succeeds; false while nothing answers."""
     try:
         answer = _request(port, "GET", "/healthz", timeout_seconds=PROBE_SECONDS)
     except (OSError, http.client.HTTPException):
@@ -32,7 +32,7 @@ def is_live(port: int) -> bool:
 
 
 def use_tool(port: int, token: str | None) -> Answer:
-    """Calls a tool that only reads, for which the gateway demands its token; None sends no token at all."""
+    """Calls a read-only tool, for which the gateway demands its token; None sends no token."""
     headers = {"Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"

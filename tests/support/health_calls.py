@@ -1,4 +1,4 @@
-"""Calls of the health service, which need no container: one that ends at once, and one that stays open."""
+"""Calls of the health service, which needs no container: one that ends at once, and one that stays open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 def probe(channel: grpc.Channel, timeout: float = 60) -> int:
-    """The status that a health check gets."""
+    """The status in the answer to a health check."""
     stub = health_pb2_grpc.HealthStub(channel)
     return stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout).status
 

@@ -1,4 +1,4 @@
-"""Health as a probe hears it, many times a second, with the time of each answer."""
+"""Health answers, requested many times a second, with the time of each."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PAUSE_SECONDS = 0.05
 
 
 class Sample(NamedTuple):
-    """One answer: when it was asked for, and what it was."""
+    """One answer, and the time of its request."""
 
     asked: float
     said: str
 
 
 class HealthRecord:
-    """Asks from the ``with`` statement's begin to its end, on a channel of its own."""
+    """Asks during the ``with`` statement, on its own channel."""
 
     def __init__(self, target: str) -> None:
         self._target = target
@@ -43,13 +43,13 @@ class HealthRecord:
         self._thread.join()
 
     def seconds_until(self, said: str, since: float, timeout_seconds: float) -> float:
-        """From ``since`` on, how long it took until health said so."""
+        """Wait for this answer; returns the seconds from ``since`` to its request."""
         what = f"health says {said}"
         wait_until(lambda: self._first(said, since), what, timeout_seconds)
         return self._first(said, since) - since
 
     def said_between(self, begin: float, end: float) -> set[str]:
-        """All answers to questions that were asked in that time."""
+        """All answers to requests that were sent in this time."""
         return {sample.said for sample in list(self.samples) if begin <= sample.asked <= end}
 
     def _first(self, said: str, since: float) -> float:

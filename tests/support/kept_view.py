@@ -1,4 +1,4 @@
-"""A live view of a fake engine, with all that keeps it true, and a witness of all that it tells."""
+"""A live view of a fake engine, with everything that maintains it, and a witness of all its notifications."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.fake_source import FakeSource, row_of, serial_of
 
 
 class Witness:
-    """A listener that writes down what it is told, and what of it cannot be true."""
+    """A listener that records its notifications, and those that cannot be true."""
 
     def __init__(self, source: FakeSource) -> None:
         self.told: list[str] = []
@@ -57,9 +57,9 @@ class Witness:
 
 
 class Kept:
-    """A live view of a fake engine, with all that keeps it true; at the end nothing may have been told wrongly.
+    """A live view of a fake engine, with everything that maintains it; its exit asserts that no notification was wrong.
 
-    async with Kept() as kept:  # trusted, and touched by hand
+    async with Kept() as kept:  # trusted; the test calls the refresher
     async with Kept(follow=True) as kept:  # following the engine
     """
 
@@ -88,5 +88,5 @@ class Kept:
         assert failed or [] == self.witness.wrong
 
     def shown(self) -> dict[str, ContainerStatus]:
-        """Every container as the view has it, by id."""
+        """The status of every container in the view, by id."""
         return {entry.status.container_id: entry.status for entry in self.view.entries()}

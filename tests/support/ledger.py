@@ -1,4 +1,4 @@
-"""What the answers of a bot's calls say that there must be, compared with what is there."""
+"""The container that each bot must have according to the answers of its calls, compared with later answers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ UNKNOWN = "unknown"
 
 
 class Ledger:
-    """Of bots that one caller has for itself, one call after another.
+    """The expected containers of bots that only one caller uses, one call after another.
 
-    A bot has the container with the id that the last answer told, or none, or, after a call whose end nobody told,
-    either. ``wrong`` holds every answer that contradicts those before it.
+    A bot has the container with the id of the last answer, or none, or, after a call without a known outcome, either.
+    ``wrong`` holds every answer that contradicts earlier ones.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Ledger:
         self.wrong: list[str] = []
 
     def note(self, outcome: Outcome) -> None:
-        """Take in one outcome."""
+        """Apply one outcome."""
         getattr(self, f"_{outcome.verb}", self._other)(outcome)
 
     def _contradiction(self, outcome: Outcome, seen: str | None) -> None:
@@ -30,9 +30,9 @@ class Ledger:
     def _before(self, outcome: Outcome) -> str | None:
         return self.entries.get(outcome.bot_id)
 
-    def _CreateContainer(self, outcome: Outcome) -> None:  # noqa: N802 - by the verbs' names
+    def _CreateContainer(self, outcome: Outcome) -> None:  # noqa: N802 - named by the verbs
         if outcome.code == "OK":
-            # A retry whose first try had made it gets the same id; that one was never told.
+            # A retry gets the id of the container that its first attempt created; no earlier answer had that id.
             self._contradiction(outcome, None)
             self.entries[outcome.bot_id] = outcome.response.container_id
         elif outcome.code == "ALREADY_EXISTS":

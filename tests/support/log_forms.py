@@ -1,4 +1,4 @@
-"""The two forms of StreamLogs: an entry in each message, or several. Reading checks that messages have their form."""
+"""The two forms of StreamLogs: one entry in each message, or several. Readers check the form of each message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 
 
 class OneByOne:
-    """An entry in each message."""
+    """One entry in each message."""
 
     max_batch_entries = 0
 
@@ -40,7 +40,7 @@ class OneByOne:
 
 
 class Batched(OneByOne):
-    """At most so many entries in each message."""
+    """At most ``max_batch_entries`` entries in each message."""
 
     def __init__(self, max_batch_entries: int) -> None:
         self.max_batch_entries = max_batch_entries

@@ -4,9 +4,9 @@
     with running_server(config, backend=memory.opened) as addresses:
         ...
     memory.script("start_container", PortInUseError("taken"), None)  # fails once, and then works
-    with memory.held("stop_container") as gate:  # blocks until the end of the block, or until gate.open()
+    with memory.held("stop_container") as gate:  # calls wait until the end of the block, or until gate.open()
         memory.await_calls("stop_container", 2)
-    memory.go_away()  # nothing answers, and notices break off
+    memory.go_away()  # every call fails, and the stream of notices breaks
 
 It keeps the rules that :mod:`container_manager.backend` states; tests/support/lifecycle_contract.py shows that.
 """
@@ -43,7 +43,7 @@ class MemoryBackend(MemoryStore):
         self.source = MemorySource(self)
 
     def opened(self, _observer: CallObserver | None) -> MemoryBackend:
-        """Itself, for a server that opens a backend. There is no engine whose calls could be observed."""
+        """Returns itself, for a server that opens a backend. There are no engine calls to observe."""
         return self
 
     def log(self, container_id: str) -> MemoryLog:
@@ -54,16 +54,16 @@ class MemoryBackend(MemoryStore):
         if container is None or container.status.state is not ContainerState.RUNNING:
             return None
         now_ns = self.now_ns()
-        # A third of one core of four.
+        # A third of one core, of four cores.
         cpu_ns = (now_ns - (container.status.start_time_ns or now_ns)) // 3
         return RawSample(now_ns, cpu_ns, 4, 1_000_000, 4_000_000, 10, 20, 3)
 
     async def close(self) -> None:
-        """Nothing is open but what its readers close."""
+        """Nothing to do: its readers close what they open."""
 
 
 class MemoryBots:
-    """Bots for tests on a backend in memory; as :class:`tests.support.bots.Bots` on an engine."""
+    """Bots for tests on a backend in memory, like :class:`tests.support.bots.Bots` on an engine."""
 
     def __init__(self, memory: MemoryBackend, secrets_root: Path) -> None:
         self.ids: list[str] = []
@@ -78,5 +78,5 @@ class MemoryBots:
         return bot_id
 
     def containers(self) -> list[Container]:
-        """Every container of these bots, as the backend itself has it."""
+        """Every container of these bots, from the backend's own store."""
         return [each for each in self._memory.containers.values() if each.status.bot_id in self.ids]

@@ -70,7 +70,7 @@ class MemoryLifecycle:
                 "the bot has a container already", bot_id=bot_id, container_id=container_id
             )
 
-    # What the caller knows of a container saves nothing here.
+    # The caller's knowledge of a container saves no calls here.
 
     def start_container(
         self,
@@ -153,7 +153,7 @@ class MemoryLifecycle:
         return sorted(wanted, key=lambda status: (status.create_time_ns or 0, status.container_id))
 
     def _read(self, method: str, bot_id: str, deadline: Deadline | None) -> None:
-        """Wait as long as the caller does, and for what an engine would be given."""
+        """Carry out a scripted step; waits no longer than the caller, and than a call to an engine may take."""
         deadline = deadline or Deadline()
         step = self._store.step(method, bot_id)
         if isinstance(step, Gate) and not step.wait(deadline.at_most(self._timeout_seconds)):
@@ -163,7 +163,7 @@ class MemoryLifecycle:
         self._store.check_there()
 
     def _change(self, method: str, bot_id: str, deadline: Deadline | None) -> None:
-        """What has reached the backend runs to its end, however long that takes."""
+        """Carry out a scripted step; a change that has started runs to its end, however long that takes."""
         (deadline or Deadline()).check()
         step = self._store.step(method, bot_id)
         if isinstance(step, Gate):
@@ -204,7 +204,7 @@ class MemoryLifecycle:
         )
 
     def _end(self, container: Container, grace_seconds: int | None) -> None:
-        """Every program ends at its stop signal, unless there is no time for it."""
+        """Every program exits on its stop signal, unless the grace period is 0."""
         if container.status.state in RUNNING:
             self._store.set(
                 container,

@@ -1,4 +1,4 @@
-"""Containers in memory, what is to go wrong with them, and who hears of their changes. Usable from any thread."""
+"""Containers in memory, scripted faults, and notices of changes. Usable from any thread."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from container_manager.model import ContainerState, ContainerStatus, LogSource, 
 
 DEFAULT_IMAGE = "botmaker/openclaw:1"
 RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
-"""The states in which a process is there."""
-# So far back do the notices of a new subscription go.
+"""The states in which the container has a process."""
+# How far back the notices of a new subscription go.
 _OVERLAP_NS = 1_000_000_000
 
 
 @dataclass
 class Container:
-    """One container, as it is kept."""
+    """One stored container."""
 
     status: ContainerStatus
     command: tuple[str, ...] = ()
     request_id: str = ""
     managed: bool = True
-    """False: somebody else's, which only has a bot's name."""
+    """False: a foreign container that only has a bot's name."""
     log: list[RawEntry] = field(default_factory=list)
 
 
@@ -43,20 +43,20 @@ class Gate:
         self._opened = threading.Event()
 
     def open(self) -> None:
-        """Let all through, those to come too."""
+        """Let all calls through, now and in future."""
         self._opened.set()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it was open within so many seconds."""
+        """Wait for at most this long; whether it is open."""
         return self._opened.wait(seconds)
 
 
 Step = Exception | Gate | None
-"""What becomes of one call: it fails, waits, or is carried out."""
+"""The outcome of one call: it fails, waits, or is carried out."""
 
 
 class MemoryStore:
-    """All that there is; a test changes it by :meth:`add`, :meth:`change` and :meth:`write`."""
+    """All containers; a test changes them with :meth:`add`, :meth:`change` and :meth:`write`."""
 
     def __init__(self) -> None:
         self.containers: dict[str, Container] = {}
@@ -74,10 +74,10 @@ class MemoryStore:
         self._last_ns = 0
         self._ids = itertools.count(1)
 
-    # Faults, and what has been asked for.
+    # Faults, and the calls so far.
 
     def script(self, method: str, *steps: Step, bot_id: str = "") -> None:
-        """The fate of the method's next calls, in turn; the last step stays. ``bot_id``: of calls for this bot only."""
+        """Script the method's next calls, in order; the last step repeats. ``bot_id``: only calls for this bot."""
         with self.lock:
             self._scripts[method, bot_id] = list(steps)
 
@@ -93,24 +93,24 @@ class MemoryStore:
             gate.open()
 
     def go_away(self) -> None:
-        """Answer nothing any more; notices break off."""
+        """Fail every call from now on; the stream of notices breaks."""
         with self.lock:
             self._away = True
             self._tell(None)
 
     def seen(self, *methods: str) -> list[tuple[str, str]]:
-        """The calls so far of these methods; none given: of all but ``ping``."""
+        """The calls of these methods so far; by default of all but ``ping``."""
         with self.lock:
             return [call for call in self.calls if call[0] in methods or (not methods and call[0] != "ping")]
 
     def await_calls(self, method: str, count: int = 1, timeout: float = 60) -> None:
-        """Wait until there were so many calls of the method."""
+        """Wait for ``count`` calls of the method."""
         with self._called:
             arrived = self._called.wait_for(lambda: len(self.seen(method)) >= count, timeout)
         assert arrived, f"{len(self.seen(method))} of {count} calls of {method} came; all: {Counter(self.calls)}"
 
     def step(self, method: str, bot_id: str) -> Step:
-        """Note a call; what is to become of it."""
+        """Note a call; returns its scripted outcome."""
         with self._called:
             self.calls.append((method, bot_id))
             self._called.notify_all()
@@ -118,7 +118,7 @@ class MemoryStore:
             return steps.pop(0) if len(steps) > 1 else steps[0]
 
     def check_there(self) -> None:
-        """Raise :class:`EngineUnavailableError` when nothing answers."""
+        """Raise :class:`EngineUnavailableError` after :meth:`go_away`."""
         if self._away:
             raise EngineUnavailableError("the containers in memory are away")
 
@@ -127,7 +127,7 @@ class MemoryStore:
     def add(
         self, bot_id: str, state: ContainerState = ContainerState.RUNNING, *, managed: bool = True, **fields: Any
     ) -> str:
-        """A container of the bot that is there, with these fields; its id."""
+        """Add a container of the bot with these fields; returns its id."""
         with self.lock:
             container = self.create(bot_id)
             container.managed = managed
@@ -137,14 +137,14 @@ class MemoryStore:
             return container.status.container_id
 
     def change(self, bot_id: str, **fields: Any) -> None:
-        """Give the bot's container other fields, as when something beside the service acts on it."""
+        """Change fields of the bot's container, as when something other than the service acts on it."""
         with self.lock:
             container = self.named(bot_id)
             assert container is not None
             self.set(container, **fields)
 
     def write(self, bot_id: str, line: bytes, source: LogSource = LogSource.STDOUT, *, partial: bool = False) -> None:
-        """The bot writes to its log."""
+        """Write to the bot's log."""
         with self.lock:
             container = self.named(bot_id)
             assert container is not None
@@ -152,12 +152,12 @@ class MemoryStore:
             self._tell(Notice(container.status.container_id, gone=False, managed=container.managed))
 
     def named(self, bot_id: str) -> Container | None:
-        """The container that has the bot's name."""
+        """The container with the bot's name."""
         with self.lock:
             return next((each for each in self.containers.values() if each.status.name == container_name(bot_id)), None)
 
     def create(self, bot_id: str, image: str = "", command: tuple[str, ...] = (), request_id: str = "") -> Container:
-        """A new container."""
+        """Create a container."""
         with self.lock:
             container_id = f"{next(self._ids):064x}"
             image = image or DEFAULT_IMAGE
@@ -171,19 +171,19 @@ class MemoryStore:
             return container
 
     def set(self, container: Container, **fields: Any) -> None:
-        """Change a container's status."""
+        """Change fields of a container's status."""
         with self.lock:
             container.status = replace(container.status, **fields)
             self._notify(container)
 
     def delete(self, container: Container) -> None:
-        """The container is gone."""
+        """Delete the container."""
         with self.lock:
             del self.containers[container.status.container_id]
             self._notify(container, gone=True)
 
     def now_ns(self) -> int:
-        """The time in nanoseconds, which grows from call to call."""
+        """The time in nanoseconds; greater with each call."""
         with self.lock:
             self._last_ns = max(self._last_ns + 1, time.time_ns())
             return self._last_ns
@@ -192,7 +192,7 @@ class MemoryStore:
 
     @contextmanager
     def listening(self) -> Iterator[asyncio.Queue[Notice | None]]:
-        """Notices for the running loop, from a little before now on; ``None``: they break off."""
+        """Notices for the running loop, starting a little before now; ``None``: the stream breaks."""
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Notice | None] = asyncio.Queue()
 

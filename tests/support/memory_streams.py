@@ -1,4 +1,4 @@
-"""What is heard of containers in memory, on the event loop: notices, inspections, logs."""
+"""The streams of containers in memory, on the event loop: notices, inspections, logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.memory_store import RUNNING, Container, MemoryStore
 
 
 class MemorySource:
-    """What the live view follows."""
+    """The source that the live view follows."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""A running mix of all verbs over many bots, from callers that each have their bots for themselves."""
+"""A mix of calls of all verbs, from concurrent callers that share no bots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.calls import FOREVER
 from tests.support.ledger import Ledger
 from tests.support.recorded_calls import Recorder, create_request, request_of
 
-# None is deaf to SIGTERM: an engine after a crash would wait ten seconds for each.
+# None ignores SIGTERM: after a crash, an engine would wait ten seconds for each.
 COMMANDS = (FOREVER, FOREVER, FOREVER, ("no-such-command",))
 VERBS = (
     *("CreateContainer",) * 4,
@@ -29,7 +29,7 @@ _PAUSE_SECONDS = 0.02
 
 
 class MixedCalls:
-    """Callers that go on from the ``with`` statement's begin to its end, whatever becomes of their calls."""
+    """Callers that run during the ``with`` statement, also when their calls fail."""
 
     def __init__(
         self, seed: str, target: str, recorder: Recorder, bot_ids: Sequence[str], *, callers: int, seconds: float
@@ -57,7 +57,7 @@ class MixedCalls:
 
     @property
     def entries(self) -> dict[str, str | None]:
-        """What must be there, by bot; once the callers have ended."""
+        """The container that each bot must have, once the callers have ended."""
         return {bot_id: entry for ledger in self._ledgers for bot_id, entry in ledger.entries.items()}
 
     def __enter__(self) -> Self:
@@ -82,5 +82,5 @@ class MixedCalls:
                         request = request_of(verb, bot_id, grace_seconds=draw.choice((0, 0, 1)))
                     ledger.note(self._recorder.call(stub, verb, request, self._seconds))
                     time.sleep(draw.random() * _PAUSE_SECONDS)
-        except Exception as exc:  # noqa: BLE001 - told in the test's own thread
+        except Exception as exc:  # noqa: BLE001 - reported in the test's own thread
             self._bugs.append(f"{type(exc).__name__}: {exc}")

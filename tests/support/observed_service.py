@@ -1,4 +1,4 @@
-"""A server whose log and metrics are looked at."""
+"""A server for tests of its log and metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Serve = Callable[..., Any]
 
 
 def serving(fake: FakeEngine, build: Callable[..., ServerConfig], address: str) -> Serve:
-    """Serves at ``address``, unless it gets others, with metrics; on an engine without containers."""
+    """Serves at ``address`` by default, with metrics, on an engine without containers."""
     fake.on("GET", "/containers/json", Json([]))
     fake.on("GET", "/events", Stream(_silence(fake)))
 
@@ -33,35 +33,35 @@ def serving(fake: FakeEngine, build: Callable[..., ServerConfig], address: str) 
 
 
 def _silence(fake: FakeEngine) -> Iterator[None]:
-    """An event stream without an event, which lasts as long as the engine."""
+    """An event stream without events that lasts as long as the engine."""
     fake._released.wait()
     yield from ()
 
 
 @contextmanager
 def channel_to(looped: LoopedServer) -> Iterator[grpc.Channel]:
-    """Bare: none of our client in it."""
+    """A plain gRPC channel, without our client."""
     target = looped.server.addresses[0].replace("unix://", "unix:").removeprefix("tcp://")
     with grpc.insecure_channel(target, options=[("grpc.default_authority", "localhost")]) as channel:
         yield channel
 
 
 def await_sync(looped: LoopedServer) -> None:
-    """Wait until the view answers reads."""
+    """Wait until the live view answers reads."""
     wait_until(lambda: looped.server.keeper.view.in_sync, "the view is in sync", 60)
 
 
 def metrics(looped: LoopedServer) -> str:
-    """What it exposes now."""
+    """The metrics that it exposes now."""
     return scrape(looped.server.telemetry.metrics_url)
 
 
 def await_ended(looped: LoopedServer, method: str, code: str, count: int = 1) -> None:
-    """Wait until exactly ``count`` calls of the method have ended with the code."""
+    """Wait until exactly ``count`` calls of the method have ended with this code."""
     wait_until(lambda: ended(metrics(looped), method, code) == count, f"{count} {method} {code}", 60)
 
 
 def call_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """The log's lines about calls so far."""
+    """The lines about calls in the log so far."""
     found = [record.msg for record in list(caplog.records) if isinstance(record.msg, dict)]
     return [line for line in found if line["event"] == "call"]

@@ -1,4 +1,4 @@
-"""Reading the observer's streams in tests: in a thread of its own, with what came so far at hand."""
+"""Reads the observer's streams in a thread, and keeps the messages so far."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 
 @dataclass
 class Reading:
-    """A stream that is being read to its end."""
+    """A stream that is read to its end."""
 
     call: Any
     messages: list[Any] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Reading:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def read(self) -> None:
-        """Read on; in a thread."""
+        """Read to the end; runs in a thread."""
         try:
             for message in self.call:
                 self.messages.append(message)
@@ -35,7 +35,7 @@ class Reading:
             self.ended.set()
 
     def wait_for(self, condition: Callable[[list[Any]], Any], what: str, timeout_seconds: float = 60.0) -> Any:
-        """Wait until what came so far fulfils the condition; its value."""
+        """Wait until the messages so far fulfil the condition; returns its value."""
         return wait_until(lambda: condition(list(self.messages)), what, timeout_seconds)
 
     def wait_end(self, timeout_seconds: float = 60.0) -> grpc.RpcError | None:
@@ -46,7 +46,7 @@ class Reading:
 
 @contextmanager
 def reading(call: Any) -> Iterator[Reading]:
-    """Read a stream beside the test; it is cancelled at the end."""
+    """Read a stream in the background; it is cancelled at the end."""
     read = Reading(call)
     thread = threading.Thread(target=read.read, name="reading")
     thread.start()
@@ -59,14 +59,14 @@ def reading(call: Any) -> Iterator[Reading]:
 
 @contextmanager
 def watching(stub: ContainerObserverStub, bot_ids: Sequence[str] = ()) -> Iterator[Reading]:
-    """WatchContainers, synced."""
+    """A WatchContainers stream after its synced message."""
     with reading(stub.WatchContainers(pb.WatchContainersRequest(bot_ids=bot_ids))) as read:
         read.wait_for(lambda messages: any(each.HasField("synced") for each in messages), "synced")
         yield read
 
 
 def kinds(messages: Sequence[pb.WatchContainersResponse]) -> list[str]:
-    """What each message tells."""
+    """The kind of event in each message."""
     return [str(message.WhichOneof("event")) for message in messages]
 
 

@@ -1,7 +1,7 @@
-"""Random operations on bots' containers, through the service and behind its back, each checked where it can be.
+"""Random operations on bots' containers, through the service and behind its back; checked where possible.
 
-An actor is a thread with a seed. The bots of an own actor are nobody else's, so whatever it does must show at once and
-exactly; those of a meddler are also changed through the engine's own API at the same time.
+An actor is a thread with a seed. Only one own actor uses its bots, so each of its changes must show at once and
+exactly; a meddler changes bots through the engine's API while others use them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ COMMANDS = (
 )
 DOWN = (pb.CONTAINER_STATE_EXITED, pb.CONTAINER_STATE_CREATED)
 UP = (pb.CONTAINER_STATE_RUNNING, pb.CONTAINER_STATE_RESTARTING, pb.CONTAINER_STATE_EXITED)
-# What an operation may be answered with while others change the same bot, or the engine is away.
+# The codes that an operation may end with while others change the same bot, or while the engine is away.
 EXPECTED = ("UNAVAILABLE", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "ABORTED", "DEADLINE_EXCEEDED")
 
 
 class Actors:
-    """All threads of one run, and what went wrong in them."""
+    """All threads of one run, and their failures."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -48,23 +48,23 @@ class Actors:
         self._threads: list[threading.Thread] = []
 
     def own(self, number: int, calls: Calls, bot_ids: Sequence[str]) -> None:
-        """An actor that has its bots for itself."""
+        """Start an actor that shares its bots with no other."""
         draw = random.Random(f"{self.seed} own {number}")
         self._start(lambda: self._own_step(draw, calls, draw.choice(bot_ids)))
 
     def shared(self, number: int, calls: Calls, bot_ids: Sequence[str]) -> None:
-        """An actor that uses the service on bots that meddlers change, too."""
+        """Start an actor that uses the service on bots that meddlers change, too."""
         draw = random.Random(f"{self.seed} shared {number}")
         self._start(lambda: self._shared_step(draw, calls, draw.choice(bot_ids)))
 
     def meddler(self, number: int, engine_url: str, bot_ids: Sequence[str], image: str) -> None:
-        """An actor that goes behind the service's back."""
+        """Start an actor that acts on the engine behind the service's back."""
         draw = random.Random(f"{self.seed} meddler {number}")
         api = docker.APIClient(base_url=engine_url, version="1.41", timeout=60)
         self._start(lambda: meddle(api, draw, draw.choice(bot_ids), image, self.done), api.close)
 
     def stop(self) -> None:
-        """End all actors after their present operation."""
+        """Stop all actors after their current operation."""
         self._stopped.set()
         for thread in self._threads:
             thread.join(timeout=120)
@@ -74,7 +74,7 @@ class Actors:
             while not self._stopped.is_set():
                 try:
                     step()
-                except Exception as exc:  # noqa: BLE001 - told in the test's own thread
+                except Exception as exc:  # noqa: BLE001 - reported in the test's own thread
                     self.wrong.append(f"{type(exc).__name__}: {exc}")
                     break
             close()
@@ -94,7 +94,7 @@ class Actors:
             if not (away or self.away.is_set()):
                 raise
             return
-        # Whatever else went on, the engine's restart has changed things since.
+        # An engine restart in between may have changed the containers.
         if outcome is not None and not (away or self.away.is_set()):
             self._check(verb, outcome, bot_id, status, listed)
 
@@ -122,7 +122,7 @@ class Actors:
         self._do(draw, calls, bot_id, draw.choice(("create", "start", "stop", "restart", "remove")))
 
     def _do(self, draw: random.Random, calls: Calls, bot_id: str, verb: str) -> str | None:
-        """The code that the call ended with; ``None``: what it did is not known."""
+        """The code that the call ended with; ``None``: its effect is unknown."""
         try:
             if verb == "create":
                 ports = [pb.PortBinding(container_port=8080)] * draw.randint(0, 1)
@@ -142,12 +142,12 @@ class Actors:
 
 
 def meddle(api: docker.APIClient, draw: random.Random, bot_id: str, image: str, done: Counter[str]) -> None:
-    """One operation on the engine itself, on the bot's container or on one that only carries its label."""
+    """One operation directly on the engine, on the bot's container or on one that only has its label."""
     name = draw.choice((f"botmaker-{bot_id}", f"botmaker-{bot_id}", f"other-{bot_id}"))
     verb = draw.choice(
         ("create", "start", "stop", "kill", "pause", "unpause", "rename", "remove", "crash", "sicken", "heal")
     )
-    # What is not possible in the container's present state, or while the engine is away, is not done.
+    # An operation that the container's state or the absence of the engine rules out is skipped.
     with suppress(APIError, DockerException, requests.RequestException, OSError):
         if verb == "create":
             create_behind_the_back(api, name, bot_id, image)
@@ -170,7 +170,7 @@ def meddle(api: docker.APIClient, draw: random.Random, bot_id: str, image: str, 
 
 
 def create_behind_the_back(api: docker.APIClient, name: str, bot_id: str, image: str) -> None:
-    """A container like the service's, with a health check that changes its mind."""
+    """A container like the service's, with a health check whose result can change."""
     body = {
         "Image": image,
         "Cmd": list(FOREVER),

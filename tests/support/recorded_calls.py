@@ -1,4 +1,4 @@
-"""Calls whose every outcome is kept: what it was, how long it took, and whether the contract allows it."""
+"""Records the outcome of every call, how long it took, and whether the contract allows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from container_manager import errors
 from container_manager_client import error_info
 
-# On top of a call's deadline, before it has ended too late: two busy cores and their schedulers.
+# How long after its deadline a call may end: two busy cores and their schedulers.
 MARGIN_SECONDS = 2.0
 
 
@@ -37,21 +37,21 @@ class Outcome:
 
     @property
     def known(self) -> bool:
-        """Whether the answer says what was done: neither a broken connection nor a deadline does."""
+        """Whether the effect of the call is known: after a broken connection or a deadline it is not."""
         return self.code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "RESOURCE_EXHAUSTED", "CANCELLED")
 
 
 class Recorder:
-    """Makes calls from any number of threads and keeps their outcomes."""
+    """Makes calls from any thread and keeps their outcomes."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
         self.broken_connections_allowed = threading.Event()
-        """Set while the service itself is down: then gRPC may answer for it."""
+        """Set while the service is down: then gRPC itself may fail the calls."""
         self.wrong: list[str] = []
 
     def call(self, stub: ContainerManagerStub, verb: str, request: Any, seconds: float) -> Outcome:
-        """Make the call; an outcome that the contract does not allow is noted in ``wrong``."""
+        """Make the call; notes an outcome that the contract does not allow in ``wrong``."""
         allowed = self.broken_connections_allowed.is_set()
         begun = time.monotonic()
         try:
@@ -63,7 +63,7 @@ class Recorder:
     def ended(
         self, verb: str, request: Any, begun: float, seconds: float, result: Any, *, allowed: bool = False
     ) -> Outcome:
-        """Note how a call has ended: with a response, or with the error that it raised."""
+        """Note the end of a call: a response, or the error that it raised."""
         code, reason, message, response, metadata = "OK", "", "", result, ()
         if isinstance(result, grpc.RpcError):
             info = error_info(result)
@@ -86,7 +86,7 @@ class Recorder:
         return outcome
 
     def codes(self) -> Counter[str]:
-        """How often each code came."""
+        """How many calls ended with each code."""
         return Counter(outcome.code for outcome in self.outcomes)
 
     def _judge(self, outcome: Outcome, *, allowed: bool) -> None:
@@ -95,7 +95,7 @@ class Recorder:
         if late > MARGIN_SECONDS:
             self.wrong.append(f"{told}: {late:.1f} s after its deadline")
         by_grpc = allowed and not outcome.reason and outcome.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-        # The service answers two tenths of a second before a deadline, which on a busy machine may not be enough.
+        # The service answers 0.2 s before a deadline, which may not be enough on a busy machine.
         by_grpc |= (outcome.code, outcome.reason) == ("DEADLINE_EXCEEDED", "") and late > -0.1
         if (outcome.code, outcome.reason) not in CONTRACT and not by_grpc:
             self.wrong.append(f"{told}: no outcome of the contract")
@@ -108,11 +108,11 @@ def _subclasses(cls: type[errors.ContainerManagerError]) -> Iterator[type[errors
 
 
 CONTRACT = {("OK", ""), *((each.code, each.reason) for each in _subclasses(errors.ContainerManagerError))}
-"""Every outcome that a call may have: INTERNAL is none."""
+"""Every outcome that a call may have; INTERNAL is not one."""
 
 
 def create_request(bot_id: str, *command: str) -> pb.CreateContainerRequest:
-    """A create of a bot that needs no network; the client gives it a request id."""
+    """A request to create a bot that needs no network; the client adds a request id."""
     return pb.CreateContainerRequest(bot_id=bot_id, config=pb.ContainerConfig(command=command, network="none"))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 
 def sizes(name: str, *, short: int, complete: int) -> pytest.MarkDecorator:
-    """Parametrizes ``name``; the complete size is slow and may take half an hour."""
+    """Parametrizes ``name``; the complete size is marked slow and may take half an hour."""
     slow = (pytest.mark.slow, pytest.mark.timeout(1800))
     return pytest.mark.parametrize(
         name, [pytest.param(short, id="short"), pytest.param(complete, id="complete", marks=slow)]

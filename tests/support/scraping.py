@@ -1,4 +1,4 @@
-"""Reading the service's metrics as a Prometheus does."""
+"""Reads the service's metrics as Prometheus does."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from prometheus_client import parser
 
 
 def scrape(url: str) -> str:
-    """What it serves, in the text format."""
+    """The metrics that it serves, in the text format."""
     status, _, body = ask(url)
     assert 200 == status
     return body
 
 
 def ask(url: str, method: str = "GET", path: str | None = None, **headers: str) -> tuple[int, dict[str, str], str]:
-    """The status, the headers with names in lower case, and the body that one request is answered with."""
+    """Send a request; returns the status, the headers with names in lower case, and the body."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
@@ -31,7 +31,7 @@ def ask(url: str, method: str = "GET", path: str | None = None, **headers: str) 
 
 
 def value(text: str, name: str, **labels: str) -> float:
-    """The sum of all samples of that name that have these labels."""
+    """The sum of all samples with this name and these labels."""
     return sum(
         sample.value for sample in samples(text) if sample.name == name and labels.items() <= sample.labels.items()
     )
@@ -43,5 +43,5 @@ def samples(text: str) -> list[Any]:
 
 
 def ended(text: str, method: str, code: str) -> float:
-    """How many calls of the method ended with the code."""
+    """How many calls of the method ended with this code."""
     return value(text, "container_manager_rpcs_total", method=method, code=code)

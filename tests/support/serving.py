@@ -1,4 +1,4 @@
-"""The real server, inside the test's process or as one of its own."""
+"""The real server, inside the test's process or as a separate process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def running_server(
 def looped_server(
     config: ServerConfig, drain_seconds: float = 5.0, *, backend: OpenBackend | None = None
 ) -> Iterator[LoopedServer]:
-    """As :func:`running_server`; yields the server itself, for what is not to be seen from outside."""
+    """As :func:`running_server`; yields the server itself, for what cannot be seen from outside."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="test server")
     thread.start()
@@ -66,7 +66,7 @@ class LoopedServer:
     loop: asyncio.AbstractEventLoop
 
     def run(self, awaitable: Coroutine[Any, Any, T], timeout_seconds: float = 60) -> T:
-        """The awaitable's result, from the server's loop."""
+        """Run the awaitable on the server's loop; returns its result."""
         return asyncio.run_coroutine_threadsafe(awaitable, self.loop).result(timeout_seconds)
 
 
@@ -94,7 +94,7 @@ class ServerProcess:
         return lines.get(timeout=60).strip()
 
     def log_text(self) -> str:
-        """What it has logged so far."""
+        """The log so far."""
         return self.log.read_text()
 
     def terminate(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -106,7 +106,7 @@ class ServerProcess:
         return self.process.wait(timeout_seconds)
 
     def close(self) -> None:
-        """End it, by force if it still runs."""
+        """Kill it if it still runs, and wait for it."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -116,7 +116,7 @@ class ServerProcess:
 
 @contextmanager
 def server_process(arguments: Sequence[str], log: Path, **environment: str) -> Iterator[ServerProcess]:
-    """A :class:`ServerProcess` that is ended at the end."""
+    """A :class:`ServerProcess` that is killed at the end, if it still runs."""
     process = ServerProcess(arguments, log, environment)
     try:
         yield process

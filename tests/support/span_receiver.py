@@ -1,4 +1,4 @@
-"""A collector of spans, for the tests: OTLP over gRPC on a loopback port."""
+"""A collector of spans for tests: OTLP over gRPC on a loopback port."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
 
     @property
     def endpoint(self) -> str:
-        """As ``--otlp-endpoint`` takes it."""
+        """Its address, for ``--otlp-endpoint``."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -53,7 +53,7 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         ]
 
     def await_spans(self, wanted: Callable[[Any], bool], count: int = 1) -> list[Any]:
-        """Wait for ``count`` spans that are wanted; returns all of them."""
+        """Wait for ``count`` matching spans; returns them all."""
 
         def found() -> list[Any]:
             spans = [span for span in self.spans if wanted(span)]

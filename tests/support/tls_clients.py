@@ -1,4 +1,4 @@
-"""A TLS client's files as ``botctl``'s options name them, and certificates that no service takes."""
+"""A TLS client's files for the options of ``botctl``, and certificates that no service accepts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ClientFiles:
 
     @property
     def paths(self) -> TlsPaths:
-        """Where they are."""
+        """The paths of the files."""
         return TlsPaths(*(str(self.directory / name) for name in ("ca", "cert", "key")))
 
     @property
@@ -40,14 +40,14 @@ class ClientFiles:
 
 
 def not_yet_valid(authority: Authority) -> TlsFiles:
-    """A client of the authority's, from tomorrow on."""
+    """A client of the authority whose certificate is valid from tomorrow."""
     tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
     leaf = authority.ca.issue_cert(CLIENT, not_before=tomorrow, not_after=tomorrow + dt.timedelta(days=1))
     return TlsFiles(authority.pem, leaf.cert_chain_pems[0].bytes(), leaf.private_key_pem.bytes())
 
 
 def for_servers_only(authority: Authority) -> TlsFiles:
-    """A certificate of the authority's that may not be shown by a client."""
+    """A client with a certificate that the authority issued for servers only."""
     signer = serialization.load_pem_private_key(authority.ca.private_key_pem.bytes(), None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())

@@ -1,9 +1,9 @@
-"""An event loop whose clock is moved by hand: nothing is waited for, and the same test runs the same way each time.
+"""An event loop with a virtual clock: tests wait for no real time, and run the same way each time.
 
     assert "done" == run(main())
 
-Time passes only when nothing else is left to do, and then jumps to the next timer, so that an hour of retries takes
-milliseconds. Only tasks, futures and timers work on it: there are no sockets, threads or signals.
+When nothing is ready to run, the clock jumps to the next timer, so that an hour of retries takes milliseconds.
+Only tasks, futures and timers work on it: there are no sockets, threads or signals.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Nothing that is tested takes as long; what does not end by then never will.
+# Longer than anything under test; what has not ended after this never will.
 _LAST_SECOND = 100_000.0
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """A loop that starts at second 0 of its own time."""
+    """A loop whose time starts at 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,11 +32,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.set_exception_handler(self._complain)
 
     def time(self) -> float:
-        """Seconds of the loop's own time."""
+        """The virtual time in seconds."""
         return self._now
 
     def select(self, timeout: float | None) -> None:
-        """Let time pass, in the place of waiting for sockets."""
+        """Advance the clock instead of waiting for sockets."""
         if timeout is None:
             raise AssertionError(f"deadlock: nothing is left that could happen at second {self._now:.3f}")
         self._now += timeout
@@ -44,10 +44,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise AssertionError("this does not end")
 
     def _process_events(self, event_list: None) -> None:
-        """There are none."""
+        """Nothing to do: there are no events."""
 
     def _write_to_self(self) -> None:
-        """Nothing sleeps, so nothing has to be woken."""
+        """Nothing to do: the loop never sleeps."""
 
     @staticmethod
     def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """The result of ``main``; fails where a task has failed and nobody asked why. Tasks that are left are cancelled."""
+    """The result of ``main``; fails if a task's exception was never retrieved. Cancels the remaining tasks."""
     loop = VirtualLoop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         result = runner.run(main)
@@ -70,7 +70,7 @@ def now() -> float:
 
 
 def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """A test that runs on such a loop."""
+    """Makes a coroutine test run on a virtual loop."""
 
     @functools.wraps(test)
     def on_its_own_loop(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of for a time."""
+"""Waits for a condition instead of a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], what: str, timeout_seconds: float = 60.0) -> T:
-    """The condition's first true value; fails the test when there is none in time."""
+    """Wait for the condition's first true value and return it; fails the test if there is none in time."""
     ends = time.monotonic() + timeout_seconds
     while True:
         value = condition()
