@@ -1,4 +1,4 @@
-"""The domain's values: what a caller asks for, and what the engine says of a container.
+"""The domain's values: what a caller requests, and what the engine reports about a container.
 
 Times are integers in nanoseconds since the Unix epoch, as fine as the engine tells them.
 """
@@ -44,7 +44,7 @@ class ExitReason(Enum):
 
 
 class HealthStatus(Enum):
-    """Result of an image's own health check; the values are the engine's."""
+    """Result of a container's health check; the values are the engine's."""
 
     STARTING = "starting"
     HEALTHY = "healthy"
@@ -84,7 +84,7 @@ class ResourceLimits:
 
 @dataclass(frozen=True)
 class ContainerConfig:
-    """What a bot's container is made from. Field semantics are those of the proto message of the same name."""
+    """The configuration of a bot's container. Fields mean what they mean in the proto message of the same name."""
 
     image: str = ""
     ai_provider: str = ""
@@ -100,14 +100,14 @@ class ContainerConfig:
 
 @dataclass(frozen=True, slots=True)
 class ContainerStatus:
-    """What the engine says of one container. ``None`` means: has not happened, or does not apply."""
+    """The status of one container. ``None`` means: has not happened, or does not apply."""
 
     container_id: str
     bot_id: str
-    """Empty when the label is missing or no canonical UUID."""
+    """Empty when the label is missing or is not a canonical UUID."""
     name: str
     state: ContainerState | None
-    """``None`` for a state that this version does not know."""
+    """``None`` for a state that this version does not support."""
     image: str
     image_id: str
     create_time_ns: int | None
@@ -129,19 +129,19 @@ class LogSource(Enum):
 
 
 class LogEntry(NamedTuple):
-    """A line that the container has written, or a part of one. No dataclass: there are very many."""
+    """A line that the container has written, or a part of one. A NamedTuple, because there are very many."""
 
     time_ns: int
     """Unique within the container's log, and growing: see :mod:`container_manager.logs.cursor`."""
     source: LogSource
     line: bytes
-    """As the engine keeps it, without its newline."""
+    """As the engine stores it, without its newline."""
     partial: bool
-    """No newline follows: the line goes on in the source's next entry, or its writer ended without one."""
+    """No newline follows: the line continues in the source's next entry, or its writer ended without one."""
 
 
 RawEntry = tuple[int, LogSource, bytes, bool]
-"""The fields of a :class:`LogEntry`, but for the time, which is the engine's own and not unique."""
+"""The fields of a :class:`LogEntry`, except that the time is the engine's and not unique."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class RawSample:
     cpu_ns: int
     """CPU time on all cores since the container started."""
     cpus: int
-    """The machine's cores; 0: the engine does not say."""
+    """The machine's cores; 0: unknown."""
     memory_usage_bytes: int
     memory_limit_bytes: int
     network_rx_bytes: int
@@ -167,5 +167,5 @@ def container_name(bot_id: str) -> str:
 
 
 def owned_bot(status: ContainerStatus) -> str | None:
-    """The bot that this container is *the* container of; ``None`` for one that only carries the labels."""
+    """The bot whose container this is; ``None`` for a container that has the labels but not the bot's name."""
     return status.bot_id if status.bot_id and status.name == container_name(status.bot_id) else None

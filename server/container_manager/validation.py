@@ -1,4 +1,4 @@
-"""Rules for what callers send. Nothing here talks to the engine; every violation of a request is told at once."""
+"""Rules for requests. Nothing here calls the engine. An error lists every violation of a request."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MAX_ITEMS = 1_000
 MAX_BOT_IDS = 10_000
 MAX_VIOLATIONS = 8
 # One "NAME=value" and one argument may be 128 KiB long, the closing NUL included (Linux, MAX_ARG_STRLEN);
-# more would be a container that can never start.
+# a container with a longer one could never start.
 MAX_STRING_BYTES = 128 * 1024 - 1
-# All of them share a quarter of the usual 8 MiB stack (execve(2)); half of that leaves room for the image's own.
+# All strings share a quarter of the usual 8 MiB stack (execve(2)). Half of that leaves room for the image's own.
 MAX_STRINGS_BYTES = 1024 * 1024
 
 _BOT_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{0,128}")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# The engine's own rule for names (moby, daemon/names).
+# The engine's rule for names (moby, daemon/names).
 _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
-# RFC 1123, underscores allowed as Docker's users do use them. Each character fits in one place only: a pattern that can
-# match the same text in two ways takes exponential time, with every other caller waiting.
+# RFC 1123, and underscores, which Docker's users use. Each character matches in one place only: a pattern that can
+# match the same text in two ways takes exponential time, and blocks every other caller.
 _HOST_LABEL = "[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST_NAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*")
 _MAX_HOST_NAME = 253
@@ -58,14 +58,14 @@ def check_bot_ids(bot_ids: Sequence[str]) -> None:
 
 
 def check_grace_seconds(grace_seconds: float) -> int:
-    """The grace period in the engine's whole seconds, rounded up so that it is never shorter than asked for."""
+    """The grace period in whole seconds, rounded up so that it is never shorter than requested."""
     if not 0 <= grace_seconds <= MAX_GRACE_SECONDS:
         raise InvalidConfigError(FieldViolation("grace_period", f"must be 0 to {MAX_GRACE_SECONDS} seconds"))
     return math.ceil(grace_seconds)
 
 
 class ConfigCounts(Protocol):
-    """The fields with many entries of a config: the domain's, or a message of which nothing has been made yet."""
+    """The repeated fields of a config: the domain's, or a message's that has not been decoded yet."""
 
     @property
     def environment(self) -> Sized: ...
@@ -97,7 +97,7 @@ def check_create(request_id: str, config: ContainerConfig) -> None:
 
 
 def check_counts(counts: Mapping[str, int]) -> None:
-    """Raise :class:`InvalidConfigError` for fields with too many entries; for before anything is made of each."""
+    """Raise :class:`InvalidConfigError` for fields with too many entries. Call it before decoding them."""
     violations = [
         FieldViolation(field, f"must have at most {MAX_ITEMS} entries")
         for field, count in counts.items()

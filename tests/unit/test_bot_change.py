@@ -179,6 +179,34 @@ async def test_a_bot_in_doubt_is_inspected_after_a_create_and_then_answered_for(
 
 
 @virtual
+async def test_a_bot_that_came_into_doubt_during_a_create_is_answered_for_afterwards() -> None:
+    async with Kept() as kept:
+        change = begun(kept)
+        kept.source.faults[BOT] = EngineTimeoutError("late")
+        kept.refresher.touch(BOT)
+        await kept.refresher.settled((BOT,))
+        kept.source.faults.clear()
+        key = kept.source.create(BOT)
+        ended(change, Created(key, kept.source.containers[key]))
+        await change.settled()
+        assert kept.view.answers_for(BOT)
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_a_create_that_saw_more_than_the_inspection_of_its_event_is_believed() -> None:
+    async with Kept() as kept:
+        change = begun(kept)
+        key = kept.source.create(BOT)
+        kept.refresher.appeared(key)
+        await soon()
+        kept.source.change(key, state=RUNNING)
+        ended(change, Created(key, kept.source.containers[key]))
+        await change.settled()
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
 async def test_a_container_that_was_acted_on_is_inspected_once_by_its_id() -> None:
     async with Kept() as kept:
         key = await known(kept)

@@ -1,4 +1,4 @@
-"""What an error answer of the engine means.
+"""Maps the engine's error responses to domain errors.
 
 The HTTP status decides where it can. Where the engine gives one status to several failures (500 for most starts, 404
 and 500 for most pulls), its text does: the tables below hold every phrase that is relied on, first match wins.
@@ -33,17 +33,17 @@ _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
 _HTTP_SERVER_ERROR = 500
 
-# Fragments that must all be in the text, lower case, and what they mean.
+# Lower-case fragments that the text must all contain, and the error that they mean.
 Table = Sequence[tuple[tuple[str, ...], type[ContainerManagerError]]]
 
 DISK_PHRASES: Table = ((("no space left on device",), CapacityExceededError),)
 
-# The directories are there when this process looks, so either they went a moment ago, or the engine sees another file
-# system than this process and --host-secrets-root or --host-state-root does not say where.
+# This process has just found the directory. So it was removed since, or the engine sees another file system, and
+# --host-secrets-root or --host-state-root is missing or wrong.
 MOUNT_PHRASES: Table = ((("bind source path does not exist",), SecretsUnavailableError),)
 
-# The engine's words for a port, and runc's for a process that could not be made. The latter name the call, 'exec: "' or
-# "exec /"; without that, a missing file is another one, such as the source of a mount.
+# The engine's texts about ports, and runc's about a process that could not be started. The latter contain 'exec: "' or
+# "exec /"; without that, the missing file is another one, such as the source of a mount.
 START_PHRASES: Table = (
     (("port is already allocated",), PortInUseError),
     (("address already in use",), PortInUseError),
@@ -53,11 +53,11 @@ START_PHRASES: Table = (
     (('exec: "', "is a directory"), CommandNotExecutableError),
     (("exec /", "permission denied"), CommandNotExecutableError),
     (("exec format error",), CommandNotExecutableError),
-    # Podman's, for one that is paused or being removed; it answers 500 and not 409.
+    # Podman, for a paused container or one that is being removed; its status is 500 instead of 409.
     (("container state improper",), InvalidStateError),
 )
 
-# The engine's and distribution's words; newer engines with the containerd image store word some of them anew.
+# Texts of the engine and of distribution. Engines with the containerd image store word some of them differently.
 PULL_PHRASES: Table = (
     (("pull access denied",), ImagePullDeniedError),
     (("unauthorized",), ImagePullDeniedError),
@@ -81,13 +81,13 @@ PULL_PHRASES: Table = (
     (("502 bad gateway",), ImageRegistryUnavailableError),
     (("503 service unavailable",), ImageRegistryUnavailableError),
     (("toomanyrequests",), ImageRegistryUnavailableError),
-    # Last: containerd ends many of its messages with it.
+    # Last, because containerd ends many of its messages with it.
     (("not found",), ImageNotFoundError),
 )
 
 
 def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
-    """The engine's answer to a start or restart, other than success."""
+    """The error for the engine's error response to a start or restart."""
     if exc.status == _HTTP_CONFLICT:
         return InvalidStateError(f"the container can't be started now: {exc.text}", bot_id=bot_id)
     cls = _lookup(exc.text, (*DISK_PHRASES, *MOUNT_PHRASES, *START_PHRASES)) or StartFailedError
@@ -95,8 +95,8 @@ def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
 
 
 def pull_error(text: str, reference: str) -> ContainerManagerError:
-    """The engine's words for a failed pull, whether from an error answer or from inside a 200 stream."""
-    # Without the image's name, whose own words ("unauthorized", "not-found") say nothing.
+    """The error for a failed pull. ``text`` is from an error response or from inside a 200 stream."""
+    # Ignore the image's name, which may contain a phrase such as "unauthorized" or "not-found".
     name = re.escape(re.sub(r"(:[^:/]*)?(@.*)?$", "", reference))
     said = re.sub(rf"(?<![\w.-]){name}(?![\w-])[^\s\"',]*", "", text)
     cls = _lookup(said, (*DISK_PHRASES, *PULL_PHRASES)) or ImagePullFailedError
@@ -104,17 +104,17 @@ def pull_error(text: str, reference: str) -> ContainerManagerError:
 
 
 def create_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
-    """The engine's answer to a create, other than success, name conflict and missing image."""
+    """The error for the engine's error response to a create, other than a name conflict or a missing image."""
     if cls := _lookup(exc.text, MOUNT_PHRASES):
         return cls(f"the engine cannot mount the bot's directory: {exc.text}", bot_id=bot_id)
-    # 404: something that it names, such as its network, was removed a moment ago.
+    # 404: something that the request names, such as its network, was removed a moment ago.
     if exc.status in (_HTTP_BAD_REQUEST, _HTTP_NOT_FOUND):
         return InvalidConfigError(FieldViolation("config", f"the engine refused it: {exc.text}"))
     return engine_error(exc, bot_id)
 
 
 def engine_error(exc: EngineRejectedError, bot_id: str = "") -> ContainerManagerError:
-    """An answer that no operation expects: a fault of the engine, or, below 500, a bug of ours."""
+    """The error for an unexpected error response: a fault of the engine, or, below 500, an error in this service."""
     metadata = {"bot_id": bot_id} if bot_id else {}
     cls = _lookup(exc.text, DISK_PHRASES)
     if cls is not None:

@@ -1,4 +1,4 @@
-"""Image pulls: one at a time per reference, shared by all who wait for it."""
+"""Image pulls: one at a time per reference, shared by all callers that wait for it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import pull_error
 from container_manager.engine.transport_errors import EngineRejectedError
 
-# A pull that has said nothing for so long is taken for lost: the next who asks begins anew.
+# A pull without progress for this long counts as lost: the next caller starts another one.
 SILENCE_SECONDS = 300.0
 
 
 class _Pull:
-    """One pull under way."""
+    """One pull in progress."""
 
     def __init__(self) -> None:
         self.future: Future[None] = Future()
@@ -27,10 +27,10 @@ class _Pull:
 
 
 class ImagePuller:
-    """Pulls images so that a caller who gives up is free at once, whatever the registry does.
+    """Pulls images. A caller that gives up returns at once, whatever the registry does.
 
-    The pull itself goes on to its end, as a hanging registry cannot be interrupted through the engine's API; whoever
-    asks for the same reference meanwhile joins it. It changes nothing but the engine's image store.
+    The pull itself continues, because the engine's API cannot interrupt a hanging registry. Other callers for the same
+    reference join it. It changes only the engine's image store.
     """
 
     def __init__(self, engine: EngineClient) -> None:
@@ -40,7 +40,7 @@ class ImagePuller:
 
     def pull(self, reference: str, deadline: Deadline) -> None:
         """Return once ``reference`` has been pulled; raise the domain's image error, or ``deadline``'s when it ends."""
-        future = self._join_or_begin(reference).future
+        future = self._join_or_start(reference).future
         wake = threading.Event()
         future.add_done_callback(lambda _: wake.set())
         deadline.on_cancel(wake.set)
@@ -50,12 +50,12 @@ class ImagePuller:
                 deadline.check()
         future.result()
 
-    def _join_or_begin(self, reference: str) -> _Pull:
+    def _join_or_start(self, reference: str) -> _Pull:
         with self._lock:
             pull = self._under_way.get(reference)
             if pull is None or pull.is_lost():
                 pull = self._under_way[reference] = _Pull()
-                # A daemon, so that a hanging registry does not hold up the end of the process.
+                # A daemon thread, so that a hanging registry does not delay the exit of the process.
                 threading.Thread(
                     target=self._run, args=(reference, pull), name=f"pull {reference}", daemon=True
                 ).start()

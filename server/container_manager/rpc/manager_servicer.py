@@ -1,4 +1,4 @@
-"""The ContainerManager service: each RPC decoded, run as a lifecycle operation, and its result encoded."""
+"""The ContainerManager service: decodes each RPC, runs a lifecycle operation, and encodes the result."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from container_manager.view.live_view import LiveView
 
 T = TypeVar("T")
 
-# A grpc.aio.ServicerContext; at run time that class takes no parameters.
+# A grpc.aio.ServicerContext, which takes no type parameters at run time.
 Context = Any
 
-# Kept of the caller's deadline for the answer's way back: without it the caller would see its own
-# DEADLINE_EXCEEDED, which says nothing, a moment before ours.
+# The part of the caller's deadline that is reserved for the response. Without it the caller would get its own
+# DEADLINE_EXCEEDED, without a reason, a moment before ours.
 _ANSWER_SHARE = 0.1
 _ANSWER_MAX_SECONDS = 0.2
 
@@ -42,7 +42,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         self._list = (0, b"")
 
     async def CreateContainer(self, request: pb.CreateContainerRequest, context: Context) -> pb.CreateContainerResponse:
-        # Checked before a turn is taken, so that no lock is kept for what is no bot; likewise below.
+        # Check the id before waiting for the bot's turn, here and below: an invalid id gets no turn.
         check_bot_id(request.bot_id)
         config = codec.config_from_proto(request.config)
         change = self._keeper.change(request.bot_id)
@@ -78,7 +78,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         await self._act(request.bot_id, context, remove, removes=True)
         return pb.RemoveContainerResponse()
 
-    # The live view answers in the wire form, which it keeps.
+    # The live view keeps each status in its wire form.
 
     async def GetContainerStatus(self, request: pb.GetContainerStatusRequest, context: Context) -> Any:
         bot_id = request.bot_id
@@ -125,7 +125,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
     async def _change(
         self, pool: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], change: BotChange, context: Context
     ) -> T:
-        """The operation's result, once the view shows it: a read after this answer sees what it did."""
+        """The operation's result, once the view shows the change: a read after this response sees it."""
         deadline = _deadline(context)
         try:
             result: T = await self._operations.change(
@@ -139,7 +139,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
 
 
 async def _shown(change: BotChange, deadline: Deadline) -> None:
-    # An operation that goes on after its caller's deadline has nothing to show yet.
+    # At the caller's deadline, the operation may still be running: the view has nothing to show yet.
     with suppress(TimeoutError):
         async with asyncio.timeout(deadline.remaining()):
             await change.settled()

@@ -1,4 +1,4 @@
-"""Whether a container's command is there to be run.
+"""Checks that a container's command exists and is executable.
 
 An init process as PID 1 hides a wrong command from the engine: the init itself starts, fails to run the command, exits
 with 127 and is revived by the restart policy for ever, while the engine's start answers success. So a command that is
@@ -23,26 +23,26 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Go's os.FileMode keeps the type in its high bits (io/fs, FileMode).
 _GO_MODE_DIR = 1 << 31
 _GO_MODE_SYMLINK = 1 << 27
-# execve(2) takes no longer one.
+# The limit of execve(2).
 _MAX_PATH_LENGTH = 4_095
 _MAX_LINKS = 8
-# Each is a call to the engine.
+# Each candidate costs a call to the engine.
 _MAX_CANDIDATES = 64
 _MAX_REMEMBERED = 1_000
 _GOING = (ContainerState.REMOVING.value, ContainerState.DEAD.value)
 
 
 class CommandCheck:
-    """Looks commands up in containers, and remembers what it found by image, as a new container holds nothing else."""
+    """Looks up commands in new containers, and caches the result by image, whose files are all that it has."""
 
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
         self._runnable: dict[tuple[str, ...], bool] = {}
 
     def is_runnable(self, inspected: dict[str, Any], deadline: Deadline) -> bool:
-        """Whether a just created container's command is an executable file. In doubt, yes: the init will tell.
+        """Whether a new container's command is an executable file. In doubt, true: the init process will report it.
 
-        One that somebody removes meanwhile is in doubt.
+        A container that somebody removes meanwhile is such a doubt.
         """
         command = _command(inspected)
         environment = dict(item.partition("=")[::2] for item in inspected["Config"].get("Env") or [])
@@ -58,7 +58,7 @@ class CommandCheck:
             return True
         try:
             runnable = any(self._is_executable(inspected["Id"], candidate, deadline) for candidate in candidates)
-            # The engine finds nothing in a container that is being removed, either; that says nothing of the image.
+            # The engine also finds nothing in a container that is being removed. That says nothing about the image.
             if not runnable and not self._is_there(inspected["Id"], deadline):
                 return True
         except EngineRejectedError:
@@ -85,7 +85,7 @@ class CommandCheck:
 
 
 def _command(inspected: dict[str, Any]) -> str:
-    """The container's own program: with Podman ``Path`` is that of the init, once there is one."""
+    """The container's program. With Podman and an init process, ``Path`` is the init's."""
     config = inspected["Config"]
     words = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
     return str(words[0] if words else inspected.get("Path") or "")

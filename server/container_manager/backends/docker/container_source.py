@@ -1,4 +1,4 @@
-"""The engine's containers as the live view sees them: who they are, how they are, and which one has just changed."""
+"""Feeds the live view from one engine: list, inspect and events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ INSPECT_TIMEOUT_SECONDS = 2.0
 """A container that takes longer to inspect counts as one that the engine cannot inspect (moby/moby#46782)."""
 
 _HTTP_NOT_FOUND = 404
-# A subscription begins a moment after its answer does, and clocks may differ; a change told twice does no harm.
+# Subscribe to events from a little before: the subscription starts after its response, and clocks may differ. Repeated
+# events do no harm.
 _OVERLAP_SECONDS = 5
 # Podman's words for what Docker calls destroy and die (containers/podman#16857).
 _GONE_EVENTS = ("destroy", "remove")
@@ -46,9 +47,9 @@ _CONTAINER_EVENTS = (
     "health_status",
     *_GONE_EVENTS,
 )
-# Of an event that is not understood, in the log.
+# How much of a malformed event the log shows.
 _SHOWN_BYTES = 100
-# They change which ports are bound, and are all that is heard of a start that failed.
+# They change which ports are bound, and are the only events of a failed start.
 _NETWORK_EVENTS = ("connect", "disconnect")
 
 
@@ -57,14 +58,14 @@ class ContainerSource:
 
     def __init__(self, engine: AsyncEngineClient) -> None:
         self._engine = engine
-        # Why events were skipped; each is told once.
+        # Reasons for skipped events; each is logged once.
         self._skipped: set[str] = set()
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[AsyncIterator[Notice]]:
-        """Notices from a little before now on. Their iterator never ends; it raises when the engine is lost.
+        """Notices from a little before now on. The iterator never ends; it raises when the engine is lost.
 
-        An event that is not understood is skipped: the audit finds what was missed by that.
+        A malformed event is skipped; the audit finds what that missed.
         """
         filters = {"type": ["container", "network"], "event": [*_CONTAINER_EVENTS, *_NETWORK_EVENTS]}
         since = f"{time.time() - _OVERLAP_SECONDS:.3f}"
@@ -75,7 +76,7 @@ class ContainerSource:
             raise engine_error(exc) from exc
 
     async def list(self, container_id: str = "") -> list[ContainerStatus]:
-        """What the engine's list says of every managed container, or of one: not all fields, see the model."""
+        """Partial statuses of every managed container, or of one, from the engine's list."""
         filters = {"label": [f"{LABEL_MANAGED}=true"], **({"id": [container_id]} if container_id else {})}
         try:
             rows = await self._engine.get_json("/containers/json", {"all": "1", "filters": json.dumps(filters)})
@@ -84,12 +85,12 @@ class ContainerSource:
         return [status_from_row(row) for row in rows]
 
     async def inspect(self, container_id: str) -> ContainerStatus | None:
-        """How a container is now; ``None`` when it is gone or not managed."""
+        """The container's current status; ``None`` when it is gone or not managed."""
         document = await self._inspect(container_id)
         return None if document is None else status_from_inspect(document)
 
     async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
-        """How the bot's container is now; ``None`` when it has none."""
+        """The current status of the bot's container; ``None`` when it has none."""
         document = await self._inspect(container_name(bot_id))
         if document is None or document["Config"]["Labels"].get(LABEL_BOT_ID) != bot_id:
             return None
@@ -138,7 +139,7 @@ def _decoded(line: bytes) -> object:
 
 
 def _notice(event: object) -> Notice | None:
-    """What an event is about; ``None`` for nothing that matters here. Raises ``ValueError`` for what is no event."""
+    """The notice for an event; ``None`` for an irrelevant one. Raises ``ValueError`` for a malformed one."""
     kind, action, actor = _field(event, "Type", str), _field(event, "Action", str), _field(event, "Actor", dict)
     attributes = actor.get("Attributes")
     if not isinstance(attributes, dict):
@@ -148,7 +149,7 @@ def _notice(event: object) -> Notice | None:
         time_ns = 0
     if kind == "network":
         container_id = attributes.get("container")
-        # A network is also made and removed.
+        # Events of the network itself have no container.
         if not container_id or not isinstance(container_id, str):
             return None
         return Notice(container_id, gone=False, managed=False, time_ns=time_ns)

@@ -1,4 +1,4 @@
-"""Creating a bot's container: image, directories, the container itself, and undoing it when the caller has gone."""
+"""Creates a bot's container: image, directories and container. A failed or cancelled create is undone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BUILT_IN_NETWORKS = ("", "bridge", "none")
 
 
 class ContainerCreator:
-    """Carries out create; one instance serves any number of threads."""
+    """Carries out create. Safe for any number of threads."""
 
     def __init__(self, engine: EngineClient, config: DockerServiceConfig) -> None:
         self._engine = engine
@@ -61,7 +61,7 @@ class ContainerCreator:
             try:
                 return self._create(bot_id, config, image, request_id, deadline)
             except (InvalidConfigError, SecretsUnavailableError, StateUnavailableError, ImageNotFoundError):
-                # What has the name comes before any other fault.
+                # A container with the bot's name takes precedence over any other fault.
                 if existing := self._existing(bot_id, request_id, deadline):
                     return Created(existing)
                 raise
@@ -89,7 +89,7 @@ class ContainerCreator:
             try:
                 return self._make(bot_id, body, deadline)
             except _NameTakenError:
-                # By another caller since the first look, or by a container that is gone already (moby/moby#37698).
+                # Another caller was faster, or the engine still holds the name of a removed one (moby/moby#37698).
                 if existing := self._existing(bot_id, request_id, deadline):
                     return Created(existing)
             if patience.remaining() == 0:
@@ -107,7 +107,7 @@ class ContainerCreator:
         return requested
 
     def _pulls(self, image: str, *, missing: bool) -> bool:
-        """Whether the policy wants a pull: before a container is made, or because the engine misses the image."""
+        """Whether to pull the image: before the create, or (``missing``) after the engine reported it missing."""
         if is_image_id(image):
             return False
         return self._config.pull_policy is (PullPolicy.MISSING if missing else PullPolicy.ALWAYS)
@@ -131,12 +131,12 @@ class ContainerCreator:
         try:
             network = self._engine.inspect_network(name, deadline)
         except EngineRejectedError as exc:
-            # The engine looks for the begin of an id as well, and several networks may have one name.
+            # The engine also matches prefixes of ids, and several networks may share a name.
             if exc.status == HTTPStatus.BAD_REQUEST:
                 violation = FieldViolation("config.network", f"the engine does not take this name: {exc.text}")
                 raise InvalidConfigError(violation) from exc
             raise engine_error(exc) from exc
-        # By its name alone: an id could stand for the host's network.
+        # Accept a match by name only: an id could select the host's network.
         if network is None or network["Name"] != name:
             raise InvalidConfigError(FieldViolation("config.network", f"the engine has no network named {name}"))
         if network["Driver"] in ("host", "null"):
@@ -180,7 +180,7 @@ class ContainerCreator:
         try:
             return self._post(bot_id, body, deadline)
         except _ImageMissingError as exc:
-            # The SDK takes a cut stream for its end.
+            # The SDK reports a broken stream as a complete one.
             raise ImagePullFailedError(f"image {image} is not on the engine after its pull", image=image) from exc
 
     def _post(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> str:
@@ -198,15 +198,15 @@ class ContainerCreator:
             raise
 
     def _undo_unknown(self, bot_id: str, body: dict[str, Any]) -> None:
-        """After a create without an answer: remove what it may have made, so that no name stays held."""
+        """After a create without a response: remove the container that it may have made, to release the name."""
         with suppress(EngineRejectedError, ContainerManagerError):
             made = find_container(self._engine, bot_id, Deadline())
-            # Another's container may have come between; what this call made has its labels and was never started.
+            # Another caller may have created one since. This call's container has its request id and was never started.
             if made is not None and made["State"]["Status"] == "created" and _request_id(made) == _asked_id(body):
                 self._engine.remove_container(made["Id"])
 
     def _remove(self, container_id: str, deadline: Deadline) -> None:
-        """Remove what this call has made, unless somebody else has done so; what they have begun is waited for."""
+        """Remove the container that this call made, or wait for a removal by somebody else."""
         if remove(self._engine, container_id):
             return
         patience = Deadline(_NAME_WAIT_SECONDS)
@@ -215,7 +215,7 @@ class ContainerCreator:
             time.sleep(_NAME_POLL_SECONDS)
 
     def _undo(self, container_id: str) -> None:
-        # What led here is the error to tell; a container that this cannot remove shows in the list.
+        # Report the original error. A container that cannot be removed here shows in the list.
         with suppress(EngineRejectedError, ContainerManagerError):
             self._engine.remove_container(container_id)
 
@@ -230,7 +230,7 @@ def _asked_id(body: dict[str, Any]) -> str:
 
 
 def _check_request_id(document: dict[str, Any], body: dict[str, Any]) -> None:
-    """A label of the image's own would let its containers pass for those of a call that never was."""
+    """Refuse an image with a request id label: its containers would match a request that was never made."""
     if _request_id(document) and not _asked_id(body):
         violation = FieldViolation("config.image", f"the image carries a label {LABEL_REQUEST_ID} of its own")
         raise InvalidConfigError(violation)

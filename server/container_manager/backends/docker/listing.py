@@ -17,8 +17,8 @@ from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import ContainerManagerError
 from container_manager.model import ContainerState, ContainerStatus
 
-# One container that the engine cannot inspect (moby/moby#46782) may hold up the list for so long, and no longer;
-# many of them, each for less.
+# How long one container that the engine cannot inspect (moby/moby#46782) may delay the list. When there are many, each
+# gets less time.
 INSPECT_TIMEOUT_SECONDS = 2.0
 _SHORT_INSPECT_TIMEOUT_SECONDS = 0.2
 _PATIENT_INSPECTIONS = 16
@@ -28,14 +28,14 @@ _log = logging.getLogger(__name__)
 
 
 class ContainerLister:
-    """Lists containers: one filtered call for the rows, then the details of each, a few at a time."""
+    """Lists containers: one filtered call for the rows, then an inspection of each, a few in parallel."""
 
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
         self._pool = ThreadPoolExecutor(_INSPECTIONS_AT_ONCE, thread_name_prefix="inspect")
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Release the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def list(self, states: Collection[ContainerState], deadline: Deadline) -> list[ContainerStatus]:
@@ -45,7 +45,7 @@ class ContainerLister:
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
         wedged: set[str] = set()
-        # What a row leads to belongs to the call that asks; several threads cannot be in one context at once.
+        # Copies of the caller's context, so that log lines and spans belong to its call; a context runs in one thread.
         contexts = [copy_context() for _ in rows]
         statuses = self._pool.map(lambda context, row: context.run(self._status, row, deadline, wedged), contexts, rows)
         found = [status for status in statuses if status is not None and (not states or status.state in states)]
@@ -56,10 +56,10 @@ class ContainerLister:
         seconds = INSPECT_TIMEOUT_SECONDS if patient else _SHORT_INSPECT_TIMEOUT_SECONDS
         try:
             document = self._engine.inspect_container(row["Id"], Deadline(deadline.at_most(seconds)))
-            # None: removed since the list was made.
+            # None: removed since the list call.
             return None if document is None else status_from_inspect(document)
         except (EngineRejectedError, ContainerManagerError, LookupError, TypeError, ValueError) as exc:
-            # Late is not wedged: a list whose time is up is no list.
+            # If the deadline has passed, the container is not to blame: fail the list.
             deadline.check()
             wedged.add(row["Id"])
             _log.warning("container %s cannot be inspected, its list row is shown: %r", row["Id"][:12], exc)

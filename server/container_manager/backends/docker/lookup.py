@@ -1,4 +1,4 @@
-"""Finds a bot's container: the one with its name, if its labels say that it is ours and this bot's; and removes it."""
+"""Finds a bot's container by its name, checks its labels, and removes a container by its id."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def find_container(engine: EngineClient, bot_id: str, deadline: Deadline) -> dic
 
 
 def remove(engine: EngineClient, container_id: str) -> bool:
-    """Remove it with its anonymous volumes; ``False`` when another removal of it is under way.
+    """Remove a container with its anonymous volumes; ``False`` when another removal of it is in progress.
 
-    One that is gone already counts as removed. Raises :class:`EngineRejectedError` for any other refusal, and
-    ``EngineTimeoutError`` when there is no answer in time.
+    A missing container counts as removed. Raises :class:`EngineRejectedError` for any other error response, and
+    ``EngineTimeoutError`` when the engine does not respond in time.
     """
     try:
         engine.remove_container(container_id)

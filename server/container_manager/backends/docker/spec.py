@@ -1,4 +1,4 @@
-"""The container that the engine is asked to make: the one place that decides what a bot's container looks like."""
+"""The specification of a bot's container. No other module decides what a container looks like."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def _environment(bot_id: str, config: ContainerConfig) -> list[str]:
         "AI_MODEL": config.ai_model,
         "CHANNEL_TYPE": config.channel_type,
     }
-    # An empty field leaves the image's own default in force.
+    # An empty field keeps the image's default.
     variables = {name: value for name, value in typed.items() if value} | dict(config.environment)
     return [f"{name}={value}" for name, value in variables.items()]
 
 
 def _host_config(config: ContainerConfig, secrets_source: str, state_source: str | None) -> dict[str, Any]:
-    # Mounts, not Binds: a bind string makes a missing source, as root (moby/moby#13121).
+    # Mounts, not Binds: a bind string creates a missing source as root (moby/moby#13121).
     mounts = [{"Type": "bind", "Source": secrets_source, "Target": SECRETS_TARGET, "ReadOnly": True}]
     if state_source is not None:
         mounts.append({"Type": "bind", "Source": state_source, "Target": STATE_TARGET, "ReadOnly": False})
@@ -71,7 +71,7 @@ def _host_config(config: ContainerConfig, secrets_source: str, state_source: str
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
     }
     if limits.memory_bytes:
-        # Swap counts too: without it the engine would grant as much swap again on top.
+        # Without MemorySwap the engine grants the same amount of swap in addition.
         host_config |= {"Memory": limits.memory_bytes, "MemorySwap": limits.memory_bytes}
     if limits.nano_cpus:
         host_config["NanoCpus"] = limits.nano_cpus

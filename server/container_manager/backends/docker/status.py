@@ -1,4 +1,4 @@
-"""The engine's documents read as the domain's :class:`ContainerStatus`.
+"""Converts the engine's documents to the domain's :class:`ContainerStatus`.
 
 Rules that are not the engine's: what has not happened is ``None`` (the engine writes year 1); an exit code belongs to
 a run that ended, so a running container has none, nor has one whose start failed.
@@ -19,9 +19,9 @@ from container_manager.validation import is_bot_id
 E = TypeVar("E", bound=Enum)
 Json = dict[str, Any]
 
-# Exit codes of a process that ended by what a stop sends: 128 + SIGKILL, 128 + SIGTERM.
+# Exit codes of a process that a stop ended: 128 + SIGKILL, 128 + SIGTERM.
 _STOP_SIGNAL_CODES = (137, 143)
-# Not DEAD: the error of a dead container is that of its removal.
+# Not DEAD: a dead container's error is about its removal.
 _FAILED_START_STATES = (ContainerState.CREATED, ContainerState.EXITED, ContainerState.RESTARTING)
 _DOWN = (ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING)
 
@@ -41,7 +41,7 @@ def status_from_inspect(document: Json) -> ContainerStatus:
         bot_id=_bot_id(document["Config"].get("Labels")),
         name=document["Name"].removeprefix("/"),
         state=state,
-        # Thousands of containers share one image, and so its names.
+        # Thousands of containers share one image.
         image=sys.intern(document["Config"]["Image"]),
         image_id=sys.intern(document["Image"]),
         create_time_ns=time_ns(document.get("Created")),
@@ -57,12 +57,12 @@ def status_from_inspect(document: Json) -> ContainerStatus:
 
 
 def status_from_row(row: Json) -> ContainerStatus:
-    """The part of a status that a row of ``GET /containers/json`` holds, for a container that can't be inspected."""
+    """A partial status from a row of ``GET /containers/json``, for a container that cannot be inspected."""
     names = [name.removeprefix("/") for name in row.get("Names") or []]
     return ContainerStatus(
         container_id=row["Id"],
         bot_id=_bot_id(row.get("Labels")),
-        # Links of other containers show as further names with a slash inside.
+        # Links of other containers add names that contain a slash.
         name=next((name for name in names if "/" not in name), ""),
         state=_enum(ContainerState, row.get("State")),
         image=row.get("Image") or "",
@@ -97,7 +97,7 @@ def _ports(engine_ports: dict[str, list[dict[str, str]] | None] | None) -> tuple
     bound = []
     for key, hosts in (engine_ports or {}).items():
         for host in hosts or []:
-            # A binding that cannot be read must not make the whole container unreadable.
+            # Skip a malformed binding, so that the rest of the status is still readable.
             with suppress(LookupError, TypeError, ValueError):
                 container_port, protocol = parse_port_key(key)
                 bound.append(PortBinding(container_port, int(host["HostPort"]), host.get("HostIp", ""), protocol))
