@@ -1,4 +1,4 @@
-"""Running ``botctl`` in the test's own process."""
+"""Runs ``botctl`` in the test's own process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from botctl.program import botctl
 from botctl.tls_files import TLS_VARIABLES
 
 Run = Callable[..., Result]
-# Before 8.2 click has to be asked to keep the outputs apart.
+# Before 8.2, click has an option to separate the outputs.
 _APART: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 VARIABLES = ("BOTCTL_TARGET", "BOTCTL_TOKEN_FILE", *TLS_VARIABLES.values(), "NO_COLOR", "FORCE_COLOR")
 
 
 def run(*arguments: str, **environment: str) -> Result:
-    """A run with nothing in the environment but what is given."""
+    """Run with this environment only."""
     env: dict[str, str | None] = {**dict.fromkeys(VARIABLES), **environment}
     result = CliRunner(**_APART).invoke(botctl, list(arguments), env=env, prog_name="botctl")
     assert isinstance(result.exception, SystemExit | None), result.exc_info
@@ -28,7 +28,7 @@ def run(*arguments: str, **environment: str) -> Result:
 
 
 def complaint(result: Result, code: ExitCode) -> str:
-    """What a failed run says: one line."""
+    """The single line of a failed run."""
     assert code == result.exit_code, result.output
     lines = result.stderr.strip().splitlines()
     assert lines[-1].startswith("Error: ")
@@ -37,10 +37,10 @@ def complaint(result: Result, code: ExitCode) -> str:
 
 
 def document(result: Result) -> Any:
-    """The one JSON document that it wrote."""
+    """The single JSON document that the run wrote."""
     return json.loads(result.stdout)
 
 
 def documents(result: Result) -> list[Any]:
-    """The JSON lines that it wrote."""
+    """The JSON lines that the run wrote."""
     return [json.loads(line) for line in result.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""What several unit tests need: a scripted engine, a bot with its secrets directory, and a service on them."""
+"""Fixtures of several unit tests: a scripted engine, a bot with its secrets directory, and a service on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.botctl_runs import Run, run
 from tests.unit.documents import BOT
 from tests.unit.working import Work, making_works
 
-# A machine under load is no failure, and a found counter-example belongs in a test of its own.
+# A slow machine is no failure, and a counter-example belongs in its own test.
 settings.register_profile("unit", max_examples=50, deadline=None, database=None)
 settings.load_profile("unit")
 
@@ -42,7 +42,7 @@ def client(engine: FakeEngine) -> Iterator[EngineClient]:
 
 @pytest.fixture
 def secrets_root(tmp_path: Path) -> RootDirectory:
-    """A root that holds the directory of :data:`BOT`."""
+    """A root with the secrets directory of :data:`BOT`."""
     root = tmp_path / "secrets"
     (root / BOT).mkdir(parents=True)
     return RootDirectory(root, root)
@@ -50,7 +50,7 @@ def secrets_root(tmp_path: Path) -> RootDirectory:
 
 @pytest.fixture
 def make_service(engine: FakeEngine, secrets_root: RootDirectory) -> Iterator[Callable[..., DockerService]]:
-    """Makes services on the scripted engine; closed after the test."""
+    """Creates services on the scripted engine; they are closed after the test."""
     with ExitStack() as stack:
 
         def make(**config: Any) -> DockerService:
@@ -69,7 +69,7 @@ def service(make_service: Callable[..., DockerService]) -> DockerService:
 
 @pytest.fixture
 def works() -> Iterator[Callable[..., Work]]:
-    """Makes operations; all are let go in the end."""
+    """Creates operations; all are released after the test."""
     yield from making_works()
 
 
@@ -82,5 +82,5 @@ def scripted() -> Iterator[ScriptedService]:
 
 @pytest.fixture
 def botctl_run(scripted: ScriptedService) -> Run:
-    """Runs ``botctl`` against it."""
+    """Runs ``botctl`` against the scripted service."""
     return partial(run, BOTCTL_TARGET=scripted.target)

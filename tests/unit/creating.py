@@ -1,4 +1,4 @@
-"""What the tests of create have in common: the engine's requests and answers, and how they look at the outcome."""
+"""Shared by the tests of create: the engine's requests and answers, and checks of the outcome."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TAKEN = error(409, f'Conflict. The container name "/{NAME}" is already in use by
 
 
 def let_create_succeed(engine: FakeEngine) -> FakeEngine:
-    """The engine, on which a create now succeeds unless a test says otherwise."""
+    """Let a create succeed on the engine, unless a test overrides an answer; returns the engine."""
     engine.on(*BY_NAME, ABSENT)
     engine.on(*CREATE, MADE)
     engine.on(*BY_ID, Json(inspected()))
@@ -34,7 +34,7 @@ def let_create_succeed(engine: FakeEngine) -> FakeEngine:
 
 
 def refused(service: DockerService, cls: type[ContainerManagerError], **arguments: Any) -> ContainerManagerError:
-    """The error, of exactly this class, that a create ends with."""
+    """The error of a create, which must be of exactly this class."""
     with pytest.raises(cls) as caught:
         service.create_container(BOT, **arguments)
     assert cls is type(caught.value)
@@ -42,5 +42,5 @@ def refused(service: DockerService, cls: type[ContainerManagerError], **argument
 
 
 def removed(engine: FakeEngine) -> list[str]:
-    """The ids of the containers that the engine was told to remove, one for each time."""
+    """The ids of the containers in the engine's requests to remove, once for each request."""
     return [request.path.rpartition("/")[2] for request in engine.seen(*REMOVE)]

@@ -1,4 +1,4 @@
-"""Documents as the engine writes them, in the parts that the service reads."""
+"""Documents as the engine writes them, reduced to the parts that the service reads."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ NEVER = "0001-01-01T00:00:00Z"
 CREATED = "2026-11-20T10:00:00.123456789Z"
 STARTED = "2026-11-20T10:00:05.5Z"
 FINISHED = "2026-11-20T10:01:00Z"
-# Seconds since the epoch of the three above, without their fractions.
+# The three times above in whole seconds since the epoch.
 CREATED_S, STARTED_S, FINISHED_S = 1_795_168_800, 1_795_168_805, 1_795_168_860
 LABELS = {"botmaker.managed": "true", "botmaker.bot-id": BOT}
 
 
 def state(status: str = "created", **changes: Any) -> dict[str, Any]:
-    """``State`` of an inspect document; of a container that never ran unless changed."""
+    """``State`` of an inspect document; by default of a container that never ran."""
     return {
         "Status": status,
         "Running": status in ("running", "paused", "restarting"),
@@ -42,7 +42,7 @@ def state(status: str = "created", **changes: Any) -> dict[str, Any]:
 
 
 def running(**changes: Any) -> dict[str, Any]:
-    """``State`` of a container that runs."""
+    """``State`` of a running container."""
     return state("running", **{"StartedAt": STARTED, **changes})
 
 
@@ -100,7 +100,7 @@ def row(container_id: str = ID, bot_id: str = BOT, **changes: Any) -> dict[str, 
 
 
 def path_stat(mode: int, link_target: str = "") -> Json:
-    """The answer to HEAD of the archive endpoint; ``mode`` is Go's."""
+    """The header of the answer to HEAD of the archive endpoint; ``mode`` is a Go file mode."""
     found = {"name": "node", "size": 1, "mode": mode, "mtime": STARTED, "linkTarget": link_target}
     encoded = base64.b64encode(json.dumps(found).encode()).decode()
     return Json(None, headers={"X-Docker-Container-Path-Stat": encoded})

@@ -1,4 +1,4 @@
-"""A log that is answered as an engine answers it, in memory, with the faults that a real one does not show at will."""
+"""An engine's log endpoint in memory, with faults that a real engine does not show on demand."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def raw(after_ns: int, text: bytes = b"text", source: LogSource = OUT, *, partia
 
 
 def stamp(time_ns: int) -> bytes:
-    """As the engine writes it in front of an entry."""
+    """The time as the engine writes it in front of an entry."""
     seconds, nanoseconds = divmod(time_ns, SECOND)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z ".encode()
 
 
 def frame(entry: RawEntry) -> bytes:
-    """An entry as it is sent."""
+    """An entry as the engine sends it."""
     time_ns, source, text, partial = entry
     payload = stamp(time_ns) + text + (b"" if partial else b"\n")
     return struct.pack(">BxxxL", 1 if source is OUT else 2, len(payload)) + payload
@@ -40,8 +40,8 @@ def frame(entry: RawEntry) -> bytes:
 def engine_answer(
     entries: Sequence[RawEntry], since_ns: int | None, tail: int | None = None, *, from_first: bool = False
 ) -> list[RawEntry]:
-    """What the engine has to say. ``from_first``: it leaves out nothing any more after the first entry that is new
-    enough, as Engine 23 and later; else it looks at each, as 20.10.
+    """The entries that the engine gives. ``from_first``: all from the first that is new enough, as Engine 23 and later;
+    otherwise each one that is new enough, as 20.10.
     """
     wanted = list(entries if tail is None else entries[len(entries) - min(tail, len(entries)) :])
     if since_ns is None:
@@ -53,9 +53,9 @@ def engine_answer(
 
 
 class LogEngine:
-    """Stands in for an ``AsyncEngineClient`` and for the ``Versions`` of its one container, which runs at first.
+    """Stands in for an ``AsyncEngineClient`` and for the ``Versions`` of its one container, which runs at the start.
 
-    Use it on one event loop, such as a virtual one; :meth:`write` and the like take effect at once.
+    Use it on one event loop, such as a virtual one; :meth:`write` and the other changes take effect at once.
     """
 
     def __init__(self, entries: Sequence[RawEntry] = ()) -> None:
@@ -92,23 +92,23 @@ class LogEngine:
         self._stirred = asyncio.Condition()
 
     async def write(self, *entries: RawEntry) -> None:
-        """The container writes."""
+        """Let the container write these entries."""
         self.entries += entries
         await self._stir()
 
     async def stop(self, *, told: bool = True) -> None:
-        """Its process ends. Not ``told``: nobody hears of the change."""
+        """End its process. Without ``told`` nobody is notified of the change."""
         self.runs = False
         self._ends += 1
         await self.change(told=told)
 
     async def start(self, *, told: bool = True) -> None:
-        """It starts again."""
+        """Start it again."""
         self.runs = True
         await self.change(told=told)
 
     async def remove(self) -> None:
-        """It is gone."""
+        """Remove it."""
         self.runs = False
         self._ends += 1
         self.rejection = EngineRejectedError(404, f"No such container: {CONTAINER}")
@@ -116,38 +116,38 @@ class LogEngine:
         await self._stir()
 
     async def end_streams(self) -> None:
-        """Whoever follows is told that this was all, though the container runs."""
+        """End the streams of all followers, although the container runs."""
         self._ends += 1
         await self._stir()
 
     async def deny(self) -> None:
-        """Whoever tells of changes takes it for gone, though it is there."""
+        """Let the versions report the container as gone, although it exists."""
         self._version = None
         await self._stir()
 
     async def find(self) -> None:
-        """And has it back."""
+        """Let the versions report the container again."""
         self._version = 1
         await self._stir()
 
     async def change(self, *, told: bool = True) -> None:
-        """Anything of it changes."""
+        """Change something about it."""
         if told and self._version is not None:
             self._version += 1
         await self._stir()
 
     async def lose(self) -> None:
-        """The engine ends in the middle of what it is doing."""
+        """Stop the engine in the middle of its answers."""
         self.lost = True
         await self._stir()
 
     async def come_back(self) -> None:
-        """The engine is there again."""
+        """Start the engine again."""
         self.lost = False
         await self._stir()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for it."""
+        """Wait for the condition."""
         async with asyncio.timeout(100):
             while not condition():  # noqa: ASYNC110 - any condition
                 await asyncio.sleep(0.01)
@@ -156,10 +156,10 @@ class LogEngine:
         async with self._stirred:
             self._stirred.notify_all()
 
-    # As a client.
+    # In place of the client.
 
     async def get_json(self, path: str) -> Any:
-        """Inspects."""
+        """The container's inspect document."""
         assert path == f"/containers/{CONTAINER}/json"
         self.inspected += 1
         self._answer()
@@ -167,7 +167,7 @@ class LogEngine:
 
     @asynccontextmanager
     async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Any]:
-        """Gives the log."""
+        """The log."""
         assert path == f"/containers/{CONTAINER}/logs"
         assert params["stdout"] == params["stderr"] == params["timestamps"] == "1"
         self.requests.append(params)
@@ -228,15 +228,15 @@ class LogEngine:
         news = len(self.entries) > told or bool(self.repeated)
         return (news and not self.deaf) or not self.runs or self.lost
 
-    # As the one who tells of changes.
+    # In place of the versions.
 
     def version(self, container_id: str) -> int | None:
-        """Of the container's last change."""
+        """The version of the container's last change."""
         assert container_id == CONTAINER
         return self._version
 
     async def await_change(self, container_id: str, version: int) -> int | None:
-        """Waits for another one."""
+        """Wait for another version."""
         assert container_id == CONTAINER
         self.waits += 1
         async with self._stirred:
@@ -245,7 +245,7 @@ class LogEngine:
 
 
 class _Stream:
-    """An answer. A read that is cancelled takes nothing away from the next one."""
+    """An answer. A cancelled read loses no bytes."""
 
     def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
         self._chunks = chunks
@@ -262,7 +262,7 @@ class _Stream:
         return await anext(self._chunks, b"")
 
     async def close(self) -> None:
-        """Give up what is being waited for."""
+        """Cancel a read in progress, and close."""
         if self._next is not None:
             self._next.cancel()
             await asyncio.gather(self._next, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Reading a container's log in tests, from an engine in memory."""
+"""Reads a container's log in tests, from an engine in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLLOW = LogOptions(follow=True)
 
 
 class Reading:
-    """A task that reads; ``got`` grows."""
+    """A task that reads entries into ``got``."""
 
     def __init__(self, engine: LogEngine, options: LogOptions) -> None:
         self.got: list[LogEntry] = []
@@ -31,7 +31,7 @@ class Reading:
         self._goes_on.set()
 
     def pause(self) -> None:
-        """Take no further batch but the next one."""
+        """Stop after the next batch."""
         self._goes_on.clear()
 
     async def _read(self) -> None:
@@ -42,13 +42,13 @@ class Reading:
                 await self._goes_on.wait()
 
     async def has(self, count: int) -> None:
-        """Wait for so many entries."""
+        """Wait for ``count`` entries, or the end."""
         await self._engine.until(lambda: len(self.got) >= count or self.task.done())
 
 
 @asynccontextmanager
 async def reading(engine: LogEngine, options: LogOptions = FOLLOW) -> AsyncIterator[Reading]:
-    """A :class:`Reading`, which is cancelled at the end if it has not ended, and leaves nothing open."""
+    """A :class:`Reading`, which is cancelled at the end; asserts that it leaves no stream open."""
     it = Reading(engine, options)
     try:
         yield it
@@ -59,7 +59,7 @@ async def reading(engine: LogEngine, options: LogOptions = FOLLOW) -> AsyncItera
 
 
 def read(engine: LogEngine, **options: Any) -> list[LogEntry]:
-    """All that a reading brings that ends by itself."""
+    """All entries of a reading that ends by itself."""
 
     async def all_of_it() -> list[LogEntry]:
         async with reading(engine, LogOptions(**options)) as it:
@@ -74,5 +74,5 @@ def texts(entries: Sequence[LogEntry | RawEntry]) -> list[bytes]:
 
 
 def followed(engine: LogEngine) -> int:
-    """How often the log was asked for to be followed."""
+    """How many requests asked to follow the log."""
     return sum(request.get("follow") == "1" for request in engine.requests)

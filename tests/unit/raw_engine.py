@@ -1,4 +1,4 @@
-"""A real HTTP server on a unix socket that sends the very bytes that a test says, and can stop in the middle."""
+"""A real HTTP server on a unix socket that sends exactly the bytes of a test, and can stop in the middle."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Answer = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitabl
 
 
 def answer(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
-    """A whole answer."""
+    """A complete answer."""
     return head(status, content_length=str(len(body)), **headers) + body
 
 
 def head(status: str = "200 OK", **headers: str) -> bytes:
-    """An answer's beginning."""
+    """The head of an answer."""
     fields = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([f"HTTP/1.1 {status}", *fields, "", ""]).encode()
 
 
 def chunk(data: bytes) -> bytes:
-    """A piece of a chunked body; the empty one is its end."""
+    """A chunk of a chunked body; an empty one ends it."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -32,7 +32,7 @@ CHUNKED = head(transfer_encoding="chunked", content_type="application/json; char
 
 
 class RawEngine:
-    """On the test's own event loop. Each request has the next answer, the last one stays, then its connection ends."""
+    """Runs on the test's event loop. Requests get the answers in order, and then the last; then the connection ends."""
 
     def __init__(self, *answers: Answer) -> None:
         self.version = "1.41"
@@ -58,7 +58,7 @@ class RawEngine:
             self._directory.cleanup()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for it."""
+        """Wait for the condition."""
         async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - any condition
                 await asyncio.sleep(0.001)
@@ -68,7 +68,7 @@ class RawEngine:
         try:
             await self._answer(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has gone
+            pass  # the client has closed the connection
         finally:
             writer.close()
             self.open -= 1

@@ -1,4 +1,4 @@
-"""Bringing single containers up to date in tests: made, known to the view, and looked at."""
+"""Shared by the tests of the refresher: creates containers, lets the view know them, and waits for inspections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.unit.documents import BOT
 
 
 async def soon() -> None:
-    """Longer than a burst of events, and than anything that is not held."""
+    """Wait longer than a burst of events, and than any inspection that is not held."""
     await asyncio.sleep(BURST_SECONDS * 5)
 
 

@@ -1,4 +1,4 @@
-"""An engine whose containers are sampled, on a clock that jumps to whatever comes next."""
+"""An engine whose containers are sampled, on a clock that jumps to the next timer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIDNIGHT_NS = time_ns("2026-11-23T00:00:00Z") or 0
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """A loop whose time goes on only when nothing can be done now, and then at once to the next timer."""
+    """A loop whose time jumps to the next timer when nothing is ready to run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Its result; nothing may be under way after it."""
+    """The result of the coroutine; asserts that nothing is in progress after it."""
 
     async def checked() -> T:
         result = await main
@@ -63,7 +63,7 @@ class Engine:
     def __init__(self, seconds: float = 0.003) -> None:
         self.seconds = seconds
         self.beat: float | None = None
-        """Answer at the multiples of so many seconds, as old engines do."""
+        """Answer at multiples of this many seconds, as old engines do."""
         self.hanging: set[str] = set()
         self.failure: Exception | None = None
         self.restarted: dict[str, float] = {}
@@ -94,13 +94,13 @@ class Engine:
             self.now -= 1
 
     def document(self, container_id: str, now: float) -> dict[str, Any]:
-        """As of ``now``, which the clock of the engine shows as seconds of an hour."""
+        """The stats document at ``now``, in seconds since midnight on the engine's clock."""
         since = now - self.restarted.get(container_id, 0)
         read = f"2026-11-23T{int(now) // 3600:02}:{int(now) // 60 % 60:02}:{now % 60:012.9f}Z"
         return document(read=read, cpu_stats={"cpu_usage": {"total_usage": int(since * 0.3e9)}, "online_cpus": 2})
 
     def started(self, container_id: str) -> int | None:
-        """When a container was started last, by the engine's clock; ``None`` when that was long ago."""
+        """The container's last start on the engine's clock; ``None`` if that was long ago."""
         seconds = self.restarted.get(container_id)
         return None if seconds is None else MIDNIGHT_NS + int(seconds * 1e9)
 
@@ -109,7 +109,7 @@ class Engine:
 
 
 async def collect(stream: AsyncGenerator[tuple[str, ContainerStats], None], seconds: float) -> Figures:
-    """What comes within ``seconds``, and how long after the begin."""
+    """The figures that arrive within ``seconds``, and when, counted from the start."""
     time = asyncio.get_running_loop().time
     begin = time()
     figures = []

@@ -19,7 +19,7 @@ from tests.unit.refreshing import known, soon
 RUNNING = ContainerState.RUNNING
 Spoil = Callable[[FakeSource, str], object]
 
-# What the engine does and tells nobody.
+# Changes on the engine without events.
 DIFFERENCES: dict[str, tuple[Spoil, str]] = {
     "changed": (
         lambda source, key: source.change(key, announce=False, state=RUNNING, error="secret"),
@@ -87,7 +87,7 @@ async def test_a_new_difference_in_place_of_one_that_was_told_of_is_given_its_mo
 
 @virtual
 async def test_what_the_view_does_not_claim_to_know_is_no_difference() -> None:
-    """One that cannot be inspected and is shown by its row, one in doubt, one about to be inspected."""
+    """A container that is shown by its row as it cannot be inspected, one in doubt, one about to be inspected."""
     async with Kept() as kept:
         partial, doubted, pending = [await known(kept, name=name) for name in "xyz"]
         assert kept.view.apply(row_of(kept.source.containers[partial]), kept.view.tick(), partial=True)

@@ -127,7 +127,7 @@ def test_only_the_very_token_is_accepted(metadata: list[tuple[str, str]], accept
 
 @pytest.mark.parametrize("given", [f"Bearer {TOKEN}", "Bearer wrong", "", "é"])
 def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-    """The comparison of hmac decides, and it gets the whole of both."""
+    """hmac's comparison decides, and gets both tokens complete."""
     compared: list[tuple[bytes, bytes]] = []
 
     def compare(one: bytes, other: bytes) -> bool:

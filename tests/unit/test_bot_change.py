@@ -1,4 +1,4 @@
-"""A change of a bot's container: what the view knows before it, and that no inspection is made twice to show it."""
+"""A change of a bot's container: the view's knowledge before it, and no second inspection to show it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ RUNNING, EXITED = ContainerState.RUNNING, ContainerState.EXITED
 
 
 def begun(kept: Kept, *, removes: bool = False) -> BotChange:
-    """A change of the bot that has its turn."""
+    """A change of the bot that has started."""
     change = BotChange(kept.view, kept.refresher, None, BOT, removes=removes)
     change.begin()
     return change
 
 
 def ended(change: BotChange, outcome: Any) -> None:
-    """The change ends with this result, or with this error."""
+    """End the change with this result, or with this error."""
     work = asyncio.get_running_loop().create_future()
     if isinstance(outcome, Exception):
         work.set_exception(outcome)
@@ -64,7 +64,7 @@ async def test_it_knows_nothing_while_the_view_is_not_in_sync() -> None:
 
 @virtual
 async def test_it_knows_nothing_while_an_event_of_the_container_has_not_been_looked_into() -> None:
-    """It may be of a rename."""
+    """The event may be of a rename."""
     async with Kept() as kept:
         key = await known(kept)
         kept.refresher.touch(key, hurry=False)
@@ -255,7 +255,7 @@ async def test_a_removed_container_is_not_shown_and_an_event_makes_an_inspection
 
 @virtual
 async def test_a_container_that_the_engine_has_after_all_is_shown_again() -> None:
-    """An engine under load has denied what it had."""
+    """An engine under load may deny a container that it has."""
     async with Kept() as kept:
         key = await known(kept)
         change = begun(kept, removes=True)

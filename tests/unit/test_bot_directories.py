@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> RootDirectory:
 
 
 def refused(root: RootDirectory, error: type[ContainerManagerError]) -> str:
-    """What the check of that kind says."""
+    """The error message of a check of this kind."""
     check = check_secrets_directory if error is SecretsUnavailableError else ensure_state_directory
     with pytest.raises(error) as caught:
         check(root, BOT)
@@ -87,7 +87,7 @@ def test_a_root_that_is_a_file_is_refused_with_the_systems_reason(
 def test_an_unreadable_root_is_refused_with_the_systems_reason(
     root: RootDirectory, error: type[ContainerManagerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The denial is injected, as root is denied nothing."""
+    """The test injects the denial, as root is denied nothing."""
 
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, os.strerror(13))
@@ -101,7 +101,7 @@ def test_an_unreadable_root_is_refused_with_the_systems_reason(
 def test_a_root_that_others_can_write_in_is_refused_and_nothing_made(
     root: RootDirectory, error: type[ContainerManagerError], mode: int
 ) -> None:
-    """Whoever can write there can exchange the directory between this check and the engine's mount."""
+    """Users who can write there can replace the directory between this check and the engine's mount."""
     root.path.chmod(mode)
     assert f"is writable by others (mode {mode:04o})" in refused(root, error)
     assert [] == list(root.path.iterdir())

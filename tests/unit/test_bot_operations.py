@@ -1,4 +1,4 @@
-"""Operations in order per bot, in threads, to their end."""
+"""Operations run in order per bot, in threads, and to their end."""
 
 from __future__ import annotations
 

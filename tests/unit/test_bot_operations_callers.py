@@ -1,4 +1,4 @@
-"""What becomes of an operation whose caller gives up, and who hears of its end."""
+"""An operation whose caller gives up: it runs on, and its end is reported."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_work_that_never_began_gives_its_bots_turn_back_while_all_workers_are_bu
             refused.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await refused
-        # The next one is not told that an operation is in progress, but waits for the worker in its turn.
+        # The next caller gets no error that an operation is in progress, but waits for the worker.
         with pytest.raises(CapacityExceededError):
             await change(operations, B, third, 0.05)
         first.go.set()
@@ -175,7 +175,7 @@ def test_an_operations_error_is_its_callers_and_ends_its_turn(outcome: Exception
 def test_whatever_an_abandoned_operation_ends_with_is_not_lost_on_the_loop(
     works: Callable[..., Work], outcome: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bug is logged with its traceback; asyncio has nothing to complain of."""
+    """An unexpected error is logged with its traceback; asyncio reports no unretrieved exception."""
 
     async def scenario(operations: BotOperations) -> None:
         complaints: list[Any] = []

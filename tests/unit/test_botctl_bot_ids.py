@@ -1,4 +1,4 @@
-"""Bot ids as they are typed: whole, or an unambiguous beginning, and nothing that could mean another bot."""
+"""Bot ids as users type them: whole, or an unambiguous prefix, and nothing that could mean another bot."""
 
 from __future__ import annotations
 

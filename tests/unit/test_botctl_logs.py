@@ -1,4 +1,4 @@
-"""``botctl logs``: every line once, whatever breaks in between, and nothing that commands a terminal."""
+"""``botctl logs``: every line once, despite any interruption, and no control sequences for the terminal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GONE = ContainerNotFoundError("the bot has no container")
 def follow(
     botctl_run: Run, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Callable[..., tuple[str, str, list[pb.StreamLogsRequest]]]:
-    """Follows the log that these streams make; what came to both outputs, and what was asked for."""
+    """Follow the log of these streams; returns both outputs and the requests."""
     monkeypatch.setattr("botctl.resuming._FIRST_PAUSE_SECONDS", 0)
     scripted.batches = request.param
     bot_id = scripted.add()
@@ -50,7 +50,7 @@ def numbered(*numbers: int) -> str:
 
 
 def afters(requests: list[pb.StreamLogsRequest]) -> list[int]:
-    """The second that each asked from; 0: from the begin."""
+    """The second from which each request asks; 0: from the start."""
     return [request.after.seconds for request in requests]
 
 

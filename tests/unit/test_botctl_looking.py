@@ -1,4 +1,4 @@
-"""``botctl list`` and ``status``, tables, JSON, completion, and what the program needs to run at all."""
+"""``botctl list`` and ``status``, tables, JSON, completion, and the modules that the program needs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ EXITED = pb.CONTAINER_STATE_EXITED
 
 
 class Terminal(io.StringIO):
-    """A terminal of some width."""
+    """A terminal of this width."""
 
     def isatty(self) -> bool:
         return True
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of a table in a pipe."""
+    """The cells of a table that was written to a pipe."""
     return [[cell.strip() for cell in line.split("  ") if cell] for line in text.splitlines()]
 
 
@@ -47,7 +47,7 @@ def test_the_list_is_a_row_for_each_container_orphans_included(botctl_run: Run, 
     assert ["BOT", "STATE", "SINCE", "RESTARTS", "PORTS", "IMAGE"] == head
     assert [BOT, "running (healthy)", "2", "8080:80", "bot:1"] == [*table[0][:2], *table[0][3:]]
     assert [OTHER, "exited (137, oom killed)", "-", "-", "bot:1"] == [*table[1][:2], *table[1][3:]]
-    # Neither markup nor control characters of a name mean anything.
+    # Markup and control characters in a name have no effect.
     assert r"([red]somebodys\x1b[2J)" == table[2][0]
 
 
@@ -267,7 +267,7 @@ def test_what_a_locale_cannot_write_is_replaced(scripted: ScriptedService) -> No
 
 
 def started(*arguments: str, target: str, stdout: Any, **further: str) -> subprocess.CompletedProcess[bytes]:
-    """The program in a process of its own."""
+    """The program in a separate process."""
     command = [sys.executable, "-m", "botctl", *arguments]
     env = {**environment(), "BOTCTL_TARGET": target, **further}
     return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=120)

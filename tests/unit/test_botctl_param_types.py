@@ -1,4 +1,4 @@
-"""Values as they are written on the command line, and those that are refused."""
+"""Values of the command line, and those that are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's mistakes: each is one line that says what to do, and an exit code of its own kind."""
+"""A user's mistakes: each gives one line that says what to do, and its own exit code."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_what_is_no_container_manager_is_told() -> None:
 
 @contextmanager
 def answering(listener: socket.socket, words: bytes) -> Iterator[None]:
-    """A server that says these words to whoever says something, and closes."""
+    """A server that sends these bytes after the client's first bytes, and closes."""
 
     def answer() -> None:
         while True:
@@ -140,12 +140,12 @@ def answering(listener: socket.socket, words: bytes) -> Iterator[None]:
                 connected = listener.accept()[0]
             except OSError:
                 return
-            # Who asks may be gone as soon as it has heard enough.
+            # The client may close as soon as it has read enough.
             with connected, suppress(OSError):
                 connected.recv(1)
                 connected.sendall(words)
                 connected.shutdown(socket.SHUT_WR)
-                # What is not read would end the connection before the words are heard.
+                # Unread bytes would reset the connection before the client reads the answer.
                 while connected.recv(4096):
                     pass
 
@@ -162,7 +162,7 @@ def answering(listener: socket.socket, words: bytes) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        # As the Docker Engine's own socket, and as another gRPC server.
+        # Like the Docker Engine's socket, and like another gRPC server.
         (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request", "is not a container manager"),
         (b"\x00\x00\x00\x04\x00\x00\x00\x00\x00", "did not answer (broken)"),
         (b"", "did not answer (broken)"),

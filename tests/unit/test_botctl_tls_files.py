@@ -1,4 +1,4 @@
-"""``--tls-ca``, ``--tls-cert`` and ``--tls-key``: what is wrong with them is told before anything is sent."""
+"""``--tls-ca``, ``--tls-cert`` and ``--tls-key``: faults in the files are reported before anything is sent."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.tls_clients import ClientFiles
 from tests.unit.botctl_runs import complaint, run
 
 OURS = Authority()
-# A port where nobody listens.
+# A port without a listener.
 NOWHERE = "tcp://127.0.0.1:1"
 
 
 @pytest.fixture
 def ours(tmp_path: Path) -> ClientFiles:
-    """Files that are good."""
+    """Valid files."""
     return ClientFiles(tmp_path, OURS.client())
 
 
@@ -66,7 +66,7 @@ def test_a_unix_socket_takes_no_tls(ours: ClientFiles) -> None:
 
 
 def password_protected() -> bytes:
-    """A key that only a password opens."""
+    """A key that is protected by a password."""
     return rsa.generate_private_key(65_537, 2048).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -123,7 +123,7 @@ def test_a_directory_is_no_file(ours: ClientFiles) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_key_that_this_user_may_not_read_is_told(ours: ClientFiles) -> None:
-    # The directories above are for root alone, so the files are named from where we are.
+    # Only root may enter the parent directories, so the files are named relative to the working directory.
     inside = Path.cwd()
     os.chdir(ours.directory)
     ours.directory.chmod(0o755)

@@ -115,7 +115,7 @@ def test_bots_are_served_side_by_side_and_no_more_at_once_than_asked_for(
 ) -> None:
     for _ in range(9):
         scripted.add(state=EXITED)
-    # Three have to be there at the same time for any of them to go on.
+    # Three starts must be in progress at once for any of them to continue.
     scripted.gate = threading.Barrier(3)
     assert 0 == botctl_run("start", "--all", "--parallel", "3").exit_code
     assert 3 == scripted.most_at_once
@@ -193,13 +193,13 @@ def test_a_wait_that_is_too_long_ends(botctl_run: Run, scripted: ScriptedService
 
 def test_an_interrupted_run_gives_up_its_calls_and_ends_with_130(botctl_run: Run, scripted: ScriptedService) -> None:
     bots = [scripted.add() for _ in range(3)]
-    # Nobody comes: each start waits.
+    # The barrier never opens: each start waits.
     scripted.gate = threading.Barrier(4)
     main = threading.get_ident()
 
     def interrupt() -> None:
         wait_until(lambda: scripted.at_once == 2, "two starts wait")
-        # To this thread, as the terminal's comes to the program's first.
+        # Sent to this thread, as a terminal's Ctrl-C goes to the main thread.
         signal.pthread_kill(main, signal.SIGINT)
 
     interrupter = threading.Thread(target=interrupt)

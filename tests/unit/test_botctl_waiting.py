@@ -1,4 +1,4 @@
-"""Waiting for a bot to be up: what counts as up, what as failed, and how long it takes to say so."""
+"""Waiting for a bot to be up: which states count as up and as failed, and how long the wait takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Gone(grpc.RpcError):
 
 
 class Clock:
-    """Time that passes by sleeping alone."""
+    """A clock that only sleeping advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -30,7 +30,7 @@ class Clock:
 def waited(
     at: Callable[[float], pb.ContainerStatus | None], timeout: float = 60, revived: int = 0
 ) -> tuple[str, float]:
-    """What comes of it, and after how long."""
+    """The outcome of the wait, and its duration."""
     clock = Clock()
     done = wait_until_up(
         lambda: at(clock.now),

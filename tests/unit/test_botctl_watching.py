@@ -1,4 +1,4 @@
-"""``botctl watch`` and ``stats``: what is new, once, also when the stream has to be opened anew."""
+"""``botctl watch`` and ``stats``: each change once, also when the stream is opened again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_after_a_break_only_what_is_different_is_told(botctl_run: Run, scripted:
     scripted.watches = [
         [snapshot(status()), snapshot(status(OTHER)), synced(), AWAY],
         [AWAY],
-        # The first is not as it was, the second gone, the third new.
+        # The first has changed, the second is gone, the third is new.
         [snapshot(EXITED), snapshot(third), synced(), removed(third, 2)],
     ]
     result = botctl_run("watch", "-o", "json")

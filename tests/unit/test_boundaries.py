@@ -1,4 +1,4 @@
-"""What may import what, and how long a module may be."""
+"""The rules for imports, and the limit for the length of a module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOTCTL = sorted((TOP / "client" / "botctl").rglob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The top-level package of every import in a module, late ones too."""
+    """The top-level package of every import in a module, including late ones."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -70,7 +70,7 @@ def test_only_the_async_client_and_the_endpoint_for_metrics_import_aiohttp() -> 
 
 
 def test_metrics_and_traces_are_loaded_by_their_own_modules_alone() -> None:
-    """What is not asked for costs no memory."""
+    """Features that are off cost no memory."""
     importers = {
         path.relative_to(SERVER_ROOT).as_posix(): {"prometheus_client", "opentelemetry"} & set(imported(path))
         for path in SERVER

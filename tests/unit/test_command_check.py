@@ -1,4 +1,4 @@
-"""Whether a container's command is there: looked up as the kernel and runc would, and remembered by image."""
+"""The check that a container's command exists: looks it up as the kernel and runc do, and remembers it by image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check(engine: FakeEngine) -> Iterator[CommandCheck]:
 
 @pytest.fixture
 def asked(engine: FakeEngine, check: CommandCheck) -> Callable[..., tuple[bool, list[str]]]:
-    """Asks for one command in a container of such files: the answer, and the paths looked at."""
+    """Check one command in a container with these files; returns the answer and the paths that were read."""
 
     def ask(files: Files, command: str, path: str | None = "/usr/bin:/bin", directory: str = "") -> Any:
         engine.on(*ARCHIVE, lambda request: files.get(request.query["path"], error(404, "no such file")))
@@ -108,7 +108,7 @@ def test_a_link_is_followed_inside_the_container(asked: Any, target: str, resolv
 def test_an_engine_that_shows_its_init_as_the_path_is_asked_for_the_containers_own_command(
     engine: FakeEngine, check: CommandCheck, config: dict[str, Any], *, runnable: bool
 ) -> None:
-    """As Podman does."""
+    """Podman does this."""
     files = {"/bin/sh": PROGRAM, "/run/podman-init": PROGRAM}
     engine.on(*ARCHIVE, lambda request: files.get(request.query["path"], error(404, "no such file")))
     document = inspected(Path="/run/podman-init", config={"Env": ["PATH=/bin"], **config})
@@ -200,7 +200,7 @@ def test_an_error_of_the_engine_means_runnable_and_is_not_remembered(engine: Fak
 def test_a_container_that_is_removed_meanwhile_teaches_nothing_about_its_image(
     engine: FakeEngine, check: CommandCheck, found: Answer
 ) -> None:
-    """The engine has the same answer for it as for a command that is not there."""
+    """The engine gives the same answer as for a missing command."""
     engine.on(*ARCHIVE, error(404, "no"), PROGRAM)
     engine.on(*INSPECT, found)
     assert check.is_runnable(container("/bin/sh"), Deadline(5)) is True
@@ -231,7 +231,7 @@ def test_memory_is_bounded(engine: FakeEngine, check: CommandCheck, monkeypatch:
 
 
 def test_more_folders_than_are_looked_through_leave_the_init_in_place(asked: Callable[..., Any]) -> None:
-    """The command may be in a folder that was not looked at, and must not lose its init."""
+    """The command may be in a folder that was not searched, and must not lose its init."""
     assert (True, []) == asked({}, "tool", ":".join(f"/{number}" for number in range(65)))
 
 

@@ -1,4 +1,4 @@
-"""The engine's containers as the view reads them, from an engine that answers as the test says."""
+"""The engine's containers as the view reads them, from a scripted engine."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ScriptedEngine:
 
 
 def event(action: str = "start", kind: str = "container", **actor: Any) -> dict[str, Any]:
-    """As an engine tells it."""
+    """An event in the engine's format."""
     return {"Type": kind, "Action": action, "Actor": {"ID": ID, "Attributes": OURS, **actor}, "timeNano": TIME_NS}
 
 
@@ -72,7 +72,7 @@ def line(told: object) -> bytes:
 
 
 def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The result of what never waits."""
+    """The result of a coroutine that never waits."""
     try:
         coroutine.send(None)
     except StopIteration as done:
@@ -81,7 +81,7 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def heard(*chunks: bytes, source: ContainerSource | None = None) -> list[Notice]:
-    """All notices until the engine ends its stream."""
+    """All notices until the end of the engine's stream."""
     engine = ScriptedEngine(chunks=[chunk for chunk in chunks if chunk])
     listening = source or ContainerSource(engine)
     listening._engine = engine
@@ -98,7 +98,7 @@ def heard(*chunks: bytes, source: ContainerSource | None = None) -> list[Notice]
 
 
 def read(answer: Any, method: str, *arguments: str) -> Any:
-    """What one method makes of an answer."""
+    """The result of one method for this answer."""
     return at_once(getattr(ContainerSource(ScriptedEngine(answer)), method)(*arguments))
 
 

@@ -1,4 +1,4 @@
-"""The container that the engine is asked to make: the contract's golden table, field by field."""
+"""The request to create a container: the contract's golden table, field by field."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_the_network_is_the_callers(network: str) -> None:
 
 @pytest.mark.parametrize("config", [ContainerConfig(), FULL])
 def test_there_are_no_binds_privileges_or_host_namespaces(config: ContainerConfig) -> None:
-    """A bind string would make a missing source as root's (moby/moby#13121)."""
+    """For a bind string, the engine would create a missing source, owned by root (moby/moby#13121)."""
     made = body(config, state=True)
     host_config = made["HostConfig"]
     unwanted = {

@@ -1,4 +1,4 @@
-"""The engine's documents read as statuses."""
+"""Statuses from the engine's documents."""
 
 from __future__ import annotations
 

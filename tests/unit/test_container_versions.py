@@ -1,4 +1,4 @@
-"""Waiting for something to happen to one container."""
+"""Waiting for a change of one container."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_one_who_gives_up_takes_the_change_from_nobody_and_in_the_end_noth
     leaving, staying = (asyncio.ensure_future(changes.await_change(A.container_id, before)) for _ in range(2))
     await asyncio.sleep(1)
     leaving.cancel()
-    # Woken and cancelled at once, and the other way round.
+    # Woken and then cancelled at the same time, and in the other order.
     apply(view, STOPPED)
     assert view.version == await staying
     assert leaving.cancelled()

@@ -1,4 +1,4 @@
-"""Create: whose name it is, what is refused before anything is made, and what the engine refuses."""
+"""Create: names that are in use, refusals before anything is created, and refusals of the engine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.unit.documents import BOT, ID, LABELS, NAME, OTHER_BOT, OTHER_ID, ins
 
 @pytest.fixture
 def engine(engine: FakeEngine) -> FakeEngine:
-    """An engine on which a create succeeds, unless a test says otherwise."""
+    """An engine on which a create succeeds, unless a test overrides an answer."""
     return let_create_succeed(engine)
 
 
@@ -95,7 +95,7 @@ def test_a_name_taken_and_free_again_is_tried_once_more(engine: FakeEngine, serv
 
 
 def test_a_name_that_lingers_without_a_container_is_no_bug_of_ours(engine: FakeEngine, service: DockerService) -> None:
-    """Engines keep a name for a while after its container is gone (moby/moby#37698)."""
+    """Engines keep a name for a moment after its container is gone (moby/moby#37698)."""
     engine.on(*CREATE, TAKEN)
     with pytest.raises(ContainerManagerError) as caught:
         service.create_container(BOT)

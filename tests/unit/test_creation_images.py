@@ -1,5 +1,5 @@
 # ruff: noqa: PLR0917 - fixtures and parameters
-"""Create and its image: which one it may be, and when it is pulled."""
+"""The image of a create: which images are allowed, and when they are pulled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.documents import BOT, ID, IMAGE_ID
 
 @pytest.fixture
 def engine(engine: FakeEngine) -> FakeEngine:
-    """An engine on which a create succeeds, unless a test says otherwise."""
+    """An engine on which a create succeeds, unless a test overrides an answer."""
     return let_create_succeed(engine)
 
 

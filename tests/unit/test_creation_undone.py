@@ -1,4 +1,4 @@
-"""Create against an engine that fails in between, or a caller that goes: nothing stays behind."""
+"""Create with an engine that fails half-way, or a caller that leaves: nothing stays behind."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.unit.documents import BOT, ID, OTHER_ID, inspected, path_stat, state
 
 @pytest.fixture
 def engine(engine: FakeEngine) -> FakeEngine:
-    """An engine on which a create succeeds, unless a test says otherwise."""
+    """An engine on which a create succeeds, unless a test overrides an answer."""
     return let_create_succeed(engine)
 
 
@@ -122,7 +122,7 @@ def test_a_create_cancelled_while_it_pulls_is_free_at_once(engine: FakeEngine, s
 def test_a_command_that_is_not_there_makes_a_container_without_the_init(
     engine: FakeEngine, service: DockerService
 ) -> None:
-    """So that the engine itself rejects its start."""
+    """Then the engine itself rejects the start."""
     engine.on("HEAD", "/containers/*/archive", error(404, "no such file"))
     engine.on(*CREATE, MADE, Json({"Id": OTHER_ID}, 201))
     assert OTHER_ID == service.create_container(BOT)
@@ -148,7 +148,7 @@ def test_a_failure_of_the_second_make_is_the_domains_error(
 def test_a_container_that_somebody_removes_amid_its_create_was_created(
     engine: FakeEngine, service: DockerService
 ) -> None:
-    """Its image loses nothing by it: the next container has its init."""
+    """Its image is not affected: the next container gets its init."""
     engine.on(*BY_ID, Json(inspected()), ABSENT, Json(inspected()))
     engine.on("HEAD", "/containers/*/archive", ABSENT, ABSENT, path_stat(0o755))
     assert ID == service.create_container(BOT)

@@ -1,4 +1,4 @@
-"""The end of an operation, as its caller and its worker share it."""
+"""The deadline of an operation, which its caller and its worker share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from container_manager.errors import EngineTimeoutError, OperationCancelledError
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, to be set."""
+    """A clock that the test sets."""
     now = [1_000.0]
     monkeypatch.setattr(deadline_module.time, "monotonic", lambda: now[0])
     return now

@@ -1,5 +1,5 @@
 # ruff: noqa: PLR0917, ARG002 - fixtures and parameters
-"""The other operations against an engine that hangs, fails or changes its mind in between."""
+"""The operations other than create, on an engine that hangs, fails or changes between two calls."""
 
 from __future__ import annotations
 

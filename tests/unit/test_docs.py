@@ -1,4 +1,4 @@
-"""What ``docs/`` says of the tests: each that it names is there, and the contract's tables are covered row by row."""
+"""The tests that ``docs/`` names exist, and the conformance document covers every row of the contract's tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``container-manager doctor`` as it tells its findings: a line each, the remedy below, and an exit status."""
+"""``container-manager doctor`` reports its findings: a line for each, the remedy below, and an exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor says of an engine: each trouble has a verdict and a remedy."""
+"""The doctor's findings about an engine: each problem has a verdict and a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor says of directories, sockets and files: each trouble has a verdict and a remedy."""
+"""The doctor's findings about directories, sockets and files: each problem has a verdict and a remedy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bound(tmp_path: Path) -> Iterator[Path]:
-    """A socket where a server listens, in a directory of its own."""
+    """A socket with a listening server, in a new directory."""
     directory = tmp_path / "run"
     directory.mkdir(mode=0o750)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -140,7 +140,7 @@ def test_a_mode_that_is_not_the_one_asked_for_is_a_warning(bound: Path) -> None:
 
 @contextmanager
 def another_user() -> Iterator[None]:
-    """While it lasts, this process is a user's who owns nothing here."""
+    """Run as a user who owns none of these files."""
     groups = os.getgroups()
     os.setgroups([])
     os.setegid(65_534)
@@ -217,7 +217,7 @@ def test_roots_that_overlap_are_a_failure(root: Path, tmp_path: Path) -> None:
 
 
 def tcp_findings(tmp_path: Path, listen: str, tls: TlsConfig | None) -> list[Finding]:
-    """What is found out about a TCP listener, its token file apart."""
+    """The findings about a TCP listener, without those about its token file."""
     service = DockerServiceConfig(RootDirectory(tmp_path, tmp_path), docker_host="unix:///nowhere.sock")
     config = ServerConfig(service, (listen,), token_file=tmp_path / "token", tls=tls)
     found = asyncio.run(diagnose(config))

@@ -1,5 +1,5 @@
 # ruff: noqa: PLR0917 - fixtures and parameters
-"""Calls to an engine that misbehaves: each fault has one kind of error, and no call is sent once too often."""
+"""Calls to an engine that misbehaves: each fault gives one kind of error, and no call is sent too often."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, R
 INSPECT = "/containers/*/json"
 Call = Callable[[EngineClient], Any]
 
-# The SDK leaves a socket that could not connect to the garbage collector, which complains of it.
+# The SDK leaves a socket that could not connect to the garbage collector, which warns about it.
 unconnected = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture
 def collected() -> Iterator[None]:
-    """The complaint comes within the test that caused it."""
+    """The warning is issued during the test that caused it."""
     yield
     gc.collect()
 
@@ -85,7 +85,7 @@ def test_a_refused_connection_is_an_engine_out_of_reach(tmp_path: Path, collecte
 def test_a_socket_that_refuses_us_is_told_apart(
     engine: FakeEngine, client: EngineClient, denial: OSError, monkeypatch: pytest.MonkeyPatch, collected: None
 ) -> None:
-    """The denial is injected, as root is denied nothing."""
+    """The test injects the denial, as root is denied nothing."""
 
     class DeniedSocket(socket.socket):
         def connect(self, _: Any) -> None:

@@ -66,7 +66,7 @@ def test_no_proxy_of_the_environment_leads_to_the_engine(variable: str, monkeypa
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
-    """The engine to which docker's own command would go: every variable and the chosen context name it."""
+    """The engine that the docker command would use: every variable and the current context name it."""
     with FakeEngine() as other:
         meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"other").hexdigest() / "meta.json"
         meta.parent.mkdir(parents=True)
@@ -84,7 +84,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeE
 def test_no_context_or_variable_of_docker_leads_to_another_engine(
     elsewhere: FakeEngine, secrets_root: RootDirectory, *, tcp: bool
 ) -> None:
-    """As ``from_env`` of the SDK would be led (docker/docker-py#3401)."""
+    """``from_env`` of the SDK would use them (docker/docker-py#3401)."""
 
     async def get(url: str) -> Any:
         client = AsyncEngineClient(url, timeout_seconds=30)
@@ -126,7 +126,7 @@ def test_a_refused_pull_keeps_its_status_and_text(engine: FakeEngine, client: En
 def test_a_pull_cut_in_the_middle_ends_with_what_came_or_with_the_domains_error(
     engine: FakeEngine, client: EngineClient
 ) -> None:
-    """The SDK takes some cuts for the stream's end: whoever pulls has to look for the image."""
+    """The SDK reads some cuts as the end of the stream, so the caller must check for the image."""
     engine.on("POST", "/images/create", Stream([{"status": "Pulling"}], cut=True))
     got = []
     with suppress(EngineUnavailableError):
@@ -154,7 +154,7 @@ def test_many_calls_leave_no_descriptor_open(engine: FakeEngine, client: EngineC
     before = len(list(Path("/proc/self/fd").iterdir()))
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda _: inspect(client), range(640)))
-    # One kept connection per thread, and both of its ends are in this process.
+    # One kept connection per thread; both of its ends are in this process.
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2 * 16
 
 
@@ -170,7 +170,7 @@ def test_a_client_is_borrowed_by_one_call_only(engine: FakeEngine, client: Engin
 
 
 class _EmptiedMeanwhile(deque):  # type: ignore[type-arg]
-    """Looks full once, and is empty when it is taken from: another thread was faster."""
+    """Appears full once, and is then empty: another thread was faster."""
 
     looked = False
 

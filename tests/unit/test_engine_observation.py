@@ -1,4 +1,4 @@
-"""What is told of calls to the engine: each by its operation, its outcome and its time."""
+"""The observation of calls to the engine: operation, outcome and duration of each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OUTCOMES = {
 
 
 class Told(list[tuple[str, str]]):
-    """Operations and outcomes."""
+    """The observed operations and outcomes."""
 
     def __call__(self, operation: str, outcome: str, begun_ns: int, seconds: float) -> None:
         assert begun_ns > 10**18
@@ -109,7 +109,7 @@ def test_the_event_loops_calls_and_streams_are_told(engine: FakeEngine) -> None:
             await client.get_json("/containers/c1/json")
         for path in ("/containers/c1/logs", "/events"):
             async with client.stream(path):
-                # Told when it begins: it may never end.
+                # Observed at its start: it may never end.
                 assert path.rpartition("/")[2] in told[-1][0]
         await client.close()
 

@@ -1,4 +1,4 @@
-"""The engine's own words, as engines from 20.10 to 28, and Podman, write them, and what each of them means."""
+"""The error messages of engines from 20.10 to 28 and of Podman, and the meaning of each."""
 
 from __future__ import annotations
 
