@@ -1,4 +1,4 @@
-"""The exception tree: as its module draws it, and with every reason that the contract names."""
+"""The exception tree: equals the drawing in its module, and has every reason of the contract."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_classes_have_exactly_the_codes_and_reasons_of_the_contract() -> Non
 
 
 def _drawn() -> dict[str, tuple[str, str | None, str | None]]:
-    """Class, with its parent, code and reason where the module's docstring draws them."""
+    """Each class with its parent, code and reason, as the module's docstring draws them."""
     found: dict[str, tuple[str, str | None, str | None]] = {}
     parents = {0: "ContainerManagerError"}
     for line in (errors.__doc__ or "").splitlines():
@@ -57,7 +57,7 @@ def _drawn() -> dict[str, tuple[str, str | None, str | None]]:
             depth = len(match[1]) // 4 + 1
             words = match[3].split()
             parents[depth] = match[2]
-            # One word in the code's column is a code, further right it is a reason.
+            # A single word is a code in the column of codes, and a reason further right.
             code = words[0] if len(words) == 2 or (words and depth == 1) else None
             reason = words[-1] if len(words) == 2 or (words and depth == 2) else None
             found[match[2]] = (parents[depth - 1], code, reason)

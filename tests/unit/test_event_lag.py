@@ -1,4 +1,4 @@
-"""How far the view is behind: only what an event has changed, and only once."""
+"""The lag of the view: measured only for changes by an event, and only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of gRPC's own log gets into ours."""
+"""The messages of gRPC's own log that reach ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GRPC = logging.getLogger("grpc._cython.cygrpc")
 
 @pytest.fixture(autouse=True)
 def filtered() -> Iterator[None]:
-    """As in the service; undone afterwards."""
+    """The filter that the service installs; removed afterwards."""
     loggers = (GRPC, logging.getLogger("asyncio"))
     before = [list(logger.filters) for logger in loggers]
     filter_grpc_log()
@@ -25,7 +25,7 @@ def filtered() -> Iterator[None]:
 
 
 def log_failed(logger: logging.Logger, exc: Exception, message: object, *arguments: object) -> None:
-    """As a library logs what it has caught."""
+    """Log an exception as a library does."""
     try:
         raise exc
     except type(exc):
@@ -33,7 +33,7 @@ def log_failed(logger: logging.Logger, exc: Exception, message: object, *argumen
 
 
 def undecodable() -> UnicodeDecodeError:
-    """What a header that is not UTF-8 raises; it holds the header."""
+    """The error that a header that is not UTF-8 raises; it contains the header."""
     return UnicodeDecodeError("utf-8", b"Bearer secret\xff", 13, 14, "invalid start byte")
 
 

@@ -1,4 +1,4 @@
-"""Which texts name an image, and which images are allowed."""
+"""Valid image references, and the images that are allowed."""
 
 from __future__ import annotations
 

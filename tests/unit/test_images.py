@@ -1,4 +1,4 @@
-"""Pulls are shared, and a caller who gives up is free at once."""
+"""Callers share a pull, and a caller that gives up returns at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CREATE = ("POST", "/images/create")
 
 @pytest.fixture
 def puller(engine: FakeEngine) -> Iterator[ImagePuller]:
-    """After the test every pull has ended."""
+    """Asserts that every pull has ended after the test."""
     client = EngineClient(engine.url, timeout_seconds=5)
     yield ImagePuller(client)
     engine.release()

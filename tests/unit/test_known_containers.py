@@ -59,7 +59,7 @@ def lifecycle(make_lifecycle: MakeLifecycle) -> DockerLifecycle:
 
 
 def calls(engine: FakeEngine) -> list[str]:
-    """What the engine was asked, with ``ID`` and ``OTHER`` for ids and ``NAME`` for the bot's name."""
+    """The requests to the engine, with ``ID`` and ``OTHER`` for ids and ``NAME`` for the bot's name."""
     names = {ID: "ID", OTHER_ID: "OTHER", f"botmaker-{BOT}": "NAME"}
     paths = [(each.method, each.path.split("/")) for each in engine.requests if each.path != "/version"]
     return [f"{method} {'/'.join(names.get(part, part) for part in path[2:])}" for method, path in paths]
@@ -187,7 +187,7 @@ def test_a_create_whose_caller_was_wrong_is_refused_by_what_has_the_name(
 def test_what_has_the_name_comes_before_any_other_fault_of_a_create(
     engine: FakeEngine, make_lifecycle: MakeLifecycle, secrets_root: RootDirectory, fault: str
 ) -> None:
-    """Whether the engine was asked first or last."""
+    """With and without an engine call before the other checks."""
     engine.on(*CREATE, MISSING_IMAGE if fault == "image" else error(400, "No command specified"))
     engine.on(*BY_NAME, FOREIGN)
     if fault == "secrets":

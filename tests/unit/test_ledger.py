@@ -1,4 +1,4 @@
-"""The ledger of the fault tests: it notices a container lost, doubled or resurrected, and holds no doubt against it."""
+"""The ledger of the fault tests: it notices a container lost, doubled or resurrected, and allows unknown outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list: every managed container, whatever one of them does."""
+"""The list: every managed container, also when one of them fails."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_list_is_narrowed_by_state(
 
 
 def test_each_inspection_of_a_list_belongs_to_its_call(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though several are made at the same time, by threads of their own."""
+    """Although several threads inspect at the same time."""
     monkeypatch.setattr(listing, "INSPECT_TIMEOUT_SECONDS", 60)
     together = threading.Barrier(2)
     told: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""The live view itself: what it takes over, in which order it is read, and when it may be believed."""
+"""The live view: the statuses that it accepts, their order, and when it may be trusted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.viewing import A, B, apply, trusted_view
 
 
 class Heard:
-    """A listener that keeps what it is told."""
+    """A listener that keeps its notifications."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
@@ -37,7 +37,7 @@ class Heard:
 
 @pytest.fixture
 def view() -> LiveView:
-    """An empty one that may be believed."""
+    """An empty, trusted view."""
     return trusted_view()
 
 
@@ -116,7 +116,7 @@ def test_the_container_that_has_taken_over_the_name_stays_the_bots_when_the_form
 
 
 def test_a_late_answer_about_the_former_container_does_not_take_the_bots_new_one_from_it(view: LiveView) -> None:
-    """A was looked at, then renamed, and C made in its place; what was seen of A comes last."""
+    """A is inspected, then renamed, and C is created in its place; the result for A arrives last."""
     c = replace(A, container_id="c" * 64)
     apply(view, A)
     looked_at_a = view.tick()
@@ -138,7 +138,7 @@ def test_a_late_answer_about_a_removed_container_does_not_take_the_bots_new_one_
 
 
 def test_a_container_that_has_got_its_name_back_unseen_is_the_bots_again(view: LiveView) -> None:
-    """A lent its name to C and was looked at only after it had it back: nothing about it has changed."""
+    """C had A's name for a while; A is inspected only after it has the name again, so nothing about it has changed."""
     c = replace(A, container_id="c" * 64)
     apply(view, A, c, A)
     assert "a" == held_by(view)
@@ -240,7 +240,7 @@ def test_what_cannot_be_inspected_and_is_as_it_was_is_not_answered_for_and_no_ch
 def test_a_bot_without_a_container_is_not_answered_for_while_one_that_nobody_can_look_at_may_be_its(
     view: LiveView,
 ) -> None:
-    """Neither inspected nor listed: whose it is, or has become by a rename, is not known."""
+    """It is neither inspected nor listed, so its bot is unknown, also after a rename."""
     view.doubts.add(A.container_id)
     assert not view.answers_for(BOT)
     apply(view, A, partial=True)

@@ -1,4 +1,4 @@
-"""An entry's place in the log, and readings that begin and go on at one."""
+"""An entry's position in the log, and readings that start or resume at one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from container_manager.logs.cursor import CLOCK_STEP_NS, MARGIN_NS, Window
 from container_manager.model import LogEntry, RawEntry
 from tests.unit.log_engine import BEGIN_NS, ERR, OUT, SECOND, engine_answer, raw
 
-LATER_NS = BEGIN_NS + 10**15  # "now", when it does not matter
+LATER_NS = BEGIN_NS + 10**15  # "now" in tests that do not depend on it
 
 
 def read(
@@ -23,7 +23,7 @@ def read(
     from_first: bool = False,
     now_ns: int = LATER_NS,
 ) -> list[LogEntry]:
-    """What a reading hands out, with an engine that leaves out what it is told to."""
+    """The entries of a reading, with an engine that leaves out entries as requested."""
     window = Window(after_ns, first)
     return window.select(engine_answer(entries, window.since_ns(now_ns), from_first=from_first)) + window.release()
 
@@ -35,7 +35,7 @@ def first_of_tail(entries: Sequence[RawEntry], count: int) -> RawEntry | None:
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[RawEntry]:
-    """Entries as the engine keeps them: with equal times, lines in pieces, some out of order; the clock never set."""
+    """Entries as the engine stores them: equal times, lines in pieces, some out of order; the clock is never set."""
     entries: list[RawEntry] = []
     newest = 0
     for number in range(draw(st.integers(0, 30))):
@@ -53,7 +53,7 @@ def logs(draw: st.DrawFn) -> list[RawEntry]:
     return entries
 
 
-# The slowest reading is the first, which sees everything; it is what the others are compared with.
+# The first reading sees every entry; the tests compare the others with it.
 
 
 @given(logs())
@@ -73,7 +73,7 @@ def test_going_on_after_any_entry_gives_exactly_the_rest(
     at = data.draw(st.integers(0, len(placed)))
     rest = read(entries, placed[at - 1].time_ns if at else 0, from_first=from_first)
     assert placed[at:] == rest
-    # And so on from there.
+    # And again from there.
     if rest:
         assert placed[at + 1 :] == read(entries, rest[0].time_ns, from_first=from_first)
 
@@ -93,7 +93,7 @@ def test_going_on_after_a_time_gives_all_entries_after_it(
 def test_going_on_is_exact_too_where_the_engine_has_dropped_the_begin(
     entries: Sequence[RawEntry], from_first: bool, data: st.DataObject
 ) -> None:
-    """As far as the begin that it has dropped is older than the margin."""
+    """If the dropped start is older than the margin."""
     placed = read(entries)
     at = data.draw(st.integers(0, len(placed)))
     after_ns = placed[at - 1].time_ns if at else 0
@@ -111,7 +111,7 @@ def test_a_tail_is_the_last_entries_and_the_begin_of_their_first_line(
     while begin and entries[begin][:2] == entries[begin - 1][:2]:
         begin -= 1
     tail = read(entries, first=first_of_tail(entries, count), from_first=from_first)
-    # Entries of the same time and source may stand apart, with another one between.
+    # Entries of the same time and source may have others between them.
     same = next((at for at, entry in enumerate(entries) if entry[:2] == entries[begin][:2]), 0)
     assert tail in (placed[begin:], placed[same:])
     assert len(tail) >= min(count, len(entries))
@@ -165,7 +165,7 @@ def test_nothing_is_lost_while_the_clock_is_behind_the_place_to_go_on_from() -> 
 
 
 def test_the_margin_is_more_than_the_step() -> None:
-    """Or an entry that is left out could be one that moves others on."""
+    """Otherwise the position of an entry could depend on one that the engine leaves out."""
     back = [raw(-CLOCK_STEP_NS - 1)] * 4
     entries = [raw(-5, b"first"), *back, raw(-5, b"last received"), raw(-5, b"next")]
     placed = read(entries)

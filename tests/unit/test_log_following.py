@@ -1,4 +1,4 @@
-"""A log that is followed: over restarts, lost engines and streams that end, nothing is lost and nothing comes twice."""
+"""Following a log: restarts, lost engines and ended streams neither lose nor repeat an entry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WRITTEN = [raw((200 + number) * SECOND, b"written %d" % number) for number in ra
 
 
 async def a_while(seconds: float = 5) -> None:
-    """Longer than any delay before another try."""
+    """Longer than any delay before another attempt."""
     await asyncio.sleep(seconds)
 
 
@@ -97,7 +97,7 @@ async def test_over_restarts_it_goes_on_where_it_was() -> None:
             await it.has(100 + number)
         assert texts([*LINES, *WRITTEN[:10]]) == texts(it.got)
         assert followed(engine) >= 11
-    # Of what was told already, little more than the margin is asked for.
+    # It requests little more than the margin of what it has already read.
     since = [float(request["since"]) * SECOND for request in engine.requests[1:] if "since" in request]
     assert since
     assert all(at >= LINES[-1][0] - 2 * MARGIN_NS for at in since)
@@ -120,7 +120,7 @@ async def test_a_container_that_is_stopped_is_waited_for_without_asking() -> Non
 
 @virtual
 async def test_a_restart_that_nobody_is_told_of_is_found() -> None:
-    """The engine ended the stream, and the container runs again by the time that is looked at."""
+    """The engine has ended the stream, and the container runs again when it is inspected."""
     engine = LogEngine(LINES)
     async with reading(engine) as it:
         await it.has(100)
@@ -181,7 +181,7 @@ async def test_a_container_that_is_said_to_be_gone_by_all_but_the_engine_is_aske
 
 @virtual
 async def test_a_container_that_is_said_to_be_gone_and_is_not_is_followed_on() -> None:
-    """The view took it for gone for a moment: an engine has denied a container that it had."""
+    """The view has lost it for a moment: an engine may deny a container that it has."""
     engine = LogEngine(LINES)
     async with reading(engine) as it:
         await it.has(100)
@@ -201,7 +201,7 @@ async def test_a_container_that_is_said_to_be_gone_and_is_not_is_followed_on() -
 
 @virtual
 async def test_a_log_that_cannot_be_read_any_more_ends_it() -> None:
-    """The container is dead, or half removed."""
+    """The container is dead or partly removed."""
     engine = LogEngine(LINES)
     async with reading(engine) as it:
         await it.has(100)
@@ -210,7 +210,7 @@ async def test_a_log_that_cannot_be_read_any_more_ends_it() -> None:
         await it.task
 
 
-# Streams that break, end or fall silent though the container runs
+# Streams that break, end or fall silent while the container runs
 
 
 @virtual
@@ -269,7 +269,7 @@ async def test_a_stream_that_falls_silent_though_there_is_more_is_asked_for_agai
 
 @virtual
 async def test_lines_that_the_engine_repeats_come_once() -> None:
-    """As 20.10 does from when it has lost the file that it follows."""
+    """Engine 20.10 does so after it has lost the file that it follows."""
     now_ns = time.time_ns()
     late = [(now_ns + number * SECOND, OUT, b"late %d" % number, False) for number in range(1, 6)]
     engine = LogEngine(LINES)

@@ -1,4 +1,4 @@
-"""A log that is followed while anything happens, in any order: every line comes once."""
+"""Following a log during random events: every line arrives once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.log_reading import FOLLOW, followed, reading, texts
 
 
 class Story:
-    """A container that writes numbered lines while everything else happens to it, and one who follows."""
+    """A container that writes numbered lines during random events, and a follower."""
 
     def __init__(self, seed: int) -> None:
         self._draw = Random(seed)

@@ -1,4 +1,4 @@
-"""The log as it is written."""
+"""The format of the log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from container_manager.scheduling.bot_operations import BotOperations
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """Undo what configuring did."""
+    """Restore the log's configuration."""
     root = logging.getLogger()
     handlers, level, structure = root.handlers[:], root.level, structlog.get_config()
     yield
@@ -29,7 +29,7 @@ def logging_as_before() -> Iterator[None]:
 
 
 def log_each_way() -> None:
-    """A structured line, one of a library, and an exception."""
+    """Log a structured line, a line of a library, and an exception."""
     structlog.get_logger("ours").info("structured", bot_id="b1")
     logging.getLogger("library").warning("plain %s", "text")
     try:
@@ -98,7 +98,7 @@ unsafe_texts = st.text(
 def test_no_text_of_a_caller_or_the_engine_makes_a_line_of_its_own(
     capsys: pytest.CaptureFixture[str], log_format: LogFormat, event: str, value: str, inside: str
 ) -> None:
-    """Neither as an event, as an argument, as a value, nor inside an exception."""
+    """Not as an event, as an argument, as a value, or inside an exception."""
     configure_logging(log_format, "info")
     capsys.readouterr()
     structlog.get_logger("ours").warning(event, command=value, several=[value, {"key": value}])

@@ -1,4 +1,4 @@
-"""The engine's log answers, cut into entries."""
+"""The engine's log answers, decoded into entries."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from container_manager.engine.log_frames import MAX_LINE_BYTES, FrameDecoder, Lo
 from container_manager.model import RawEntry
 from tests.unit.log_engine import BEGIN_NS, ERR, OUT, SECOND, frame, raw, stamp
 
-PIECE = 16 * 1024  # the engine's
+PIECE = 16 * 1024  # the limit of the engine
 
 
 def decoded(decoder: FrameDecoder, *chunks: bytes) -> list[RawEntry]:
-    """All entries of a response that arrives in these pieces and ends. Raises the decoder's problem."""
+    """All entries of a response that arrives in these pieces and ends. Raises the decoder's error."""
     entries = [entry for chunk in chunks for entry in decoder.feed_step(chunk)]
     if decoder.problem is not None:
         raise decoder.problem
@@ -27,7 +27,7 @@ def decoded(decoder: FrameDecoder, *chunks: bytes) -> list[RawEntry]:
 
 
 def in_pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """Cut at these places, as far as they are within."""
+    """The data, cut at those of these places that are inside it."""
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
     return [data[begin:end] for begin, end in pairwise(edges)]
 
@@ -120,7 +120,7 @@ def test_a_frame_that_is_cut_off_is_dropped(left_out: int) -> None:
     assert [raw(0)] == decoded(FrameDecoder(), data[:-left_out])
 
 
-# What no log should be
+# Invalid logs
 
 
 def test_an_error_of_the_engine_is_one_after_the_entries_before_it() -> None:
@@ -140,7 +140,7 @@ def test_an_error_of_the_engine_is_one_after_the_entries_before_it() -> None:
         faulty_frame(1, b"2026-11-23T23:34:35.8659203xxZ x\n"),
         faulty_frame(1, b"2026-11-23T23:34:35.+65920324Z x\n"),
         faulty_frame(1, b"2026-11-23T23:34:35.865920324  x\n"),
-        # In the second of the entry before it, which is not parsed again.
+        # In the same second as the entry before it, which is not parsed again.
         faulty_frame(1, stamp(BEGIN_NS)[:-11] + b"8659203xxZ x\n"),
         faulty_frame(1, stamp(BEGIN_NS)[:-11] + b"865920324  x\n"),
         faulty_frame(1, b"short\n"),

@@ -1,4 +1,4 @@
-"""Log entries as StreamLogs sends them: one in a message, or as many as the caller takes at once."""
+"""Log entries in messages of StreamLogs: one in each, or as many as the caller accepts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCES = {LogSource.STDOUT: pb.LogEntry.SOURCE_STDOUT, LogSource.STDERR: pb.Log
 
 
 def message_of(entry: LogEntry) -> pb.LogEntry:
-    """The entry by the generated class."""
+    """The entry, built with the generated class."""
     time_ns, source, line, partial = entry
     return pb.LogEntry(time=timestamp(time_ns), source=SOURCES[source], line=line, partial=partial)
 
@@ -32,7 +32,7 @@ def numbered(count: int, line: bytes = b"x") -> list[LogEntry]:
     return [LogEntry(SECOND * 1_700_000_000 + number, LogSource.STDOUT, line, partial=False) for number in range(count)]
 
 
-# The encoding has a length or a number of another size at each of these edges, and leaves out what is zero.
+# At each of these values the encoding of a length or number changes its size; zero is left out.
 nanos = st.one_of(st.sampled_from([0, 1, 127, 128, 2**14, 2**21, 2**28 - 1, 2**28, SECOND - 1]), st.integers(0, SECOND))
 seconds = st.one_of(st.sampled_from([-1, 0, 1, 1_700_000_000, 2**31, 253_402_300_799]), st.integers(0, 2**33))
 lines = st.one_of(

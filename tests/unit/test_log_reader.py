@@ -1,4 +1,4 @@
-"""One stream of a container's log that is not followed, on an engine in memory, and all errors at the begin."""
+"""A stream of a container's log without following, on an engine in memory, and all errors at its start."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_batch_has_what_is_ready_up_to_a_bound() -> None:
 
 @pytest.mark.parametrize("follow", [False, True])
 def test_a_batch_does_not_wait_for_an_entry_that_has_come_in_part(follow: bool) -> None:
-    """The engine stands still in the middle of a frame."""
+    """The engine stops in the middle of a frame."""
 
     async def test() -> None:
         engine = LogEngine(LINES[:3])

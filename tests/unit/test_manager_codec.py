@@ -1,4 +1,4 @@
-"""Between proto messages and domain values."""
+"""Conversions between proto messages and domain values."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ VALUES = {str: "x", int: 7, tuple: (PortBinding(80, 8080),)}
 
 
 def value_of(annotation: Any) -> object:
-    """A value of a field's type that is not its default."""
+    """A value of the field's type that is not the default."""
     kinds = [kind for kind in get_args(annotation) or (annotation,) if isinstance(kind, type)]
     kind = get_origin(annotation) or kinds[0]
     kind = kinds[0] if kind is UnionType else kind
@@ -181,7 +181,7 @@ def value_of(annotation: Any) -> object:
 
 
 def test_every_field_of_a_status_leaves() -> None:
-    """Whatever fields there are, in the contract and in the model alike."""
+    """Covers every field of the contract and of the model."""
     status = ContainerStatus(**{name: value_of(kind) for name, kind in get_type_hints(ContainerStatus).items()})
     set_fields = {field.name for field, _ in status_to_proto(status).ListFields()}
     assert {field.name for field in pb.ContainerStatus.DESCRIPTOR.fields} == set_fields

@@ -1,4 +1,4 @@
-"""The options of metrics and traces: what is refused, what is only a warning, and what the doctor says of each."""
+"""The options of metrics and traces: refusals, warnings, and the doctor's findings."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def ours(endpoint: str) -> TracingConfig:
 
 @pytest.fixture
 def without_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in an installation without the extra."""
+    """An installation without the extra."""
     monkeypatch.setattr(module, "_PACKAGES", ("opentelemetry_not_installed.sdk",))
 
 
 @pytest.fixture
 def taken() -> Iterator[str]:
-    """An address where somebody listens that is no service of ours."""
+    """An address on which another program listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 

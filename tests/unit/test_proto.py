@@ -1,4 +1,4 @@
-"""The wire contract as the stubs carry it: every name and number is fixed."""
+"""The wire contract in the stubs: every name and number is fixed."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def described(name: str) -> descriptor_pb2.DescriptorProto:
 
 
 def written(field: descriptor_pb2.FieldDescriptorProto, message: descriptor_pb2.DescriptorProto) -> str:
-    """A field's type as the proto writes it."""
+    """A field's type in proto syntax."""
     name = field.type_name.removeprefix(".botmaker.container.v1.").removeprefix(".") or TYPES[field.type]
     for entry in message.nested_type:
         if entry.options.map_entry and name == f"{message.name}.{entry.name}":
@@ -132,7 +132,7 @@ def test_an_rpc_has_messages_of_its_own_and_its_idempotency_level(name: str, lev
 
 @pytest.mark.parametrize(("name", "fields"), MESSAGES.items())
 def test_a_messages_fields_are_the_contracts(name: str, fields: dict[int, tuple[str, str]]) -> None:
-    """A status may have more: it is part of no request, and `buf breaking` keeps a field that was added."""
+    """A status may have more fields: no request contains it, and `buf breaking` protects added fields."""
     message = described(name)
     found = {field.number: (field.name, written(field, message)) for field in message.field}
     if name == "ContainerStatus":

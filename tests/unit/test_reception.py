@@ -48,13 +48,13 @@ async def test_a_slow_request_arrives_while_nobody_waits() -> None:
 
 @virtual
 async def test_a_hundred_senders_that_stop_half_way_hold_nobody_up_for_long() -> None:
-    """They give way in the order in which they came, as many as wait."""
+    """They give way in order of arrival, one for each waiting call."""
     reception = Reception(at_once=16)
     start = now()
     stalled = [asyncio.create_task(reception.receive(never)) for _ in range(100)]
     await asyncio.sleep(0)
     assert "request" == await reception.receive(at_once)
-    # Seven rounds of sixteen: the honest request is the 101st.
+    # Seven rounds of sixteen: the complete request is the 101st.
     assert now() - start <= 7 * PATIENCE_SECONDS + 0.01
     results = await asyncio.gather(*stalled, return_exceptions=True)
     assert {CapacityExceededError} == {type(result) for result in results}
@@ -122,7 +122,7 @@ def deserialize(data: bytes) -> bytes:
 
 
 def received(handler: Any) -> Any:
-    """The handler that the interceptor puts in its place."""
+    """The handler that the interceptor returns."""
 
     class Details:
         method = "/a.B/C"
@@ -144,12 +144,12 @@ def test_a_request_that_is_no_message_is_an_invalid_argument(sent: tuple[bytes, 
 
 
 def test_any_of_many_requests_that_is_no_message_is_an_invalid_argument() -> None:
-    """Reflection's are the many: gRPC would log a traceback, and answer UNKNOWN."""
+    """A reflection call has many requests: gRPC would log a traceback, and answer UNKNOWN."""
     seen: list[bytes] = []
 
     async def behavior(requests: Any, _context: object) -> None:
         async for request in requests:
-            seen.append(request)  # noqa: PERF401 - what came before the error counts
+            seen.append(request)  # noqa: PERF401 - keeps the answers before the error
 
     handler = received(grpc.stream_stream_rpc_method_handler(behavior, request_deserializer=deserialize))
     with pytest.raises(InvalidConfigError, match="not an encoded message"):

@@ -1,4 +1,4 @@
-"""Single containers are brought up to date: one inspection at a time, the last one after the last touch."""
+"""The refresher updates single containers: one inspection at a time, the last one after the last touch."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_settled_does_not_wait_where_nothing_was_touched() -> None:
 @pytest.mark.parametrize("touched_bot", [False, True], ids=["its own", "its bot's"])
 @virtual
 async def test_settled_does_not_starve_while_touches_keep_coming(touched_bot: bool) -> None:
-    """Events of the container and operations on its bot, more often than one inspection takes."""
+    """Events of the container and operations on its bot occur faster than an inspection ends."""
     draw = Random(5)
     async with Kept(FakeSource(duration=lambda: draw.uniform(0.005, 0.02))) as kept:
         key = await known(kept)

@@ -1,4 +1,4 @@
-"""Containers that cannot be inspected are doubted, tried again, and hold up nobody."""
+"""Containers that cannot be inspected are doubted and inspected again, and delay no other."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_a_container_that_neither_inspects_nor_lists_keeps_what_was_known_
 
 @virtual
 async def test_an_inspection_that_began_before_a_doubt_does_not_end_it() -> None:
-    """The bot's was slow and saw the state before the change that could not be inspected."""
+    """A slow inspection of the bot saw the state before the change that could not be inspected."""
     async with Kept() as kept:
         key = await known(kept)
         kept.source.held.add(BOT)
@@ -100,7 +100,7 @@ async def test_a_container_removed_while_it_cannot_be_inspected_leaves_no_doubt(
         await asyncio.sleep(0.5)
         kept.source.remove(key)
         kept.refresher.gone(key)
-        # Somebody else is always being inspected meanwhile.
+        # Another container is always under inspection meanwhile.
         for _ in range(4):
             kept.refresher.touch(other)
             await asyncio.sleep(1)
@@ -111,7 +111,7 @@ async def test_a_container_removed_while_it_cannot_be_inspected_leaves_no_doubt(
 
 @virtual
 async def test_what_cannot_be_taken_over_is_doubted_and_holds_up_nobody() -> None:
-    """The view's own encoding fails, which is a bug: it must not look like the truth."""
+    """The view's encoding fails, which is a bug: the view must not claim the old state."""
     async with Kept() as kept:
         key = await known(kept)
         kept.view._encode = lambda _: bytes(-1)
@@ -126,7 +126,7 @@ async def test_what_cannot_be_taken_over_is_doubted_and_holds_up_nobody() -> Non
 async def test_a_container_that_cannot_be_inspected_and_has_not_changed_is_told_to_nobody_as_changed(
     fault: Fault,
 ) -> None:
-    """The list says less of it than is known."""
+    """Its row in the list has less than the view knows."""
     async with Kept() as kept:
         key = await known(kept, start_time_ns=5, health=HealthStatus.HEALTHY)
         told = list(kept.witness.told)

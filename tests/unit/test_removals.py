@@ -1,4 +1,4 @@
-"""An engine that denies a container that it has: the view has it back a moment later, and not before it may."""
+"""An engine that denies a container that it has: the view shows it again a moment later, and not too early."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def logged(key: str) -> list[str]:
 
 
 async def denied(kept: Kept) -> str:
-    """A container that the engine has just denied."""
+    """A container whose existence the engine has just denied."""
     key = await known(kept)
     kept.source.denials[key] = 1
     kept.refresher.touch(key)
@@ -53,7 +53,7 @@ async def test_a_container_that_is_denied_once_is_taken_back_and_the_engines_err
 
 @virtual
 async def test_a_container_that_is_denied_while_others_are_always_being_inspected_is_taken_back() -> None:
-    """Whoever was gone was so for as long as anything was being inspected."""
+    """Otherwise it would stay gone as long as any container is under inspection."""
     async with Kept(FakeSource(duration=lambda: 0.05)) as kept:
         busy = [await known(kept, OTHER_BOT, name=name) for name in ("x", "y")]
 

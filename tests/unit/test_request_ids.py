@@ -1,4 +1,4 @@
-"""Which request id a call has."""
+"""The request id of a call."""
 
 from __future__ import annotations
 

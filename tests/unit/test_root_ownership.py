@@ -1,4 +1,4 @@
-"""Whose root directories are safe to mount from."""
+"""The owners and modes of root directories that are safe to mount from."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ OTHER_UID = 4711
 
 
 def status(mode: int, uid: int) -> os.stat_result:
-    """Of a directory."""
+    """The stat result of a directory."""
     return os.stat_result((0o040000 | mode, 1, 1, 2, uid, 0, 4096, 0, 0, 0))
 
 
 @pytest.fixture(autouse=True)
 def user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service runs as this user."""
+    """Let the service run as user 1234."""
     monkeypatch.setattr(root_ownership.os, "geteuid", lambda: 1234)
 
 
@@ -41,7 +41,7 @@ def test_one_that_others_write_is_not_sticky_or_not(mode: int) -> None:
 
 @pytest.fixture
 def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory below others whose owner is taken for the service's user, whoever runs the tests."""
+    """A directory below others; their owner counts as the service's user, whichever user runs the tests."""
     monkeypatch.setattr(root_ownership.os, "geteuid", lambda: tmp_path.stat().st_uid)
     path = tmp_path / "above" / "root"
     path.mkdir(parents=True)

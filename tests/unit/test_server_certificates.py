@@ -1,4 +1,4 @@
-"""The files of a TLS listener: what is wrong with them is one sentence at start, which names the file."""
+"""The files of a TLS listener: a fault in them gives one sentence at start, which names the file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ NOT_PEM = [b"", b"garbage", b"\x00\xff" * 100, b"-----BEGIN CERTIFICATE-----\nAA
 
 @pytest.fixture
 def config(tmp_path: Path) -> TlsConfig:
-    """Good files."""
+    """Valid files."""
     return server_files(tmp_path, OURS)
 
 
 def refusal(config: TlsConfig) -> str:
-    """The sentence that these files are refused with."""
+    """The sentence of the error that refuses these files."""
     with pytest.raises(StartupError) as caught:
         ServerCertificates(config)
     sentence = str(caught.value)
@@ -115,7 +115,7 @@ def test_a_group_may_read_the_key_that_is_roots(
 
 
 def test_a_link_to_a_key_is_followed_and_its_target_judged(config: TlsConfig, tmp_path: Path) -> None:
-    """As certbot lays out what it renews."""
+    """certbot uses such links for the files that it renews."""
     config.key.rename(tmp_path / "key-1.pem")
     config.key.symlink_to("key-1.pem")
     ServerCertificates(config)

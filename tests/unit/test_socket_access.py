@@ -1,4 +1,4 @@
-"""The mode and the group of a unix socket and its directory, and what they are before."""
+"""The mode and the group of a unix socket and its directory, and those before they are set."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give fil
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """A path that is short enough for sockets, in a directory that is not there yet."""
+    """A path that is short enough for sockets, in a directory that does not exist yet."""
     with tempfile.TemporaryDirectory(prefix="access-") as name:
         yield Path(name) / "run" / "cm.sock"
 
 
 def listening(path: Path) -> socket.socket:
-    """A socket that is bound as the server binds its own."""
+    """A socket that is bound as the server binds it."""
     listener = socket.socket(socket.AF_UNIX)
     with socket_umask():
         listener.bind(str(path))
@@ -112,7 +112,7 @@ def refuse(*_: object) -> None:
 def test_a_directory_that_cannot_be_given_to_the_group_is_not_left_behind(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be taken for one that somebody else made by the next start."""
+    """At the next start it would count as the directory of someone else."""
     monkeypatch.setattr(os, "chown", refuse)
     with pytest.raises(StartupError, match="must be a member of it"), unix_socket_path(path, SocketAccess(gid=GID)):
         pass

@@ -1,4 +1,4 @@
-"""A socket's path that is taken away: what is noticed, what is taken back, and what is another's by then."""
+"""A socket's path that is removed or replaced: what is noticed, what is bound again, and what belongs to another."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from container_manager.rpc.listeners.sockets import unix_socket_path
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """A path that is short enough for sockets, in a directory that is not there yet."""
+    """A path that is short enough for sockets, in a directory that does not exist yet."""
     with tempfile.TemporaryDirectory(prefix="path-") as name:
         yield Path(name) / "run" / "cm.sock"
 
 
 @pytest.fixture
 def held(path: Path) -> Iterator[SocketPath]:
-    """The path, taken, with a socket of ours that listens there."""
+    """The reserved path, with a listening socket of ours."""
     with unix_socket_path(path) as held, closing(listening(path)):
         held.bound()
         yield held

@@ -1,4 +1,4 @@
-"""A deleted socket is bound anew, another's is left alone, and whatever goes wrong is told once and tried again."""
+"""A deleted socket is bound again, another program's is left alone, and a failure is logged once and retried."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from container_manager.rpc.listeners.sockets import unix_socket_path
 
 
 class Listening:
-    """A path with a listener of ours, and as many further ones as it was bound anew."""
+    """A path with our listener, and one more listener for each time that it was bound again."""
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self.path = path
@@ -44,14 +44,14 @@ class Listening:
 
 @pytest.fixture
 def ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listening]:
-    """Our socket, looked after every millisecond."""
+    """Our socket, checked every millisecond."""
     monkeypatch.setattr(socket_watch, "CHECK_INTERVAL_SECONDS", 0.001)
     with tempfile.TemporaryDirectory(prefix="watch-") as name, ExitStack() as stack:
         yield Listening(Path(name) / "cm.sock", stack)
 
 
 def watched(ours: Listening, story: Callable[[], Awaitable[None]]) -> list[str]:
-    """Tell the story while the watch runs; the problems that it logged."""
+    """Run the story while the watch runs; returns the problems that it logged."""
 
     async def run() -> None:
         watch = asyncio.create_task(SocketWatch(ours.held, ours.bind).run())
@@ -65,7 +65,7 @@ def watched(ours: Listening, story: Callable[[], Awaitable[None]]) -> list[str]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for the condition, letting the watch look."""
+    """Wait for the condition, and let the watch check meanwhile."""
     for _ in range(60_000):
         if condition():
             return
@@ -74,7 +74,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def some_looks() -> None:
-    """Long enough for the watch to have looked a few times."""
+    """Wait until the watch has checked a few times."""
     for _ in range(20):
         await asyncio.sleep(0.001)
 

@@ -1,4 +1,4 @@
-"""Addresses, and who may have a socket's path."""
+"""Addresses, and conflicts about a socket's path."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_a_socket_bound_under_the_umask_is_its_owners_alone(directory: Path) -> 
     try:
         with socket_umask(), serve(directory / "cm.sock"):
             assert 0 == stat.S_IMODE((directory / "cm.sock").stat().st_mode) & 0o077
-            # Another thread makes a bot's state directory, which its owner must be able to enter.
+            # Another thread creates a bot's state directory, which its owner must be able to enter.
             (directory / "made meanwhile").mkdir(0o700)
             assert 0o700 == stat.S_IMODE((directory / "made meanwhile").stat().st_mode)
         assert 0 == os.umask(0)

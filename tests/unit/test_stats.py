@@ -1,4 +1,4 @@
-"""Figures of resource use, from documents as engines give them."""
+"""Figures of resource use, from the engines' stats documents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UINT64 = st.integers(0, 2**64 - 1)
 
 
 def document(**parts: Any) -> dict[str, Any]:
-    """What an engine on cgroup v1 answers to a one-shot request, shortened; ``parts`` replace its own."""
+    """The answer of an engine on cgroup v1 to a one-shot request, shortened; ``parts`` replace its keys."""
     return {
         "read": "2026-11-23T23:46:34.038784892Z",
         "preread": "0001-01-01T00:00:00Z",
@@ -40,7 +40,7 @@ def document(**parts: Any) -> dict[str, Any]:
 
 
 def not_running() -> dict[str, Any]:
-    """What an engine answers for a container that does not run."""
+    """An engine's answer for a container that does not run."""
     return {
         "read": "0001-01-01T00:00:00Z",
         "preread": "0001-01-01T00:00:00Z",
@@ -190,7 +190,7 @@ def start(seconds: float) -> int:
 
 
 def test_after_a_restart_of_a_young_container_the_cpu_is_that_since_the_restart() -> None:
-    """Its counter has not gone back: it used less before than since."""
+    """Its counter has not decreased: it used less before the restart than since."""
     stats = stats_between(SAMPLE, replace(later(2, 0), cpu_ns=300_000_000), start(1))
     assert stats is not None
     assert pytest.approx(30) == stats.cpu_percent

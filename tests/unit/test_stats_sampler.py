@@ -1,4 +1,4 @@
-"""Samples are shared by all who ask, bounded, and given up when they hang."""
+"""Samples are shared by all readers, limited in number, and abandoned when they hang."""
 
 from __future__ import annotations
 

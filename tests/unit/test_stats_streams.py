@@ -1,4 +1,4 @@
-"""A stream of figures keeps its beat, whatever containers, the engine and other readers do."""
+"""A stream of figures keeps its interval, whatever containers, the engine and other readers do."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_watchers_who_came_at_different_times_share_samples() -> None:
     for figures in run(main()):
         assert set(containers) == {container_id for _, container_id in figures}
         assert 10 * 14 <= len(figures)
-    # While they come, the quarter second bounds it (5.5 s); then there are 15 ticks.
+    # While the readers arrive (5.5 s), at most one sample per quarter second; then 15 ticks.
     assert set(containers) == set(Counter(container_id for _, container_id in engine.requests))
     assert max(Counter(container_id for _, container_id in engine.requests).values()) <= 5.5 * 4 + 15 + 2
     in_the_middle = [at for at, container_id in engine.requests if container_id == "c0" and 8 < at - BEGIN < 28]
@@ -74,7 +74,7 @@ def test_a_hanging_container_keeps_no_other_from_its_beat() -> None:
     figures = run(collect(watch(StatsSampler(partial(sample, engine)), lambda: ["h", "a", "b"], 2), 20))
     assert {"a", "b"} == {container_id for _, container_id in figures}
     assert 2 * 11 == len(figures)
-    # At the begin, and at the tick after each time-out.
+    # At the start, and at the tick after each time-out.
     assert [0, 5.9, 11.9, 17.9] == [round(at - BEGIN, 2) for at, container_id in engine.requests if container_id == "h"]
 
 
@@ -104,7 +104,7 @@ def test_a_container_that_was_away_is_a_new_one() -> None:
         loop.call_later(31, containers.append, "a")
         return await collect(watch(StatsSampler(partial(sample, Engine())), lambda: containers, 2), 35)
 
-    # Its CPU time may not be set against the time that it was away.
+    # Its CPU percentage must not span the time that it was away.
     assert [0.51, 1.9, 3.9, 32.41, 33.9] == [seconds for seconds, _ in run(main())]
 
 
@@ -193,7 +193,7 @@ def test_a_slow_reader_skips_ticks_and_nothing_piles_up() -> None:
 
     got = run(main())
     stalled = got[2][0] + 1000
-    # The one figure that waited, one for the container that is late, and then both at every tick.
+    # The one figure that waited, one for the container that is late, and then both at each tick.
     assert pytest.approx([0, 0.003, 1, 1, 2, 2, 3]) == [at - stalled for at, _, _ in got[3:]]
     for name in "ab":
         times = [time_ns for _, container_id, time_ns in got if container_id == name]
@@ -208,13 +208,13 @@ def test_after_a_restart_the_figures_go_on_without_a_false_one() -> None:
         loop.call_later(5, lambda: engine.restarted.update(a=loop.time()))
         return await collect(watch(StatsSampler(partial(sample, engine)), lambda: ["a"], 2), 10)
 
-    # At 5.9 the counter is found set back; collect() looks at the percentages.
+    # At 5.9 the counter has decreased; collect() checks the percentages.
     assert [0.51, 1.9, 3.9, 6.41, 7.9, 9.9] == [seconds for seconds, _ in run(main())]
 
 
 @pytest.mark.parametrize("age", [0.05, 500])
 def test_after_a_restart_that_is_known_the_figures_keep_their_beat_and_none_is_false(age: float) -> None:
-    """Of a young container, too, whose counter does not go back by it; collect() looks at the percentages."""
+    """Also for a young container, whose counter does not decrease; collect() checks the percentages."""
     engine = Engine()
     engine.restarted["a"] = BEGIN - age
 

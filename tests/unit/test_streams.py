@@ -1,4 +1,4 @@
-"""Places for streams: so many of each kind, given back in every way that a stream can end."""
+"""Slots for streams: a limited number of each kind, freed however a stream ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one watcher is told: everything once, and each container's newest state only, however slowly it reads."""
+"""The events of one watcher: each container's newest state, once, however slowly it reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SNAPSHOT, SYNCED, CHANGED, REMOVED, RESYNCED = Kind
 
 
 async def told(subscription: Subscription) -> list[WatchEvent]:
-    """All that there is to tell by now."""
+    """All events that are pending now."""
     everything = []
     with suppress(TimeoutError):
         while True:
@@ -27,7 +27,7 @@ async def told(subscription: Subscription) -> list[WatchEvent]:
 
 
 def short(tellings: list[WatchEvent]) -> list[tuple[Kind, ContainerStatus | None]]:
-    """Without versions."""
+    """The events without their versions."""
     return [(kind, entry and entry.status) for kind, _, entry in tellings]
 
 

@@ -1,4 +1,4 @@
-"""Whatever happens between two tellings: a watcher is told what is true then, in order, and of everything."""
+"""Whatever happens between two events, a watcher receives the current state, in order, and of every container."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.viewing import A, trusted_view
 Steps = list[tuple[str, int]]
 Bots = set[str]
 
-# Which of three bots something happens to.
+# The bot, of three, that a step is about.
 BOTS = (BOT, OTHER_BOT, "c0ffee00-0000-4000-8000-000000000003")
 SLOT = st.integers(0, len(BOTS) - 1)
 CHANGE = st.tuples(st.sampled_from(["change", "partial", "remove", "find"]), SLOT)
@@ -27,7 +27,7 @@ ENGINE = st.tuples(st.sampled_from(["lose", "regain"]), st.just(0))
 READER = st.tuples(st.sampled_from(["read", "pause", "give up"]), st.integers(1, 4))
 STEPS = st.lists(st.one_of(CHANGE, READER, ENGINE), max_size=40)
 WATCHED = st.sets(st.sampled_from(BOTS))
-# Much happens to few, and is seldom read: before it is, there is something of everything to tell of each.
+# Many changes of few bots, and few reads: each read finds changes of every kind pending.
 SLOW = st.lists(
     st.sampled_from([(verb, slot) for verb in ("change", "remove", "find") for slot in (0, 1)] + [("take", 1)]),
     max_size=30,
@@ -35,7 +35,7 @@ SLOW = st.lists(
 
 
 class Course:
-    """One interleaving of changes and of a watcher's reading; everything that is told is judged as it is told."""
+    """One interleaving of changes and of a watcher's reads; checks each event when the watcher receives it."""
 
     def __init__(self, before: Steps, steps: Steps, watched: Bots) -> None:
         self.view = trusted_view()
@@ -104,7 +104,7 @@ class Course:
             self._change(slot, partial=verb == "partial")
 
     def _change(self, slot: int, *, partial: bool) -> None:
-        """No state of a container is like another."""
+        """Change a container to a state that is unlike all earlier ones."""
         self._serial += 1
         new = replace(A, container_id=f"{self._serial:064x}", bot_id=BOTS[slot], name=container_name(BOTS[slot]))
         status = replace(self._current.get(slot, new), restart_count=self._serial)
@@ -115,14 +115,14 @@ class Course:
 
     @property
     def kinds(self) -> list[Kind]:
-        """Of all that was told."""
+        """The kinds of all received events."""
         return [telling.kind for telling in self.told]
 
     def watches(self, status: ContainerStatus) -> bool:
         return not self._watched or status.bot_id in self._watched
 
     def _judge(self, telling: WatchEvent) -> None:
-        """Against what is true at this moment."""
+        """Compare an event with the current state of the view."""
         self.told.append(telling)
         self._must(self.view.in_sync, f"{telling} was told while the engine was away")
         if telling.entry is not None:
@@ -164,7 +164,7 @@ def test_snapshots_of_different_containers_then_one_synced_then_neither_again(
 
 
 def applied(told: Sequence[WatchEvent]) -> dict[str, Entry]:
-    """What a watcher has in the end who takes over what it is told; it can only take away what it has."""
+    """The containers of a watcher that applies these events; it must know a container that is removed."""
     known: dict[str, Entry] = {}
     for telling in told:
         if telling.entry is not None:
@@ -177,7 +177,7 @@ def applied(told: Sequence[WatchEvent]) -> dict[str, Entry]:
 
 
 def assert_told_right(course: Course) -> None:
-    """A watcher has what the view has, and nothing was told that was not so then."""
+    """The watcher has the containers of the view, and every event was true when it received it."""
     assert [] == course.wrong
     there = {entry.status.container_id: entry for entry in course.view.entries() if course.watches(entry.status)}
     assert there == applied(course.told)

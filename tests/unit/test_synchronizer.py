@@ -1,4 +1,4 @@
-"""The view follows the engine: nothing is missed, nothing goes back, and nothing is believed that may not be."""
+"""The view follows the engine: it misses nothing, never goes back, and trusts nothing that may be outdated."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_events_of_containers_that_are_not_ours_lead_to_no_inspection() ->
 
 @virtual
 async def test_a_change_that_only_its_network_tells_of_is_seen() -> None:
-    """A start that failed: its event does not say whose container it is about."""
+    """A start that failed: its event does not name the bot of the container."""
     async with Kept(follow=True) as kept:
         await in_sync(kept)
         key = kept.source.create(BOT)
@@ -157,7 +157,7 @@ async def test_nothing_is_trusted_once_nobody_follows_any_more() -> None:
         assert not kept.view.answers_for_all
 
 
-# What the log is told.
+# The log.
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -255,10 +255,10 @@ async def test_who_asks_an_absent_engine_again_and_again_hears_why_and_leaves_no
 
 @virtual
 async def test_trust_ends_before_the_following_does() -> None:
-    """Whoever finds that nobody follows any more must not find the view trusted."""
+    """A caller that sees that following has ended must not see a trusted view."""
     async with Kept(follow=True) as kept:
         await in_sync(kept)
         kept.source.lose_streams()
-        while kept.synchronizer.following:  # noqa: ASYNC110 - the very turn of the loop matters
+        while kept.synchronizer.following:  # noqa: ASYNC110 - the exact iteration of the loop matters
             await asyncio.sleep(0)
         assert not kept.view.in_sync

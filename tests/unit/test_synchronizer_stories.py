@@ -1,4 +1,4 @@
-"""Random changes of an engine, told late and inspected slowly: the view comes right, and never went back."""
+"""Random changes of an engine, with late events and slow inspections: the view ends correct and never goes back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BOTS = (Id(BOT), Id(OTHER_BOT))
 
 
 class Story:
-    """What happens to one engine and the view of it in one interleaving, and what was wrong with that."""
+    """One random interleaving of an engine and its view, and the errors that it found."""
 
     def __init__(self, seed: int, *, losses: bool = False, faults: bool = False, denials: bool = False) -> None:
         self.wrong: list[str] = []
@@ -54,7 +54,7 @@ class Story:
                 self._trouble()
             await operations
             audits.cancel()
-            # Longer than any delay before the next look or try.
+            # Longer than any delay before the next inspection or retry.
             await asyncio.sleep(100)
             await kept.audit.check()
             self._compare()
@@ -74,7 +74,7 @@ class Story:
                 self.wrong_of_bots.append(f"at quiet {entry} was shown for {source.of_bot(bot_id)}")
 
     def _change(self) -> None:
-        """By somebody else."""
+        """A change by another client of the engine."""
         draw, source = self._draw, self._source
         bot_id = draw.choice(BOTS)
         taken = {status.name for status in source.containers.values()}
@@ -122,7 +122,7 @@ class Story:
             self._deny(draw.choice(list(source.containers)))
 
     def _deny(self, key: str) -> None:
-        """Once, and not again before that has been noticed."""
+        """Deny the container once, and not again before the view has noticed."""
         time = asyncio.get_running_loop().time()
         if time - self._last_denial.get(key, -10) > _NOTICED_SECONDS and not self._source.denials[key]:
             self._source.denials[key] = 1
@@ -133,7 +133,7 @@ class Story:
             await self._kept.audit.check()
 
     async def _operate(self) -> None:
-        """Operations of our own, each of which has to be seen when it is over."""
+        """Operations of the service: the view must show each when it has ended."""
         draw, source, view = self._draw, self._source, self._kept.view
         for _ in range(5):
             await asyncio.sleep(draw.random() * 0.2)
@@ -142,7 +142,7 @@ class Story:
             change = BotChange(view, self._kept.refresher, None, bot_id, removes=removes)
             change.begin()
             await self._moment()
-            # As a backend acts on what it is told, and looks again when there is no such container.
+            # Like a backend: act on the known container, and look it up again if there is none.
             status = change.known if change.known and change.known.container_id in source.containers else None
             status = status or source.of_bot(bot_id)
             work = asyncio.get_running_loop().create_future()
@@ -158,25 +158,25 @@ class Story:
                 key = source.create(bot_id)
                 await self._moment()
                 work.set_result(Created(key, source.containers.get(key)))
-            # What others do from here on is heard of from their events.
+            # Events report the changes of others from here on.
             ended = source.serial
             await self._moment()
             change.end(work)
             await change.settled()
             entry = view.of_bot(bot_id)
-            # Who has taken the name of a container that we removed is heard of from events.
+            # Events report a container that takes the name of the removed one.
             if entry is None and removes and work.result():
                 continue
             if view.answers_for(bot_id) and (entry and entry.status) not in self._since(bot_id, ended):
                 self.wrong_of_bots.append(f"after an operation that ended at {ended}, {entry} was shown")
 
     async def _moment(self) -> None:
-        """In which others may act."""
+        """Give others time to act."""
         if self._draw.random() < 0.5:
             await asyncio.sleep(self._draw.random() * 0.05)
 
     def _since(self, bot_id: str, serial: int) -> Iterator[ContainerStatus | None]:
-        """All that the bot's container has been since a state of the engine."""
+        """All states of the bot's container since a state of the engine."""
         there: dict[str, ContainerStatus | None] = {}
         for number, (key, status) in enumerate(self._source.history):
             there[key] = status
@@ -220,7 +220,7 @@ def test_after_random_denials_of_what_is_there_the_view_equals_the_engine(seed: 
 
 @pytest.mark.slow
 def test_ten_thousand_random_stories_go_well(caplog: pytest.LogCaptureFixture) -> None:
-    # What is logged of their faults would be kept until the end, with all that it refers to.
+    # caplog would keep the records of all faults, and everything that they refer to, until the end.
     caplog.set_level(logging.CRITICAL)
     wrong = {}
     for seed in range(10_000):

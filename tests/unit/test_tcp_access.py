@@ -1,4 +1,4 @@
-"""What a TCP listener asks of its callers, and what it is refused with when that is too little."""
+"""The credentials that a TCP listener demands, and the errors of a configuration that demands too little."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers may send as a whole, and what is refused; the larger subjects have files of their own."""
+"""Validation of whole requests; the larger subjects have their own files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers may give the bot's process: its environment and its command."""
+"""Validation of the bot's environment and command."""
 
 from __future__ import annotations
 

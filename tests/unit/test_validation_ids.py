@@ -1,4 +1,4 @@
-"""Which bot ids and request ids callers may send."""
+"""Validation of bot ids and request ids."""
 
 from __future__ import annotations
 

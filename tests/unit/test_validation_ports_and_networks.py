@@ -1,4 +1,4 @@
-"""Which ports callers may publish, which network they may join, and which hosts they may name."""
+"""Validation of published ports, networks and extra hosts."""
 
 from __future__ import annotations
 
@@ -122,5 +122,5 @@ def test_an_extra_host_that_is_no_name_and_address_is_refused(host: str, address
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["a." * 126 + "!", "a" * 252 + "!", "a-" * 126 + "!", "a." * 1_000_000])
 def test_no_host_name_takes_longer_than_its_length(name: str) -> None:
-    """A pattern that backtracks would hold up every caller, and 40 labels of it for years."""
+    """A pattern that backtracks would delay every caller, and take years for 40 labels."""
     assert ["config.extra_hosts"] == fields(ContainerConfig(extra_hosts={name: "1.2.3.4"}))

@@ -1,4 +1,4 @@
-"""Messages put together from statuses that are encoded already are what protobuf itself would make of them."""
+"""Messages assembled from encoded statuses equal those that protobuf itself encodes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_status_has_the_same_number_in_both_answers() -> None:
     assert wire.STATUS_FIELD == pb.ListManagedContainersResponse.DESCRIPTOR.fields_by_name["containers"].number
 
 
-# The length of a status takes one byte of the wire up to 127, two up to 16383, and three beyond.
+# The length of a status takes one byte on the wire up to 127, two up to 16383, and three beyond.
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 16_000, 17_000, 70_000])
 def test_an_encoded_status_is_the_whole_answer_of_get(length: int) -> None:
     of = status(error="x" * length)

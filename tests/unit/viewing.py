@@ -1,4 +1,4 @@
-"""A live view in tests, filled by hand."""
+"""A live view that tests fill by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ B = replace(A, container_id="b" * 64, bot_id=OTHER_BOT, name=f"botmaker-{OTHER_B
 
 
 def trusted_view(*statuses: ContainerStatus) -> LiveView:
-    """A view that may be believed."""
+    """A trusted view."""
     view = LiveView(lambda status: f"{status.container_id} {status.name}".encode(), owned_bot)
     view.regain()
     apply(view, *statuses)
@@ -21,6 +21,6 @@ def trusted_view(*statuses: ContainerStatus) -> LiveView:
 
 
 def apply(view: LiveView, *statuses: ContainerStatus, partial: bool = False) -> None:
-    """Each as from an inspection with nothing else under way."""
+    """Apply each status as the result of an inspection with no other in progress."""
     for status in statuses:
         assert view.apply(status, view.tick(), partial=partial)

@@ -1,4 +1,4 @@
-"""What validation says of a config."""
+"""The violations that validation finds in a config."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from container_manager.validation import check_config_counts, check_create
 
 
 def violations(config: ContainerConfig | None = None, request_id: str = "") -> list[tuple[str, str]]:
-    """Field and description of each violation; empty when all is well."""
+    """The field and the description of each violation; empty for a valid config."""
     config = config or ContainerConfig()
     try:
         check_config_counts(config)
@@ -19,5 +19,5 @@ def violations(config: ContainerConfig | None = None, request_id: str = "") -> l
 
 
 def fields(config: ContainerConfig | None = None, request_id: str = "") -> list[str]:
-    """Only the fields."""
+    """The fields of the violations."""
     return [field for field, _ in violations(config, request_id)]

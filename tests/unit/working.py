@@ -1,4 +1,4 @@
-"""Operations that begin and end when a test says so."""
+"""Operations that start and end under the control of a test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ A, B = "bot-a", "bot-b"
 
 
 class Work:
-    """An operation that begins, and goes on until it is let go."""
+    """An operation that runs until the test releases it."""
 
     def __init__(self, outcome: Any = "done") -> None:
         self.begun, self.go, self.ended = threading.Event(), threading.Event(), threading.Event()
@@ -32,7 +32,7 @@ class Work:
 
 
 def making_works() -> Iterator[Callable[..., Work]]:
-    """Makes operations; all are let go in the end."""
+    """Creates operations; all are released at the end."""
     made: list[Work] = []
 
     def make(outcome: Any = "done") -> Work:
@@ -45,7 +45,7 @@ def making_works() -> Iterator[Callable[..., Work]]:
 
 
 def run(scenario: Callable[[BotOperations], Awaitable[None]], workers: int = 4) -> None:
-    """Run a scenario; afterwards no lock and no change may be left."""
+    """Run a scenario; asserts that no lock and no change is left."""
 
     async def main() -> None:
         operations = BotOperations(workers)
