@@ -1,7 +1,7 @@
-"""Calls to the engine from the event loop: reads that are cheap, and streams that last (events, logs).
+"""Calls to the engine from the event loop: cheap reads, and long streams (events, logs).
 
-With aiohttp, because the docker SDK takes a thread for each stream, takes a broken connection for a stream's end, and
-cannot tell standard output from standard error. Errors are those of :mod:`container_manager.engine.client`.
+Uses aiohttp, because the docker SDK needs a thread for each stream, treats a broken connection as the stream's end, and
+cannot distinguish standard output from standard error. Errors are those of :mod:`container_manager.engine.client`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 
 
 class AsyncEngineClient:
-    """One engine, for any number of tasks of one event loop. Made anywhere; used and closed on the loop."""
+    """A client of one engine, for any number of tasks of one event loop. Use and close it on the loop."""
 
     def __init__(self, docker_host: str, *, timeout_seconds: float, observer: CallObserver | None = None) -> None:
         self._docker_host = docker_host
@@ -40,7 +40,7 @@ class AsyncEngineClient:
         self._api_version: str | None = None
 
     async def close(self) -> None:
-        """Close all connections, those of streams too."""
+        """Close all connections, including those of streams."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -48,9 +48,9 @@ class AsyncEngineClient:
     async def get_json(
         self, path: str, params: Mapping[str, str] | None = None, *, timeout_seconds: float | None = None
     ) -> Any:
-        """The engine's answer to GET, decoded.
+        """The decoded JSON response to GET.
 
-        Raises :class:`EngineRejectedError` for an answer that is an error, :class:`EngineTimeoutError` after
+        Raises :class:`EngineRejectedError` for an error response, :class:`EngineTimeoutError` after
         ``timeout_seconds`` (``None``: the client's own), :class:`EngineUnavailableError`,
         :class:`EngineAccessDeniedError`.
         """
@@ -60,9 +60,9 @@ class AsyncEngineClient:
 
     @asynccontextmanager
     async def stream(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[EngineStream]:
-        """The body of the engine's answer to GET, as it comes, for as long as it comes. Errors as of :meth:`get_json`.
+        """The response body of GET, as a stream of any length. Errors as of :meth:`get_json`.
 
-        Entered when the engine has begun to answer. What it sends waits in the socket until it is read.
+        The block starts when the engine has begun to respond. Data waits in the socket until it is read.
         """
         with observed(self._observer, operation_of(path)), self._translated_errors():
             async with asyncio.timeout(self._timeout_seconds):
@@ -70,7 +70,7 @@ class AsyncEngineClient:
         try:
             yield EngineStream(response, self._translated_errors)
         finally:
-            # Not released for use by another call, which would read on for the end.
+            # Close, not release: a reused connection would still carry the rest of the stream.
             response.close()
 
     async def _get(self, path: str, params: Mapping[str, str] | None) -> bytes:
@@ -99,12 +99,12 @@ class AsyncEngineClient:
             connector: aiohttp.BaseConnector
             if self._docker_host.startswith("unix://"):
                 base = "http://localhost"
-                # How many calls there are at once is their callers' to bound.
+                # Callers limit the number of concurrent calls.
                 connector = aiohttp.UnixConnector(path=self._docker_host.removeprefix("unix://"), limit=0)
             else:
                 base = self._docker_host.replace("tcp://", "http://", 1)
                 connector = aiohttp.TCPConnector(limit=0)
-            # Time-outs are set around each call; a stream has none.
+            # Each call sets its own timeout; a stream has none.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=None)
             self._session = aiohttp.ClientSession(base, connector=connector, timeout=timeout)
         return self._session
@@ -116,18 +116,18 @@ class AsyncEngineClient:
         except EngineRejectedError as exc:
             if exc.status in HTTP_UNAUTHORIZED:
                 raise access_denied(self._docker_host, exc.text) from exc
-            # It may have come back unnoticed, as another version, and refuse ours.
+            # The engine may have been replaced by another version, which refuses ours.
             if exc.status == HTTPStatus.BAD_REQUEST:
                 self._api_version = None
             raise
         except _NO_ANSWER as exc:
-            # It may come back as another version.
+            # The engine may return as another version.
             self._api_version = None
             raise no_answer(self._docker_host, exc, _TIMEOUTS) from exc
 
 
 class EngineStream:
-    """The body of one answer."""
+    """The body of one response."""
 
     def __init__(
         self, response: aiohttp.ClientResponse, translated_errors: Callable[[], AbstractContextManager[None]]
@@ -137,13 +137,13 @@ class EngineStream:
 
     @property
     def content_type(self) -> str:
-        """The answer's ``Content-Type``, without parameters."""
+        """The response's ``Content-Type``, without parameters."""
         return self._response.content_type
 
     async def read(self) -> bytes:
-        """The next bytes, as many as there are; empty at the end.
+        """The next available bytes; empty at the end.
 
-        Raises :class:`EngineUnavailableError` when the connection ended and the answer had not.
+        Raises :class:`EngineUnavailableError` if the connection ended before the response did.
         """
         with self._translated_errors():
             return await self._response.content.readany()

@@ -1,8 +1,8 @@
 """The boundary to the docker SDK; nothing else imports it.
 
-It speaks to the low-level ``APIClient`` in the engine's own JSON. The SDK's exceptions end here: callers see
-:class:`EngineRejectedError` for an answer that is an error, and the domain's ``Engine…Error`` where there was none.
-Calls that last, and those of the event loop, are :mod:`container_manager.engine.async_client`'s.
+It speaks to the low-level ``APIClient`` in the engine's own JSON. The SDK's exceptions end here. Callers see
+:class:`EngineRejectedError` for an error response, and the domain's ``Engine…Error`` if there was no response.
+Long calls and calls from the event loop use :mod:`container_manager.engine.async_client`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from container_manager.model import ContainerState
 T = TypeVar("T")
 Json = dict[str, Any]
 
-# What a call that got no usable answer may raise; the SDK lets some of its transport's own through.
+# Exceptions of a call without a usable response. The SDK does not wrap all of its transport's exceptions.
 _NO_ANSWER = (
     docker.errors.DockerException,
     requests.RequestException,
@@ -55,9 +55,9 @@ _HTTP_NOT_FOUND = 404
 class EngineClient:
     """Calls to one engine, from any number of threads at once.
 
-    Each call borrows an SDK client of its own, as the SDK's thread safety is disputed (docker/docker-py#3229); there
-    are never more of them than calls were at once. The API version is the engine's own, asked for anew after the
-    engine was out of reach, as it may come back as another version.
+    Each call uses its own SDK client, since the SDK's thread safety is disputed (docker/docker-py#3229). There are
+    never more clients than concurrent calls. The API version is the engine's own. It is read again after the engine was
+    unreachable, because it may return as another version.
     """
 
     def __init__(self, docker_host: str, *, timeout_seconds: float, observer: CallObserver | None = None) -> None:
@@ -68,7 +68,7 @@ class EngineClient:
         self._idle: deque[docker.APIClient] = deque()
 
     def close(self) -> None:
-        """Close the idle connections. Calls under way keep theirs until they end."""
+        """Close idle connections. Calls in progress keep theirs until they end."""
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
@@ -96,9 +96,9 @@ class EngineClient:
         return rows
 
     def stat(self, container_id: str, path: str, deadline: Deadline) -> Json | None:
-        """What lies at ``path`` in a container, running or not: ``name``, ``size``, Go file ``mode``, ``linkTarget``.
+        """File status of ``path`` in a container, running or not: ``name``, ``size``, Go file ``mode``, ``linkTarget``.
 
-        ``None`` when there is nothing. The SDK has no call for it: it is HEAD of the archive endpoint.
+        ``None`` if there is no such path. This is HEAD of the archive endpoint, which the SDK does not offer.
         """
 
         def head(api: docker.APIClient) -> Json | None:
@@ -106,7 +106,7 @@ class EngineClient:
             response = api.head(url, params={"path": path}, timeout=api.timeout)
             if response.status_code == _HTTP_NOT_FOUND:
                 return None
-            # A HEAD has no body, so the reason phrase is all the text there is.
+            # A response to HEAD has no body; the reason phrase is its only text.
             if not response.ok:
                 raise docker.errors.APIError(response.reason, response=response, explanation=response.reason)
             encoded = response.headers["X-Docker-Container-Path-Stat"]
@@ -116,7 +116,7 @@ class EngineClient:
         return self._read("stat", head, deadline)
 
     def create_container(self, name: str, body: Mapping[str, Any]) -> str:
-        """Create a container from the engine's own JSON; its id."""
+        """Create a container from the engine's own JSON. Returns its id."""
 
         def create(api: docker.APIClient) -> Json:
             created: Json = api.create_container_from_config(dict(body), name)  # type: ignore[no-untyped-call]
@@ -125,11 +125,11 @@ class EngineClient:
         return str(self._call("create_container", create, None)["Id"])
 
     def start_container(self, container_id: str) -> None:
-        """Start a container: one request, never repeated. A running one is left as it is."""
+        """Start a container: one request, never repeated. No effect on a running one."""
         self._call("start_container", lambda api: api.start(container_id), None)
 
     def stop_container(self, container_id: str, grace_seconds: int) -> None:
-        """Stop a container, however long its grace. A stopped one is left as it is."""
+        """Stop a container, however long its grace period. No effect on a stopped one."""
         self._call("stop_container", lambda api: api.stop(container_id, timeout=grace_seconds), None)
 
     def restart_container(self, container_id: str, grace_seconds: int) -> None:
@@ -143,7 +143,7 @@ class EngineClient:
     def pull(self, reference: str) -> Iterator[Json]:
         """Pull an image; the engine's progress messages, errors inside a 200 stream among them.
 
-        A client of its own each time, so that a ``docker login`` made since is seen.
+        Uses a new client each time, so that it sees a later ``docker login``.
         """
         with observed(self._observer, "pull_image"), self._translated_errors():
             api = self._connect(self._timeout_seconds)
@@ -161,7 +161,7 @@ class EngineClient:
             raise
 
     def _read(self, operation: str, call: Callable[[docker.APIClient], T], deadline: Deadline) -> T:
-        # A kept connection may have died with an engine that is back by now; a read may be asked twice.
+        # The engine may have restarted and closed a kept connection. Reads may be repeated.
         try:
             return self._call(operation, call, deadline)
         except EngineUnavailableError:
@@ -197,9 +197,9 @@ class EngineClient:
         return self._client(self._api_version)
 
     def _client(self, version: str) -> docker.APIClient:
-        # The SDK's own negotiation would be under way before the environment could be shut out.
+        # Not version="auto": the SDK would send a request before ``trust_env`` is off.
         api = docker.APIClient(base_url=self._docker_host, version=version)
-        # The endpoint is explicit: no proxy, netrc or CA bundle of the environment applies, and each costs time.
+        # The endpoint is explicit: proxy, netrc and CA settings of the environment do not apply, and take time to read.
         api.trust_env = False
         return api
 
@@ -223,7 +223,7 @@ class EngineClient:
 
 
 def _get_json(api: docker.APIClient, path: str) -> Json:
-    """GET on the SDK's own connection, beside its session: twice as fast, and every operation begins with one."""
+    """GET on the SDK's connection, without its session: twice as fast, and most operations start with one."""
     adapter = api.get_adapter(api.base_url)
     if not isinstance(adapter, UnixHTTPAdapter):
         response = api.get(f"{api.base_url}/v{api.api_version}{path}", timeout=api.timeout)

@@ -1,4 +1,4 @@
-"""What it means when the engine answers with an error, or not at all; the same for every HTTP client in use."""
+"""Errors of calls to the engine: error responses, and no response. The same for every HTTP client in use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HTTP_UNAUTHORIZED = (401, 403)
 
 
 class EngineRejectedError(Exception):
-    """The engine answered with an error: its HTTP ``status`` and its own ``text``."""
+    """An error response of the engine: its HTTP ``status`` and its ``text``."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(f"{text} (HTTP {status})")
@@ -26,7 +26,7 @@ class EngineRejectedError(Exception):
 
 
 def no_answer(docker_host: str, exc: BaseException, timeouts: tuple[type[BaseException], ...]) -> ContainerManagerError:
-    """The domain's error for a call that ended with ``exc``; ``timeouts`` are the client's exceptions for one."""
+    """The domain's error for a call that raised ``exc``. ``timeouts`` are the client's timeout exceptions."""
     causes = list(_causes(exc))
     if any(isinstance(cause, timeouts) for cause in causes):
         return EngineTimeoutError(f"the Docker Engine at {docker_host} did not answer in time")
@@ -37,7 +37,7 @@ def no_answer(docker_host: str, exc: BaseException, timeouts: tuple[type[BaseExc
 
 
 def access_denied(docker_host: str, detail: str) -> EngineAccessDeniedError:
-    """The domain's error for an engine that does not let this process in."""
+    """The domain's error for an engine that denies access to this process."""
     return EngineAccessDeniedError(
         f"the Docker Engine at {docker_host} refuses this process ({detail}); "
         "run it as a user that may use the engine, such as a member of the group that owns the socket"
@@ -45,7 +45,7 @@ def access_denied(docker_host: str, detail: str) -> EngineAccessDeniedError:
 
 
 def error_text(body: bytes) -> str:
-    """The text of an error answer: the engine's JSON, or whatever a proxy in front of it says."""
+    """The text of an error response: from the engine's JSON, or the body that a proxy sent."""
     try:
         return str(json.loads(body)["message"]).strip()
     except (ValueError, LookupError, TypeError):
@@ -53,7 +53,7 @@ def error_text(body: bytes) -> str:
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """An exception, what it was raised from, and exceptions it merely carries, as urllib3's and requests' do."""
+    """The exception, its causes and contexts, and exceptions in its arguments, as urllib3 and requests have them."""
     seen: set[int] = set()
     todo = [exc]
     while todo:

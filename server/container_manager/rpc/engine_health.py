@@ -1,4 +1,4 @@
-"""Health as probes see it: serving exactly while the engine answers."""
+"""The health service: SERVING exactly while the engine answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 class EngineHealth:
-    """Asks the engine every second, and sets the health of ``""`` and of every service by its answer."""
+    """Pings the engine every second and sets the health of ``""`` and of every service accordingly."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class EngineHealth:
         operations: BotOperations,
         on_checked: Callable[[bool], None],
     ) -> None:
-        """``on_checked`` is told after each check whether the engine has answered."""
+        """``on_checked`` receives, after each check, whether the engine answered."""
         self._servicer = servicer
         self._services = ("", *services)
         self._lifecycle = lifecycle
@@ -39,7 +39,7 @@ class EngineHealth:
         self._on_checked = on_checked
 
     async def run(self) -> None:
-        """Check until cancelled. The first answer, and every change after it, is logged."""
+        """Check until cancelled. Logs the first result and every change."""
         before: str | None = None
         while True:
             problem = await self._problem()
@@ -57,7 +57,7 @@ class EngineHealth:
             await asyncio.sleep(CHECK_INTERVAL_SECONDS)
 
     async def prepare(self) -> None:
-        """Answer NOT_SERVING, rather than unknown, until the first check is done."""
+        """Answer NOT_SERVING, not SERVICE_UNKNOWN, until the first check is done."""
         for service in self._services:
             await self._servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
 
@@ -68,7 +68,7 @@ class EngineHealth:
             )
         except ContainerManagerError as exc:
             return str(exc)
-        except Exception as exc:  # noqa: BLE001 - health must never stay at what it was last
+        except Exception as exc:  # noqa: BLE001 - the health must not keep its last value
             _log.exception("unexpected error: the health check failed")
             return f"the health check itself failed: {type(exc).__name__}"
         return ""

@@ -1,4 +1,4 @@
-"""What gRPC logs of its callers, without what they sent, and without tracebacks for what is their doing."""
+"""Filters gRPC's log: no data that callers sent, and no tracebacks for errors that callers cause."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _GRPC_SERVER = "/aio/server.pyx.pxi"
 
 
 def filter_grpc_log() -> None:
-    """From now on; once for the process."""
+    """Install the filters. Call once for the process."""
     logging.getLogger(_GRPC_LOGGER).addFilter(_without_callers)
-    logging.getLogger("asyncio").addFilter(_unless_told_by_grpc)
+    logging.getLogger("asyncio").addFilter(_unless_logged_by_grpc)
 
 
 def _without_callers(record: logging.LogRecord) -> bool:
     exc = record.msg if isinstance(record.msg, Exception) else _exception(record)
     if isinstance(exc, UnicodeDecodeError):
-        # It holds the header as it came, be it one with a token in it.
+        # The exception contains the raw header, which may be a token.
         record.msg, record.args, record.exc_info = "a caller sent a header that is not UTF-8", (), None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
-    # The other one: the caller has gone before its answer.
+    # InternalError: the caller has gone before its answer.
     return not isinstance(exc, grpc.aio.InternalError)
 
 
-def _unless_told_by_grpc(record: logging.LogRecord) -> bool:
-    """asyncio tells it once more, when gRPC's server has ended by it."""
+def _unless_logged_by_grpc(record: logging.LogRecord) -> bool:
+    """asyncio logs the same exception again after it has ended gRPC's server task."""
     exc = _exception(record)
     if not isinstance(exc, UnicodeDecodeError):
         return True

@@ -1,8 +1,8 @@
 """The server: listeners, services and their shutdown.
 
-``Server(config).run()`` serves until SIGTERM or SIGINT. Shutting down: health answers NOT_SERVING, no new calls are
-taken, calls under way have the drain period to end, and what is then left is left to the engine to finish. A second
-signal exits at once.
+``Server(…).run(…)`` serves until SIGTERM or SIGINT. Then health answers NOT_SERVING, the server refuses new calls, and
+calls in progress have the drain period to end. The engine finishes changes that last longer. A second signal exits at
+once.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _METHODS = [
     for method in service.methods
 ]
 
-# Both are parts of the second that the process may take beyond the drain.
+# Both count towards the second that the process may take after the drain period.
 _UNDO_SECONDS = 0.7
 _LAST_TOLD_SECONDS = 0.1
 
@@ -76,9 +76,9 @@ class Server:
     """One service on any number of listeners. :meth:`start` and :meth:`stop` once each, on one event loop."""
 
     def __init__(self, config: ServerConfig, open_backend: Callable[[CallObserver | None], Backend]) -> None:
-        """``open_backend`` makes what runs the containers; it receives who observes calls to the engine.
+        """``open_backend`` creates the backend; its argument observes calls to the engine.
 
-        Raises :class:`StartupError` for an address, a group or a file that cannot be used.
+        Raises :class:`StartupError` for an unusable address, group or file.
         """
         self._config = config
         self._wanted = [parse_address(text) for text in config.listen]
@@ -111,10 +111,10 @@ class Server:
         self._watches: list[SocketWatch] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.addresses: list[str] = []
-        """Where it serves, with the real ports; filled by :meth:`start`."""
+        """The addresses, with the real ports; filled by :meth:`start`."""
 
     async def start(self) -> None:
-        """Listen and serve; the engine need not be there. Raises :class:`StartupError`, and then holds nothing."""
+        """Listen and serve; the engine need not run. Raises :class:`StartupError` after releasing everything."""
         await self._engine_health.prepare()
         await self.telemetry.start()
         try:
@@ -133,7 +133,7 @@ class Server:
         self._tasks = [asyncio.create_task(monitor) for monitor in monitors]
 
     async def stop(self, grace_seconds: float) -> int:
-        """Stop serving, waiting so long for calls under way; how many changes had not ended by then."""
+        """Stop serving, waiting ``grace_seconds`` for calls. Returns how many changes are still in progress."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -142,10 +142,10 @@ class Server:
         self._factory.close()
         ends = asyncio.get_running_loop().time() + grace_seconds
         await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
-        # Calls whose client had gone have no RPC left to wait for; those just cancelled need a moment to be undone.
+        # Changes whose client has gone have no RPC to wait for. Calls just cancelled need a moment to be undone.
         await self._operations.drain(max(_UNDO_SECONDS, ends - asyncio.get_running_loop().time()))
         left = self._operations.changes_under_way
-        # Within what is left of the drain, and that second.
+        # Within the rest of the drain period and the extra second.
         await self.telemetry.stop(max(_LAST_TOLD_SECONDS, ends - asyncio.get_running_loop().time()))
         await self._observer.close()
         await self.keeper.close()
@@ -157,15 +157,15 @@ class Server:
     def run(self, on_serving: Callable[[list[str]], None]) -> None:
         """Serve until a signal; calls ``on_serving`` with the addresses once.
 
-        Does not return while workers are left that would hold up the end of the process: then it ends the process
-        itself, with status 1 if they are at changes.
+        If workers are still busy at the end, exits the process instead of returning, with status 1 if any works on a
+        change: the interpreter would wait for their threads.
         """
         filter_grpc_log()
         left = asyncio.run(self._run(on_serving))
         if left:
             _log.warning("shut down with operations under way; the engine finishes what it has begun", operations=left)
         if self._operations.busy:
-            # The interpreter would wait for its threads, however long the engine lets them hang.
+            # The interpreter would wait for the threads for as long as the engine blocks them.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(1 if left else 0)
@@ -205,12 +205,12 @@ class Server:
         self.addresses.append(str(address))
 
     async def _listen_anew(self, address: UnixAddress) -> None:
-        # A server takes no further address once it is started. The one before serves its open connections.
+        # A started server accepts no further address. The previous one keeps its open connections.
         self._bind(address)
         await self._servers[-1].start()
 
     def _bind(self, address: Address) -> int:
-        """Have a further server listen there; its port."""
+        """Add a server that listens there. Returns its port."""
         server, port = self._factory.listening_on(address)
         self._servers.append(server)
         return port

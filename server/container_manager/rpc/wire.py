@@ -17,7 +17,7 @@ status is the whole of the one message and a part of the other."""
 
 
 def encoded_status(status: ContainerStatus) -> bytes:
-    """The status as field :data:`STATUS_FIELD` of the message around it."""
+    """The status as field :data:`STATUS_FIELD` of a message."""
     data = status_to_proto(status).SerializeToString()
     return tag(STATUS_FIELD, LENGTH_DELIMITED) + varint(len(data)) + data
 

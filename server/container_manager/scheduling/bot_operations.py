@@ -1,4 +1,4 @@
-"""Running the synchronous lifecycle operations for asynchronous callers: in order per bot, in threads, to their end."""
+"""Runs the synchronous lifecycle operations in worker threads for asynchronous callers, one change per bot at once."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
 T = TypeVar("T")
 
 _READ_WORKERS = 64
-# Of one bot: a container that the engine cannot inspect must not take the workers of all others (moby/moby#46782).
+# A container that the engine cannot inspect must not occupy the workers of all others (moby/moby#46782).
 _READS_OF_ONE_BOT = 2
 
 _log = logging.getLogger(__name__)
 
 
 class WorkerPool(Enum):
-    """Operations share workers within a pool only: slow pulls hold up no stop, and stubborn stops no status."""
+    """Each pool has its own workers, so slow pulls do not delay stops, and slow stops do not delay reads."""
 
     PROBE = "probe"
     READ = "read"
@@ -59,7 +59,7 @@ class BotOperations:
 
     @property
     def busy(self) -> bool:
-        """Whether a worker is still at anything, be it a read."""
+        """Whether any worker has an operation, reads included."""
         return bool(self._under_way)
 
     @property
@@ -68,16 +68,16 @@ class BotOperations:
         return len(self._changes())
 
     async def probe(self, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
-        """The result of the one operation that must not wait for any other: asking whether the engine answers."""
+        """Run the check that the engine answers, which must not wait for any other operation."""
         return await self._run(WorkerPool.PROBE, operation, deadline)
 
     async def read(self, key: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
-        """The outcome of one that changes nothing, beside any change of the same bot. ``key`` is what it reads."""
+        """Run an operation that changes nothing, beside changes of the same bot. ``key`` names what it reads."""
         deadline.check()
         try:
             end = await self._reading.acquire(key, deadline)
         except TimeoutError:
-            raise EngineTimeoutError("the engine has not answered earlier calls about the same in time") from None
+            raise EngineTimeoutError("the engine did not answer earlier reads of the same container in time") from None
         return await self._run(WorkerPool.READ, operation, deadline, lambda _: end())
 
     async def change(
@@ -113,13 +113,13 @@ class BotOperations:
         return await self._run(pool, operation, deadline, ended)
 
     async def drain(self, seconds: float) -> bool:
-        """Wait for the changes under way; whether all have ended in time."""
+        """Wait for the changes in progress. Returns whether all ended in time."""
         if changes := self._changes():
             await asyncio.wait(changes, timeout=seconds)
         return not self._changes()
 
     def close(self) -> None:
-        """Let idle workers go. Those at work end with their operation."""
+        """Stop idle workers. Busy ones stop after their operation."""
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -152,7 +152,7 @@ class BotOperations:
         self._under_way[work] = pool
         work.add_done_callback(ended)
         try:
-            # Not awaited itself: that would hand the caller's cancellation on to it.
+            # Wait with asyncio.wait: awaiting the work itself would pass on the caller's cancellation.
             done, _ = await asyncio.wait({work}, timeout=deadline.remaining())
         except asyncio.CancelledError:
             if not job.cancel():

@@ -1,4 +1,4 @@
-"""Taking turns by key: so many at once per bot, first come, first served."""
+"""A semaphore for each key, such as a bot id; first come, first served."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from container_manager.deadline import Deadline
 
 
 class KeyedSemaphore:
-    """Keyed semaphores on one event loop that exist only while somebody holds or awaits one."""
+    """Semaphores by key, on one event loop. Each exists only while it is held or awaited."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
@@ -20,7 +20,7 @@ class KeyedSemaphore:
         return len(self._queues)
 
     async def acquire(self, key: str, deadline: Deadline) -> Callable[[], None]:
-        """Wait for a turn; what ends it again. Raises :class:`TimeoutError` at the deadline."""
+        """Wait for a place. Returns the function that releases it. Raises :class:`TimeoutError` at the deadline."""
         queue = self._queues.setdefault(key, _Queue(self._at_once))
         queue.users += 1
         try:
@@ -30,11 +30,11 @@ class KeyedSemaphore:
             self._leave(key, queue)
             raise
 
-        def end() -> None:
+        def release() -> None:
             queue.release()
             self._leave(key, queue)
 
-        return end
+        return release
 
     def _leave(self, key: str, queue: _Queue) -> None:
         queue.users -= 1
@@ -43,7 +43,7 @@ class KeyedSemaphore:
 
 
 class _Queue(asyncio.Semaphore):
-    """A semaphore that knows how many hold it or wait for it, so that the last one can drop it."""
+    """A semaphore that counts its holders and waiters, so that the last one can delete it."""
 
     def __init__(self, at_once: int) -> None:
         super().__init__(at_once)

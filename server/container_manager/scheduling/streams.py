@@ -46,7 +46,7 @@ class Streams:
         return self._kinds.get(method)
 
     def count(self, kind: StreamKind) -> int:
-        """How many of this kind are open."""
+        """How many streams of this kind are open."""
         return sum(count for (counted, _), count in self._counts.items() if counted is kind)
 
     def counts(self) -> dict[str, int]:

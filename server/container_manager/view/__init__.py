@@ -1,5 +1,5 @@
-"""The live view: every managed container's status in memory, kept true by the engine's events.
+"""The live view: every managed container's status in memory, kept current by the engine's events.
 
-``live_view`` holds it; ``refresher`` brings single containers up to date; ``synchronizer`` follows the engine;
-``audit`` proves it; ``subscription`` tells watchers. All of it lives on one event loop, so none of it takes a lock.
+``live_view`` holds the containers; ``refresher`` inspects single ones; ``synchronizer`` follows the engine; ``audit``
+compares the view with the engine; ``subscription`` serves watchers. All run on one event loop and need no locks.
 """

@@ -1,4 +1,4 @@
-"""Proof that the view is true: it is compared with the engine; every difference is a bug that is told and mended."""
+"""Compares the view with the engine. Every difference is a bug, which the audit logs, counts and repairs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from container_manager.view.live_view import LiveView
 from container_manager.view.refresher import Refresher
 
 INTERVAL_SECONDS = 60.0
-# The audit of thousands is to be felt by nobody.
+# Pace the audit so that it adds no noticeable load.
 _PACE_SECONDS = 0.02
-# A change that the engine has made a moment ago is told a moment later.
+# The event for a recent change may still be on its way.
 _GRACE_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class Audit:
-    """Compares all containers, one after another, at leisure."""
+    """Compares all containers, one after another, with pauses."""
 
     def __init__(
         self,
@@ -39,18 +39,18 @@ class Audit:
         self._grace_seconds = grace_seconds
 
     async def run(self) -> None:
-        """Audit again and again until cancelled."""
+        """Audit at each interval until cancelled."""
         while True:
             await asyncio.sleep(self._interval_seconds)
             try:
                 await self.check()
             except ContainerManagerError as exc:
-                _log.info("the audit of the view was broken off: %s", exc)
-            except Exception:  # noqa: BLE001 - the next one may go through
+                _log.info("the audit of the view stopped early: %s", exc)
+            except Exception:  # noqa: BLE001 - the next audit may succeed
                 _log.exception("unexpected error: the audit of the view failed")
 
     async def check(self) -> int:
-        """Compare once; how many differences there were, which are counted in the view's ``drift``."""
+        """Compare once. Returns the number of differences and adds it to the view's ``drift``."""
         listed = {status.container_id for status in await self._source.list()}
         suspects: dict[str, int] = {}
         for key in listed | self._view.ids():
@@ -63,7 +63,7 @@ class Audit:
         found = 0
         for key, applied in suspects.items():
             what = await self._difference(key)
-            # Applied anew since: the first difference has been told of, and this may be the next one's beginning.
+            # If a new inspection was applied since, the view has repaired itself; a difference now may be a new change.
             if what and self._applied(key) == applied:
                 found += 1
                 self._view.drift += 1
@@ -76,7 +76,7 @@ class Audit:
         return 0 if entry is None else entry.applied
 
     async def _difference(self, key: str) -> str:
-        """What the view has wrong about a container; empty when it is right, or about to be."""
+        """How the view differs from the engine about a container; empty if it is right or about to be updated."""
         began = self._view.tick()
         try:
             actual = await self._source.inspect(key)
@@ -85,7 +85,7 @@ class Audit:
         entry = self._view.get(key)
         if not self._view.in_sync or key in self._view.doubts or not self._refresher.is_settled(key):
             return ""
-        # Applied meanwhile: which of the two is newer cannot be told.
+        # The view was updated meanwhile, and nothing shows which of the two states is newer.
         if entry is not None and (entry.applied > began or entry.partial):
             return ""
         return _differences(None if entry is None else entry.status, actual)
@@ -96,6 +96,6 @@ def _differences(known: ContainerStatus | None, actual: ContainerStatus | None) 
         return ""
     if known is None or actual is None:
         return "it is missing" if known is None else "it is gone"
-    # Values may be personal; their names are not.
+    # Log field names only: values may be personal.
     names = [field.name for field in fields(known) if getattr(known, field.name) != getattr(actual, field.name)]
     return f"differs in {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""Waiting for something to happen to one container."""
+"""Waits for the next change of one container."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from container_manager.view.live_view import Entry, LiveView
 
 
 class ContainerVersions:
-    """Versions of single containers, and waiting for the next one.
+    """The version of each container, and waiting for its next version.
 
-    A loss of the engine counts as a change of every container: whatever was being read from it has ended.
+    A loss of the engine counts as a change of every container, because everything that was read from it has ended.
     """
 
     def __init__(self, view: LiveView) -> None:
@@ -20,12 +20,12 @@ class ContainerVersions:
         view.add_listener(self)
 
     def version(self, container_id: str) -> int | None:
-        """Of the container's last change; ``None`` when it is gone."""
+        """The version of the container's last change; ``None`` if the container is gone."""
         entry = self._view.get(container_id)
         return None if entry is None else max(entry.version, self._lost_version)
 
     async def await_change(self, container_id: str, version: int) -> int | None:
-        """Its version as soon as that is another than ``version`` and the view is in sync; ``None``: it is gone."""
+        """Wait until the version differs from ``version`` and the view is in sync. ``None``: the container is gone."""
         while True:
             await self._view.regained()
             now = self.version(container_id)
@@ -56,7 +56,7 @@ class ContainerVersions:
             self._wake(container_id)
 
     def regained(self) -> None:
-        """Called by the view; those who wait for it wait for nothing else."""
+        """Called by the view; :meth:`await_change` waits for this at the view itself."""
 
     def _wake(self, container_id: str) -> None:
         for waiter in self._waiting.get(container_id, ()):

@@ -1,4 +1,4 @@
-"""The live view with all that keeps it true, as the RPC layer holds it."""
+"""The live view together with everything that keeps it current, for the RPC layer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from container_manager.view.live_view import LiveView
 from container_manager.view.refresher import Refresher
 from container_manager.view.synchronizer import Synchronizer
 
-# The service serves before the view is in sync, which takes a second per thousand containers.
+# The service starts to serve before the view is in sync. Syncing takes a second per thousand containers.
 _PATIENCE_SECONDS = 10.0
 
 
@@ -29,9 +29,9 @@ class ViewKeeper:
         encode: Callable[[ContainerStatus], bytes],
         on_event_lag: Callable[[float], None] | None = None,
     ) -> None:
-        """``on_event_lag`` is told of events how old they were, in seconds, when the view showed what they changed.
+        """``on_event_lag`` receives the age of each event, in seconds, when the view shows its change.
 
-        Without it that is not measured.
+        ``None``: not measured.
         """
         self.view = LiveView(encode, owned_bot)
         self._refresher = Refresher(self.view, source)
@@ -42,22 +42,22 @@ class ViewKeeper:
 
     @property
     def reconnects(self) -> int:
-        """How often it has subscribed to the engine's events again."""
+        """How often the keeper has subscribed to the engine's events again after a loss."""
         return max(0, self._synchronizer.subscriptions - 1)
 
     def start(self) -> None:
-        """Begin to follow the engine, which need not be there yet."""
+        """Start to follow the engine, which need not run yet."""
         self._tasks = [asyncio.create_task(self._synchronizer.run()), asyncio.create_task(self.audit.run())]
 
     async def close(self) -> None:
-        """Follow no more. Reads then go to the engine."""
+        """Stop following the engine. Reads then go to the engine."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._refresher.close()
 
     def engine_answers(self, answers: bool) -> None:
-        """What the health check says. Of an engine that does not answer nobody knows whether it still tells of all."""
+        """Take the health check's result. An engine that does not answer may have lost events."""
         if not answers:
             self._synchronizer.drop()
 
@@ -71,13 +71,13 @@ class ViewKeeper:
         await self._refresher.settled_bot(bot_id)
 
     def _touch(self, key: str) -> None:
-        # Otherwise there is nothing to keep true: when the engine is found, everything is read anew.
+        # While the engine is not followed, no update is needed: a new connection reads everything.
         if self._synchronizer.following:
-            # In no call's context: the inspection is everybody's, and may lead to others for hours.
+            # Not in the call's context: the inspection serves all callers and may cause others for hours.
             Context().run(self._refresher.touch, key)
 
     async def in_sync(self) -> None:
-        """Wait until the view is in sync. Raises why it is not, if that is not just for a moment."""
+        """Wait until the view is in sync. Raises the problem if that takes longer than a moment."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._synchronizer.in_sync()

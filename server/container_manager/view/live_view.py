@@ -1,4 +1,4 @@
-"""What is known of every managed container, whether it may be believed, and who is told of changes."""
+"""The state of every managed container, whether it is trustworthy, and the listeners for changes."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class Entry:
 
     status: ContainerStatus
     encoded: bytes
-    """The status in its wire form, made once for all who are told it."""
+    """The status in its wire form, encoded once for all readers."""
     bot: str | None
-    """The bot that this is *the* container of; ``None`` for an orphan."""
+    """The bot that owns this container; ``None`` for an orphan."""
     version: int
-    """Of the container's last change."""
+    """Version of the container's last change."""
     first_version: int
-    """Of the container's begin."""
+    """Version at which the container appeared."""
     partial: bool
-    """The engine cannot inspect it: only what its list says is known."""
+    """The engine cannot inspect it; the status holds only what the engine's list contains."""
     began: int
-    """The view's clock when the inspection began that this is from."""
+    """The view's clock at the start of the inspection that gave this status."""
     applied: int
-    """The view's clock when it was applied."""
+    """The view's clock when the status was applied."""
     former: int = 0
-    """The view's clock when the last inspection began that found it as it was before this; 0: there was none."""
+    """The view's clock at the start of the last inspection that found the previous status; 0 if there was none."""
 
 
 class Listener(Protocol):
-    """Hears of changes as they are applied. Must not block, and must not call back."""
+    """Receives changes as they are applied. Must not block or call the view."""
 
     def changed(self, entry: Entry) -> None:
         """A container is new or has changed."""
@@ -45,17 +45,17 @@ class Listener(Protocol):
         """A container is gone."""
 
     def lost(self, version: int) -> None:
-        """From here on changes may be missed, until :meth:`regained`."""
+        """Changes may be missed from now on, until :meth:`regained`."""
 
     def regained(self) -> None:
-        """The view is true again, and what was missed has been told."""
+        """The view is current again, and the listener has received all missed changes."""
 
 
 class LiveView:
     """The containers, by id and by bot.
 
-    Reads may use it while :attr:`in_sync`, and for a bot while it is not :meth:`doubted`. Versions are counted from the
-    wall clock's microseconds at start, so that they grow across restarts of the service as well.
+    Reads may use it while :attr:`in_sync`, and for one bot while :meth:`answers_for` it. Versions start from the wall
+    clock in microseconds, so they also increase across restarts of the service.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class LiveView:
         self._clock = 0
         self.version = time.time_ns() // 1000
         self.drift = 0
-        """How often the audit found the view wrong."""
+        """How many differences the audit has found."""
         self.in_sync = False
-        """The engine's events are being followed, and everything before them is known: the view may answer."""
+        """The view follows the engine's events and knows everything before them, so it may answer."""
         self.doubts: set[str] = set()
-        """Container and bot ids that could not be inspected when they should have been."""
+        """Container and bot ids whose inspection failed."""
 
     def __len__(self) -> int:
         """How many containers there are."""
@@ -94,22 +94,22 @@ class LiveView:
         return None if container_id is None else self._entries[container_id]
 
     def answers_for(self, bot_id: str) -> bool:
-        """Whether :meth:`of_bot` may be believed of this bot."""
+        """Whether :meth:`of_bot` is trustworthy for this bot."""
         if not self.in_sync or bot_id in self.doubts:
             return False
         entry = self.of_bot(bot_id)
         if entry is None:
-            # One that could not be looked at yet may be this bot's.
+            # An unknown container that could not be inspected may be this bot's.
             return all(key in self._entries or is_bot_id(key) for key in self.doubts)
         return not entry.partial and entry.status.container_id not in self.doubts
 
     @property
     def answers_for_all(self) -> bool:
-        """Whether :meth:`entries` may be believed. A container that cannot be inspected is in it as a list row."""
+        """Whether :meth:`entries` is trustworthy. It contains a container that cannot be inspected as its list row."""
         return self.in_sync and all((entry := self.get(key)) is not None and entry.partial for key in self.doubts)
 
     def entries(self, states: Collection[ContainerState] = ()) -> list[Entry]:
-        """All containers in one of ``states`` (none given: any), by create time, then id."""
+        """All containers in one of ``states`` (empty: any state), by create time, then id."""
         if self._order is None:
             self._order = sorted(self._entries, key=lambda key: (self._entries[key].status.create_time_ns or 0, key))
         found = (self._entries[key] for key in self._order)
@@ -120,14 +120,14 @@ class LiveView:
         return set(self._entries)
 
     def tick(self) -> int:
-        """Advance the clock that tells which inspection began before which was applied; its new value."""
+        """Advance the view's clock, which orders starts and applications of inspections; its new value."""
         self._clock += 1
         return self._clock
 
     def apply(self, status: ContainerStatus, began: int, *, partial: bool = False) -> bool:
-        """Take over what an inspection that began at ``began`` has found. False: it may be out of date, look again.
+        """Apply the result of an inspection that began at ``began``. False: it may be out of date, inspect again.
 
-        Of two inspections under way at once nobody knows which saw the later state.
+        When two inspections overlap, nothing shows which one saw the later state.
         """
         key = status.container_id
         before = self._entries.get(key)
@@ -153,7 +153,7 @@ class LiveView:
         return True
 
     def remove(self, container_id: str) -> None:
-        """Forget a container that the engine does not have any more."""
+        """Forget a container that no longer exists."""
         self.doubts.discard(container_id)
         entry = self._entries.pop(container_id, None)
         if entry is None:
@@ -165,7 +165,7 @@ class LiveView:
             listener.removed(entry, self.version)
 
     def lose(self) -> None:
-        """The engine's events are not followed any more: from here on changes may be missed."""
+        """The connection to the engine's events is lost; changes may be missed from now on."""
         if not self.in_sync:
             return
         self.in_sync = False
@@ -175,7 +175,7 @@ class LiveView:
             listener.lost(self.version)
 
     def regain(self) -> None:
-        """Everything that was missed has been applied."""
+        """All missed changes have been applied."""
         self.in_sync = True
         self._regained.set()
         for listener in self._listeners:
@@ -183,20 +183,20 @@ class LiveView:
 
     async def regained(self) -> None:
         """Wait until the view is in sync."""
-        # Who is woken runs a moment later, when it may be lost again.
+        # Sync may be lost again before a woken waiter runs.
         while not self.in_sync:
             await self._regained.wait()
 
     def add_listener(self, listener: Listener) -> None:
-        """Tell ``listener`` of every change from now on."""
+        """Call ``listener`` for every change from now on."""
         self._listeners.add(listener)
 
     def discard_listener(self, listener: Listener) -> None:
-        """Tell it no more."""
+        """Stop calling the listener."""
         self._listeners.discard(listener)
 
     def _claim(self, entry: Entry) -> None:
-        """Of two that have been seen under a bot's name, it has the one that was seen there later."""
+        """If two containers have had a bot's name, the bot owns the one that was seen later."""
         if entry.bot is None:
             return
         holder = self.of_bot(entry.bot)

@@ -1,8 +1,8 @@
-"""Bringing single containers of the view up to date, by inspecting them.
+"""Updates single containers of the view by inspecting them.
 
-Whoever knows or suspects a change touches the container, by its id, or by its bot where the id is not known. Each key
-is inspected by one task at a time; a touch while that is under way leads to another inspection, so that the last one
-always began after the last touch.
+Code that knows or suspects a change touches the container by its id, or by its bot if the id is unknown. One task at a
+time inspects a key. A touch during an inspection causes another one, so the last inspection always begins after the
+last touch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from container_manager.view.live_view import LiveView
 from container_manager.view.removals import Removals
 
 _INSPECTIONS_AT_ONCE = 16
-# The engine does not announce how these end, or not every time.
+# The engine does not reliably announce the end of these states.
 _PASSING_STATES = (ContainerState.RESTARTING, ContainerState.REMOVING, None)
 _FIRST_LOOK_SECONDS = 0.1
 _LAST_LOOK_SECONDS = 5.0
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Refresher:
-    """Inspects what was touched, and applies it to the view."""
+    """Inspects touched containers and applies the results to the view."""
 
     def __init__(self, view: LiveView, source: Source) -> None:
         self._view = view
@@ -40,14 +40,14 @@ class Refresher:
         self._inspections: dict[str, Inspection] = {}
         self._looks: dict[str, asyncio.TimerHandle] = {}
         self._delays: dict[str, float] = {}
-        # What an inspection has to have begun after to be believed again, by the view's clock.
+        # A key is trusted again after an inspection that began later than this, by the view's clock.
         self._doubted: dict[str, int] = {}
         self._removals = Removals(view, self.touch)
-        # When the inspections under way began, by the view's clock.
+        # Start times of the inspections in progress, by the view's clock.
         self._under_way: set[int] = set()
 
     def touch(self, key: str, *, hurry: bool = True) -> None:
-        """Have a container inspected, by its id or its bot's; without ``hurry`` once the burst of events is over."""
+        """Have a container inspected, by its id or its bot's id; without ``hurry``, after the burst of events."""
         inspection = self._inspection(key)
         inspection.touched = self._view.tick()
         if hurry:
@@ -97,27 +97,27 @@ class Refresher:
         return inspection
 
     def gone(self, container_id: str) -> None:
-        """The engine says that a container does not exist any more; ids never come back."""
+        """The engine says that a container no longer exists. Ids are never reused."""
         self._removals.announced(container_id)
         self._forget(container_id)
         self._forget_old_removals()
 
     async def settled(self, keys: Iterable[str]) -> None:
-        """Wait until these are as new as their last touch, or have turned out not to be inspectable."""
+        """Wait until each key has been inspected since its last touch, or its inspection has failed."""
         if rounds := [
             inspection.next_round() for key in keys if (inspection := self._inspections.get(key)) is not None
         ]:
             await asyncio.wait(rounds)
 
     async def settled_bot(self, bot_id: str) -> None:
-        """As :meth:`settled`, for a bot: by its name first, then by what the view took for its container."""
+        """As :meth:`settled`, for a bot: its name first, then the container that the view has for it."""
         await self.settled((bot_id,))
         entry = self._view.of_bot(bot_id)
         if entry is not None:
             await self.settled((entry.status.container_id,))
 
     def doubt_unsettled(self, bot_id: str) -> None:
-        """Have a bot not answered for until what was touched of it has been inspected since."""
+        """Stop answering for a bot until its touched keys have been inspected."""
         entry = self._view.of_bot(bot_id)
         for key in (bot_id, bot_id if entry is None else entry.status.container_id):
             if (inspection := self._inspections.get(key)) is not None:
@@ -125,19 +125,19 @@ class Refresher:
                 self._doubted[key] = max(inspection.touched, self._doubted.get(key, 0))
 
     def knows(self, container_id: str) -> bool:
-        """Whether a container is in the view, or may be about to be."""
+        """Whether a container is in the view or about to be added."""
         return container_id in self._view or not self.is_settled(container_id)
 
     def pending(self) -> list[str]:
-        """What has been touched and not been inspected since."""
+        """The keys that were touched and not inspected since."""
         return list(self._inspections)
 
     def is_settled(self, container_id: str) -> bool:
-        """Whether a container has been inspected since its last touch, and is not about to be looked at once more."""
+        """Whether a container has been inspected since its last touch and needs no confirmation."""
         return container_id not in self._inspections and not self._removals.is_unconfirmed(container_id)
 
     async def close(self) -> None:
-        """Inspect nothing any more."""
+        """Stop all inspections."""
         for handle in self._looks.values():
             handle.cancel()
         self._looks.clear()
@@ -174,14 +174,14 @@ class Refresher:
             self._forget_old_removals()
 
     def _known_since(self, key: str, touched: int) -> bool:
-        """Whether an inspection under another key, begun after the touch, has made this one needless."""
+        """Whether an inspection under another key that began after the touch makes this one unnecessary."""
         if self._removals.removed_at(key) > touched:
             return True
         entry = self._view.get(key)
         return entry is not None and entry.began > touched and not entry.partial
 
     async def _inspect(self, key: str, began: int) -> bool:
-        """Inspect and apply; False: look again."""
+        """Inspect and apply. False: inspect again."""
         by_bot = is_bot_id(key)
         try:
             status = await (self._source.inspect_bot(key) if by_bot else self._source.inspect(key))
@@ -189,10 +189,10 @@ class Refresher:
                 self._missing(key, began, by_bot=by_bot)
                 return True
             if self._removals.removed_at(status.container_id) > began:
-                # It was gone afterwards, says an event, or nobody knows.
+                # An event has reported its removal since, or the removal is unconfirmed.
                 return not self._removals.is_unconfirmed(status.container_id)
             return self._apply(key, status, began)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the container is not answered for
+        except Exception as exc:  # noqa: BLE001 - after any error the view does not answer for the container
             await self._doubt(key, began, exc)
             return True
 
@@ -203,7 +203,7 @@ class Refresher:
             self._removals.not_found(key)
             self._forget(key)
         elif (entry := self._view.of_bot(key)) is not None:
-            # Removed or renamed, which its id will tell.
+            # Removed or renamed; an inspection by id shows which.
             self.touch(entry.status.container_id)
 
     def _apply(self, key: str, status: ContainerStatus, began: int) -> bool:
@@ -232,11 +232,11 @@ class Refresher:
         self._stop_looking(container_id)
 
     def _forget_old_removals(self) -> None:
-        """Those that no inspection under way can bring back."""
+        """Forget removals that no inspection in progress can undo."""
         self._removals.forget(min(self._under_way, default=self._view.tick()), self._inspections)
 
     async def _doubt(self, key: str, began: int, exc: Exception) -> None:
-        """What cannot be inspected is not answered for; the list shows what the engine's list says of it."""
+        """Stop answering for a container that cannot be inspected; the view's list shows the engine's list row."""
         if self._removals.removed_at(key) > began:
             return
         if key not in self._view.doubts:
@@ -247,14 +247,14 @@ class Refresher:
         if is_bot_id(key):
             return
         began = self._view.tick()
-        # Where the list fails too, the engine itself is in trouble, which the synchronizer sees.
+        # If the list fails too, the engine itself has a problem, and the synchronizer handles that.
         with suppress(Exception):
             for row in await self._source.list(key):
                 if row.container_id == key and self._removals.removed_at(key) < began:
                     self._view.apply(self._completed(row), began, partial=True)
 
     def _completed(self, row: ContainerStatus) -> ContainerStatus:
-        """What is known of a container, where the list does not say that it is not so any more: the list says less."""
+        """The known status while the list row agrees with it, since a list row has fewer fields; else the row."""
         entry = self._view.get(row.container_id)
         if entry is None or (entry.status.state, entry.status.name) != (row.state, row.name):
             return row
@@ -266,7 +266,7 @@ class Refresher:
             self._doubted.pop(key, None)
 
     def _look_later(self, key: str, first: float, last: float) -> None:
-        """Touch it later, and later each time."""
+        """Touch it after a delay that doubles each time."""
         delay = self._delays.get(key, first)
         self._stop_looking(key)
         self._delays[key] = min(delay * 2, last)

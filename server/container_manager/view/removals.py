@@ -1,7 +1,7 @@
-"""Containers of which the engine says that it does not have them: what that outdates, and whether it is so.
+"""Removed containers: which inspections a removal outdates, and whether it is confirmed.
 
-An event that tells of a removal is final. An inspection that finds none is not quite: under heavy load an engine has
-denied a container that it had. So a denied one is looked at once more a little later.
+A removal event is final. An inspection that finds no container is not: under heavy load, engines have answered "not
+found" for a container that existed. Such a container is inspected once more after a short delay.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ _log = logging.getLogger(__name__)
 
 
 class Removals:
-    """Remembers them for as long as an inspection may bring one back that began before."""
+    """Remembers removals while an inspection that began earlier could undo them."""
 
     def __init__(self, view: LiveView, look: Callable[[str], None]) -> None:
-        """``look`` has a container inspected that was denied."""
+        """``look`` starts the second inspection of a container that was not found."""
         self._view = view
         self._look = look
-        # By the view's clock, and so in its order.
+        # The view's clock at each removal, in that order.
         self._removed_at: dict[str, int] = {}
-        # Denied ones, with the timer of their second look; ``None`` when that is under way.
+        # Containers that an inspection did not find, with the timer of the second one; ``None`` while that runs.
         self._unconfirmed: dict[str, asyncio.TimerHandle | None] = {}
 
     def __len__(self) -> int:
-        """How many are remembered."""
+        """How many removals are remembered."""
         return len(self._removed_at.keys() | self._unconfirmed.keys())
 
     def announced(self, container_id: str) -> None:
-        """An event says that it is gone; ids never come back."""
+        """An event announced the removal. Ids are never reused."""
         self._cancel(container_id)
         self._note(container_id)
 
     def not_found(self, container_id: str) -> None:
-        """An inspection has not found it."""
+        """An inspection did not find the container."""
         if container_id in self._unconfirmed:
             if self._unconfirmed[container_id] is None:
                 del self._unconfirmed[container_id]
@@ -49,22 +49,22 @@ class Removals:
         self._note(container_id)
 
     def found(self, container_id: str) -> None:
-        """An inspection has found it that began after whatever said that it is gone."""
+        """An inspection that began after the removal has found the container."""
         self._removed_at.pop(container_id, None)
         if container_id in self._unconfirmed:
             self._cancel(container_id)
             _log.error("the engine said that container %s is gone, and has it", container_id[:12])
 
     def removed_at(self, container_id: str) -> int:
-        """The view's clock when it was last said to be gone; what was seen before counts no more. 0: it was not."""
+        """The view's clock at the last report of the removal, which outdates earlier inspections; 0 if none."""
         return self._removed_at.get(container_id, 0)
 
     def is_unconfirmed(self, container_id: str) -> bool:
-        """Whether it is still to be looked at once more."""
+        """Whether the second inspection is still to come."""
         return container_id in self._unconfirmed
 
     def forget(self, before: int, needed: Container[str]) -> None:
-        """Forget those that were gone before this, by the view's clock, but for some that are still asked about."""
+        """Forget removals older than ``before``, by the view's clock, up to the first that is ``needed``."""
         while self._removed_at:
             container_id, removed_at = next(iter(self._removed_at.items()))
             if removed_at >= before or container_id in needed:
@@ -72,7 +72,7 @@ class Removals:
             del self._removed_at[container_id]
 
     def close(self) -> None:
-        """Look at none any more."""
+        """Cancel all second inspections."""
         for container_id in list(self._unconfirmed):
             self._cancel(container_id)
 

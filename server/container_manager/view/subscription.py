@@ -1,4 +1,4 @@
-"""What one watcher is still to be told: at most one thing for each container, and always its newest state."""
+"""The pending events of one watcher: at most one for each container, always with its newest state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from container_manager.view.live_view import Entry, LiveView
 
 
 class Kind(Enum):
-    """What is told."""
+    """The kinds of events."""
 
     SNAPSHOT = "snapshot"
     SYNCED = "synced"
@@ -22,21 +22,21 @@ class Kind(Enum):
 
 
 class WatchEvent(NamedTuple):
-    """One thing told; ``entry`` only where it is about a container."""
+    """One event for a watcher. ``entry`` is set if the event is about a container."""
 
     kind: Kind
     version: int
     entry: Entry | None = None
 
 
-# Stands among the container ids for the engine having been away.
+# The key, among container ids, of the event for a lost engine.
 _ENGINE = ""
 
 
 class Subscription:
-    """A watcher's place in the stream of changes. Versions never go back; nothing is kept twice, however slow it is.
+    """A watcher's place in the stream of changes. Versions never decrease. A slow watcher has one event per container.
 
-    In a ``with`` statement, once the view is in sync.
+    Use in a ``with`` statement, once the view is in sync.
     """
 
     def __init__(self, view: LiveView, bot_ids: Collection[str] = ()) -> None:
@@ -46,9 +46,9 @@ class Subscription:
         self._snapshot: deque[str] | None = None
         self._unseen: set[str] = set()
         self._pending: OrderedDict[str, WatchEvent] = OrderedDict()
-        # New ones among the pending, of which the watcher knows nothing yet.
+        # Pending containers that the watcher does not know yet.
         self._new: set[str] = set()
-        # Of the one that waits in next(); a thousand watchers are woken by one change, so no more than a future.
+        # For the task in next(). Only a future, since one change may wake a thousand watchers.
         self._waiter: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
@@ -63,11 +63,11 @@ class Subscription:
         self._view.discard_listener(self)
 
     def __len__(self) -> int:
-        """How much there is to tell."""
+        """How many events are pending."""
         return len(self._pending) + len(self._snapshot or ())
 
     async def next(self) -> WatchEvent:
-        """The next thing to tell; waits for it, and while the engine is away."""
+        """The next event. Waits for one, and while the engine is away."""
         while True:
             if not self._view.in_sync:
                 await self._view.regained()
@@ -86,9 +86,9 @@ class Subscription:
     def changed(self, entry: Entry) -> None:
         """Called by the view."""
         key = entry.status.container_id
-        # One whose snapshot is still to come will be shown in its newest state.
+        # A container whose snapshot is still to come will be sent in its newest state.
         if self._watches(entry) and key not in self._unseen:
-            # One that was gone and is found again is not new to a watcher who was still to be told that it was gone.
+            # A container that comes back is not new to a watcher whose removal event is still pending.
             if entry.version == entry.first_version and key not in self._pending:
                 self._new.add(key)
             self._put(key, WatchEvent(Kind.CHANGED, entry.version, entry))
@@ -100,7 +100,7 @@ class Subscription:
             if key in self._unseen:
                 self._unseen.discard(key)
             elif key in self._new:
-                # Otherwise containers that come and go would pile up before one who does not read.
+                # Otherwise events of short-lived containers would accumulate for a watcher that does not read.
                 self._new.discard(key)
                 self._pending.pop(key, None)
             else:
@@ -111,7 +111,7 @@ class Subscription:
         self._put(_ENGINE, WatchEvent(Kind.RESYNCED, version))
 
     def regained(self) -> None:
-        """Called by the view; those who wait for it wait there."""
+        """Called by the view; :meth:`next` waits for this at the view itself."""
 
     def _next_of_snapshot(self, left: deque[str]) -> WatchEvent:
         while left:

@@ -1,4 +1,4 @@
-"""Following the engine: subscribe to its events, then list, then inspect; again whenever it was lost."""
+"""Follows the engine: subscribes to its events, lists, then inspects; again after each loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from container_manager.view.refresher import Refresher
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 1.0
-# A task for each of thousands at once would leave the process as large as it was then.
+# Thousands of tasks at once would enlarge the process for good.
 _COMPARED_AT_ONCE = 128
 
 _log = logging.getLogger(__name__)
@@ -30,28 +30,28 @@ class Synchronizer:
         refresher: Refresher,
         on_event: Callable[[str, int], None] | None = None,
     ) -> None:
-        """``on_event`` is told of each event that is new: of which container, and when on the engine's clock."""
+        """``on_event`` receives the container id and the time, on the engine's clock, of each new event."""
         self._on_event = on_event
         self._view = view
         self._source = source
         self._refresher = refresher
         self.problem: ContainerManagerError | None = None
-        """Why the engine could not be followed at the last attempt; ``None`` when it is, and before the first."""
+        """Why the last attempt to follow the engine failed; ``None`` if it succeeded, and before the first attempt."""
         self.following = False
-        """Subscribed to the engine's events, and so in sync or about to be."""
+        """Subscribed to the engine's events, so in sync or about to be."""
         self.subscriptions = 0
-        """How often it has subscribed so far."""
+        """How often it has subscribed."""
         self._dropped = asyncio.Event()
-        # Either in sync, or there is a problem: nothing to wait for.
+        # Set when the view is in sync or there is a problem.
         self._decided = asyncio.Event()
-        # Of the last attempt: whether it got so far, and whether it began to read and failed in that.
+        # Whether the last attempt reached sync, and whether it failed while reading.
         self._was_in_sync = False
         self._read_failed = False
-        # What the log has been told of the engine not being followed, since it was last.
+        # What has been logged about the loss of the engine since the view was last in sync.
         self._warned: set[str] = set()
 
     async def run(self) -> None:
-        """Follow until cancelled; from then on the view is not believed."""
+        """Follow the engine until cancelled. Then the view is out of sync."""
         try:
             await self._run()
         finally:
@@ -78,7 +78,7 @@ class Synchronizer:
             delay = min(delay * 2, _LAST_RETRY_SECONDS)
 
     def _warn(self, unexpected: Exception | None) -> None:
-        """Tell why the engine is not followed; once, and not at every attempt."""
+        """Log why the engine is not followed, once and not at every attempt."""
         if unexpected is not None and "unexpected" not in self._warned:
             self._warned.add("unexpected")
             _log.error("unexpected error: following the engine failed", exc_info=unexpected)
@@ -89,15 +89,15 @@ class Synchronizer:
         self._warned.add("problem")
 
     async def in_sync(self) -> None:
-        """Wait until the view is in sync. Raises why it is not, if that is not just for a moment."""
+        """Wait until the view is in sync. Raises the problem if there is one."""
         while not self._view.in_sync:
             if self.problem is not None:
-                # One and the same for all who ask: it would keep the frames of every one of them.
+                # All callers share this exception; with a traceback it would keep the frames of each of them.
                 raise self.problem.with_traceback(None)
             await self._decided.wait()
 
     def drop(self) -> None:
-        """Believe the event stream no more, though it has not ended, and begin anew."""
+        """Give up the event stream, although it has not ended, and start again."""
         self._dropped.set()
 
     async def _follow(self) -> None:
@@ -105,7 +105,7 @@ class Synchronizer:
         async with self._source.subscribe() as notices:
             self.following = True
             self.subscriptions += 1
-            # An engine that is found again is worth waiting for, unless it is one that cannot be read.
+            # Callers wait for an engine that is back, unless the last attempt to read it failed.
             if not read_failed:
                 self.problem = None
                 self._decided.clear()
@@ -115,7 +115,7 @@ class Synchronizer:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done():
                     await comparing
-                    # Whatever was doubtful before has just been read.
+                    # Everything has just been read, so an earlier doubt no longer applies.
                     self._dropped.clear()
                     self._was_in_sync = True
                     self._warned.clear()
@@ -127,7 +127,7 @@ class Synchronizer:
                     await asyncio.wait({reading, tasks[-1]}, return_when=asyncio.FIRST_COMPLETED)
                 await (reading if reading.done() else tasks[-1])
             finally:
-                # At once: what is told from now on is heard by nobody.
+                # Before anything else: no event is received from now on.
                 self._view.lose()
                 self._decided.clear()
                 self.following = False
@@ -143,7 +143,7 @@ class Synchronizer:
     async def _read(self, notices: AsyncIterator[Notice]) -> None:
         since_ns = time.time_ns()
         async for notice in notices:
-            # What happened before comes once more, or was missed.
+            # Earlier events are repeated or were missed.
             is_new = notice.time_ns >= since_ns and notice.container_id in self._view
             if is_new and self._on_event is not None:
                 self._on_event(notice.container_id, notice.time_ns)
@@ -155,7 +155,7 @@ class Synchronizer:
                 self._refresher.touch(notice.container_id, hurry=False)
 
     async def _compare(self) -> None:
-        """Inspect everything that there is, or was, or that could not be inspected."""
+        """Inspect every container that is listed, is in the view, or could not be inspected."""
         found = {status.container_id for status in await self._source.list()}
         keys = list(found | self._view.ids() | self._view.doubts)
         for first in range(0, len(keys), _COMPARED_AT_ONCE):
@@ -163,5 +163,5 @@ class Synchronizer:
             for key in batch:
                 self._refresher.touch(key)
             await self._refresher.settled(batch)
-        # With them whatever else was touched meanwhile, such as by operations of our own.
+        # Also wait for keys touched meanwhile, such as by our own operations.
         await self._refresher.settled(self._refresher.pending())
