@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.descriptor_pb2 import MethodOptions
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.errors import CapacityExceededError
@@ -20,7 +21,11 @@ from container_manager.rpc.interceptors.handlers import Continuation, Handler, W
 from container_manager.scheduling.streams import Streams
 
 _MANAGER = pb.DESCRIPTOR.services_by_name["ContainerManager"]
-READS = tuple(f"/{_MANAGER.full_name}/{name}" for name in ("GetContainerStatus", "ListManagedContainers"))
+READS = tuple(
+    f"/{_MANAGER.full_name}/{method.name}"
+    for method in _MANAGER.methods
+    if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+)
 """Calls that are usually answered from memory."""
 
 
