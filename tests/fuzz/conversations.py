@@ -36,7 +36,7 @@ class Frame:
     stream: int = 0
     payload: bytes = b""
     length: int | None = None
-    """What the head says of the payload's length, if not the truth."""
+    """The payload's length in the head, if it is to be wrong."""
 
     def encoded(self) -> bytes:
         """Its bytes."""

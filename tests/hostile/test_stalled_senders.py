@@ -37,7 +37,7 @@ SENDERS = 100
 ANNOUNCED_BYTES = 4_000_000
 SENT_BYTES = 3_700_000
 MOST_GROWTH_BYTES = 160 * 2**20
-"""Sixteen requests of 4 MiB, as received and as gRPC joins them, and what allocators keep."""
+"""Sixteen requests of 4 MiB, as received and as joined by gRPC, and the memory that allocators keep."""
 HEALTH_CHECK = b"/grpc.health.v1.Health/Check"
 CREATE = b"/botmaker.container.v1.ContainerManager/CreateContainer"
 TRAILERS, CONTINUED_WINDOW = 0x1, 65_535

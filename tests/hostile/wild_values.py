@@ -35,7 +35,7 @@ class Values(NamedTuple):
 
     valid: Strategy
     wild: Strategy
-    """Nearly valid ones among them; some may be valid."""
+    """Include almost valid values; some may be valid."""
 
 
 # Text that has broken programs: shells, paths, URLs, headers, formats and terminals.
@@ -87,7 +87,7 @@ ids = Values(
     wild_text | valid_id | st.builds(lambda spoil, value: spoil(value), st.sampled_from(NEARLY), valid_id),
 )
 KNOWN_IDS: list[str] = [str(uuid.UUID(int=0))]
-"""Bots of the engine under test; set by it."""
+"""Bots on the engine under test; set by the test."""
 name = st.text(string.ascii_letters + "_", min_size=1, max_size=8)
 word = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=12)
 ip = st.ip_addresses().map(str)
@@ -99,7 +99,7 @@ several_ids = Values(
 )
 
 NEEDED = ("bot_id", "command", "container_port")
-"""Without these a request is refused, whatever else is in it."""
+"""A request without these is refused, whatever else it contains."""
 
 FIELDS: Mapping[str, Values] = {
     "CreateContainerRequest.bot_id": ids,

@@ -1,4 +1,4 @@
-"""The images that are deployed, and the compose file that runs them, as they are written: no engine is needed.
+"""The text of the deployed images' Dockerfiles and of the compose file; needs no engine.
 
 ``tests/engine/test_compose.py`` builds and runs them.
 """
@@ -25,12 +25,12 @@ DOCKERFILES = {"service": TOP / "deploy" / "Dockerfile", "api-tier": TOP / "exam
 COMPOSE = TOP / "deploy" / "compose.yaml"
 SETTINGS = TOP / "deploy" / ".env.example"
 DOCKER_SOCKET = "/var/run/docker.sock"
-# What the API tier's image may have of this project.
+# The parts of this project that the API tier's image may contain.
 CLIENT = {"client/botmaker", "client/container_manager_client", "examples/api_tier/app.py"}
 
 
 class Instruction(NamedTuple):
-    """One of a Dockerfile's, with the lines that continue it."""
+    """One instruction of a Dockerfile, with its continuation lines."""
 
     stage: int
     name: str
@@ -38,7 +38,7 @@ class Instruction(NamedTuple):
 
 
 def instructions(image: str) -> list[Instruction]:
-    """A Dockerfile's instructions; what comes before the first FROM is stage 0."""
+    """A Dockerfile's instructions; those before the first FROM are in stage 0."""
     lines = [line for line in DOCKERFILES[image].read_text().splitlines() if not line.lstrip().startswith("#")]
     stage, found = 0, []
     for logical in "\n".join(lines).replace("\\\n", " ").splitlines():
@@ -50,7 +50,7 @@ def instructions(image: str) -> list[Instruction]:
 
 
 def only(image: str, name: str) -> str:
-    """What an image's instruction of that name says, of which there is one."""
+    """The arguments of the image's only instruction with this name."""
     (rest,) = [each.rest for each in instructions(image) if each.name == name]
     return rest
 
@@ -107,7 +107,7 @@ def test_all_that_is_installed_is_locked_with_hashes_and_in_the_first_stage(imag
     assert [] == [lock for lock in locks if not lock.is_file()]
     locked = [each.rest for each in installing if ".txt" in each.rest]
     assert all("--require-hashes" in rest and "--only-binary :all:" in rest for rest in locked)
-    # The wheel itself is made here, of what is here.
+    # The stage builds the wheel itself, from this project only.
     assert all("--no-index" in each.rest for each in installing if ".txt" not in each.rest)
 
 
@@ -136,7 +136,7 @@ def test_the_api_tiers_image_has_the_client_and_nothing_of_the_service() -> None
 
 
 def copied(image: str, stage: int | None = None) -> set[str]:
-    """The sources in this checkout of an image, or of one stage."""
+    """The sources that an image, or one stage, copies from this checkout."""
     copies = [each for each in instructions(image) if each.name == "COPY" and not each.rest.startswith("--from")]
     chosen = [each.rest.split() for each in copies if stage in (None, each.stage)]
     return {source for words in chosen for source in words[:-1]}
@@ -149,7 +149,7 @@ def services() -> dict[str, Any]:
 
 
 def mounts(service: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A service's mounts by their place in the container."""
+    """A service's mounts by their target in the container."""
     return {mount["target"]: mount for mount in service["volumes"]}
 
 
@@ -164,7 +164,7 @@ def test_each_container_is_hardened(services: dict[str, Any]) -> None:
 
 
 def test_only_the_service_has_the_docker_socket_and_the_roots(services: dict[str, Any]) -> None:
-    """And it has them no further than it must."""
+    """The service has no more access to them than it needs."""
     assert ["/run/botmaker"] == list(mounts(services["api-tier"]))
     held = mounts(services["container-manager"])
     writable = {target for target, mount in held.items() if not mount.get("read_only")}
@@ -222,7 +222,7 @@ def test_the_defaults_are_the_images_of_this_version_on_the_dockerfiles_base() -
 
 
 def test_the_build_is_told_the_package_index_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """But nothing of directories, which are out of its reach; the environment wins over files."""
+    """But no directories, which it cannot reach; the environment overrides files."""
     configured = tmp_path / "pip.conf"
     configured.write_text(
         "[global]\nindex-url = https://file.example/simple\ntrusted-host = file.example\n"
@@ -242,5 +242,5 @@ def test_the_build_is_told_the_package_index_of_this_machine(monkeypatch: pytest
 
 
 def pip_variables() -> set[str]:
-    """The settings of pip that a build can be given."""
+    """The settings of pip that a build accepts."""
     return set(re.findall(r"^#(PIP_\w+)=", SETTINGS.read_text(), re.MULTILINE))

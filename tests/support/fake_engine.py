@@ -36,7 +36,7 @@ class Request:
 
     method: str
     path: str
-    """Without the ``/v1.41`` in front and the query."""
+    """Without the prefix ``/v1.41`` and the query."""
     query: Mapping[str, str]
     body: Any
     """Decoded JSON; ``None`` without a body."""

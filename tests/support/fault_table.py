@@ -18,7 +18,7 @@ class FaultRow:
     outcomes: Counter[str]
     lost: int
     slowest_recovery_seconds: float | None = None
-    """``None``: there was nothing to recover from."""
+    """``None``: no recovery was needed."""
 
     def cells(self) -> tuple[str, ...]:
         """The row's texts."""

@@ -27,7 +27,7 @@ from tests.support.serving import ServerProcess
 from tests.support.waiting import wait_until
 
 RECOVERY_SECONDS = 2.0
-"""After the engine, or the service's process, answers again."""
+"""Counted from when the engine, or the service's process, answers again."""
 CALL_SECONDS = 20.0
 
 

@@ -64,7 +64,7 @@ class MemoryStore:
         self.calls: list[tuple[str, str]] = []
         """Every call of the lifecycle so far: the method's name, and the bot id or ``""``."""
         self.notices_fail = False
-        """Notices cannot be had: the live view never trusts itself, and reads go to the lifecycle."""
+        """No notices are available: the live view never trusts itself, and reads go to the lifecycle."""
         self.lock = threading.RLock()
         self._called = threading.Condition(self.lock)
         self._away = False

@@ -1,4 +1,4 @@
-"""How the builds of the deployed images use this machine's package index and certificates."""
+"""Build arguments with which the deployed images use this machine's package index and certificates."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _INDEX_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
 
 
 def pip_arguments(tag: str) -> dict[str, str]:
-    """The build arguments by which a build on this base uses this machine's package index and certificates."""
+    """The build arguments for an image on this base."""
     settings = _pip_settings()
     arguments = {}
     for name in _INDEX_SETTINGS:
-        # What lies in a directory of this machine is out of a build's reach.
+        # A build cannot reach directories of this machine.
         values = [value for value in settings.get(name, "").split() if not value.startswith(("file:", "/"))]
         if values:
             arguments["PIP_" + name.upper().replace("-", "_")] = " ".join(values)
@@ -28,7 +28,7 @@ def pip_arguments(tag: str) -> dict[str, str]:
 
 
 def _pip_settings() -> Mapping[str, str]:
-    """pip's settings by name, without their section: those of the environment win, as they do in pip."""
+    """pip's settings by name, without their section; those of the environment override others, as in pip."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
     told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A container manager in memory, for its clients: it does what it is told, and fails when told so.
+"""A container manager in memory, for tests of its clients: it carries out calls, and fails as scripted.
 
 with ScriptedService() as service:
 bot_id = service.add(state=pb.CONTAINER_STATE_EXITED)
@@ -28,28 +28,28 @@ from container_manager.errors import ContainerManagerError, ContainerNotFoundErr
 from container_manager.rpc.interceptors.errors import to_status
 
 AWAY = object()
-"""In a stream's script: it breaks here, as when the service is killed."""
+"""In a stream's script: the stream breaks, as when the service is killed."""
 HANG = object()
-"""In a stream's script: nothing more comes until the reader has gone."""
+"""In a stream's script: no more messages until the reader has gone."""
 
 
 class ScriptedService:
-    """Both services on a unix socket; after the exit nothing of it is left."""
+    """Both services on a unix socket; nothing is left after the exit."""
 
     def __init__(self) -> None:
         self.containers: dict[str, pb.ContainerStatus] = {}
         """By container id."""
         self.requests: list[tuple[str, Any]] = []
         self.metadata: list[dict[str, Any]] = []
-        """What each call carried."""
+        """The metadata of each call."""
         self.statuses: list[pb.ContainerStatus] = []
-        """What GetContainerStatus answers, in turn, and the last one again and again; none: what is true."""
+        """The answers of GetContainerStatus, in order, the last one repeated; if empty, the real status."""
         self.logs: list[Sequence[Any]] = []
-        """A script for each StreamLogs to come: entries, errors, AWAY, HANG."""
+        """A script for each future StreamLogs: entries, errors, AWAY, HANG."""
         self.batches = True
         """Successive entries come in one message if the request allows it; ``False``: as an old service sends them."""
         self.watches: list[Sequence[Any]] = []
-        """A script for each WatchContainers to come: messages, AWAY, HANG."""
+        """A script for each future WatchContainers: messages, AWAY, HANG."""
         self.samples: list[Sequence[Any]] = []
         """The same for WatchStats."""
         self.at_once = 0
@@ -65,16 +65,16 @@ class ScriptedService:
 
     @property
     def socket(self) -> Path:
-        """Where it serves."""
+        """The path of its unix socket."""
         return Path(self._directory.name) / "s.sock"
 
     @property
     def target(self) -> str:
-        """The same as ``--target`` takes it."""
+        """Its address, for ``--target``."""
         return f"unix://{self.socket}"
 
     def add(self, bot_id: str = "", **fields: Any) -> str:
-        """A container that is there; its bot's id. ``orphan=True``: it has none."""
+        """Add a container; returns its bot's id. ``orphan=True``: it has no bot."""
         bot_id = bot_id or str(uuid.uuid4())
         orphan = fields.pop("orphan", False)
         container_id = f"{len(self.containers) + 1:064x}"
@@ -87,7 +87,7 @@ class ScriptedService:
         return bot_id
 
     def fail(self, method: str, error: ContainerManagerError | grpc.StatusCode, bot_id: str = "") -> None:
-        """Calls of this method, for this bot if one is named, fail."""
+        """Let calls of this method fail; with ``bot_id``, only those for this bot."""
         self._failures[method, bot_id] = error
 
     def of_bot(self, bot_id: str) -> pb.ContainerStatus | None:
@@ -99,7 +99,7 @@ class ScriptedService:
         return [request for name, request in self.requests if name == method]
 
     def note(self, request: Any, context: grpc.ServicerContext) -> None:
-        """Write a call down, and fail it if that is its script."""
+        """Record a call, and fail it if it is scripted to fail."""
         method = type(request).DESCRIPTOR.name.removesuffix("Request")
         self.requests.append((method, request))
         self.metadata.append(dict(context.invocation_metadata()))
@@ -110,7 +110,7 @@ class ScriptedService:
             context.abort(error, "scripted")
 
     def play(self, scripts: list[Sequence[Any]], context: grpc.ServicerContext) -> Iterator[Any]:
-        """The next stream's script; a stream without one hangs."""
+        """Play the next stream's script; a stream without a script hangs."""
         gone = threading.Event()
         context.add_callback(gone.set)
         for step in scripts.pop(0) if scripts else [HANG]:
@@ -220,7 +220,7 @@ class _Observer(observer_pb_grpc.ContainerObserverServicer):
 
 
 def entry(number: int, line: bytes = b"", **fields: Any) -> observer_pb.StreamLogsResponse:
-    """The log's entry of this number: its time, and its line unless given."""
+    """The log entry with this number, which gives its time and its default line."""
     fields = {"source": observer_pb.LogEntry.SOURCE_STDOUT, "line": line or b"line %d" % number, **fields}
     made = observer_pb.LogEntry(**fields)
     made.time.seconds = number
@@ -228,7 +228,7 @@ def entry(number: int, line: bytes = b"", **fields: Any) -> observer_pb.StreamLo
 
 
 def _in_batches(script: Sequence[Any], most: int) -> list[Any]:
-    """The script with the entries in messages of up to so many."""
+    """The script, with its entries in messages of at most this many."""
     steps: list[Any] = []
     for step in script:
         if most <= 1 or not isinstance(step, observer_pb.StreamLogsResponse):
@@ -242,21 +242,21 @@ def _in_batches(script: Sequence[Any], most: int) -> list[Any]:
 
 
 def snapshot(status: pb.ContainerStatus, version: int = 1) -> observer_pb.WatchContainersResponse:
-    """A container as it is at a stream's begin."""
+    """A container at the start of a stream."""
     return observer_pb.WatchContainersResponse(version=version, snapshot=status)
 
 
 def synced(version: int = 1) -> observer_pb.WatchContainersResponse:
-    """All snapshots have come."""
+    """The end of the snapshots."""
     return observer_pb.WatchContainersResponse(version=version, synced=observer_pb.Synced())
 
 
 def changed(status: pb.ContainerStatus, version: int) -> observer_pb.WatchContainersResponse:
-    """A container that is not as it was."""
+    """A changed container."""
     return observer_pb.WatchContainersResponse(version=version, changed=status)
 
 
 def removed(status: pb.ContainerStatus, version: int) -> observer_pb.WatchContainersResponse:
-    """A container that is gone."""
+    """A removed container."""
     gone = observer_pb.Removed(bot_id=status.bot_id, container_id=status.container_id)
     return observer_pb.WatchContainersResponse(version=version, removed=gone)

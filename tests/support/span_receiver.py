@@ -24,13 +24,13 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         self.refusal: grpc.StatusCode | None = None
         """The error that answers every export."""
         self.refused = 0
-        """How many exports it has answered."""
+        """How many exports it has refused."""
         self.metadata: list[tuple[str, str]] = []
-        """Of the last export."""
+        """The metadata of the last export."""
         self.asked = threading.Event()
-        """Set when an export has come."""
+        """Set when an export has arrived."""
         self.gate = threading.Event()
-        """While it is not set, no export is answered."""
+        """Exports are answered only while it is set."""
         self.gate.set()
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)

@@ -25,7 +25,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.problems: list[str] = []
-        """What the loop had to complain of, such as a task's exception that nobody asked for."""
+        """Errors that the loop reported, such as a task's exception that was never retrieved."""
         self._now = 0.0
         self._selector = self
         self._clock_resolution = 1e-6

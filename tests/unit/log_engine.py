@@ -67,26 +67,26 @@ class LogEngine:
         self.open_streams = 0
         self.sent_bytes = 0
         self.lost = False
-        """No connection is possible."""
+        """The engine refuses connections."""
         self.rejection: Exception | None = None
-        """What becomes of every request."""
+        """The error of every request."""
         self.log_rejection: Exception | None = None
-        """What becomes of requests for the log."""
+        """The error of requests for the log."""
         self.cuts: list[int] = []
-        """After so many bytes the next answers break off, each once."""
+        """The next answers break off after this many bytes, one answer for each number."""
         self.chunk_bytes = 65_536
         self.hold_after: asyncio.Event | None = None
-        """After its first bytes an answer waits for this."""
+        """An answer waits for this after its first bytes."""
         self.mangle: Callable[[bytes], bytes] = lambda data: data
-        """Done to all that is sent."""
+        """Applied to all bytes that are sent."""
         self.deaf = False
-        """Those who follow are told nothing any more."""
+        """Followers receive nothing any more."""
         self.repeated: list[RawEntry] = []
-        """Sent to those who follow as well, once, though it is not in the log there."""
+        """Also sent to followers, once, although it is not at this place in the log."""
         self.ends_at_once = False
-        """Following ends with what there is, though the container runs."""
+        """Following ends after the current entries, although the container runs."""
         self.waits = 0
-        """How often somebody has waited for a change."""
+        """The number of calls that waited for a change."""
         self._version: int | None = 1
         self._ends = 0
         self._stirred = asyncio.Condition()

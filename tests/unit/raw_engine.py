@@ -37,10 +37,10 @@ class RawEngine:
     def __init__(self, *answers: Answer) -> None:
         self.version = "1.41"
         self.requests: list[str] = []
-        """As ``/v1.41/…``, those for the version left out."""
+        """The paths, such as ``/v1.41/…``, without those of requests for the version."""
         self.versions_told = 0
         self.open = 0
-        """Connections."""
+        """The number of open connections."""
         self.answers = list(answers)
 
     async def __aenter__(self) -> Self:

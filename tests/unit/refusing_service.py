@@ -1,4 +1,4 @@
-"""A service that refuses calls as often as a test says, and keeps what each of them carried."""
+"""A service that refuses a given number of calls, and records all calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
 
 
 class Servicer(pb_grpc.ContainerManagerServicer):
-    """Refuses calls as often as told, and keeps what each of them carried."""
+    """Refuses the next ``refusals`` calls, and records all."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any, dict[str, Any], float | None]] = []

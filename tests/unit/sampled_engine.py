@@ -20,7 +20,7 @@ Figures = list[tuple[float, str]]
 BEGIN = 1000.1
 """A tenth of a second after a tick."""
 MIDNIGHT_NS = time_ns("2026-11-23T00:00:00Z") or 0
-"""When the engine's clock shows 0."""
+"""The time at 0 seconds on the engine's clock."""
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):

@@ -24,7 +24,7 @@ def run(test: Coroutine[Any, Any, Any]) -> Any:
 
 @asynccontextmanager
 async def speaking(*answers: Answer, timeout_seconds: float = 5) -> AsyncIterator[tuple[RawEngine, AsyncEngineClient]]:
-    """An engine with these answers, and its client; no connection may be left."""
+    """An engine with these answers, and its client; asserts that no connection is left."""
     async with RawEngine(*answers) as engine:
         client = AsyncEngineClient(engine.url, timeout_seconds=timeout_seconds)
         try:
@@ -34,12 +34,12 @@ async def speaking(*answers: Answer, timeout_seconds: float = 5) -> AsyncIterato
 
 
 async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-    """Until the client goes."""
+    """Hang until the client has gone."""
     assert b"" == await reader.read()
 
 
 def stalling(data: bytes) -> Answer:
-    """Sends so much and then nothing more."""
+    """Send these bytes and then nothing more."""
 
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)

@@ -1,4 +1,4 @@
-"""Single answers to calls from the event loop, over real sockets: each fault has one kind of error."""
+"""Single answers to calls from the event loop, over real sockets: each fault gives one kind of error."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_what_is_no_whole_answer_is_an_engine_out_of_reach_and_the_next_call_goe
 
 @pytest.mark.parametrize("nothing", [b"", b"HTTP/1.1 200 OK\r\nContent-Le"], ids=["nothing", "half a head"])
 def test_a_connection_that_ends_without_an_answer_is_an_engine_out_of_reach_after_two_at_most(nothing: bytes) -> None:
-    """The HTTP client sends a read once more, as an engine closes connections that it has kept."""
+    """The HTTP client repeats a read once, as an engine may close kept connections."""
 
     async def test() -> None:
         async with speaking(nothing) as (engine, client):
@@ -140,7 +140,7 @@ def test_a_call_that_is_cancelled_leaves_no_connection() -> None:
 
 
 def test_an_engine_that_came_back_unnoticed_as_another_version_is_asked_for_it_when_it_refuses_the_old_one() -> None:
-    """Its socket belongs to the machine's init, which keeps what is asked meanwhile: no call ever failed."""
+    """With socket activation, init queues the requests during a restart, so no call ever failed."""
     refusal = b'{"message":"client version 1.41 is too old. Minimum supported API version is 1.44"}'
 
     async def test() -> None:

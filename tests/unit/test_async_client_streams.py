@@ -1,4 +1,4 @@
-"""Streams that are read on the event loop, over real sockets: they end as their engine does, and leave nothing open."""
+"""Streams on the event loop, over real sockets: they end as the engine ends them, and leave nothing open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.speaking_engine import DOCUMENT, PATH, hang, run, speaking, stal
 
 
 async def read_on(stream: EngineStream) -> bytes:
-    """To the end."""
+    """Read to the end."""
     read = bytearray()
     while data := await stream.read():
         read += data

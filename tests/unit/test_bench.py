@@ -17,7 +17,7 @@ from bench.figures import p99, percentile, ratio, ratio_of
 from bench.report import Part
 
 TOP = Path(__file__).parents[2]
-# One row for each, with what it is measured beside.
+# One row for each, with its reference.
 FIGURES = [
     "watchers: event to the last, p99",
     "log of 200 lines: service",
@@ -40,7 +40,7 @@ FIGURES = [
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """A short path, since unix sockets lie below it."""
+    """A directory with a short path, for unix sockets."""
     with TemporaryDirectory(prefix="b") as directory:
         yield Path(directory)
 

@@ -83,8 +83,8 @@ def test_metrics_and_traces_are_loaded_by_their_own_modules_alone() -> None:
     } == {path: found for path, found in importers.items() if found}
 
 
-# What each package of the server may import, besides itself and the modules at the top, which import only each other.
-# A package that is not listed here may import nothing of the server.
+# The packages that each package of the server may import, besides itself and the top-level modules, which import only
+# each other. A package that is not listed may import nothing of the server.
 PACKAGES = {
     "": set(),
     "engine": set(),
@@ -98,18 +98,18 @@ PACKAGES = {
     "doctor": {"rpc", "observability", "engine", "backends"},
     "cli": {"rpc", "observability", "doctor", "backends"},
 }
-# These speak gRPC; no other package knows that it is there.
+# Only these packages use gRPC.
 KNOW_GRPC = ("rpc", "observability", "doctor", "cli")
 
 
 def package(module: str) -> str:
-    """The package of the server that a module is in; ``""`` for a module at the top."""
+    """The package of a module of the server; ``""`` for a top-level module."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and (SERVER_ROOT / parts[1]).is_dir() else ""
 
 
 def server_imports(path: Path) -> Iterator[str]:
-    """The full names of the server's modules that a module imports, late imports too."""
+    """The full names of the server's modules that a module imports, including late imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "container_manager":
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
@@ -130,7 +130,7 @@ def test_every_import_of_the_server_points_downward() -> None:
 
 
 def own_package(path: Path) -> str:
-    """The package of the server that a file is in."""
+    """The package of a file of the server."""
     parts = path.relative_to(SERVER_ROOT).parts
     return parts[0] if len(parts) > 1 else ""
 

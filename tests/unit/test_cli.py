@@ -55,7 +55,7 @@ Serve = Callable[..., tuple[Result, ServerConfig | None]]
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Runs ``serve`` with a server that only keeps its config; the secrets root is there unless given."""
+    """Runs ``serve`` with a server that only keeps its config; by default the secrets root exists."""
     (tmp_path / "secrets").mkdir()
     monkeypatch.setattr("container_manager.observability.log_format.configure_logging", lambda *_: None)
 
@@ -82,7 +82,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 
 def complaint(result: Result) -> str:
-    """The last line of a refused call, which must be a clear one."""
+    """The last line of a refused call; asserts that it is a clear message."""
     assert result.exit_code in (1, 2)
     assert isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.output
@@ -281,7 +281,7 @@ def test_what_keeps_the_server_from_starting_is_one_clear_line(serve: Serve, mon
 
 
 def _started(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own; it must end by itself."""
+    """Run the command in a separate process, which must end by itself."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("CONTAINER_MANAGER_")}
     env |= {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environment}
     command = [sys.executable, "-m", "container_manager", *arguments]
@@ -342,7 +342,7 @@ def test_help_is_quick_and_loads_neither_grpc_nor_the_sdk() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """For a process that imports what this one does."""
+    """The environment of a process with the imports of this one."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 

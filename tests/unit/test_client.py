@@ -1,4 +1,4 @@
-"""What the client adds to a call, and what it retries."""
+"""The client's additions to a call, and its retries."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_the_service_config_retries_exactly_five_methods_on_unavailable_alone() 
 
 
 def test_retries_outlast_a_restart_of_the_service() -> None:
-    """Of 3 s, also when gRPC takes a fifth off each wait (its jitter)."""
+    """A restart of 3 s, also when gRPC's jitter shortens each wait by a fifth."""
     (config,) = json.loads(SERVICE_CONFIG)["methodConfig"]
     policy = config["retryPolicy"]
     first, most = (float(policy[name].removesuffix("s")) for name in ("initialBackoff", "maxBackoff"))
     waits = [min(most, first * policy["backoffMultiplier"] ** number) for number in range(policy["maxAttempts"] - 1)]
     assert sum(waits) * 0.8 >= 3
-    # gRPC makes no more attempts than five, whatever is asked for.
+    # gRPC makes at most five attempts, whatever the policy says.
     assert policy["maxAttempts"] <= 5
 
 
@@ -94,7 +94,7 @@ def test_a_callers_own_token_metadata_and_timeout_are_kept(servicer: Servicer, t
     ((_, _, metadata, remaining),) = servicer.calls
     assert ("Bearer own", "y") == (metadata["authorization"], metadata["x"])
     assert remaining is not None
-    assert 4 < remaining < 6  # the wire counts in coarse units
+    assert 4 < remaining < 6  # the wire format has coarse units
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,4 +1,4 @@
-"""How the client makes a channel: targets, TLS files, tokens, and no connection before the first call."""
+"""The client's channels: targets, TLS files, tokens, and no connection before the first call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors on the wire, within what gRPC's metadata holds; requests that cannot be decoded, and callers that are gone."""
+"""Errors on the wire, within the limit of gRPC's metadata; undecodable requests, and callers that have gone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def details(status: status_pb2.Status) -> tuple[error_details_pb2.ErrorInfo, err
 
 
 def size_on_the_wire(status: status_pb2.Status) -> int:
-    """Bytes of the two headers that an error travels in."""
+    """The size in bytes of an error's two headers."""
     encoded = base64.b64encode(status.SerializeToString())
     return len("grpc-message") + len(quote(status.message)) + len("grpc-status-details-bin") + len(encoded) + 100
 
@@ -81,7 +81,7 @@ def test_however_large_an_error_is_it_fits_grpcs_metadata(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["\ud800", "path \udcff"])
 def test_text_that_is_no_unicode_still_makes_a_status(text: str) -> None:
-    """A path with bytes that are no UTF-8 has such text in Python."""
+    """Python represents a path that is not UTF-8 as such text."""
     assert to_status(ContainerManagerError(text)).message
     assert to_status(InvalidConfigError(FieldViolation(text, text))).details
 
@@ -94,18 +94,18 @@ def test_a_bug_tells_nothing_of_itself() -> None:
 
 
 class GoneContext:
-    """Of a call whose caller has gone: nothing can be sent."""
+    """The context of a call whose caller has gone: nothing can be sent."""
 
     async def abort(self, *_: object) -> None:
         raise grpc.aio.InternalError("Failed execute_batch")
 
 
 class AbortedError(Exception):
-    """Stands for gRPC's own."""
+    """In place of gRPC's own error."""
 
 
 class Context:
-    """Of a call whose caller is there."""
+    """The context of a call whose caller is still there."""
 
     async def abort(self, code: grpc.StatusCode, *_: object) -> None:
         raise AbortedError(code.name)
@@ -117,7 +117,7 @@ class Details:
 
 
 def intercepted(handler: Any) -> Any:
-    """The handler that the interceptor puts in its place."""
+    """The handler that the interceptor returns."""
 
     async def found(_: object) -> Any:
         return handler
@@ -135,5 +135,5 @@ def test_a_caller_that_has_gone_ends_the_call_as_its_cancellation_would(
     handler = intercepted(grpc.unary_unary_rpc_method_handler(behavior))
     with pytest.raises(asyncio.CancelledError), caplog.at_level(logging.ERROR):
         asyncio.run(handler.unary_unary(None, GoneContext()))
-    # Only a bug is told, caller or no caller.
+    # Only an unexpected error is logged, with or without a caller.
     assert isinstance(raised, ValueError) == bool(caplog.records)
