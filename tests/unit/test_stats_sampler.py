@@ -10,33 +10,31 @@ import pytest
 from container_manager.backends.docker import sampling
 from container_manager.backends.docker.sampling import sample
 from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import EngineUnavailableError
 from container_manager.stats import sampler as stats_sampler
 from container_manager.stats.sampler import StatsSampler
-from tests.support.fake_engine import Cut, FakeEngine, Json, error
-from tests.unit.sampled_engine import Engine, run
+from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, error
+from tests.unit.sampled_backend import SampledBackend, run
 from tests.unit.test_stats import document
 
 
 def test_all_who_ask_at_once_share_one_request() -> None:
-    engine = Engine()
+    backend = SampledBackend()
 
     async def main() -> None:
-        sampler = StatsSampler(partial(sample, engine))
+        sampler = StatsSampler(backend.sample)
         samples = await asyncio.gather(*(sampler.sample("a") for _ in range(50)))
         assert {samples[0]} == set(samples)
         assert samples[0] is not None
 
     run(main())
-    assert 1 == len(engine.requests)
+    assert 1 == len(backend.requests)
 
 
 def test_a_sample_is_shared_while_fresh_and_then_taken_anew() -> None:
-    engine = Engine()
+    backend = SampledBackend()
 
     async def main() -> None:
-        sampler = StatsSampler(partial(sample, engine))
+        sampler = StatsSampler(backend.sample)
         first = await sampler.sample("a")
         await asyncio.sleep(0.2)
         assert first is await sampler.sample("a")
@@ -44,14 +42,14 @@ def test_a_sample_is_shared_while_fresh_and_then_taken_anew() -> None:
         assert first != await sampler.sample("a")
 
     run(main())
-    assert 2 == len(engine.requests)
+    assert 2 == len(backend.requests)
 
 
 def test_a_container_is_never_asked_about_twice_at_once() -> None:
-    engine = Engine(seconds=2)
+    backend = SampledBackend(seconds=2)
 
     async def main() -> None:
-        sampler = StatsSampler(partial(sample, engine))
+        sampler = StatsSampler(backend.sample)
         samples = []
         for _ in range(10):
             samples.append(sampler.sample("a"))
@@ -61,37 +59,41 @@ def test_a_container_is_never_asked_about_twice_at_once() -> None:
         await sampler.sample("a")
 
     run(main())
-    assert (1, 2) == (engine.most, len(engine.requests))
+    assert (1, 2) == (backend.most, len(backend.requests))
 
 
 def test_requests_at_once_are_bounded() -> None:
-    engine = Engine()
+    backend = SampledBackend()
 
     async def main() -> None:
-        sampler = StatsSampler(partial(sample, engine))
+        sampler = StatsSampler(backend.sample)
         assert None not in await asyncio.gather(*(sampler.sample(str(i)) for i in range(300)))
 
     run(main())
-    assert stats_sampler.REQUESTS_AT_ONCE == engine.most
+    assert stats_sampler.REQUESTS_AT_ONCE == backend.most
 
 
-@pytest.mark.parametrize("failure", [EngineUnavailableError("gone"), EngineRejectedError(404, "No such container")])
-def test_a_failure_is_no_sample(failure: Exception) -> None:
-    engine = Engine()
-    engine.failure = failure
+@pytest.mark.parametrize("failure", [Cut(), Hang(), error(404, "No such container")])
+def test_a_failure_is_no_sample(engine: FakeEngine, failure: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "SAMPLE_TIMEOUT_SECONDS", 0.2)
+    engine.on("GET", "/containers/a/stats", failure)
 
     async def main() -> None:
-        assert await StatsSampler(partial(sample, engine)).sample("a") is None
+        async with asyncio.timeout(60):
+            client = AsyncEngineClient(engine.url, timeout_seconds=600)
+            assert await StatsSampler(partial(sample, client)).sample("a") is None
+            await client.close()
 
-    run(main())
+    asyncio.run(main())
+    assert engine.seen("GET", "/containers/a/stats")
 
 
 def test_a_hanging_container_is_given_up_and_holds_up_no_other() -> None:
-    engine = Engine()
-    engine.hanging.add("h")
+    backend = SampledBackend()
+    backend.hanging.add("h")
 
     async def main() -> None:
-        sampler = StatsSampler(partial(sample, engine))
+        sampler = StatsSampler(backend.sample)
         hanging = sampler.sample("h")
         async with asyncio.timeout(0.1):
             assert None not in await asyncio.gather(sampler.sample("a"), sampler.sample("b"))
@@ -102,25 +104,25 @@ def test_a_hanging_container_is_given_up_and_holds_up_no_other() -> None:
 
 
 def test_one_who_gives_up_takes_the_sample_from_nobody() -> None:
-    engine = Engine()
+    backend = SampledBackend()
 
     async def main() -> None:
-        sampler = StatsSampler(partial(sample, engine))
+        sampler = StatsSampler(backend.sample)
         leaving, staying = sampler.sample("a"), sampler.sample("a")
         await asyncio.sleep(0.001)
         leaving.cancel()
         assert await staying is not None
 
     run(main())
-    assert (1, 0) == (len(engine.requests), engine.cancelled)
+    assert (1, 0) == (len(backend.requests), backend.cancelled)
 
 
 def test_samples_are_forgotten() -> None:
-    engine = Engine()
-    engine.hanging.add("h")
+    backend = SampledBackend()
+    backend.hanging.add("h")
 
     async def main() -> None:
-        sampler = StatsSampler(partial(sample, engine))
+        sampler = StatsSampler(backend.sample)
         await asyncio.gather(*(sampler.sample(name) for name in "abch"))
         await asyncio.sleep(stats_sampler._FRESH_SECONDS)
         assert {} == sampler._samples
@@ -129,11 +131,11 @@ def test_samples_are_forgotten() -> None:
 
 
 def test_close_ends_what_is_under_way() -> None:
-    engine = Engine()
-    engine.hanging.add("h")
+    backend = SampledBackend()
+    backend.hanging.add("h")
 
     async def main() -> None:
-        sampler = StatsSampler(partial(sample, engine))
+        sampler = StatsSampler(backend.sample)
         hanging = sampler.sample("h")
         await asyncio.sleep(0)
         await sampler.close()
@@ -142,7 +144,7 @@ def test_close_ends_what_is_under_way() -> None:
         assert hanging.cancelled()
 
     run(main())
-    assert (0, 1) == (engine.now, engine.cancelled)
+    assert (0, 1) == (backend.now, backend.cancelled)
 
 
 def test_the_request_and_faults_over_http(engine: FakeEngine) -> None:

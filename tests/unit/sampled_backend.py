@@ -1,4 +1,4 @@
-"""An engine whose containers are sampled, on a clock that jumps to the next timer."""
+"""A backend whose containers are sampled, on a clock that jumps to the next timer."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from container_manager.engine.timestamps import time_ns
-from container_manager.errors import EngineTimeoutError
+from container_manager.backends.docker.sampling import SAMPLE_TIMEOUT_SECONDS
+from container_manager.model import RawSample
 from container_manager.stats.figures import ContainerStats
-from tests.unit.test_stats import document
 
 T = TypeVar("T")
 Figures = list[tuple[float, str]]
 
 BEGIN = 1000.1
 """A tenth of a second after a tick."""
-MIDNIGHT_NS = time_ns("2026-11-23T00:00:00Z") or 0
-"""The time at 0 seconds on the engine's clock."""
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
@@ -57,55 +54,57 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(checked())
 
 
-class Engine:
-    """Answers after ``seconds``, with containers that use 0.3 cores; ``scripts`` are the exceptions' delays, by id."""
+class SampledBackend:
+    """``sample`` answers after ``seconds``. Each container uses 0.3 cores; the clock shows the loop's time."""
 
     def __init__(self, seconds: float = 0.003) -> None:
         self.seconds = seconds
         self.beat: float | None = None
         """Answer at multiples of this many seconds, as old engines do."""
         self.hanging: set[str] = set()
-        self.failure: Exception | None = None
+        """These containers give no sample, and only after the time-out."""
+        self._away = False
         self.restarted: dict[str, float] = {}
         self.requests: list[tuple[float, str]] = []
         self.now = 0
         self.most = 0
         self.cancelled = 0
 
-    async def get_json(self, path: str, params: dict[str, str], *, timeout_seconds: float) -> Any:
-        container_id = path.split("/")[2]
-        assert (f"/containers/{container_id}/stats", {"stream": "false", "one-shot": "true"}) == (path, params)
+    async def sample(self, container_id: str) -> RawSample | None:
         time = asyncio.get_running_loop().time
         self.requests.append((time(), container_id))
         self.now += 1
         self.most = max(self.most, self.now)
         try:
             if container_id in self.hanging:
-                await asyncio.sleep(timeout_seconds)
-                raise EngineTimeoutError("hangs")
+                await asyncio.sleep(SAMPLE_TIMEOUT_SECONDS)
+                return None
             await asyncio.sleep(self.seconds if self.beat is None else self.beat - time() % self.beat)
-            if self.failure is not None:
-                raise self.failure
-            return self.document(container_id, time())
+            return None if self._away else self._counters(container_id, time())
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
         finally:
             self.now -= 1
 
-    def document(self, container_id: str, now: float) -> dict[str, Any]:
-        """The stats document at ``now``, in seconds since midnight on the engine's clock."""
-        since = now - self.restarted.get(container_id, 0)
-        read = f"2026-11-23T{int(now) // 3600:02}:{int(now) // 60 % 60:02}:{now % 60:012.9f}Z"
-        return document(read=read, cpu_stats={"cpu_usage": {"total_usage": int(since * 0.3e9)}, "online_cpus": 2})
+    def go_away(self) -> None:
+        """From now on no container gives a sample."""
+        self._away = True
+
+    def come_back(self) -> None:
+        self._away = False
 
     def started(self, container_id: str) -> int | None:
-        """The container's last start on the engine's clock; ``None`` if that was long ago."""
+        """When the container last started, in nanoseconds; ``None`` if that was long ago."""
         seconds = self.restarted.get(container_id)
-        return None if seconds is None else MIDNIGHT_NS + int(seconds * 1e9)
+        return None if seconds is None else int(seconds * 1e9)
 
     def count(self, container_id: str) -> int:
         return sum(container_id == asked for _, asked in self.requests)
+
+    def _counters(self, container_id: str, now: float) -> RawSample:
+        cpu_seconds = 0.3 * (now - self.restarted.get(container_id, 0))
+        return RawSample(int(now * 1e9), int(cpu_seconds * 1e9), 2, 1_000_000, 4_000_000, 10, 20, 3)
 
 
 async def collect(stream: AsyncGenerator[tuple[str, ContainerStats], None], seconds: float) -> Figures:
