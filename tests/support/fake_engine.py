@@ -93,7 +93,15 @@ class Stream:
     cut: bool = False
 
 
-Answer = Json | Raw | Hang | Cut | Stream
+@dataclass(frozen=True)
+class Bytes:
+    """The exact bytes of an answer, head included. Then the connection ends; ``stall``: the client has to end it."""
+
+    pieces: Iterable[bytes]
+    stall: bool = False
+
+
+Answer = Json | Raw | Hang | Cut | Stream | Bytes
 Script = Answer | Callable[[Request], Answer]
 
 
@@ -124,6 +132,11 @@ class FakeEngine:
         """The unix socket."""
         return Path(self.url.removeprefix("unix://"))
 
+    @property
+    def open(self) -> int:
+        """The number of open connections."""
+        return len(self._connections)
+
     def on(self, method: str, path: str, *answers: Script) -> None:
         """Answer requests of ``method`` whose path matches the glob ``path``."""
         with self._changed:
@@ -137,9 +150,10 @@ class FakeEngine:
     def await_request(self, method: str, path: str, count: int = 1, timeout: float = 60) -> list[Request]:
         """Wait for ``count`` such requests, and return them."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._count(method, path) >= count, timeout):
-                raise TimeoutError(f"{self._count(method, path)} of {count} {method} {path} came; all: {self.requests}")
-            return [request for request in self.requests if _matches(request, method, path)]
+            if not self._changed.wait_for(lambda: len(self.seen(method, path)) >= count, timeout):
+                came = len(self.seen(method, path))
+                raise TimeoutError(f"{came} of {count} {method} {path} came; all: {self.requests}")
+            return self.seen(method, path)
 
     def release(self) -> None:
         """End every hang, now and in future."""
@@ -176,9 +190,6 @@ class FakeEngine:
         if tcp:
             return _TcpServer(("127.0.0.1", 0), Handler)
         return _UnixServer(str(self._directory / "engine.sock"), Handler)
-
-    def _count(self, method: str, path: str) -> int:
-        return sum(_matches(request, method, path) for request in self.requests)
 
     def _answer(self, request: Request) -> Answer:
         with self._changed:
@@ -246,6 +257,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._close()
             case Stream():
                 self._stream(answer)
+            case Bytes():
+                for piece in answer.pieces:
+                    self.wfile.write(piece)
+                if answer.stall:
+                    self.connection.recv(1)
+                self._close()
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)

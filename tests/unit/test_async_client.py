@@ -9,9 +9,21 @@ import pytest
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
-from tests.support.fake_engine import Cut, FakeEngine, Json, error
-from tests.unit.raw_engine import CHUNKED, Answer, answer, chunk, head
-from tests.unit.speaking_engine import DOCUMENT, PATH, hang, run, speaking, stalling
+from tests.support.fake_engine import Answer, Bytes, Cut, FakeEngine, Json, Raw, error
+from tests.unit.speaking_engine import (
+    CHUNKED,
+    DOCUMENT,
+    HANG,
+    LENGTH_100,
+    PATH,
+    chunk,
+    run,
+    script,
+    speaking,
+    stalling,
+    until,
+    versions,
+)
 
 
 def test_an_answer_is_decoded_and_asked_for_at_the_engines_own_version_which_is_asked_for_once() -> None:
@@ -19,8 +31,9 @@ def test_an_answer_is_decoded_and_asked_for_at_the_engines_own_version_which_is_
         async with speaking(DOCUMENT) as (engine, client):
             for _ in range(2):
                 assert {"Id": "c1"} == await client.get_json(PATH, {"all": "1", "filters": '{"a b": ["c=d&e"]}'})
-            expected = f"/v1.41{PATH}?all=1&filters=%7B%22a+b%22:+%5B%22c%3Dd%26e%22%5D%7D"
-            assert ([expected] * 2, 1) == (engine.requests, engine.versions_told)
+            seen = [(request.version, request.query) for request in engine.seen("GET", PATH)]
+            assert [("1.41", {"all": "1", "filters": '{"a b": ["c=d&e"]}'})] * 2 == seen
+            assert 1 == len(engine.seen("GET", "/version"))
 
     run(test())
 
@@ -28,33 +41,33 @@ def test_an_answer_is_decoded_and_asked_for_at_the_engines_own_version_which_is_
 @pytest.mark.parametrize(
     ("status", "body", "text"),
     [
-        ("404 Not Found", b'{"message":"No such container: c1\\n"}', "No such container: c1"),
-        ("409 Conflict", b'{"message":"busy"}', "busy"),
-        ("500 Internal Server Error", b'{"message":"boom"}', "boom"),
-        ("502 Bad Gateway", b" a proxy's own \xff words ", "a proxy's own \ufffd words"),
-        ("503 Service Unavailable", b'["no message"]', '["no message"]'),
-        ("301 Moved Permanently", b"", ""),
-        ("204 No Content", b"", ""),
+        (404, b'{"message":"No such container: c1\\n"}', "No such container: c1"),
+        (409, b'{"message":"busy"}', "busy"),
+        (500, b'{"message":"boom"}', "boom"),
+        (502, b" a proxy's own \xff words ", "a proxy's own \ufffd words"),
+        (503, b'["no message"]', '["no message"]'),
+        (301, b"", ""),
+        (204, b"", ""),
     ],
 )
-def test_any_other_status_is_a_rejection_with_the_engines_text(status: str, body: bytes, text: str) -> None:
+def test_any_other_status_is_a_rejection_with_the_engines_text(status: int, body: bytes, text: str) -> None:
     async def test() -> None:
-        async with speaking(answer(body, status, location="/elsewhere")) as (engine, client):
+        async with speaking(Raw(body, status, {"Location": "/elsewhere"})) as (engine, client):
             with pytest.raises(EngineRejectedError) as caught:
                 await client.get_json(PATH)
             with pytest.raises(EngineRejectedError):
                 async with client.stream(PATH):
                     raise AssertionError
-            assert (int(status[:3]), text) == (caught.value.status, caught.value.text)
-            assert 2 == len(engine.requests)
+            assert (status, text) == (caught.value.status, caught.value.text)
+            assert 2 == len(engine.seen("GET", PATH))
 
     run(test())
 
 
-@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
-def test_an_engine_that_lets_nobody_in_says_so(status: str) -> None:
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_engine_that_lets_nobody_in_says_so(status: int) -> None:
     async def test() -> None:
-        async with speaking(answer(b'{"message":"not you"}', status)) as (engine, client):
+        async with speaking(error(status, "not you")) as (engine, client):
             with pytest.raises(EngineAccessDeniedError, match="not you") as caught:
                 await client.get_json(PATH)
             assert engine.url in str(caught.value)
@@ -63,14 +76,14 @@ def test_an_engine_that_lets_nobody_in_says_so(status: str) -> None:
 
 
 NO_ANSWERS: dict[str, Answer] = {
-    "no HTTP": b"SSH-2.0-OpenSSH_9.2\r\n",
-    "a body that is cut": head(content_length="100") + b'{"Id": "c1"}',
-    "a chunk that is cut": CHUNKED + b"40\r\n{",
-    "an end that is missing": CHUNKED + chunk(b'{"Id": "c1"}'),
-    "a chunk without a size": CHUNKED + b"x\r\n",
-    "no JSON": answer(b"<html>"),
-    "half of the JSON": answer(b'{"Id":'),
-    "no UTF-8": answer(b'{"Id": "\xff"}'),
+    "no HTTP": Bytes([b"SSH-2.0-OpenSSH_9.2\r\n"]),
+    "a body that is cut": Bytes([LENGTH_100, b'{"Id": "c1"}']),
+    "a chunk that is cut": Bytes([CHUNKED, b"40\r\n{"]),
+    "an end that is missing": Bytes([CHUNKED, chunk(b'{"Id": "c1"}')]),
+    "a chunk without a size": Bytes([CHUNKED, b"x\r\n"]),
+    "no JSON": Raw(b"<html>"),
+    "half of the JSON": Raw(b'{"Id":'),
+    "no UTF-8": Raw(b'{"Id": "\xff"}'),
 }
 
 
@@ -80,9 +93,9 @@ def test_what_is_no_whole_answer_is_an_engine_out_of_reach_and_the_next_call_goe
         async with speaking(bad, DOCUMENT) as (engine, client):
             with pytest.raises(EngineUnavailableError):
                 await client.get_json(PATH)
-            engine.version = "1.51"
+            engine.api_version = "1.51"
             assert {"Id": "c1"} == await client.get_json(PATH)
-            assert [f"/v1.41{PATH}", f"/v1.51{PATH}"] == engine.requests
+            assert ["1.41", "1.51"] == versions(engine)
 
     run(test())
 
@@ -92,11 +105,11 @@ def test_a_connection_that_ends_without_an_answer_is_an_engine_out_of_reach_afte
     """The HTTP client repeats a read once, as an engine may close kept connections."""
 
     async def test() -> None:
-        async with speaking(nothing) as (engine, client):
+        async with speaking(Bytes([nothing])) as (engine, client):
             with pytest.raises(EngineUnavailableError):
                 await client.get_json(PATH)
-            assert len(engine.requests) <= 2
-            engine.answers = [DOCUMENT]
+            assert len(engine.seen("GET", PATH)) <= 2
+            script(engine, DOCUMENT)
             assert {"Id": "c1"} == await client.get_json(PATH)
 
     run(test())
@@ -112,7 +125,7 @@ def test_no_socket_is_an_engine_out_of_reach() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("where", [hang, stalling(head(content_length="100")), stalling(CHUNKED + chunk(b"{"))])
+@pytest.mark.parametrize("where", [HANG, stalling(LENGTH_100), stalling(CHUNKED, chunk(b"{"))])
 def test_an_answer_that_does_not_come_or_does_not_end_is_given_up_in_time(where: Answer) -> None:
     async def test() -> None:
         async with speaking(where, where, DOCUMENT, timeout_seconds=0.1) as (engine, client):
@@ -120,7 +133,7 @@ def test_an_answer_that_does_not_come_or_does_not_end_is_given_up_in_time(where:
                 await client.get_json(PATH)
             with pytest.raises(EngineTimeoutError):
                 await client.get_json(PATH, timeout_seconds=0.05)
-            await engine.until(lambda: engine.open == 0)
+            await until(lambda: engine.open == 0)
             assert {"Id": "c1"} == await client.get_json(PATH, timeout_seconds=5)
 
     run(test())
@@ -128,29 +141,29 @@ def test_an_answer_that_does_not_come_or_does_not_end_is_given_up_in_time(where:
 
 def test_a_call_that_is_cancelled_leaves_no_connection() -> None:
     async def test() -> None:
-        async with speaking(hang) as (engine, client):
+        async with speaking(HANG) as (engine, client):
             call = asyncio.ensure_future(client.get_json(PATH))
-            await engine.until(lambda: bool(engine.requests))
+            await until(lambda: bool(engine.seen("GET", PATH)))
             call.cancel()
             await asyncio.wait({call})
             assert call.cancelled()
-            await engine.until(lambda: engine.open == 0)
+            await until(lambda: engine.open == 0)
 
     run(test())
 
 
 def test_an_engine_that_came_back_unnoticed_as_another_version_is_asked_for_it_when_it_refuses_the_old_one() -> None:
     """With socket activation, init queues the requests during a restart, so no call ever failed."""
-    refusal = b'{"message":"client version 1.41 is too old. Minimum supported API version is 1.44"}'
+    refusal = error(400, "client version 1.41 is too old. Minimum supported API version is 1.44")
 
     async def test() -> None:
-        async with speaking(DOCUMENT, answer(refusal, "400 Bad Request"), DOCUMENT) as (engine, client):
+        async with speaking(DOCUMENT, refusal, DOCUMENT) as (engine, client):
             await client.get_json(PATH)
-            engine.version = "1.51"
+            engine.api_version = "1.51"
             with pytest.raises(EngineRejectedError, match="too old"):
                 await client.get_json(PATH)
             assert {"Id": "c1"} == await client.get_json(PATH)
-            assert f"/v1.51{PATH}" == engine.requests[-1]
+            assert "1.51" == versions(engine)[-1]
 
     run(test())
 

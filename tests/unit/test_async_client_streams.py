@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
 
 import pytest
 
 from container_manager.engine.async_client import AsyncEngineClient, EngineStream
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError
-from tests.unit.raw_engine import CHUNKED, chunk
-from tests.unit.speaking_engine import DOCUMENT, PATH, hang, run, speaking, stalling
+from tests.support.fake_engine import Bytes
+from tests.unit.speaking_engine import CHUNKED, DOCUMENT, HANG, PATH, chunk, run, speaking, stalling, until
 
 
 async def read_on(stream: EngineStream) -> bytes:
@@ -27,16 +29,17 @@ async def read_all(client: AsyncEngineClient) -> bytes:
 
 def test_a_stream_is_read_as_it_comes_and_ends_with_nothing() -> None:
     pieces = [bytes([number]) * 1000 for number in range(10)]
-    told = asyncio.Event()
+    told = threading.Event()
 
-    async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(CHUNKED + chunk(pieces[0]))
-        await told.wait()
-        writer.write(b"".join(map(chunk, [*pieces[1:], b""])))
+    def send() -> Iterator[bytes]:
+        yield CHUNKED + chunk(pieces[0])
+        assert told.wait(20)
+        yield b"".join(map(chunk, [*pieces[1:], b""]))
 
     async def test() -> None:
-        async with speaking(send) as (engine, client), client.stream("/events", {"since": "1"}) as stream:
-            assert ["/v1.41/events?since=1"] == engine.requests
+        async with speaking(Bytes(send())) as (engine, client), client.stream("/events", {"since": "1"}) as stream:
+            (request,) = engine.seen("GET", "/events")
+            assert ("1.41", {"since": "1"}) == (request.version, request.query)
             assert (pieces[0], "application/json") == (await stream.read(), stream.content_type)
             told.set()
             assert b"".join(pieces[1:]) == await read_on(stream)
@@ -50,27 +53,27 @@ def test_a_stream_that_is_cut_is_a_lost_engine_after_all_that_came_and_its_versi
     end: bytes,
 ) -> None:
     async def test() -> None:
-        async with speaking(CHUNKED + chunk(b"abc") + end, DOCUMENT) as (engine, client):
+        async with speaking(Bytes([CHUNKED, chunk(b"abc"), end]), DOCUMENT) as (engine, client):
             async with client.stream("/events") as stream:
                 assert b"abc" == (await stream.read())[:3]
                 with pytest.raises(EngineUnavailableError):
                     await read_on(stream)
             await client.get_json(PATH)
-            assert 2 == engine.versions_told
+            assert 2 == len(engine.seen("GET", "/version"))
 
     run(test())
 
 
 def test_a_stream_has_to_begin_in_time_and_may_be_silent_for_any_time() -> None:
-    told = asyncio.Event()
+    told = threading.Event()
 
-    async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(CHUNKED)
-        await told.wait()
-        writer.write(chunk(b"late") + chunk(b""))
+    def send() -> Iterator[bytes]:
+        yield CHUNKED
+        assert told.wait(20)
+        yield chunk(b"late") + chunk(b"")
 
     async def test() -> None:
-        async with speaking(hang, send, timeout_seconds=0.05) as (_, client):
+        async with speaking(HANG, Bytes(send()), timeout_seconds=0.05) as (_, client):
             with pytest.raises(EngineTimeoutError):
                 await read_all(client)
             asyncio.get_running_loop().call_later(0.2, told.set)
@@ -80,15 +83,15 @@ def test_a_stream_has_to_begin_in_time_and_may_be_silent_for_any_time() -> None:
 
 
 def test_a_read_that_is_given_up_takes_nothing_away() -> None:
-    told = asyncio.Event()
+    told = threading.Event()
 
-    async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(CHUNKED)
-        await told.wait()
-        writer.write(chunk(b"abc") + chunk(b""))
+    def send() -> Iterator[bytes]:
+        yield CHUNKED
+        assert told.wait(20)
+        yield chunk(b"abc") + chunk(b"")
 
     async def test() -> None:
-        async with speaking(send) as (_, client), client.stream("/events") as stream:
+        async with speaking(Bytes(send())) as (_, client), client.stream("/events") as stream:
             for _ in range(3):
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.01):
@@ -102,17 +105,17 @@ def test_a_read_that_is_given_up_takes_nothing_away() -> None:
 @pytest.mark.parametrize("how", ["left", "failed", "closed"])
 def test_a_stream_that_is_left_ends_its_connection(how: str) -> None:
     async def test() -> None:
-        async with speaking(stalling(CHUNKED + chunk(b"abc"))) as (engine, client):
+        async with speaking(stalling(CHUNKED, chunk(b"abc"))) as (engine, client):
             try:
                 async with client.stream("/events") as stream:
                     assert b"abc" == await stream.read()
                     if how == "closed":
                         await client.close()
-                        await engine.until(lambda: engine.open == 0)
+                        await until(lambda: engine.open == 0)
                     assert how != "failed"
             except AssertionError:
                 assert how == "failed"
-            await engine.until(lambda: engine.open == 0)
+            await until(lambda: engine.open == 0)
 
     run(test())
 
@@ -120,17 +123,16 @@ def test_a_stream_that_is_left_ends_its_connection(how: str) -> None:
 def test_what_nobody_reads_waits_at_the_engine() -> None:
     sent = 0
 
-    async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def send() -> Iterator[bytes]:
         nonlocal sent
-        writer.write(CHUNKED)
+        yield CHUNKED
         for _ in range(2_000):
-            writer.write(chunk(bytes(10_000)))
-            await writer.drain()
+            yield chunk(bytes(10_000))
             sent += 10_000
-        writer.write(chunk(b""))
+        yield chunk(b"")
 
     async def test() -> None:
-        async with speaking(send) as (_, client), client.stream("/events") as stream:
+        async with speaking(Bytes(send())) as (_, client), client.stream("/events") as stream:
             before = -1
             while before != sent:
                 before = sent
