@@ -11,7 +11,7 @@ import pytest
 from container_manager.engine.async_client import AsyncEngineClient, EngineStream
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError
 from tests.support.fake_engine import Bytes
-from tests.unit.speaking_engine import CHUNKED, DOCUMENT, HANG, PATH, chunk, run, speaking, stalling, until
+from tests.unit.speaking_engine import CHUNKED, DOCUMENT, HANG, PATH, chunk, run, script, speaking, stalling, until
 
 
 async def read_on(stream: EngineStream) -> bytes:
@@ -73,10 +73,11 @@ def test_a_stream_has_to_begin_in_time_and_may_be_silent_for_any_time() -> None:
         yield chunk(b"late") + chunk(b"")
 
     async def test() -> None:
-        async with speaking(HANG, Bytes(send()), timeout_seconds=0.05) as (_, client):
+        async with speaking(HANG, timeout_seconds=1) as (engine, client):
             with pytest.raises(EngineTimeoutError):
                 await read_all(client)
-            asyncio.get_running_loop().call_later(0.2, told.set)
+            script(engine, Bytes(send()))
+            asyncio.get_running_loop().call_later(1.5, told.set)
             assert b"late" == await read_all(client)
 
     run(test())

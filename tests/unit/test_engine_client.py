@@ -66,9 +66,9 @@ calls = pytest.mark.parametrize(
 
 @unconnected
 def test_a_missing_socket_is_an_engine_out_of_reach(tmp_path: Path, collected: None) -> None:
-    client = EngineClient(f"unix://{tmp_path}/no.sock", timeout_seconds=5)
-    with pytest.raises(EngineUnavailableError, match="cannot be reached: No such file or directory"):
-        client.ping(Deadline())
+    endpoint = f"unix://{tmp_path}/no.sock"
+    with pytest.raises(EngineUnavailableError, match=f"{endpoint} cannot be reached: No such file or directory"):
+        EngineClient(endpoint, timeout_seconds=5).ping(Deadline())
 
 
 @unconnected
@@ -76,7 +76,7 @@ def test_a_refused_connection_is_an_engine_out_of_reach(tmp_path: Path, collecte
     path = tmp_path / "stale.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    with pytest.raises(EngineUnavailableError, match="cannot be reached: Connection refused"):
+    with pytest.raises(EngineUnavailableError, match=f"unix://{path} cannot be reached: Connection refused"):
         EngineClient(f"unix://{path}", timeout_seconds=5).ping(Deadline())
 
 
