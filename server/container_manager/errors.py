@@ -234,7 +234,7 @@ class ShuttingDownError(ContainerManagerError):
 
 
 class CapacityExceededError(ContainerManagerError):
-    """No worker came free in time, or the engine's disk is full."""
+    """Too many calls, streams or requests at once, a request that did not arrive in time, or no disk space."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "CAPACITY_EXCEEDED"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
 
 from container_manager.backend import Created
 from container_manager.errors import EngineTimeoutError, InvalidStateError
-from container_manager.model import ContainerState
+from container_manager.model import ContainerState, ContainerStatus
 from container_manager.view.bot_change import BotChange
 from tests.support.fake_source import HANG
 from tests.support.kept_view import Kept
@@ -302,12 +303,16 @@ async def test_a_change_that_no_worker_took_up_leaves_nothing_behind() -> None:
         assert (0, []) == (len(kept.refresher._removals), kept.refresher.pending())
 
 
+@pytest.mark.parametrize("container", ["the one that the view shows", "one that was remade by hand", "a new one"])
 @virtual
-async def test_a_caller_that_gives_up_leaves_the_bot_in_doubt_until_it_is_shown() -> None:
+async def test_a_caller_that_gives_up_leaves_the_bot_in_doubt_until_it_is_shown(container: str) -> None:
     async with Kept() as kept:
-        key = await known(kept)
+        key = kept.source.create(BOT) if container == "a new one" else await known(kept)
         change = begun(kept)
-        kept.source.held.add(key)
+        if container == "one that was remade by hand":
+            kept.source.remove(key)
+            key = kept.source.create(BOT)
+        kept.source.held |= {key, BOT}
         kept.source.change(key, state=RUNNING)
         ended(change, key)
         settling = asyncio.ensure_future(change.settled())
@@ -315,7 +320,34 @@ async def test_a_caller_that_gives_up_leaves_the_bot_in_doubt_until_it_is_shown(
         settling.cancel()
         await asyncio.wait({settling})
         assert not kept.view.answers_for(BOT)
-        kept.source.inspections[-1].answer()
-        await soon()
-        assert kept.view.answers_for(BOT)
+        kept.source.held.clear()
+        while not kept.view.answers_for(BOT):
+            for inspection in kept.source.inspections:
+                inspection.answer()
+            await soon()
         assert RUNNING is shown(kept, key).state  # type: ignore[union-attr]
+        assert key == kept.view.of_bot(BOT).status.container_id  # type: ignore[union-attr]
+
+
+@virtual
+async def test_what_a_change_leads_to_later_is_no_part_of_its_call() -> None:
+    """Neither its confirmation a second later, nor what that may lead to: their spans and lines would be the call's."""
+    variable: ContextVar[str] = ContextVar("call", default="none")
+    seen = []
+    async with Kept() as kept:
+        key = await known(kept)
+        inspect = kept.source.inspect
+
+        async def noting(container_id: str) -> ContainerStatus | None:
+            seen.append(variable.get())
+            return await inspect(container_id)
+
+        kept.source.inspect = noting  # type: ignore[method-assign]
+        change = begun(kept, removes=True)
+        kept.source.remove(key)
+        context = copy_context()
+        context.run(variable.set, "the call")
+        context.run(ended, change, key)
+        await asyncio.sleep(5)
+    assert seen
+    assert {"none"} == set(seen)

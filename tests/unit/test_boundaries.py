@@ -111,6 +111,7 @@ def package(module: str) -> str:
 def server_imports(path: Path) -> Iterator[str]:
     """The full names of the server's modules that a module imports, including late imports."""
     for node in ast.walk(ast.parse(path.read_text())):
+        assert not getattr(node, "level", 0), f"{path} has a relative import"
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "container_manager":
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):

@@ -53,8 +53,15 @@ def test_a_caller_that_has_gone_is_nothing_to_tell(caplog: pytest.LogCaptureFixt
 
 def test_everything_else_is_logged_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     log_failed(GRPC, ValueError("of ours"), "Unexpected [%s] raised", "ValueError")
-    log_failed(logging.getLogger("asyncio"), undecodable(), "Task exception was never retrieved")
-    assert ["Unexpected [ValueError] raised", "Task exception was never retrieved"] == [
-        record.getMessage() for record in caplog.records
-    ]
+    assert ["Unexpected [ValueError] raised"] == [record.getMessage() for record in caplog.records]
     assert "ValueError: of ours" in caplog.text
+
+
+def test_a_task_that_ended_by_such_a_header_is_logged_by_its_place_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio's message shows the task, and in it the exception with the header."""
+    exc = undecodable()
+    text = "Task exception was never retrieved\nfuture: <Task exception=%r>"
+    log_failed(logging.getLogger("asyncio"), exc, text, exc)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"unexpected error: UnicodeDecodeError in {__file__}:")
+    assert "secret" not in caplog.text

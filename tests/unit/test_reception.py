@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from container_manager.errors import CapacityExceededError, InvalidConfigError, ShuttingDownError
 from container_manager.rpc.interceptors.reception import ReceptionInterceptor
-from container_manager.scheduling.reception import LONGEST_SECONDS, PATIENCE_SECONDS, Reception
+from container_manager.scheduling.reception import LONGEST_SECONDS, MOST_WAITING, PATIENCE_SECONDS, Reception
 from tests.support.virtual_loop import now, virtual
 
 
@@ -77,6 +77,51 @@ async def test_no_more_than_a_few_are_received_at_once_and_all_arrive() -> None:
     results = await asyncio.gather(*(reception.receive(read) for _ in range(500)))
     assert ["request"] * 500 == results
     assert 16 == most
+
+
+@virtual
+async def test_thousands_of_senders_that_stop_half_way_hold_nobody_up_for_long() -> None:
+    """The more wait, the sooner they give way; and of too many the last are refused at once."""
+    reception = Reception(at_once=16)
+    start = now()
+    stalled = [asyncio.create_task(reception.receive(never)) for _ in range(16 + MOST_WAITING)]
+    await asyncio.sleep(0)
+    with pytest.raises(CapacityExceededError, match="too many requests"):
+        await reception.receive(at_once)
+    # The first sixteen have had their time.
+    await asyncio.sleep(2 * PATIENCE_SECONDS)
+    assert "request" == await reception.receive(at_once)
+    assert now() - start < 3
+    await asyncio.gather(*stalled, return_exceptions=True)
+
+
+@virtual
+async def test_a_holder_and_a_waiter_that_go_away_at_once_are_just_cancelled() -> None:
+    reception = Reception(at_once=1)
+    tasks = [asyncio.create_task(reception.receive(never)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [asyncio.CancelledError] * 3 == [type(result) for result in results]
+    assert "request" == await reception.receive(at_once)
+
+
+@virtual
+async def test_a_shutdown_at_the_moment_of_a_time_out_goes_on() -> None:
+    reception = Reception()
+    task = asyncio.create_task(reception.receive(never))
+    closed = asyncio.get_running_loop().create_future()
+    await asyncio.sleep(0)
+
+    def close() -> None:
+        reception.close()
+        closed.set_result(None)
+
+    asyncio.get_running_loop().call_at(now() + LONGEST_SECONDS, close)
+    await closed
+    (result,) = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(result, ShuttingDownError | CapacityExceededError)
 
 
 @virtual

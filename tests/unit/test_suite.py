@@ -10,7 +10,8 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 DIRECTORIES = {f"tests/{path.parent.name}" for path in (CHECKOUT / "tests").glob("*/test_*.py")}
-ENVIRONMENT = {**os.environ, "MAKEFLAGS": "", "CI": ""}
+# Not as a make within `make test`, which would print more.
+ENVIRONMENT = {**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0", "CI": ""}
 # In place of Python: prints its arguments, and fails for the job of which FAILS is the name.
 STUB = """#!/bin/sh
 echo "ran with niceness $(nice): $*"

@@ -14,7 +14,7 @@ _GRPC_SERVER = "/aio/server.pyx.pxi"
 def filter_grpc_log() -> None:
     """Install the filters. Call once for the process."""
     logging.getLogger(_GRPC_LOGGER).addFilter(_without_callers)
-    logging.getLogger("asyncio").addFilter(_unless_logged_by_grpc)
+    logging.getLogger("asyncio").addFilter(_without_headers)
 
 
 def _without_callers(record: logging.LogRecord) -> bool:
@@ -27,13 +27,16 @@ def _without_callers(record: logging.LogRecord) -> bool:
     return not isinstance(exc, grpc.aio.InternalError)
 
 
-def _unless_logged_by_grpc(record: logging.LogRecord) -> bool:
-    """asyncio logs the same exception again after it has ended gRPC's server task."""
+def _without_headers(record: logging.LogRecord) -> bool:
+    """asyncio logs an exception that ended a task, and the task with it; either shows the raw header."""
     exc = _exception(record)
     if not isinstance(exc, UnicodeDecodeError):
         return True
-    frames = traceback.extract_tb(exc.__traceback__)
-    return not (frames and frames[-1].filename.endswith(_GRPC_SERVER))
+    place = traceback.extract_tb(exc.__traceback__)[-1:]
+    where = f"{place[0].filename}:{place[0].lineno}" if place else "an unknown place"
+    record.msg, record.args, record.exc_info = f"unexpected error: UnicodeDecodeError in {where}", (), None
+    # gRPC has logged its own.
+    return not where.partition(":")[0].endswith(_GRPC_SERVER)
 
 
 def _exception(record: logging.LogRecord) -> BaseException | None:

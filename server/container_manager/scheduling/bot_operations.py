@@ -109,7 +109,11 @@ class BotOperations:
             finally:
                 end()
 
-        on_turn()
+        try:
+            on_turn()
+        except BaseException:
+            ended(None)
+            raise
         return await self._run(pool, operation, deadline, ended)
 
     async def drain(self, seconds: float) -> bool:

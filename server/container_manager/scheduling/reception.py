@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from container_manager.errors import CapacityExceededError, ShuttingDownError
@@ -15,8 +16,11 @@ AT_ONCE = 16
 """Requests that are received at once. Others wait; each of them holds no more than its HTTP/2 window."""
 LONGEST_SECONDS = 10.0
 """The longest that one request may take to arrive."""
+MOST_WAITING = 1000
+"""More are refused at once."""
 PATIENCE_SECONDS = 0.25
-"""A request that takes longer than this gives way when another one waits."""
+"""A request that takes longer than this gives way when another one waits; the more wait, the sooner."""
+_LEAST_PATIENCE_SECONDS = 0.02
 
 
 class Reception:
@@ -58,14 +62,15 @@ class Reception:
     def close(self) -> None:
         """End the reception of every request, and refuse those that come."""
         self._closed = True
-        now = asyncio.get_running_loop().time()
         for scope in self._receiving:
-            scope.reschedule(now)
+            _expire(scope)
 
     async def _enter(self) -> None:
         if self._reserved < self._at_once:
             self._reserved += 1
             return
+        if len(self._waiting) >= MOST_WAITING:
+            raise CapacityExceededError("too many requests arrive at once; try again in a moment")
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._evict_later()
@@ -75,7 +80,9 @@ class Reception:
             if waiter.done() and not waiter.cancelled():
                 self._leave()
             else:
-                self._waiting.remove(waiter)
+                # A place that was handed on meanwhile has passed over this one.
+                with suppress(ValueError):
+                    self._waiting.remove(waiter)
             raise
 
     def _leave(self) -> None:
@@ -87,21 +94,31 @@ class Reception:
                 return
         self._reserved -= 1
 
+    def _patience_seconds(self) -> float:
+        share = min(1.0, self._at_once / max(1, len(self._waiting)))
+        return max(_LEAST_PATIENCE_SECONDS, PATIENCE_SECONDS * share)
+
     def _evict_later(self) -> None:
         if self._eviction is not None or not self._waiting or not self._receiving:
             return
         oldest = next(iter(self._receiving.values()))
-        self._eviction = asyncio.get_running_loop().call_at(oldest + PATIENCE_SECONDS, self._evict)
+        self._eviction = asyncio.get_running_loop().call_at(oldest + self._patience_seconds(), self._evict)
 
     def _evict(self) -> None:
         """End the oldest that have had their time, as many as wait."""
         self._eviction = None
-        loop = asyncio.get_running_loop()
-        expired = [scope for scope, start in self._receiving.items() if start + PATIENCE_SECONDS <= loop.time()]
+        now, patience = asyncio.get_running_loop().time(), self._patience_seconds()
+        expired = [scope for scope, start in self._receiving.items() if start + patience <= now]
         for scope in expired[: len(self._waiting)]:
             del self._receiving[scope]
-            scope.reschedule(loop.time())
+            _expire(scope)
         self._evict_later()
+
+
+def _expire(scope: asyncio.Timeout) -> None:
+    """End it now, unless its own time has just ended it."""
+    if not scope.expired():
+        scope.reschedule(asyncio.get_running_loop().time())
 
 
 def _shutting_down() -> ShuttingDownError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
+from functools import partial
 from typing import Any
 
 from container_manager.backend import Created
@@ -85,14 +87,19 @@ class BotChange:
                 self._look(self._bot_id)
             await self._refresher.settled_bot(self._bot_id)
         except asyncio.CancelledError:
+            # Only an inspection of the bot itself ends the doubt, whatever container was acted on.
+            if self._touched != self._bot_id:
+                self._look(self._bot_id)
             self._refresher.doubt_unsettled(self._bot_id)
             raise
 
     def _take_over(self, result: Created | str) -> None:
+        # Not in the call's context, as in ViewKeeper: what is started here serves all callers.
         if isinstance(result, Created):
-            self._is_shown = self._view.in_sync and self._refresher.created(self._bot_id, result, self._began)
+            created = partial(self._refresher.created, self._bot_id, result, self._began)
+            self._is_shown = self._view.in_sync and Context().run(created)
         elif self._removes and result and self._view.in_sync:
-            self._refresher.removed(result, self._began)
+            Context().run(self._refresher.removed, result, self._began)
             self._is_shown = self._view.of_bot(self._bot_id) is None
         if not self._is_shown:
             acted_on = "" if isinstance(result, Created) or self._removes else result
