@@ -80,7 +80,8 @@ NO_ANSWERS: dict[str, Answer] = {
     "a body that is cut": Bytes([LENGTH_100, b'{"Id": "c1"}']),
     "a chunk that is cut": Bytes([CHUNKED, b"40\r\n{"]),
     "an end that is missing": Bytes([CHUNKED, chunk(b'{"Id": "c1"}')]),
-    "a chunk without a size": Bytes([CHUNKED, b"x\r\n"]),
+    # In one piece: when the size arrives in a segment of its own, aiohttp sometimes waits for the time-out.
+    "a chunk without a size": Bytes([CHUNKED + b"x\r\n"]),
     "no JSON": Raw(b"<html>"),
     "half of the JSON": Raw(b'{"Id":'),
     "no UTF-8": Raw(b'{"Id": "\xff"}'),

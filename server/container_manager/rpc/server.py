@@ -177,6 +177,8 @@ class Server:
         def on_signal(number: signal.Signals) -> None:
             if asked.is_set():
                 os._exit(128 + number)
+            # Before anything else, so that no call is accepted after this line of the log.
+            self._factory.close()
             _log.info("shutting down", signal=number.name, drain_seconds=self._config.drain_seconds)
             asked.set()
 
