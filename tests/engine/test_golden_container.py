@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +32,10 @@ def test_a_plain_container_is_golden(docker_service: DockerService, bots: Bots, 
     config, host = inspected["Config"], inspected["HostConfig"]
     assert f"/botmaker-{bot_id}" == inspected["Name"]
     image_labels = bots.engine.images.get(test_image).labels
-    assert {"botmaker.managed": "true", "botmaker.bot-id": bot_id, **image_labels} == config["Labels"]
+    labels = config["Labels"]
+    uuid.UUID(labels.pop("botmaker.create-id"))
+    assert {"botmaker.managed": "true", "botmaker.bot-id": bot_id, **image_labels} == labels
+    assert config["StopTimeout"] == 10
     assert test_image == config["Image"]
     assert list(FOREVER) == config["Cmd"]
     ours = [item for item in config["Env"] if not item.startswith("PATH=")]
@@ -56,7 +61,8 @@ def test_a_plain_container_is_golden(docker_service: DockerService, bots: Bots, 
     assert [0] * len(limits) == [host[name] for name in limits]
     assert not host["PidsLimit"]
     assert host["PidMode"] == ""
-    assert host["IpcMode"] in ("private", "shareable")
+    assert host["IpcMode"] == "private"
+    assert host["CgroupnsMode"] == "private"
     assert host["UTSMode"] == ""
     assert host["UsernsMode"] == ""
     assert not host["PortBindings"]
@@ -73,6 +79,36 @@ def test_init_is_process_1_and_privileges_cannot_be_gained(calls: Calls, bots: B
     )
     assert status["CapEff"] == status["CapBnd"] == "0000000000000000"
     assert status["NoNewPrivs"] == "1"
+
+
+def test_a_bot_sees_no_control_group_of_the_host_and_shares_no_memory_with_other_containers(
+    calls: Calls, bots: Bots
+) -> None:
+    """On cgroup v1, the engine's default is the host's namespace, where a bot's paths show the engine's own names."""
+    for bot_id in (bots.new(), bots.new()):
+        calls.run(bot_id, *FOREVER)
+    one, other = bots.containers()
+    groups = one.exec_run(["cat", "/proc/1/cgroup"]).output.decode().split()
+    assert {"/"} == {line.rpartition(":")[2] for line in groups}
+    assert one.exec_run(["touch", "/dev/shm/seen"]).exit_code == 0
+    assert one.exec_run(["ls", "/dev/shm"]).output == b"seen\n"
+    assert other.exec_run(["ls", "/dev/shm"]).output == b""
+
+
+def test_the_engine_stops_a_bot_with_the_services_default_grace(
+    bots: Bots, service_config: DockerServiceConfig
+) -> None:
+    """A stop without a time-out takes the container's own, as the engine's shutdown does."""
+    service = DockerService(replace(service_config, grace_seconds=0.2))
+    bot_id = bots.new()
+    service.create_container(bot_id, ContainerConfig(command=("sh", "-c", "trap '' TERM; while :; do sleep 1; done")))
+    service.start_container(bot_id)
+    service.close()
+    assert bots.inspect(bot_id)["Config"]["StopTimeout"] == 1
+    begun = time.monotonic()
+    bots.engine.api.stop(f"botmaker-{bot_id}")
+    assert 1 <= time.monotonic() - begun < 8
+    assert bots.inspect(bot_id)["State"]["ExitCode"] == 137
 
 
 def test_limits_are_none_unless_set_and_then_exact(calls: Calls, bots: Bots) -> None:

@@ -14,6 +14,8 @@ BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
 SECRETS = {"Type": "bind", "Source": f"/srv/secrets/{BOT}", "Target": "/run/secrets", "ReadOnly": True}
 STATE = {"Type": "bind", "Source": f"/srv/state/{BOT}", "Target": "/home/node/.openclaw", "ReadOnly": False}
 
+LABELS = {"botmaker.managed": "true", "botmaker.bot-id": BOT, "botmaker.create-id": "c7e1"}
+
 
 def body(config: ContainerConfig | None = None, *, state: bool = False, request_id: str = "") -> dict[str, Any]:
     return container_body(
@@ -23,6 +25,8 @@ def body(config: ContainerConfig | None = None, *, state: bool = False, request_
         secrets_source=SECRETS["Source"],
         state_source=STATE["Source"] if state else None,
         request_id=request_id,
+        create_id="c7e1",
+        stop_seconds=10,
     )
 
 
@@ -30,8 +34,9 @@ def test_the_least_container() -> None:
     expected = {
         "Image": "botmaker/openclaw:1",
         "Env": [f"BOT_ID={BOT}"],
-        "Labels": {"botmaker.managed": "true", "botmaker.bot-id": BOT},
+        "Labels": LABELS,
         "ExposedPorts": {},
+        "StopTimeout": 10,
         "HostConfig": {
             "Mounts": [SECRETS],
             "NetworkMode": "bridge",
@@ -40,6 +45,8 @@ def test_the_least_container() -> None:
             "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
             "Init": True,
             "Privileged": False,
+            "CgroupnsMode": "private",
+            "IpcMode": "private",
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
@@ -78,8 +85,9 @@ def test_the_fullest_container() -> None:
             "EMPTY=",
             "EQ=a=b",
         ],
-        "Labels": {"botmaker.managed": "true", "botmaker.bot-id": BOT, "botmaker.request-id": "wish-1"},
+        "Labels": {**LABELS, "botmaker.request-id": "wish-1"},
         "ExposedPorts": {"18789/tcp": {}, "53/udp": {}},
+        "StopTimeout": 10,
         "Cmd": ["node", "--version"],
         "HostConfig": {
             "Mounts": [SECRETS, STATE],
@@ -92,6 +100,8 @@ def test_the_fullest_container() -> None:
             "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
             "Init": True,
             "Privileged": False,
+            "CgroupnsMode": "private",
+            "IpcMode": "private",
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
@@ -148,7 +158,6 @@ def test_there_are_no_binds_privileges_or_host_namespaces(config: ContainerConfi
     unwanted = {
         "Binds",
         "PidMode",
-        "IpcMode",
         "UTSMode",
         "UsernsMode",
         "CapAdd",
@@ -158,6 +167,7 @@ def test_there_are_no_binds_privileges_or_host_namespaces(config: ContainerConfi
     }
     assert set() == unwanted & (set(host_config) | set(made))
     assert host_config["Privileged"] is False
+    assert ("private", "private") == (host_config["CgroupnsMode"], host_config["IpcMode"])
     assert {"bind"} == {mount["Type"] for mount in host_config["Mounts"]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -35,9 +36,28 @@ def test_a_create_is_one_create(engine: FakeEngine, service: DockerService) -> N
     assert ID == service.create_container(BOT, ContainerConfig(image="botmaker/openclaw:1"), request_id="wish")
     (request,) = engine.seen(*CREATE)
     assert NAME == request.query["name"]
-    assert {**LABELS, "botmaker.request-id": "wish"} == request.body["Labels"]
+    labels = request.body["Labels"]
+    uuid.UUID(labels.pop("botmaker.create-id"))
+    assert {**LABELS, "botmaker.request-id": "wish"} == labels
     assert [] == removed(engine)
     assert [] == engine.seen(*PULL)
+
+
+def test_every_create_has_an_id_of_its_own_also_a_retry_of_the_same_request(
+    engine: FakeEngine, service: DockerService
+) -> None:
+    for _ in range(2):
+        service.create_container(BOT, request_id="wish")
+    first, second = (request.body["Labels"]["botmaker.create-id"] for request in engine.seen(*CREATE))
+    assert first != second
+
+
+@pytest.mark.parametrize(("grace_seconds", "stop_seconds"), [(10, 10), (6.5, 7), (0, 0), (0.1, 1), (90, 90)])
+def test_stops_that_the_service_does_not_send_have_its_default_grace_in_whole_seconds(
+    engine: FakeEngine, make_service: Callable[..., DockerService], grace_seconds: float, stop_seconds: int
+) -> None:
+    make_service(grace_seconds=grace_seconds).create_container(BOT)
+    assert [stop_seconds] == [request.body["StopTimeout"] for request in engine.seen(*CREATE)]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -34,6 +35,7 @@ from container_manager.errors import (
 )
 from container_manager.image_reference import check_image_allowed, check_image_reference, is_image_id
 from container_manager.model import ContainerConfig, PullPolicy, container_name
+from container_manager.validation import check_grace_seconds
 
 _NAME_WAIT_SECONDS = 3.0
 _NAME_POLL_SECONDS = 0.05
@@ -46,6 +48,7 @@ class ContainerCreator:
     def __init__(self, engine: EngineClient, config: DockerServiceConfig) -> None:
         self._engine = engine
         self._config = config
+        self._stop_seconds = check_grace_seconds(config.grace_seconds)
         self._puller = ImagePuller(engine)
         self._commands = CommandCheck(engine)
 
@@ -83,6 +86,8 @@ class ContainerCreator:
             secrets_source=self._config.secrets_root.source(bot_id),
             state_source=self._config.state_root.source(bot_id) if self._config.state_root else None,
             request_id=request_id,
+            create_id=str(uuid.uuid4()),
+            stop_seconds=self._stop_seconds,
         )
         patience = Deadline(_NAME_WAIT_SECONDS)
         while True:

@@ -10,6 +10,8 @@ from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, PortBindin
 LABEL_MANAGED = "botmaker.managed"
 LABEL_BOT_ID = "botmaker.bot-id"
 LABEL_REQUEST_ID = "botmaker.request-id"
+LABEL_CREATE_ID = "botmaker.create-id"
+"""Random, one for each create call: tells the call's own container from any other of the same bot."""
 
 SECRETS_TARGET = "/run/secrets"
 STATE_TARGET = "/home/node/.openclaw"
@@ -23,9 +25,14 @@ def container_body(
     secrets_source: str,
     state_source: str | None,
     request_id: str,
+    create_id: str,
+    stop_seconds: int,
 ) -> dict[str, Any]:
-    """The body of the engine's ``POST /containers/create`` (Docker Engine API 1.41 and later)."""
-    labels = {LABEL_MANAGED: "true", LABEL_BOT_ID: bot_id}
+    """The body of the engine's ``POST /containers/create`` (Docker Engine API 1.41 and later).
+
+    ``stop_seconds``: the grace period of stops that this service does not send, such as at the engine's own shutdown.
+    """
+    labels = {LABEL_MANAGED: "true", LABEL_BOT_ID: bot_id, LABEL_CREATE_ID: create_id}
     if request_id:
         labels[LABEL_REQUEST_ID] = request_id
     body: dict[str, Any] = {
@@ -33,6 +40,7 @@ def container_body(
         "Env": _environment(bot_id, config),
         "Labels": labels,
         "ExposedPorts": {_port_key(port): {} for port in config.ports},
+        "StopTimeout": stop_seconds,
         "HostConfig": _host_config(config, secrets_source, state_source),
     }
     if config.command:
@@ -66,6 +74,9 @@ def _host_config(config: ContainerConfig, secrets_source: str, state_source: str
         "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
         "Init": True,
         "Privileged": False,
+        # The engine's defaults depend on its settings, and for control groups of version 1 the default is the host's.
+        "CgroupnsMode": "private",
+        "IpcMode": "private",
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
