@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from container_manager.errors import CapacityExceededError, ShuttingDownError
 
@@ -21,6 +21,7 @@ MOST_WAITING = 1000
 PATIENCE_SECONDS = 0.25
 """A request that takes longer than this gives way when another one waits; the more wait, the sooner."""
 _LEAST_PATIENCE_SECONDS = 0.02
+_TICK_SECONDS = 0.001
 
 
 class Reception:
@@ -28,11 +29,12 @@ class Reception:
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self._at_once = at_once
-        # The requests being received, oldest first, each with the loop's time at its start.
-        self._receiving: dict[asyncio.Timeout, float] = {}
+        # The tasks that receive a request, oldest first, each with the loop's time at its start.
+        self._receiving: dict[asyncio.Task[Any], float] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._reserved = 0
-        self._eviction: asyncio.TimerHandle | None = None
+        # One timer for all: asyncio.timeout around each request costs every call 3 % of its time.
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def receive(self, read: Callable[[], Awaitable[T]]) -> T:
@@ -41,39 +43,41 @@ class Reception:
         Raises :class:`CapacityExceededError` when the request does not arrive in time, and
         :class:`ShuttingDownError` after :meth:`close`.
         """
-        await self._enter()
-        scope: asyncio.Timeout | None = None
+        if self._reserved < self._at_once:
+            self._reserved += 1
+        else:
+            await self._wait_for_place()
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
         try:
-            async with asyncio.timeout(LONGEST_SECONDS) as scope:
-                self._receiving[scope] = asyncio.get_running_loop().time()
-                self._evict_later()
-                if self._closed:
-                    raise _shutting_down()
-                return await read()
-        except TimeoutError:
+            if self._closed:
+                raise _shutting_down()
+            self._receiving[task] = asyncio.get_running_loop().time()
+            if self._timer is None or self._waiting:
+                self._set_timer()
+            return await read()
+        except asyncio.CancelledError:
+            # Uncancel as asyncio.timeout does: the caller may have cancelled the call at the same moment.
+            if task in self._receiving or task.uncancel():
+                raise
             if self._closed:
                 raise _shutting_down() from None
             raise CapacityExceededError("the request did not arrive in time; send it at once, or try again") from None
         finally:
-            if scope is not None:
-                self._receiving.pop(scope, None)
+            self._receiving.pop(task, None)
             self._leave()
 
     def close(self) -> None:
         """End the reception of every request, and refuse those that come."""
         self._closed = True
-        for scope in self._receiving:
-            _expire(scope)
+        for task in list(self._receiving):
+            self._expire(task)
 
-    async def _enter(self) -> None:
-        if self._reserved < self._at_once:
-            self._reserved += 1
-            return
+    async def _wait_for_place(self) -> None:
         if len(self._waiting) >= MOST_WAITING:
             raise CapacityExceededError("too many requests arrive at once; try again in a moment")
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
-        self._evict_later()
+        self._set_timer()
         try:
             await waiter
         except asyncio.CancelledError:
@@ -94,31 +98,35 @@ class Reception:
                 return
         self._reserved -= 1
 
-    def _patience_seconds(self) -> float:
-        share = min(1.0, self._at_once / max(1, len(self._waiting)))
-        return max(_LEAST_PATIENCE_SECONDS, PATIENCE_SECONDS * share)
+    def _longest_seconds(self) -> float:
+        if not self._waiting:
+            return LONGEST_SECONDS
+        return max(_LEAST_PATIENCE_SECONDS, PATIENCE_SECONDS * min(1.0, self._at_once / len(self._waiting)))
 
-    def _evict_later(self) -> None:
-        if self._eviction is not None or not self._waiting or not self._receiving:
+    def _set_timer(self) -> None:
+        """Have the timer fire when the oldest request has had its time, or earlier."""
+        if not self._receiving:
             return
-        oldest = next(iter(self._receiving.values()))
-        self._eviction = asyncio.get_running_loop().call_at(oldest + self._patience_seconds(), self._evict)
+        when = next(iter(self._receiving.values())) + self._longest_seconds()
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._end_overdue)
 
-    def _evict(self) -> None:
-        """End the oldest that have had their time, as many as wait."""
-        self._eviction = None
-        now, patience = asyncio.get_running_loop().time(), self._patience_seconds()
-        expired = [scope for scope, start in self._receiving.items() if start + patience <= now]
-        for scope in expired[: len(self._waiting)]:
-            del self._receiving[scope]
-            _expire(scope)
-        self._evict_later()
+    def _end_overdue(self) -> None:
+        """End those that have had their time, oldest first; while others wait, only as many as wait."""
+        self._timer = None
+        # A timer may fire a clock tick early.
+        latest_start = asyncio.get_running_loop().time() - self._longest_seconds() + _TICK_SECONDS
+        overdue = [task for task, start in self._receiving.items() if start <= latest_start]
+        for task in overdue[: len(self._waiting) or None]:
+            self._expire(task)
+        self._set_timer()
 
-
-def _expire(scope: asyncio.Timeout) -> None:
-    """End it now, unless its own time has just ended it."""
-    if not scope.expired():
-        scope.reschedule(asyncio.get_running_loop().time())
+    def _expire(self, task: asyncio.Task[Any]) -> None:
+        del self._receiving[task]
+        task.cancel()
 
 
 def _shutting_down() -> ShuttingDownError:
