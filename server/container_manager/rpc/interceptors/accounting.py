@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from container_manager.observability.accounting import Accounting, Method
-from container_manager.observability.call import REQUEST_ID_KEY, current_call
+from container_manager.observability.call import REQUEST_ID_KEY, Metadata, current_call
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, replace_behavior
 
+# A call's interceptors and handler run in one task. The context would convert the metadata a second time.
+_metadata: ContextVar[Metadata] = ContextVar("metadata")
 _CODE_NAMES = {status.value[0]: status.name for status in grpc.StatusCode}
 
 
@@ -26,6 +29,7 @@ class AccountingInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
+        _metadata.set(handler_call_details.invocation_metadata or ())
         handler = await continuation(handler_call_details)
         known = self._handlers.get(handler_call_details.method)
         if known is not None and known[0] is handler:
@@ -40,7 +44,7 @@ class AccountingInterceptor(grpc.aio.ServerInterceptor):
         accounting = self._accounting
 
         async def accounted(behavior: Any, request: Any, context: Any) -> Any:
-            call = accounting.begin(method, context.invocation_metadata())
+            call = accounting.begin(method, _metadata.get())
             # Each call runs in its own task, so the context variable is the call's own.
             current_call.set(call)
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
