@@ -30,6 +30,11 @@ def run(docker_host: str, *arguments: str, stdin: bytes = b"", timeout: float | 
     return done.stdout
 
 
+def answers(docker_host: str, timeout: float = 5) -> bool:
+    """Whether the engine answers within `timeout` seconds."""
+    return succeeds(docker_host, "version", timeout=timeout)
+
+
 def succeeds(docker_host: str, *arguments: str, timeout: float | None = None) -> bool:
     """Whether `docker ARGUMENTS` succeeds within `timeout` seconds. Raises nothing."""
     try:

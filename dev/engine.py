@@ -24,7 +24,7 @@ from typing import Self
 
 from dev import bridge as bridges
 from dev.debian import MissingEngine, add_system_paths, install
-from dev.ping import answers
+from dev.docker_command import answers
 from dev.remains import end_processes, helpers, start_ticks, sweep, wait_for
 
 __all__ = ["EngineError", "MissingEngine", "PrivateEngine", "install"]

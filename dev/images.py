@@ -3,11 +3,10 @@
 import contextlib
 import fcntl
 import hashlib
-import io
 import os
 import subprocess
 import sys
-import tarfile
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +21,15 @@ SOURCE_HASH_LABEL = "botmaker.source-hash"
 
 _PUBLIC_BUSYBOX = "busybox:1.36"
 _BOT_SOURCES = CHECKOUT / "images" / "openclaw"
+_BUSYBOX_ROOT = r"""
+mkdir bin etc home root tmp
+chmod 755 . bin etc home; chmod 700 root; chmod 1777 tmp
+install -m 755 "$1" bin/busybox
+for applet in $(bin/busybox --list); do [ "$applet" = busybox ] || ln -s busybox "bin/$applet"; done
+printf 'root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000:node:/home/node:/bin/sh\n' >etc/passwd
+printf 'root:x:0:\nnode:x:1000:\n' >etc/group
+tar --create --owner=0 --group=0 --numeric-owner .
+"""
 
 
 def ensure_test_image(docker_host: str) -> str:
@@ -41,22 +49,20 @@ def ensure_test_image(docker_host: str) -> str:
 def ensure_bot_image(docker_host: str) -> str:
     """Build the bot image unless the engine has the one of these very sources; return its tag."""
     with _one_at_a_time("bot"):
-        expected = source_hash()
-        if _label(docker_host, BOT_IMAGE, SOURCE_HASH_LABEL) != expected:
+        if not has_bot_image(docker_host):
             print(f"Building {BOT_IMAGE}: some minutes the first time", file=sys.stderr, flush=True)
-            command = [str(_BOT_SOURCES / "build.sh"), BOT_IMAGE, "--label", f"{SOURCE_HASH_LABEL}={expected}"]
-            done = subprocess.run(
-                command,
-                env=docker_command.environment(docker_host),
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr,  # our own output is the tag alone
-                check=False,
-            )
+            command = [str(_BOT_SOURCES / "build.sh"), BOT_IMAGE, "--label", f"{SOURCE_HASH_LABEL}={source_hash()}"]
+            environment = docker_command.environment(docker_host)
+            # Our own output is the tag alone.
+            done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
             if done.returncode:
-                raise DockerError(f"{_BOT_SOURCES / 'build.sh'} failed with status {done.returncode}, see above")
-            if _label(docker_host, BOT_IMAGE, SOURCE_HASH_LABEL) != expected:
-                raise DockerError(f"{BOT_IMAGE}: build.sh did not set the label {SOURCE_HASH_LABEL}")
+                raise DockerError(f"{command[0]} failed with status {done.returncode}, see above")
     return BOT_IMAGE
+
+
+def has_bot_image(docker_host: str) -> bool:
+    """Whether the engine has the bot image of these very sources."""
+    return _label(docker_host, BOT_IMAGE, SOURCE_HASH_LABEL) == source_hash()
 
 
 def source_hash() -> str:
@@ -72,28 +78,9 @@ def source_hash() -> str:
 
 
 def _busybox_tar(busybox: Path) -> bytes:
-    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    files = {
-        "bin/busybox": (0o755, busybox.read_bytes()),
-        "etc/passwd": (0o644, b"root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000:node:/home/node:/bin/sh\n"),
-        "etc/group": (0o644, b"root:x:0:\nnode:x:1000:\n"),
-    }
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, mode in {"bin": 0o755, "etc": 0o755, "root": 0o700, "home": 0o755, "tmp": 0o1777}.items():
-            directory = tarfile.TarInfo(name)
-            directory.type, directory.mode = tarfile.DIRTYPE, mode
-            tar.addfile(directory)
-        for name, (mode, content) in files.items():
-            file = tarfile.TarInfo(name)
-            file.mode, file.size = mode, len(content)
-            tar.addfile(file, io.BytesIO(content))
-        for applet in applets:
-            if applet != "busybox":
-                link = tarfile.TarInfo(f"bin/{applet}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
-    return buffer.getvalue()
+    with tempfile.TemporaryDirectory() as root:
+        command = ["sh", "-eufc", _BUSYBOX_ROOT, "sh", str(busybox.absolute())]
+        return subprocess.run(command, cwd=root, stdout=subprocess.PIPE, check=True).stdout
 
 
 def _pulled_busybox(docker_host: str) -> bytes:

@@ -61,37 +61,17 @@ def extra_certificates() -> Path | None:
 
 
 def _make(docker_host: str) -> None:
-    bundle = extra_certificates()
-    hooks = []
-    if bundle is not None:
-        hooks = [f'--customize-hook=cat {shlex.quote(str(bundle))} >>"$1{SYSTEM_BUNDLE}"']
-    mirror = os.environ.get("DEBIAN_MIRROR")
-    debootstrap = [
-        "mmdebstrap",
-        "--quiet",
-        "--variant=minbase",
-        "--include=ca-certificates,python3,python3-venv",
-        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "locale", "doc")),
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-        *hooks,
-        _SUITE,
-        "-",
-        *([mirror] if mirror else []),
-    ]
-    imported = ["docker", "import", "--change", 'CMD ["python3"]', "--message", f"Debian {_SUITE}, Python"]
-    with subprocess.Popen(debootstrap, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as making:
-        done = subprocess.run(
-            [*imported, "-", OFFLINE_IMAGE],
-            env=docker_command.environment(docker_host),
-            stdin=making.stdout,
-            capture_output=True,
-            check=False,
-        )
-    if making.returncode:
-        docker_command.succeeds(docker_host, "image", "rm", OFFLINE_IMAGE)
-        raise DockerError(f"mmdebstrap failed with status {making.returncode}, see above")
-    if done.returncode:
-        raise DockerError(f"docker import: {done.stderr.decode(errors='replace').strip()}")
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates,python3,python3-venv"]
+    command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "locale", "doc")]
+    command += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    if (bundle := extra_certificates()) is not None:
+        command += [f'--customize-hook=cat {shlex.quote(str(bundle))} >>"$1{SYSTEM_BUNDLE}"']
+    command += [_SUITE, "-", *os.environ.get("DEBIAN_MIRROR", "").split()]
+    made = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False)
+    if made.returncode:
+        raise DockerError(f"mmdebstrap failed with status {made.returncode}, see above")
+    details = ("--change", 'CMD ["python3"]', "--message", f"Debian {_SUITE}, Python")
+    docker_command.run(docker_host, "import", *details, "-", OFFLINE_IMAGE, stdin=made.stdout)
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import descriptor_pb2 as pb
 
@@ -20,7 +21,6 @@ REFERENCE = CHECKOUT / "docs" / "reference.md"
 
 _BUF = CHECKOUT / ".venv" / "bin" / "buf"
 _PACKAGE = "botmaker.container.v1"
-_KINDS = {(False, False): "unary", (False, True): "server streaming"}
 _IDEMPOTENCY = {
     pb.MethodOptions.IDEMPOTENCY_UNKNOWN: "not to be retried",
     pb.MethodOptions.NO_SIDE_EFFECTS: "`NO_SIDE_EFFECTS`",
@@ -41,14 +41,18 @@ The two services of the package `{_PACKAGE}`. `make proto` generates this page f
 
 @dataclass(frozen=True)
 class Commented:
-    """One proto file, with the comment of each of its elements by the element's path in the descriptor."""
+    """One proto file, with the comment of each of its elements by its name, such as `Message.field`."""
 
     file: pb.FileDescriptorProto
-    comments: dict[tuple[int, ...], str] = field(default_factory=dict)
+    comments: dict[str, str] = field(default_factory=dict)
 
-    def of(self, *path: int) -> str:
-        """The comment at this path, as Markdown."""
-        return _markdown(self.comments.get(path, ""))
+    def of(self, *names: str) -> str:
+        """The comment of an element, as Markdown; without a name, that of the file."""
+        return _markdown(self.comments.get(".".join(names), ""))
+
+    def line(self, *names: str) -> str:
+        """The same in one line, for a table."""
+        return " ".join(self.of(*names).split())
 
 
 def contract() -> list[Commented]:
@@ -71,36 +75,38 @@ def reference() -> str:
     return "\n".join(parts)
 
 
-def _comments(file: pb.FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
+def _comments(file: pb.FileDescriptorProto) -> Iterator[tuple[str, str]]:
     for location in file.source_code_info.location:
-        # What stands above `syntax` speaks of the whole file.
-        path = () if list(location.path) == [pb.FileDescriptorProto.SYNTAX_FIELD_NUMBER] else tuple(location.path)
-        if location.leading_comments:
-            yield path, location.leading_comments
+        if not location.leading_comments:
+            continue
+        element: Any = file
+        names = []
+        # A path alternates between the number of a repeated field and an index in it.
+        for number, index in zip(location.path[::2], location.path[1::2], strict=False):
+            element = getattr(element, element.DESCRIPTOR.fields_by_number[number].name)[index]
+            names.append(element.name)
+        # The comment above `syntax` has no name: it is that of the file.
+        yield ".".join(names), location.leading_comments
 
 
 def _services(each: Commented) -> Iterator[str]:
-    for index, service in enumerate(each.file.service):
-        path = (pb.FileDescriptorProto.SERVICE_FIELD_NUMBER, index)
+    for service in each.file.service:
         yield f"## {service.name}\n"
         yield f"{each.of()}\n"
-        yield f"{each.of(*path)}\n"
+        yield f"{each.of(service.name)}\n"
         yield "| RPC | kind | idempotency | own errors |\n|---|---|---|---|"
-        said = {
-            method.name: each.comments[*path, pb.ServiceDescriptorProto.METHOD_FIELD_NUMBER, number]
-            for number, method in enumerate(service.method)
-        }
+        said = {method.name: each.comments[f"{service.name}.{method.name}"] for method in service.method}
         for method in service.method:
-            kind = _KINDS[method.client_streaming, method.server_streaming]
+            kind = "server streaming" if method.server_streaming else "unary"
             own = " ".join(f"`{reason}`" for reason in own_reasons(method.name, said)) or "none"
             idempotency = _IDEMPOTENCY[method.options.idempotency_level]
             yield f"| [{method.name}](#{method.name.lower()}) | {kind} | {idempotency} | {own} |"
         yield ""
-        for number, method in enumerate(service.method):
+        for method in service.method:
             stream = "stream " if method.server_streaming else ""
             yield f"### {method.name}\n"
             yield f"{_link(method.input_type)} → {stream}{_link(method.output_type)}\n"
-            yield f"{each.of(*path, pb.ServiceDescriptorProto.METHOD_FIELD_NUMBER, number)}\n"
+            yield f"{each.of(service.name, method.name)}\n"
 
 
 def own_reasons(method: str, comments: dict[str, str]) -> list[str]:
@@ -139,35 +145,30 @@ def _errors() -> Iterator[str]:
 
 
 def _messages(each: Commented) -> Iterator[str]:
-    for index, message in enumerate(each.file.message_type):
-        path = (pb.FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER, index)
+    for message in each.file.message_type:
         yield f"### {message.name}\n"
-        yield f"{each.of(*path)}\n"
+        yield f"{each.of(message.name)}\n"
         if message.field:
             yield "| | field | type | |\n|---|---|---|---|"
-        for number, member in enumerate(message.field):
-            comment = " ".join(each.of(*path, pb.DescriptorProto.FIELD_FIELD_NUMBER, number).split())
-            yield f"| {member.number} | `{member.name}` | {_type(message, member)} | {comment} |"
-        if message.field:
+            for member in message.field:
+                comment = each.line(message.name, member.name)
+                yield f"| {member.number} | `{member.name}` | {_type(message, member)} | {comment} |"
             yield ""
-        for number, enum in enumerate(message.enum_type):
-            yield from _enum(
-                each, enum, f"{message.name}.{enum.name}", (*path, pb.DescriptorProto.ENUM_TYPE_FIELD_NUMBER, number)
-            )
+        for enum in message.enum_type:
+            yield from _enum(each, enum, message.name, enum.name)
 
 
 def _enums(each: Commented) -> Iterator[str]:
-    for index, enum in enumerate(each.file.enum_type):
-        yield from _enum(each, enum, enum.name, (pb.FileDescriptorProto.ENUM_TYPE_FIELD_NUMBER, index))
+    for enum in each.file.enum_type:
+        yield from _enum(each, enum, enum.name)
 
 
-def _enum(each: Commented, enum: pb.EnumDescriptorProto, name: str, path: tuple[int, ...]) -> Iterator[str]:
-    yield f"### {name}\n"
-    yield f"{each.of(*path)}\n"
+def _enum(each: Commented, enum: pb.EnumDescriptorProto, *names: str) -> Iterator[str]:
+    yield f"### {'.'.join(names)}\n"
+    yield f"{each.of(*names)}\n"
     yield "| | value | |\n|---|---|---|"
-    for number, value in enumerate(enum.value):
-        comment = " ".join(each.of(*path, pb.EnumDescriptorProto.VALUE_FIELD_NUMBER, number).split())
-        yield f"| {value.number} | `{value.name}` | {comment} |"
+    for value in enum.value:
+        yield f"| {value.number} | `{value.name}` | {each.line(*names, value.name)} |"
     yield ""
 
 

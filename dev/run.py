@@ -16,8 +16,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+from dev.docker_command import answers
 from dev.engine import EngineError, MissingEngine
-from dev.ping import answers
 from dev.processes import SIGNALS, end_session, tied
 from dev.shared import shared_engine, stop_unused
 
@@ -51,17 +51,22 @@ def engine() -> Iterator[str]:
 
 def run(command: Sequence[str], docker_host: str) -> int:
     """Run the command until it ends or a signal comes, and end all it started; the exit code is that of a shell."""
+    awaited = {*SIGNALS, signal.SIGCHLD}
+    # Blocked from here on, but not in the command: no signal may come between its start and the wait for its end, nor
+    # disturb the clearing up.
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     try:
-        child = subprocess.Popen([*tied(), *command], env={**os.environ, "DOCKER_HOST": docker_host})
+        child = subprocess.Popen(
+            [*tied(), *command],
+            env={**os.environ, "DOCKER_HOST": docker_host},
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, awaited),  # noqa: PLW1509 - no threads here
+        )
     except OSError as error:
         print(f"run: {command[0]}: {error.strerror}", file=sys.stderr)
         return 127
-    # Blocked from here on, so that no further signal disturbs the clearing up.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {*SIGNALS, signal.SIGCHLD})
     while child.poll() is None:
-        # The time-out is for a command that ended before the line above.
-        info = signal.sigtimedwait({*SIGNALS, signal.SIGCHLD}, 0.5)
-        if info is not None and info.si_signo != signal.SIGCHLD:
+        info = signal.sigwaitinfo(awaited)
+        if info.si_signo != signal.SIGCHLD:
             print(f"run: {signal.Signals(info.si_signo).name}", file=sys.stderr, flush=True)
             break
     end_session(os.getsid(0), PATIENCE_SECONDS)

@@ -6,7 +6,6 @@
 import json
 import os
 import secrets
-import shutil
 import sys
 import tempfile
 import uuid
@@ -26,19 +25,17 @@ _GATEWAY_PORT = 18789
 _HOST_PORT = 18789
 
 
-def main() -> int:
+def main() -> None:
     """Prepare, print the calls, and become the service."""
     docker_host = os.environ.get("DOCKER_HOST")
     if not docker_host:
-        print("serve: DOCKER_HOST is not set; use `make serve`", file=sys.stderr)
-        return 1
+        sys.exit("serve: DOCKER_HOST is not set; use `make serve`")
     try:
         ensure_bot_image(docker_host)
         bot = _demo_bot()
         token = _demo_directories(bot, docker_host)
     except (DockerError, OSError) as error:
-        print(f"serve: {error}", file=sys.stderr)
-        return 1
+        sys.exit(f"serve: {error}")
     socket = _socket_path()
     print(_calls(bot, token, socket), flush=True)
     program = str(_PROGRAMS / "container-manager")
@@ -49,11 +46,7 @@ def main() -> int:
         "--state-root": str(_STATE / "state"),
         "--default-image": BOT_IMAGE,
     }
-    try:
-        os.execv(program, [program, "serve", *(part for pair in arguments.items() for part in pair)])
-    except OSError as error:
-        print(f"serve: {program}: {error.strerror}; run `make serve`, which makes it", file=sys.stderr)
-        return 1
+    os.execv(program, [program, "serve", *(part for pair in arguments.items() for part in pair)])
 
 
 def _demo_bot() -> str:
@@ -74,9 +67,8 @@ def _demo_directories(bot: str, docker_host: str) -> Path:
     token = directories[0] / "GATEWAY_TOKEN"
     if directories[0].stat().st_uid == os.geteuid() or os.geteuid() == 0:
         if not token.exists():
-            descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_urlsafe(32))
+            token.touch(0o600)
+            token.write_text(secrets.token_urlsafe(32), encoding="ascii")
         if os.geteuid() != _BOT_UID:
             _give_to_bot(directories, token, docker_host)
     return token
@@ -122,10 +114,6 @@ def _calls(bot: str, token: Path, socket: Path) -> str:
     lines = ["", f"The demo bot is {bot}. In another terminal:", ""]
     for method, request in calls:
         lines += [f"{buf} \\\n  -d '{json.dumps(request)}' \\\n  http://localhost/{_SERVICE}/{method}", ""]
-    if shutil.which("grpcurl"):
-        lines += ["or:", ""]
-        for method, request in calls:
-            lines += [f"grpcurl -plaintext -unix -d '{json.dumps(request)}' \\\n  {socket} {_SERVICE}/{method}", ""]
     lines += [
         f"Once it runs, its gateway is at http://127.0.0.1:{_HOST_PORT}/, the token in",
         f"  {token}",
@@ -136,4 +124,4 @@ def _calls(bot: str, token: Path, socket: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,8 +2,7 @@
 
 `-k EXPRESSION` runs only the tests that pytest's expression selects; the document then says so.
 
-Exits with 1 where something did not pass that nothing explains, an explanation explains nothing, or a test was there
-on one engine and not on another.
+Exits with 1 if a failure has no explanation, an explanation has no failure, or the engines did not have the same tests.
 """
 
 import contextlib
@@ -17,7 +16,7 @@ from dev.debian import MissingEngine
 from dev.docker_command import DockerError
 from dev.engine import EngineError
 from dev.engines import table
-from dev.engines.differences import Difference, everywhere_skipped, missing, outdated, read, unexplained
+from dev.engines.differences import Difference, missing, outdated, read, unexplained
 from dev.engines.network import network_namespace
 from dev.engines.releases import RELEASES
 from dev.engines.session import Run, run_file
@@ -26,16 +25,14 @@ from dev.junit import Verdict
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run, tell, write."""
+    """Run the tests, print the outcomes, and write the table."""
     source = os.environ.get("DOCKER_HOST")
     selection, names = "", list(arguments)
     if names[:1] == ["-k"] and names[1:]:
         selection, names = names[1], names[2:]
     if set(names) - set(RELEASES) or not source:
-        print(
-            f"usage: DOCKER_HOST=… python -m dev.engines [-k EXPRESSION] [{' | '.join(RELEASES)}] …",
-            file=sys.stderr,
-        )
+        known = " | ".join(RELEASES)
+        print(f"usage: DOCKER_HOST=… python -m dev.engines [-k EXPRESSION] [{known}] …", file=sys.stderr)
         return 2
     if os.geteuid() != 0:
         print("engines: only root can start engines of other releases", file=sys.stderr)
@@ -44,18 +41,20 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if not selection:
             ensure_bot_image(source)
-        ended = [name for name in names or RELEASES if not _run(name, source, selection)]
+        broken = [name for name in names or RELEASES if not _run(name, source, selection)]
     except (MissingEngine, EngineError, DockerError, OSError) as error:
         print(f"engines: {error}", file=sys.stderr)
         return 1
-    problems = [f"{name}: the run did not come to its end" for name in ended]
     runs = {name: Run.read(run_file(name)) for name in RELEASES if run_file(name).exists()}
-    problems += _problems(runs, differences)
-    print(_summary(runs))
+    for name, run in runs.items():
+        counts = Counter(outcome.verdict for outcome in run.outcomes.values())
+        told = ", ".join(f"{counts[verdict]} {verdict.name.lower()}" for verdict in Verdict)
+        print(f"{RELEASES[name].title:14} {run.version:18} {told}")
     if lacking := [name for name in RELEASES if name not in runs]:
         print(f"docs/engines.md stays as it is until there are runs of {', '.join(lacking)}")
     else:
         table.write(runs, differences)
+    problems = [f"{name}: the run did not come to its end" for name in broken] + _problems(runs, differences)
     for problem in problems:
         print(f"engines: {problem}", file=sys.stderr)
     return 1 if problems else 0
@@ -74,31 +73,17 @@ def _run(name: str, source: str, selection: str) -> bool:
 
 
 def _problems(runs: Mapping[str, Run], differences: Sequence[Difference]) -> list[str]:
-    outcomes = {name: run.outcomes for name, run in runs.items()}
     whole = {name: run.outcomes for name, run in runs.items() if not run.selection}
-    known = everywhere_skipped(outcomes.values())
     lines = [
         f"{test}: not there on {', '.join(name for name in whole if test not in whole[name])}"
         for test in sorted(missing(whole.values()))
     ]
-    for name, found in outcomes.items():
-        lines += [
-            f"{name}: {test} {outcome.verdict.name.lower()}, and nothing explains it: {outcome.message}"
-            for test, outcome in unexplained(name, found, differences, known).items()
-        ]
-        lines += [
-            f"{name}: {title!r}: {pattern} explains nothing" for title, pattern in outdated(name, found, differences)
-        ]
-    return lines
-
-
-def _summary(runs: Mapping[str, Run]) -> str:
-    lines = []
     for name, run in runs.items():
-        counts = Counter(outcome.verdict for outcome in run.outcomes.values())
-        told = ", ".join(f"{counts[verdict]} {verdict.name.lower()}" for verdict in Verdict)
-        lines.append(f"{RELEASES[name].title:14} {run.version:18} {told}")
-    return "\n".join(lines)
+        for test, outcome in unexplained(name, run.outcomes, differences).items():
+            lines.append(f"{name}: {test} failed, and nothing explains it: {outcome.message}")
+        for title, pattern in outdated(name, run.outcomes, differences):
+            lines.append(f"{name}: {title!r}: {pattern} explains nothing")
+    return lines
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ PATH = Path(__file__).with_name("differences.toml")
 
 @dataclass(frozen=True)
 class Difference:
-    """Why the tests whose whole id one of `tests` matches do not pass on `engines`."""
+    """Why the tests whose whole id one of `tests` matches fail on `engines`."""
 
     title: str
     reason: str
@@ -27,7 +27,7 @@ class Difference:
 
 
 def read(path: Path = PATH) -> list[Difference]:
-    """The explanations. Raises ValueError for one that is incomplete, or names an engine that there is not."""
+    """The explanations. Raises ValueError for one that is incomplete, or that names an unknown engine."""
     found = []
     for entry in tomllib.loads(path.read_text(encoding="utf-8")).get("difference", []):
         title = " ".join(str(entry.get("title", "")).split())
@@ -45,39 +45,33 @@ def read(path: Path = PATH) -> list[Difference]:
     return found
 
 
-def everywhere_skipped(results: Iterable[dict[str, Outcome]]) -> set[str]:
-    """The tests that every run skipped which had them: they tell of the machine, and of no engine."""
-    outcomes = [(test, outcome.verdict is Verdict.SKIPPED) for run in results for test, outcome in run.items()]
-    return {test for test, skipped in outcomes if skipped} - {test for test, skipped in outcomes if not skipped}
-
-
 def missing(results: Iterable[dict[str, Outcome]]) -> set[str]:
     """The tests that some of these runs have, and others have not."""
     known: list[set[str]] = [set(result) for result in results]
     return set.union(*known) - known[0].intersection(*known) if known else set()
 
 
-def unexplained(
-    engine: str, outcomes: dict[str, Outcome], differences: Iterable[Difference], known: Iterable[str] = ()
-) -> dict[str, Outcome]:
-    """What did not pass on this engine without anything that says why; `known` is let off."""
-    differences, known = list(differences), set(known)
+def failed(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+    """The tests that failed. A test is skipped for what the machine lacks, whatever the engine."""
+    return {test: outcome for test, outcome in outcomes.items() if outcome.verdict is Verdict.FAILED}
+
+
+def unexplained(engine: str, outcomes: dict[str, Outcome], differences: Iterable[Difference]) -> dict[str, Outcome]:
+    """The tests that failed on this engine for no stated reason."""
+    about = [difference for difference in differences if engine in difference.engines]
     return {
         test: outcome
-        for test, outcome in outcomes.items()
-        if outcome.verdict is not Verdict.PASSED
-        and test not in known
-        and not any(difference.explains(engine, test) for difference in differences)
+        for test, outcome in failed(outcomes).items()
+        if not any(difference.explains(engine, test) for difference in about)
     }
 
 
 def outdated(engine: str, outcomes: dict[str, Outcome], differences: Iterable[Difference]) -> list[tuple[str, str]]:
-    """Title and pattern of each explanation that on this engine matches nothing that did not pass."""
-    failed = [test for test, outcome in outcomes.items() if outcome.verdict is not Verdict.PASSED]
+    """Title and pattern of each explanation of a failure that this engine does not have."""
     return [
         (difference.title, pattern.pattern)
         for difference in differences
         if engine in difference.engines
         for pattern in difference.tests
-        if not any(pattern.fullmatch(test) for test in failed)
+        if not any(pattern.fullmatch(test) for test in failed(outcomes))
     ]

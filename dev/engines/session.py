@@ -15,22 +15,21 @@ from pathlib import Path
 from dev import docker_command
 from dev.engine import PrivateEngine
 from dev.engines import differences
-from dev.engines.programs import write_programs
-from dev.engines.releases import RELEASES, Release
-from dev.engines.tree import ensure_tree
-from dev.images import BOT_IMAGE, CHECKOUT, SOURCE_HASH_LABEL, source_hash
+from dev.engines.releases import RELEASES
+from dev.engines.tree import ensure_tree, write_dockerd
+from dev.images import BOT_IMAGE, CHECKOUT, has_bot_image
 from dev.junit import Outcome, Verdict, read_junit
 
 STATE = CHECKOUT / ".dev" / "engines"
-# What the image's entry point renders is the same on each engine, and takes as long as all the others.
+# The bot image's entry point renders the same on each engine, and its tests take as long as all others.
 _TESTS = ["-m", "not slow", "--timeout=120", "--ignore=tests/engine/test_bot_image.py", "tests/engine"]
-# So many failures are no noise of the machine.
+# More failures than these are not caused by a busy machine.
 _TRIED_AGAIN = 20
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the tests on one engine brought."""
+    """The outcomes of the tests on one engine."""
 
     version: str
     api_version: str
@@ -41,18 +40,16 @@ class Run:
     """Pytest's expression (-k) for what was run; empty for all of the tests."""
 
     def write(self, path: Path) -> None:
-        """Keep it for the table that comes of all runs."""
+        """Keep it for the table, which needs the runs on all engines."""
         outcomes = {test: [int(outcome.verdict), outcome.message] for test, outcome in self.outcomes.items()}
-        document = {"version": self.version, "api": self.api_version, "outcomes": outcomes}
-        document |= {"second": self.second, "selection": self.selection}
-        path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        path.write_text(json.dumps({**vars(self), "outcomes": outcomes}, indent=1), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> "Run":
         """A run that was kept."""
         found = json.loads(path.read_text(encoding="utf-8"))
         outcomes = {test: Outcome(Verdict(verdict), text) for test, (verdict, text) in found["outcomes"].items()}
-        return cls(found["version"], found["api"], outcomes, tuple(found["second"]), found["selection"])
+        return cls(**{**found, "outcomes": outcomes, "second": tuple(found["second"])})
 
 
 def run_file(name: str) -> Path:
@@ -63,30 +60,27 @@ def run_file(name: str) -> Path:
 def run(name: str, source: str, selection: str) -> Run:
     """Start the engine, run the tests on it, stop it."""
     release, directory = RELEASES[name], STATE / name
-    dockerd = write_programs(release, ensure_tree(release, STATE), directory / "bin")
+    dockerd = write_dockerd(release, ensure_tree(release, STATE), directory / "bin")
     engine = PrivateEngine(directory / "engine", dockerd=str(dockerd))
     engine.stop()  # clears what a run that was killed has left
     with engine:
-        environment = {
-            **docker_command.environment(engine.url),
-            "PATH": f"{dockerd.parent}:{os.environ['PATH']}",
-        }
-        version, api_version = _version(environment, release)
+        server = json.loads(docker_command.run(engine.url, "version", "--format", "{{json .Server}}"))
+        versions = {part["Name"]: part["Version"] for part in server.get("Components", [])}
+        version = versions.get("Podman Engine", server["Version"])
         if not version.startswith(release.version):
-            raise SystemExit(
-                f"{name}: Debian {release.suite} now has {version}: dev/engines/releases.py needs a change"
-            )
-        if not selection:
-            _copy_bot_image(source, environment)
+            raise SystemExit(f"{name}: Debian {release.suite} now has {version}; change dev/engines/releases.py")
+        if not selection and not has_bot_image(engine.url):
+            copy = f'docker --host "$1" save {BOT_IMAGE} | docker --host "$2" load --quiet'
+            subprocess.run(["sh", "-c", copy, "sh", source, engine.url], check=True)
+        environment = {**docker_command.environment(engine.url), "PATH": f"{dockerd.parent}:{os.environ['PATH']}"}
         report = directory / "report.xml"
         outcomes = _pytest(report, environment, [*_TESTS, "-k", selection])
-        failed = differences.unexplained(name, outcomes, differences.read())
-        again = [test for test, outcome in failed.items() if outcome.verdict is Verdict.FAILED]
+        again = list(differences.unexplained(name, outcomes, differences.read()))
         second: list[str] = []
         if again and len(again) <= _TRIED_AGAIN:
             outcomes |= _pytest(report, environment, again)
             second = [test for test in again if outcomes[test].verdict is Verdict.PASSED]
-        return Run(version, api_version, outcomes, tuple(second), selection)
+        return Run(version, server["ApiVersion"], outcomes, tuple(second), selection)
 
 
 def _pytest(report: Path, environment: dict[str, str], arguments: Sequence[str]) -> dict[str, Outcome]:
@@ -94,36 +88,6 @@ def _pytest(report: Path, environment: dict[str, str], arguments: Sequence[str])
     options = ["-q", "-p", "no:cacheprovider", f"--junit-xml={report}", "-o", "junit_logging=no"]
     subprocess.run([sys.executable, "-m", "pytest", *options, *arguments], cwd=CHECKOUT, env=environment, check=False)
     return read_junit(report)
-
-
-def _version(environment: dict[str, str], release: Release) -> tuple[str, str]:
-    done = subprocess.run(
-        ["docker", "version", "--format", "{{json .Server}}"],
-        env=environment,
-        capture_output=True,
-        check=True,
-    )
-    server = json.loads(done.stdout)
-    component = "Podman Engine" if release.podman else "Engine"
-    versions = {part["Name"]: part["Version"] for part in server.get("Components", [])}
-    return str(versions.get(component, server["Version"])), str(server["ApiVersion"])
-
-
-def _copy_bot_image(source: str, environment: dict[str, str]) -> None:
-    """Hand the bot image over, unless the engine has it: building it takes minutes."""
-    there = {**environment, "DOCKER_HOST": source}
-    if not (image := _bot_image(environment)):
-        with subprocess.Popen(["docker", "save", _bot_image(there)], env=there, stdout=subprocess.PIPE) as saving:
-            subprocess.run(["docker", "load", "--quiet"], stdin=saving.stdout, env=environment, check=True)
-        image = _bot_image(environment)
-    subprocess.run(["docker", "tag", image, BOT_IMAGE], env=environment, check=True)
-
-
-def _bot_image(environment: dict[str, str]) -> str:
-    """The id of the bot image of these very sources: the name may meanwhile be that of another checkout's."""
-    found = ["docker", "images", "--quiet", "--filter", f"label={SOURCE_HASH_LABEL}={source_hash()}"]
-    done = subprocess.run(found, env=environment, capture_output=True, text=True, check=True)
-    return next(iter(done.stdout.split()), "")
 
 
 if __name__ == "__main__":

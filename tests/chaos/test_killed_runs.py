@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.ping import answers
+from dev.docker_command import answers
 from dev.remains import start_ticks
 from tests.support.waiting import wait_until
 

@@ -23,7 +23,7 @@ CHECKOUT = Path(__file__).parents[2]
 PROGRAM = """
 import sys, pathlib, dev.serve as serve
 serve._STATE, serve._HOST_PORT = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-sys.exit(serve.main())
+serve.main()
 """
 
 

@@ -96,6 +96,24 @@ def test_another_ctrl_c_kills_at_once(tmp_path: Path) -> None:
     assert is_gone(tmp_path / "child")
 
 
+def test_a_signal_that_comes_while_the_command_starts_ends_it_too(tmp_path: Path) -> None:
+    program = f"""
+import os, pathlib, signal, subprocess
+start = subprocess.Popen
+def started(*arguments, **options):
+    process = start(*arguments, **options)
+    while not pathlib.Path({str(tmp_path / "pid")!r}).exists():
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+    return process
+subprocess.Popen = started
+{PROGRAM}"""
+    command = [sys.executable, "-c", program, "60", "sh", "-c", f"echo $$ >{tmp_path}/pid; exec sleep 600"]
+    process = subprocess.Popen(command, cwd=CHECKOUT, start_new_session=True, stderr=subprocess.PIPE)
+    assert 128 + signal.SIGINT == ended(process)[0]
+    assert is_gone(tmp_path / "pid")
+
+
 def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path) -> None:
     process = started(f"sleep 600 & echo $! >{tmp_path}/pid", patience=0.2)
     assert 0 == ended(process)[0]
