@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -160,6 +161,7 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     ),
     option(
         "--token-file",
+        type=click.Path(path_type=Path),
         default="/var/lib/botmaker/container-manager.token",
         show_default=True,
         help="File with the bearer token that TCP callers must send. Created if absent.",

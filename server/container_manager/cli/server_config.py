@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -53,31 +54,24 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
             _check_root("state", state_root.path)
             if problem := overlap(secrets_root, state_root):
                 raise click.ClickException(f"{problem}; give each a directory of its own")
+    service = {
+        **_of_the_same_name(DockerServiceConfig, options),
+        "secrets_root": secrets_root,
+        "state_root": state_root,
+        "pull_policy": PullPolicy(options["pull"]),
+        "allowed_images": options["allowed_image"],
+    }
     return ServerConfig(
-        service=DockerServiceConfig(
-            secrets_root=secrets_root,
-            state_root=state_root,
-            docker_host=docker_host,
-            default_image=options["default_image"],
-            pull_policy=PullPolicy(options["pull"]),
-            allowed_images=options["allowed_image"],
-            grace_seconds=options["grace_seconds"],
-            engine_timeout_seconds=options["engine_timeout_seconds"],
-        ),
-        listen=options["listen"],
-        socket_mode=options["socket_mode"],
-        socket_group=options["socket_group"],
-        token_file=Path(options["token_file"]),
+        service=DockerServiceConfig(**service),
         tls=_tls(options),
-        insecure_no_auth=options["insecure_no_auth"],
-        workers=options["workers"],
-        max_watchers=options["max_watchers"],
-        max_log_streams=options["max_log_streams"],
-        max_concurrent_calls=options["max_concurrent_calls"],
-        drain_seconds=options["drain_seconds"],
-        metrics_listen=options["metrics_listen"],
         tracing=_tracing(options),
+        **_of_the_same_name(ServerConfig, options),
     )
+
+
+def _of_the_same_name(config: type, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that have the name, and so the value, of a field of the configuration."""
+    return {field.name: options[field.name] for field in fields(config) if field.name in options}
 
 
 def _tracing(options: dict[str, Any]) -> TracingConfig | None:
