@@ -16,6 +16,7 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager.rpc.reflection import V1_FILE
 from container_manager_client import ErrorInfo, connect, connect_aio, error_info
 from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
@@ -45,6 +46,22 @@ def test_the_token_of_the_file_is_accepted(target: str, token_file: Path) -> Non
     assert token_file.stat().st_mode & 0o777 == 0o600
     with connect(target, token=token_file.read_text().strip()) as channel:
         assert Calls(ContainerManagerStub(channel)).list() == []
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_is_matched_in_any_case(target: str, token_file: Path, scheme: str) -> None:
+    metadata = (("authorization", f"{scheme} {token_file.read_text().strip()}"),)
+    with grpc.insecure_channel(target.removeprefix("tcp://")) as channel:
+        request = pb.ListManagedContainersRequest()
+        assert [] == list(ContainerManagerStub(channel).ListManagedContainers(request, metadata=metadata).containers)
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "", "Bearers"])
+def test_the_token_of_another_scheme_is_unauthenticated(target: str, token_file: Path, scheme: str) -> None:
+    metadata = (("authorization", f"{scheme} {token_file.read_text().strip()}"),)
+    channel = grpc.insecure_channel(target.removeprefix("tcp://"))
+    with channel, fails_with("UNAUTHENTICATED", "UNAUTHENTICATED"):
+        ContainerManagerStub(channel).ListManagedContainers(pb.ListManagedContainersRequest(), metadata=metadata)
 
 
 def test_streams_need_the_token_too(target: str, token_file: Path) -> None:
@@ -89,7 +106,7 @@ WITHOUT_TOKEN = methods(*health_pb2.DESCRIPTOR.services_by_name.values())
 WITH_TOKEN = [
     *methods(*pb.DESCRIPTOR.services_by_name.values()),
     *methods(*observer_pb.DESCRIPTOR.services_by_name.values()),
-    *methods(*reflection_pb2.DESCRIPTOR.services_by_name.values()),
+    *methods(*V1_FILE.services_by_name.values(), *reflection_pb2.DESCRIPTOR.services_by_name.values()),
     "/no.such.Service/Method",
     "/grpc.health.v1.Healthy/Check",
     "/grpc.health.v1.Health",

@@ -19,7 +19,7 @@ import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from botmaker.container.v1 import (
     container_manager_pb2,
@@ -42,6 +42,7 @@ from container_manager.rpc.listeners.sockets import unix_socket_path
 from container_manager.rpc.listeners.tcp_access import tcp_access
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
+from container_manager.rpc.reflection import REFLECTION_SERVICES, V1_FILE, add_reflection
 from container_manager.rpc.stream_kinds import stream_limits
 from container_manager.rpc.wire import encoded_status
 from container_manager.scheduling.bot_operations import BotOperations
@@ -55,13 +56,19 @@ _SERVICES = (
 _REFLECTED = (
     *_SERVICES,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-    reflection.SERVICE_NAME,
+    *REFLECTION_SERVICES,
 )
-_FILES = (container_manager_pb2, container_observer_pb2, health_pb2, reflection_pb2)
+_FILES = (
+    container_manager_pb2.DESCRIPTOR,
+    container_observer_pb2.DESCRIPTOR,
+    health_pb2.DESCRIPTOR,
+    V1_FILE,
+    reflection_pb2.DESCRIPTOR,
+)
 _METHODS = [
     f"/{service.full_name}/{method.name}"
     for file in _FILES
-    for service in file.DESCRIPTOR.services_by_name.values()
+    for service in file.services_by_name.values()
     for method in service.methods
 ]
 
@@ -221,4 +228,4 @@ class Server:
         container_manager_pb2_grpc.add_ContainerManagerServicer_to_server(self._servicer, server)
         container_observer_pb2_grpc.add_ContainerObserverServicer_to_server(self._observer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(_REFLECTED, server)
+        add_reflection(server, _REFLECTED)

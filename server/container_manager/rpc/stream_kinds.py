@@ -6,15 +6,14 @@ The limit interceptor, the number of HTTP/2 streams that a connection may have, 
 from __future__ import annotations
 
 from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection_pb2
 
 from botmaker.container.v1 import container_observer_pb2
 from container_manager.config import ServerConfig
+from container_manager.rpc.reflection import REFLECTION_SERVICES
 from container_manager.scheduling.streams import StreamKind
 
 _OBSERVER = container_observer_pb2.DESCRIPTOR.services_by_name["ContainerObserver"].full_name
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
 
 CONTAINERS = StreamKind(
     "containers",
@@ -46,7 +45,7 @@ HEALTH = StreamKind(
 REFLECTION = StreamKind(
     "reflection",
     "reflections",
-    (f"/{_REFLECTION}/ServerReflectionInfo",),
+    tuple(f"/{service}/ServerReflectionInfo" for service in REFLECTION_SERVICES),
     lambda _: 64,
     until_drained=True,
 )

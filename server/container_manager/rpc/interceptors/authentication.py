@@ -22,7 +22,7 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
     """Refuses every call without ``authorization: Bearer <token>``, health checks excepted."""
 
     def __init__(self, token: str) -> None:
-        self._expected = f"Bearer {token}".encode()
+        self._token = token.encode()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -35,8 +35,9 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
         given = [value for key, value in details.invocation_metadata or () if key == "authorization"]
         if len(given) != 1:
             return False
-        value = given[0]
-        return hmac.compare_digest(value.encode() if isinstance(value, str) else value, self._expected)
+        scheme, _, token = str(given[0]).partition(" ")
+        # RFC 9110, 11.1: the scheme is matched in any case.
+        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token)
 
 
 async def _refuse(_requests: Any, context: Any) -> Any:
