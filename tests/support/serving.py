@@ -97,6 +97,17 @@ class ServerProcess:
         """The log so far."""
         return self.log.read_text()
 
+    def peak_memory_bytes(self) -> int:
+        """The peak of its resident memory (proc(5), VmHWM)."""
+        return self._of_status("VmHWM") * 1024
+
+    def threads(self) -> int:
+        """How many threads it has."""
+        return self._of_status("Threads")
+
+    def _of_status(self, name: str) -> int:
+        return int(Path(f"/proc/{self.process.pid}/status").read_text().split(f"{name}:")[1].split()[0])
+
     def terminate(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal."""
         self.process.send_signal(number)
