@@ -104,7 +104,7 @@ class ServerConfig:
     workers: int = 64
     """Concurrent creates, and as many other concurrent changes."""
     max_watchers: int = 1000
-    """Concurrent streams of WatchContainers, and as many of WatchStats."""
+    """Concurrent streams of WatchContainers, and as many of WatchStats; they name 100 bots each on average."""
     max_log_streams: int = 64
     max_concurrent_calls: int = 1000
     """Concurrent changes, running or waiting, and as many concurrent reads."""

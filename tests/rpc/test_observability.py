@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -230,3 +231,18 @@ def test_an_unbroken_engine_shows_in_the_gauges(serve: Serve, fake: FakeEngine, 
         assert 0 == value(text, "container_manager_event_reconnects_total")
         fake.drop_connections()
         wait_until(lambda: value(metrics(looped), "container_manager_event_reconnects_total"), "it reconnects", 60)
+
+
+def test_the_lag_of_the_event_loop_is_measured_all_the_time(serve: Serve) -> None:
+    with serve() as looped:
+        count = "container_manager_event_loop_lag_seconds_count"
+        wait_until(lambda: value(metrics(looped), count) >= 3, "measurements")
+
+        async def block() -> None:
+            time.sleep(0.6)  # noqa: ASYNC251 - the event loop is to be late
+
+        before = value(metrics(looped), "container_manager_event_loop_lag_seconds_sum")
+        looped.run(block())
+        wait_until(
+            lambda: value(metrics(looped), "container_manager_event_loop_lag_seconds_sum") >= before + 0.4, "the lag"
+        )

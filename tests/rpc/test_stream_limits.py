@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -168,3 +169,32 @@ def test_watchers_are_served_side_by_side(calls: Calls, observer: ContainerObser
         for watch in watches:
             told = watch.wait_for(lambda messages: messages[-1].changed.container_id, "the change")
             assert container_id == told
+
+
+NAMING = {
+    CONTAINERS: lambda stub, bots: stub.WatchContainers(pb.WatchContainersRequest(bot_ids=bots)),
+    STATS: lambda stub, bots: stub.WatchStats(pb.WatchStatsRequest(bot_ids=bots)),
+}
+
+
+@pytest.mark.parametrize("kind", NAMING, ids=lambda kind: kind.label)
+def test_the_bot_ids_that_open_streams_keep_are_bounded_whichever_streams_name_them(
+    limited: LoopedServer, channel: grpc.Channel, bot_id: str, kind: StreamKind
+) -> None:
+    """Each id costs memory for as long as its stream is open; of two watchers, this server keeps 200."""
+    observer = ContainerObserverStub(channel)
+    many = [bot_id, *(str(uuid.uuid4()) for _ in range(149))]
+    with reading(NAMING[kind](observer, many)) as first:
+        first.wait_for(bool, "the first message")
+        for other in NAMING.values():
+            with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+                next(other(observer, many[:51]))
+        with reading(NAMING[kind](observer, [])) as second:
+            second.wait_for(bool, "a watcher of all names none")
+        with reading(NAMING[kind](observer, many[:50])) as second:
+            second.wait_for(bool, "a watcher that names fewer")
+    wait_until(lambda: limited.server.streams.count(kind) == 0, "all have gone")
+    with reading(NAMING[kind](observer, many)) as again:
+        again.wait_for(bool, "the ids of the streams before are free")
+    with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+        next(NAMING[kind](observer, [str(uuid.uuid4()) for _ in range(201)]))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import pytest
 
 from container_manager.backends.docker.sampling import SAMPLE_TIMEOUT_SECONDS
 from container_manager.model import RawSample
+from container_manager.stats.feed import StatsFeed
 from container_manager.stats.figures import ContainerStats
+from container_manager.stats.sampler import StatsSampler
 
 T = TypeVar("T")
 Figures = list[tuple[float, str]]
@@ -107,14 +109,44 @@ class SampledBackend:
         return RawSample(int(now * 1e9), int(cpu_seconds * 1e9), 2, 1_000_000, 4_000_000, 10, 20, 3)
 
 
-async def collect(stream: AsyncGenerator[tuple[str, ContainerStats], None], seconds: float) -> Figures:
-    """The figures that arrive within ``seconds``, and when, counted from the start."""
+def encoded(_bot_id: str, container_id: str, stats: ContainerStats) -> bytes:
+    """In place of the wire form; checks the percentage."""
+    assert pytest.approx(30, abs=0.01) == stats.cpu_percent
+    return f"{container_id} {stats.time_ns}".encode()
+
+
+@asynccontextmanager
+async def feeding(backend: SampledBackend, *running: str) -> AsyncIterator[StatsFeed]:
+    """A feed; the bots of ``running`` run, each in a container of the same name."""
+    sampler = StatsSampler(backend.sample)
+    feed = StatsFeed(sampler, encoded)
+    for name in running:
+        feed.runs(name, name, backend.started(name))
+    try:
+        yield feed
+    finally:
+        await feed.close()
+        await sampler.close()
+
+
+async def collect(feed: StatsFeed, interval_seconds: float, seconds: float, *bots: str) -> Figures:
+    """The figures that arrive within ``seconds``, and when, counted from the start. No ``bots``: of all."""
     time = asyncio.get_running_loop().time
     begin = time()
     figures = []
     with suppress(TimeoutError):
-        async with aclosing(stream), asyncio.timeout(seconds):
-            async for container_id, stats in stream:
-                assert pytest.approx(30, abs=0.01) == stats.cpu_percent
+        async with asyncio.timeout(seconds), feed.watch(frozenset(bots), interval_seconds) as watcher:
+            while True:
+                container_id = (await watcher.next()).decode().split()[0]
                 figures.append((round(time() - begin, 2), container_id))
     return figures
+
+
+def alone(backend: SampledBackend, interval_seconds: float, seconds: float, *running: str) -> Figures:
+    """What one watcher of these receives."""
+
+    async def main() -> Figures:
+        async with feeding(backend, *running) as feed:
+            return await collect(feed, interval_seconds, seconds)
+
+    return run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from container_manager.backends.docker import sampling
 from container_manager.backends.docker.sampling import sample
 from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.model import RawSample
 from container_manager.stats import sampler as stats_sampler
 from container_manager.stats.sampler import StatsSampler
 from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, error
@@ -17,12 +19,16 @@ from tests.unit.sampled_backend import SampledBackend, run
 from tests.unit.test_stats import document
 
 
+async def taken(sampler: StatsSampler, container_id: str) -> RawSample | None:
+    return await (await sampler.begin(container_id))
+
+
 def test_all_who_ask_at_once_share_one_request() -> None:
     backend = SampledBackend()
 
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
-        samples = await asyncio.gather(*(sampler.sample("a") for _ in range(50)))
+        samples = await asyncio.gather(*(taken(sampler, "a") for _ in range(50)))
         assert {samples[0]} == set(samples)
         assert samples[0] is not None
 
@@ -35,11 +41,11 @@ def test_a_sample_is_shared_while_fresh_and_then_taken_anew() -> None:
 
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
-        first = await sampler.sample("a")
+        first = await taken(sampler, "a")
         await asyncio.sleep(0.2)
-        assert first is await sampler.sample("a")
+        assert first is await taken(sampler, "a")
         await asyncio.sleep(0.1)
-        assert first != await sampler.sample("a")
+        assert first != await taken(sampler, "a")
 
     run(main())
     assert 2 == len(backend.requests)
@@ -52,22 +58,22 @@ def test_a_container_is_never_asked_about_twice_at_once() -> None:
         sampler = StatsSampler(backend.sample)
         samples = []
         for _ in range(10):
-            samples.append(sampler.sample("a"))
+            samples.append(await sampler.begin("a"))
             await asyncio.sleep(0.15)
         await asyncio.gather(*samples)
         await asyncio.sleep(0)
-        await sampler.sample("a")
+        await taken(sampler, "a")
 
     run(main())
     assert (1, 2) == (backend.most, len(backend.requests))
 
 
 def test_requests_at_once_are_bounded() -> None:
-    backend = SampledBackend()
+    backend = SampledBackend(seconds=1)
 
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
-        assert None not in await asyncio.gather(*(sampler.sample(str(i)) for i in range(300)))
+        assert None not in await asyncio.gather(*(taken(sampler, str(i)) for i in range(300)))
 
     run(main())
     assert stats_sampler.REQUESTS_AT_ONCE == backend.most
@@ -81,11 +87,54 @@ def test_a_failure_is_no_sample(engine: FakeEngine, failure: Answer, monkeypatch
     async def main() -> None:
         async with asyncio.timeout(60):
             client = AsyncEngineClient(engine.url, timeout_seconds=600)
-            assert await StatsSampler(partial(sample, client)).sample("a") is None
+            assert await taken(StatsSampler(partial(sample, client)), "a") is None
             await client.close()
 
     asyncio.run(main())
     assert engine.seen("GET", "/containers/a/stats")
+
+
+def test_samples_of_a_second_are_bounded_and_begin_in_small_steps_in_the_order_of_requests() -> None:
+    backend = SampledBackend()
+    names = [f"c{i}" for i in range(2_500)]
+
+    async def main() -> None:
+        sampler = StatsSampler(backend.sample)
+        await asyncio.gather(*(taken(sampler, name) for name in names))
+
+    run(main())
+    assert names == [name for _, name in backend.requests]
+    times = [at for at, _ in backend.requests]
+    assert max(Counter(times).values()) <= stats_sampler._SAMPLES_AT_ONCE
+    assert times[-1] - times[0] >= (2_500 - stats_sampler._SAMPLES_AT_ONCE) / stats_sampler.SAMPLES_PER_SECOND - 1e-6
+
+
+def test_one_who_gives_up_while_waiting_for_a_turn_takes_no_place() -> None:
+    backend = SampledBackend()
+
+    async def main() -> None:
+        sampler = StatsSampler(backend.sample)
+        for _ in range(2 * stats_sampler.REQUESTS_AT_ONCE):
+            asking = [asyncio.create_task(taken(sampler, str(i))) for i in range(stats_sampler._SAMPLES_AT_ONCE + 1)]
+            await asyncio.sleep(0)
+            asking[-1].cancel()
+            await asyncio.wait(asking)
+            await asyncio.sleep(1)
+        assert await taken(sampler, "a") is not None
+
+    run(main())
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_fault_in_a_backend_is_no_sample_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(_: str) -> RawSample | None:
+        raise KeyError("a bug")
+
+    async def main() -> None:
+        assert await taken(StatsSampler(fail), "a") is None
+
+    run(main())
+    assert ["unexpected error: container a could not be sampled"] == [each.getMessage() for each in caplog.records]
 
 
 def test_a_hanging_container_is_given_up_and_holds_up_no_other() -> None:
@@ -94,9 +143,9 @@ def test_a_hanging_container_is_given_up_and_holds_up_no_other() -> None:
 
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
-        hanging = sampler.sample("h")
+        hanging = await sampler.begin("h")
         async with asyncio.timeout(0.1):
-            assert None not in await asyncio.gather(sampler.sample("a"), sampler.sample("b"))
+            assert None not in await asyncio.gather(taken(sampler, "a"), taken(sampler, "b"))
         async with asyncio.timeout(sampling.SAMPLE_TIMEOUT_SECONDS):
             assert await hanging is None
 
@@ -108,7 +157,7 @@ def test_one_who_gives_up_takes_the_sample_from_nobody() -> None:
 
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
-        leaving, staying = sampler.sample("a"), sampler.sample("a")
+        leaving, staying = await sampler.begin("a"), await sampler.begin("a")
         await asyncio.sleep(0.001)
         leaving.cancel()
         assert await staying is not None
@@ -123,7 +172,7 @@ def test_samples_are_forgotten() -> None:
 
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
-        await asyncio.gather(*(sampler.sample(name) for name in "abch"))
+        await asyncio.gather(*(taken(sampler, name) for name in "abch"))
         await asyncio.sleep(stats_sampler._FRESH_SECONDS)
         assert {} == sampler._samples
 
@@ -136,7 +185,7 @@ def test_close_ends_what_is_under_way() -> None:
 
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
-        hanging = sampler.sample("h")
+        hanging = await sampler.begin("h")
         await asyncio.sleep(0)
         await sampler.close()
         assert {asyncio.current_task()} <= asyncio.all_tasks()
@@ -155,7 +204,7 @@ def test_the_request_and_faults_over_http(engine: FakeEngine) -> None:
     async def main() -> list[bool]:
         client = AsyncEngineClient(engine.url, timeout_seconds=5)
         sampler = StatsSampler(partial(sample, client))
-        samples = await asyncio.gather(*(sampler.sample(name) for name in "abcd"))
+        samples = await asyncio.gather(*(taken(sampler, name) for name in "abcd"))
         await client.close()
         return [sample is not None for sample in samples]
 

@@ -56,6 +56,12 @@ class Metrics:
             registry=self.registry,
             buckets=_LAG_BUCKETS,
         )
+        self._loop_lag_seconds = Histogram(
+            f"{_PREFIX}_event_loop_lag_seconds",
+            "How late a timer of the event loop was, ten times a second.",
+            registry=self.registry,
+            buckets=_LAG_BUCKETS,
+        )
         build = Gauge(
             f"{_PREFIX}_build_info",
             "Always 1; the labels hold the versions.",
@@ -86,6 +92,10 @@ class Metrics:
     def event_lag(self, seconds: float) -> None:
         """Record the age of an event when the view reflects it."""
         self._event_lag_seconds.observe(seconds)
+
+    def loop_lag(self, seconds: float) -> None:
+        """Record how late the event loop was."""
+        self._loop_lag_seconds.observe(seconds)
 
 
 class RpcSeries:

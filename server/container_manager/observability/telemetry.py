@@ -15,6 +15,7 @@ from container_manager.config import ServerConfig, TracingConfig
 from container_manager.errors import StartupError
 from container_manager.observability.accounting import Accounting
 from container_manager.observability.call import current_call
+from container_manager.observability.loop_lag import LoopLag
 from container_manager.scheduling.streams import Streams
 from container_manager.view.keeper import ViewKeeper
 
@@ -38,6 +39,7 @@ class Telemetry:
         """
         self._metrics: Metrics | None = None
         self._endpoint: MetricsEndpoint | None = None
+        self._loop_lag: LoopLag | None = None
         if config.metrics_listen is not None:
             from container_manager.observability.metrics import Metrics
             from container_manager.observability.metrics_endpoint import MetricsEndpoint, metrics_address
@@ -45,6 +47,7 @@ class Telemetry:
             address = metrics_address(config.metrics_listen)
             self._metrics = Metrics()
             self._endpoint = MetricsEndpoint(address, self._metrics.registry, self._settle)
+            self._loop_lag = LoopLag(self._metrics.loop_lag)
         self._tracing = None if config.tracing is None else _tracing(config.tracing)
         self.accounting = Accounting(
             methods,
@@ -81,12 +84,16 @@ class Telemetry:
         if self._endpoint is not None:
             self.metrics_url = await self._endpoint.start()
             _log.info("metrics are served", url=self.metrics_url)
+        if self._loop_lag is not None:
+            self._loop_lag.start()
         if self._tracing is not None:
             self._tracing.start()
 
     async def stop(self, seconds: float) -> None:
         """Stop, after sending the queued spans for at most ``seconds``, and never for more than two."""
         self.accounting.settle()
+        if self._loop_lag is not None:
+            self._loop_lag.stop()
         if self._tracing is not None:
             await self._tracing.stop(min(seconds, _LAST_SPANS_SECONDS))
         if self._endpoint is not None:

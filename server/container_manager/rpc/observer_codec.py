@@ -89,6 +89,11 @@ def interval_seconds_from_proto(message: pb.WatchStatsRequest) -> float:
     return seconds
 
 
+def encoded_stats(bot_id: str, container_id: str, stats: ContainerStats) -> bytes:
+    """The encoded form of :func:`stats_to_proto`, which is the same for all watchers."""
+    return stats_to_proto(bot_id, container_id, stats).SerializeToString()
+
+
 def stats_to_proto(bot_id: str, container_id: str, stats: ContainerStats) -> pb.WatchStatsResponse:
     """The wire form of a sample."""
     return pb.WatchStatsResponse(

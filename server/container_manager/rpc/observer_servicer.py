@@ -11,11 +11,13 @@ from container_manager.backend import Backend, Feature
 from container_manager.deadline import Deadline
 from container_manager.errors import EngineUnavailableError, NotSupportedByBackendError
 from container_manager.logs.reader import LogReader
-from container_manager.model import ContainerState
 from container_manager.rpc import observer_codec as codec
 from container_manager.rpc.log_messages import LogMessageEncoder
+from container_manager.rpc.running_containers import RunningContainers
 from container_manager.scheduling.bot_operations import BotOperations
-from container_manager.stats.sampler import StatsSampler, watch
+from container_manager.scheduling.kept_ids import KeptIds
+from container_manager.stats.feed import StatsFeed
+from container_manager.stats.sampler import StatsSampler
 from container_manager.validation import check_bot_id
 from container_manager.view.container_versions import ContainerVersions
 from container_manager.view.keeper import ViewKeeper
@@ -25,7 +27,6 @@ from container_manager.view.subscription import Subscription
 Context = Any
 
 _LOOKUP_SECONDS = 10.0
-_SAMPLED_STATES = (ContainerState.RUNNING, ContainerState.PAUSED)
 
 
 class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
@@ -35,16 +36,20 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     own stream. :mod:`container_manager.rpc.stream_kinds` limits the number of streams.
     """
 
-    def __init__(self, backend: Backend, operations: BotOperations, keeper: ViewKeeper) -> None:
+    def __init__(self, backend: Backend, operations: BotOperations, keeper: ViewKeeper, kept_ids: KeptIds) -> None:
         self._backend = backend
         self._operations = operations
         self._keeper = keeper
         self._versions = ContainerVersions(keeper.view)
         self._events = codec.WatchEventEncoder()
+        self._kept_ids = kept_ids
         self._sampler = StatsSampler(backend.sample)
+        self._stats = StatsFeed(self._sampler, codec.encoded_stats)
+        keeper.view.add_listener(RunningContainers(self._stats))
 
     async def close(self) -> None:
         """Cancel work that ended streams have left running."""
+        await self._stats.close()
         await self._sampler.close()
 
     # These methods are coroutines that write, not generators: a generator is closed only when it is garbage-collected.
@@ -53,10 +58,11 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         self, request: pb.WatchContainersRequest, context: Context
     ) -> None:
         bot_ids = codec.bot_ids_from_proto(request.bot_ids)
-        await self._keeper.in_sync()
-        with Subscription(self._keeper.view, bot_ids) as subscription:
-            while True:
-                await context.write(self._events.encode(await subscription.next()))
+        with self._kept_ids.keep(bot_ids):
+            await self._keeper.in_sync()
+            with Subscription(self._keeper.view, bot_ids) as subscription:
+                while True:
+                    await context.write(self._events.encode(await subscription.next()))
 
     async def StreamLogs(  # type: ignore[override]
         self, request: pb.StreamLogsRequest, context: Context
@@ -79,28 +85,11 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         bot_ids = codec.bot_ids_from_proto(request.bot_ids)
         interval_seconds = codec.interval_seconds_from_proto(request)
         self._require(Feature.STATS)
-        view = self._keeper.view
-
-        known: tuple[int, list[str]] = (0, [])
-
-        def running() -> list[str]:
-            nonlocal known
-            if known[0] != view.version:
-                entries = view.entries(_SAMPLED_STATES)
-                ids = [each.status.container_id for each in entries if not bot_ids or each.status.bot_id in bot_ids]
-                known = (view.version, ids)
-            return known[1]
-
-        def started(container_id: str) -> int | None:
-            entry = view.get(container_id)
-            return None if entry is None else entry.status.start_time_ns
-
-        await self._keeper.in_sync()
-        async with aclosing(watch(self._sampler, running, interval_seconds, started)) as samples:
-            async for container_id, stats in samples:
-                entry = view.get(container_id)
-                if entry is not None:
-                    await context.write(codec.stats_to_proto(entry.status.bot_id, container_id, stats))
+        with self._kept_ids.keep(bot_ids):
+            await self._keeper.in_sync()
+            async with self._stats.watch(bot_ids, interval_seconds) as watcher:
+                while True:
+                    await context.write(await watcher.next())
 
     def _require(self, feature: Feature) -> None:
         limitation = self._backend.limitations.get(feature)

@@ -46,6 +46,7 @@ from container_manager.rpc.reflection import REFLECTION_SERVICES, V1_FILE, add_r
 from container_manager.rpc.stream_kinds import stream_limits
 from container_manager.rpc.wire import encoded_status
 from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.kept_ids import IDS_PER_WATCHER, KeptIds
 from container_manager.scheduling.streams import Streams
 from container_manager.view.keeper import ViewKeeper
 
@@ -108,7 +109,8 @@ class Server:
         self._operations = BotOperations(config.workers)
         self.telemetry.watch(self.keeper, self.streams)
         self._servicer = ContainerManagerServicer(self._backend.lifecycle, self._operations, self.keeper)
-        self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper)
+        kept_ids = KeptIds(IDS_PER_WATCHER * config.max_watchers)
+        self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper, kept_ids)
         self._health = health_aio.HealthServicer()
         self._engine_health = EngineHealth(
             self._health, _SERVICES, self._backend.lifecycle, self._operations, self.keeper.engine_answers

@@ -1,0 +1,200 @@
+"""The figures of containers at one interval, computed and encoded once for all their watchers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from container_manager.model import RawSample
+from container_manager.stats.figures import ContainerStats, stats_between
+from container_manager.stats.pace import Pace
+
+_TICK_SECONDS = 0.5
+# The delay after a sample that gives no figures, such as a container's first one.
+_SECOND_SAMPLE_SECONDS = 0.5
+# A tick that follows a sample sooner than this is left out.
+_NEAR_SECONDS = 0.25
+# How soon a failed sample is repeated, and how old figures may be that a new watcher begins with.
+_SOON_SECONDS = 2.0
+
+Encode = Callable[[str, str, ContainerStats], bytes]
+"""The wire form of figures, from a bot's id, its container's id and the figures."""
+
+
+def rounded_interval(seconds: float) -> float:
+    """The interval that is kept for one that was asked for: rounded up, so that watchers share samples and figures.
+
+    To a multiple of 0.5 s; above 5 s, of 1 s; above 1 min, of 1 min.
+    """
+    step = next(step for below, step in ((5.0, _TICK_SECONDS), (60.0, 1.0), (math.inf, 60.0)) if seconds <= below)
+    return math.ceil(seconds / step) * step
+
+
+@dataclass(slots=True)
+class Running:
+    """A container that runs."""
+
+    container_id: str
+    bot_id: str
+    started_ns: int | None
+    """When it was last started, in nanoseconds since the epoch; ``None``: unknown."""
+
+
+class Watcher:
+    """One stream's place: for each container at most one message waits, the newest."""
+
+    def __init__(self, series: Series, bot_ids: frozenset[str], pace: Pace) -> None:
+        """``bot_ids``: empty for all. ``pace`` gives turns to all watchers together."""
+        self.series = series
+        self.bot_ids = bot_ids
+        self.missing: set[str] = set()
+        """Containers whose figures are older than this watcher, and are sampled for it before their tick."""
+        self._pace = pace
+        # In the order of arrival: a reader that is late skips no container, only figures.
+        self._pending: dict[str, None] = {}
+        self._waiter: asyncio.Future[None] | None = None
+        self._in_line = False
+
+    async def next(self) -> bytes:
+        """The next message. Waits for figures, and for a turn."""
+        while True:
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._in_line = False
+            if self._pending:
+                self._get_in_line()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+            while self._pending:
+                container_id = next(iter(self._pending))
+                del self._pending[container_id]
+                if (newest := self.series.newest.get(container_id)) is not None:
+                    return newest.message
+
+    def offer(self, container_id: str) -> None:
+        """There are new figures of a container."""
+        self.missing.discard(container_id)
+        self._pending[container_id] = None
+        self._get_in_line()
+
+    def _get_in_line(self) -> None:
+        if self._waiter is not None and not self._in_line:
+            self._in_line = True
+            self._pace.put(self._waiter)
+
+
+@dataclass(slots=True)
+class _Newest:
+    """A container's newest figures, encoded, and when they came on the loop's clock."""
+
+    message: bytes
+    time: float
+
+
+class Series:
+    """One interval: when each container is due, what its last sample was, and who watches it."""
+
+    def __init__(self, interval_seconds: float, encode: Encode) -> None:
+        """``interval_seconds``: as :func:`rounded_interval` returns it."""
+        self.due: dict[str, float] = {}
+        """When each watched container is to be sampled next, on the loop's clock."""
+        self.newest: dict[str, _Newest] = {}
+        self._interval = interval_seconds
+        self._encode = encode
+        self._before: dict[str, RawSample] = {}
+        # Due before their tick, for the watchers that miss them.
+        self._early: set[str] = set()
+        self._of_all: set[Watcher] = set()
+        # Tuples: most bots have one watcher, and a set takes four times the memory.
+        self._of_bot: dict[str, tuple[Watcher, ...]] = {}
+
+    def add(self, watcher: Watcher) -> None:
+        """Serve one more watcher."""
+        if not watcher.bot_ids:
+            self._of_all.add(watcher)
+        for bot_id in watcher.bot_ids:
+            self._of_bot[bot_id] = (*self._of_bot.get(bot_id, ()), watcher)
+
+    def discard(self, watcher: Watcher) -> None:
+        """Serve the watcher no more."""
+        self._of_all.discard(watcher)
+        for bot_id in watcher.bot_ids:
+            watchers = tuple(each for each in self._of_bot.pop(bot_id) if each is not watcher)
+            if watchers:
+                self._of_bot[bot_id] = watchers
+
+    def has_watchers(self) -> bool:
+        """Whether anybody watches."""
+        return bool(self._of_all or self._of_bot)
+
+    def watches(self, bot_id: str) -> bool:
+        """Whether anybody watches the bot."""
+        return bool(self._of_all) or bot_id in self._of_bot
+
+    def begin(self, running: Running, now: float) -> None:
+        """A container runs that is watched: sample it now."""
+        self.due.setdefault(running.container_id, now)
+
+    def begin_for(self, watcher: Watcher, running: Running, now: float) -> None:
+        """A new watcher watches a container: let it have recent figures soon."""
+        container_id = running.container_id
+        newest = self.newest.get(container_id)
+        if newest is None:
+            self.begin(running, now)
+        elif newest.time >= now - _SOON_SECONDS:
+            watcher.offer(container_id)
+        else:
+            watcher.missing.add(container_id)
+            if self.due[container_id] > now:
+                self._early.add(container_id)
+                self.due[container_id] = now
+
+    def forget(self, container_id: str) -> None:
+        """A container runs no more, or is watched no more."""
+        for known in (self.due, self.newest, self._before):
+            known.pop(container_id, None)
+        self._early.discard(container_id)
+
+    def take(self, running: Running, sample: RawSample | None, began: float, now: float) -> None:
+        """Take a sample that began when the container was due. ``None``: it failed."""
+        container_id = running.container_id
+        if sample is None:
+            tick = self._tick_after(container_id, now)
+            self.due[container_id] = min(tick, now + _SOON_SECONDS)
+            if self.due[container_id] == tick:
+                self._early.discard(container_id)
+            return
+        self.due[container_id] = self._tick_after(container_id, began + _NEAR_SECONDS)
+        before = self._before.get(container_id)
+        if sample == before:
+            return
+        self._before[container_id] = sample
+        stats = None if before is None else stats_between(before, sample, running.started_ns)
+        if stats is None:
+            self.due[container_id] = now + _SECOND_SAMPLE_SECONDS
+            return
+        self.newest[container_id] = _Newest(self._encode(running.bot_id, container_id, stats), now)
+        # A sample just before the tick stands for the tick.
+        is_early = container_id in self._early and self._tick_after(container_id, began) > began + _NEAR_SECONDS
+        self._early.discard(container_id)
+        for watcher in self._watchers(running.bot_id):
+            if not is_early or container_id in watcher.missing:
+                watcher.offer(container_id)
+
+    def _watchers(self, bot_id: str) -> Iterator[Watcher]:
+        return chain(self._of_all, self._of_bot.get(bot_id, ()))
+
+    def _tick_after(self, container_id: str, time: float) -> float:
+        """The container's next tick after ``time``: containers spread over the interval.
+
+        A container's ticks at a longer interval are also ticks at a shorter one, where one divides the other.
+        """
+        place = zlib.crc32(container_id.encode())
+        ticks = round(self._interval / _TICK_SECONDS)
+        first = (place % ticks + place % 1009 / 1009) * _TICK_SECONDS
+        return first + (math.floor((time - first) / self._interval) + 1) * self._interval

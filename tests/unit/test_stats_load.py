@@ -1,0 +1,125 @@
+"""However many watch however many bots, each step of the event loop is small, and nobody is left out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+
+from container_manager.stats import feed as stats_feed
+from container_manager.stats import sampler as stats_sampler
+from container_manager.stats.pace import Pace
+from tests.unit.sampled_backend import BEGIN, Figures, SampledBackend, collect, encoded, feeding, run
+
+
+def together(backend: SampledBackend, watchers: int, bots: int, seconds: float) -> list[Figures]:
+    """What many watchers of all bots receive, at the shortest interval."""
+
+    async def main() -> list[Figures]:
+        async with feeding(backend, *(f"c{i}" for i in range(bots))) as feed:
+            return await asyncio.gather(*(collect(feed, 0.5, seconds) for _ in range(watchers)))
+
+    return run(main())
+
+
+def moments(streams: Iterable[Figures]) -> Counter[float]:
+    """How many messages each moment of the loop had."""
+    return Counter(seconds for figures in streams for seconds, _ in figures)
+
+
+def test_no_moment_has_more_than_a_small_step_of_messages_whoever_watches() -> None:
+    """A hundred watchers of 500 bots every half second ask for 100,000 messages a second."""
+    most: Counter[float] = Counter()
+
+    async def main() -> list[int]:
+        names = [f"c{i}" for i in range(500)]
+        async with feeding(SampledBackend(), *names) as feed:
+            loop = asyncio.get_running_loop()
+
+            async def read() -> int:
+                async with feed.watch(frozenset(), 0.5) as watcher:
+                    seen = Counter[bytes]()
+                    while loop.time() < BEGIN + 12:
+                        seen[(await watcher.next()).split()[0]] += 1
+                        most[loop.time()] += 1
+                assert 500 == len(seen), "each bot has its turn"
+                assert max(seen.values()) <= min(seen.values()) + 2, "none more often than another"
+                return seen.total()
+
+            return await asyncio.gather(*(read() for _ in range(100)))
+
+    received = run(main())
+    assert max(most.values()) <= stats_feed._MESSAGES_AT_ONCE
+    assert sum(received) <= 12 * stats_feed.MESSAGES_PER_SECOND + stats_feed._MESSAGES_AT_ONCE
+    assert sum(received) >= 0.9 * 10 * stats_feed.MESSAGES_PER_SECOND, "and no slower than that"
+    assert max(received) <= 1.1 * min(received), "all watchers alike"
+
+
+def test_samples_are_bounded_too_and_each_bot_is_sampled_alike() -> None:
+    backend = SampledBackend()
+    together(backend, 1, 2_000, 20)
+    of = Counter(container_id for _, container_id in backend.requests)
+    assert 2_000 == len(of)
+    assert max(of.values()) <= min(of.values()) + 2
+    assert of.total() <= 20 * stats_sampler.SAMPLES_PER_SECOND + stats_sampler._SAMPLES_AT_ONCE
+
+
+def test_within_the_bounds_everybody_receives_each_interval() -> None:
+    for figures in together(SampledBackend(), 10, 100, 10):
+        of = Counter(container_id for _, container_id in figures)
+        assert 100 == len(of)
+        assert min(of.values()) >= 18
+
+
+def test_figures_are_computed_and_encoded_once_for_all_who_watch() -> None:
+    counts: Counter[str] = Counter()
+
+    async def main() -> None:
+        async with feeding(SampledBackend(), "a") as feed:
+            feed._encode = lambda bot_id, container_id, stats: (
+                counts.update([container_id]) or encoded(bot_id, container_id, stats)  # type: ignore[func-returns-value]
+            )
+            await asyncio.gather(*(collect(feed, 0.5, 10) for _ in range(200)))
+
+    run(main())
+    assert counts["a"] <= 20
+
+
+def test_a_watcher_of_thousands_begins_in_small_steps() -> None:
+    """Each step takes a turn, so that a hundred who come at once do not add up to one long step."""
+    begun: Counter[float] = Counter()
+
+    async def main() -> None:
+        async with feeding(SampledBackend(), *(f"c{i}" for i in range(1_000))) as feed:
+            loop, begin = asyncio.get_running_loop(), feed._begin
+
+            def counted(watcher: stats_feed.Watcher, containers: list[str]) -> None:
+                begun[loop.time()] += len(containers)
+                begin(watcher, containers)
+
+            feed._begin = counted  # type: ignore[method-assign]
+            await asyncio.gather(*(collect(feed, 3600, 5) for _ in range(100)))
+
+    run(main())
+    assert 100 * 1_000 == begun.total()
+    assert max(begun.values()) <= stats_feed._BEGUN_AT_ONCE
+
+
+def test_a_pace_lets_a_step_go_at_once_the_rest_in_time_and_those_who_left_take_no_turn() -> None:
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        pace, went = Pace(per_second=100, step=10), []
+        begin = loop.time()
+
+        async def turn() -> None:
+            await pace.turn()
+            went.append(round(loop.time() - begin, 3))
+
+        tasks = [asyncio.create_task(turn()) for _ in range(40)]
+        await asyncio.sleep(0)
+        for task in tasks[10:20]:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return went
+
+    assert [0.0] * 10 + [0.1] * 10 + [0.2] * 10 == run(main())
