@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -19,8 +18,9 @@ from docker.models.containers import Container
 
 from container_manager.backends.docker.sampling import sample
 from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.stats.feed import StatsFeed
 from container_manager.stats.figures import ContainerStats
-from container_manager.stats.sampler import StatsSampler, watch
+from container_manager.stats.sampler import StatsSampler
 from tests.support.calls import FOREVER
 from tests.support.waiting import wait_until
 
@@ -49,18 +49,26 @@ def run(engine: docker.DockerClient, test_image: str, test_labels: dict[str, str
         container.remove(force=True)
 
 
-async def figures(url: str, containers: Callable[[], Collection[str]], enough: Callable[[Figures], bool]) -> Figures:
+async def figures(url: str, containers: Collection[str], enough: Callable[[Figures], bool]) -> Figures:
     """The figures of a stream with an interval of 0.5 s, until there are enough."""
     client = AsyncEngineClient(url, timeout_seconds=60)
     sampler = StatsSampler(partial(sample, client))
+    computed: Figures = []
     told: Figures = []
+
+    def encode(_bot_id: str, container_id: str, stats: ContainerStats) -> bytes:
+        computed.append((container_id, stats))
+        return str(len(computed) - 1).encode()
+
+    feed = StatsFeed(sampler, encode)
+    for container_id in containers:
+        feed.runs(container_id, "", None)
     try:
-        async with asyncio.timeout(60), aclosing(watch(sampler, containers, 0.5)) as stream:
-            async for figure in stream:
-                told.append(figure)
-                if enough(told):
-                    break
+        async with asyncio.timeout(60), feed.watch(frozenset(), 0.5) as watcher:
+            while not enough(told):
+                told.append(computed[int(await watcher.next())])
     finally:
+        await feed.close()
         await sampler.close()
         await client.close()
     return told
@@ -74,7 +82,7 @@ async def figures_beside_the_cli(url: str, container_id: str, times: int) -> tup
         return [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(times)]
 
     cli = asyncio.create_task(asyncio.to_thread(ask))
-    told = await figures(url, lambda: [container_id], lambda _: cli.done())
+    told = await figures(url, [container_id], lambda _: cli.done())
     return [stats for _, stats in told], await cli
 
 
@@ -99,7 +107,7 @@ def test_a_busy_container_shows_the_cpu_that_it_is_given(
         return int(counters["cpu_stats"]["cpu_usage"]["total_usage"])
 
     begin, used_before = time.time_ns(), used_ns()
-    told = [stats for _, stats in asyncio.run(figures(engine_url, lambda: [container_id], lambda told: len(told) == 5))]
+    told = [stats for _, stats in asyncio.run(figures(engine_url, [container_id], lambda told: len(told) == 5))]
     # A busy machine gives it less than it may have.
     given = 100 * (used_ns() - used_before) / (time.time_ns() - begin)
     assert given < 100 * CPUS + 10
@@ -144,7 +152,7 @@ def test_what_went_over_the_network_is_told(engine: docker.DockerClient, engine_
 
     wait_until(pinged, "bytes have gone both ways")
     before = counted()
-    told = asyncio.run(figures(engine_url, lambda: [container.id], lambda told: len(told) == 1))
+    told = asyncio.run(figures(engine_url, [container.id], lambda told: len(told) == 1))
     after = counted()
     assert before[0] <= told[0][1].network_rx_bytes <= after[0]
     assert before[1] <= told[0][1].network_tx_bytes <= after[1]
@@ -155,7 +163,7 @@ def test_only_what_runs_is_told_of(engine: docker.DockerClient, engine_url: str,
     ended = run("true", network_mode="none")
     ended.wait()
     ids = [ended.id, "0" * 64, running.id]
-    told = asyncio.run(figures(engine_url, lambda: ids, lambda told: len(told) == 3))
+    told = asyncio.run(figures(engine_url, ids, lambda told: len(told) == 3))
     assert {running.id} == {container_id for container_id, _ in told}
 
 
@@ -169,7 +177,7 @@ def test_a_container_that_starts_is_told_of_by_what_it_uses_since(engine_url: st
             busy.start()
         return any(container_id == busy.id for container_id, _ in told)
 
-    told = asyncio.run(figures(engine_url, lambda: [busy.id, other.id], enough))
+    told = asyncio.run(figures(engine_url, [busy.id, other.id], enough))
     assert [other.id] * 2 == [container_id for container_id, _ in told[:2]]
     assert told[-1][1].cpu_percent > 5
 
@@ -187,7 +195,7 @@ def test_a_restart_leaves_a_gap_and_no_false_figure(engine_url: str, run: Run) -
                 restarted_at = time.time_ns()
             return bool(restarted_at) and sum(stats.time_ns > restarted_at for _, stats in told) == 2
 
-        return await figures(engine_url, lambda: [busy.id], enough), restarted_at
+        return await figures(engine_url, [busy.id], enough), restarted_at
 
     told, restarted_at = asyncio.run(main())
     assert told[1][1].time_ns < restarted_at < told[-1][1].time_ns

@@ -28,30 +28,30 @@ def moments(streams: Iterable[Figures]) -> Counter[float]:
 
 
 def test_no_moment_has_more_than_a_small_step_of_messages_whoever_watches() -> None:
-    """A hundred watchers of 500 bots every half second ask for 100,000 messages a second."""
+    """Fifty watchers of 200 bots every half second ask for 20,000 messages a second."""
     most: Counter[float] = Counter()
 
     async def main() -> list[int]:
-        names = [f"c{i}" for i in range(500)]
+        names = [f"c{i}" for i in range(200)]
         async with feeding(SampledBackend(), *names) as feed:
             loop = asyncio.get_running_loop()
 
             async def read() -> int:
                 async with feed.watch(frozenset(), 0.5) as watcher:
                     seen = Counter[bytes]()
-                    while loop.time() < BEGIN + 12:
+                    while loop.time() < BEGIN + 8:
                         seen[(await watcher.next()).split()[0]] += 1
                         most[loop.time()] += 1
-                assert 500 == len(seen), "each bot has its turn"
+                assert 200 == len(seen), "each bot has its turn"
                 assert max(seen.values()) <= min(seen.values()) + 2, "none more often than another"
                 return seen.total()
 
-            return await asyncio.gather(*(read() for _ in range(100)))
+            return await asyncio.gather(*(read() for _ in range(50)))
 
     received = run(main())
     assert max(most.values()) <= stats_feed._MESSAGES_AT_ONCE
-    assert sum(received) <= 12 * stats_feed.MESSAGES_PER_SECOND + stats_feed._MESSAGES_AT_ONCE
-    assert sum(received) >= 0.9 * 10 * stats_feed.MESSAGES_PER_SECOND, "and no slower than that"
+    assert sum(received) <= 8 * stats_feed.MESSAGES_PER_SECOND + stats_feed._MESSAGES_AT_ONCE
+    assert sum(received) >= 0.9 * 7 * stats_feed.MESSAGES_PER_SECOND, "and no slower than that"
     assert max(received) <= 1.1 * min(received), "all watchers alike"
 
 
