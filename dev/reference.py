@@ -34,7 +34,7 @@ _CODE = re.compile(
 _WELL_KNOWN = "https://protobuf.dev/reference/protobuf/google.protobuf/#"
 _HEAD = f"""# The contract
 
-The two services of the package `{_PACKAGE}`. `make proto` generates this page from the comments in
+The services of the package `{_PACKAGE}`. `make proto` generates this page from the comments in
 [`proto/`](../proto/botmaker/container/v1), and `make check` compares it. To change it, edit the comments.
 """
 

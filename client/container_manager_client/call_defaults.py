@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 import grpc
 import grpc.aio
 
+from botmaker.container.v1 import bot_provisioner_pb2
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 READ_SECONDS = 20.0
 START_SECONDS = 60.0
+# It may wait for a stop of the bot.
+PROVISIONING_SECONDS = 60.0
 # A create may pull its image.
 CREATE_SECONDS = 600.0
 # Added to the grace period of the call. Without one, UNKNOWN_GRACE_SECONDS stands for the server's default.
@@ -21,12 +24,22 @@ UNKNOWN_GRACE_SECONDS = 90.0
 LONGEST_GRACE_SECONDS = 86_400.0
 
 
+_PROVISIONING = (
+    bot_provisioner_pb2.PutSecretsRequest,
+    bot_provisioner_pb2.DeleteSecretsRequest,
+    bot_provisioner_pb2.PutFilesRequest,
+    bot_provisioner_pb2.DeleteStateRequest,
+)
+
+
 def default_timeout(request: Any) -> float:
     """The default timeout of a call with this request, in seconds. It always exceeds the grace period of a stop."""
     if isinstance(request, pb.CreateContainerRequest):
         return CREATE_SECONDS
     if isinstance(request, pb.StartContainerRequest):
         return START_SECONDS
+    if isinstance(request, _PROVISIONING):
+        return PROVISIONING_SECONDS
     if isinstance(request, (pb.StopContainerRequest, pb.RestartContainerRequest, pb.RemoveContainerRequest)):
         grace = UNKNOWN_GRACE_SECONDS
         if request.HasField("grace_period"):

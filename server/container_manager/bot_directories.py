@@ -13,12 +13,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from container_manager.errors import ContainerManagerError, SecretsUnavailableError, StateUnavailableError
 from container_manager.root_ownership import fault_of_root
 
+
+class BotUser(NamedTuple):
+    """The user that bots run as, and its group, as this host numbers them."""
+
+    uid: int
+    gid: int
+
+
 # The user "node", both in the official OpenClaw image and in images/openclaw.
-STATE_OWNER_UID = 1000
+DEFAULT_BOT_USER = BotUser(1000, 1000)
 
 
 @dataclass(frozen=True)
@@ -52,28 +61,28 @@ def overlap(secrets: RootDirectory, state: RootDirectory) -> str | None:
 
 def check_secrets_directory(root: RootDirectory, bot_id: str) -> None:
     """Raise :class:`SecretsUnavailableError` unless the bot has a real directory below ``root``."""
-    with _opened(root, bot_id, "secrets", SecretsUnavailableError) as descriptor:
-        _check(root, descriptor, bot_id, "secrets", SecretsUnavailableError)
+    with opened_root(root, bot_id, "secrets", SecretsUnavailableError) as descriptor:
+        check_directory(root, descriptor, bot_id, "secrets", SecretsUnavailableError)
 
 
-def ensure_state_directory(root: RootDirectory, bot_id: str) -> None:
-    """Create the bot's state directory with mode 0700, owned by the image's user, unless it exists.
+def ensure_state_directory(root: RootDirectory, bot_id: str, user: BotUser = DEFAULT_BOT_USER) -> None:
+    """Create the bot's state directory with mode 0700, owned by the bot's user, unless it exists.
 
     An empty one that still belongs to this process is what a crash between the two steps leaves; it is completed.
 
     Raises :class:`StateUnavailableError` when something else is in its place or it cannot be created.
     """
-    with _opened(root, bot_id, "state", StateUnavailableError) as descriptor:
+    with opened_root(root, bot_id, "state", StateUnavailableError) as descriptor:
         try:
             os.mkdir(bot_id, mode=0o700, dir_fd=descriptor)
             try:
-                _give_to_bot(bot_id, descriptor)
+                _give_to_bot(bot_id, descriptor, user)
             except OSError:
                 os.rmdir(bot_id, dir_fd=descriptor)
                 raise
         except FileExistsError:
-            _check(root, descriptor, bot_id, "state", StateUnavailableError)
-            _complete(bot_id, descriptor)
+            check_directory(root, descriptor, bot_id, "state", StateUnavailableError)
+            _complete(bot_id, descriptor, user)
         except OSError as exc:
             raise StateUnavailableError(
                 f"the state directory {root.path / bot_id} cannot be created: {exc.strerror}", bot_id=bot_id
@@ -86,21 +95,21 @@ def check_state_directory(root: RootDirectory, bot_id: str) -> None:
     A missing directory is accepted: the container may be older than the state root, and otherwise the engine refuses
     the start.
     """
-    with _opened(root, bot_id, "state", StateUnavailableError) as descriptor, suppress(FileNotFoundError):
+    with opened_root(root, bot_id, "state", StateUnavailableError) as descriptor, suppress(FileNotFoundError):
         os.stat(bot_id, dir_fd=descriptor, follow_symlinks=False)
-        _check(root, descriptor, bot_id, "state", StateUnavailableError)
+        check_directory(root, descriptor, bot_id, "state", StateUnavailableError)
 
 
-def _give_to_bot(bot_id: str, descriptor: int) -> None:
+def _give_to_bot(bot_id: str, descriptor: int, user: BotUser) -> None:
     try:
-        os.chown(bot_id, STATE_OWNER_UID, STATE_OWNER_UID, dir_fd=descriptor, follow_symlinks=False)
+        os.chown(bot_id, user.uid, user.gid, dir_fd=descriptor, follow_symlinks=False)
     except PermissionError:
         # A user without CAP_CHOWN, such as a developer, keeps the directory.
         if os.geteuid() == 0:
             raise
 
 
-def _complete(bot_id: str, root: int) -> None:
+def _complete(bot_id: str, root: int, user: BotUser) -> None:
     """Give an empty state directory of this process's user to the bot's user."""
     with suppress(OSError):
         descriptor = os.open(bot_id, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
@@ -108,14 +117,18 @@ def _complete(bot_id: str, root: int) -> None:
             with os.scandir(descriptor) as entries:
                 is_empty = not any(entries)
             if is_empty and os.fstat(descriptor).st_uid == os.geteuid():
-                os.fchown(descriptor, STATE_OWNER_UID, STATE_OWNER_UID)
+                os.fchown(descriptor, user.uid, user.gid)
         finally:
             os.close(descriptor)
 
 
 @contextmanager
-def _opened(root: RootDirectory, bot_id: str, what: str, error: type[ContainerManagerError]) -> Iterator[int]:
-    """The root by descriptor, so that every step uses this directory even if its name changes meanwhile."""
+def opened_root(root: RootDirectory, bot_id: str, what: str, error: type[ContainerManagerError]) -> Iterator[int]:
+    """The root by descriptor, so that every step uses this directory even if its name changes meanwhile.
+
+    Raises ``error`` when it cannot be opened, and when other users could replace what it holds. ``what`` names the kind
+    of root in the message.
+    """
     try:
         descriptor = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
@@ -133,7 +146,10 @@ def _opened(root: RootDirectory, bot_id: str, what: str, error: type[ContainerMa
         os.close(descriptor)
 
 
-def _check(root: RootDirectory, descriptor: int, bot_id: str, what: str, error: type[ContainerManagerError]) -> None:
+def check_directory(
+    root: RootDirectory, descriptor: int, bot_id: str, what: str, error: type[ContainerManagerError]
+) -> None:
+    """Raise ``error`` unless the bot has a real directory in this root, which is open as ``descriptor``."""
     path = root.path / bot_id
     try:
         mode = os.stat(bot_id, dir_fd=descriptor, follow_symlinks=False).st_mode

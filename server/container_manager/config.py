@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from container_manager.bot_directories import RootDirectory
+from container_manager.bot_directories import DEFAULT_BOT_USER, BotUser, RootDirectory
 from container_manager.model import PullPolicy
 
 # sockaddr_un.sun_path holds 108 bytes, the closing NUL included (unix(7)).
@@ -21,6 +21,8 @@ class DockerServiceConfig:
     """Holds ``{bot_id}/`` with the bot's secret files."""
     state_root: RootDirectory | None = None
     """Holds ``{bot_id}/``, mounted read-write as the bot's OpenClaw state. ``None``: no state mount."""
+    bot_user: BotUser = DEFAULT_BOT_USER
+    """Owner of bots' secrets and state, as this host numbers it: with user namespaces, the remapped number."""
     docker_host: str = "unix:///var/run/docker.sock"
     """The engine's endpoint: ``unix://`` or ``tcp://``. Never taken from the Docker CLI's context."""
     default_image: str = "botmaker/openclaw:2026.9.6"
@@ -51,7 +53,7 @@ class TransportLimits:
     """Transport limits of each gRPC listener, in force before any call is read."""
 
     receive_bytes: int = 4 * 1024 * 1024
-    """Size of one request. The largest valid request has a quarter of this; a larger one gets RESOURCE_EXHAUSTED."""
+    """Size of one request. The largest valid one has three quarters of this; a larger one gets RESOURCE_EXHAUSTED."""
     send_bytes: int = 32 * 1024 * 1024
     """Size of one response: 5,000 containers, each with the longest texts. The client accepts as much."""
     connections: int | None = None

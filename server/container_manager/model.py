@@ -140,6 +140,15 @@ class LogEntry(NamedTuple):
     """No newline follows: the line continues in the source's next entry, or its writer ended without one."""
 
 
+class SecretInfo(NamedTuple):
+    """A secret file, without its content."""
+
+    name: str
+    size_bytes: int
+    time_ns: int
+    """When it was written."""
+
+
 RawEntry = tuple[int, LogSource, bytes, bool]
 """The fields of a :class:`LogEntry`, except that the time is the engine's and not unique."""
 

@@ -50,11 +50,25 @@ def own_bots(own_client: docker.DockerClient, secrets_root: Path) -> Iterator[Bo
 
 
 @pytest.fixture(scope="session")
-def own_config(own_engine: PrivateEngine, secrets_root: Path, test_image: str) -> DockerServiceConfig:
+def own_state_root(session_dir: Path) -> Path:
+    """The state root of the service on the private engine."""
+    path = session_dir / "hostile-state"
+    path.mkdir(mode=0o755)
+    return path
+
+
+@pytest.fixture(scope="session")
+def own_config(
+    own_engine: PrivateEngine, secrets_root: Path, own_state_root: Path, test_image: str
+) -> DockerServiceConfig:
     """The configuration of a service on the private engine that pulls no images."""
-    root = RootDirectory(secrets_root, secrets_root)
+    secrets, state = (RootDirectory(root, root) for root in (secrets_root, own_state_root))
     return DockerServiceConfig(
-        secrets_root=root, docker_host=own_engine.url, default_image=test_image, pull_policy=PullPolicy.NEVER
+        secrets_root=secrets,
+        state_root=state,
+        docker_host=own_engine.url,
+        default_image=test_image,
+        pull_policy=PullPolicy.NEVER,
     )
 
 

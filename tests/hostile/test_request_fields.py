@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -16,6 +17,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from hypothesis import HealthCheck, given, settings
 
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.errors import ERROR_DOMAIN, ContainerManagerError
@@ -55,9 +57,10 @@ CONTRACT = contract()
 class Subject:
     """The service and its engine, with several bots: with a container, without one, without secrets, with a log."""
 
-    def __init__(self, channel: grpc.Channel, state: EngineState, bots: Bots) -> None:
+    def __init__(self, channel: grpc.Channel, state: EngineState, bots: Bots, roots: Sequence[Path]) -> None:
         self._channel = channel
         self._state = state
+        self._roots = roots
         self._calls = Calls(ContainerManagerStub(channel))
         self._kept, self._absent, self._poor, self._loud = (bots.new() for _ in range(4))
         (bots.secrets_root / self._poor / "GATEWAY_TOKEN").unlink()
@@ -67,6 +70,7 @@ class Subject:
         self._calls.stop(self._loud, grace=0)
         self._calls.create(self._kept, *FOREVER)
         self._before = state.picture()
+        self._files_before = self._files()
 
     def bot_ids(self, method: MethodDescriptor) -> list[str]:
         """The bots to call the method for; those that it may change can be created again."""
@@ -80,7 +84,13 @@ class Subject:
         except grpc.RpcError as exc:
             assert_contract(exc)
             assert self._before == self._state.picture()
+            # A create that is refused may have made the state directory.
+            assert method.name in CHANGING or self._files_before == self._files()
         else:
+            after = self._files()
+            changed = {path.partition("/")[0] for path, _ in after.items() ^ self._files_before.items()}
+            assert changed <= {getattr(request, "bot_id", "")} or method.name in CHANGING
+            self._files_before = after
             if self._before != self._state.picture():
                 assert method.name in CHANGING
                 self._restore()
@@ -88,6 +98,9 @@ class Subject:
     def _call(self, method: MethodDescriptor, request: Any) -> None:
         if method.containing_service.name == "ContainerManager":
             getattr(self._calls.stub, method.name)(request, timeout=60)
+            return
+        if method.containing_service.name == "BotProvisioner":
+            getattr(BotProvisionerStub(self._channel), method.name)(request, timeout=60)
             return
         stream = getattr(ContainerObserverStub(self._channel), method.name)(request, timeout=STREAM_SECONDS)
         try:
@@ -99,6 +112,15 @@ class Subject:
                 raise
         finally:
             stream.cancel()
+
+    def _files(self) -> dict[str, tuple[int, int, int]]:
+        """Every path below the roots, with its mode, size and time. No path below them belongs to no bot."""
+        found = ((root, path) for root in self._roots for path in root.rglob("*"))
+        return {
+            str(path.relative_to(root)): (at.st_mode, at.st_size, at.st_mtime_ns)
+            for root, path in found
+            for at in [path.lstat()]
+        }
 
     def _restore(self) -> None:
         """Undo a successful call, and check that it changed this one bot only."""
@@ -129,10 +151,14 @@ def assert_contract(exc: grpc.RpcError) -> None:
 
 @pytest.fixture(scope="module")
 def subject(
-    own_channel: grpc.Channel, engine_state: EngineState, own_client: docker.DockerClient, secrets_root: Any
+    own_channel: grpc.Channel,
+    engine_state: EngineState,
+    own_client: docker.DockerClient,
+    secrets_root: Path,
+    own_state_root: Path,
 ) -> Iterator[Subject]:
     bots = Bots(own_client, secrets_root)
-    yield Subject(own_channel, engine_state, bots)
+    yield Subject(own_channel, engine_state, bots, (secrets_root, own_state_root))
     bots.remove_all()
 
 

@@ -19,8 +19,10 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager_client import connect
@@ -134,6 +136,48 @@ def provoke(heard: Heard, rpc: Calls, observer: ContainerObserverStub, bots: Bot
     heard.of(lambda: rpc.remove(bot_id, grace=0))
 
 
+def provision(heard: Heard, stub: BotProvisionerStub, bots: Bots, secrets: dict[str, bytes]) -> None:
+    """Put the secrets, and cause every failure of BotProvisioner that is easy to cause, with them in the request."""
+    bot_id = bots.bare()
+    own = bots.secrets_root / bot_id
+    texts = [value.decode("latin-1") for value in secrets.values()]
+
+    def put(secrets: dict[str, bytes], of: str = bot_id) -> None:
+        heard.of(lambda: stub.PutSecrets(provisioner_pb.PutSecretsRequest(bot_id=of, secrets=secrets), timeout=60))
+
+    def put_files(files: dict[str, bytes]) -> None:
+        heard.of(lambda: stub.PutFiles(provisioner_pb.PutFilesRequest(bot_id=bot_id, files=files), timeout=60))
+
+    put(secrets)
+    assert all((own / name).read_bytes() == content for name, content in secrets.items())
+    heard.of(lambda: stub.ListSecrets(provisioner_pb.ListSecretsRequest(bot_id=bot_id), timeout=60))
+    put(secrets, of="not-a-bot")
+    put({"A": b"".join(secrets.values()) * 1000})
+    put({f"N{number}": content for number in range(70) for content in secrets.values()})
+    # Names and values mistaken for one another.
+    put(dict.fromkeys(texts, b""))
+    heard.of(lambda: stub.DeleteSecrets(provisioner_pb.DeleteSecretsRequest(bot_id=bot_id, names=texts), timeout=60))
+    # This service keeps no state.
+    put_files(secrets)
+    put_files({"..": b"".join(secrets.values())})
+    own.rename(own.with_suffix(".away"))
+    own.symlink_to(own.with_suffix(".away"))
+    put(secrets)
+    own.unlink()
+    own.with_suffix(".away").rename(own)
+    next(iter(own.iterdir())).unlink()
+    (own / next(iter(secrets))).unlink(missing_ok=True)
+    (own / next(iter(secrets))).mkdir()
+    put(secrets)
+    (own / next(iter(secrets))).rmdir()
+    mode = bots.secrets_root.stat().st_mode
+    bots.secrets_root.chmod(0o777)
+    put(secrets)
+    bots.secrets_root.chmod(mode)
+    with pytest.raises(grpc.RpcError):
+        stub.PutSecrets(provisioner_pb.PutSecretsRequest(bot_id=bot_id, secrets=secrets), timeout=0.0001)
+
+
 def misuse(service: Attack, secrets: dict[str, bytes], stub: ContainerManagerStub) -> None:
     """Send secrets as careless callers do: the answer may repeat what they sent, the log must not."""
     token = TOKEN.encode()
@@ -184,7 +228,10 @@ def test_secrets_are_in_no_log_error_answer_metric_span_or_inspect_output(
     with connect(f"tcp://127.0.0.1:{service.tcp[1]}", token=TOKEN) as channel:
         stub = ContainerManagerStub(channel)
         provoke(heard, Calls(stub), ContainerObserverStub(channel), bots, keeper)
-        names = ("botmaker.container.v1.ContainerManager", "botmaker.container.v1.ContainerObserver")
+        provision(heard, BotProvisionerStub(channel), bots, secrets)
+        names = [
+            f"botmaker.container.v1.{name}" for name in ("ContainerManager", "ContainerObserver", "BotProvisioner")
+        ]
         asked = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in names]
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
         metadata = (("authorization", f"Bearer {TOKEN}"),)
@@ -210,6 +257,7 @@ def test_secrets_are_in_no_log_error_answer_metric_span_or_inspect_output(
     assert keeper.encode() in spans
     assert [] == traces(sought, spans)
     log = service.process.log.read_bytes()
+    assert log.count(b"PutSecrets") > 5
     assert log.count(b"CreateContainer") > 8, "all of it is logged"
     assert [] == traces(sought, log)
 

@@ -19,12 +19,14 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import strategies as st
 
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
 SERVICES = (
     pb.DESCRIPTOR.services_by_name["ContainerManager"],
     observer_pb.DESCRIPTOR.services_by_name["ContainerObserver"],
+    provisioner_pb.DESCRIPTOR.services_by_name["BotProvisioner"],
 )
 INT32, INT64, UINT32, UINT64 = 2**31 - 1, 2**63 - 1, 2**32 - 1, 2**64 - 1
 Strategy = st.SearchStrategy[Any]
@@ -98,6 +100,14 @@ several_ids = Values(
     st.lists(ids.valid | ids.wild, max_size=5) | st.sampled_from((10_000, 10_001)).map(lambda n: [KNOWN_IDS[0]] * n),
 )
 
+# Names of files, and contents around the limit of a secret.
+path = st.lists(name, min_size=1, max_size=3).map("/".join)
+wild_path = wild_text | path | st.builds("{}/{}".format, wild_text, path) | st.builds("{}/{}".format, path, wild_text)
+content = st.binary(max_size=20)
+# Larger ones make requests that Hypothesis does not show.
+wild_content = content | st.sampled_from((65_536, 65_537)).map(lambda size: b"x" * size)
+many_files = st.sampled_from((64, 65, 3_000)).map(lambda count: {f"n{number}": b"" for number in range(count)})
+
 NEEDED = ("bot_id", "command", "container_port")
 """A request without these is refused, whatever else it contains."""
 
@@ -168,6 +178,21 @@ FIELDS: Mapping[str, Values] = {
     "StreamLogsRequest.after": _timestamps(),
     "StreamLogsRequest.max_batch_entries": Values(st.integers(0, 10), _numbers(0, 2, 1000, UINT32, INT32, 2**31)),
     "StreamLogsRequest.limit_bytes": Values(st.integers(1, 10_000), _numbers(0, UINT64, INT64, 2**63)),
+    "PutSecretsRequest.bot_id": ids,
+    "PutSecretsRequest.secrets": Values(
+        _maps(name, content), _maps(wild_text | name, wild_content, 5) | _maps(name, wild_content, 5) | many_files
+    ),
+    "PutSecretsRequest.replace_all": Values(st.booleans(), st.booleans()),
+    "ListSecretsRequest.bot_id": ids,
+    "DeleteSecretsRequest.bot_id": ids,
+    "DeleteSecretsRequest.names": Values(
+        st.lists(name, max_size=3), st.lists(wild_text | name, max_size=5) | many_files.map(list)
+    ),
+    "PutFilesRequest.bot_id": ids,
+    "PutFilesRequest.files": Values(
+        _maps(path, content), _maps(wild_path, wild_content, 5) | _maps(path, wild_content, 5) | many_files
+    ),
+    "DeleteStateRequest.bot_id": ids,
     "WatchStatsRequest.bot_ids": several_ids,
     "WatchStatsRequest.interval": Values(st.builds(Duration, seconds=st.just(1)), _durations().wild),
 }

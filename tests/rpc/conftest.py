@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
@@ -156,6 +157,12 @@ def calls(rpc: Calls) -> Calls:
 def bots(memory: MemoryBackend, rpc_secrets: RootDirectory) -> MemoryBots:
     """Makes bots."""
     return MemoryBots(memory, rpc_secrets.path)
+
+
+@pytest.fixture
+def provisioner(grpc_channel: Any) -> BotProvisionerStub:
+    """The provisioner's generated stub."""
+    return BotProvisionerStub(grpc_channel)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from botmaker.container.v1.container_observer_pb2 import LogEntry, StreamLogsRequest, WatchStatsRequest
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.model import LogSource
-from tests.support.backend_contract import LifecycleContract, WatchContract
+from tests.support.backend_contract import LifecycleContract, ProvisioningContract, WatchContract
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.observing import reading
@@ -16,6 +16,10 @@ class TestLifecycle(LifecycleContract):
 
 
 class TestWatch(WatchContract):
+    """With the fixtures of this directory."""
+
+
+class TestProvisioning(ProvisioningContract):
     """With the fixtures of this directory."""
 
 

@@ -30,6 +30,13 @@ class Bots:
         """A new bot's id; it has a secrets directory, readable for any image's user."""
         return self._new(0o755, 0o644)
 
+    def bare(self) -> str:
+        """A new bot's id; it has no secrets directory."""
+        bot_id = str(uuid.uuid4())
+        self.ids.append(bot_id)
+        self._all_ids.append(bot_id)
+        return bot_id
+
     def new_openclaw(self) -> str:
         """A new bot's id; only the image's user can read its secrets, as OpenClaw demands. Needs root."""
         bot_id = self._new(0o700, 0o600)
@@ -39,9 +46,7 @@ class Bots:
         return bot_id
 
     def _new(self, directory_mode: int, file_mode: int) -> str:
-        bot_id = str(uuid.uuid4())
-        self.ids.append(bot_id)
-        self._all_ids.append(bot_id)
+        bot_id = self.bare()
         directory = self.secrets_root / bot_id
         directory.mkdir()
         directory.chmod(directory_mode)

@@ -21,12 +21,13 @@ from container_manager.backend import CallObserver, Feature
 from container_manager.bot_directories import RootDirectory
 from container_manager.model import ContainerState, RawSample
 from tests.support.memory_lifecycle import MemoryLifecycle
+from tests.support.memory_provisioning import MemoryFiles, MemorySecrets
 from tests.support.memory_store import Container, MemoryStore
 from tests.support.memory_streams import MemoryLog, MemorySource
 
 
 class MemoryBackend(MemoryStore):
-    """Lifecycle, source, logs and stats of the store's containers."""
+    """Lifecycle, source, logs and stats of the store's containers, and the secrets and files of bots."""
 
     name = "memory"
 
@@ -39,7 +40,9 @@ class MemoryBackend(MemoryStore):
     ) -> None:
         super().__init__()
         self.limitations = limitations or {}
-        self.lifecycle = MemoryLifecycle(self, secrets_root, allowed_images=allowed_images)
+        self.secrets = MemorySecrets(self)
+        self.files = MemoryFiles(self)
+        self.lifecycle = MemoryLifecycle(self, secrets_root, self.secrets, allowed_images=allowed_images)
         self.source = MemorySource(self)
 
     def opened(self, _observer: CallObserver | None) -> MemoryBackend:
@@ -72,10 +75,14 @@ class MemoryBots:
 
     def new(self) -> str:
         """A new bot's id; it has a secrets directory."""
-        bot_id = str(uuid.uuid4())
+        bot_id = self.bare()
         (self._secrets_root / bot_id).mkdir()
-        self.ids.append(bot_id)
         return bot_id
+
+    def bare(self) -> str:
+        """A new bot's id; it has no secrets directory."""
+        self.ids.append(str(uuid.uuid4()))
+        return self.ids[-1]
 
     def containers(self) -> list[Container]:
         """Every container of these bots, from the backend's own store."""

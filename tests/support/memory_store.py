@@ -117,6 +117,14 @@ class MemoryStore:
             steps = self._scripts.get((method, bot_id)) or self._scripts.get((method, "")) or [None]
             return steps.pop(0) if len(steps) > 1 else steps[0]
 
+    def pass_step(self, method: str, bot_id: str) -> None:
+        """Note a call, and carry out its scripted step: it fails, or waits for as long as the test holds it."""
+        step = self.step(method, bot_id)
+        if isinstance(step, Gate):
+            assert step.wait(60), f"the test never let {method} go on"
+        if isinstance(step, Exception):
+            raise step
+
     def check_there(self) -> None:
         """Raise :class:`EngineUnavailableError` after :meth:`go_away`."""
         if self._away:

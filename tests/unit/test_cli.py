@@ -101,6 +101,7 @@ CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
     ("--listen", "tcp://127.0.0.1:5", lambda c: c.listen, ("tcp://127.0.0.1:5",)),
     ("--docker-host", "tcp://127.0.0.1:2375", lambda c: c.service.docker_host, "tcp://127.0.0.1:2375"),
     ("--host-secrets-root", "/srv/s", lambda c: c.service.secrets_root.engine_path, Path("/srv/s")),
+    ("--bot-user", "101000:101001", lambda c: c.service.bot_user, (101000, 101001)),
     ("--default-image", "mine:1", lambda c: c.service.default_image, "mine:1"),
     ("--pull", "never", lambda c: c.service.pull_policy, PullPolicy.NEVER),
     ("--allowed-image", "ghcr.io/x/*", lambda c: c.service.allowed_images, ("ghcr.io/x/*",)),

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
 from container_manager_client import connect, connect_aio, error_info
@@ -145,6 +146,11 @@ def test_a_grace_that_the_server_chooses_has_room(request_class: Any) -> None:
     [
         (pb.CreateContainerRequest(), 600),
         (pb.StartContainerRequest(), 60),
+        (provisioner_pb.PutSecretsRequest(), 60),
+        (provisioner_pb.DeleteSecretsRequest(), 60),
+        (provisioner_pb.PutFilesRequest(), 60),
+        (provisioner_pb.DeleteStateRequest(), 60),
+        (provisioner_pb.ListSecretsRequest(), 20),
         (pb.GetContainerStatusRequest(), 20),
         (pb.ListManagedContainersRequest(), 20),
         (object(), 20),

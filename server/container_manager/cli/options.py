@@ -10,11 +10,14 @@ from typing import Any
 
 import click
 
+from container_manager.bot_directories import DEFAULT_BOT_USER, BotUser
 from container_manager.config import DEFAULT_SOCKET_MODE
 from container_manager.model import PullPolicy
 from container_manager.validation import MAX_GRACE_SECONDS
 
 ENVIRONMENT_PREFIX = "CONTAINER_MANAGER_"
+# chown(2) takes the next number for "unchanged".
+_MAX_ID = 2**32 - 2
 DEFAULT_LISTEN = "unix:///run/botmaker/container-manager.sock"
 
 Decorator = Callable[[Any], Any]
@@ -41,6 +44,18 @@ class _Mode(click.ParamType):  # type: ignore[type-arg] # older ones have no par
         if not re.fullmatch("[0-7]{3,4}", value):
             self.fail(f"{value!r} is not a mode in octal digits, such as 0660", param, ctx)
         return int(value, 8)
+
+
+class _User(click.ParamType):  # type: ignore[type-arg] # older ones have no parameter
+    """A user and a group as numbers: ``UID:GID``."""
+
+    name = "UID:GID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> BotUser:
+        numbers = re.fullmatch("([0-9]{1,10}):([0-9]{1,10})", value, re.ASCII)
+        if numbers is None or max(int(numbers[1]), int(numbers[2])) > _MAX_ID:
+            self.fail(f"{value!r} is not UID:GID in numbers, such as 1000:1000", param, ctx)
+        return BotUser(int(numbers[1]), int(numbers[2]))
 
 
 def option(name: str, **kwargs: Any) -> Decorator:
@@ -81,6 +96,13 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     option("--host-secrets-root", help="The same directory as the engine sees it, when this runs in a container."),
     option("--state-root", help="Directory with one state directory for each bot id. Not given: bots keep no state."),
     option("--host-state-root", help="The same directory as the engine sees it, when this runs in a container."),
+    option(
+        "--bot-user",
+        type=_User(),
+        default=":".join(map(str, DEFAULT_BOT_USER)),
+        show_default=True,
+        help="Owner of bots' secrets and state, UID:GID as this host numbers them.",
+    ),
     option(
         "--default-image",
         default="botmaker/openclaw:2026.9.6",

@@ -14,6 +14,7 @@ from container_manager.backend import Created, Lifecycle
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
 from container_manager.rpc import manager_codec as codec
+from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.wire import joined
 from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
 from container_manager.validation import check_bot_id, check_create
@@ -25,11 +26,6 @@ T = TypeVar("T")
 
 # A grpc.aio.ServicerContext, which takes no type parameters at run time.
 Context = Any
-
-# The part of the caller's deadline that is reserved for the response. Without it the caller would get its own
-# DEADLINE_EXCEEDED, without a reason, a moment before ours.
-_ANSWER_SHARE = 0.1
-_ANSWER_MAX_SECONDS = 0.2
 
 
 class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
@@ -88,7 +84,9 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
             entry = view.of_bot(bot_id)
             return b"" if entry is None else entry.encoded
         status = await self._operations.read(
-            bot_id, lambda deadline: self._lifecycle.get_container_status(bot_id, deadline=deadline), _deadline(context)
+            bot_id,
+            lambda deadline: self._lifecycle.get_container_status(bot_id, deadline=deadline),
+            caller_deadline(context),
         )
         if status is None:
             return pb.GetContainerStatusResponse()
@@ -102,7 +100,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         statuses = await self._operations.read(
             "the list",
             lambda deadline: self._lifecycle.list_managed_containers(states, deadline=deadline),
-            _deadline(context),
+            caller_deadline(context),
         )
         return pb.ListManagedContainersResponse(containers=[codec.status_to_proto(status) for status in statuses])
 
@@ -126,7 +124,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         self, pool: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], change: BotChange, context: Context
     ) -> T:
         """The operation's result, once the view shows the change: a read after this response sees it."""
-        deadline = _deadline(context)
+        deadline = caller_deadline(context)
         try:
             result: T = await self._operations.change(
                 pool, bot_id, operation, deadline, on_turn=change.begin, on_end=change.end
@@ -143,10 +141,3 @@ async def _shown(change: BotChange, deadline: Deadline) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(deadline.remaining()):
             await change.settled()
-
-
-def _deadline(context: Context) -> Deadline:
-    remaining = context.time_remaining()
-    if remaining is None:
-        return Deadline()
-    return Deadline(max(0.0, remaining - min(_ANSWER_MAX_SECONDS, remaining * _ANSWER_SHARE)))

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -22,6 +23,8 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection_pb2
 
 from botmaker.container.v1 import (
+    bot_provisioner_pb2,
+    bot_provisioner_pb2_grpc,
     container_manager_pb2,
     container_manager_pb2_grpc,
     container_observer_pb2,
@@ -42,6 +45,7 @@ from container_manager.rpc.listeners.sockets import unix_socket_path
 from container_manager.rpc.listeners.tcp_access import tcp_access
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
+from container_manager.rpc.provisioner_servicer import BotProvisionerServicer
 from container_manager.rpc.reflection import REFLECTION_SERVICES, V1_FILE, add_reflection
 from container_manager.rpc.stream_kinds import stream_limits
 from container_manager.rpc.wire import encoded_status
@@ -53,6 +57,7 @@ from container_manager.view.keeper import ViewKeeper
 _SERVICES = (
     container_manager_pb2.DESCRIPTOR.services_by_name["ContainerManager"].full_name,
     container_observer_pb2.DESCRIPTOR.services_by_name["ContainerObserver"].full_name,
+    bot_provisioner_pb2.DESCRIPTOR.services_by_name["BotProvisioner"].full_name,
 )
 _REFLECTED = (
     *_SERVICES,
@@ -62,6 +67,7 @@ _REFLECTED = (
 _FILES = (
     container_manager_pb2.DESCRIPTOR,
     container_observer_pb2.DESCRIPTOR,
+    bot_provisioner_pb2.DESCRIPTOR,
     health_pb2.DESCRIPTOR,
     V1_FILE,
     reflection_pb2.DESCRIPTOR,
@@ -111,6 +117,7 @@ class Server:
         self._servicer = ContainerManagerServicer(self._backend.lifecycle, self._operations, self.keeper)
         kept_ids = KeptIds(IDS_PER_WATCHER * config.max_watchers)
         self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper, kept_ids)
+        self._provisioner = BotProvisionerServicer(self._backend, self._operations)
         self._health = health_aio.HealthServicer()
         self._engine_health = EngineHealth(
             self._health, _SERVICES, self._backend.lifecycle, self._operations, self.keeper.engine_answers
@@ -138,6 +145,8 @@ class Server:
             await self.telemetry.stop(0)
             raise
         self.keeper.start()
+        # A thread that ends with the process: what is left may be large, and nothing waits for its removal.
+        threading.Thread(target=self._remove_leftovers, name="leftovers", daemon=True).start()
         monitors = [self._engine_health.run(), *(watch.run() for watch in self._watches)]
         self._tasks = [asyncio.create_task(monitor) for monitor in monitors]
 
@@ -226,8 +235,13 @@ class Server:
         self._servers.append(server)
         return port
 
+    def _remove_leftovers(self) -> None:
+        self._backend.secrets.remove_leftovers()
+        self._backend.files.remove_leftovers()
+
     def _register(self, server: grpc.aio.Server) -> None:
         container_manager_pb2_grpc.add_ContainerManagerServicer_to_server(self._servicer, server)
         container_observer_pb2_grpc.add_ContainerObserverServicer_to_server(self._observer, server)
+        bot_provisioner_pb2_grpc.add_BotProvisionerServicer_to_server(self._provisioner, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         add_reflection(server, _REFLECTED)

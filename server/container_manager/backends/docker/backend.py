@@ -13,6 +13,8 @@ from container_manager.backends.docker.sampling import sample
 from container_manager.config import DockerServiceConfig
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.model import RawSample
+from container_manager.provisioning.host_files import HostFiles
+from container_manager.provisioning.host_secrets import HostSecrets
 
 
 class DockerBackend:
@@ -24,6 +26,8 @@ class DockerBackend:
     def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
         """``observer`` receives each call to the engine."""
         self.lifecycle = DockerLifecycle(config, observer)
+        self.secrets = HostSecrets(config.secrets_root, config.bot_user)
+        self.files = HostFiles(config.state_root, config.bot_user)
         self._engine = AsyncEngineClient(
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )

@@ -78,7 +78,7 @@ class ContainerCreator:
         if self._pulls(image, missing=False):
             self._puller.pull(image, deadline)
         if self._config.state_root is not None:
-            ensure_state_directory(self._config.state_root, bot_id)
+            ensure_state_directory(self._config.state_root, bot_id, self._config.bot_user)
         body = container_body(
             bot_id,
             config,

@@ -15,12 +15,13 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import bot_provisioner_pb2, container_manager_pb2
 from container_manager.errors import CapacityExceededError
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
 from container_manager.scheduling.streams import Streams
 
-_MANAGER = pb.DESCRIPTOR.services_by_name["ContainerManager"]
+_MANAGER = container_manager_pb2.DESCRIPTOR.services_by_name["ContainerManager"]
+_PROVISIONER = bot_provisioner_pb2.DESCRIPTOR.services_by_name["BotProvisioner"]
 READS = tuple(
     f"/{_MANAGER.full_name}/{method.name}"
     for method in _MANAGER.methods
@@ -49,7 +50,7 @@ class Places:
 
 
 class CallPlaces:
-    """The places for calls of one service, shared by all its listeners.
+    """The places for unary calls, shared by all listeners of a server.
 
     Changes do not take the places of reads: statuses answer however many changes wait. Health checks take no time and
     are always answered.
@@ -64,7 +65,7 @@ class CallPlaces:
     def of(self, method: str) -> Places | None:
         """The places that unary calls of a method take, by its full name; ``None``: none."""
         _, service, _ = method.split("/")
-        if service != _MANAGER.full_name:
+        if service not in (_MANAGER.full_name, _PROVISIONER.full_name):
             return None
         return self.reads if method in READS else self.changes
 

@@ -1,0 +1,134 @@
+"""Directories and files by descriptor: no step follows a link, and none depends on a path that others can change."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from container_manager.bot_directories import BotUser
+from container_manager.errors import CapacityExceededError, ContainerManagerError
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+
+_EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+@contextmanager
+def failures_as(error: type[ContainerManagerError], what: str, bot_id: str) -> Iterator[None]:
+    """Raise ``error``, which names ``what``, for an :class:`OSError`; for no room :class:`CapacityExceededError`."""
+    try:
+        yield
+    except OSError as exc:
+        message = f"{what} cannot be used: {exc.strerror}"
+        if exc.errno in _EXHAUSTED:
+            raise CapacityExceededError(message, bot_id=bot_id) from exc
+        raise error(message, bot_id=bot_id) from exc
+
+
+@contextmanager
+def opened_directory(name: str, parent: int) -> Iterator[int]:
+    """A directory in ``parent``, for reading. Raises :class:`OSError` for a link and anything else that is none."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def write_file(name: str, parent: int, content: bytes, user: BotUser) -> None:
+    """Write a new file for ``user``; it is on the disk when this returns."""
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=parent)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        give(descriptor, user, FILE_MODE)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def give(descriptor: int, user: BotUser, mode: int) -> None:
+    """Set owner, group and mode of an open file or directory, if they differ.
+
+    A process without CAP_CHOWN keeps its own group where the owner is right: these modes give the group no right.
+    """
+    found = os.fstat(descriptor)
+    if (found.st_uid, found.st_gid) != user:
+        try:
+            os.fchown(descriptor, *user)
+        except PermissionError as exc:
+            if found.st_uid != user.uid:
+                reason = f"the service needs CAP_CHOWN to give it to the bots' user {user.uid}"
+                raise PermissionError(exc.errno, reason) from exc
+    # A change of owner can clear bits of the mode.
+    if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+        os.fchmod(descriptor, mode)
+
+
+def give_if_new(descriptor: int, user: BotUser) -> None:
+    """Give an empty directory of this process's user to ``user``: one that was just created, or left so by a crash."""
+    found = os.fstat(descriptor)
+    if found.st_uid == os.geteuid() and (found.st_uid, found.st_gid) != user:
+        with os.scandir(descriptor) as entries:
+            if any(entries):
+                return
+        give(descriptor, user, DIRECTORY_MODE)
+
+
+def is_directory(name: str, parent: int) -> bool:
+    """Whether there is a directory of this name; a link to one is none."""
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def fsync_directory(directory: int) -> None:
+    """Put changes of a directory's entries on the disk. It may be open as a path only."""
+    with opened_directory(".", directory) as readable:
+        os.fsync(readable)
+
+
+def remove_all_in(directory: int) -> None:
+    """Remove everything in a directory in which nobody else creates anything. Follows no link.
+
+    Moves nested directories up before it empties them: a bot can nest them deeper than any stack or number of
+    descriptors.
+    """
+    while names := _names(directory):
+        for name in names:
+            if not _unlinked(name, directory):
+                _remove_directory(name, directory)
+
+
+def _remove_directory(name: str, parent: int) -> None:
+    with opened_directory(name, parent) as directory, os.scandir(directory) as entries:
+        for entry in entries:
+            if not _unlinked(entry.name, directory):
+                os.rename(entry.name, f"up-{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=parent)
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as exc:
+        # An entry was not read because the directory changed meanwhile; the caller sees it again.
+        if exc.errno != errno.ENOTEMPTY:
+            raise
+
+
+def _unlinked(name: str, parent: int) -> bool:
+    """Remove a file; False: it is a directory."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except IsADirectoryError:
+        return False
+    return True
+
+
+def _names(directory: int) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries]

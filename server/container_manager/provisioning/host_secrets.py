@@ -1,0 +1,112 @@
+"""Bots' secrets in a directory of this host: a :class:`~container_manager.backend.Secrets`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from container_manager.bot_directories import BotUser, RootDirectory, check_directory, opened_root
+from container_manager.errors import SecretsUnavailableError
+from container_manager.model import SecretInfo
+from container_manager.provisioning.descriptors import (
+    DIRECTORY_MODE,
+    failures_as,
+    fsync_directory,
+    give,
+    is_directory,
+    opened_directory,
+)
+from container_manager.provisioning.requests import is_secret_name
+from container_manager.provisioning.staging import (
+    remove_bot_directory,
+    remove_leftovers,
+    staging_directory,
+    write_staged,
+)
+
+
+class HostSecrets:
+    """Each bot's secrets are the files of ``{root}/{bot_id}``, which only the bots' user can enter."""
+
+    def __init__(self, root: RootDirectory, user: BotUser) -> None:
+        self._root = root
+        self._user = user
+
+    def put_secrets(self, bot_id: str, secrets: Mapping[str, bytes], *, replace_all: bool = False) -> None:
+        with self._opened_root(bot_id) as root, staging_directory(root) as staging:
+            staged = write_staged(staging, secrets.values(), self._user)
+            with suppress(FileExistsError):
+                os.mkdir(bot_id, DIRECTORY_MODE, dir_fd=root)
+                fsync_directory(root)
+            with self._opened(bot_id, root) as directory:
+                # Also one that a killed process has created and not yet given away.
+                give(directory, self._user, DIRECTORY_MODE)
+                for name in secrets:
+                    if is_directory(name, directory):
+                        place = self._root.path / bot_id / name
+                        raise SecretsUnavailableError(f"{place} is a directory; remove it first", bot_id=bot_id)
+                for source, name in zip(staged, secrets, strict=True):
+                    os.rename(source, name, src_dir_fd=staging, dst_dir_fd=directory)
+                if replace_all:
+                    _move_others(directory, staging, secrets)
+                os.fsync(directory)
+
+    def list_secrets(self, bot_id: str) -> list[SecretInfo]:
+        with self._opened_root(bot_id) as root:
+            if not _is_there(bot_id, root):
+                return []
+            with self._opened(bot_id, root) as directory, os.scandir(directory) as entries:
+                found = [(each.name, each.stat(follow_symlinks=False)) for each in entries if is_secret_name(each.name)]
+        files = [SecretInfo(name, at.st_size, at.st_mtime_ns) for name, at in found if stat.S_ISREG(at.st_mode)]
+        return sorted(files)
+
+    def delete_secrets(self, bot_id: str, names: Collection[str]) -> None:
+        with self._opened_root(bot_id) as root:
+            if not _is_there(bot_id, root):
+                return
+            with self._opened(bot_id, root) as directory:
+                for name in names:
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=directory)
+                os.fsync(directory)
+
+    def delete_all_secrets(self, bot_id: str) -> None:
+        with self._opened_root(bot_id) as root:
+            if _is_there(bot_id, root):
+                check_directory(self._root, root, bot_id, "secrets", SecretsUnavailableError)
+                remove_bot_directory(bot_id, root)
+
+    def remove_leftovers(self) -> None:
+        remove_leftovers(self._root.path)
+
+    @contextmanager
+    def _opened_root(self, bot_id: str) -> Iterator[int]:
+        what = f"the secrets directory {self._root.path / bot_id}"
+        with (
+            failures_as(SecretsUnavailableError, what, bot_id),
+            opened_root(self._root, bot_id, "secrets", SecretsUnavailableError) as root,
+        ):
+            yield root
+
+    @contextmanager
+    def _opened(self, bot_id: str, root: int) -> Iterator[int]:
+        check_directory(self._root, root, bot_id, "secrets", SecretsUnavailableError)
+        with opened_directory(bot_id, root) as directory:
+            yield directory
+
+
+def _is_there(name: str, parent: int) -> bool:
+    with suppress(FileNotFoundError):
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+        return True
+    return False
+
+
+def _move_others(directory: int, staging: int, kept: Collection[str]) -> None:
+    """Move what is not ``kept`` to where it is removed."""
+    with os.scandir(directory) as entries:
+        others = [entry.name for entry in entries if entry.name not in kept]
+    for number, name in enumerate(others):
+        os.rename(name, f"other-{number}", src_dir_fd=directory, dst_dir_fd=staging)

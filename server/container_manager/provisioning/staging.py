@@ -1,0 +1,101 @@
+"""Directories in a root, beside those of the bots, that hold what is written or removed until it is complete.
+
+Only this service's user can enter them, and no bot sees them. They are on the root's file system, so a rename moves a
+whole file into a bot's directory, or a bot's directory out of its place, in one step.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from container_manager.bot_directories import BotUser
+from container_manager.provisioning.descriptors import (
+    DIRECTORY_MODE,
+    fsync_directory,
+    opened_directory,
+    remove_all_in,
+    write_file,
+)
+
+STAGING_PREFIX = ".provisioning-"
+_REMOVED = "removed"
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def staging_directory(root: int) -> Iterator[int]:
+    """A new directory in the root, which is removed at the end with all that is left in it.
+
+    It is locked meanwhile. A directory without a lock is what a killed process has left.
+    """
+    name = STAGING_PREFIX + secrets.token_hex(8)
+    os.mkdir(name, DIRECTORY_MODE, dir_fd=root)
+    try:
+        with opened_directory(name, root) as directory:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                yield directory
+            finally:
+                # What cannot be removed now is tried again at the next start.
+                with suppress(OSError):
+                    remove_all_in(directory)
+    finally:
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=root)
+
+
+def write_staged(directory: int, contents: Iterable[bytes], user: BotUser) -> list[str]:
+    """Write each content to a file of its own in a staging directory; returns their names, in the same order."""
+    names = []
+    for number, content in enumerate(contents):
+        names.append(str(number))
+        write_file(names[-1], directory, content, user)
+    return names
+
+
+def remove_bot_directory(bot_id: str, root: int) -> None:
+    """Remove a bot's directory from a root: in one step from its place, and then all that was in it."""
+    with staging_directory(root) as staging:
+        os.rename(bot_id, _REMOVED, src_dir_fd=root, dst_dir_fd=staging)
+        fsync_directory(root)
+        remove_all_in(staging)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove what killed processes have left in the root. Logs what cannot be removed."""
+    try:
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        # A missing root has an error of its own, in the calls that need it.
+        return
+    try:
+        with os.scandir(descriptor) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith(STAGING_PREFIX)]
+        for name in names:
+            try:
+                _remove_unlocked(name, descriptor)
+            except FileNotFoundError:
+                # The call that used it has removed it.
+                pass
+            except OSError as exc:
+                _log.warning("%s, which an interrupted call left, cannot be removed: %s", root / name, exc.strerror)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_unlocked(name: str, root: int) -> None:
+    with opened_directory(name, root) as directory:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # In use by a call of this service, or of another one on the same root.
+            return
+        remove_all_in(directory)
+        os.rmdir(name, dir_fd=root)

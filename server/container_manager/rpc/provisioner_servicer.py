@@ -1,0 +1,110 @@
+"""The BotProvisioner service: decodes and checks each request, takes the bot's turn, and writes or removes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from botmaker.container.v1 import bot_provisioner_pb2 as pb
+from botmaker.container.v1 import bot_provisioner_pb2_grpc as pb_grpc
+from container_manager.backend import Backend
+from container_manager.deadline import Deadline
+from container_manager.errors import CapacityExceededError, InvalidStateError
+from container_manager.provisioning.requests import check_files, check_secret_names, check_secrets
+from container_manager.rpc.call_deadline import caller_deadline
+from container_manager.rpc.provisioner_codec import secrets_to_proto
+from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
+from container_manager.validation import check_bot_id
+
+T = TypeVar("T")
+
+# A grpc.aio.ServicerContext, which takes no type parameters at run time.
+Context = Any
+
+MAX_HELD_BYTES = 64 * 1024 * 1024
+
+
+class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
+    """Serves a backend's secrets and files. Raises domain errors, as :class:`ContainerManagerServicer` does."""
+
+    def __init__(self, backend: Backend, operations: BotOperations) -> None:
+        self._backend = backend
+        self._operations = operations
+        self._held_bytes = 0
+
+    async def PutSecrets(self, request: pb.PutSecretsRequest, context: Context) -> pb.PutSecretsResponse:
+        check_bot_id(request.bot_id)
+        check_secrets(request.secrets)
+        with self._held(request):
+            await self._change(
+                request.bot_id,
+                lambda _: self._backend.secrets.put_secrets(
+                    request.bot_id, request.secrets, replace_all=request.replace_all
+                ),
+                context,
+            )
+        return pb.PutSecretsResponse()
+
+    async def ListSecrets(self, request: pb.ListSecretsRequest, context: Context) -> pb.ListSecretsResponse:
+        check_bot_id(request.bot_id)
+        secrets = await self._change(
+            request.bot_id, lambda _: self._backend.secrets.list_secrets(request.bot_id), context
+        )
+        return secrets_to_proto(secrets)
+
+    async def DeleteSecrets(self, request: pb.DeleteSecretsRequest, context: Context) -> pb.DeleteSecretsResponse:
+        check_bot_id(request.bot_id)
+        check_secret_names(request.names)
+
+        def delete(deadline: Deadline) -> None:
+            if request.names:
+                self._backend.secrets.delete_secrets(request.bot_id, request.names)
+            else:
+                self._check_no_container(request.bot_id, deadline)
+                self._backend.secrets.delete_all_secrets(request.bot_id)
+
+        await self._change(request.bot_id, delete, context)
+        return pb.DeleteSecretsResponse()
+
+    async def PutFiles(self, request: pb.PutFilesRequest, context: Context) -> pb.PutFilesResponse:
+        check_bot_id(request.bot_id)
+        check_files(request.files)
+        with self._held(request):
+            await self._change(
+                request.bot_id, lambda _: self._backend.files.put_files(request.bot_id, request.files), context
+            )
+        return pb.PutFilesResponse()
+
+    async def DeleteState(self, request: pb.DeleteStateRequest, context: Context) -> pb.DeleteStateResponse:
+        check_bot_id(request.bot_id)
+
+        def delete(deadline: Deadline) -> None:
+            self._check_no_container(request.bot_id, deadline)
+            self._backend.files.delete_state(request.bot_id)
+
+        await self._change(request.bot_id, delete, context)
+        return pb.DeleteStateResponse()
+
+    async def _change(self, bot_id: str, operation: Callable[[Deadline], T], context: Context) -> T:
+        return await self._operations.change(WorkerPool.CHANGE, bot_id, operation, caller_deadline(context))
+
+    def _check_no_container(self, bot_id: str, deadline: Deadline) -> None:
+        """Nothing creates one meanwhile: this call has the bot's turn."""
+        status = self._backend.lifecycle.get_container_status(bot_id, deadline=deadline)
+        if status is not None:
+            raise InvalidStateError(
+                "the bot has a container; remove it first", bot_id=bot_id, container_id=status.container_id
+            )
+
+    @contextmanager
+    def _held(self, request: pb.PutSecretsRequest | pb.PutFilesRequest) -> Iterator[None]:
+        """Count the memory of requests that wait for their turn, and refuse those beyond the limit."""
+        size = request.ByteSize()
+        if self._held_bytes + size > MAX_HELD_BYTES:
+            raise CapacityExceededError("too many bytes wait to be written already; try again in a moment")
+        self._held_bytes += size
+        try:
+            yield
+        finally:
+            self._held_bytes -= size
