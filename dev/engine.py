@@ -16,11 +16,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from dev import bridge as bridges
 from dev.debian import MissingEngine, add_system_paths, install
@@ -55,10 +56,21 @@ class PrivateEngine:
     """One `dockerd`, with socket, network, control groups and data that no other engine shares. Needs root.
 
     `directory` holds the log and a record by which another process finds the engine: a PrivateEngine made for the
-    same directory is the same engine. `data_root` defaults to a directory in it.
+    same directory is the same engine. `data_root` defaults to a directory in it. `settings` are those of daemon.json;
+    `environment` is added to the daemon's.
     """
 
-    def __init__(self, directory: Path, *, data_root: Path | None = None, dockerd: str = "dockerd") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        data_root: Path | None = None,
+        dockerd: str = "dockerd",
+        settings: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._settings = settings or {}
+        self._environment = environment or {}
         self._directory = directory.absolute()
         self._data_root = (data_root or directory / "data").absolute()
         self._dockerd = dockerd
@@ -169,7 +181,10 @@ class PrivateEngine:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},
+                env={
+                    **{name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},
+                    **self._environment,
+                },
                 start_new_session=True,
             )
         record.pid, record.ticks = self._process.pid, start_ticks(self._process.pid) or 0
@@ -185,7 +200,7 @@ class PrivateEngine:
         if record is None or not Path(record.runtime or "/nonexistent").is_dir() or record.boot != _boot():
             # Short, because a socket's path must fit into 107 bytes, and outside the checkout.
             runtime = tempfile.mkdtemp(prefix="bm-engine-", dir="/tmp")
-            Path(runtime, "daemon.json").write_text("{}", encoding="ascii")
+            Path(runtime, "daemon.json").write_text(json.dumps(dict(self._settings)), encoding="ascii")
             record = _Record(_boot(), 0, 0, runtime, "", "")
         if not helpers(Path(record.runtime), "containerd"):
             # Where process 1 does not reap, a zombie looks alive to dockerd, which would wait for it.

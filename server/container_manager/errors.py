@@ -153,7 +153,7 @@ class ImagePullFailedError(ContainerManagerError):
 
 
 class ImageRegistryUnavailableError(ContainerManagerError):
-    """The image's registry cannot be reached."""
+    """The image's registry cannot be reached, or cannot serve the request now; a later pull may succeed."""
 
     code = "UNAVAILABLE"
     reason = "IMAGE_REGISTRY_UNAVAILABLE"

@@ -19,6 +19,7 @@ from container_manager.errors import (
     ImageNotFoundError,
     ImagePullDeniedError,
     ImagePullFailedError,
+    ImageRegistryUnavailableError,
     OperationCancelledError,
 )
 from tests.support.fake_engine import Cut, FakeEngine, Hang, Request, Stream, error
@@ -120,7 +121,10 @@ def test_the_deadline_frees_the_waiter_while_the_pull_hangs(engine: FakeEngine, 
         (error(404, "manifest unknown"), ImageNotFoundError, "manifest unknown"),
         (error(500, "some fault"), ImagePullFailedError, "some fault"),
         (Stream([{"status": "x"}, {"errorDetail": {"message": "denied: no"}}]), ImagePullDeniedError, "denied: no"),
-        (Stream([{"status": "x"}, {"error": "unexpected EOF"}]), ImagePullFailedError, "unexpected EOF"),
+        (Stream([{"status": "x"}, {"error": "unexpected EOF"}]), ImageRegistryUnavailableError, "unexpected EOF"),
+        (Stream([{"errorDetail": {"code": 401, "message": "no"}}]), ImagePullDeniedError, "pulled: no"),
+        (error(401, "no"), ImagePullDeniedError, "pulled: no"),
+        (error(403, "no"), ImagePullDeniedError, "pulled: no"),
         (
             Stream([{"errorDetail": None, "error": "e"}, {"status": "x"}]),
             ImagePullFailedError,

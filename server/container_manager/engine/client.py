@@ -145,7 +145,7 @@ class EngineClient:
 
         Uses a new client each time, so that it sees a later ``docker login``.
         """
-        with observed(self._observer, "pull_image"), self._translated_errors():
+        with observed(self._observer, "pull_image"), self._translated_errors(registry=True):
             api = self._connect(self._timeout_seconds)
             try:
                 yield from api.pull(reference, stream=True, decode=True)
@@ -204,14 +204,15 @@ class EngineClient:
         return api
 
     @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
+    def _translated_errors(self, *, registry: bool = False) -> Iterator[None]:
+        """``registry``: 401 and 403 come from a registry, to which the engine passed the request on."""
         try:
             try:
                 yield
             except docker.errors.APIError as exc:
                 raise EngineRejectedError(exc.status_code or 500, str(exc.explanation or exc).strip()) from exc
         except EngineRejectedError as exc:
-            if exc.status in HTTP_UNAUTHORIZED:
+            if exc.status in HTTP_UNAUTHORIZED and not registry:
                 raise access_denied(self._docker_host, exc.text) from exc
             raise
         except _NO_ANSWER as exc:

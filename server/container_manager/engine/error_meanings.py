@@ -1,12 +1,12 @@
 """Maps the engine's error responses to domain errors.
 
-The HTTP status decides where it can. Where the engine gives one status to several failures (500 for most starts, 404
-and 500 for most pulls), its text does: the tables below hold every phrase that is relied on, first match wins.
+The HTTP status decides where it can. Where the engine gives one status to several failures (500 for most starts), its
+text does: the tables below hold every phrase that is relied on, first match wins. Pulls have a module of their own,
+:mod:`container_manager.engine.pull_errors`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -17,10 +17,6 @@ from container_manager.errors import (
     ContainerManagerError,
     EngineUnavailableError,
     FieldViolation,
-    ImageNotFoundError,
-    ImagePullDeniedError,
-    ImagePullFailedError,
-    ImageRegistryUnavailableError,
     InvalidConfigError,
     InvalidStateError,
     PortInUseError,
@@ -57,34 +53,6 @@ START_PHRASES: Table = (
     (("container state improper",), InvalidStateError),
 )
 
-# Texts of the engine and of distribution. Engines with the containerd image store word some of them differently.
-PULL_PHRASES: Table = (
-    (("pull access denied",), ImagePullDeniedError),
-    (("unauthorized",), ImagePullDeniedError),
-    (("authorization failed",), ImagePullDeniedError),
-    (("no basic auth credentials",), ImagePullDeniedError),
-    (("denied:",), ImagePullDeniedError),
-    (("403 forbidden",), ImagePullDeniedError),
-    (("manifest unknown",), ImageNotFoundError),
-    (("name unknown",), ImageNotFoundError),
-    (("repository does not exist",), ImageNotFoundError),
-    (("no matching manifest",), ImageNotFoundError),
-    (("connection refused",), ImageRegistryUnavailableError),
-    (("no such host",), ImageRegistryUnavailableError),
-    (("server misbehaving",), ImageRegistryUnavailableError),
-    (("network is unreachable",), ImageRegistryUnavailableError),
-    (("no route to host",), ImageRegistryUnavailableError),
-    (("i/o timeout",), ImageRegistryUnavailableError),
-    (("tls handshake timeout",), ImageRegistryUnavailableError),
-    (("request canceled while waiting for connection",), ImageRegistryUnavailableError),
-    (("context deadline exceeded",), ImageRegistryUnavailableError),
-    (("502 bad gateway",), ImageRegistryUnavailableError),
-    (("503 service unavailable",), ImageRegistryUnavailableError),
-    (("toomanyrequests",), ImageRegistryUnavailableError),
-    # Last, because containerd ends many of its messages with it.
-    (("not found",), ImageNotFoundError),
-)
-
 
 def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
     """The error for the engine's error response to a start or restart."""
@@ -94,13 +62,10 @@ def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
     return cls(f"the engine could not start the container: {exc.text}", bot_id=bot_id)
 
 
-def pull_error(text: str, reference: str) -> ContainerManagerError:
-    """The error for a failed pull. ``text`` is from an error response or from inside a 200 stream."""
-    # Ignore the image's name, which may contain a phrase such as "unauthorized" or "not-found".
-    name = re.escape(re.sub(r"(:[^:/]*)?(@.*)?$", "", reference))
-    said = re.sub(rf"(?<![\w.-]){name}(?![\w-])[^\s\"',]*", "", text)
-    cls = _lookup(said, (*DISK_PHRASES, *PULL_PHRASES)) or ImagePullFailedError
-    return cls(f"image {reference} could not be pulled: {text}", image=reference)
+def disk_error(text: str, message: str, **metadata: str) -> ContainerManagerError | None:
+    """The error with this ``message`` if the engine's ``text`` is about a full disk."""
+    cls = _lookup(text, DISK_PHRASES)
+    return cls(message, **metadata) if cls is not None else None
 
 
 def create_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
@@ -116,9 +81,8 @@ def create_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError
 def engine_error(exc: EngineRejectedError, bot_id: str = "") -> ContainerManagerError:
     """The error for an unexpected error response: a fault of the engine, or, below 500, an error in this service."""
     metadata = {"bot_id": bot_id} if bot_id else {}
-    cls = _lookup(exc.text, DISK_PHRASES)
-    if cls is not None:
-        return cls(f"the engine's disk is full: {exc.text}", **metadata)
+    if error := disk_error(exc.text, f"the engine's disk is full: {exc.text}", **metadata):
+        return error
     if exc.status >= _HTTP_SERVER_ERROR:
         return EngineUnavailableError(f"the engine failed: {exc.text}", **metadata)
     return ContainerManagerError(f"the engine refused an unexpected request: {exc}", **metadata)

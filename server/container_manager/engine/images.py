@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
-from container_manager.engine.error_meanings import pull_error
+from container_manager.engine.pull_errors import pull_error
 from container_manager.engine.transport_errors import EngineRejectedError
 
 # A pull without progress for this long counts as lost: the next caller starts another one.
@@ -82,6 +82,7 @@ class ImagePuller:
                 pull.heard = time.monotonic()
                 if "error" in message or "errorDetail" in message:
                     detail = message.get("errorDetail") or {}
-                    raise pull_error(str(detail.get("message") or message.get("error")), reference)
+                    text = str(detail.get("message") or message.get("error"))
+                    raise pull_error(text, reference, detail.get("code"))
         except EngineRejectedError as exc:
-            raise pull_error(exc.text, reference) from exc
+            raise pull_error(exc.text, reference, exc.status) from exc

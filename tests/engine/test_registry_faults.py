@@ -1,0 +1,207 @@
+"""Registries that answer with errors, or not at all: which failed pulls may be tried again."""
+
+from __future__ import annotations
+
+import ssl
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import docker
+import pytest
+import trustme
+
+from container_manager.backends.docker.docker_service import DockerService
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig
+from container_manager.errors import (
+    ContainerManagerError,
+    ImageNotFoundError,
+    ImagePullDeniedError,
+    ImagePullFailedError,
+    ImageRegistryUnavailableError,
+)
+from container_manager.model import ContainerConfig
+from dev.engine import PrivateEngine
+from tests.support.faulty_registry import Cut, End, Fault, FaultyRegistry, Reset, Status
+
+DENIED = ImagePullDeniedError
+MISSING = ImageNotFoundError
+RETRY = ImageRegistryUnavailableError
+FAILED = ImagePullFailedError
+
+Meaning = type[ContainerManagerError]
+Pull = Callable[[str], ContainerManagerError]
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[FaultyRegistry]:
+    """The engine's proxy for every registry that is not on this machine; it refuses each with 503."""
+    with FaultyRegistry() as proxy:
+        proxy.fail("connect", Status(503, "Service Unavailable"))
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def impatient_engine(tmp_path_factory: pytest.TempPathFactory, proxy: FaultyRegistry) -> Iterator[PrivateEngine]:
+    """An engine that downloads each layer once only, instead of six times with growing pauses."""
+    environment = {
+        "HTTPS_PROXY": f"http://{proxy.address}",
+        "HTTP_PROXY": "",
+        "NO_PROXY": "10.0.0.0/8,172.16.0.0/12,.invalid",
+    }
+    settings = {"max-download-attempts": 1, "max-concurrent-downloads": 100}
+    with PrivateEngine(tmp_path_factory.mktemp("engine"), settings=settings, environment=environment) as engine:
+        yield engine
+
+
+@pytest.fixture
+def pull(impatient_engine: PrivateEngine, tmp_path: Path) -> Iterator[Pull]:
+    """Creates a bot from an image; the error."""
+    service = DockerService(
+        DockerServiceConfig(secrets_root=RootDirectory(tmp_path, tmp_path), docker_host=impatient_engine.url)
+    )
+
+    def call(image: str) -> ContainerManagerError:
+        bot_id = str(uuid.uuid4())
+        (tmp_path / bot_id).mkdir()
+        with pytest.raises(ContainerManagerError) as caught:
+            service.create_container(bot_id, ContainerConfig(image=image))
+        return caught.value
+
+    yield call
+    service.close()
+
+
+@pytest.fixture
+def registry() -> Iterator[FaultyRegistry]:
+    """A registry that needs no password."""
+    with FaultyRegistry() as registry:
+        yield registry
+
+
+def json_error(status: int, code: str, message: str) -> Status:
+    """A registry's error in the format of the distribution specification."""
+    body = f'{{"errors":[{{"code":"{code}","message":"{message}"}}]}}'.encode()
+    return Status(status, "", body, "application/json")
+
+
+def test_what_a_registry_answers_in_any_step_of_a_pull_decides_whether_to_try_again(pull: Pull) -> None:
+    """All at once, since the engine itself repeats a request for a configuration or a layer some seconds later."""
+    faults: dict[Fault, Meaning] = {
+        Status(401): DENIED,
+        Status(403, "Forbidden", b"<html>403</html>", "text/html"): DENIED,
+        json_error(403, "DENIED", "installation not allowed"): DENIED,
+        Status(429, "Too Many Requests", b"error code: 1015"): RETRY,
+        json_error(429, "TOOMANYREQUESTS", "You have reached your unauthenticated pull rate limit."): RETRY,
+        Status(500): RETRY,
+        Status(502, "Bad Gateway"): RETRY,
+        Status(503, "Service Unavailable"): RETRY,
+        Status(504, "Gateway Timeout"): RETRY,
+        Status(521, "Web Server Is Down"): RETRY,
+        Status(522): RETRY,
+        Reset(): RETRY,
+        End(): RETRY,
+        Cut(): RETRY,
+    }
+    cases = [(step, fault) for step in ("manifest", "config", "blob") for fault in faults]
+
+    def meaning(case: tuple[str, Fault]) -> tuple[Meaning, str]:
+        with FaultyRegistry() as registry:
+            registry.fail(*case)
+            error = pull(f"{registry.address}/bots/denied-403:timeout")
+        return type(error), str(error)
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        outcomes = dict(zip(cases, pool.map(meaning, cases), strict=True))
+    wrong = {case: outcome for case, outcome in outcomes.items() if outcome[0] is not faults[case[1]]}
+    assert {} == wrong
+
+
+@pytest.mark.parametrize(
+    ("fault", "meaning"),
+    [
+        (json_error(404, "MANIFEST_UNKNOWN", "manifest unknown"), MISSING),
+        (json_error(404, "NAME_UNKNOWN", "repository name not known"), MISSING),
+        (Status(404, "Not Found", b"404 page not found"), MISSING),
+        (Status(400, "Bad Request", b"oh"), FAILED),
+    ],
+    ids=str,
+)
+def test_an_image_that_the_registry_does_not_have_is_not_found(
+    registry: FaultyRegistry, pull: Pull, fault: Fault, meaning: Meaning
+) -> None:
+    registry.fail("manifest", fault)
+    error = pull(f"{registry.address}/bots/unauthorized:403")
+    assert meaning is type(error), error
+
+
+@pytest.mark.parametrize(
+    ("fault", "meaning"),
+    [
+        (Status(401), DENIED),
+        (json_error(403, "DENIED", "no"), DENIED),
+        (Status(404, "Not Found", b"404 page not found"), FAILED),
+        (Status(500), RETRY),
+        (Status(503, "Service Unavailable"), RETRY),
+        (Status(522), RETRY),
+        (Reset(), RETRY),
+        (End(), RETRY),
+        (Cut(), RETRY),
+    ],
+    ids=str,
+)
+def test_what_the_token_server_answers_decides_as_well(
+    registry: FaultyRegistry, pull: Pull, fault: Fault, meaning: Meaning
+) -> None:
+    registry.require_token()
+    registry.fail("token", fault)
+    error = pull(f"{registry.address}/bots/any:1")
+    assert meaning is type(error), error
+
+
+def test_a_token_server_that_is_down_is_an_unavailable_registry(registry: FaultyRegistry, pull: Pull) -> None:
+    with FaultyRegistry() as gone:
+        realm = f"http://{gone.address}/token"
+    registry.require_token(realm)
+    assert RETRY is type(pull(f"{registry.address}/bots/any:1"))
+
+
+def test_a_registry_whose_name_is_not_found_is_unavailable(pull: Pull) -> None:
+    error = pull("denied.invalid/bots/any:1")
+    assert RETRY is type(error), error
+
+
+def test_a_registry_with_a_certificate_of_an_unknown_authority_is_not_tried_again(
+    impatient_engine: PrivateEngine, pull: Pull
+) -> None:
+    client = docker.DockerClient(base_url=impatient_engine.url)
+    # Not on the loopback, where engines verify no certificate.
+    address = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    client.close()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert(address).configure_cert(context)
+    with FaultyRegistry(address, tls=context) as registry:
+        error = pull(f"{registry.address}/bots/any:1")
+    assert FAILED is type(error), error
+
+
+@pytest.mark.parametrize(
+    ("fault", "meaning"),
+    [
+        (Status(503, "Service Unavailable"), RETRY),
+        (Status(502, "Bad Gateway"), RETRY),
+        (Status(407, "Proxy Authentication Required"), DENIED),
+        (Status(403, "Forbidden"), DENIED),
+        (End(), RETRY),
+        (Reset(), RETRY),
+    ],
+    ids=str,
+)
+def test_what_the_engines_proxy_answers_decides_as_well(
+    proxy: FaultyRegistry, pull: Pull, fault: Fault, meaning: Meaning
+) -> None:
+    proxy.fail("connect", fault)
+    error = pull("registry.test/bots/any:1")
+    assert meaning is type(error), error
