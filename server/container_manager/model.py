@@ -99,6 +99,15 @@ class ContainerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LastExit:
+    """How the run before the present one ended."""
+
+    exit_code: int
+    exit_reason: ExitReason
+    finish_time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerStatus:
     """The status of one container. ``None`` means: has not happened, or does not apply."""
 
@@ -119,6 +128,8 @@ class ContainerStatus:
     health: HealthStatus | None = None
     restart_count: int = 0
     ports: tuple[PortBinding, ...] = ()
+    last_exit: LastExit | None = None
+    """``None`` also when this service has not seen that end."""
 
 
 class LogSource(Enum):

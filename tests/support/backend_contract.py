@@ -123,6 +123,23 @@ class LifecycleContract:
         assert before.start_time.ToNanoseconds() < after.start_time.ToNanoseconds()
         assert after.state == pb.CONTAINER_STATE_RUNNING
 
+    def test_a_restarted_container_shows_how_the_run_before_ended(self, calls: Calls, bots: SomeBots) -> None:
+        bot_id = bots.new()
+        calls.run(bot_id, *FOREVER)
+        first = calls.status(bot_id)
+        assert first is not None
+        assert not first.HasField("last_exit")
+        calls.stop(bot_id, grace=0)
+        stopped = calls.status(bot_id)
+        assert stopped is not None
+        assert not stopped.HasField("last_exit")
+        calls.start(bot_id)
+        again = calls.status(bot_id)
+        assert again is not None
+        assert again.last_exit == pb.LastExit(
+            exit_code=stopped.exit_code, exit_reason=pb.EXIT_REASON_KILLED, finish_time=stopped.finish_time
+        )
+
     def test_restart_of_a_stopped_container_starts_it(self, calls: Calls, bots: SomeBots) -> None:
         bot_id = bots.new()
         calls.create(bot_id, *FOREVER)

@@ -23,8 +23,20 @@ def engines_own(engine: docker.DockerClient) -> list[pb.ContainerStatus]:
     return sorted(statuses, key=lambda each: (each.create_time.ToNanoseconds(), each.container_id))
 
 
+def without_last_exits(statuses: Sequence[pb.ContainerStatus]) -> list[pb.ContainerStatus]:
+    """The statuses without what the engine does not tell: once a run starts, it forgets how the one before ended."""
+    found = []
+    for each in statuses:
+        kept = pb.ContainerStatus()
+        kept.CopyFrom(each)
+        kept.ClearField("last_exit")
+        found.append(kept)
+    return found
+
+
 def differences(shown: Sequence[pb.ContainerStatus], own: Sequence[pb.ContainerStatus]) -> list[str]:
     """Every field in which the service differs from the engine; empty when there is none."""
+    shown = without_last_exits(shown)
     views, engines = ({each.container_id: each for each in statuses} for statuses in (shown, own))
     found = []
     for key in dict.fromkeys([*views, *engines]):

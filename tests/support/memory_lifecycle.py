@@ -16,7 +16,7 @@ from container_manager.errors import (
     NameInUseUnmanagedError,
 )
 from container_manager.image_reference import check_image_allowed, check_image_reference
-from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason
+from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason, LastExit
 from tests.support.memory_provisioning import MemorySecrets
 from tests.support.memory_store import RUNNING, Container, Gate, MemoryStore
 
@@ -190,7 +190,7 @@ class MemoryLifecycle:
 
     def _run(self, container: Container) -> None:
         status = container.status
-        if status.state in (ContainerState.PAUSED, ContainerState.REMOVING):
+        if status.state in (ContainerState.PAUSED, ContainerState.REMOVING, ContainerState.DEAD):
             raise InvalidStateError(f"the container is {status.state.value}", bot_id=status.bot_id)
         self._check_secrets(status.bot_id)
         if container.command[:1] == (NO_PROGRAM,):
@@ -205,6 +205,7 @@ class MemoryLifecycle:
             exit_code=None,
             exit_reason=None,
             error="",
+            last_exit=_last_exit(status),
         )
 
     def _end(self, container: Container, grace_seconds: int | None) -> None:
@@ -216,4 +217,11 @@ class MemoryLifecycle:
                 finish_time_ns=self._store.now_ns(),
                 exit_code=137 if grace_seconds == 0 else 143,
                 exit_reason=ExitReason.KILLED,
+                health=None,
             )
+
+
+def _last_exit(status: ContainerStatus) -> LastExit | None:
+    if status.exit_code is None or status.exit_reason is None or status.finish_time_ns is None:
+        return status.last_exit
+    return LastExit(status.exit_code, status.exit_reason, status.finish_time_ns)

@@ -74,6 +74,18 @@ def test_status_shows_every_field_of_the_contract(botctl_run: Run, scripted: Scr
     assert ("running (0)", "no such file", "sha256:1") == (table["State"], table["Error"], table["Image id"])
 
 
+def test_status_shows_how_the_run_before_the_present_one_ended(botctl_run: Run, scripted: ScriptedService) -> None:
+    moment = Timestamp(seconds=1_700_000_060)
+    last = pb.LastExit(exit_code=137, exit_reason=pb.EXIT_REASON_OOM_KILLED, finish_time=moment)
+    scripted.add(BOT, last_exit=last)
+    (shown,) = document(botctl_run("status", BOT, "-o", "json"))
+    finished = "2023-11-14T22:14:20.000000000Z"
+    assert {"exit_code": 137, "exit_reason": "oom_killed", "finish_time": finished} == shown["last_exit"]
+    table = dict(cells for cells in rows(botctl_run("status", BOT).stdout) if len(cells) == 2)
+    assert table["Last exit"].startswith(f"137, oom killed, {finished} (")
+    assert "running" == table["State"]
+
+
 def test_a_bot_without_a_container_is_absent_and_told_beside_the_others(
     botctl_run: Run, scripted: ScriptedService
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import Enum
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -18,6 +18,7 @@ from container_manager.model import (
     ContainerStatus,
     ExitReason,
     HealthStatus,
+    LastExit,
     PortBinding,
     Protocol,
     ResourceLimits,
@@ -169,7 +170,8 @@ def test_a_full_status_leaves_whole() -> None:
     ]
 
 
-VALUES = {str: "x", int: 7, tuple: (PortBinding(80, 8080),)}
+LAST_EXIT = LastExit(137, ExitReason.OOM_KILLED, 1_795_168_860_999_999_999)
+VALUES = {str: "x", int: 7, tuple: (PortBinding(80, 8080),), LastExit: LAST_EXIT}
 
 
 def value_of(annotation: Any) -> object:
@@ -186,6 +188,15 @@ def test_every_field_of_a_status_leaves() -> None:
     set_fields = {field.name for field, _ in status_to_proto(status).ListFields()}
     assert {field.name for field in pb.ContainerStatus.DESCRIPTOR.fields} == set_fields
     assert {field.name.removesuffix("_ns") for field in fields(ContainerStatus)} == set_fields
+
+
+def test_a_last_exit_leaves_whole_also_with_code_zero() -> None:
+    message = status_to_proto(replace(LEAST, last_exit=LAST_EXIT)).last_exit
+    assert (137, pb.EXIT_REASON_OOM_KILLED) == (message.exit_code, message.exit_reason)
+    assert LAST_EXIT.finish_time_ns == message.finish_time.ToNanoseconds()
+    assert not status_to_proto(LEAST).HasField("last_exit")
+    clean = status_to_proto(replace(LEAST, last_exit=LastExit(0, ExitReason.COMPLETED, 1)))
+    assert pb.EXIT_REASON_COMPLETED == clean.last_exit.exit_reason
 
 
 def test_what_has_not_happened_is_really_unset() -> None:

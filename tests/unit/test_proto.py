@@ -82,6 +82,12 @@ MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
         13: ("health", "HealthStatus"),
         14: ("restart_count", "uint32"),
         15: ("ports", "repeated PortBinding"),
+        18: ("last_exit", "LastExit"),
+    },
+    "LastExit": {
+        1: ("exit_code", "int32"),
+        2: ("exit_reason", "ExitReason"),
+        3: ("finish_time", "google.protobuf.Timestamp"),
     },
 }
 ENUMS = {

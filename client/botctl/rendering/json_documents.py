@@ -82,15 +82,17 @@ def stats_document(sample: observer_pb.WatchStatsResponse) -> Json:
     }
 
 
-def _value(status: pb.ContainerStatus, name: str) -> Any:
-    field: Any = status.DESCRIPTOR.fields_by_name[name]
-    value: Any = getattr(status, name)
+def _value(message: pb.ContainerStatus | pb.LastExit, name: str) -> Any:
+    field: Any = message.DESCRIPTOR.fields_by_name[name]
+    value: Any = getattr(message, name)
     if name == "ports":
         return [_port_document(port) for port in value]
-    if field.has_presence and not status.HasField(name):
+    if field.has_presence and not message.HasField(name):
         return None
     if isinstance(value, Timestamp):
         return words.time_text(value)
+    if isinstance(value, pb.LastExit):
+        return {each.name: _value(value, each.name) for each in value.DESCRIPTOR.fields}
     if field.enum_type is not None:
         return words.enum_word(field.enum_type, value) or None
     return None if name in _NULL_IF_EMPTY and not value else value

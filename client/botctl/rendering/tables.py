@@ -81,6 +81,7 @@ def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
         ("Image id", status.image_id),
         *((title, _moment(status, name, now)) for title, name in _MOMENTS if status.HasField(name)),
         ("Restarts", str(status.restart_count)),
+        *_last_exit(status, now),
         ("Ports", _ports(status)),
     ]
     if status.error:
@@ -105,20 +106,35 @@ def state_text(status: pb.ContainerStatus) -> Text:
     text = Text(words.state_word(status.state) or "unknown", style=_STYLES.get(status.state, ""))
     if status.state == pb.CONTAINER_STATE_RUNNING and status.health:
         text.append(f" ({words.health_word(status.health)})", style=_HEALTH_STYLES.get(status.health, ""))
-    details = [str(status.exit_code)] if status.HasField("exit_code") else []
-    if status.exit_reason:
-        details.append(words.reason_word(status.exit_reason).replace("_", " "))
-    if details:
-        text.append(f" ({', '.join(details)})", style="" if status.exit_reason == pb.EXIT_REASON_COMPLETED else "red")
+    code = [str(status.exit_code)] if status.HasField("exit_code") else []
+    if code or status.exit_reason:
+        text = Text.assemble(text, " (", _exit_text(code, status.exit_reason), ")")
     return text
+
+
+def _exit_text(code: list[str], reason: pb.ExitReason) -> Text:
+    """An exit code, if there is one, and the reason."""
+    details = [*code, *([words.reason_word(reason).replace("_", " ")] if reason else [])]
+    return Text(", ".join(details), style="" if reason == pb.EXIT_REASON_COMPLETED else "red")
 
 
 _MOMENTS = (("Created", "create_time"), ("Started", "start_time"), ("Finished", "finish_time"))
 
 
 def _moment(status: pb.ContainerStatus, name: str, now: Timestamp) -> str:
-    time = getattr(status, name)
+    return _time_ago(getattr(status, name), now)
+
+
+def _time_ago(time: Timestamp, now: Timestamp) -> str:
     return f"{words.time_text(time)} ({words.since_text(time, now)} ago)"
+
+
+def _last_exit(status: pb.ContainerStatus, now: Timestamp) -> list[tuple[str, str | Text]]:
+    if not status.HasField("last_exit"):
+        return []
+    last = status.last_exit
+    moment = Text(f", {_time_ago(last.finish_time, now)}")
+    return [("Last exit", Text.assemble(_exit_text([str(last.exit_code)], last.exit_reason), moment))]
 
 
 def _since(status: pb.ContainerStatus, now: Timestamp) -> str:

@@ -13,6 +13,7 @@ from container_manager.model import (
     ContainerStatus,
     ExitReason,
     HealthStatus,
+    LastExit,
     PortBinding,
     Protocol,
     ResourceLimits,
@@ -108,6 +109,15 @@ def status_to_proto(status: ContainerStatus) -> pb.ContainerStatus:
             )
             for port in status.ports
         ],
+        last_exit=_last_exit_to_proto(status.last_exit) if status.last_exit else None,
+    )
+
+
+def _last_exit_to_proto(last_exit: LastExit) -> pb.LastExit:
+    return pb.LastExit(
+        exit_code=last_exit.exit_code,
+        exit_reason=_EXIT_REASON_NAMES[last_exit.exit_reason],
+        finish_time=timestamp(last_exit.finish_time_ns),
     )
 
 

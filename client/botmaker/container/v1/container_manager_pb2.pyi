@@ -212,7 +212,7 @@ class ListManagedContainersResponse(_message.Message):
     def __init__(self, containers: _Optional[_Iterable[_Union[ContainerStatus, _Mapping]]] = ...) -> None: ...
 
 class ContainerStatus(_message.Message):
-    __slots__ = ("container_id", "bot_id", "name", "state", "image", "image_id", "create_time", "start_time", "finish_time", "exit_code", "exit_reason", "error", "health", "restart_count", "ports")
+    __slots__ = ("container_id", "bot_id", "name", "state", "image", "image_id", "create_time", "start_time", "finish_time", "exit_code", "exit_reason", "error", "health", "restart_count", "ports", "last_exit")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     BOT_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -228,6 +228,7 @@ class ContainerStatus(_message.Message):
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     RESTART_COUNT_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
+    LAST_EXIT_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     bot_id: str
     name: str
@@ -243,4 +244,15 @@ class ContainerStatus(_message.Message):
     health: HealthStatus
     restart_count: int
     ports: _containers.RepeatedCompositeFieldContainer[PortBinding]
-    def __init__(self, container_id: _Optional[str] = ..., bot_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., image: _Optional[str] = ..., image_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., exit_code: _Optional[int] = ..., exit_reason: _Optional[_Union[ExitReason, str]] = ..., error: _Optional[str] = ..., health: _Optional[_Union[HealthStatus, str]] = ..., restart_count: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ...) -> None: ...
+    last_exit: LastExit
+    def __init__(self, container_id: _Optional[str] = ..., bot_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., image: _Optional[str] = ..., image_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., exit_code: _Optional[int] = ..., exit_reason: _Optional[_Union[ExitReason, str]] = ..., error: _Optional[str] = ..., health: _Optional[_Union[HealthStatus, str]] = ..., restart_count: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., last_exit: _Optional[_Union[LastExit, _Mapping]] = ...) -> None: ...
+
+class LastExit(_message.Message):
+    __slots__ = ("exit_code", "exit_reason", "finish_time")
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    EXIT_REASON_FIELD_NUMBER: _ClassVar[int]
+    FINISH_TIME_FIELD_NUMBER: _ClassVar[int]
+    exit_code: int
+    exit_reason: ExitReason
+    finish_time: _timestamp_pb2.Timestamp
+    def __init__(self, exit_code: _Optional[int] = ..., exit_reason: _Optional[_Union[ExitReason, str]] = ..., finish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

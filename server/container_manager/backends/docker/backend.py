@@ -9,6 +9,7 @@ from container_manager.backend import CallObserver, Feature
 from container_manager.backends.docker.container_log import DockerContainerLog
 from container_manager.backends.docker.container_source import ContainerSource
 from container_manager.backends.docker.lifecycle import DockerLifecycle
+from container_manager.backends.docker.run_ends import RunEnds
 from container_manager.backends.docker.sampling import sample
 from container_manager.config import DockerServiceConfig
 from container_manager.engine.async_client import AsyncEngineClient
@@ -25,13 +26,14 @@ class DockerBackend:
 
     def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
         """``observer`` receives each call to the engine."""
-        self.lifecycle = DockerLifecycle(config, observer)
+        ends = RunEnds()
+        self.lifecycle = DockerLifecycle(config, observer, ends)
         self.secrets = HostSecrets(config.secrets_root, config.bot_user)
         self.files = HostFiles(config.state_root, config.bot_user)
         self._engine = AsyncEngineClient(
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )
-        self.source = ContainerSource(self._engine)
+        self.source = ContainerSource(self._engine, ends)
 
     def log(self, container_id: str) -> DockerContainerLog:
         return DockerContainerLog(self._engine, container_id)

@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from container_manager.backend import Notice
+from container_manager.backends.docker.run_ends import RunEnds
 from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_MANAGED
-from container_manager.backends.docker.status import status_from_inspect, status_from_row
+from container_manager.backends.docker.status import status_from_row
 from container_manager.engine.async_client import AsyncEngineClient, EngineStream
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -56,8 +57,10 @@ _NETWORK_EVENTS = ("connect", "disconnect")
 class ContainerSource:
     """Reads one engine. Every method raises the domain's ``Engine…Error``."""
 
-    def __init__(self, engine: AsyncEngineClient) -> None:
+    def __init__(self, engine: AsyncEngineClient, ends: RunEnds | None = None) -> None:
+        """``ends`` receives what the events tell of them."""
         self._engine = engine
+        self._ends = ends or RunEnds()
         # Reasons for skipped events; each is logged once.
         self._skipped: set[str] = set()
 
@@ -87,14 +90,14 @@ class ContainerSource:
     async def inspect(self, container_id: str) -> ContainerStatus | None:
         """The container's current status; ``None`` when it is gone or not managed."""
         document = await self._inspect(container_id)
-        return None if document is None else status_from_inspect(document)
+        return None if document is None else self._ends.status(document)
 
     async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
         """The current status of the bot's container; ``None`` when it has none."""
         document = await self._inspect(container_name(bot_id))
         if document is None or document["Config"]["Labels"].get(LABEL_BOT_ID) != bot_id:
             return None
-        return status_from_inspect(document)
+        return self._ends.status(document)
 
     async def _inspect(self, key: str) -> Json | None:
         try:
@@ -118,7 +121,7 @@ class ContainerSource:
 
     def _understood(self, line: bytes) -> Notice | None:
         try:
-            return _notice(_decoded(line))
+            return self._notice(_decoded(line))
         except ValueError as exc:
             why = str(exc)
             if why not in self._skipped:
@@ -130,36 +133,40 @@ class ContainerSource:
                 )
             return None
 
+    def _notice(self, event: object) -> Notice | None:
+        """The notice for an event; ``None`` for an irrelevant one. Raises ``ValueError`` for a malformed one."""
+        kind, action, actor = _field(event, "Type", str), _field(event, "Action", str), _field(event, "Actor", dict)
+        attributes = actor.get("Attributes")
+        if not isinstance(attributes, dict):
+            attributes = {}
+        time_ns = event.get("timeNano") if isinstance(event, dict) else None
+        if not isinstance(time_ns, int):
+            time_ns = 0
+        if kind == "network":
+            container_id = attributes.get("container")
+            # Events of the network itself have no container.
+            if not container_id or not isinstance(container_id, str):
+                return None
+            return Notice(container_id, gone=False, managed=False, time_ns=time_ns)
+        if kind != "container":
+            raise ValueError("of a type that was not asked for")
+        container_id = _field(actor, "ID", str)
+        if not container_id:
+            raise ValueError("without an id")
+        managed = attributes.get(LABEL_MANAGED) == "true"
+        gone = action in _GONE_EVENTS
+        if gone:
+            self._ends.forget(container_id)
+        elif managed:
+            self._ends.event(container_id, action, attributes, time_ns)
+        return Notice(container_id, gone, managed, time_ns, created=action == "create")
+
 
 def _decoded(line: bytes) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as exc:
         raise ValueError("not JSON") from exc
-
-
-def _notice(event: object) -> Notice | None:
-    """The notice for an event; ``None`` for an irrelevant one. Raises ``ValueError`` for a malformed one."""
-    kind, action, actor = _field(event, "Type", str), _field(event, "Action", str), _field(event, "Actor", dict)
-    attributes = actor.get("Attributes")
-    if not isinstance(attributes, dict):
-        attributes = {}
-    time_ns = event.get("timeNano") if isinstance(event, dict) else None
-    if not isinstance(time_ns, int):
-        time_ns = 0
-    if kind == "network":
-        container_id = attributes.get("container")
-        # Events of the network itself have no container.
-        if not container_id or not isinstance(container_id, str):
-            return None
-        return Notice(container_id, gone=False, managed=False, time_ns=time_ns)
-    if kind != "container":
-        raise ValueError("of a type that was not asked for")
-    container_id = _field(actor, "ID", str)
-    if not container_id:
-        raise ValueError("without an id")
-    managed = attributes.get(LABEL_MANAGED) == "true"
-    return Notice(container_id, action in _GONE_EVENTS, managed, time_ns, created=action == "create")
 
 
 def _field(holder: object, name: str, kind: type[T]) -> T:

@@ -23,7 +23,7 @@ from container_manager.backend import CallObserver, Created
 from container_manager.backends.docker.creation import ContainerCreator
 from container_manager.backends.docker.listing import ContainerLister
 from container_manager.backends.docker.lookup import find_container, remove
-from container_manager.backends.docker.status import status_from_inspect
+from container_manager.backends.docker.run_ends import RunEnds
 from container_manager.bot_directories import check_secrets_directory, check_state_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
@@ -50,15 +50,18 @@ class DockerLifecycle:
     Operations on one bot at once are safe, and the engine arbitrates them; the RPC layer queues them.
     """
 
-    def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
-        """``observer`` receives each call to the engine."""
+    def __init__(
+        self, config: DockerServiceConfig, observer: CallObserver | None = None, ends: RunEnds | None = None
+    ) -> None:
+        """``observer`` receives each call to the engine; ``ends``: shared with what follows the engine's events."""
         self._config = config
         self._grace_seconds = check_grace_seconds(config.grace_seconds)
         self._engine = EngineClient(
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )
+        self._ends = ends or RunEnds()
         self._creator = ContainerCreator(self._engine, config)
-        self._lister = ContainerLister(self._engine)
+        self._lister = ContainerLister(self._engine, self._ends)
 
     def close(self) -> None:
         """Close idle connections to the engine. No method may be called afterwards."""
@@ -157,7 +160,7 @@ class DockerLifecycle:
 
     def _find(self, bot_id: str, deadline: Deadline | None = None) -> ContainerStatus | None:
         document = find_container(self._engine, bot_id, deadline or Deadline())
-        return None if document is None else status_from_inspect(document)
+        return None if document is None else self._ends.status(document)
 
     def _start(
         self,
@@ -257,4 +260,4 @@ class DockerLifecycle:
             document = self._engine.inspect_container(container.container_id, Deadline())
         except EngineRejectedError as exc:
             raise engine_error(exc, container.bot_id) from exc
-        return None if document is None else status_from_inspect(document)
+        return None if document is None else self._ends.status(document)

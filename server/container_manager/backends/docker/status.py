@@ -1,7 +1,7 @@
 """Converts the engine's documents to the domain's :class:`ContainerStatus`.
 
 Rules that are not the engine's: what has not happened is ``None`` (the engine writes year 1); an exit code belongs to
-a run that ended, so a running container has none, nor has one whose start failed.
+a run that ended, so a running container has none, nor has one whose start failed; health belongs to a process.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, TypeVar
 
+from container_manager.backends.docker.exit_reasons import exit_reason
 from container_manager.backends.docker.spec import LABEL_BOT_ID, parse_port_key
 from container_manager.engine.timestamps import time_ns
 from container_manager.model import ContainerState, ContainerStatus, ExitReason, HealthStatus, PortBinding
@@ -19,10 +20,10 @@ from container_manager.validation import is_bot_id
 E = TypeVar("E", bound=Enum)
 Json = dict[str, Any]
 
-# Exit codes of a process that a stop ended: 128 + SIGKILL, 128 + SIGTERM.
-_STOP_SIGNAL_CODES = (137, 143)
 # Not DEAD: a dead container's error is about its removal.
 _FAILED_START_STATES = (ContainerState.CREATED, ContainerState.EXITED, ContainerState.RESTARTING)
+# In these states there is a process. The engine keeps the health of one that has ended.
+_RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED)
 _DOWN = (ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING)
 
 
@@ -36,6 +37,10 @@ def status_from_inspect(document: Json) -> ContainerStatus:
     ended = started and state in _DOWN
     failed = bool(error) and state in _FAILED_START_STATES
     exit_code = engine_state.get("ExitCode") if ended and not failed else None
+    reason = ExitReason.START_FAILED if failed else None
+    if exit_code is not None:
+        oom_killed = bool(engine_state.get("OOMKilled"))
+        reason = exit_reason(exit_code, document["Config"].get("StopSignal"), oom_killed=oom_killed)
     return ContainerStatus(
         container_id=document["Id"],
         bot_id=_bot_id(document["Config"].get("Labels")),
@@ -48,9 +53,9 @@ def status_from_inspect(document: Json) -> ContainerStatus:
         start_time_ns=start,
         finish_time_ns=time_ns(engine_state.get("FinishedAt")) if ended else None,
         exit_code=exit_code,
-        exit_reason=ExitReason.START_FAILED if failed else _exit_reason(exit_code, bool(engine_state.get("OOMKilled"))),
+        exit_reason=reason,
         error=error if failed else "",
-        health=_enum(HealthStatus, (engine_state.get("Health") or {}).get("Status")),
+        health=_enum(HealthStatus, (engine_state.get("Health") or {}).get("Status")) if state in _RUNNING else None,
         restart_count=document.get("RestartCount") or 0,
         ports=_ports((document.get("NetworkSettings") or {}).get("Ports")),
     )
@@ -69,16 +74,6 @@ def status_from_row(row: Json) -> ContainerStatus:
         image_id=row.get("ImageID") or "",
         create_time_ns=row["Created"] * 1_000_000_000 if row.get("Created") else None,
     )
-
-
-def _exit_reason(exit_code: int | None, oom_killed: bool) -> ExitReason | None:
-    if exit_code is None:
-        return None
-    if exit_code == 0:
-        return ExitReason.COMPLETED
-    if oom_killed:
-        return ExitReason.OOM_KILLED
-    return ExitReason.KILLED if exit_code in _STOP_SIGNAL_CODES else ExitReason.ERROR
 
 
 def _bot_id(labels: dict[str, str] | None) -> str:

@@ -1,0 +1,120 @@
+"""Remembers how containers' runs ended, for :attr:`ContainerStatus.last_exit`.
+
+While a container runs, the engine still tells when its run before ended, and no longer how. That is known here from an
+inspection between the runs, or from the engine's events: ``die`` has the exit code, and ``oom`` comes before it. The
+engine's time of that end decides whether what is known belongs to it, so a missed event leaves the last exit unknown,
+and never shows one of an older run. Nothing is stored: a restart of the service forgets the ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any, NamedTuple
+
+from container_manager.backends.docker.exit_reasons import exit_reason
+from container_manager.backends.docker.status import status_from_inspect
+from container_manager.engine.timestamps import time_ns
+from container_manager.model import ContainerState, ContainerStatus, ExitReason, LastExit
+
+# With more containers, the ends of those that were noted first are forgotten.
+_MAX_CONTAINERS = 10_000
+_EXIT_CODE = re.compile(r"\d{1,3}", re.ASCII)
+_RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED)
+
+
+class _Death(NamedTuple):
+    """A ``die`` event. The engine sends it after the end of its run and before the next one starts."""
+
+    time_ns: int
+    exit_code: int
+    oom_killed: bool
+
+
+@dataclass
+class _Ends:
+    """What is known of one container."""
+
+    inspected: LastExit | None = None
+    """The last end that an inspection has shown."""
+    death: _Death | None = None
+    """The last ``die`` event."""
+    out_of_memory: bool = False
+    """There was an ``oom`` event after the last ``die`` event."""
+    before: tuple[int, LastExit] | None = None
+    """The start time of a run, and the end of the run before it."""
+
+
+class RunEnds:
+    """The last ends of each container, from inspections and events; usable from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._ends: dict[str, _Ends] = {}
+
+    def status(self, document: dict[str, Any]) -> ContainerStatus:
+        """The status from ``GET /containers/{id}/json``, with the last exit if it is known."""
+        status = status_from_inspect(document)
+        if status.start_time_ns is None:
+            return status
+        with self._lock:
+            last_exit = self._last_exit(status, status.start_time_ns, document)
+        return status if last_exit is None else replace(status, last_exit=last_exit)
+
+    def event(self, container_id: str, action: str, attributes: Mapping[str, object], happened_ns: int) -> None:
+        """Note an event of a container. Events may be repeated."""
+        with self._lock:
+            if action == "oom":
+                self._of(container_id).out_of_memory = True
+            elif action in ("die", "died"):
+                # Podman calls it containerExitCode.
+                exit_code = str(attributes.get("exitCode", attributes.get("containerExitCode")))
+                ends = self._of(container_id)
+                oom_killed, ends.out_of_memory = ends.out_of_memory, False
+                is_repeated = ends.death is not None and ends.death.time_ns == happened_ns
+                # A repeated event may come without the oom event before it.
+                if _EXIT_CODE.fullmatch(exit_code) and not is_repeated:
+                    ends.death = _Death(happened_ns, int(exit_code), oom_killed)
+
+    def forget(self, container_id: str) -> None:
+        """Forget a container that is gone."""
+        with self._lock:
+            self._ends.pop(container_id, None)
+
+    def _last_exit(self, status: ContainerStatus, start_ns: int, document: dict[str, Any]) -> LastExit | None:
+        if status.state in _RUNNING:
+            found = self._end(status.container_id, start_ns, document)
+            if found is not None:
+                self._of(status.container_id).before = (start_ns, found)
+            return found
+        if status.exit_reason is ExitReason.START_FAILED:
+            # No run has begun since the one that the engine's times are about.
+            return self._end(status.container_id, None, document)
+        if status.exit_code is not None and status.exit_reason and status.finish_time_ns is not None:
+            end = LastExit(status.exit_code, status.exit_reason, status.finish_time_ns)
+            self._of(status.container_id).inspected = end
+        ends = self._ends.get(status.container_id)
+        return ends.before[1] if ends and ends.before and ends.before[0] == start_ns else None
+
+    def _end(self, container_id: str, next_start_ns: int | None, document: dict[str, Any]) -> LastExit | None:
+        """The end at the document's ``FinishedAt``, of the run before the one that started at ``next_start_ns``."""
+        finish_ns, ends = time_ns(document["State"].get("FinishedAt")), self._ends.get(container_id)
+        if finish_ns is None or ends is None:
+            return None
+        if ends.inspected is not None and ends.inspected.finish_time_ns == finish_ns:
+            return ends.inspected
+        death = ends.death
+        if death is None or death.time_ns < finish_ns or (next_start_ns is not None and death.time_ns > next_start_ns):
+            return None
+        reason = exit_reason(death.exit_code, document["Config"].get("StopSignal"), oom_killed=death.oom_killed)
+        return LastExit(death.exit_code, reason, finish_ns)
+
+    def _of(self, container_id: str) -> _Ends:
+        ends = self._ends.get(container_id)
+        if ends is None:
+            if len(self._ends) >= _MAX_CONTAINERS:
+                del self._ends[next(iter(self._ends))]
+            ends = self._ends[container_id] = _Ends()
+        return ends

@@ -1,0 +1,175 @@
+"""The end that a restart hides: from inspections, from events, and never one of an older run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from container_manager.backends.docker import run_ends
+from container_manager.backends.docker.run_ends import RunEnds
+from container_manager.engine.timestamps import time_ns
+from container_manager.model import ExitReason, LastExit
+from tests.unit.documents import ID, OTHER_ID, inspected, state
+
+
+def moment(second: float) -> str:
+    """A time as the engine writes it."""
+    return f"2026-11-20T10:{int(second) // 60:02d}:{second % 60:012.9f}Z"
+
+
+def nanoseconds(second: float) -> int:
+    """The same time in nanoseconds."""
+    found = time_ns(moment(second))
+    assert found is not None
+    return found
+
+
+def document(status: str, start: float, finish: float | None, container_id: str = ID, **changes: Any) -> dict[str, Any]:
+    """An inspection: of the run that began at ``start``, with the engine's last end."""
+    stop_signal = changes.pop("StopSignal", None)
+    times = {"StartedAt": moment(start), **({} if finish is None else {"FinishedAt": moment(finish)})}
+    config = {"StopSignal": stop_signal} if stop_signal else {}
+    return inspected(state(status, **times, **changes), container_id=container_id, config=config)
+
+
+def last(ends: RunEnds, *args: Any, **changes: Any) -> LastExit | None:
+    """The last exit in the status of an inspection."""
+    return ends.status(document(*args, **changes)).last_exit
+
+
+def die(ends: RunEnds, second: float, code: object, *, oom: bool = False, container_id: str = ID) -> None:
+    """The events of an end."""
+    if oom:
+        ends.event(container_id, "oom", {}, nanoseconds(second - 0.01))
+    ends.event(container_id, "die", {"exitCode": code}, nanoseconds(second))
+
+
+def end(code: int, reason: ExitReason, second: float) -> LastExit:
+    return LastExit(code, reason, nanoseconds(second))
+
+
+OOM = end(137, ExitReason.OOM_KILLED, 10)
+
+
+def test_an_end_that_was_seen_while_restarting_shows_once_the_next_run_goes_on() -> None:
+    ends = RunEnds()
+    assert last(ends, "restarting", 1, 10, ExitCode=137, OOMKilled=True) is None
+    assert OOM == last(ends, "running", 11, 10)
+    assert OOM == last(ends, "paused", 11, 10)
+
+
+def test_the_first_run_has_none() -> None:
+    ends = RunEnds()
+    assert ends.status(inspected()).last_exit is None
+    assert last(ends, "running", 1, None) is None
+    assert last(ends, "exited", 1, 10, ExitCode=1) is None
+
+
+def test_the_run_before_stays_known_when_the_present_one_ends() -> None:
+    ends = RunEnds()
+    last(ends, "restarting", 1, 10, ExitCode=137, OOMKilled=True)
+    last(ends, "running", 11, 10)
+    assert OOM == last(ends, "restarting", 11, 20, ExitCode=3)
+    assert end(3, ExitReason.ERROR, 20) == last(ends, "running", 21, 20)
+
+
+@pytest.mark.parametrize(
+    ("code", "oom", "stop_signal", "reason"),
+    [
+        ("137", True, None, ExitReason.OOM_KILLED),
+        ("137", False, None, ExitReason.KILLED),
+        ("1", True, None, ExitReason.ERROR),
+        ("0", False, None, ExitReason.COMPLETED),
+        ("143", False, None, ExitReason.KILLED),
+        ("130", False, "SIGINT", ExitReason.KILLED),
+        ("130", False, None, ExitReason.ERROR),
+    ],
+)
+def test_an_end_that_no_inspection_saw_is_known_from_its_events(
+    code: str, oom: bool, stop_signal: str | None, reason: ExitReason
+) -> None:
+    """As after a restart: the engine starts the next run a moment after the end."""
+    ends = RunEnds()
+    die(ends, 10.2, code, oom=oom)
+    assert end(int(code), reason, 10) == last(ends, "running", 11, 10, StopSignal=stop_signal)
+
+
+def test_podmans_event_tells_the_same() -> None:
+    ends = RunEnds()
+    ends.event(ID, "died", {"containerExitCode": "3"}, nanoseconds(10))
+    assert end(3, ExitReason.ERROR, 10) == last(ends, "running", 11, 10)
+
+
+def test_a_missed_event_leaves_the_end_unknown_and_shows_no_older_one() -> None:
+    ends = RunEnds()
+    die(ends, 10.2, "1")
+    assert end(1, ExitReason.ERROR, 10) == last(ends, "running", 11, 10)
+    # The run of 11 ended at 20, unseen.
+    assert last(ends, "running", 21, 20) is None
+    assert last(ends, "exited", 21, 30, ExitCode=0) is None
+
+
+def test_an_inspection_before_a_missed_end_is_not_taken_for_it() -> None:
+    ends = RunEnds()
+    last(ends, "exited", 1, 10, ExitCode=137, OOMKilled=True)
+    assert last(ends, "running", 21, 20) is None
+
+
+def test_an_event_of_the_present_run_is_not_the_end_before_it() -> None:
+    """The process has ended again, and the inspection is of a moment ago."""
+    ends = RunEnds()
+    die(ends, 30, "1")
+    assert last(ends, "running", 11, 10) is None
+
+
+def test_the_memory_that_an_older_run_wanted_is_not_this_ones() -> None:
+    ends = RunEnds()
+    die(ends, 5, "1", oom=True)
+    die(ends, 10, "137")
+    assert end(137, ExitReason.KILLED, 10) == last(ends, "running", 11, 10)
+
+
+def test_repeated_events_change_nothing() -> None:
+    """A new subscription repeats the last seconds, and may begin between oom and die."""
+    ends = RunEnds()
+    die(ends, 10, "137", oom=True)
+    die(ends, 10, "137")
+    assert OOM == last(ends, "running", 11, 10)
+    die(ends, 10, "137", oom=True)
+    die(ends, 20, "137")
+    assert end(137, ExitReason.KILLED, 20) == last(ends, "running", 21, 20)
+
+
+@pytest.mark.parametrize("code", [None, "", "x", "1.5", "-1", "٣", "9" * 5_000])
+def test_an_event_without_a_readable_exit_code_says_nothing(code: object) -> None:
+    ends = RunEnds()
+    die(ends, 10, code)
+    assert last(ends, "running", 11, 10) is None
+
+
+def test_a_failed_start_hides_the_end_before_it_from_the_exit_code_but_not_here() -> None:
+    ends = RunEnds()
+    last(ends, "exited", 1, 10, ExitCode=137, OOMKilled=True)
+    failed = ends.status(document("exited", 1, 10, ExitCode=128, Error="port is already allocated"))
+    assert (ExitReason.START_FAILED, None, OOM) == (failed.exit_reason, failed.exit_code, failed.last_exit)
+    assert OOM == last(ends, "running", 30, 10)
+
+
+def test_each_container_has_its_own_ends_and_a_removed_one_none() -> None:
+    ends = RunEnds()
+    die(ends, 10, "1")
+    die(ends, 10, "3", container_id=OTHER_ID)
+    assert end(1, ExitReason.ERROR, 10) == last(ends, "running", 11, 10)
+    ends.forget(ID)
+    assert last(ends, "running", 11, 10) is None
+    assert end(3, ExitReason.ERROR, 10) == last(ends, "running", 11, 10, container_id=OTHER_ID)
+
+
+def test_the_ends_of_many_containers_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_ends, "_MAX_CONTAINERS", 2)
+    ends = RunEnds()
+    for name in ("a", "b", "c"):
+        die(ends, 10, "1", container_id=name)
+    found = [last(ends, "running", 11, 10, container_id=name) for name in ("a", "b", "c")]
+    assert [None, *[end(1, ExitReason.ERROR, 10)] * 2] == found
