@@ -10,6 +10,7 @@ from typing import Protocol
 
 from container_manager.errors import FieldViolation, InvalidBotIdError, InvalidConfigError
 from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, PortBinding, ResourceLimits
+from container_manager.model import Protocol as TransportProtocol
 
 RESERVED_ENVIRONMENT = ("BOT_ID", "AI_PROVIDER", "AI_MODEL", "CHANNEL_TYPE")
 MAX_GRACE_SECONDS = 86_400
@@ -32,6 +33,8 @@ _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _HOST_LABEL = "[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST_NAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*")
 _MAX_HOST_NAME = 253
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_bot_id(value: str) -> bool:
@@ -149,20 +152,26 @@ def _environment(environment: Mapping[str, str]) -> Iterator[FieldViolation]:
 
 
 def _ports(ports: Sequence[PortBinding]) -> Iterator[FieldViolation]:
-    bound = set()
+    bound: dict[tuple[int, TransportProtocol], list[_Address]] = {}
     for index, port in enumerate(ports):
         field = f"config.ports[{index}]"
         if not 1 <= port.container_port <= 65_535:
             yield FieldViolation(f"{field}.container_port", f"must be 1 to 65535, not {port.container_port}")
         if not 0 <= port.host_port <= 65_535:
             yield FieldViolation(f"{field}.host_port", f"must be 0 to 65535, not {port.host_port}")
-        if port.host_ip and not _is_ip(port.host_ip):
+        address = _address(port.host_ip or DEFAULT_HOST_IP)
+        if address is None:
             yield FieldViolation(f"{field}.host_ip", "must be an IP address")
-        if port.host_port:
-            key = (_canonical_ip(port.host_ip or DEFAULT_HOST_IP), port.host_port, port.protocol)
-            if key in bound:
-                yield FieldViolation(f"{field}.host_port", f"binds {port.host_port} a second time")
-            bound.add(key)
+        elif port.host_port:
+            others = bound.setdefault((port.host_port, port.protocol), [])
+            if any(_overlap(address, other) for other in others):
+                yield FieldViolation(f"{field}.host_port", f"binds {port.host_port} of {address} a second time")
+            others.append(address)
+
+
+def _overlap(one: _Address, other: _Address) -> bool:
+    """Whether one socket cannot be bound beside the other: the unspecified address includes all of its version."""
+    return one == other or (one.version == other.version and (one.is_unspecified or other.is_unspecified))
 
 
 def _network(config: ContainerConfig) -> Iterator[FieldViolation]:
@@ -180,7 +189,7 @@ def _extra_hosts(extra_hosts: Mapping[str, str]) -> Iterator[FieldViolation]:
         shown = ascii(name[:64])
         if len(name) > _MAX_HOST_NAME or not _HOST_NAME.fullmatch(name):
             yield FieldViolation("config.extra_hosts", f"{shown} is not a host name")
-        elif address != "host-gateway" and not _is_ip(address):
+        elif address != "host-gateway" and _address(address) is None:
             yield FieldViolation(
                 "config.extra_hosts", f'the address of {shown} must be an IP address or "host-gateway"'
             )
@@ -200,12 +209,12 @@ def _resources(resources: ResourceLimits) -> Iterator[FieldViolation]:
             yield FieldViolation(f"config.resources.{name}", "must not be negative")
 
 
-def _canonical_ip(value: str) -> str:
-    return str(ipaddress.ip_address(value)) if _is_ip(value) else value
-
-
-def _is_ip(value: str) -> bool:
+def _address(value: str) -> _Address | None:
+    """The IP address, an IPv4 one also where it is mapped into IPv6; ``None`` for something else."""
     try:
-        return "%" not in value and bool(ipaddress.ip_address(value))
+        address = ipaddress.ip_address(value)
     except ValueError:
-        return False
+        return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return None if address.scope_id else address.ipv4_mapped or address

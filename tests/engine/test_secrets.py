@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,3 +107,18 @@ def test_a_host_root_that_the_engine_does_not_have_is_secrets_unavailable_with_i
     service.close()
     assert bots.containers() == []
     assert not (tmp_path / "not-there").exists()
+
+
+def test_a_start_of_a_running_bot_whose_secrets_directory_has_gone_is_ok(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    calls.run(bot_id, *FOREVER)
+    before = calls.status(bot_id)
+    shutil.rmtree(bots.secrets_root / bot_id)
+    calls.start(bot_id)
+    assert before == calls.status(bot_id)
+    with fails_with("FAILED_PRECONDITION", "SECRETS_UNAVAILABLE"):
+        calls.restart(bot_id, grace=0)
+    assert before == calls.status(bot_id)
+    calls.stop(bot_id, grace=0)
+    with fails_with("FAILED_PRECONDITION", "SECRETS_UNAVAILABLE"):
+        calls.start(bot_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import docker.errors
 import grpc
 import pytest
 
@@ -94,17 +95,72 @@ def test_a_taken_port_is_port_in_use_and_the_container_starts_once_it_is_free(ca
         port = taken.getsockname()[1]
         bot_id = bots.new()
         calls.create(bot_id, *FOREVER, ports=[pb.PortBinding(container_port=80, host_port=port)])
-        with fails_with("FAILED_PRECONDITION", "PORT_IN_USE"):
+        with fails_with("FAILED_PRECONDITION", "PORT_IN_USE") as caught:
             calls.start(bot_id)
+        assert caught[0].message.startswith(f"host port {port} of 127.0.0.1 is in use; ")
         status = calls.status(bot_id)
         assert status is not None
         assert status.exit_reason == pb.EXIT_REASON_START_FAILED
+        assert caught[0].message.endswith(status.error)
     calls.start(bot_id)
     after = calls.status(bot_id)
     assert after is not None
     assert after.state == pb.CONTAINER_STATE_RUNNING
     assert after.error == ""
     assert [port] == [binding.host_port for binding in after.ports]
+
+
+@pytest.mark.parametrize(("address", "held_by"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("::1", "::")])
+def test_a_port_that_another_bot_holds_is_told_by_its_number(
+    calls: Calls, bots: Bots, address: str, held_by: str
+) -> None:
+    first, second = bots.new(), bots.new()
+    calls.run(first, *FOREVER, ports=[pb.PortBinding(container_port=80, host_ip=held_by)])
+    (bound,) = calls.listed([first])[0].ports
+    wanted = pb.PortBinding(container_port=80, host_port=bound.host_port, host_ip=address)
+    calls.create(second, *FOREVER, ports=[wanted])
+    with fails_with("FAILED_PRECONDITION", "PORT_IN_USE") as caught:
+        calls.start(second)
+    assert caught[0].message.startswith(f"host port {bound.host_port} of ")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fits"),
+    [
+        ("0.0.0.0", "127.0.0.1", False),
+        ("127.0.0.1", "0.0.0.0", False),
+        ("::", "::1", False),
+        ("::ffff:127.0.0.1", "127.0.0.1", False),
+        ("0.0.0.0", "::", True),
+        ("127.0.0.1", "::1", True),
+        ("127.0.0.1", "127.0.0.2", True),
+    ],
+)
+def test_two_bindings_of_one_port_are_refused_at_create_where_the_engine_could_not_start_them(
+    calls: Calls, bots: Bots, one: str, other: str, fits: bool
+) -> None:
+    bot_id = bots.new()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ports = [pb.PortBinding(container_port=80, host_port=port, host_ip=address) for address in (one, other)]
+    if fits:
+        calls.run(bot_id, *FOREVER, ports=ports)
+        return
+    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG") as caught:
+        calls.create(bot_id, *FOREVER, ports=ports)
+    assert "config.ports[1].host_port" in caught[0].message
+    # The engine itself would refuse the start.
+    bindings = {"80/tcp": [(one, port), (other, port)]}
+    host_config = bots.engine.api.create_host_config(port_bindings=bindings)
+    made = bots.engine.api.create_container(
+        "botmaker-test/busybox:1",
+        list(FOREVER),
+        ports=[80],
+        host_config=host_config,
+        labels={"botmaker.bot-id": bot_id},
+    )
+    with pytest.raises(docker.errors.APIError):
+        bots.engine.api.start(made["Id"])
 
 
 def test_a_network_that_is_gone_is_start_failed_and_not_a_missing_container(

@@ -73,18 +73,16 @@ class MemoryLifecycle:
                 "the bot has a container already", bot_id=bot_id, container_id=container_id
             )
 
-    # The caller's knowledge of a container saves no calls here.
-
     def start_container(
         self,
         bot_id: str,
         *,
-        known: ContainerStatus | None = None,  # noqa: ARG002
+        known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
     ) -> str:
         self._change("start_container", bot_id, deadline)
         with self._store.lock:
-            container = self._require(bot_id)
+            container = self._known(known) or self._require(bot_id)
             if container.status.state not in (ContainerState.RUNNING, ContainerState.RESTARTING):
                 self._run(container)
             return container.status.container_id
@@ -94,12 +92,12 @@ class MemoryLifecycle:
         bot_id: str,
         grace_seconds: int | None = None,
         *,
-        known: ContainerStatus | None = None,  # noqa: ARG002
+        known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
     ) -> str:
         self._change("stop_container", bot_id, deadline)
         with self._store.lock:
-            container = self._find(bot_id)
+            container = self._known(known) or self._find(bot_id)
             if container is None:
                 return ""
             self._end(container, grace_seconds)
@@ -110,12 +108,12 @@ class MemoryLifecycle:
         bot_id: str,
         grace_seconds: int | None = None,
         *,
-        known: ContainerStatus | None = None,  # noqa: ARG002
+        known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
     ) -> str:
         self._change("restart_container", bot_id, deadline)
         with self._store.lock:
-            container = self._require(bot_id)
+            container = self._known(known) or self._require(bot_id)
             self._end(container, grace_seconds)
             self._run(container)
             return container.status.container_id
@@ -125,12 +123,12 @@ class MemoryLifecycle:
         bot_id: str,
         grace_seconds: int | None = None,
         *,
-        known: ContainerStatus | None = None,  # noqa: ARG002
+        known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
     ) -> str:
         self._change("remove_container", bot_id, deadline)
         with self._store.lock:
-            container = self._find(bot_id)
+            container = self._known(known) or self._find(bot_id)
             if container is None:
                 return ""
             self._end(container, grace_seconds)
@@ -175,6 +173,11 @@ class MemoryLifecycle:
         """A bot has secrets in memory, or a directory in the root."""
         if bot_id not in self._secrets.of_bots:
             check_secrets_directory(self._secrets_root, bot_id)
+
+    def _known(self, known: ContainerStatus | None) -> Container | None:
+        """The container that the caller knows, if it is still there and in that state."""
+        container = None if known is None else self._store.containers.get(known.container_id)
+        return container if container is not None and known and container.status.state is known.state else None
 
     def _find(self, bot_id: str) -> Container | None:
         container = self._store.named(bot_id)

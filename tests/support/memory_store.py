@@ -70,6 +70,7 @@ class MemoryStore:
         self._away = False
         self._notices: list[Notice] = []
         self._listeners: set[Callable[[Notice | None], None]] = set()
+        self._held_notices: list[Notice] | None = None
         self._scripts: dict[tuple[str, str], list[Step]] = {}
         self._last_ns = 0
         self._ids = itertools.count(1)
@@ -219,8 +220,26 @@ class MemoryStore:
             with self.lock:
                 self._listeners.discard(listener)
 
+    @contextmanager
+    def unnoticed(self) -> Iterator[None]:
+        """Notices of changes arrive at the end of the block."""
+        self._held_notices = []
+        try:
+            yield
+        finally:
+            with self.lock:
+                held, self._held_notices = self._held_notices, None
+                for notice in held:
+                    self._send(notice)
+
     def _notify(self, container: Container, *, gone: bool = False) -> None:
         notice = Notice(container.status.container_id, gone, container.managed, self.now_ns())
+        if self._held_notices is None:
+            self._send(notice)
+        else:
+            self._held_notices.append(notice)
+
+    def _send(self, notice: Notice) -> None:
         self._notices.append(notice)
         self._tell(notice)
 

@@ -64,6 +64,7 @@ STARTS = [
         "container 4f02f2e69f3c must be in Created or Stopped state to be started: container state improper",
         InvalidStateError,
     ),
+    ("Cannot restart container b: container is marked for removal and cannot be started", InvalidStateError),
     ("mkdir /var/lib/docker/overlay2/x: no space left on device", CapacityExceededError),
     ("the reason is one that nobody has seen yet", StartFailedError),
     ("", StartFailedError),
@@ -79,6 +80,56 @@ def test_a_failed_start_is_told_apart_by_the_engines_text(
     assert cls is type(error)
     assert text in str(error)
     assert {"bot_id": BOT} == error.metadata
+
+
+IN_USE = "address already in use"
+PROXY = ENDPOINT + "Error starting userland proxy: listen "
+BIND = ENDPOINT + "failed to bind host port "
+TAKEN = [
+    # 20.10 to 27, with and without the userland proxy.
+    (ENDPOINT + "Bind for 127.0.0.1:8080 failed: port is already allocated", "host port 8080 of 127.0.0.1"),
+    (ENDPOINT + "Bind for 0.0.0.0:80 failed: port is already allocated", "host port 80 of 0.0.0.0"),
+    (ENDPOINT + "Bind for :::8080 failed: port is already allocated", "host port 8080 of ::"),
+    (ENDPOINT + "Bind for fe80::1:8080 failed: port is already allocated", "host port 8080 of fe80::1"),
+    (
+        PROXY + f"tcp4 0.0.0.0:49311: bind: {IN_USE}",
+        "host port 49311 of 0.0.0.0",
+    ),
+    (PROXY + f"tcp6 [::]:50237: bind: {IN_USE}", "host port 50237 of ::"),
+    (
+        PROXY + f"udp4 127.0.0.1:53: bind: {IN_USE}",
+        "host port 53 of 127.0.0.1",
+    ),
+    # 28 and 29.
+    (
+        BIND + f"for 127.0.0.1:80:172.18.0.2:8080/tcp: {IN_USE}",
+        "host port 80 of 127.0.0.1",
+    ),
+    (BIND + f"for [::1]:80:[fd00::2]:8080/tcp: {IN_USE}", "host port 80 of ::1"),
+    (BIND + f"127.0.0.1:7148/tcp: {IN_USE}", "host port 7148 of 127.0.0.1"),
+    (BIND + f"[::]:7148/udp: {IN_USE}", "host port 7148 of ::"),
+    (ENDPOINT + "Bind for [::]:7148 failed: port is already allocated", "host port 7148 of ::"),
+    # Podman, with its own ports, rootlessport and pasta.
+    (f"cannot listen on the TCP port: listen tcp4 :8080: bind: {IN_USE}", "host port 8080"),
+    (f"rootlessport listen tcp 0.0.0.0:8080: bind: {IN_USE}", "host port 8080 of 0.0.0.0"),
+    ("pasta failed with exit code 1:\nFailed to bind port 8080 (Address already in use)", "host port 8080"),
+    # Others.
+    (f"some engine: {IN_USE}", "a host port of the bot"),
+]
+
+
+@pytest.mark.parametrize(("text", "port"), TAKEN)
+def test_a_port_in_use_begins_with_the_port_in_words_and_ends_with_the_engines_text(text: str, port: str) -> None:
+    error = start_error(EngineRejectedError(500, text), BOT)
+    assert PortInUseError is type(error)
+    assert f"{port} is in use; the engine could not start the container: {text}" == str(error)
+
+
+def test_a_dead_container_cannot_be_started_whatever_the_status() -> None:
+    """A restart's status is 500: the engine wraps the error of the start in it."""
+    text = "container is marked for removal and cannot be started"
+    for status, message in ((409, text), (500, f"Cannot restart container {BOT}: {text}")):
+        assert InvalidStateError is type(start_error(EngineRejectedError(status, message), BOT))
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,13 @@ from container_manager.errors import (
     ContainerNotFoundError,
     InvalidStateError,
     NameInUseUnmanagedError,
+    SecretsUnavailableError,
     StartFailedError,
 )
 from container_manager.model import ContainerConfig, PullPolicy
 from tests.support.fake_engine import NO_CONTENT, FakeEngine, Json, error
 from tests.unit.creating import ABSENT, BY_NAME, CREATE, MISSING_IMAGE, TAKEN, let_create_succeed
-from tests.unit.documents import BOT, ID, OTHER_ID, exited, inspected, running, state
+from tests.unit.documents import BOT, FINISHED, ID, OTHER_BOT, OTHER_ID, STARTED, exited, inspected, running, state
 
 KNOWN = {
     name: status_from_inspect(inspected(engine_state))
@@ -118,6 +119,48 @@ def test_a_container_that_was_made_anew_by_hand_is_the_one_that_is_acted_on(
     engine.on("DELETE", f"/containers/{OTHER_ID}", NO_CONTENT)
     assert OTHER_ID == getattr(lifecycle, verb)(BOT, known=KNOWN[known])
     assert ("DELETE OTHER" if verb == "remove_container" else f"POST OTHER/{VERBS[verb]}") == calls(engine)[-1]
+
+
+@pytest.mark.parametrize("known", ["running", "exited", None])
+@pytest.mark.parametrize("now", [running(), state("restarting", StartedAt=STARTED, FinishedAt=FINISHED)])
+def test_a_start_of_a_bot_that_runs_is_ok_also_when_its_secrets_directory_has_gone(
+    engine: FakeEngine, lifecycle: DockerLifecycle, secrets_root: RootDirectory, known: str | None, now: dict[str, Any]
+) -> None:
+    (secrets_root.path / BOT).rmdir()
+    engine.on(*BY_NAME, Json(inspected(now)))
+    assert ID == lifecycle.start_container(BOT, known=KNOWN[known] if known else None)
+    assert [] == engine.seen("POST", "*")
+
+
+@pytest.mark.parametrize("known", [KNOWN["running"], None])
+@pytest.mark.parametrize(
+    ("verb", "now"),
+    [
+        ("start_container", exited()),
+        ("start_container", state("paused", StartedAt=STARTED)),
+        ("restart_container", running()),
+    ],
+)
+def test_what_would_start_a_process_without_its_secrets_is_refused(
+    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, now: dict[str, Any], known: Any
+) -> None:
+    """The other bot has no secrets directory."""
+    labels = {"botmaker.managed": "true", "botmaker.bot-id": OTHER_BOT}
+    engine.on("GET", f"/containers/botmaker-{OTHER_BOT}/json", Json(inspected(now, labels=labels)))
+    with pytest.raises(SecretsUnavailableError):
+        getattr(lifecycle, verb)(OTHER_BOT, known=known)
+    assert [] == engine.seen("POST", "*")
+
+
+@pytest.mark.parametrize(("verb", "status"), [("start_container", 409), ("restart_container", 500)])
+def test_start_and_restart_of_a_dead_container_give_one_reason(
+    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, status: int
+) -> None:
+    """As the engine answers: 409 for a start, and 500 with the same text for a restart."""
+    engine.on("GET", f"/containers/{ID}/json", Json(inspected(state("dead"))))
+    engine.on("POST", f"/containers/{ID}/*", error(status, "container is marked for removal and cannot be started"))
+    with pytest.raises(InvalidStateError):
+        getattr(lifecycle, verb)(BOT, known=KNOWN["dead"])
 
 
 @pytest.mark.parametrize("known", ["running", "exited"])

@@ -44,6 +44,14 @@ def test_a_bad_port_names_its_index_and_field(port: PortBinding, field: str) -> 
         (PortBinding(80, 8080, protocol=Protocol.UDP), PortBinding(81, 8080, protocol=Protocol.UDP)),
         (PortBinding(80, 8080), PortBinding(81, 8080, "127.0.0.1")),
         (PortBinding(80, 8080, "::1"), PortBinding(81, 8080, "0:0:0:0:0:0:0:1")),
+        (PortBinding(80, 8080), PortBinding(80, 8080, "0.0.0.0")),
+        (PortBinding(80, 8080, "0.0.0.0"), PortBinding(81, 8080)),
+        (PortBinding(80, 8080, "10.0.0.7"), PortBinding(81, 8080, "0.0.0.0")),
+        (PortBinding(80, 8080, "::"), PortBinding(80, 8080, "::1")),
+        (PortBinding(80, 8080, "fd00::1"), PortBinding(80, 8080, "0::0")),
+        (PortBinding(80, 8080, "::ffff:127.0.0.1"), PortBinding(80, 8080)),
+        (PortBinding(80, 8080, "::ffff:0.0.0.0"), PortBinding(80, 8080, "10.0.0.7")),
+        (PortBinding(80, 53, "0.0.0.0", Protocol.UDP), PortBinding(80, 53, "127.0.0.1", Protocol.UDP)),
     ],
 )
 def test_a_host_port_bound_twice_is_refused(first: PortBinding, second: PortBinding) -> None:
@@ -57,6 +65,12 @@ def test_a_host_port_bound_twice_is_refused(first: PortBinding, second: PortBind
         (PortBinding(80, 8080), PortBinding(80, 8081)),
         (PortBinding(80, 8080), PortBinding(80, 8080, protocol=Protocol.UDP)),
         (PortBinding(80, 8080), PortBinding(80, 8080, "127.0.0.2")),
+        (PortBinding(80, host_ip="0.0.0.0"), PortBinding(80)),
+        (PortBinding(80, 8080, "0.0.0.0"), PortBinding(80, 8081)),
+        (PortBinding(80, 8080, "0.0.0.0"), PortBinding(80, 8080, protocol=Protocol.UDP)),
+        # The engine binds :: for IPv6 alone.
+        (PortBinding(80, 8080, "0.0.0.0"), PortBinding(80, 8080, "::")),
+        (PortBinding(80, 8080), PortBinding(80, 8080, "::1")),
     ],
 )
 def test_ports_that_differ_on_the_host_are_accepted(first: PortBinding, second: PortBinding) -> None:

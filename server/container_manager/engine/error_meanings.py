@@ -7,6 +7,7 @@ text does: the tables below hold every phrase that is relied on, first match win
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -49,8 +50,18 @@ START_PHRASES: Table = (
     (('exec: "', "is a directory"), CommandNotExecutableError),
     (("exec /", "permission denied"), CommandNotExecutableError),
     (("exec format error",), CommandNotExecutableError),
+    # A dead container; the status of a start is 409, that of a restart 500.
+    (("marked for removal",), InvalidStateError),
     # Podman, for a paused container or one that is being removed; its status is 500 instead of 409.
     (("container state improper",), InvalidStateError),
+)
+
+# An address and a port: "127.0.0.1:80", "[::1]:80", "::1:80", ":80", or the port alone. Of several, such as
+# "127.0.0.1:80:172.17.0.2:80/tcp", the first one.
+_HOST_PORT = re.compile(
+    r"(?<![\w.:])(\d+\.\d+\.\d+\.\d+|\[[^\]\s]*\]|(?:[0-9a-f]{0,4}:){2,}[0-9a-f]{0,4}|):(\d{1,5})(?!\w)"
+    r"|\bport (\d{1,5})(?!\w|\.\d)",
+    re.IGNORECASE,
 )
 
 
@@ -59,7 +70,8 @@ def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
     if exc.status == _HTTP_CONFLICT:
         return InvalidStateError(f"the container can't be started now: {exc.text}", bot_id=bot_id)
     cls = _lookup(exc.text, (*DISK_PHRASES, *MOUNT_PHRASES, *START_PHRASES)) or StartFailedError
-    return cls(f"the engine could not start the container: {exc.text}", bot_id=bot_id)
+    what = f"{_taken_port(exc.text)} is in use; " if cls is PortInUseError else ""
+    return cls(f"{what}the engine could not start the container: {exc.text}", bot_id=bot_id)
 
 
 def disk_error(text: str, message: str, **metadata: str) -> ContainerManagerError | None:
@@ -86,6 +98,15 @@ def engine_error(exc: EngineRejectedError, bot_id: str = "") -> ContainerManager
     if exc.status >= _HTTP_SERVER_ERROR:
         return EngineUnavailableError(f"the engine failed: {exc.text}", **metadata)
     return ContainerManagerError(f"the engine refused an unexpected request: {exc}", **metadata)
+
+
+def _taken_port(text: str) -> str:
+    """The host port that the engine could not bind, in words."""
+    found = _HOST_PORT.search(text)
+    if found is None:
+        return "a host port of the bot"
+    address, port = (found[1] or "").strip("[]"), found[2] or found[3]
+    return f"host port {port} of {address}" if address else f"host port {port}"
 
 
 def _lookup(text: str, table: Table) -> type[ContainerManagerError] | None:

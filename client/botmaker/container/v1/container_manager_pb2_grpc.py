@@ -100,13 +100,13 @@ class ContainerManagerServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StartContainer(self, request, context):
-        """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running. The engine
-        receives exactly one start request; it is never retried.
+        """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running, whatever has
+        become of the directories that it mounts. The engine receives exactly one start request; it is never retried.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
-        COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE if the container is paused or being
-        removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other users could
-        replace that directory.
+        COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the port and the engine's own text, INVALID_STATE if the container is paused,
+        dead or being removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other
+        users could replace that directory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,13 +56,13 @@ class ContainerManagerStub:
     removed container. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
     """
     StartContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.StartContainerRequest, _container_manager_pb2.StartContainerResponse]
-    """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running. The engine
-    receives exactly one start request; it is never retried.
+    """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running, whatever has
+    become of the directories that it mounts. The engine receives exactly one start request; it is never retried.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
-    COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE if the container is paused or being
-    removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other users could
-    replace that directory.
+    COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the port and the engine's own text, INVALID_STATE if the container is paused,
+    dead or being removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other
+    users could replace that directory.
     """
     StopContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.StopContainerRequest, _container_manager_pb2.StopContainerResponse]
     """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
@@ -115,13 +115,13 @@ class ContainerManagerAsyncStub(ContainerManagerStub):
     removed container. UNAVAILABLE / IMAGE_REGISTRY_UNAVAILABLE.
     """
     StartContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.StartContainerRequest, _container_manager_pb2.StartContainerResponse]  # type: ignore[assignment]
-    """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running. The engine
-    receives exactly one start request; it is never retried.
+    """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running, whatever has
+    become of the directories that it mounts. The engine receives exactly one start request; it is never retried.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
-    COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE if the container is paused or being
-    removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other users could
-    replace that directory.
+    COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the port and the engine's own text, INVALID_STATE if the container is paused,
+    dead or being removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other
+    users could replace that directory.
     """
     StopContainer: _aio.UnaryUnaryMultiCallable[_container_manager_pb2.StopContainerRequest, _container_manager_pb2.StopContainerResponse]  # type: ignore[assignment]
     """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
@@ -183,13 +183,13 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _container_manager_pb2.StartContainerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_container_manager_pb2.StartContainerResponse, _abc.Awaitable[_container_manager_pb2.StartContainerResponse]]:
-        """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running. The engine
-        receives exactly one start request; it is never retried.
+        """StartContainer starts the bot's container. It returns OK and changes nothing if the container is running, whatever has
+        become of the directories that it mounts. The engine receives exactly one start request; it is never retried.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / START_FAILED, COMMAND_NOT_FOUND,
-        COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the engine's own text, INVALID_STATE if the container is paused or being
-        removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other users could
-        replace that directory.
+        COMMAND_NOT_EXECUTABLE, PORT_IN_USE with the port and the engine's own text, INVALID_STATE if the container is paused,
+        dead or being removed, SECRETS_UNAVAILABLE or STATE_UNAVAILABLE if a directory that it mounts is missing, or if other
+        users could replace that directory.
         """
 
     @_abc_1.abstractmethod

@@ -8,8 +8,8 @@ the engine has no such container any more, the operation looks it up after all.
     (absent) ──create──► CREATED ──start──► RUNNING ──crash──► RESTARTING ──restart policy──► RUNNING
     RUNNING, PAUSED, RESTARTING ──stop──► EXITED ──start──► RUNNING          any ──remove──► (absent)
 
-``start`` has no effect on RUNNING and RESTARTING, and is refused on PAUSED and REMOVING. ``stop`` has no effect where
-nothing runs. ``restart`` is refused on REMOVING. ``create`` is refused unless the container is absent.
+``start`` has no effect on RUNNING and RESTARTING, and is refused on PAUSED, REMOVING and DEAD. ``stop`` has no effect
+where nothing runs. ``restart`` is refused on REMOVING and DEAD. ``create`` is refused unless the container is absent.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ from container_manager.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     NameInUseUnmanagedError,
+    SecretsUnavailableError,
+    StateUnavailableError,
 )
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus
 from container_manager.validation import check_grace_seconds
 
 _REMOVAL_POLL_SECONDS = 0.05
 _RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
+_STARTED = (ContainerState.RUNNING, ContainerState.RESTARTING)
 _STOPPED = (ContainerState.CREATED, ContainerState.EXITED)
 
 
@@ -172,9 +175,14 @@ class DockerLifecycle:
         anew: bool,
     ) -> str:
         container = known or self.require_container(bot_id, deadline=deadline)
-        check_secrets_directory(self._config.secrets_root, bot_id)
-        if self._config.state_root is not None:
-            check_state_directory(self._config.state_root, bot_id)
+        try:
+            self._check_directories(bot_id)
+        except (SecretsUnavailableError, StateUnavailableError):
+            # A bot that runs has been started, whatever has become of its directories.
+            now = None if anew else self._find(bot_id, deadline)
+            if now is None or now.state not in _STARTED:
+                raise
+            return now.container_id
         try:
             send(container.container_id)
         except EngineRejectedError as exc:
@@ -190,6 +198,11 @@ class DockerLifecycle:
             # Removed since the look-up above.
             raise ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
         return self._start(bot_id, send, None, deadline, anew=anew)
+
+    def _check_directories(self, bot_id: str) -> None:
+        check_secrets_directory(self._config.secrets_root, bot_id)
+        if self._config.state_root is not None:
+            check_state_directory(self._config.state_root, bot_id)
 
     def _stop(self, container: ContainerStatus, grace: int) -> bool:
         """Stop it; False: the engine has no such container."""
