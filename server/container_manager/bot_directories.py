@@ -65,8 +65,8 @@ def check_secrets_directory(root: RootDirectory, bot_id: str) -> None:
         check_directory(root, descriptor, bot_id, "secrets", SecretsUnavailableError)
 
 
-def ensure_state_directory(root: RootDirectory, bot_id: str, user: BotUser = DEFAULT_BOT_USER) -> None:
-    """Create the bot's state directory with mode 0700, owned by the bot's user, unless it exists.
+def ensure_state_directory(root: RootDirectory, bot_id: str, user: BotUser = DEFAULT_BOT_USER) -> bool:
+    """Create the bot's state directory with mode 0700, owned by the bot's user, unless it exists; whether it did.
 
     An empty one that still belongs to this process is what a crash between the two steps leaves; it is completed.
 
@@ -87,6 +87,18 @@ def ensure_state_directory(root: RootDirectory, bot_id: str, user: BotUser = DEF
             raise StateUnavailableError(
                 f"the state directory {root.path / bot_id} cannot be created: {exc.strerror}", bot_id=bot_id
             ) from exc
+        else:
+            return True
+    return False
+
+
+def remove_empty_state_directory(root: RootDirectory, bot_id: str) -> None:
+    """Remove the bot's state directory if it is empty. Errors are ignored: an empty directory does no harm."""
+    with (
+        suppress(StateUnavailableError, OSError),
+        opened_root(root, bot_id, "state", StateUnavailableError) as descriptor,
+    ):
+        os.rmdir(bot_id, dir_fd=descriptor)
 
 
 def check_state_directory(root: RootDirectory, bot_id: str) -> None:

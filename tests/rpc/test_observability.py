@@ -53,6 +53,16 @@ def test_unary_calls_are_counted_by_the_code_that_they_ended_with(serve: Serve, 
         assert value(text, engine_calls, operation="inspect_container", outcome="not_found") >= 1
 
 
+def test_a_request_that_is_too_large_is_counted_as_cancelled(serve: Serve, bot_id: str) -> None:
+    """As docs/observability.md says: gRPC refuses it before the service has read it."""
+    with serve() as looped, channel_to(looped) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            Calls(ContainerManagerStub(channel)).create(bot_id, "x" * (5 * 1024 * 1024))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await_ended(looped, "CreateContainer", "CANCELLED")
+        assert 0 == ended(metrics(looped), "CreateContainer", "RESOURCE_EXHAUSTED")
+
+
 def test_every_error_that_the_contract_names_is_counted_from_zero(serve: Serve, bot_id: str) -> None:
     with serve() as looped, channel_to(looped) as channel:
         await_sync(looped)

@@ -16,8 +16,9 @@ _REQUEST_LINE = re.compile(rb"(?:GET|HEAD|POST|DELETE|PUT) /\S* HTTP/1\.1")
 class EngineProxy:
     """Forwards a unix socket to the engine's; ``requests`` holds what passed, as ``"POST /v1.41/…"``.
 
-    ``refuse`` and ``hang`` take a part of a request line and last until ``mend``: ``refuse`` closes the connections of
-    such requests, also of those in flight; ``hang`` holds new ones back without an answer.
+    ``refuse``, ``hang`` and ``mute`` take a part of a request line and last until ``mend``: ``refuse`` closes the
+    connections of such requests, also of those in flight; ``hang`` holds new ones back without an answer; ``mute``
+    forwards them and keeps their answers back.
     """
 
     def __init__(self, engine_url: str, path: Path) -> None:
@@ -30,6 +31,7 @@ class EngineProxy:
         self._connections: set[_Connection] = set()
         self._refused: set[str] = set()
         self._hung: set[str] = set()
+        self._muted: set[str] = set()
         self._acceptor = threading.Thread(target=self._accept, name="engine proxy")
 
     def seen(self, part: str) -> list[str]:
@@ -45,10 +47,15 @@ class EngineProxy:
         """Never answer such requests."""
         self._hung.add(part)
 
+    def mute(self, part: str) -> None:
+        """Have the engine carry out such requests, and keep its answers back."""
+        self._muted.add(part)
+
     def mend(self) -> None:
-        """Forward new requests again; those that hang stay so."""
+        """Forward new requests and answers again; those that hang stay so."""
         self._refused.clear()
         self._hung.clear()
+        self._muted.clear()
 
     def cut(self, part: str) -> None:
         """Close the connections that are busy with such a request."""
@@ -145,5 +152,6 @@ class _Connection:
     def _back(self) -> None:
         with suppress(OSError):
             while data := self._engine.recv(65_536):
-                self._client.sendall(data)
+                if not any(part in self.latest for part in self._proxy._muted):
+                    self._client.sendall(data)
         self.shut()

@@ -20,7 +20,6 @@ from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, Reque
 from tests.unit.creating import (
     ABSENT,
     BY_ID,
-    BY_NAME,
     CREATE,
     MADE,
     MISSING_IMAGE,
@@ -55,26 +54,6 @@ def test_a_failure_after_the_create_removes_the_container_once(
     engine.on(*BY_ID, answer)
     refused(make_service(engine_timeout_seconds=0.4), cls)
     assert [ID] == removed(engine)
-
-
-@pytest.mark.parametrize(("answer", "cls"), [(Hang(), EngineTimeoutError), (Cut(), EngineUnavailableError)])
-def test_a_create_without_an_answer_is_undone_if_it_was_made(
-    engine: FakeEngine, make_service: Callable[..., DockerService], answer: Answer, cls: type[ContainerManagerError]
-) -> None:
-    engine.on(*BY_NAME, ABSENT, Json(inspected()))
-    engine.on(*CREATE, answer)
-    refused(make_service(engine_timeout_seconds=0.4), cls)
-    assert 1 == len(engine.seen(*CREATE))
-    assert [ID] == removed(engine)
-
-
-def test_a_create_without_an_answer_touches_no_foreign_container(
-    engine: FakeEngine, make_service: Callable[..., DockerService]
-) -> None:
-    engine.on(*BY_NAME, ABSENT, Json(inspected(labels={})))
-    engine.on(*CREATE, Hang())
-    refused(make_service(engine_timeout_seconds=0.4), EngineTimeoutError)
-    assert [] == removed(engine)
 
 
 def test_a_failed_undo_does_not_hide_what_led_to_it(engine: FakeEngine, service: DockerService) -> None:

@@ -66,12 +66,12 @@ class EngineClient:
         self._observer = observer
         self._api_version: str | None = None
         self._idle: deque[docker.APIClient] = deque()
+        self._closed = False
 
     def close(self) -> None:
-        """Close idle connections. Calls in progress keep theirs until they end."""
-        with suppress(IndexError):
-            while True:
-                self._idle.pop().close()
+        """Close all connections; a call in progress keeps its own until it ends."""
+        self._closed = True
+        self._close_idle()
 
     def ping(self, deadline: Deadline) -> None:
         """Return if the engine answers."""
@@ -118,11 +118,10 @@ class EngineClient:
     def create_container(self, name: str, body: Mapping[str, Any]) -> str:
         """Create a container from the engine's own JSON. Returns its id."""
 
-        def create(api: docker.APIClient) -> Json:
-            created: Json = api.create_container_from_config(dict(body), name)  # type: ignore[no-untyped-call]
-            return created
+        def create(api: docker.APIClient) -> str:
+            return str(api.create_container_from_config(dict(body), name)["Id"])  # type: ignore[no-untyped-call]
 
-        return str(self._call("create_container", create, None)["Id"])
+        return self._call("create_container", create, None)
 
     def start_container(self, container_id: str) -> None:
         """Start a container: one request, never repeated. No effect on a running one."""
@@ -178,13 +177,23 @@ class EngineClient:
             try:
                 result = call(api)
             except (docker.errors.APIError, EngineRejectedError):
-                self._idle.append(api)
+                self._keep(api)
                 raise
             except BaseException:
                 api.close()
                 raise
-            self._idle.append(api)
+            self._keep(api)
             return result
+
+    def _keep(self, api: docker.APIClient) -> None:
+        self._idle.append(api)
+        if self._closed:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def _connect(self, timeout_seconds: float) -> docker.APIClient:
         if self._api_version is None:
@@ -219,7 +228,7 @@ class EngineClient:
             error = no_answer(self._docker_host, exc, _TIMEOUTS)
             if isinstance(error, EngineUnavailableError):
                 self._api_version = None
-                self.close()
+                self._close_idle()
             raise error from exc
 
 

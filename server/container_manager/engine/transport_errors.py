@@ -14,6 +14,8 @@ from container_manager.errors import (
 )
 
 HTTP_UNAUTHORIZED = (401, 403)
+# From connect(2) alone: nothing listens there.
+_NOT_CONNECTED = (errno.ECONNREFUSED, errno.ENOENT)
 
 
 class EngineRejectedError(Exception):
@@ -34,6 +36,13 @@ def no_answer(docker_host: str, exc: BaseException, timeouts: tuple[type[BaseExc
         return access_denied(docker_host, "permission denied")
     detail = next((c.strerror for c in causes if isinstance(c, OSError) and c.strerror), "no usable answer")
     return EngineUnavailableError(f"the Docker Engine at {docker_host} cannot be reached: {detail}")
+
+
+def was_not_sent(error: BaseException) -> bool:
+    """Whether the engine has certainly not taken the request of a call that failed with ``error``."""
+    return isinstance(error, EngineAccessDeniedError) or any(
+        isinstance(cause, OSError) and cause.errno in _NOT_CONNECTED for cause in _causes(error.__cause__)
+    )
 
 
 def access_denied(docker_host: str, detail: str) -> EngineAccessDeniedError:

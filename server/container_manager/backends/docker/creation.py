@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import time
-import uuid
-from contextlib import suppress
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any
 
 from container_manager.backend import Created
 from container_manager.backends.docker.command_check import CommandCheck
+from container_manager.backends.docker.given_up_creates import GivenUpCreates
 from container_manager.backends.docker.lookup import find_container, remove
-from container_manager.backends.docker.spec import LABEL_REQUEST_ID, container_body
+from container_manager.backends.docker.spec import LABEL_CREATE_ID, LABEL_REQUEST_ID, STATE_TARGET, container_body
+from container_manager.backends.docker.state_directories import StateDirectories
 from container_manager.backends.docker.status import status_from_inspect
-from container_manager.bot_directories import check_secrets_directory, ensure_state_directory
+from container_manager.bot_directories import check_secrets_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import create_error, engine_error
 from container_manager.engine.images import ImagePuller
-from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.engine.transport_errors import EngineRejectedError, was_not_sent
 from container_manager.errors import (
     ContainerAlreadyExistsError,
-    ContainerManagerError,
-    EngineTimeoutError,
-    EngineUnavailableError,
     FieldViolation,
     ImageNotFoundError,
     ImagePullFailedError,
@@ -39,6 +37,8 @@ from container_manager.validation import check_grace_seconds
 
 _NAME_WAIT_SECONDS = 3.0
 _NAME_POLL_SECONDS = 0.05
+# The engine may still carry out what a proxy before it has given up.
+_STATUSES_OF_PROXIES = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 _BUILT_IN_NETWORKS = ("", "bridge", "none")
 
 
@@ -51,6 +51,12 @@ class ContainerCreator:
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
         self._puller = ImagePuller(engine)
         self._commands = CommandCheck(engine)
+        self._given_up = GivenUpCreates(engine)
+        self._states = StateDirectories(config.state_root, config.bot_user) if config.state_root is not None else None
+
+    def close(self) -> None:
+        """End what goes on in the background."""
+        self._given_up.close()
 
     def create(
         self, bot_id: str, config: ContainerConfig, request_id: str, deadline: Deadline, *, absent: bool = False
@@ -77,8 +83,13 @@ class ContainerCreator:
         check_secrets_directory(self._config.secrets_root, bot_id)
         if self._pulls(image, missing=False):
             self._puller.pull(image, deadline)
-        if self._config.state_root is not None:
-            ensure_state_directory(self._config.state_root, bot_id, self._config.bot_user)
+        with self._states.prepared(bot_id) if self._states is not None else nullcontext():
+            return self._create_prepared(bot_id, config, image, request_id, deadline)
+
+    def _create_prepared(
+        self, bot_id: str, config: ContainerConfig, image: str, request_id: str, deadline: Deadline
+    ) -> Created:
+        create_id = self._given_up.open()
         body = container_body(
             bot_id,
             config,
@@ -86,9 +97,15 @@ class ContainerCreator:
             secrets_source=self._config.secrets_root.source(bot_id),
             state_source=self._config.state_root.source(bot_id) if self._config.state_root else None,
             request_id=request_id,
-            create_id=str(uuid.uuid4()),
+            create_id=create_id,
             stop_seconds=self._stop_seconds,
         )
+        try:
+            return self._make_when_free(bot_id, body, request_id, deadline)
+        finally:
+            self._given_up.finish(create_id)
+
+    def _make_when_free(self, bot_id: str, body: dict[str, Any], request_id: str, deadline: Deadline) -> Created:
         patience = Deadline(_NAME_WAIT_SECONDS)
         while True:
             try:
@@ -99,7 +116,8 @@ class ContainerCreator:
                     return Created(existing)
             if patience.remaining() == 0:
                 raise InvalidStateError(
-                    "the engine still holds the name of the bot's former container; try again later", bot_id=bot_id
+                    "the engine still holds the name of a container that it removes or makes; try again later",
+                    bot_id=bot_id,
                 )
             time.sleep(_NAME_POLL_SECONDS)
 
@@ -122,8 +140,16 @@ class ContainerCreator:
         if document is None:
             return None
         container_id: str = document["Id"]
-        if request_id and _request_id(document) == request_id:
+        create_id = _label(document, LABEL_CREATE_ID)
+        if request_id and _label(document, LABEL_REQUEST_ID) == request_id:
+            if not self._given_up.adopt(create_id):
+                return None
+            if self._states is not None and _mounts(document, STATE_TARGET):
+                self._states.keep(bot_id)
             return container_id
+        if self._given_up.is_given_up(create_id):
+            self._given_up.undo(create_id, container_id)
+            return None
         raise ContainerAlreadyExistsError(
             f"the bot has the container {container_id[:12]} already; remove that one first",
             bot_id=bot_id,
@@ -151,7 +177,8 @@ class ContainerCreator:
 
     def _make(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> Created:
         container_id = self._make_with_image(bot_id, body, deadline)
-        status = None
+        made: str | None = container_id
+        create_id, status = body["Labels"][LABEL_CREATE_ID], None
         try:
             document = self._engine.inspect_container(container_id, deadline)
             if document is not None:
@@ -161,13 +188,14 @@ class ContainerCreator:
                 else:
                     self._remove(container_id, deadline)
                     without_init = {**body, "HostConfig": {**body["HostConfig"], "Init": False}}
-                    container_id = self._make_with_image(bot_id, without_init, deadline)
+                    made = None
+                    made = container_id = self._make_with_image(bot_id, without_init, deadline)
             deadline.commit()
-        except EngineRejectedError as exc:
-            self._undo(container_id)
-            raise engine_error(exc, bot_id) from exc
-        except BaseException:
-            self._undo(container_id)
+        except BaseException as exc:
+            if made is not None:
+                self._given_up.undo(create_id, made)
+            if isinstance(exc, EngineRejectedError):
+                raise engine_error(exc, bot_id) from exc
             raise
         return Created(container_id, status)
 
@@ -197,18 +225,13 @@ class ContainerCreator:
                 raise _NameTakenError from exc
             if exc.status == HTTPStatus.NOT_FOUND and "no such image" in exc.text.lower():
                 raise _ImageMissingError from exc
+            if exc.status in _STATUSES_OF_PROXIES:
+                self._given_up.give_up(body["Labels"][LABEL_CREATE_ID])
             raise create_error(exc, bot_id) from exc
-        except (EngineTimeoutError, EngineUnavailableError):
-            self._undo_unknown(bot_id, body)
+        except BaseException as exc:
+            if not was_not_sent(exc):
+                self._given_up.give_up(body["Labels"][LABEL_CREATE_ID])
             raise
-
-    def _undo_unknown(self, bot_id: str, body: dict[str, Any]) -> None:
-        """After a create without a response: remove the container that it may have made, to release the name."""
-        with suppress(EngineRejectedError, ContainerManagerError):
-            made = find_container(self._engine, bot_id, Deadline())
-            # Another caller may have created one since. This call's container has its request id and was never started.
-            if made is not None and made["State"]["Status"] == "created" and _request_id(made) == _asked_id(body):
-                self._engine.remove_container(made["Id"])
 
     def _remove(self, container_id: str, deadline: Deadline) -> None:
         """Remove the container that this call made, or wait for a removal by somebody else."""
@@ -219,24 +242,18 @@ class ContainerCreator:
             deadline.check()
             time.sleep(_NAME_POLL_SECONDS)
 
-    def _undo(self, container_id: str) -> None:
-        # Report the original error. A container that cannot be removed here shows in the list.
-        with suppress(EngineRejectedError, ContainerManagerError):
-            self._engine.remove_container(container_id)
+
+def _label(document: dict[str, Any], name: str) -> str:
+    return (document["Config"].get("Labels") or {}).get(name) or ""
 
 
-def _request_id(document: dict[str, Any]) -> str:
-    return (document["Config"].get("Labels") or {}).get(LABEL_REQUEST_ID) or ""
-
-
-def _asked_id(body: dict[str, Any]) -> str:
-    request_id: str = body["Labels"].get(LABEL_REQUEST_ID, "")
-    return request_id
+def _mounts(document: dict[str, Any], target: str) -> bool:
+    return any(mount.get("Destination") == target for mount in document.get("Mounts") or [])
 
 
 def _check_request_id(document: dict[str, Any], body: dict[str, Any]) -> None:
     """Refuse an image with a request id label: its containers would match a request that was never made."""
-    if _request_id(document) and not _asked_id(body):
+    if _label(document, LABEL_REQUEST_ID) and LABEL_REQUEST_ID not in body["Labels"]:
         violation = FieldViolation("config.image", f"the image carries a label {LABEL_REQUEST_ID} of its own")
         raise InvalidConfigError(violation)
 

@@ -68,6 +68,7 @@ class DockerLifecycle:
 
     def close(self) -> None:
         """Close idle connections to the engine. No method may be called afterwards."""
+        self._creator.close()
         self._lister.close()
         self._engine.close()
 

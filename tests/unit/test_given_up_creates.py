@@ -1,0 +1,364 @@
+"""Creates that are given up: what the engine makes of them afterwards is removed, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from container_manager.backends.docker import given_up_creates
+from container_manager.backends.docker.docker_service import DockerService
+from container_manager.backends.docker.lifecycle import DockerLifecycle
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig
+from container_manager.deadline import Deadline
+from container_manager.errors import (
+    ContainerManagerError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    InvalidConfigError,
+    OperationCancelledError,
+)
+from container_manager.model import ContainerConfig
+from tests.support.fake_engine import NO_CONTENT, Answer, Cut, FakeEngine, Hang, Json, Request, error
+from tests.support.waiting import wait_until
+from tests.unit.creating import CREATE, REMOVE, refused, removed
+from tests.unit.documents import BOT, LABELS, NAME, OTHER_BOT, inspected
+from tests.unit.late_engine import LIST, LateEngine
+
+MakeService = Callable[..., DockerService]
+GAVE_UP: list[tuple[Answer, type[ContainerManagerError]]] = [
+    (Hang(), EngineTimeoutError),
+    (Cut(), EngineUnavailableError),
+    (error(504, "gateway time-out"), EngineUnavailableError),
+    (Json({"Warnings": []}, 201), EngineUnavailableError),
+]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The search looks often, and ends with its test."""
+    monkeypatch.setattr(given_up_creates, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(given_up_creates, "LONGEST_PAUSE_SECONDS", 0.05)
+    yield
+    await_the_end()
+
+
+@pytest.fixture
+def late(engine: FakeEngine) -> Iterator[LateEngine]:
+    late = LateEngine(engine)
+    yield late
+    late.before_list.set()
+
+
+@pytest.fixture
+def service(make_service: MakeService) -> DockerService:
+    return make_service(engine_timeout_seconds=0.4)
+
+
+def searching() -> int:
+    """The number of threads that search."""
+    return sum(thread.name == "creates given up" for thread in threading.enumerate())
+
+
+def await_the_end() -> None:
+    wait_until(lambda: not searching(), "the search has ended")
+
+
+@pytest.mark.parametrize("request_id", ["", "wish"])
+@pytest.mark.parametrize(("answer", "cls"), GAVE_UP, ids=["time-out", "broken", "proxy", "no id"])
+def test_what_the_engine_makes_after_the_create_was_given_up_is_removed(
+    late: LateEngine, service: DockerService, answer: Answer, cls: type[ContainerManagerError], request_id: str
+) -> None:
+    late.hold(answer)
+    refused(service, cls, request_id=request_id)
+    late.engine.await_request(*LIST, count=3)
+    made = late.carry_out()
+    await_the_end()
+    assert (made, {}) == (removed(late.engine), late.containers)
+
+
+def test_what_it_has_made_already_is_removed_at_once(late: LateEngine, service: DockerService) -> None:
+    def make(request: Request) -> Answer:
+        late.make(request)
+        return Cut()
+
+    late.answer_to_create = make
+    refused(service, EngineUnavailableError)
+    await_the_end()
+    assert (1, {}) == (len(late.engine.seen(*LIST)), late.containers)
+
+
+@pytest.mark.parametrize("answer", [error(400, "no"), error(500, "no"), error(401, "no")])
+def test_a_refused_create_is_not_searched_for(late: LateEngine, service: DockerService, answer: Json) -> None:
+    late.hold(answer)
+    with pytest.raises(ContainerManagerError):
+        service.create_container(BOT)
+    assert (0, []) == (searching(), late.engine.seen(*LIST))
+
+
+def test_a_create_that_was_not_sent_is_not_searched_for(
+    late: LateEngine, secrets_root: RootDirectory, tmp_path: Path
+) -> None:
+    """An engine that is down may have callers that try again and again."""
+    lifecycle = DockerLifecycle(DockerServiceConfig(secrets_root=secrets_root, docker_host=late.engine.url))
+    lifecycle.ping()
+    lifecycle._engine._close_idle()
+    late.engine.socket_path.rename(tmp_path / "moved")
+    with pytest.raises(EngineUnavailableError):
+        lifecycle.create_container(BOT, ContainerConfig(), absent=True)
+    lifecycle.close()
+    assert searching() == 0
+
+
+@pytest.mark.parametrize("lost", [Cut(), error(500, "boom"), error(403, "no"), Hang()], ids=str)
+def test_the_search_outlasts_an_engine_that_is_lost_for_longer_than_a_search(
+    late: LateEngine, service: DockerService, monkeypatch: pytest.MonkeyPatch, lost: Answer
+) -> None:
+    monkeypatch.setattr(given_up_creates, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(given_up_creates, "SEARCH_SECONDS", 0.2)
+    late.hold(Cut())
+    is_lost = False
+    late.engine.on(*LIST, lambda request: lost if is_lost else late._list(request))
+    refused(service, EngineUnavailableError)
+    late.engine.await_request(*LIST)
+    is_lost = True
+    lost_since = time.monotonic()
+    wait_until(lambda: time.monotonic() > lost_since + 0.4, "twice the time of a search has passed")
+    late.carry_out()
+    is_lost = False
+    await_the_end()
+    assert {} == late.containers
+
+
+def test_the_search_ends_once_the_engine_has_answered_for_long_enough(
+    late: LateEngine, service: DockerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(given_up_creates, "SEARCH_SECONDS", 0.1)
+    late.hold(Cut())
+    refused(service, EngineUnavailableError)
+    await_the_end()
+    (made,) = late.carry_out()
+    assert [made] == list(late.containers)
+
+
+def test_no_other_container_is_removed(late: LateEngine, service: DockerService) -> None:
+    others = [
+        LABELS,
+        {**LABELS, "botmaker.create-id": "another call's"},
+        {**LABELS, "botmaker.create-id": ""},
+        {**LABELS, "botmaker.request-id": "wish"},
+        {"botmaker.managed": "true"},
+    ]
+    for number, labels in enumerate(others):
+        body = {"Labels": labels, "HostConfig": {"Mounts": []}}
+        late.make(Request("POST", "/containers/create", {"name": str(number)}, body, "1.41", 0))
+    before = dict(late.containers)
+    late.hold(Cut())
+    refused(service, EngineUnavailableError, request_id="wish")
+    late.carry_out()
+    await_the_end()
+    assert before == late.containers
+
+
+def test_a_container_that_somebody_has_started_stays(late: LateEngine, service: DockerService) -> None:
+    """Also if it is started between the look and the removal."""
+    late.hold(Cut())
+    late.before_list.clear()
+    refused(service, EngineUnavailableError)
+    (made,) = late.carry_out()
+    late.engine.await_request(*LIST)
+    late.before_list.set()
+    late.engine.on(*REMOVE, lambda request: (late.running.add(made), late.remove(request))[1])
+    await_the_end()
+    assert [made] == list(late.containers)
+
+
+def test_a_later_create_of_the_same_request_keeps_the_container(late: LateEngine, service: DockerService) -> None:
+    """Also while the search has seen it already."""
+    late.hold(Cut())
+    seen = threading.Event()
+    adopted = threading.Event()
+
+    def look(request: Request) -> Json:
+        rows = late._list(request)
+        if rows.document:
+            seen.set()
+            adopted.wait(60)
+        return rows
+
+    late.engine.on(*LIST, look)
+    refused(service, EngineUnavailableError, request_id="wish")
+    (made,) = late.carry_out()
+    seen.wait(60)
+    assert made == service.create_container(BOT, request_id="wish")
+    adopted.set()
+    await_the_end()
+    assert ([made], []) == (list(late.containers), removed(late.engine))
+
+
+def test_a_later_create_of_another_request_does_not_wait_for_the_search(
+    late: LateEngine, service: DockerService
+) -> None:
+    late.hold(Cut())
+    late.before_list.clear()
+    refused(service, EngineUnavailableError, request_id="wish")
+    (made,) = late.carry_out()
+    created = service.create_container(BOT, request_id="another")
+    late.before_list.set()
+    await_the_end()
+    assert ([created], [made]) == (list(late.containers), removed(late.engine))
+
+
+def test_a_later_create_of_the_same_request_is_made_anew_while_the_first_ones_container_is_removed(
+    late: LateEngine, service: DockerService
+) -> None:
+    late.hold(Cut())
+    removing, looked = threading.Event(), threading.Event()
+
+    def remove(request: Request) -> Answer:
+        removing.set()
+        looked.wait(60)
+        return late.remove(request)
+
+    late.engine.on(*REMOVE, remove)
+    refused(service, EngineUnavailableError, request_id="wish")
+    (made,) = late.carry_out()
+    removing.wait(60)
+    late.engine.requests.clear()
+    with ThreadPoolExecutor() as pool:
+        creating = pool.submit(service.create_container, BOT, request_id="wish")
+        try:
+            late.engine.await_request(*CREATE, timeout=10)
+        finally:
+            looked.set()
+        created = creating.result(60)
+    await_the_end()
+    assert made != created
+    assert [created] == list(late.containers)
+
+
+@pytest.mark.parametrize("fault", [error(500, "device busy"), Cut(), Hang()], ids=["fault", "broken", "time-out"])
+@pytest.mark.parametrize("why", ["cancelled", "deadline", "refused"])
+def test_a_container_that_cannot_be_removed_when_its_create_is_given_up_is_removed_later(
+    late: LateEngine, service: DockerService, fault: Answer, why: str
+) -> None:
+    deadline = Deadline()
+    late.engine.on(*REMOVE, fault, late.remove)
+
+    def inspect(request: Request) -> Answer:
+        if why == "cancelled":
+            deadline.cancel()
+        if why == "deadline":
+            deadline._ends = 0.0
+        labels = {**LABELS, "botmaker.request-id": "the image's"} if why == "refused" else LABELS
+        return Json(inspected(container_id=next(iter(late.containers)), labels=labels))
+
+    late.engine.on("GET", f"/containers/{1:064x}/json", inspect)
+    classes = {"cancelled": OperationCancelledError, "deadline": EngineTimeoutError, "refused": InvalidConfigError}
+    refused(service, classes[why], deadline=deadline)
+    await_the_end()
+    assert {} == late.containers
+
+
+def test_a_second_make_without_an_answer_is_searched_for(late: LateEngine, service: DockerService) -> None:
+    late.engine.on("HEAD", "/containers/*/archive", error(404, "no such file"))
+
+    def make(request: Request) -> Answer:
+        if request.body["HostConfig"]["Init"]:
+            return late.make(request)
+        late.held.append(request)
+        return Cut()
+
+    late.answer_to_create = make
+    refused(service, EngineUnavailableError)
+    late.engine.await_request(*LIST, count=2)
+    late.carry_out()
+    await_the_end()
+    assert {} == late.containers
+
+
+def test_one_thread_searches_for_any_number_of_creates(
+    late: LateEngine, service: DockerService, secrets_root: RootDirectory
+) -> None:
+    late.hold(Cut())
+    bots = [BOT.replace("0b5f", f"{number:04x}") for number in range(30)]
+    for bot_id in bots:
+        (secrets_root.path / bot_id).mkdir()
+        with pytest.raises(EngineUnavailableError):
+            service.create_container(bot_id)
+    assert searching() == 1
+    assert len(bots) == len(late.carry_out())
+    await_the_end()
+    assert {} == late.containers
+
+
+def test_more_creates_than_the_bound_are_forgotten_and_told(
+    late: LateEngine,
+    service: DockerService,
+    secrets_root: RootDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(given_up_creates, "MAX_GIVEN_UP", 1)
+    late.hold(Cut())
+    (secrets_root.path / OTHER_BOT).mkdir()
+    for bot_id in (BOT, OTHER_BOT):
+        with pytest.raises(EngineUnavailableError):
+            service.create_container(bot_id)
+    late.carry_out()
+    await_the_end()
+    assert [NAME] == [request.query["name"] for request in late.containers.values()]
+    assert "more than 1 creates were given up" in caplog.text
+
+
+def test_without_a_thread_to_be_had_the_error_is_the_creates_and_the_next_one_starts_the_search(
+    late: LateEngine, service: DockerService, monkeypatch: pytest.MonkeyPatch, secrets_root: RootDirectory
+) -> None:
+    late.hold(Cut())
+    (secrets_root.path / OTHER_BOT).mkdir()
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "creates given up":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        refused(service, EngineUnavailableError)
+    with pytest.raises(EngineUnavailableError):
+        service.create_container(OTHER_BOT)
+    assert len(late.carry_out()) == 2
+    await_the_end()
+    assert {} == late.containers
+
+
+def test_the_end_of_the_service_ends_the_search_and_says_what_is_left(
+    late: LateEngine, service: DockerService, caplog: pytest.LogCaptureFixture
+) -> None:
+    late.hold(Cut())
+    refused(service, EngineUnavailableError)
+    late.engine.await_request(*LIST)
+    service.close()
+    await_the_end()
+    (made,) = late.carry_out()
+    assert [made] == list(late.containers)
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert ["the engine may still make the containers of 1 creates that were given up"] == [
+        record.getMessage() for record in told
+    ]
+
+
+def test_a_service_without_creates_given_up_ends_silently(
+    late: LateEngine, service: DockerService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.create_container(BOT)
+    late.engine.on(*REMOVE, NO_CONTENT)
+    service.close()
+    assert "given up" not in caplog.text
