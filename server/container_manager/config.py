@@ -93,6 +93,8 @@ class ServerConfig:
     service: DockerServiceConfig
     listen: tuple[str, ...]
     """Addresses: ``unix:///path`` or ``tcp://127.0.0.1:port``; with ``tls`` any IP address."""
+    services: tuple[str, ...] = ()
+    """Services of listeners: ``ADDRESS=NAME,…``. Others serve all on unix sockets, manager and observer on TCP."""
     socket_mode: int = DEFAULT_SOCKET_MODE
     """Mode of unix sockets; it grants rights to the owner and one group only."""
     socket_group: str | None = None

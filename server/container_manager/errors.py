@@ -28,6 +28,7 @@
     ├── ShuttingDownError               UNAVAILABLE          SHUTTING_DOWN
     ├── CapacityExceededError           RESOURCE_EXHAUSTED   CAPACITY_EXCEEDED
     ├── UnauthenticatedError            UNAUTHENTICATED      UNAUTHENTICATED
+    ├── ServiceNotAllowedError          PERMISSION_DENIED    SERVICE_NOT_ALLOWED
     └── NotSupportedByBackendError      UNIMPLEMENTED        NOT_SUPPORTED_BY_BACKEND
 
     StartupError                    never on the wire: the service refuses to start
@@ -245,6 +246,13 @@ class UnauthenticatedError(ContainerManagerError):
 
     code = "UNAUTHENTICATED"
     reason = "UNAUTHENTICATED"
+
+
+class ServiceNotAllowedError(ContainerManagerError):
+    """The listener does not serve this service."""
+
+    code = "PERMISSION_DENIED"
+    reason = "SERVICE_NOT_ALLOWED"
 
 
 class NotSupportedByBackendError(ContainerManagerError):

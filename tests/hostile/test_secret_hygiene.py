@@ -91,7 +91,8 @@ def options(request: pytest.FixtureRequest, test_image: str, receiver: SpanRecei
     """Options with which the service logs and exports as much as it can."""
     log = ["--log-level", "debug", "--log-format", request.param]
     observed = ["--metrics-listen", "127.0.0.1:0", "--otlp-endpoint", receiver.endpoint]
-    return [*log, *observed, "--default-image", test_image]
+    services = ["--services", "tcp://127.0.0.1:0=manager,observer,provisioner"]
+    return [*log, *observed, *services, "--default-image", test_image]
 
 
 @pytest.fixture

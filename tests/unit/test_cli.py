@@ -99,6 +99,7 @@ def test_the_defaults(serve: Serve, tmp_path: Path) -> None:
 
 CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
     ("--listen", "tcp://127.0.0.1:5", lambda c: c.listen, ("tcp://127.0.0.1:5",)),
+    ("--services", "unix:///a=manager", lambda c: c.services, ("unix:///a=manager",)),
     ("--docker-host", "tcp://127.0.0.1:2375", lambda c: c.service.docker_host, "tcp://127.0.0.1:2375"),
     ("--host-secrets-root", "/srv/s", lambda c: c.service.secrets_root.engine_path, Path("/srv/s")),
     ("--bot-user", "101000:101001", lambda c: c.service.bot_user, (101000, 101001)),

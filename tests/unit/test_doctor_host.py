@@ -236,3 +236,20 @@ def test_a_tcp_listener_is_checked_as_the_start_does(tmp_path: Path) -> None:
     (finding,) = tcp_findings(tmp_path, "tcp://0.0.0.0:1", tls)
     assert finding.verdict is FAILED
     assert str(tls.key) in finding.detail
+
+
+def test_services_that_keep_the_service_from_starting_are_found(tmp_path: Path) -> None:
+    service = DockerServiceConfig(RootDirectory(tmp_path, tmp_path), docker_host="unix:///nowhere.sock")
+
+    def found(*services: str) -> list[tuple[Verdict, str]]:
+        config = ServerConfig(service, ("tcp://127.0.0.1:1",), token_file=tmp_path / "token", services=services)
+        findings = asyncio.run(diagnose(config))
+        return [(finding.verdict, finding.detail) for finding in findings if finding.name == "services"]
+
+    assert [] == found()
+    expected = (OK, "tcp://127.0.0.1:1 serves ContainerObserver, BotProvisioner")
+    assert [expected] == found("tcp://127.0.0.1:1=provisioner,observer")
+    for wrong in ("tcp://127.0.0.1:2=manager", "tcp://127.0.0.1:1=nothing"):
+        ((verdict, detail),) = found(wrong)
+        assert verdict is FAILED
+        assert wrong in detail

@@ -82,6 +82,12 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         help="Address to serve: unix:///path or tcp://127.0.0.1:port; with TLS any IP address. Repeatable.",
     ),
     option(
+        "--services",
+        multiple=True,
+        help="What a listener serves: ADDRESS=manager,observer,provisioner. Repeatable. "
+        "Not given: a unix socket serves all, TCP manager and observer.",
+    ),
+    option(
         "--docker-host",
         default="unix:///var/run/docker.sock",
         show_default=True,

@@ -17,6 +17,7 @@ from container_manager.doctor.socket_checks import check_socket
 from container_manager.errors import StartupError
 from container_manager.rpc.listeners.server_certificates import ServerCertificates
 from container_manager.rpc.listeners.tcp_access import check_reach
+from container_manager.rpc.services import served_services
 
 __all__ = ["Finding", "Verdict", "diagnose"]
 
@@ -29,6 +30,7 @@ async def diagnose(config: ServerConfig) -> list[Finding]:
         findings += _check_root("state", config.service.state_root, secret=False)
         if problem := overlap(config.service.secrets_root, config.service.state_root):
             findings.append(Finding("roots", Verdict.FAILED, problem, "give each a directory of its own"))
+    findings += _check_services(config)
     for text in config.listen:
         try:
             address = parse_address(text)
@@ -48,6 +50,21 @@ async def diagnose(config: ServerConfig) -> list[Finding]:
         if config.tracing is not None:
             findings.append(await check_tracing(config.tracing))
     return findings
+
+
+def _check_services(config: ServerConfig) -> list[Finding]:
+    if not config.services:
+        return []
+    try:
+        served = served_services(config)
+    except StartupError as exc:
+        return [
+            Finding("services", Verdict.FAILED, str(exc), "give other --services, such as ADDRESS=manager,observer")
+        ]
+    return [
+        Finding("services", Verdict.OK, f"{address} serves {', '.join(service.name for service in services)}")
+        for address, services in served.items()
+    ]
 
 
 def _check_tcp(address: TcpAddress, config: ServerConfig) -> list[Finding]:

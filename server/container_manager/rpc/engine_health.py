@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from grpc_health.v1 import health_pb2
@@ -25,15 +26,16 @@ class EngineHealth:
 
     def __init__(
         self,
-        servicer: health_aio.HealthServicer,
-        services: Sequence[str],
+        servicers: Mapping[health_aio.HealthServicer, Sequence[str]],
         lifecycle: Lifecycle,
         operations: BotOperations,
         on_checked: Callable[[bool], None],
     ) -> None:
-        """``on_checked`` receives, after each check, whether the engine answered."""
-        self._servicer = servicer
-        self._services = ("", *services)
+        """``servicers``: the services whose health each of them reports.
+
+        ``on_checked`` receives, after each check, whether the engine answered.
+        """
+        self._servicers = servicers
         self._lifecycle = lifecycle
         self._operations = operations
         self._on_checked = on_checked
@@ -47,8 +49,7 @@ class EngineHealth:
             status = (
                 health_pb2.HealthCheckResponse.SERVING if not problem else health_pb2.HealthCheckResponse.NOT_SERVING
             )
-            for service in self._services:
-                await self._servicer.set(service, status)
+            await self._set(status)
             if problem and problem != before:
                 _log.warning("not serving; trying again every second", problem=problem)
             elif not problem and before != "":
@@ -58,8 +59,12 @@ class EngineHealth:
 
     async def prepare(self) -> None:
         """Answer NOT_SERVING, not SERVICE_UNKNOWN, until the first check is done."""
-        for service in self._services:
-            await self._servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def _set(self, status: Any) -> None:
+        for servicer, services in self._servicers.items():
+            for service in ("", *services):
+                await servicer.set(service, status)
 
     async def _problem(self) -> str:
         try:

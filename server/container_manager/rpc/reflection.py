@@ -5,13 +5,13 @@ grpcio-reflection serves v1alpha. Newer tools ask for v1 first (github.com/grpc/
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import grpc
 import grpc.aio
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format
-from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 _METHOD = "ServerReflectionInfo"
@@ -30,10 +30,17 @@ V1_FILE = _v1_file()
 REFLECTION_SERVICES = (V1_FILE.services_by_name["ServerReflection"].full_name, reflection.SERVICE_NAME)
 
 
-def add_reflection(server: grpc.aio.Server, services: Collection[str]) -> None:
-    """Serve both versions. They list ``services``, and describe whatever the process has a description of."""
-    pool: Any = _SymbolPool(descriptor_pool.Default())
-    servicer = reflection.aio.ReflectionServicer(services, pool=pool)
+def add_reflection(
+    server: grpc.aio.Server, services: Collection[ServiceDescriptor], hidden: Collection[ServiceDescriptor]
+) -> None:
+    """Serve both versions. They list ``services`` and themselves.
+
+    They describe whatever the process has a description of, except the services in ``hidden``, and their files unless
+    ``services`` need them.
+    """
+    pool: Any = _SymbolPool(descriptor_pool.Default(), services, hidden)
+    names = [service.full_name for service in services]
+    servicer = reflection.aio.ReflectionServicer([*names, *REFLECTION_SERVICES], pool=pool)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     # Messages of both versions have the same wire form.
     handler = grpc.stream_stream_rpc_method_handler(
@@ -46,15 +53,39 @@ def add_reflection(server: grpc.aio.Server, services: Collection[str]) -> None:
 
 
 class _SymbolPool:
-    """A descriptor pool that also finds the files of methods, and of enum values by the name of their enum."""
+    """A descriptor pool that also finds the files of methods, and of enum values by the name of their enum.
 
-    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+    Of hidden services it finds neither the symbols nor the files that no other service needs.
+    """
+
+    def __init__(
+        self,
+        pool: descriptor_pool.DescriptorPool,
+        shown: Collection[ServiceDescriptor],
+        hidden: Collection[ServiceDescriptor],
+    ) -> None:
         self._pool = pool
+        self._hidden_services = [service.full_name for service in hidden]
+        needed = _with_dependencies(service.file for service in shown)
+        self._hidden_files = {service.file.name for service in hidden} - needed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
 
+    def FindFileByName(self, name: str) -> FileDescriptor:  # noqa: N802 - protobuf's name
+        return self._shown(self._pool.FindFileByName(name))
+
     def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - protobuf's name
+        if any(f"{symbol}.".startswith(f"{service}.") for service in self._hidden_services):
+            raise KeyError(symbol)
+        return self._shown(self._find_file(symbol))
+
+    def _shown(self, file: FileDescriptor) -> FileDescriptor:
+        if file.name in self._hidden_files:
+            raise KeyError(file.name)
+        return file
+
+    def _find_file(self, symbol: str) -> FileDescriptor:
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
@@ -74,3 +105,15 @@ class _SymbolPool:
             return self._pool.FindEnumTypeByName(name)
         except KeyError:
             return None
+
+
+def _with_dependencies(files: Iterable[FileDescriptor]) -> set[str]:
+    """The names of the files, and of all that they import."""
+    found: set[str] = set()
+    todo = [*files]
+    while todo:
+        file = todo.pop()
+        if file.name not in found:
+            found.add(file.name)
+            todo += file.dependencies
+    return found

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import grpc.aio
 import structlog
@@ -22,14 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection_pb2
 
-from botmaker.container.v1 import (
-    bot_provisioner_pb2,
-    bot_provisioner_pb2_grpc,
-    container_manager_pb2,
-    container_manager_pb2_grpc,
-    container_observer_pb2,
-    container_observer_pb2_grpc,
-)
+from botmaker.container.v1 import bot_provisioner_pb2_grpc, container_manager_pb2_grpc, container_observer_pb2_grpc
 from container_manager.addresses import Address, TcpAddress, UnixAddress, parse_address
 from container_manager.backend import Backend, CallObserver
 from container_manager.config import ServerConfig
@@ -46,7 +40,8 @@ from container_manager.rpc.listeners.tcp_access import tcp_access
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.provisioner_servicer import BotProvisionerServicer
-from container_manager.rpc.reflection import REFLECTION_SERVICES, V1_FILE, add_reflection
+from container_manager.rpc.reflection import V1_FILE, add_reflection
+from container_manager.rpc.services import SERVICES, not_served, served_services
 from container_manager.rpc.stream_kinds import stream_limits
 from container_manager.rpc.wire import encoded_status
 from container_manager.scheduling.bot_operations import BotOperations
@@ -54,30 +49,14 @@ from container_manager.scheduling.kept_ids import IDS_PER_WATCHER, KeptIds
 from container_manager.scheduling.streams import Streams
 from container_manager.view.keeper import ViewKeeper
 
-_SERVICES = (
-    container_manager_pb2.DESCRIPTOR.services_by_name["ContainerManager"].full_name,
-    container_observer_pb2.DESCRIPTOR.services_by_name["ContainerObserver"].full_name,
-    bot_provisioner_pb2.DESCRIPTOR.services_by_name["BotProvisioner"].full_name,
+_HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_ALL_SERVICES: tuple[Any, ...] = (
+    *SERVICES.values(),
+    _HEALTH,
+    V1_FILE.services_by_name["ServerReflection"],
+    reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
 )
-_REFLECTED = (
-    *_SERVICES,
-    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-    *REFLECTION_SERVICES,
-)
-_FILES = (
-    container_manager_pb2.DESCRIPTOR,
-    container_observer_pb2.DESCRIPTOR,
-    bot_provisioner_pb2.DESCRIPTOR,
-    health_pb2.DESCRIPTOR,
-    V1_FILE,
-    reflection_pb2.DESCRIPTOR,
-)
-_METHODS = [
-    f"/{service.full_name}/{method.name}"
-    for file in _FILES
-    for service in file.services_by_name.values()
-    for method in service.methods
-]
+_METHODS = [f"/{service.full_name}/{method.name}" for service in _ALL_SERVICES for method in service.methods]
 
 # Both count towards the second that the process may take after the drain period.
 _UNDO_SECONDS = 0.7
@@ -99,16 +78,18 @@ class Server:
         for address in self._wanted:
             if self._wanted.count(address) > 1 and not (isinstance(address, TcpAddress) and address.port == 0):
                 raise StartupError(f"{address} is given twice")
+        self._served = served_services(config)
         self._access = socket_access(config.socket_mode, config.socket_group)
         self.streams = Streams(stream_limits(config))
         self.places = CallPlaces(config.max_concurrent_calls, self.streams)
         self.telemetry = Telemetry(config, _METHODS, READS)
         self._factory = ServerFactory(
             self._register,
+            self._served,
             tcp_access(self._wanted, config),
-            self.places,
-            self.telemetry.accounting,
-            transport_options(config),
+            places=self.places,
+            accounting=self.telemetry.accounting,
+            options=transport_options(config),
         )
         self._backend = open_backend(self.telemetry.engine_observer)
         self.keeper = ViewKeeper(self._backend.source, encoded_status, self.telemetry.on_event_lag)
@@ -118,9 +99,12 @@ class Server:
         kept_ids = KeptIds(IDS_PER_WATCHER * config.max_watchers)
         self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper, kept_ids)
         self._provisioner = BotProvisionerServicer(self._backend, self._operations)
-        self._health = health_aio.HealthServicer()
+        self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
-            self._health, _SERVICES, self._backend.lifecycle, self._operations, self.keeper.engine_answers
+            {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},
+            self._backend.lifecycle,
+            self._operations,
+            self.keeper.engine_answers,
         )
         self._sockets = ExitStack()
         self._servers: list[grpc.aio.Server] = []
@@ -155,7 +139,8 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._health.enter_graceful_shutdown()
+        for health in self._health.values():
+            await health.enter_graceful_shutdown()
         self.streams.close()
         self._factory.close()
         ends = asyncio.get_running_loop().time() + grace_seconds
@@ -239,9 +224,10 @@ class Server:
         self._backend.secrets.remove_leftovers()
         self._backend.files.remove_leftovers()
 
-    def _register(self, server: grpc.aio.Server) -> None:
+    def _register(self, server: grpc.aio.Server, address: Address) -> None:
+        served = self._served[address]
         container_manager_pb2_grpc.add_ContainerManagerServicer_to_server(self._servicer, server)
         container_observer_pb2_grpc.add_ContainerObserverServicer_to_server(self._observer, server)
         bot_provisioner_pb2_grpc.add_BotProvisionerServicer_to_server(self._provisioner, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        add_reflection(server, _REFLECTED)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health[served], server)
+        add_reflection(server, (*served, _HEALTH), not_served(served))

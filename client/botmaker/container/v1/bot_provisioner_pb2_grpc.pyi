@@ -5,7 +5,8 @@ A bot's secrets and files, so that the API tier needs no right on any directory.
 
 Every error carries a google.rpc.ErrorInfo with domain "container.botmaker" and a stable reason. Any RPC can return
 INVALID_ARGUMENT / INVALID_BOT_ID, ABORTED / OPERATION_IN_PROGRESS, RESOURCE_EXHAUSTED / CAPACITY_EXCEEDED also if
-the disk is full, DEADLINE_EXCEEDED / ENGINE_TIMEOUT, UNAUTHENTICATED, SHUTTING_DOWN and INTERNAL_ERROR.
+the disk is full, DEADLINE_EXCEEDED / ENGINE_TIMEOUT, UNAUTHENTICATED, SHUTTING_DOWN and INTERNAL_ERROR, and
+PERMISSION_DENIED / SERVICE_NOT_ALLOWED if the listener does not serve this service, as TCP listeners by default.
 """
 
 from botmaker.container.v1 import bot_provisioner_pb2 as _bot_provisioner_pb2

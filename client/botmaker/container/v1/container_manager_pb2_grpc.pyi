@@ -4,8 +4,8 @@ isort:skip_file
 The lifecycle of one Docker container per bot, for callers that must not hold the Docker socket.
 
 Every error carries a google.rpc.ErrorInfo with domain "container.botmaker" and a stable reason. Any RPC can return
-ENGINE_UNAVAILABLE, ENGINE_ACCESS_DENIED, ENGINE_TIMEOUT, CAPACITY_EXCEEDED, UNAUTHENTICATED and INTERNAL_ERROR. Any RPC
-that takes a bot_id can return INVALID_BOT_ID. The five RPCs that change a container can also return
+ENGINE_UNAVAILABLE, ENGINE_ACCESS_DENIED, ENGINE_TIMEOUT, CAPACITY_EXCEEDED, UNAUTHENTICATED, SERVICE_NOT_ALLOWED and
+INTERNAL_ERROR. Any RPC that takes a bot_id can return INVALID_BOT_ID. The five RPCs that change a container can also return
 NAME_IN_USE_UNMANAGED and OPERATION_IN_PROGRESS. The comment of each RPC lists its other errors.
 """
 

@@ -6,7 +6,7 @@ Streams of bots' containers: their changes of state, their logs and their resour
 Every error carries a google.rpc.ErrorInfo with domain "container.botmaker" and a stable reason, even in the middle of a
 stream. Any RPC can return INVALID_ARGUMENT / INVALID_BOT_ID or INVALID_CONFIG, RESOURCE_EXHAUSTED / CAPACITY_EXCEEDED if
 there are too many streams, UNAVAILABLE / SHUTTING_DOWN when the server shuts down, ENGINE_UNAVAILABLE,
-ENGINE_ACCESS_DENIED, ENGINE_TIMEOUT, UNAUTHENTICATED and INTERNAL_ERROR.
+ENGINE_ACCESS_DENIED, ENGINE_TIMEOUT, UNAUTHENTICATED, SERVICE_NOT_ALLOWED and INTERNAL_ERROR.
 """
 
 from botmaker.container.v1 import container_observer_pb2 as _container_observer_pb2

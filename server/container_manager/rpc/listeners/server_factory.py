@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
 
 from container_manager.addresses import Address, TcpAddress
 from container_manager.config import ServerConfig
@@ -16,8 +17,10 @@ from container_manager.rpc.interceptors.authentication import AuthenticationInte
 from container_manager.rpc.interceptors.call_limit import CallLimitInterceptor, CallPlaces
 from container_manager.rpc.interceptors.errors import ErrorInterceptor
 from container_manager.rpc.interceptors.reception import ReceptionInterceptor
+from container_manager.rpc.interceptors.served_services import ServedServicesInterceptor
 from container_manager.rpc.listeners.sockets import check_free, socket_umask
 from container_manager.rpc.listeners.tcp_access import TcpAccess
+from container_manager.rpc.services import not_served
 from container_manager.rpc.stream_kinds import stream_limits
 
 # The share of this process's file descriptors for connections. The engine, logs and files need the rest.
@@ -31,14 +34,20 @@ class ServerFactory:
 
     def __init__(
         self,
-        register: Callable[[grpc.aio.Server], None],
+        register: Callable[[grpc.aio.Server, Address], None],
+        served: Mapping[Address, Collection[ServiceDescriptor]],
         tcp: TcpAccess,
+        *,
         places: CallPlaces,
         accounting: Accounting,
         options: Sequence[tuple[str, int]],
     ) -> None:
-        """``register`` adds the services, ``tcp`` is what TCP callers must present, ``options`` are gRPC's."""
+        """``register`` adds the services to a server for an address; only those in ``served`` can be called there.
+
+        ``tcp`` is what TCP callers must present, ``options`` are gRPC's.
+        """
         self._register = register
+        self._served = served
         self._tcp = tcp
         self._places = places
         self._accounting = accounting
@@ -58,6 +67,7 @@ class ServerFactory:
         reception = ReceptionInterceptor()
         interceptors: list[grpc.aio.ServerInterceptor] = [
             AccountingInterceptor(self._accounting),
+            ServedServicesInterceptor(not_served(self._served[address])),
             ErrorInterceptor(),
             reception,
             CallLimitInterceptor(self._places, str(address)),
@@ -66,7 +76,7 @@ class ServerFactory:
             interceptors.insert(1, AuthenticationInterceptor(self._tcp.token))
         self._receptions.append(reception)
         server = grpc.aio.server(interceptors=interceptors, options=self._options)
-        self._register(server)
+        self._register(server, address)
         try:
             with socket_umask():
                 port = self._add_port(server, address)
