@@ -1,4 +1,7 @@
-"""Finds out why a target does not answer. gRPC does not say why, so this connects to the socket itself."""
+"""Finds out why a target does not answer.
+
+For TCP, gRPC's details of the failure say why. For a unix socket they do not, so this connects to the socket itself.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,65 @@ from pathlib import Path
 from botctl.connection import CHOOSE_TARGET, Connection
 from botctl.exit_codes import ExitCode
 from botctl.http2_greeting import speaks_something_else
-from botctl.tcp_reachability import Why, why_tcp_unreachable
+from botctl.tls_files import ALL_OPTIONS, TlsPaths
 
+Why = tuple[ExitCode, str]
+
+# Parts of gRPC's details: of OpenSSL's errors and of gRPC's own.
+_NOT_TRUSTED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification", "peer certificate")
+_NO_TLS = "WRONG_VERSION_NUMBER"
+_NOT_HTTP2 = ("Failed parsing HTTP/2", "ALPN")
+_CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "_ALERT_")
+_NOBODY = ("Connection refused", "No route to host", "unreachable", "errors resolving", "DNS resolution")
 _START = "start it with: container-manager serve"
 
 
 def why_unreachable(connection: Connection, grpc_message: str) -> Why:
-    """The exit code, and a line that says what to do."""
+    """The exit code, and a line that says what to do. ``grpc_message``: gRPC's own details of the failure."""
     path = connection.socket
-    why = why_tcp_unreachable(connection) if path is None else _why_socket_unreachable(connection, path)
+    why = _why_tcp(connection, grpc_message) if path is None else _why_socket_unreachable(connection, path)
     return why or (
         ExitCode.NO_SERVICE,
         f"the service at {connection.target} did not answer ({grpc_message}); if this persists, look at its log, or "
         + CHOOSE_TARGET,
     )
+
+
+def _why_tcp(connection: Connection, details: str) -> Why | None:
+    target, tls = connection.target, connection.tls
+    if any(word in details for word in _NOT_TRUSTED):
+        ca = "--tls-ca" if tls is None else tls.ca
+        return ExitCode.NO_SERVICE, (
+            f"the certificate of {target} is not accepted ({_last(details)}): it must be valid, contain the host of "
+            f"--target, and be signed by an authority in {ca}"
+        )
+    if _NO_TLS in details:
+        return ExitCode.NO_SERVICE, f"{target} is served without TLS: remove {ALL_OPTIONS}, or {CHOOSE_TARGET}"
+    if any(word in details for word in _NOT_HTTP2):
+        return connection.not_a_manager
+    if any(word in details for word in _CLOSED):
+        return ExitCode.NOT_ALLOWED, f"{target} closed the connection; {_what_tls_needs(tls)}"
+    if any(word in details for word in _NOBODY):
+        return ExitCode.NO_SERVICE, (
+            f"no service answers at {target} ({_last(details)}); does it listen there "
+            f"(container-manager serve --listen {target})? Otherwise {CHOOSE_TARGET}"
+        )
+    return None
+
+
+def _what_tls_needs(tls: TlsPaths | None) -> str:
+    """A listener with TLS closes the connection of a client without TLS, and of one whose certificate it refuses."""
+    if tls is None:
+        return f"if it is served with TLS, pass {ALL_OPTIONS}"
+    return (
+        f"if it does not accept the certificate {tls.cert}, pass one as --tls-cert that is valid, is for clients, and "
+        "is signed by an authority in the service's --tls-client-ca"
+    )
+
+
+def _last(details: str) -> str:
+    """The last and innermost cause in gRPC's details."""
+    return details.rpartition("last error: ")[2].removesuffix(": OK")
 
 
 def _why_socket_unreachable(connection: Connection, path: Path) -> Why | None:

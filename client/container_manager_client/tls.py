@@ -13,7 +13,10 @@ Pem = str | os.PathLike[str] | bytes
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """Each file is a path, or its content as bytes, in PEM form."""
+    """Each file is a path, or its content as bytes, in PEM form.
+
+    A channel reads the files once, when it is opened. After they were renewed, open a new channel.
+    """
 
     ca: Pem
     """The authorities that may sign the server's certificate. The system's own are not used."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import grpc
 import pytest
 
-from botctl.connection import Connection
+from botctl.connection import Connection, open_channel
 from botctl.exit_codes import ExitCode
-from botctl.reachability import why_unreachable
+from botctl.problems import explain
 from botctl.tls_files import TlsPaths
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import ServerConfig
 from container_manager_client import TlsFiles
 from tests.support.certificates import Authority, server_files
@@ -69,10 +73,13 @@ def serve(server_config: BuildConfig, memory: MemoryBackend, token_file: Path, t
 
 
 def why(target: str, paths: TlsPaths | None) -> tuple[ExitCode, str]:
-    """What a run that got no connection says, without the tries that come before."""
-    code, said = why_unreachable(Connection(target, tls=paths), "handshake failed")
-    assert 1 == len(said.splitlines())
-    return code, said
+    """What a run says that gets no connection. A start is not retried."""
+    connection = Connection(target, tls=paths)
+    with open_channel(connection) as channel, pytest.raises(grpc.RpcError) as caught:
+        ContainerManagerStub(channel).StartContainer(pb.StartContainerRequest(), timeout=60)
+    problem = explain(caught.value, connection)
+    assert 1 == len(problem.message.splitlines())
+    return problem.exit_code, problem.message
 
 
 def test_with_the_three_options_and_the_token_the_service_is_reached(
@@ -103,83 +110,71 @@ def test_the_token_is_wanted_on_top_of_the_certificate(serve: Serve, ours: Clien
 
 def test_a_listener_without_tls_is_told(serve: Serve, ours: ClientFiles) -> None:
     target = serve(plain=True)
-    said = f"{target} is served without TLS: remove --tls-ca, --tls-cert and --tls-key"
-    assert said in complaint(run("list", "--target", target, *ours.options), ExitCode.NO_SERVICE)
+    code, said = why(target, ours.paths)
+    assert ExitCode.NO_SERVICE == code
+    assert f"{target} is served without TLS: remove --tls-ca, --tls-cert and --tls-key" in said
 
 
 def test_a_plain_call_at_a_tls_listener_is_told_to_bring_certificates(serve: Serve) -> None:
     target = serve()
     said = complaint(run("list", "--target", target), ExitCode.NOT_ALLOWED)
-    assert f"{target} is served with TLS: pass --tls-ca, --tls-cert and --tls-key" in said
-
-
-def test_a_server_of_another_authority_is_told(serve: Serve, client_files: Write) -> None:
-    files = client_files(OURS.client(trusts=OTHERS))
-    target = serve()
-    said = complaint(run("list", "--target", target, *files.options), ExitCode.NO_SERVICE)
-    assert f"the certificate of {target} is not signed by an authority in {files.paths.ca}" in said
-    assert "pass the authority that signed it as --tls-ca" in said
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_server_of_another_name_is_told_with_the_name_that_it_has(serve: Serve, ours: ClientFiles, host: str) -> None:
-    target = serve("bots.example.org").replace("127.0.0.1", host)
-    code, said = why(target, ours.paths)
-    assert ExitCode.NO_SERVICE == code
-    assert f"is not for {host} but for bots.example.org; use that name in --target" in said
-
-
-def test_a_server_whose_certificate_has_expired_is_told(serve: Serve, ours: ClientFiles) -> None:
-    code, said = why(serve(expired=True), ours.paths)
-    assert (ExitCode.NO_SERVICE, True) == (code, "has expired; the operator of the service must renew it" in said), said
-
-
-def test_a_client_of_another_authority_is_told(serve: Serve, client_files: Write) -> None:
-    files = client_files(OTHERS.client(trusts=OURS))
-    target = serve()
-    said = complaint(run("list", "--target", target, *files.options), ExitCode.NOT_ALLOWED)
-    assert f"{target} does not accept the certificate {files.paths.cert}: pass one as --tls-cert" in said
-    assert "the service's --tls-client-ca" in said
+    assert f"{target} closed the connection; if it is served with TLS, pass --tls-ca, --tls-cert and --tls-key" in said
 
 
 @pytest.mark.parametrize(
-    ("client", "said"),
+    ("server", "client", "cause"),
     [
-        (OURS.client(expired=True), "has expired: have it renewed, and pass the new one as --tls-cert"),
-        (not_yet_valid(OURS), "is not valid yet: correct this machine's clock"),
-        (for_servers_only(OURS), "is not for clients: get one with the extended key usage clientAuth"),
+        (("127.0.0.1", False), OURS.client(trusts=OTHERS), "CERTIFICATE_VERIFY_FAILED"),
+        (("127.0.0.1", True), OURS.client(), "certificate has expired"),
+        (("bots.example.org", False), OURS.client(), "Hostname Verification|not in peer certificate"),
     ],
-    ids=["expired", "not yet valid", "for servers only"],
+    ids=["another authority", "expired", "another name"],
 )
-def test_what_is_wrong_with_the_clients_own_certificate_is_told(
-    serve: Serve, client_files: Write, client: TlsFiles, said: str
+def test_a_certificate_of_the_service_that_cannot_be_verified_is_told_with_grpcs_own_cause(
+    serve: Serve, client_files: Write, server: tuple[str, bool], client: TlsFiles, cause: str
 ) -> None:
-    files = client_files(client)
+    paths = client_files(client).paths
+    name, expired = server
+    target = serve(name, expired=expired)
+    code, said = why(target, paths)
+    assert ExitCode.NO_SERVICE == code
+    assert re.match(rf"the certificate of {target} is not accepted \(.*({cause}).*\): it must be valid", said), said
+    assert said.endswith(f"contain the host of --target, and be signed by an authority in {paths.ca}")
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        OTHERS.client(trusts=OURS),
+        OURS.client(expired=True),
+        not_yet_valid(OURS),
+        for_servers_only(OURS),
+    ],
+    ids=["another authority", "expired", "not yet valid", "for servers only"],
+)
+def test_a_client_whose_certificate_is_not_accepted_is_told_what_it_must_be(
+    serve: Serve, client_files: Write, client: TlsFiles
+) -> None:
+    paths = client_files(client).paths
     target = serve()
-    code, heard = why(target, files.paths)
+    code, said = why(target, paths)
     assert ExitCode.NOT_ALLOWED == code
-    assert f"{target} does not accept the certificate {files.paths.cert}, which {said}" in heard
-
-
-def test_a_service_that_takes_the_certificate_and_does_not_answer_is_told(serve: Serve, ours: ClientFiles) -> None:
-    code, said = why(serve(), ours.paths)
-    assert (ExitCode.NO_SERVICE, True) == (code, "did not answer (handshake failed)" in said), said
+    assert f"{target} closed the connection; if it does not accept the certificate {paths.cert}, pass one as" in said
+    assert "the service's --tls-client-ca" in said
 
 
 @contextmanager
 def other_server(context: ssl.SSLContext | None) -> Iterator[str]:
-    """A server that is not ours: with TLS as the context has it, or one that closes each connection."""
+    """A server that is not ours and takes one connection: with TLS as the context has it, or one that speaks HTTP/1."""
 
     def answer() -> None:
-        with suppressed(), listener.accept()[0] as raw:
-            if context is not None:
+        with suppress(OSError), listener.accept()[0] as raw:
+            if context is None:
+                raw.recv(1)
+                raw.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            else:
                 with context.wrap_socket(raw, server_side=True) as connected:
                     connected.recv(1)
-
-    def suppressed() -> ExitStack:
-        stack = ExitStack()
-        stack.push(lambda kind, *_: kind is not None and issubclass(kind, OSError))
-        return stack
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=answer)
@@ -194,7 +189,7 @@ def test_another_service_with_tls_is_told(ours: ClientFiles, tmp_path: Path) -> 
     context.load_cert_chain(files.cert, files.key)
     with other_server(context) as target:
         code, said = why(target, ours.paths)
-    assert (ExitCode.NO_SERVICE, True) == (code, f"the TLS server at {target} is not a container manager" in said), said
+    assert (ExitCode.NO_SERVICE, True) == (code, f"the server at {target} is not a container manager" in said), said
 
 
 def test_an_alert_of_tls_1_2_is_about_our_certificate(client_files: Write, tmp_path: Path) -> None:
@@ -209,18 +204,14 @@ def test_an_alert_of_tls_1_2_is_about_our_certificate(client_files: Write, tmp_p
     assert (ExitCode.NOT_ALLOWED, True) == (code, "does not accept the certificate" in said), said
 
 
-def test_a_server_that_closes_amid_the_handshake_is_told(ours: ClientFiles) -> None:
+def test_another_service_on_tcp_is_told() -> None:
     with other_server(None) as target:
-        code, said = why(target, ours.paths)
-    assert (ExitCode.NO_SERVICE, True) == (code, "does not finish the TLS handshake" in said), said
+        code, said = why(target, None)
+    assert (ExitCode.NO_SERVICE, True) == (code, f"the server at {target} is not a container manager" in said), said
 
 
-@pytest.mark.parametrize("error", [socket.gaierror(-2, "unknown"), UnicodeError("label too long")])
-def test_a_host_that_is_not_known_is_told(ours: ClientFiles, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def unknown(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(socket, "create_connection", unknown)
+@pytest.mark.parametrize("target", ["tcp://127.0.0.1:1", "tcp://bots.invalid:50051"])
+def test_a_host_or_port_without_a_service_is_told_with_grpcs_own_cause(ours: ClientFiles, target: str) -> None:
     for paths in (ours.paths, None):
-        code, said = why("tcp://bots.example.org:50051", paths)
-        assert (ExitCode.NO_SERVICE, True) == (code, "the host bots.example.org is unknown" in said), said
+        code, said = why(target, paths)
+        assert (ExitCode.NO_SERVICE, True) == (code, f"no service answers at {target} (" in said), said

@@ -77,6 +77,26 @@ def test_paths_are_as_good_as_bytes(target: str, tmp_path: Path) -> None:
     assert "OK" == probe(target, TlsFiles(paths[0], str(paths[1]), paths[2]))
 
 
+def test_renewed_files_of_a_client_are_used_by_the_next_channel_and_not_by_an_open_one(
+    target: str, tmp_path: Path
+) -> None:
+    paths = [tmp_path / name for name in ("c-ca", "c-cert", "c-key")]
+    tls = TlsFiles(*paths)
+
+    def written(client: TlsFiles) -> None:
+        for path, content in zip(paths, (client.ca, client.cert, client.key), strict=True):
+            assert isinstance(content, bytes)
+            put(path, content)
+
+    written(OURS.client(expired=True))
+    with connect(target, tls=tls) as opened_before:
+        assert probe(target, tls).startswith("UNAVAILABLE: ")
+        written(OURS.client())
+        assert "OK" == probe(target, tls)
+        with pytest.raises(grpc.RpcError):
+            health_pb2_grpc.HealthStub(opened_before).Check(health_pb2.HealthCheckRequest(), timeout=60)
+
+
 @pytest.mark.parametrize(
     "client",
     [
