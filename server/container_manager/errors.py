@@ -264,3 +264,7 @@ class NotSupportedByBackendError(ContainerManagerError):
 
 class StartupError(Exception):
     """The service cannot start as configured; ``str()`` is a sentence for the operator."""
+
+
+class AddressInUseError(StartupError):
+    """Somebody else has an address of the configuration at the moment."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +40,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
             def __init__(self, config: ServerConfig, _open_backend: object) -> None:
                 configs.append(config)
 
-            def run(self, on_serving: Callable[[list[str]], None]) -> None:
+            def run(self, on_serving: Callable[[list[str]], None], _on_stopping: Callable[[], None]) -> None:
                 on_serving(["unix:///a", "tcp://127.0.0.1:1"])
 
         monkeypatch.setattr(server, "Server", Server)
@@ -252,7 +253,7 @@ def test_what_keeps_the_server_from_starting_is_one_clear_line(serve: Serve, mon
     serve()
     monkeypatch.setattr(server, "Server", Server)
     result = CliRunner().invoke(main, ["serve", "--secrets-root", str(Path(__file__).parent)])
-    assert (1, "Error: a sentence for the operator") == (result.exit_code, complaint(result))
+    assert (2, "Error: a sentence for the operator") == (result.exit_code, complaint(result))
 
 
 def _started(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -266,7 +267,7 @@ def _started(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 @pytest.mark.parametrize("address", ["nonsense", "unix:///", "tcp://0.0.0.0:1", "unix:///" + "a" * 108])
 def test_a_bad_listen_address_ends_the_process_with_one_line(tmp_path: Path, address: str) -> None:
     ended = _started("serve", "--secrets-root", str(tmp_path), "--listen", address)
-    assert 1 == ended.returncode
+    assert 2 == ended.returncode
     assert "" == ended.stdout
     assert ended.stderr.startswith("Error: ")
     assert 1 == len(ended.stderr.strip().splitlines())
@@ -274,9 +275,19 @@ def test_a_bad_listen_address_ends_the_process_with_one_line(tmp_path: Path, add
 
 def test_a_socket_mode_for_everybody_ends_the_process_with_one_line(tmp_path: Path) -> None:
     ended = _started("serve", "--secrets-root", str(tmp_path), "--socket-mode", "0666")
-    assert (1, "") == (ended.returncode, ended.stdout)
+    assert (2, "") == (ended.returncode, ended.stdout)
     assert ended.stderr.startswith("Error: the socket mode 0666 gives rights to every user")
     assert 1 == len(ended.stderr.strip().splitlines())
+
+
+def test_an_address_in_use_is_no_fault_of_the_configuration(tmp_path: Path) -> None:
+    """A service manager tries again after status 1, and never after 2."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        token = str(tmp_path / "token")
+        ended = _started("serve", "--secrets-root", str(tmp_path), "--listen", address, "--token-file", token)
+    assert 1 == ended.returncode
+    assert f"Error: cannot listen on {address}: Address already in use" in ended.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -297,7 +308,7 @@ def test_a_root_that_this_user_cannot_read_is_one_clear_line(tmp_path: Path, clo
     ended = subprocess.run(
         [sys.executable, "-c", code, root], env=env, capture_output=True, text=True, timeout=120, check=False
     )
-    assert (1, f"Error: the secrets root {root} cannot be read by this user\n") == (ended.returncode, ended.stderr)
+    assert (2, f"Error: the secrets root {root} cannot be read by this user\n") == (ended.returncode, ended.stderr)
 
 
 def test_help_lists_every_option_with_its_variable() -> None:

@@ -11,8 +11,9 @@ import click
 
 from container_manager.cli.garbage_collection import tune_garbage_collector
 from container_manager.cli.options import log_options, server_options
-from container_manager.cli.server_config import server_config
-from container_manager.errors import StartupError
+from container_manager.cli.server_config import ConfigurationError, server_config
+from container_manager.cli.service_manager import ServiceManager
+from container_manager.errors import AddressInUseError, StartupError
 from container_manager.root_ownership import faults_above
 
 
@@ -33,13 +34,17 @@ def serve(**options: Any) -> None:
     for root in filter(None, (config.service.secrets_root, config.service.state_root)):
         for fault in faults_above(root.path):
             logging.getLogger(__name__).warning("%s: whoever that is can exchange %s", fault, root.path)
+    manager = ServiceManager(os.environ)
+
+    def on_serving(addresses: list[str]) -> None:
+        click.echo(f"container-manager serving on {' '.join(addresses)}")
+        tune_garbage_collector()
+        manager.ready()
+
     try:
         server = Server(config, partial(DockerBackend, config.service))
-        server.run(_on_serving)
-    except StartupError as exc:
+        server.run(on_serving, manager.stopping)
+    except AddressInUseError as exc:
         raise click.ClickException(str(exc)) from exc
-
-
-def _on_serving(addresses: list[str]) -> None:
-    click.echo(f"container-manager serving on {' '.join(addresses)}")
-    tune_garbage_collector()
+    except StartupError as exc:
+        raise ConfigurationError(str(exc)) from exc

@@ -31,6 +31,12 @@ _OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_END
 _OTLP_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
+class ConfigurationError(click.ClickException):
+    """The service cannot start before somebody changes its configuration: a service manager need not try again."""
+
+    exit_code = 2
+
+
 def server_config(options: dict[str, Any], *, check_roots: bool = True) -> ServerConfig:
     """The configuration of these options. Raises one of click's exceptions, with one line, for an invalid option.
 
@@ -53,7 +59,7 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         if state_root is not None:
             _check_root("state", state_root.path)
             if problem := overlap(secrets_root, state_root):
-                raise click.ClickException(f"{problem}; give each a directory of its own")
+                raise ConfigurationError(f"{problem}; give each a directory of its own")
     service = {
         **_of_the_same_name(DockerServiceConfig, options),
         "secrets_root": secrets_root,
@@ -125,18 +131,18 @@ def _check_root(what: str, path: Path) -> None:
     try:
         is_directory = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError:
-        raise click.ClickException(
+        raise ConfigurationError(
             f"the {what} root {path} does not exist; create it first, for example with: install -d -m 0700 {path}"
         ) from None
     except PermissionError:
-        raise click.ClickException(f"the {what} root {path} cannot be read by this user") from None
+        raise ConfigurationError(f"the {what} root {path} cannot be read by this user") from None
     except (OSError, ValueError) as exc:
-        raise click.ClickException(f"the {what} root {str(path)[:100]!r} cannot be used: {exc}") from None
+        raise ConfigurationError(f"the {what} root {str(path)[:100]!r} cannot be used: {exc}") from None
     if not is_directory:
-        raise click.ClickException(f"the {what} root {path} is not a directory")
+        raise ConfigurationError(f"the {what} root {path} is not a directory")
     if not os.access(path, os.R_OK | os.X_OK):
-        raise click.ClickException(f"the {what} root {path} cannot be read by this user")
+        raise ConfigurationError(f"the {what} root {path} cannot be read by this user")
     if fault := fault_of_root(path.stat()):
-        raise click.ClickException(
+        raise ConfigurationError(
             f"the {what} root {path} {fault}; it must be root's or this user's own, and writable by its owner alone"
         )

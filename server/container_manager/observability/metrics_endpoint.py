@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from container_manager.addresses import TcpAddress, parse_address
-from container_manager.errors import StartupError
+from container_manager.errors import AddressInUseError, StartupError
 
 MAX_CONNECTIONS = 16
 PATH = "/metrics"
@@ -58,7 +58,7 @@ class MetricsEndpoint:
             await web.TCPSite(self._runner, self._address.host, self._address.port).start()
         except OSError as exc:
             where = self._address.grpc_target
-            raise StartupError(f"--metrics-listen: cannot listen on {where}: {_reason(exc)}") from exc
+            raise AddressInUseError(f"--metrics-listen: cannot listen on {where}: {_reason(exc)}") from exc
         served = TcpAddress(*self._runner.addresses[0][:2])
         return f"http://{served.grpc_target}{PATH}"
 

@@ -157,14 +157,14 @@ class Server:
         self._operations.close()
         return left
 
-    def run(self, on_serving: Callable[[list[str]], None]) -> None:
-        """Serve until a signal; calls ``on_serving`` with the addresses once.
+    def run(self, on_serving: Callable[[list[str]], None], on_stopping: Callable[[], None] = lambda: None) -> None:
+        """Serve until a signal; calls ``on_serving`` with the addresses once, and ``on_stopping`` at the signal.
 
         If workers are still busy at the end, exits the process instead of returning, with status 1 if any works on a
         change: the interpreter would wait for their threads.
         """
         filter_grpc_log()
-        left = asyncio.run(self._run(on_serving))
+        left = asyncio.run(self._run(on_serving, on_stopping))
         if left:
             _log.warning("shut down with operations under way; the engine finishes what it has begun", operations=left)
         if self._operations.busy:
@@ -173,7 +173,7 @@ class Server:
             sys.stderr.flush()
             os._exit(1 if left else 0)
 
-    async def _run(self, on_serving: Callable[[list[str]], None]) -> int:
+    async def _run(self, on_serving: Callable[[list[str]], None], on_stopping: Callable[[], None]) -> int:
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -182,6 +182,7 @@ class Server:
                 os._exit(128 + number)
             # Before anything else, so that no call is accepted after this line of the log.
             self._factory.close()
+            on_stopping()
             _log.info("shutting down", signal=number.name, drain_seconds=self._config.drain_seconds)
             asked.set()
 

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from container_manager.addresses import Address, TcpAddress
 from container_manager.config import ServerConfig
-from container_manager.errors import StartupError
+from container_manager.errors import AddressInUseError
 from container_manager.observability.accounting import Accounting
 from container_manager.rpc.interceptors.accounting import AccountingInterceptor
 from container_manager.rpc.interceptors.authentication import AuthenticationInterceptor
@@ -60,7 +60,7 @@ class ServerFactory:
             reception.close()
 
     def listening_on(self, address: Address) -> tuple[grpc.aio.Server, int]:
-        """A server that is bound to the address but not started, and its port. Raises :class:`StartupError`."""
+        """A server that is bound to the address but not started, and its port. Raises :class:`AddressInUseError`."""
         if isinstance(address, TcpAddress):
             # gRPC reports a port in use only in its own log.
             check_free(address)
@@ -81,7 +81,7 @@ class ServerFactory:
             with socket_umask():
                 port = self._add_port(server, address)
         except RuntimeError as exc:
-            raise StartupError(f"cannot listen on {address}") from exc
+            raise AddressInUseError(f"cannot listen on {address}") from exc
         return server, port
 
     def _add_port(self, server: grpc.aio.Server, address: Address) -> int:

@@ -12,7 +12,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from container_manager.errors import StartupError
+from container_manager.errors import AddressInUseError, StartupError
 from container_manager.rpc.listeners.socket_access import SocketAccess
 
 
@@ -101,7 +101,7 @@ def _locked(lock: Path, path: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise StartupError(f"{path} is in use: another server holds {lock.name} beside it") from None
+            raise AddressInUseError(f"{path} is in use: another server holds {lock.name} beside it") from None
         # Its last holder may have removed the file between the two calls.
         if _is_open(lock, descriptor):
             return descriptor
@@ -124,4 +124,4 @@ def _remove_stale(path: Path) -> None:
             return
         except OSError as exc:
             raise StartupError(f"{path} is a socket that cannot be checked ({exc.strerror}); it is left alone") from exc
-    raise StartupError(f"{path} is in use: another program answers there")
+    raise AddressInUseError(f"{path} is in use: another program answers there")

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from container_manager.addresses import TcpAddress
-from container_manager.errors import StartupError
+from container_manager.errors import AddressInUseError
 from container_manager.rpc.listeners.socket_access import SocketAccess
 from container_manager.rpc.listeners.socket_path import SocketPath
 
@@ -22,14 +22,14 @@ _log = structlog.get_logger(__name__)
 
 
 def check_free(address: TcpAddress) -> None:
-    """Raise :class:`StartupError` when the address is in use or cannot be bound."""
+    """Raise :class:`AddressInUseError` when the address is in use or cannot be bound."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address.host, address.port))
         except OSError as exc:
-            raise StartupError(f"cannot listen on {address}: {exc.strerror}") from exc
+            raise AddressInUseError(f"cannot listen on {address}: {exc.strerror}") from exc
 
 
 @contextmanager
