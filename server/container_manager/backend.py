@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from container_manager.deadline import Deadline
 from container_manager.errors import EngineUnavailableError
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, RawEntry, RawSample, SecretInfo
+from container_manager.operation import Operation
 
 CallObserver = Callable[[str, str, int, float], None]
 """Receives each call that a backend makes to an engine: the operation, its outcome, its start in nanoseconds since the
@@ -41,7 +42,11 @@ class Created(NamedTuple):
 
 
 class Lifecycle(Protocol):
-    """The seven operations on bots' containers: synchronous, for worker threads.
+    """The seven operations on bots' containers, for worker threads.
+
+    Reads and :meth:`ping` are ordinary methods. The changes are operations (:mod:`container_manager.operation`): what
+    may take long, such as a pull, a grace period or a name that is still held, is a wait, which costs no thread. A
+    grace period is a :class:`~container_manager.operation.GracePeriod`, which another call may end early.
 
     Callers pass ids, request ids, configurations and grace periods that :mod:`container_manager.validation` accepts.
     Operations on one bot may overlap; the backend then decides, and the caller avoids it. ``deadline`` bounds reads and
@@ -52,6 +57,10 @@ class Lifecycle(Protocol):
     looking the bot up, and looks up when it is gone or is not in that state; or ignores it. Start, stop, restart and
     remove return the id of the container that they acted on, empty for none.
     """
+
+    @property
+    def default_grace_seconds(self) -> int:
+        """The grace period of a call that gives none."""
 
     def ping(self, *, deadline: Deadline | None = None) -> None:
         """Return if the backend answers."""
@@ -64,7 +73,7 @@ class Lifecycle(Protocol):
         request_id: str = "",
         absent: bool = False,
         deadline: Deadline | None = None,
-    ) -> Created:
+    ) -> Operation[Created]:
         """Create the bot's container. A failed create, or one past its deadline, leaves nothing behind.
 
         ``absent``: the caller saw a moment ago that the bot has no container; the backend may skip looking.
@@ -72,7 +81,7 @@ class Lifecycle(Protocol):
 
     def start_container(
         self, bot_id: str, *, known: ContainerStatus | None = None, deadline: Deadline | None = None
-    ) -> str:
+    ) -> Operation[str]:
         """Start the bot's container, once; leave a running one as it is."""
 
     def stop_container(
@@ -82,7 +91,7 @@ class Lifecycle(Protocol):
         *,
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
-    ) -> str:
+    ) -> Operation[str]:
         """Stop the bot's container; leave a stopped or missing one as it is. ``None``: the default grace period."""
 
     def restart_container(
@@ -92,7 +101,7 @@ class Lifecycle(Protocol):
         *,
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
-    ) -> str:
+    ) -> Operation[str]:
         """Stop the bot's container and start it again."""
 
     def remove_container(
@@ -102,7 +111,7 @@ class Lifecycle(Protocol):
         *,
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
-    ) -> str:
+    ) -> Operation[str]:
         """Stop and remove the bot's container; return when it is gone. A missing one is gone."""
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:

@@ -58,6 +58,11 @@ def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
         )
 
 
+def registry_of(reference: str) -> str:
+    """The registry that an image comes from, such as ``localhost:5000``; empty for Docker Hub."""
+    return _registry(_split_version(reference)[0])
+
+
 def _matches(reference: str, pattern: str) -> bool:
     if pattern == "*":
         return True

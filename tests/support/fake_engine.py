@@ -294,12 +294,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _UnixServer(socketserver.ThreadingUnixStreamServer):
     daemon_threads = False
-    request_queue_size = 128
+    request_queue_size = 1024
 
 
 class _TcpServer(socketserver.ThreadingTCPServer):
     daemon_threads = False
-    request_queue_size = 128
+    request_queue_size = 1024
     allow_reuse_address = True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import Future
 
 from container_manager.backend import Created
 from container_manager.bot_directories import RootDirectory, check_secrets_directory
@@ -17,6 +18,7 @@ from container_manager.errors import (
 )
 from container_manager.image_reference import check_image_allowed, check_image_reference
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason, LastExit
+from container_manager.operation import GracePeriod, Operation, Wait
 from tests.support.memory_provisioning import MemorySecrets
 from tests.support.memory_store import RUNNING, Container, Gate, MemoryStore
 
@@ -25,6 +27,8 @@ NO_PROGRAM = "no-such-program"
 
 class MemoryLifecycle:
     """Commands run until they are stopped, all but :data:`NO_PROGRAM`, which is not found."""
+
+    default_grace_seconds = 10
 
     def __init__(
         self,
@@ -53,12 +57,12 @@ class MemoryLifecycle:
         request_id: str = "",
         absent: bool = False,  # noqa: ARG002 - looking costs nothing here
         deadline: Deadline | None = None,
-    ) -> Created:
+    ) -> Operation[Created]:
         if config.image:
             check_image_reference(config.image)
             check_image_allowed(config.image, self._allowed_images)
         deadline = deadline or Deadline()
-        self._read("create_container", bot_id, deadline)
+        yield from self._change("create_container", bot_id, deadline, gives_up=True)
         with self._store.lock:
             existing = self._find(bot_id)
             if existing is None:
@@ -79,8 +83,8 @@ class MemoryLifecycle:
         *,
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
-    ) -> str:
-        self._change("start_container", bot_id, deadline)
+    ) -> Operation[str]:
+        yield from self._change("start_container", bot_id, deadline)
         with self._store.lock:
             container = self._known(known) or self._require(bot_id)
             if container.status.state not in (ContainerState.RUNNING, ContainerState.RESTARTING):
@@ -94,8 +98,9 @@ class MemoryLifecycle:
         *,
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
-    ) -> str:
-        self._change("stop_container", bot_id, deadline)
+    ) -> Operation[str]:
+        yield from self._change("stop_container", bot_id, deadline)
+        yield from self._grace_period(bot_id, grace_seconds)
         with self._store.lock:
             container = self._known(known) or self._find(bot_id)
             if container is None:
@@ -110,8 +115,9 @@ class MemoryLifecycle:
         *,
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
-    ) -> str:
-        self._change("restart_container", bot_id, deadline)
+    ) -> Operation[str]:
+        yield from self._change("restart_container", bot_id, deadline)
+        yield from self._grace_period(bot_id, grace_seconds)
         with self._store.lock:
             container = self._known(known) or self._require(bot_id)
             self._end(container, grace_seconds)
@@ -125,8 +131,9 @@ class MemoryLifecycle:
         *,
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
-    ) -> str:
-        self._change("remove_container", bot_id, deadline)
+    ) -> Operation[str]:
+        yield from self._change("remove_container", bot_id, deadline)
+        yield from self._grace_period(bot_id, grace_seconds)
         with self._store.lock:
             container = self._known(known) or self._find(bot_id)
             if container is None:
@@ -163,11 +170,34 @@ class MemoryLifecycle:
             raise step
         self._store.check_there()
 
-    def _change(self, method: str, bot_id: str, deadline: Deadline | None) -> None:
-        """Carry out a scripted step; a change that has started runs to its end, however long that takes."""
-        (deadline or Deadline()).check()
-        self._store.pass_step(method, bot_id)
+    def _change(
+        self, method: str, bot_id: str, deadline: Deadline | None, *, gives_up: bool = False
+    ) -> Operation[None]:
+        """Carry out a scripted step, which takes no longer than the caller waits if the change ``gives_up``."""
+        deadline = deadline or Deadline()
+        deadline.check()
+        step = self._store.step(method, bot_id)
+        if isinstance(step, Gate):
+            yield Wait(future=step.opened, deadline=deadline if gives_up else None)
+            if not step.opened.done():
+                deadline.check()
+        if isinstance(step, Exception):
+            raise step
         self._store.check_there()
+
+    def _grace_period(self, bot_id: str, grace_seconds: int | None) -> Operation[None]:
+        """Give a stubborn container its grace period."""
+        container = self._find(bot_id)
+        grace = self.default_grace_seconds if grace_seconds is None else grace_seconds
+        if container is None or not container.stubborn or container.status.state not in RUNNING or not grace:
+            return
+        killed: Future[None] = Future()
+
+        def kill() -> Future[None]:
+            killed.set_result(None)
+            return killed
+
+        yield GracePeriod(future=killed, seconds=grace, grace_seconds=grace, kill=kill)
 
     def _check_secrets(self, bot_id: str) -> None:
         """A bot has secrets in memory, or a directory in the root."""
@@ -212,13 +242,13 @@ class MemoryLifecycle:
         )
 
     def _end(self, container: Container, grace_seconds: int | None) -> None:
-        """Every program exits on its stop signal, unless the grace period is 0."""
+        """A stubborn program is killed, and so is any if the grace period is 0. Others exit on their stop signal."""
         if container.status.state in RUNNING:
             self._store.set(
                 container,
                 state=ContainerState.EXITED,
                 finish_time_ns=self._store.now_ns(),
-                exit_code=137 if grace_seconds == 0 else 143,
+                exit_code=137 if grace_seconds == 0 or container.stubborn else 143,
                 exit_reason=ExitReason.KILLED,
                 health=None,
             )

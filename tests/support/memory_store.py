@@ -9,6 +9,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,6 +35,8 @@ class Container:
     request_id: str = ""
     managed: bool = True
     """False: a foreign container that only has a bot's name."""
+    stubborn: bool = False
+    """Its program ignores its stop signal."""
     log: list[RawEntry] = field(default_factory=list)
 
 
@@ -40,15 +44,16 @@ class Gate:
     """Holds up the calls that reach it until it is open."""
 
     def __init__(self) -> None:
-        self._opened = threading.Event()
+        self.opened: Future[None] = Future()
 
     def open(self) -> None:
         """Let all calls through, now and in future."""
-        self._opened.set()
+        if not self.opened.done():
+            self.opened.set_result(None)
 
     def wait(self, seconds: float) -> bool:
         """Wait for at most this long; whether it is open."""
-        return self._opened.wait(seconds)
+        return bool(futures.wait([self.opened], seconds).done)
 
 
 Step = Exception | Gate | None
@@ -134,12 +139,18 @@ class MemoryStore:
     # Containers.
 
     def add(
-        self, bot_id: str, state: ContainerState = ContainerState.RUNNING, *, managed: bool = True, **fields: Any
+        self,
+        bot_id: str,
+        state: ContainerState = ContainerState.RUNNING,
+        *,
+        managed: bool = True,
+        stubborn: bool = False,
+        **fields: Any,
     ) -> str:
         """Add a container of the bot with these fields; returns its id."""
         with self.lock:
             container = self.create(bot_id)
-            container.managed = managed
+            container.managed, container.stubborn = managed, stubborn
             if state is not ContainerState.CREATED:
                 fields = {"start_time_ns": self.now_ns(), **fields}
             self.set(container, state=state, **fields)

@@ -12,7 +12,9 @@ from container_manager.errors import (
     ContainerManagerError,
     EngineTimeoutError,
 )
-from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
+from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.worker_pools import WorkerPool
+from tests.support.waiting import wait_until
 from tests.unit.working import A, B, Work, change, happens, run
 
 
@@ -142,6 +144,6 @@ def test_reads_of_one_wedged_bot_leave_workers_for_every_other(works: Callable[.
         assert {EngineTimeoutError} == {type(outcome) for outcome in outcomes}
         assert operations.busy
         wedged.go.set()
-        await asyncio.wait(list(operations._under_way))
+        await asyncio.to_thread(wait_until, lambda: not operations.busy, "the wedged reads end")
 
     run(scenario)

@@ -19,7 +19,8 @@ from container_manager.errors import (
     OperationCancelledError,
     OperationInProgressError,
 )
-from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
+from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.worker_pools import WorkerPool
 from tests.unit.working import A, B, Work, change, happens, run
 
 

@@ -8,7 +8,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,6 @@ def inspect(client: EngineClient, seconds: float | None = None) -> Any:
 CHANGES: dict[str, tuple[str, str, Call]] = {
     "create": ("POST", "/containers/create", lambda client: client.create_container("n", {"Image": "a"})),
     "start": ("POST", "/containers/c1/start", lambda client: client.start_container("c1")),
-    "stop": ("POST", "/containers/c1/stop", lambda client: client.stop_container("c1", 1)),
-    "restart": ("POST", "/containers/c1/restart", lambda client: client.restart_container("c1", 1)),
     "remove": ("DELETE", "/containers/c1", lambda client: client.remove_container("c1")),
 }
 READS: dict[str, tuple[str, str, Call]] = {
@@ -189,7 +186,7 @@ def test_a_change_without_an_answer_is_sent_exactly_once(
     assert 1 == len(engine.seen(method, path))
 
 
-@pytest.mark.parametrize("name", ["start", "stop", "restart", "remove"])
+@pytest.mark.parametrize("name", ["start", "remove"])
 def test_a_change_on_a_kept_connection_that_dies_is_sent_exactly_once(
     engine: FakeEngine, client: EngineClient, name: str
 ) -> None:
@@ -215,28 +212,6 @@ def test_calls_go_on_after_the_engine_dropped_all_connections(engine: FakeEngine
     assert 2 == len(engine.seen("POST", "/containers/c1/start"))
 
 
-@pytest.mark.parametrize("name", ["stop", "restart"])
-def test_a_grace_period_comes_on_top_of_the_time_out(engine: FakeEngine, name: str) -> None:
-    method, path, call = CHANGES[name]
-    engine.on(method, path, Hang(NO_CONTENT))
-    client = EngineClient(engine.url, timeout_seconds=0.4)
-    with ThreadPoolExecutor() as pool:
-        stopping = pool.submit(call, client)
-        engine.await_request(method, path)
-        with pytest.raises(TimeoutError):
-            stopping.result(0.8)
-        engine.release()
-        assert stopping.result(5) is None
-    assert ["1"] == [request.query["t"] for request in engine.seen(method, path)]
-    client.close()
-
-
-def test_a_zero_grace_is_sent_as_zero(engine: FakeEngine, client: EngineClient) -> None:
-    engine.on("POST", "/containers/c1/stop", NO_CONTENT)
-    client.stop_container("c1", 0)
-    assert ["0"] == [request.query["t"] for request in engine.seen("POST", "/containers/c1/stop")]
-
-
 def test_a_container_is_removed_by_force_with_its_volumes(engine: FakeEngine, client: EngineClient) -> None:
     engine.on("DELETE", "/containers/c1", NO_CONTENT)
     client.remove_container("c1")
@@ -248,7 +223,6 @@ def test_a_container_is_removed_by_force_with_its_volumes(engine: FakeEngine, cl
 def test_what_is_as_wanted_already_is_no_error(engine: FakeEngine, client: EngineClient, status: int) -> None:
     engine.on("POST", "/containers/c1/*", Raw(status=status))
     client.start_container("c1")
-    client.stop_container("c1", 1)
 
 
 @unconnected

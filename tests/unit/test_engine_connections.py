@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.client import EngineClient
-from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineUnavailableError
-from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Request, Stream, error
+from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Request
 
 INSPECT = "/containers/*/json"
 
@@ -103,37 +101,6 @@ def test_no_context_or_variable_of_docker_leads_to_another_engine(
         assert [] == elsewhere.requests
 
 
-def test_a_pull_gives_its_messages_errors_among_them(engine: FakeEngine, client: EngineClient) -> None:
-    messages = [{"status": "Pulling"}, {"errorDetail": {"message": "boom"}, "error": "boom"}]
-    engine.on("POST", "/images/create", Stream(messages))
-    assert messages == list(client.pull("reg.test:5000/a:1"))
-    (request,) = engine.seen("POST", "/images/create")
-    assert {"fromImage": "reg.test:5000/a", "tag": "1"} == dict(request.query)
-
-
-def test_a_pull_without_a_tag_is_of_one_image(engine: FakeEngine, client: EngineClient) -> None:
-    engine.on("POST", "/images/create", Stream([]))
-    list(client.pull("a"))
-    assert ["latest"] == [request.query["tag"] for request in engine.seen("POST", "/images/create")]
-
-
-def test_a_refused_pull_keeps_its_status_and_text(engine: FakeEngine, client: EngineClient) -> None:
-    engine.on("POST", "/images/create", error(404, "manifest unknown"))
-    with pytest.raises(EngineRejectedError, match="manifest unknown"):
-        list(client.pull("a"))
-
-
-def test_a_pull_cut_in_the_middle_ends_with_what_came_or_with_the_domains_error(
-    engine: FakeEngine, client: EngineClient
-) -> None:
-    """The SDK reads some cuts as the end of the stream, so the caller must check for the image."""
-    engine.on("POST", "/images/create", Stream([{"status": "Pulling"}], cut=True))
-    got = []
-    with suppress(EngineUnavailableError):
-        got.extend(client.pull("a"))
-    assert [{"status": "Pulling"}] == got
-
-
 def test_calls_at_once_never_share_a_connection(engine: FakeEngine, client: EngineClient) -> None:
     together = threading.Barrier(8)
 
@@ -159,14 +126,14 @@ def test_many_calls_leave_no_descriptor_open(engine: FakeEngine, client: EngineC
 
 
 def test_a_client_is_borrowed_by_one_call_only(engine: FakeEngine, client: EngineClient) -> None:
-    engine.on("POST", "/containers/c1/stop", Hang(NO_CONTENT))
+    engine.on("POST", "/containers/c1/start", Hang(NO_CONTENT))
     engine.on("GET", INSPECT, Json({}))
     with ThreadPoolExecutor() as pool:
-        stopping = pool.submit(client.stop_container, "c1", 0)
-        engine.await_request("POST", "/containers/c1/stop")
+        starting = pool.submit(client.start_container, "c1")
+        engine.await_request("POST", "/containers/c1/start")
         inspect(client, 2)
         engine.release()
-        stopping.result(5)
+        starting.result(5)
 
 
 class _EmptiedMeanwhile(deque):  # type: ignore[type-arg]

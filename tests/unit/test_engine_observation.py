@@ -12,8 +12,11 @@ from container_manager.deadline import Deadline
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.call_observer import observed
 from container_manager.engine.client import EngineClient
+from container_manager.engine.images import ImagePuller
+from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
+from container_manager.operation import carry_out
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Stream, error
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
@@ -54,21 +57,16 @@ def test_the_synchronous_clients_operations_are_told(engine: FakeEngine) -> None
     engine.on("GET", "/containers/json", Json([]))
     engine.on("GET", "/containers/c1/json", Json({"Id": "c1"}))
     engine.on("POST", "/containers/create", Json({"Id": "c1"}, 201))
-    for verb in ("start", "stop", "restart"):
-        engine.on("POST", f"/containers/c1/{verb}", NO_CONTENT)
+    engine.on("POST", "/containers/c1/start", NO_CONTENT)
     engine.on("DELETE", "/containers/c1", error(409, "removal in progress"))
-    engine.on("POST", "/images/create", Stream([{"status": "done"}]))
     client.ping(Deadline())
     client.list_containers("l", Deadline())
     assert client.inspect_container("c1", Deadline())
     assert client.inspect_container("none", Deadline()) is None
     client.create_container("n", {})
     client.start_container("c1")
-    client.stop_container("c1", 0)
-    client.restart_container("c1", 0)
     with pytest.raises(EngineRejectedError):
         client.remove_container("c1")
-    assert [{"status": "done"}] == list(client.pull("image"))
     client.close()
     assert [
         ("ping", "ok"),
@@ -77,10 +75,30 @@ def test_the_synchronous_clients_operations_are_told(engine: FakeEngine) -> None
         ("inspect_container", "not_found"),
         ("create_container", "ok"),
         ("start_container", "ok"),
+        ("remove_container", "rejected"),
+    ] == told
+
+
+def test_long_calls_are_told(engine: FakeEngine) -> None:
+    told = Told()
+    client = EngineClient(engine.url, timeout_seconds=10)
+    calls = LongCalls(engine.url, timeout_seconds=10, observer=told)
+    engine.on("POST", "/containers/c1/*", NO_CONTENT)
+    engine.on("POST", "/images/create", Stream([{"status": "done"}]))
+    calls.stop_container("c1", 0).result(60)
+    calls.restart_container("c1", 0).result(60)
+    calls.kill_container("c1").result(60)
+    carry_out(ImagePuller(client, calls).pull("image", Deadline()))
+    with pytest.raises(EngineRejectedError):
+        calls.stop_container("none", 0).result(60)
+    calls.close()
+    client.close()
+    assert [
         ("stop_container", "ok"),
         ("restart_container", "ok"),
-        ("remove_container", "rejected"),
+        ("kill_container", "ok"),
         ("pull_image", "ok"),
+        ("stop_container", "not_found"),
     ] == told
 
 

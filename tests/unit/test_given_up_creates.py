@@ -25,6 +25,7 @@ from container_manager.errors import (
     OperationCancelledError,
 )
 from container_manager.model import ContainerConfig
+from container_manager.operation import carry_out
 from tests.support.fake_engine import NO_CONTENT, Answer, Cut, FakeEngine, Hang, Json, Request, error
 from tests.support.waiting import wait_until
 from tests.unit.creating import CREATE, REMOVE, refused, removed
@@ -111,7 +112,7 @@ def test_a_create_that_was_not_sent_is_not_searched_for(
     lifecycle._engine._close_idle()
     late.engine.socket_path.rename(tmp_path / "moved")
     with pytest.raises(EngineUnavailableError):
-        lifecycle.create_container(BOT, ContainerConfig(), absent=True)
+        carry_out(lifecycle.create_container(BOT, ContainerConfig(), absent=True))
     lifecycle.close()
     assert searching() == 0
 

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from container_manager.deadline import Deadline
+from container_manager.engine import images
 from container_manager.engine.client import EngineClient
-from container_manager.engine.images import ImagePuller
+from container_manager.engine.images import AT_ONCE, OF_ONE_REGISTRY, ImagePuller
+from container_manager.engine.long_calls import LongCalls
 from container_manager.errors import (
     CapacityExceededError,
     ContainerManagerError,
@@ -22,30 +24,62 @@ from container_manager.errors import (
     ImageRegistryUnavailableError,
     OperationCancelledError,
 )
+from container_manager.operation import carry_out
 from tests.support.fake_engine import Cut, FakeEngine, Hang, Request, Stream, error
+from tests.support.waiting import wait_until
 
 CREATE = ("POST", "/images/create")
 
 
+class Puller(ImagePuller):
+    """Pulls for callers that wait in threads."""
+
+    def now(self, reference: str, deadline: Deadline) -> None:
+        """Pull, and return when it is done."""
+        carry_out(self.pull(reference, deadline))
+
+
 @pytest.fixture
-def puller(engine: FakeEngine) -> Iterator[ImagePuller]:
+def puller(engine: FakeEngine) -> Iterator[Puller]:
     """Asserts that every pull has ended after the test."""
     client = EngineClient(engine.url, timeout_seconds=5)
-    yield ImagePuller(client)
+    calls = LongCalls(engine.url, timeout_seconds=5)
+    puller = Puller(client, calls)
+    yield puller
     engine.release()
-    for thread in threading.enumerate():
-        if thread.name.startswith("pull "):
-            thread.join(60)
+    wait_until(lambda: not len(puller), "all pulls end")
+    calls.close()
     client.close()
 
 
-def test_a_pull_returns_when_its_stream_has_ended_well(engine: FakeEngine, puller: ImagePuller) -> None:
+def test_a_pull_returns_when_its_stream_has_ended_well(engine: FakeEngine, puller: Puller) -> None:
     engine.on(*CREATE, Stream([{"status": "Pulling"}, {"status": "Downloaded"}]))
-    puller.pull("a:1", Deadline(5))
+    puller.now("a:1", Deadline(5))
     assert 1 == len(engine.seen(*CREATE))
 
 
-def test_all_who_wait_for_an_image_share_one_pull(engine: FakeEngine, puller: ImagePuller) -> None:
+@pytest.mark.parametrize(
+    ("reference", "repository", "tag"),
+    [
+        ("reg.test:5000/a:1", "reg.test:5000/a", "1"),
+        ("a", "a", "latest"),
+        (f"a@sha256:{'0' * 64}", "a", f"sha256:{'0' * 64}"),
+    ],
+)
+def test_a_pull_is_of_one_image(engine: FakeEngine, puller: Puller, reference: str, repository: str, tag: str) -> None:
+    engine.on(*CREATE, Stream([]))
+    puller.now(reference, Deadline(5))
+    (request,) = engine.seen(*CREATE)
+    assert {"fromImage": repository, "tag": tag} == dict(request.query)
+
+
+def test_a_pull_cut_in_the_middle_has_failed(engine: FakeEngine, puller: Puller) -> None:
+    engine.on(*CREATE, Stream([{"status": "Pulling"}], cut=True))
+    with pytest.raises(EngineUnavailableError):
+        puller.now("a:1", Deadline(5))
+
+
+def test_all_who_wait_for_an_image_share_one_pull(engine: FakeEngine, puller: Puller) -> None:
     waiting = threading.Semaphore(0)
     hung = threading.Event()
 
@@ -60,7 +94,7 @@ def test_all_who_wait_for_an_image_share_one_pull(engine: FakeEngine, puller: Im
 
     engine.on(*CREATE, answer)
     with ThreadPoolExecutor(8) as pool:
-        pulls = [pool.submit(puller.pull, "a:1", Waiter(60)) for _ in range(8)]
+        pulls = [pool.submit(puller.now, "a:1", Waiter(60)) for _ in range(8)]
         for _ in pulls:
             assert waiting.acquire(timeout=60)
         hung.set()
@@ -68,7 +102,7 @@ def test_all_who_wait_for_an_image_share_one_pull(engine: FakeEngine, puller: Im
     assert 1 == len(engine.seen(*CREATE))
 
 
-def test_different_images_are_pulled_side_by_side(engine: FakeEngine, puller: ImagePuller) -> None:
+def test_different_images_are_pulled_side_by_side(engine: FakeEngine, puller: Puller) -> None:
     together = threading.Barrier(2)
 
     def answer(_: Request) -> Stream:
@@ -77,16 +111,16 @@ def test_different_images_are_pulled_side_by_side(engine: FakeEngine, puller: Im
 
     engine.on(*CREATE, answer)
     with ThreadPoolExecutor(2) as pool:
-        for pull in [pool.submit(puller.pull, reference, Deadline(60)) for reference in ("a:1", "a:2")]:
+        for pull in [pool.submit(puller.now, reference, Deadline(60)) for reference in ("a:1", "a:2")]:
             pull.result(60)
     assert {"1", "2"} == {request.query["tag"] for request in engine.seen(*CREATE)}
 
 
-def test_cancel_frees_the_waiter_at_once_while_the_pull_hangs(engine: FakeEngine, puller: ImagePuller) -> None:
+def test_cancel_frees_the_waiter_at_once_while_the_pull_hangs(engine: FakeEngine, puller: Puller) -> None:
     engine.on(*CREATE, Hang(Stream([])))
     deadline = Deadline()
     with ThreadPoolExecutor() as pool:
-        pull = pool.submit(puller.pull, "a:1", deadline)
+        pull = pool.submit(puller.now, "a:1", deadline)
         engine.await_request(*CREATE)
         assert not pull.done()
         deadline.cancel()
@@ -94,13 +128,13 @@ def test_cancel_frees_the_waiter_at_once_while_the_pull_hangs(engine: FakeEngine
             pull.result(60)
 
 
-def test_a_cancelled_waiter_leaves_the_pull_to_the_others(engine: FakeEngine, puller: ImagePuller) -> None:
+def test_a_cancelled_waiter_leaves_the_pull_to_the_others(engine: FakeEngine, puller: Puller) -> None:
     engine.on(*CREATE, Hang(Stream([])))
     gone = Deadline()
     with ThreadPoolExecutor() as pool:
-        staying = pool.submit(puller.pull, "a:1", Deadline(60))
+        staying = pool.submit(puller.now, "a:1", Deadline(60))
         engine.await_request(*CREATE)
-        leaving = pool.submit(puller.pull, "a:1", gone)
+        leaving = pool.submit(puller.now, "a:1", gone)
         gone.cancel()
         with pytest.raises(OperationCancelledError):
             leaving.result(60)
@@ -109,10 +143,10 @@ def test_a_cancelled_waiter_leaves_the_pull_to_the_others(engine: FakeEngine, pu
     assert 1 == len(engine.seen(*CREATE))
 
 
-def test_the_deadline_frees_the_waiter_while_the_pull_hangs(engine: FakeEngine, puller: ImagePuller) -> None:
+def test_the_deadline_frees_the_waiter_while_the_pull_hangs(engine: FakeEngine, puller: Puller) -> None:
     engine.on(*CREATE, Hang())
     with pytest.raises(EngineTimeoutError):
-        puller.pull("a:1", Deadline(0.1))
+        puller.now("a:1", Deadline(0.1))
 
 
 @pytest.mark.parametrize(
@@ -135,27 +169,152 @@ def test_the_deadline_frees_the_waiter_while_the_pull_hangs(engine: FakeEngine, 
     ],
 )
 def test_a_failed_pull_is_the_domains_error_wherever_it_was_told(
-    engine: FakeEngine, puller: ImagePuller, answer: Stream, cls: type[ContainerManagerError], text: str
+    engine: FakeEngine, puller: Puller, answer: Stream, cls: type[ContainerManagerError], text: str
 ) -> None:
     engine.on(*CREATE, answer)
     with pytest.raises(cls, match=text) as caught:
-        puller.pull("a:1", Deadline(5))
+        puller.now("a:1", Deadline(5))
     assert cls is type(caught.value)
 
 
-def test_a_failure_reaches_all_who_wait(engine: FakeEngine, puller: ImagePuller) -> None:
+def test_a_failure_reaches_all_who_wait(engine: FakeEngine, puller: Puller) -> None:
     engine.on(*CREATE, Hang(error(404, "manifest unknown")))
     with ThreadPoolExecutor(4) as pool:
-        pulls = [pool.submit(puller.pull, "a:1", Deadline(60)) for _ in range(4)]
+        pulls = [pool.submit(puller.now, "a:1", Deadline(60)) for _ in range(4)]
         engine.await_request(*CREATE)
         engine.release()
         assert [ImageNotFoundError] * 4 == [type(pull.exception(10)) for pull in pulls]
 
 
-def test_the_next_pull_after_a_failure_is_a_new_one(engine: FakeEngine, puller: ImagePuller) -> None:
+def test_the_next_pull_after_a_failure_is_a_new_one(engine: FakeEngine, puller: Puller) -> None:
     engine.on(*CREATE, error(404, "manifest unknown"), Stream([]))
     with pytest.raises(ImageNotFoundError):
-        puller.pull("a:1", Deadline(5))
-    puller.pull("a:1", Deadline(5))
-    puller.pull("a:1", Deadline(5))
+        puller.now("a:1", Deadline(5))
+    puller.now("a:1", Deadline(5))
+    puller.now("a:1", Deadline(5))
     assert 3 == len(engine.seen(*CREATE))
+
+
+def test_pulls_of_one_registry_have_a_few_places_and_others_are_pulled_beside_them(
+    engine: FakeEngine, puller: Puller
+) -> None:
+    stalls(engine, "stalled.test")
+    with ThreadPoolExecutor(41) as pool:
+        stalled = [pool.submit(puller.now, f"stalled.test/a:{number}", Deadline(60)) for number in range(40)]
+        engine.await_request(*CREATE, OF_ONE_REGISTRY)
+        puller.now("other.test/a:1", Deadline(60))
+        puller.now("a:1", Deadline(60))
+        assert OF_ONE_REGISTRY + 2 == len(engine.seen(*CREATE))
+        engine.release()
+        assert [None] * 40 == [each.result(60) for each in stalled]
+
+
+def test_pulls_that_find_no_place_come_in_the_order_of_arrival(engine: FakeEngine, puller: Puller) -> None:
+    stalls(engine, "stalled.test")
+    operations = [puller.pull(f"stalled.test/a:{number}", Deadline()) for number in range(12)]
+    for operation in operations:
+        next(operation)
+    engine.release()
+    for operation in operations:
+        carry_out(operation)
+    tags = [int(request.query["tag"]) for request in engine.seen(*CREATE)]
+    assert set(range(OF_ONE_REGISTRY)) == set(tags[:OF_ONE_REGISTRY])
+    # Places come free one by one, so two that start one after the other may arrive the other way round.
+    assert all(abs(place - tag) < OF_ONE_REGISTRY for place, tag in enumerate(tags))
+
+
+def test_four_hundred_pulls_of_registries_that_never_answer_cost_one_thread(engine: FakeEngine, puller: Puller) -> None:
+    stalls(engine, "stalled-")
+    operations = [puller.pull(f"stalled-{number}.test/a:1", Deadline()) for number in range(400)]
+    for operation in operations:
+        next(operation)
+    engine.await_request(*CREATE, AT_ONCE)
+    ours = [thread.name for thread in threading.enumerate() if "asyncio" in thread.name or "long" in thread.name]
+    # One for all of them, and the few that read their credentials.
+    assert len(ours) <= 1 + 6
+    assert AT_ONCE == len(engine.seen(*CREATE))
+    for operation in operations:
+        operation.close()
+    # Nobody waits for these any more: a new one gets a place at once, and the queued ones are gone.
+    puller.now("a:1", Deadline(60))
+    assert len(puller) < AT_ONCE
+
+
+def test_a_pull_that_nobody_waits_for_goes_on_until_its_place_is_needed(engine: FakeEngine, puller: Puller) -> None:
+    stalls(engine, "stalled.test")
+    for number in range(OF_ONE_REGISTRY):
+        with pytest.raises(EngineTimeoutError):
+            puller.now(f"stalled.test/a:{number}", Deadline(0.05))
+    engine.await_request(*CREATE, OF_ONE_REGISTRY)
+    assert OF_ONE_REGISTRY == len(puller)
+    # One that tries again joins it.
+    with pytest.raises(EngineTimeoutError):
+        puller.now("stalled.test/a:0", Deadline(0.05))
+    assert OF_ONE_REGISTRY == len(engine.seen(*CREATE)) == len(puller)
+    joined = puller.pull("stalled.test/a:0", Deadline())
+    next(joined)
+    new = puller.pull("stalled.test/new:1", Deadline())
+    next(new)
+    engine.await_request(*CREATE, OF_ONE_REGISTRY + 1)
+    assert {"stalled.test/a:0", "stalled.test/a:2", "stalled.test/a:3", "stalled.test/new:1"} == set(puller._pulls)
+    engine.release()
+    carry_out(joined)
+    carry_out(new)
+
+
+def test_a_pull_without_a_sign_of_life_fails_and_gives_its_place_up(
+    engine: FakeEngine, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "SILENCE_SECONDS", 0.2)
+    stalls(engine, "stalled.test")
+    with ThreadPoolExecutor(OF_ONE_REGISTRY + 1) as pool:
+        stalled = [
+            pool.submit(puller.now, f"stalled.test/a:{number}", Deadline(60)) for number in range(OF_ONE_REGISTRY + 1)
+        ]
+        assert {ImageRegistryUnavailableError} == {type(each.exception(60)) for each in stalled}
+
+
+def test_a_pull_with_signs_of_life_may_take_longer(
+    engine: FakeEngine, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "SILENCE_SECONDS", 0.5)
+
+    def slowly() -> Iterator[dict[str, str]]:
+        for _ in range(8):
+            threading.Event().wait(0.1)
+            yield {"status": "Downloading"}
+
+    engine.on(*CREATE, Stream(slowly()))
+    puller.now("a:1", Deadline(60))
+
+
+def test_a_thread_that_cannot_start_leaves_nothing_behind(
+    engine: FakeEngine, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.on(*CREATE, Stream([]))
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        with pytest.raises(CapacityExceededError):
+            puller.now("a:1", Deadline(5))
+    assert 0 == len(puller)
+    puller.now("a:1", Deadline(5))
+    with monkeypatch.context() as patch:
+        # The thread of all pulls runs by now; the one that reads credentials cannot start.
+        patch.setattr(ThreadPoolExecutor, "submit", refused)
+        with pytest.raises(CapacityExceededError):
+            puller.now("a:2", Deadline(5))
+    assert 0 == len(puller)
+    puller.now("a:2", Deadline(5))
+
+
+def stalls(engine: FakeEngine, registry: str) -> None:
+    """The engine never answers pulls from this registry, until it is released; others succeed."""
+
+    def answer(request: Request) -> Hang | Stream:
+        return Hang(Stream([])) if request.query["fromImage"].startswith(registry) else Stream([])
+
+    engine.on(*CREATE, answer)

@@ -22,6 +22,7 @@ from container_manager.errors import (
     StartFailedError,
 )
 from container_manager.model import ContainerConfig, PullPolicy
+from container_manager.operation import carry_out
 from tests.support.fake_engine import NO_CONTENT, FakeEngine, Json, error
 from tests.unit.creating import ABSENT, BY_NAME, CREATE, MISSING_IMAGE, TAKEN, let_create_succeed
 from tests.unit.documents import BOT, FINISHED, ID, OTHER_BOT, OTHER_ID, STARTED, exited, inspected, running, state
@@ -72,7 +73,7 @@ def test_a_known_container_costs_one_call(
     engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, known: str
 ) -> None:
     engine.on("POST", f"/containers/{ID}/*", NO_CONTENT)
-    assert ID == getattr(lifecycle, verb)(BOT, known=KNOWN[known])
+    assert ID == carry_out(getattr(lifecycle, verb)(BOT, known=KNOWN[known]))
     assert [f"POST ID/{VERBS[verb]}"] == calls(engine)
 
 
@@ -85,7 +86,7 @@ def test_a_known_container_is_removed_without_a_look(
 ) -> None:
     engine.on("POST", f"/containers/{ID}/stop", NO_CONTENT)
     engine.on("DELETE", f"/containers/{ID}", NO_CONTENT)
-    assert ID == lifecycle.remove_container(BOT, known=KNOWN[known])
+    assert ID == carry_out(lifecycle.remove_container(BOT, known=KNOWN[known]))
     assert wanted == calls(engine)
 
 
@@ -95,7 +96,7 @@ def test_a_container_that_was_started_since_it_was_seen_has_its_grace_period_bef
     engine.on(*BY_NAME, Json(inspected(running())))
     engine.on("POST", f"/containers/{ID}/stop", NO_CONTENT)
     engine.on("DELETE", f"/containers/{ID}", error(409, "You cannot remove a running container"), NO_CONTENT)
-    assert ID == lifecycle.remove_container(BOT, 7, known=KNOWN["exited"])
+    assert ID == carry_out(lifecycle.remove_container(BOT, 7, known=KNOWN["exited"]))
     assert ["DELETE ID", "GET NAME/json", "POST ID/stop", "DELETE ID"] == calls(engine)
     first, last = engine.seen("DELETE", "*")
     assert ("False", "True") == (first.query["force"], last.query["force"])
@@ -105,7 +106,7 @@ def test_a_container_that_was_started_since_it_was_seen_has_its_grace_period_bef
 def test_a_dead_container_is_looked_up_and_removed_by_force(engine: FakeEngine, lifecycle: DockerLifecycle) -> None:
     engine.on(*BY_NAME, Json(inspected(state("dead"))))
     engine.on("DELETE", f"/containers/{ID}", NO_CONTENT)
-    assert ID == lifecycle.remove_container(BOT, known=KNOWN["dead"])
+    assert ID == carry_out(lifecycle.remove_container(BOT, known=KNOWN["dead"]))
     assert ["GET NAME/json", "DELETE ID"] == calls(engine)
 
 
@@ -117,7 +118,7 @@ def test_a_container_that_was_made_anew_by_hand_is_the_one_that_is_acted_on(
     engine.on(*BY_NAME, REMADE)
     engine.on("POST", f"/containers/{OTHER_ID}/*", NO_CONTENT)
     engine.on("DELETE", f"/containers/{OTHER_ID}", NO_CONTENT)
-    assert OTHER_ID == getattr(lifecycle, verb)(BOT, known=KNOWN[known])
+    assert OTHER_ID == carry_out(getattr(lifecycle, verb)(BOT, known=KNOWN[known]))
     assert ("DELETE OTHER" if verb == "remove_container" else f"POST OTHER/{VERBS[verb]}") == calls(engine)[-1]
 
 
@@ -128,7 +129,7 @@ def test_a_start_of_a_bot_that_runs_is_ok_also_when_its_secrets_directory_has_go
 ) -> None:
     (secrets_root.path / BOT).rmdir()
     engine.on(*BY_NAME, Json(inspected(now)))
-    assert ID == lifecycle.start_container(BOT, known=KNOWN[known] if known else None)
+    assert ID == carry_out(lifecycle.start_container(BOT, known=KNOWN[known] if known else None))
     assert [] == engine.seen("POST", "*")
 
 
@@ -148,7 +149,7 @@ def test_what_would_start_a_process_without_its_secrets_is_refused(
     labels = {"botmaker.managed": "true", "botmaker.bot-id": OTHER_BOT}
     engine.on("GET", f"/containers/botmaker-{OTHER_BOT}/json", Json(inspected(now, labels=labels)))
     with pytest.raises(SecretsUnavailableError):
-        getattr(lifecycle, verb)(OTHER_BOT, known=known)
+        carry_out(getattr(lifecycle, verb)(OTHER_BOT, known=known))
     assert [] == engine.seen("POST", "*")
 
 
@@ -160,7 +161,7 @@ def test_start_and_restart_of_a_dead_container_give_one_reason(
     engine.on("GET", f"/containers/{ID}/json", Json(inspected(state("dead"))))
     engine.on("POST", f"/containers/{ID}/*", error(status, "container is marked for removal and cannot be started"))
     with pytest.raises(InvalidStateError):
-        getattr(lifecycle, verb)(BOT, known=KNOWN["dead"])
+        carry_out(getattr(lifecycle, verb)(BOT, known=KNOWN["dead"]))
 
 
 @pytest.mark.parametrize("known", ["running", "exited"])
@@ -170,14 +171,14 @@ def test_a_foreign_container_that_has_taken_the_name_is_never_touched(
 ) -> None:
     engine.on(*BY_NAME, FOREIGN)
     with pytest.raises(NameInUseUnmanagedError):
-        getattr(lifecycle, verb)(BOT, known=KNOWN[known])
+        carry_out(getattr(lifecycle, verb)(BOT, known=KNOWN[known]))
     assert [] == [call for call in calls(engine) if "OTHER" in call]
 
 
 @pytest.mark.parametrize("verb", ["start_container", "restart_container"])
 def test_a_container_that_is_gone_cannot_be_started(engine: FakeEngine, lifecycle: DockerLifecycle, verb: str) -> None:
     with pytest.raises(ContainerNotFoundError):
-        getattr(lifecycle, verb)(BOT, known=KNOWN["exited"])
+        carry_out(getattr(lifecycle, verb)(BOT, known=KNOWN["exited"]))
 
 
 @pytest.mark.parametrize("known", ["running", "exited"])
@@ -185,7 +186,7 @@ def test_a_container_that_is_gone_cannot_be_started(engine: FakeEngine, lifecycl
 def test_a_container_that_is_gone_is_stopped_and_removed(
     engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, known: str
 ) -> None:
-    assert not getattr(lifecycle, verb)(BOT, known=KNOWN[known])
+    assert not carry_out(getattr(lifecycle, verb)(BOT, known=KNOWN[known]))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_a_known_container_that_cannot_be_started_is_sent_one_start(
     engine.on("GET", f"/containers/{ID}/json", Json(inspected()))
     engine.on("POST", f"/containers/{ID}/start", answer)
     with pytest.raises(cls):
-        lifecycle.start_container(BOT, known=KNOWN["created"])
+        carry_out(lifecycle.start_container(BOT, known=KNOWN["created"]))
     assert 1 == len(engine.seen("POST", "*"))
 
 
@@ -210,9 +211,9 @@ def test_a_create_for_a_bot_without_a_container_costs_two_calls_and_says_what_it
 ) -> None:
     let_create_succeed(engine)
     wanted = Created(ID, status_from_inspect(inspected()))
-    assert wanted == lifecycle.create_container(BOT, ContainerConfig(), absent=True)
+    assert wanted == carry_out(lifecycle.create_container(BOT, ContainerConfig(), absent=True))
     engine.requests.clear()
-    assert wanted == lifecycle.create_container(BOT, ContainerConfig(), absent=True)
+    assert wanted == carry_out(lifecycle.create_container(BOT, ContainerConfig(), absent=True))
     assert ["POST create", "GET ID/json"] == calls(engine)
 
 
@@ -223,7 +224,7 @@ def test_a_create_whose_caller_was_wrong_is_refused_by_what_has_the_name(
     engine.on(*CREATE, TAKEN)
     engine.on(*BY_NAME, holder)
     with pytest.raises(cls):
-        lifecycle.create_container(BOT, ContainerConfig(), absent=True)
+        carry_out(lifecycle.create_container(BOT, ContainerConfig(), absent=True))
 
 
 @pytest.mark.parametrize("fault", ["secrets", "network", "image", "refused"])
@@ -238,7 +239,7 @@ def test_what_has_the_name_comes_before_any_other_fault_of_a_create(
     config = ContainerConfig(network="missing" if fault == "network" else "")
     for absent in (False, True):
         with pytest.raises(NameInUseUnmanagedError):
-            make_lifecycle(pull_policy=PullPolicy.NEVER).create_container(BOT, config, absent=absent)
+            carry_out(make_lifecycle(pull_policy=PullPolicy.NEVER).create_container(BOT, config, absent=absent))
 
 
 @pytest.mark.parametrize("policy", [PullPolicy.ALWAYS, PullPolicy.MISSING])
@@ -248,7 +249,7 @@ def test_nothing_is_pulled_for_a_bot_that_has_a_container(
     engine.on(*CREATE, MISSING_IMAGE)
     engine.on(*BY_NAME, REMADE)
     with pytest.raises(ContainerAlreadyExistsError):
-        make_lifecycle(pull_policy=policy).create_container(BOT, ContainerConfig(), absent=True)
+        carry_out(make_lifecycle(pull_policy=policy).create_container(BOT, ContainerConfig(), absent=True))
     assert [] == engine.seen("POST", "/images/create")
 
 
@@ -257,7 +258,7 @@ def test_a_create_that_finds_the_container_of_an_earlier_call_returns_it(
 ) -> None:
     engine.on(*CREATE, TAKEN)
     engine.on(*BY_NAME, ABSENT, Json(inspected(container_id=OTHER_ID, labels=labels_of_the_call("wish"))))
-    created = lifecycle.create_container(BOT, ContainerConfig(), request_id="wish", absent=True)
+    created = carry_out(lifecycle.create_container(BOT, ContainerConfig(), request_id="wish", absent=True))
     assert OTHER_ID == created.container_id
 
 

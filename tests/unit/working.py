@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from container_manager.deadline import Deadline
-from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
+from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.worker_pools import WorkerPool
 
 A, B = "bot-a", "bot-b"
 
@@ -53,7 +54,7 @@ def run(scenario: Callable[[BotOperations], Awaitable[None]], workers: int = 4) 
             await asyncio.wait_for(scenario(operations), 20)
             assert await operations.drain(10)
             await asyncio.sleep(0)
-            assert 0 == len(operations._changing) == len(operations._reading)
+            assert 0 == len(operations._changing) == len(operations._reading) == len(operations._grace_periods)
             assert not operations.busy
             assert 0 == operations.changes_under_way
         finally:

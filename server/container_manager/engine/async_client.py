@@ -1,7 +1,7 @@
-"""Calls to the engine from the event loop: cheap reads, and long streams (events, logs).
+"""Calls to the engine from an event loop: cheap reads, long streams (events, logs, pulls), and long calls (stop).
 
-Uses aiohttp, because the docker SDK needs a thread for each stream, treats a broken connection as the stream's end, and
-cannot distinguish standard output from standard error. Errors are those of :mod:`container_manager.engine.client`.
+Uses aiohttp, because the docker SDK needs a thread for each of them, treats a broken connection as the stream's end,
+and cannot distinguish standard output from standard error. Errors are those of :mod:`container_manager.engine.client`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,29 @@ from container_manager.engine.transport_errors import (
 
 _NO_ANSWER = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError, LookupError)
 _TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
+# The answers to POST beside 200. 304: a container is in the wanted state already.
+_DONE = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
 class AsyncEngineClient:
     """A client of one engine, for any number of tasks of one event loop. Use and close it on the loop."""
 
-    def __init__(self, docker_host: str, *, timeout_seconds: float, observer: CallObserver | None = None) -> None:
+    def __init__(
+        self,
+        docker_host: str,
+        *,
+        timeout_seconds: float,
+        observer: CallObserver | None = None,
+        keep_connections: bool = True,
+    ) -> None:
+        """``keep_connections``: use a connection again, which the engine may have closed meanwhile."""
         self._docker_host = docker_host
         self._timeout_seconds = timeout_seconds
         self._observer = observer
+        self._keep_connections = keep_connections
         self._session: aiohttp.ClientSession | None = None
         self._api_version: str | None = None
+        self._asking_version = asyncio.Lock()
 
     async def close(self) -> None:
         """Close all connections, including those of streams."""
@@ -58,6 +70,18 @@ class AsyncEngineClient:
             async with asyncio.timeout(timeout_seconds or self._timeout_seconds):
                 return json.loads(await self._get(await self._versioned(path), params))
 
+    async def post(
+        self, operation: str, path: str, params: Mapping[str, str] | None = None, *, extra_seconds: float = 0
+    ) -> None:
+        """Send POST without a body, once. Errors as of :meth:`get_json`.
+
+        ``operation`` names it for the observer. ``extra_seconds`` come on top of the client's time-out.
+        """
+        with observed(self._observer, operation), self._translated_errors():
+            async with asyncio.timeout(self._timeout_seconds + extra_seconds):
+                response = await self._open(await self._versioned(path), params, method="POST")
+                response.release()
+
     @asynccontextmanager
     async def stream(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[EngineStream]:
         """The response body of GET, as a stream of any length. Errors as of :meth:`get_json`.
@@ -73,6 +97,22 @@ class AsyncEngineClient:
             # Close, not release: a reused connection would still carry the rest of the stream.
             response.close()
 
+    @asynccontextmanager
+    async def pull(self, params: Mapping[str, str], registry_auth: str | None) -> AsyncIterator[EngineStream]:
+        """The engine's messages while it pulls an image. It ends the pull when this connection is closed.
+
+        The block starts with the first message, which may take as long as a registry does. Errors as of
+        :meth:`get_json`, without a time-out.
+        """
+        headers = {} if registry_auth is None else {"X-Registry-Auth": registry_auth}
+        with observed(self._observer, "pull_image"), self._translated_errors(registry=True):
+            path = await self._versioned("/images/create")
+            response = await self._open(path, params, method="POST", headers=headers)
+            try:
+                yield EngineStream(response, self._translated_errors)
+            finally:
+                response.close()
+
     async def _get(self, path: str, params: Mapping[str, str] | None) -> bytes:
         response = await self._open(path, params)
         try:
@@ -80,9 +120,16 @@ class AsyncEngineClient:
         finally:
             response.release()
 
-    async def _open(self, path: str, params: Mapping[str, str] | None) -> aiohttp.ClientResponse:
-        response = await self._opened().get(path, params=params, allow_redirects=False)
-        if response.status == HTTPStatus.OK:
+    async def _open(
+        self,
+        path: str,
+        params: Mapping[str, str] | None,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+    ) -> aiohttp.ClientResponse:
+        response = await self._opened().request(method, path, params=params, headers=headers, allow_redirects=False)
+        if response.status == HTTPStatus.OK or (method == "POST" and response.status in _DONE):
             return response
         try:
             raise EngineRejectedError(response.status, error_text(await response.read()))
@@ -90,9 +137,15 @@ class AsyncEngineClient:
             response.release()
 
     async def _versioned(self, path: str) -> str:
-        if self._api_version is None:
-            self._api_version = str(json.loads(await self._get("/version", None))["ApiVersion"])
-        return f"/v{self._api_version}{path}"
+        version = self._api_version
+        if version is None:
+            # Many calls may begin at once: one of them asks.
+            async with self._asking_version:
+                version = self._api_version
+                if version is None:
+                    version = str(json.loads(await self._get("/version", None))["ApiVersion"])
+                    self._api_version = version
+        return f"/v{version}{path}"
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -100,21 +153,24 @@ class AsyncEngineClient:
             if self._docker_host.startswith("unix://"):
                 base = "http://localhost"
                 # Callers limit the number of concurrent calls.
-                connector = aiohttp.UnixConnector(path=self._docker_host.removeprefix("unix://"), limit=0)
+                connector = aiohttp.UnixConnector(
+                    path=self._docker_host.removeprefix("unix://"), limit=0, force_close=not self._keep_connections
+                )
             else:
                 base = self._docker_host.replace("tcp://", "http://", 1)
-                connector = aiohttp.TCPConnector(limit=0)
+                connector = aiohttp.TCPConnector(limit=0, force_close=not self._keep_connections)
             # Each call sets its own timeout; a stream has none.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=None)
             self._session = aiohttp.ClientSession(base, connector=connector, timeout=timeout)
         return self._session
 
     @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
+    def _translated_errors(self, *, registry: bool = False) -> Iterator[None]:
+        """``registry``: 401 and 403 come from a registry, to which the engine passed the request on."""
         try:
             yield
         except EngineRejectedError as exc:
-            if exc.status in HTTP_UNAUTHORIZED:
+            if exc.status in HTTP_UNAUTHORIZED and not registry:
                 raise access_denied(self._docker_host, exc.text) from exc
             # The engine may have been replaced by another version, which refuses ours.
             if exc.status == HTTPStatus.BAD_REQUEST:

@@ -2,7 +2,8 @@
 
 It speaks to the low-level ``APIClient`` in the engine's own JSON. The SDK's exceptions end here. Callers see
 :class:`EngineRejectedError` for an error response, and the domain's ``Engine…Error`` if there was no response.
-Long calls and calls from the event loop use :mod:`container_manager.engine.async_client`.
+Calls that take long use :mod:`container_manager.engine.long_calls`; those from the event loop,
+:mod:`container_manager.engine.async_client`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import docker
+import docker.auth
 import docker.errors
+import docker.utils
 import requests
 import urllib3.exceptions
 from docker.constants import MINIMUM_DOCKER_API_VERSION
@@ -127,29 +130,24 @@ class EngineClient:
         """Start a container: one request, never repeated. No effect on a running one."""
         self._call("start_container", lambda api: api.start(container_id), None)
 
-    def stop_container(self, container_id: str, grace_seconds: int) -> None:
-        """Stop a container, however long its grace period. No effect on a stopped one."""
-        self._call("stop_container", lambda api: api.stop(container_id, timeout=grace_seconds), None)
-
-    def restart_container(self, container_id: str, grace_seconds: int) -> None:
-        """Stop and start a container: one request, never repeated."""
-        self._call("restart_container", lambda api: api.restart(container_id, timeout=grace_seconds), None)
-
     def remove_container(self, container_id: str, *, force: bool = True) -> None:
         """Remove a container with its anonymous volumes; a running one only by force."""
         self._call("remove_container", lambda api: api.remove_container(container_id, v=True, force=force), None)
 
-    def pull(self, reference: str) -> Iterator[Json]:
-        """Pull an image; the engine's progress messages, errors inside a 200 stream among them.
+    def pull_request(self, reference: str) -> tuple[dict[str, str], str | None]:
+        """The parameters of a pull, and the header with the credentials for its registry, if there are any.
 
-        Uses a new client each time, so that it sees a later ``docker login``.
+        Reads the credentials anew each time, and so sees a later ``docker login``.
         """
-        with observed(self._observer, "pull_image"), self._translated_errors(registry=True):
-            api = self._connect(self._timeout_seconds)
+        with self._translated_errors():
+            repository, tag = docker.utils.parse_repository_tag(reference)
+            registry, _ = docker.auth.resolve_repository_name(repository)
+            api = self._client(MINIMUM_DOCKER_API_VERSION)
             try:
-                yield from api.pull(reference, stream=True, decode=True)
+                header = docker.auth.get_config_header(api, registry)
             finally:
                 api.close()
+        return {"fromImage": repository, "tag": tag or "latest"}, None if header is None else header.decode()
 
     def _find(self, operation: str, call: Callable[[docker.APIClient], Json], deadline: Deadline) -> Json | None:
         try:
@@ -213,15 +211,14 @@ class EngineClient:
         return api
 
     @contextmanager
-    def _translated_errors(self, *, registry: bool = False) -> Iterator[None]:
-        """``registry``: 401 and 403 come from a registry, to which the engine passed the request on."""
+    def _translated_errors(self) -> Iterator[None]:
         try:
             try:
                 yield
             except docker.errors.APIError as exc:
                 raise EngineRejectedError(exc.status_code or 500, str(exc.explanation or exc).strip()) from exc
         except EngineRejectedError as exc:
-            if exc.status in HTTP_UNAUTHORIZED and not registry:
+            if exc.status in HTTP_UNAUTHORIZED:
                 raise access_denied(self._docker_host, exc.text) from exc
             raise
         except _NO_ANSWER as exc:

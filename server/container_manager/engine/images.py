@@ -1,88 +1,187 @@
-"""Image pulls: one at a time per reference, shared by all callers that wait for it."""
+"""Image pulls: one at a time per reference, shared by all callers that wait for it, and a bounded number at once."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 import time
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import Context
+from typing import Any
 
 from container_manager.deadline import Deadline
+from container_manager.engine.async_client import EngineStream
 from container_manager.engine.client import EngineClient
+from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.pull_errors import pull_error
 from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import CapacityExceededError, EngineUnavailableError, ImageRegistryUnavailableError
+from container_manager.image_reference import registry_of
+from container_manager.operation import Operation, Wait
 
-# A pull without progress for this long counts as lost: the next caller starts another one.
+AT_ONCE = 16
+"""Pulls at once. The engine downloads three layers at a time over all pulls (dockerd ``--max-concurrent-downloads``),
+so more pulls end no sooner; this many leave room when several registries do not answer."""
+OF_ONE_REGISTRY = 4
+"""Pulls from one registry at once, so that one that does not answer leaves the others their places."""
 SILENCE_SECONDS = 300.0
+"""A pull without a message of the engine for this long has failed. The engine is silent while it asks a registry, and
+may be while it unpacks a large layer."""
 
 
 class _Pull:
-    """One pull in progress."""
+    """One pull, queued or under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, reference: str) -> None:
+        self.reference = reference
+        self.registry = registry_of(reference)
         self.future: Future[None] = Future()
+        self.waiting = 0
+        """How many callers wait for it."""
+        self.task: Future[None] | None = None
+        """Its work; ``None``: queued."""
         self.heard = time.monotonic()
-
-    def is_lost(self) -> bool:
-        return time.monotonic() - self.heard > SILENCE_SECONDS
 
 
 class ImagePuller:
     """Pulls images. A caller that gives up returns at once, whatever the registry does.
 
-    The pull itself continues, because the engine's API cannot interrupt a hanging registry. Other callers for the same
-    reference join it. It changes only the engine's image store.
+    Pulls that find no place wait in the order of arrival. A queued pull that nobody waits for any more is dropped. One
+    that is under way goes on, because the engine discards what it has downloaded when a pull ends early, and a caller
+    that tries again joins it; but it gives its place up as soon as another pull needs that place.
     """
 
-    def __init__(self, engine: EngineClient) -> None:
+    def __init__(self, engine: EngineClient, calls: LongCalls) -> None:
         self._engine = engine
+        self._calls = calls
         self._lock = threading.Lock()
-        self._under_way: dict[str, _Pull] = {}
+        # By reference, in the order of arrival.
+        self._pulls: dict[str, _Pull] = {}
 
-    def pull(self, reference: str, deadline: Deadline) -> None:
+    def __len__(self) -> int:
+        """How many pulls are queued or under way."""
+        return len(self._pulls)
+
+    def pull(self, reference: str, deadline: Deadline) -> Operation[None]:
         """Return once ``reference`` has been pulled; raise the domain's image error, or ``deadline``'s when it ends."""
-        future = self._join_or_start(reference).future
-        wake = threading.Event()
-        future.add_done_callback(lambda _: wake.set())
-        deadline.on_cancel(wake.set)
-        while not future.done():
-            wake.wait(deadline.remaining())
-            if not future.done():
-                deadline.check()
-        future.result()
+        with self._joined(reference) as future:
+            while not future.done():
+                yield Wait(future=future, deadline=deadline)
+                if not future.done():
+                    deadline.check()
+            future.result()
 
-    def _join_or_start(self, reference: str) -> _Pull:
+    @contextmanager
+    def _joined(self, reference: str) -> Iterator[Future[None]]:
         with self._lock:
-            pull = self._under_way.get(reference)
-            if pull is None or pull.is_lost():
-                pull = self._under_way[reference] = _Pull()
-                # A daemon thread, so that a hanging registry does not delay the exit of the process.
-                threading.Thread(
-                    target=self._run, args=(reference, pull), name=f"pull {reference}", daemon=True
-                ).start()
-            return pull
-
-    def _run(self, reference: str, pull: _Pull) -> None:
+            pull = self._pulls.get(reference)
+            if pull is None:
+                pull = self._pulls[reference] = _Pull(reference)
+            pull.waiting += 1
+            try:
+                self._start_queued()
+            except BaseException:
+                self._leave(pull)
+                raise
         try:
-            self._pull(reference, pull)
+            yield pull.future
+        finally:
+            with self._lock:
+                self._leave(pull)
+
+    # All below but the coroutines: with the lock held.
+
+    def _leave(self, pull: _Pull) -> None:
+        pull.waiting -= 1
+        if pull.waiting == 0 and pull.task is None:
+            self._forget(pull)
+        elif pull.waiting == 0:
+            self._start_queued()
+
+    def _forget(self, pull: _Pull) -> None:
+        if self._pulls.get(pull.reference) is pull:
+            del self._pulls[pull.reference]
+
+    def _start_queued(self) -> None:
+        for pull in [each for each in self._pulls.values() if each.task is None]:
+            if self._has_place(pull):
+                # Not in the context of the call that happened to be first.
+                pull.task = Context().run(self._calls.submit, self._run(pull))
+
+    def _has_place(self, pull: _Pull) -> bool:
+        under_way = [each for each in self._pulls.values() if each.task is not None]
+        of_registry = [each for each in under_way if each.registry == pull.registry]
+        if len(of_registry) >= OF_ONE_REGISTRY:
+            return self._end_abandoned(of_registry)
+        return len(under_way) < AT_ONCE or self._end_abandoned(under_way)
+
+    def _end_abandoned(self, pulls: list[_Pull]) -> bool:
+        """End the one of these that nobody waits for and that has been silent for longest; whether there was one."""
+        abandoned = [each for each in pulls if not each.waiting]
+        if not abandoned:
+            return False
+        pull = min(abandoned, key=lambda each: each.heard)
+        self._forget(pull)
+        if pull.task is not None:
+            pull.task.cancel()
+        return True
+
+    async def _run(self, pull: _Pull) -> None:
+        failure: BaseException | None = None
+        try:
+            await self._pull(pull)
+        except asyncio.CancelledError:
+            failure = EngineUnavailableError(f"the pull of image {pull.reference} was ended; try again")
+            raise
         except BaseException as exc:  # noqa: BLE001 - a future carries any outcome to those who wait
-            self._forget(reference, pull)
-            pull.future.set_exception(exc)
-        else:
-            self._forget(reference, pull)
-            pull.future.set_result(None)
+            failure = exc
+        finally:
+            with self._lock:
+                self._forget(pull)
+                self._start_queued()
+            if failure is None:
+                pull.future.set_result(None)
+            else:
+                pull.future.set_exception(failure)
 
-    def _forget(self, reference: str, pull: _Pull) -> None:
-        with self._lock:
-            if self._under_way.get(reference) is pull:
-                del self._under_way[reference]
-
-    def _pull(self, reference: str, pull: _Pull) -> None:
+    async def _pull(self, pull: _Pull) -> None:
+        reference = pull.reference
         try:
-            for message in self._engine.pull(reference):
-                pull.heard = time.monotonic()
-                if "error" in message or "errorDetail" in message:
-                    detail = message.get("errorDetail") or {}
-                    text = str(detail.get("message") or message.get("error"))
-                    raise pull_error(text, reference, detail.get("code"))
+            params, registry_auth = await self._request(reference)
+            async with asyncio.timeout(SILENCE_SECONDS) as silence:
+                loop = asyncio.get_running_loop()
+                async with self._calls.engine.pull(params, registry_auth) as stream:
+                    async for message in _messages(stream):
+                        pull.heard = time.monotonic()
+                        silence.reschedule(loop.time() + SILENCE_SECONDS)
+                        if "error" in message or "errorDetail" in message:
+                            detail = message.get("errorDetail") or {}
+                            text = str(detail.get("message") or message.get("error"))
+                            raise pull_error(text, reference, detail.get("code"))
         except EngineRejectedError as exc:
             raise pull_error(exc.text, reference, exc.status) from exc
+        except TimeoutError as exc:
+            raise ImageRegistryUnavailableError(
+                f"image {reference} could not be pulled: nothing came for {SILENCE_SECONDS:g} s", image=reference
+            ) from exc
+
+    async def _request(self, reference: str) -> tuple[dict[str, str], str | None]:
+        try:
+            # In a thread: a credential helper is a program, which may take its time.
+            return await asyncio.to_thread(self._engine.pull_request, reference)
+        except RuntimeError as exc:
+            raise CapacityExceededError("the machine has no thread to spare for a pull; try again later") from exc
+
+
+async def _messages(stream: EngineStream) -> AsyncIterator[dict[str, Any]]:
+    rest = b""
+    while data := await stream.read():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield json.loads(line)
+    if rest.strip():
+        yield json.loads(rest)

@@ -13,10 +13,12 @@ from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
 from container_manager.backend import Created, Lifecycle
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
+from container_manager.operation import Operation
 from container_manager.rpc import manager_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.wire import joined
-from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
+from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.worker_pools import WorkerPool
 from container_manager.validation import check_bot_id, check_create
 from container_manager.view.bot_change import BotChange
 from container_manager.view.keeper import ViewKeeper
@@ -43,7 +45,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         config = codec.config_from_proto(request.config)
         change = self._keeper.change(request.bot_id)
 
-        def create(deadline: Deadline) -> Created:
+        def create(deadline: Deadline) -> Operation[Created]:
             check_create(request.request_id, config)
             return self._lifecycle.create_container(
                 request.bot_id, config, request_id=request.request_id, absent=change.absent, deadline=deadline
@@ -58,20 +60,19 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
 
     async def StopContainer(self, request: pb.StopContainerRequest, context: Context) -> pb.StopContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
-        await self._act(request.bot_id, context, partial(self._lifecycle.stop_container, grace_seconds=grace))
+        await self._end(request.bot_id, context, self._lifecycle.stop_container, grace)
         return pb.StopContainerResponse()
 
     async def RestartContainer(
         self, request: pb.RestartContainerRequest, context: Context
     ) -> pb.RestartContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
-        await self._act(request.bot_id, context, partial(self._lifecycle.restart_container, grace_seconds=grace))
+        await self._end(request.bot_id, context, self._lifecycle.restart_container, grace)
         return pb.RestartContainerResponse()
 
     async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
-        remove = partial(self._lifecycle.remove_container, grace_seconds=grace)
-        await self._act(request.bot_id, context, remove, removes=True)
+        await self._end(request.bot_id, context, self._lifecycle.remove_container, grace, removes=True)
         return pb.RemoveContainerResponse()
 
     # The live view keeps each status in its wire form.
@@ -111,23 +112,52 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
             self._list = (view.version, encoded)
         return encoded
 
-    async def _act(self, bot_id: str, context: Context, method: Any, *, removes: bool = False) -> None:
+    async def _end(
+        self, bot_id: str, context: Context, method: Any, grace_seconds: int | None, *, removes: bool = False
+    ) -> None:
+        """Run a change that ends the bot's process."""
+        grace = self._lifecycle.default_grace_seconds if grace_seconds is None else grace_seconds
+        await self._act(bot_id, context, partial(method, grace_seconds=grace), grace_seconds=grace, removes=removes)
+
+    async def _act(
+        self,
+        bot_id: str,
+        context: Context,
+        method: Any,
+        *,
+        grace_seconds: int | None = None,
+        removes: bool = False,
+    ) -> None:
         check_bot_id(bot_id)
         change = self._keeper.change(bot_id, removes=removes)
 
-        def act(deadline: Deadline) -> Any:
-            return method(bot_id, known=change.known, deadline=deadline)
+        def act(deadline: Deadline) -> Operation[str]:
+            operation: Operation[str] = method(bot_id, known=change.known, deadline=deadline)
+            return operation
 
-        await self._change(WorkerPool.CHANGE, bot_id, act, change, context)
+        await self._change(WorkerPool.CHANGE, bot_id, act, change, context, grace_seconds=grace_seconds)
 
     async def _change(
-        self, pool: WorkerPool, bot_id: str, operation: Callable[[Deadline], T], change: BotChange, context: Context
+        self,
+        pool: WorkerPool,
+        bot_id: str,
+        operation: Callable[[Deadline], Operation[T]],
+        change: BotChange,
+        context: Context,
+        *,
+        grace_seconds: int | None = None,
     ) -> T:
         """The operation's result, once the view shows the change: a read after this response sees it."""
         deadline = caller_deadline(context)
         try:
             result: T = await self._operations.change(
-                pool, bot_id, operation, deadline, on_turn=change.begin, on_end=change.end
+                pool,
+                bot_id,
+                operation,
+                deadline,
+                grace_seconds=grace_seconds,
+                on_turn=change.begin,
+                on_end=change.end,
             )
         except ContainerManagerError:
             await _shown(change, deadline)

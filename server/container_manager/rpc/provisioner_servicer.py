@@ -14,7 +14,8 @@ from container_manager.errors import CapacityExceededError, InvalidStateError
 from container_manager.provisioning.requests import check_files, check_secret_names, check_secrets
 from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.provisioner_codec import secrets_to_proto
-from container_manager.scheduling.bot_operations import BotOperations, WorkerPool
+from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.worker_pools import WorkerPool
 from container_manager.validation import check_bot_id
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import threading
@@ -62,6 +63,9 @@ _METHODS = [f"/{service.full_name}/{method.name}" for service in _ALL_SERVICES f
 _UNDO_SECONDS = 0.7
 _LAST_TOLD_SECONDS = 0.1
 
+# Of the descriptors that the process may open: a change may have a connection to the engine for its grace period.
+_CHANGES_SHARE = 0.25
+
 _log = structlog.get_logger(__name__)
 
 
@@ -93,7 +97,7 @@ class Server:
         )
         self._backend = open_backend(self.telemetry.engine_observer)
         self.keeper = ViewKeeper(self._backend.source, encoded_status, self.telemetry.on_event_lag)
-        self._operations = BotOperations(config.workers)
+        self._operations = _bot_operations(config)
         self.telemetry.watch(self.keeper, self.streams)
         self._servicer = ContainerManagerServicer(self._backend.lifecycle, self._operations, self.keeper)
         kept_ids = KeptIds(IDS_PER_WATCHER * config.max_watchers)
@@ -167,7 +171,7 @@ class Server:
         left = asyncio.run(self._run(on_serving, on_stopping))
         if left:
             _log.warning("shut down with operations under way; the engine finishes what it has begun", operations=left)
-        if self._operations.busy:
+        if left or self._operations.busy:
             # The interpreter would wait for the threads for as long as the engine blocks them.
             sys.stdout.flush()
             sys.stderr.flush()
@@ -232,3 +236,13 @@ class Server:
         bot_provisioner_pb2_grpc.add_BotProvisionerServicer_to_server(self._provisioner, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health[served], server)
         add_reflection(server, (*served, _HEALTH), not_served(served))
+
+
+def _bot_operations(config: ServerConfig) -> BotOperations:
+    """Changes that are under way may be twice as many as have callers: they go on when these give up."""
+    most, (descriptors, _) = 2 * config.max_concurrent_calls, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors != resource.RLIM_INFINITY:
+        most = min(most, int(descriptors * _CHANGES_SHARE))
+    return BotOperations(
+        config.workers, most_changes=max(1, most), most_pulling=max(1, config.max_concurrent_calls // 2)
+    )

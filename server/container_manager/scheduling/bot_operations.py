@@ -1,14 +1,13 @@
-"""Runs the synchronous lifecycle operations in worker threads for asynchronous callers, one change per bot at once."""
+"""Runs the lifecycle operations for callers on an event loop, one change per bot at once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from enum import Enum
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from container_manager.deadline import Deadline
 from container_manager.errors import (
@@ -17,7 +16,10 @@ from container_manager.errors import (
     EngineTimeoutError,
     OperationInProgressError,
 )
+from container_manager.operation import GracePeriod, Operation, Wait
+from container_manager.scheduling.grace_periods import GracePeriods
 from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
+from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools
 
 T = TypeVar("T")
 
@@ -28,48 +30,51 @@ _READS_OF_ONE_BOT = 2
 _log = logging.getLogger(__name__)
 
 
-class WorkerPool(Enum):
-    """Each pool has its own workers, so slow pulls do not delay stops, and slow stops do not delay reads."""
-
-    PROBE = "probe"
-    READ = "read"
-    CREATE = "create"
-    CHANGE = "change"
-
-
 class BotOperations:
     """Runs operations for callers on one event loop.
+
+    An operation has a worker thread while it works, and none while it waits for an image, a grace period or a name.
 
     A caller that gives up (deadline, cancellation) is answered at once. An operation that has begun is not broken off
     by that: it is told through its :class:`Deadline` that nobody waits, keeps its bot until it ends, and ends in a
     state that the engine vouches for. One that has not begun never does.
     """
 
-    def __init__(self, workers: int) -> None:
-        sizes = {
-            WorkerPool.PROBE: 1,
-            WorkerPool.READ: _READ_WORKERS,
-            WorkerPool.CREATE: workers,
-            WorkerPool.CHANGE: workers,
-        }
-        self._pools = {pool: ThreadPoolExecutor(size, thread_name_prefix=pool.value) for pool, size in sizes.items()}
+    def __init__(self, workers: int, *, most_changes: int = 2000, most_pulling: int = 500) -> None:
+        """``workers`` creates work at once, and as many other changes.
+
+        ``most_changes`` may be under way, those that wait or whose callers have gone included; each has at most one
+        connection to an engine. ``most_pulling`` of them may be creates that wait for their images.
+        """
+        self._workers = WorkerPools(
+            {
+                WorkerPool.PROBE: 1,
+                WorkerPool.READ: _READ_WORKERS,
+                WorkerPool.CREATE: workers,
+                WorkerPool.CHANGE: workers,
+            }
+        )
+        self._most_changes = most_changes
+        self._most_pulling = most_pulling
         self._changing = KeyedSemaphore(1)
         self._reading = KeyedSemaphore(_READS_OF_ONE_BOT)
-        self._under_way: dict[asyncio.Future[Any], WorkerPool] = {}
+        self._grace_periods = GracePeriods()
+        self._pulling = 0
+        self._changes: set[asyncio.Future[Any]] = set()
 
     @property
     def busy(self) -> bool:
         """Whether any worker has an operation, reads included."""
-        return bool(self._under_way)
+        return self._workers.busy
 
     @property
     def changes_under_way(self) -> int:
         """How many creates, starts, stops, restarts and removes have not ended yet."""
-        return len(self._changes())
+        return len(self._changes)
 
     async def probe(self, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
         """Run the check that the engine answers, which must not wait for any other operation."""
-        return await self._run(WorkerPool.PROBE, operation, deadline)
+        return await self._read(WorkerPool.PROBE, operation, deadline)
 
     async def read(self, key: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
         """Run an operation that changes nothing, beside changes of the same bot. ``key`` names what it reads."""
@@ -78,32 +83,39 @@ class BotOperations:
             end = await self._reading.acquire(key, deadline)
         except TimeoutError:
             raise EngineTimeoutError("the engine did not answer earlier reads of the same container in time") from None
-        return await self._run(WorkerPool.READ, operation, deadline, lambda _: end())
+        return await self._read(WorkerPool.READ, operation, deadline, lambda _: end())
 
     async def change(
         self,
         pool: WorkerPool,
         bot_id: str,
-        operation: Callable[[Deadline], T],
+        operation: Callable[[Deadline], Operation[T] | T],
         deadline: Deadline,
         *,
+        grace_seconds: float | None = None,
         on_turn: Callable[[], None] = lambda: None,
         on_end: Callable[[asyncio.Future[T] | None], None] = lambda _: None,
     ) -> T:
         """The result of an operation that no other change of the same bot overlaps; first come, first served.
 
-        Both are called on the event loop: ``on_turn`` when the bot's turn has come, and then ``on_end`` when the
-        operation has ended, whether anyone waits or not, with how it did; ``None``: it could not be started.
+        ``grace_seconds``, of an operation that ends a process: while it waits for its turn, it ends the grace period
+        of another one as soon as its own would end.
+
+        The callbacks are called on the event loop: ``on_turn`` when the bot's turn has come, and then ``on_end`` when
+        the operation has ended, whether anyone waits or not, with how it did; ``None``: it could not be started.
         """
         deadline.check()
         try:
-            end = await self._changing.acquire(bot_id, deadline)
+            with self._grace_periods.waiting(bot_id, grace_seconds):
+                end = await self._changing.acquire(bot_id, deadline)
         except TimeoutError:
             raise OperationInProgressError(
                 "another operation on this bot did not end before the call's deadline", bot_id=bot_id
             ) from None
 
         def ended(work: asyncio.Future[T] | None) -> None:
+            if work is not None:
+                self._changes.discard(work)
             try:
                 on_end(work)
             finally:
@@ -111,59 +123,64 @@ class BotOperations:
 
         try:
             on_turn()
+            self._check_room()
+            parts = _Parts(operation, deadline)
+            job = self._workers.submit(pool, parts.next)
         except BaseException:
             ended(None)
             raise
-        return await self._run(pool, operation, deadline, ended)
+        work = asyncio.ensure_future(self._finish(pool, bot_id, parts, asyncio.wrap_future(job)))
+        self._changes.add(work)
+        work.add_done_callback(ended)
+        return await self._result(job.cancel, work, deadline)
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the changes in progress. Returns whether all ended in time."""
-        if changes := self._changes():
-            await asyncio.wait(changes, timeout=seconds)
-        return not self._changes()
+        if self._changes:
+            await asyncio.wait(self._changes, timeout=seconds)
+        return not self._changes
 
     def close(self) -> None:
         """Stop idle workers. Busy ones stop after their operation."""
-        for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
 
-    def _changes(self) -> list[asyncio.Future[Any]]:
-        return [work for work, pool in self._under_way.items() if pool in (WorkerPool.CREATE, WorkerPool.CHANGE)]
+    def _check_room(self) -> None:
+        if len(self._changes) >= self._most_changes:
+            raise CapacityExceededError(
+                f"there are {len(self._changes)} changes under way already, the most that the server takes; "
+                "try again later"
+            )
 
-    async def _run(
+    async def _read(
         self,
         pool: WorkerPool,
         operation: Callable[[Deadline], T],
         deadline: Deadline,
-        end: Callable[[asyncio.Future[T] | None], None] = lambda _: None,
+        ended: Callable[[asyncio.Future[T] | None], None] = lambda _: None,
     ) -> T:
-        """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on.
-
-        An operation that no worker has started is withdrawn, and then never runs: its bot's turn ends at once.
-        """
-
-        def ended(work: asyncio.Future[T]) -> None:
-            del self._under_way[work]
-            end(work)
-
         try:
-            # In the call's context, so that the worker's log lines and spans belong to the call.
-            job = self._pools[pool].submit(copy_context().run, operation, deadline)
+            job = self._workers.submit(pool, lambda: operation(deadline))
         except BaseException:
-            end(None)
+            ended(None)
             raise
         work = asyncio.wrap_future(job)
-        self._under_way[work] = pool
         work.add_done_callback(ended)
+        return await self._result(job.cancel, work, deadline)
+
+    async def _result(self, withdraw: Callable[[], bool], work: asyncio.Future[T], deadline: Deadline) -> T:
+        """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on.
+
+        ``withdraw`` cancels an operation that no worker has started. It then never runs: its bot's turn ends at once.
+        """
         try:
             # Wait with asyncio.wait: awaiting the work itself would pass on the caller's cancellation.
             done, _ = await asyncio.wait({work}, timeout=deadline.remaining())
         except asyncio.CancelledError:
-            if not job.cancel():
+            if not withdraw():
                 deadline.cancel()
                 work.add_done_callback(_log_abandoned)
             raise
-        if not done and job.cancel():
+        if not done and withdraw():
             raise CapacityExceededError("no worker came free before the call's deadline; try again later")
         if done or not deadline.cancel():
             return await work
@@ -171,6 +188,75 @@ class BotOperations:
         raise EngineTimeoutError(
             "the call's deadline passed before the engine was done; a create is undone, any other change goes on"
         )
+
+    async def _finish(self, pool: WorkerPool, bot_id: str, parts: _Parts[T], part: asyncio.Future[Wait | None]) -> T:
+        """Wait, and have workers run the parts after the first, until the operation has ended."""
+        while (wait := await part) is not None:
+            failure = await self._wait(pool, bot_id, wait)
+            part = asyncio.wrap_future(self._workers.submit(pool, partial(parts.next, failure)))
+        return parts.result
+
+    async def _wait(self, pool: WorkerPool, bot_id: str, wait: Wait) -> Exception | None:
+        """Wait. Returns the error that the operation is to end with instead."""
+        if isinstance(wait, GracePeriod):
+            await self._grace_periods.run(bot_id, wait, _end(wait))
+            return None
+        if wait.future is None or pool is not WorkerPool.CREATE:
+            await _end(wait)
+            return None
+        if self._pulling >= self._most_pulling:
+            return CapacityExceededError(
+                f"{self._pulling} creates wait for images already, the most that the server takes; try again later"
+            )
+        self._pulling += 1
+        try:
+            await _end(wait)
+        finally:
+            self._pulling -= 1
+        return None
+
+
+class _Parts(Generic[T]):
+    """An operation as the parts between its waits. Each runs in a worker."""
+
+    result: T
+
+    def __init__(self, begin: Callable[[Deadline], Operation[T] | T], deadline: Deadline) -> None:
+        self._begin = begin
+        self._deadline = deadline
+        self._operation: Operation[T] | None = None
+
+    def next(self, failure: Exception | None = None) -> Wait | None:
+        """Run up to the next wait, which it returns; ``None``: the operation has ended, with ``result``.
+
+        ``failure`` is raised at the wait where the operation is.
+        """
+        if self._operation is None:
+            begun = self._begin(self._deadline)
+            if not isinstance(begun, Generator):
+                self.result = begun
+                return None
+            self._operation = begun
+        try:
+            return next(self._operation) if failure is None else self._operation.throw(failure)
+        except StopIteration as end:
+            self.result = end.value
+            return None
+
+
+async def _end(wait: Wait) -> None:
+    """The end of a wait."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def end() -> None:
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(ended.set)
+
+    wait.on_end(end)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait.longest()):
+            await ended.wait()
 
 
 def _log_abandoned(work: asyncio.Future[Any]) -> None:

@@ -117,6 +117,9 @@ class ContainerManagerServicer(object):
         period. The container is kept and stays stopped until it is started again. It returns OK if the container is
         stopped already or does not exist.
 
+        A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
+        would end, counted from its arrival, and then takes its turn. It never prolongs a grace period.
+
         INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -69,6 +69,9 @@ class ContainerManagerStub:
     period. The container is kept and stays stopped until it is started again. It returns OK if the container is
     stopped already or does not exist.
 
+    A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
+    would end, counted from its arrival, and then takes its turn. It never prolongs a grace period.
+
     INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
     """
     RestartContainer: _grpc.UnaryUnaryMultiCallable[_container_manager_pb2.RestartContainerRequest, _container_manager_pb2.RestartContainerResponse]
@@ -127,6 +130,9 @@ class ContainerManagerAsyncStub(ContainerManagerStub):
     """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
     period. The container is kept and stays stopped until it is started again. It returns OK if the container is
     stopped already or does not exist.
+
+    A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
+    would end, counted from its arrival, and then takes its turn. It never prolongs a grace period.
 
     INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
     """
@@ -201,6 +207,9 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         """StopContainer ends the bot's process: SIGTERM (or the image's stop signal), then SIGKILL after the grace
         period. The container is kept and stays stopped until it is started again. It returns OK if the container is
         stopped already or does not exist.
+
+        A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
+        would end, counted from its arrival, and then takes its turn. It never prolongs a grace period.
 
         INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
         """

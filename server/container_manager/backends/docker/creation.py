@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +19,7 @@ from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import create_error, engine_error
 from container_manager.engine.images import ImagePuller
+from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError, was_not_sent
 from container_manager.errors import (
     ContainerAlreadyExistsError,
@@ -33,6 +33,7 @@ from container_manager.errors import (
 )
 from container_manager.image_reference import check_image_allowed, check_image_reference, is_image_id
 from container_manager.model import ContainerConfig, PullPolicy, container_name
+from container_manager.operation import Operation, Wait
 from container_manager.validation import check_grace_seconds
 
 _NAME_WAIT_SECONDS = 3.0
@@ -45,11 +46,11 @@ _BUILT_IN_NETWORKS = ("", "bridge", "none")
 class ContainerCreator:
     """Carries out create. Safe for any number of threads."""
 
-    def __init__(self, engine: EngineClient, config: DockerServiceConfig) -> None:
+    def __init__(self, engine: EngineClient, calls: LongCalls, config: DockerServiceConfig) -> None:
         self._engine = engine
         self._config = config
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
-        self._puller = ImagePuller(engine)
+        self._puller = ImagePuller(engine, calls)
         self._commands = CommandCheck(engine)
         self._given_up = GivenUpCreates(engine)
         self._states = StateDirectories(config.state_root, config.bot_user) if config.state_root is not None else None
@@ -60,7 +61,7 @@ class ContainerCreator:
 
     def create(
         self, bot_id: str, config: ContainerConfig, request_id: str, deadline: Deadline, *, absent: bool = False
-    ) -> Created:
+    ) -> Operation[Created]:
         """The bot's new container, or the one that an earlier call with this ``request_id`` made.
 
         ``absent``: the caller saw that the bot has none. The engine refuses a second one of the same name anyway.
@@ -68,7 +69,7 @@ class ContainerCreator:
         image = self._image(config.image)
         if absent and not self._pulls(image, missing=False):
             try:
-                return self._create(bot_id, config, image, request_id, deadline)
+                return (yield from self._create(bot_id, config, image, request_id, deadline))
             except (InvalidConfigError, SecretsUnavailableError, StateUnavailableError, ImageNotFoundError):
                 # A container with the bot's name takes precedence over any other fault.
                 if existing := self._existing(bot_id, request_id, deadline):
@@ -76,19 +77,21 @@ class ContainerCreator:
                 raise
         if existing := self._existing(bot_id, request_id, deadline):
             return Created(existing)
-        return self._create(bot_id, config, image, request_id, deadline)
+        return (yield from self._create(bot_id, config, image, request_id, deadline))
 
-    def _create(self, bot_id: str, config: ContainerConfig, image: str, request_id: str, deadline: Deadline) -> Created:
+    def _create(
+        self, bot_id: str, config: ContainerConfig, image: str, request_id: str, deadline: Deadline
+    ) -> Operation[Created]:
         self._check_network(config.network, deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
         if self._pulls(image, missing=False):
-            self._puller.pull(image, deadline)
+            yield from self._puller.pull(image, deadline)
         with self._states.prepared(bot_id) if self._states is not None else nullcontext():
-            return self._create_prepared(bot_id, config, image, request_id, deadline)
+            return (yield from self._create_prepared(bot_id, config, image, request_id, deadline))
 
     def _create_prepared(
         self, bot_id: str, config: ContainerConfig, image: str, request_id: str, deadline: Deadline
-    ) -> Created:
+    ) -> Operation[Created]:
         create_id = self._given_up.open()
         body = container_body(
             bot_id,
@@ -101,15 +104,17 @@ class ContainerCreator:
             stop_seconds=self._stop_seconds,
         )
         try:
-            return self._make_when_free(bot_id, body, request_id, deadline)
+            return (yield from self._make_when_free(bot_id, body, request_id, deadline))
         finally:
             self._given_up.finish(create_id)
 
-    def _make_when_free(self, bot_id: str, body: dict[str, Any], request_id: str, deadline: Deadline) -> Created:
+    def _make_when_free(
+        self, bot_id: str, body: dict[str, Any], request_id: str, deadline: Deadline
+    ) -> Operation[Created]:
         patience = Deadline(_NAME_WAIT_SECONDS)
         while True:
             try:
-                return self._make(bot_id, body, deadline)
+                return (yield from self._make(bot_id, body, deadline))
             except _NameTakenError:
                 # Another caller was faster, or the engine still holds the name of a removed one (moby/moby#37698).
                 if existing := self._existing(bot_id, request_id, deadline):
@@ -119,7 +124,7 @@ class ContainerCreator:
                     "the engine still holds the name of a container that it removes or makes; try again later",
                     bot_id=bot_id,
                 )
-            time.sleep(_NAME_POLL_SECONDS)
+            yield Wait(seconds=_NAME_POLL_SECONDS, deadline=deadline)
 
     def _image(self, requested: str) -> str:
         if not requested:
@@ -175,8 +180,8 @@ class ContainerCreator:
                 FieldViolation("config.network", f"{name} is not a bridge or user-defined network")
             )
 
-    def _make(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> Created:
-        container_id = self._make_with_image(bot_id, body, deadline)
+    def _make(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> Operation[Created]:
+        container_id = yield from self._make_with_image(bot_id, body, deadline)
         made: str | None = container_id
         create_id, status = body["Labels"][LABEL_CREATE_ID], None
         try:
@@ -186,10 +191,10 @@ class ContainerCreator:
                 if self._commands.is_runnable(document, deadline):
                     status = status_from_inspect(document)
                 else:
-                    self._remove(container_id, deadline)
+                    yield from self._remove(container_id, deadline)
                     without_init = {**body, "HostConfig": {**body["HostConfig"], "Init": False}}
                     made = None
-                    made = container_id = self._make_with_image(bot_id, without_init, deadline)
+                    made = container_id = yield from self._make_with_image(bot_id, without_init, deadline)
             deadline.commit()
         except BaseException as exc:
             if made is not None:
@@ -199,7 +204,7 @@ class ContainerCreator:
             raise
         return Created(container_id, status)
 
-    def _make_with_image(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> str:
+    def _make_with_image(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> Operation[str]:
         image: str = body["Image"]
         try:
             return self._post(bot_id, body, deadline)
@@ -209,11 +214,10 @@ class ContainerCreator:
                 raise ImageNotFoundError(f"image {image} is not on the engine{policy}", image=image) from exc
         if find_container(self._engine, bot_id, deadline) is not None:
             raise _NameTakenError
-        self._puller.pull(image, deadline)
+        yield from self._puller.pull(image, deadline)
         try:
             return self._post(bot_id, body, deadline)
         except _ImageMissingError as exc:
-            # The SDK reports a broken stream as a complete one.
             raise ImagePullFailedError(f"image {image} is not on the engine after its pull", image=image) from exc
 
     def _post(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> str:
@@ -233,14 +237,14 @@ class ContainerCreator:
                 self._given_up.give_up(body["Labels"][LABEL_CREATE_ID])
             raise
 
-    def _remove(self, container_id: str, deadline: Deadline) -> None:
+    def _remove(self, container_id: str, deadline: Deadline) -> Operation[None]:
         """Remove the container that this call made, or wait for a removal by somebody else."""
         if remove(self._engine, container_id):
             return
         patience = Deadline(_NAME_WAIT_SECONDS)
         while patience.remaining() != 0 and self._engine.inspect_container(container_id, deadline) is not None:
             deadline.check()
-            time.sleep(_NAME_POLL_SECONDS)
+            yield Wait(seconds=_NAME_POLL_SECONDS, deadline=deadline)
 
 
 def _label(document: dict[str, Any], name: str) -> str:

@@ -9,6 +9,7 @@ from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus
+from container_manager.operation import carry_out
 from container_manager.validation import check_bot_id, check_config_counts, check_create, check_grace_seconds
 
 
@@ -49,7 +50,7 @@ class DockerService:
         config = config or ContainerConfig()
         check_config_counts(config)
         check_create(request_id, config)
-        created = self._lifecycle.create_container(bot_id, config, request_id=request_id, deadline=deadline)
+        created = carry_out(self._lifecycle.create_container(bot_id, config, request_id=request_id, deadline=deadline))
         return created.container_id
 
     def start_container(self, bot_id: str, *, deadline: Deadline | None = None) -> None:
@@ -60,7 +61,7 @@ class DockerService:
         :class:`StateUnavailableError`.
         """
         check_bot_id(bot_id)
-        self._lifecycle.start_container(bot_id, deadline=deadline)
+        carry_out(self._lifecycle.start_container(bot_id, deadline=deadline))
 
     def stop_container(
         self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
@@ -71,14 +72,14 @@ class DockerService:
         the configured default.
         """
         check_bot_id(bot_id)
-        self._lifecycle.stop_container(bot_id, _whole(grace_seconds), deadline=deadline)
+        carry_out(self._lifecycle.stop_container(bot_id, _whole(grace_seconds), deadline=deadline))
 
     def restart_container(
         self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
     ) -> None:
         """Stop the bot's container as :meth:`stop_container` does and start it again. Raises the errors of start."""
         check_bot_id(bot_id)
-        self._lifecycle.restart_container(bot_id, _whole(grace_seconds), deadline=deadline)
+        carry_out(self._lifecycle.restart_container(bot_id, _whole(grace_seconds), deadline=deadline))
 
     def remove_container(
         self, bot_id: str, grace_seconds: float | None = None, *, deadline: Deadline | None = None
@@ -88,7 +89,7 @@ class DockerService:
         Returns when it is gone from the engine; a missing one is gone. Secrets and state directories are kept.
         """
         check_bot_id(bot_id)
-        self._lifecycle.remove_container(bot_id, _whole(grace_seconds), deadline=deadline)
+        carry_out(self._lifecycle.remove_container(bot_id, _whole(grace_seconds), deadline=deadline))
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
         """The status of the bot's container; ``None`` when it has none, or only a foreign one has its name."""

@@ -14,13 +14,12 @@ where nothing runs. ``restart`` is refused on REMOVING and DEAD. ``create`` is r
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Collection
 from http import HTTPStatus
 
 from container_manager.backend import CallObserver, Created
 from container_manager.backends.docker.creation import ContainerCreator
+from container_manager.backends.docker.ending import restart, stop
 from container_manager.backends.docker.listing import ContainerLister
 from container_manager.backends.docker.lookup import find_container, remove
 from container_manager.backends.docker.run_ends import RunEnds
@@ -29,6 +28,7 @@ from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error, start_error
+from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     ContainerNotFoundError,
@@ -39,6 +39,7 @@ from container_manager.errors import (
     StateUnavailableError,
 )
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus
+from container_manager.operation import Operation, Wait
 from container_manager.validation import check_grace_seconds
 
 _REMOVAL_POLL_SECONDS = 0.05
@@ -63,13 +64,15 @@ class DockerLifecycle:
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )
         self._ends = ends or RunEnds()
-        self._creator = ContainerCreator(self._engine, config)
+        self._calls = LongCalls(config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer)
+        self._creator = ContainerCreator(self._engine, self._calls, config)
         self._lister = ContainerLister(self._engine, self._ends)
 
     def close(self) -> None:
         """Close idle connections to the engine. No method may be called afterwards."""
         self._creator.close()
         self._lister.close()
+        self._calls.close()
         self._engine.close()
 
     def ping(self, *, deadline: Deadline | None = None) -> None:
@@ -86,13 +89,17 @@ class DockerLifecycle:
         request_id: str = "",
         absent: bool = False,
         deadline: Deadline | None = None,
-    ) -> Created:
+    ) -> Operation[Created]:
         return self._creator.create(bot_id, config, request_id, deadline or Deadline(), absent=absent)
+
+    @property
+    def default_grace_seconds(self) -> int:
+        return self._grace_seconds
 
     def start_container(
         self, bot_id: str, *, known: ContainerStatus | None = None, deadline: Deadline | None = None
-    ) -> str:
-        return self._start(bot_id, self._engine.start_container, known, deadline, anew=False)
+    ) -> Operation[str]:
+        return self._start(bot_id, None, known, deadline)
 
     def stop_container(
         self,
@@ -101,14 +108,14 @@ class DockerLifecycle:
         *,
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
-    ) -> str:
+    ) -> Operation[str]:
         grace = self._grace(grace_seconds)
-        if known is not None and self._stop(known, grace):
+        if known is not None and (yield from self._stop(known, grace)):
             return known.container_id
         container = self._find(bot_id, deadline)
         if container is None:
             return ""
-        self._stop(container, grace)
+        yield from self._stop(container, grace)
         return container.container_id
 
     def restart_container(
@@ -118,9 +125,8 @@ class DockerLifecycle:
         *,
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
-    ) -> str:
-        restart = partial(self._engine.restart_container, grace_seconds=self._grace(grace_seconds))
-        return self._start(bot_id, restart, known, deadline, anew=True)
+    ) -> Operation[str]:
+        return self._start(bot_id, self._grace(grace_seconds), known, deadline)
 
     def remove_container(
         self,
@@ -129,16 +135,16 @@ class DockerLifecycle:
         *,
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
-    ) -> str:
+    ) -> Operation[str]:
         grace = self._grace(grace_seconds)
-        if known is not None and self._remove_known(known, grace):
+        if known is not None and (yield from self._remove_known(known, grace)):
             return known.container_id
         container = self._find(bot_id, deadline)
         if container is None:
             return ""
         if container.state in _RUNNING:
-            self._stop(container, grace)
-        self._remove(container)
+            yield from self._stop(container, grace)
+        yield from self._remove(container)
         return container.container_id
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
@@ -167,48 +173,46 @@ class DockerLifecycle:
         return None if document is None else self._ends.status(document)
 
     def _start(
-        self,
-        bot_id: str,
-        send: Callable[[str], None],
-        known: ContainerStatus | None,
-        deadline: Deadline | None,
-        *,
-        anew: bool,
-    ) -> str:
+        self, bot_id: str, grace: int | None, known: ContainerStatus | None, deadline: Deadline | None
+    ) -> Operation[str]:
+        """``grace``: of a restart; ``None``: only start it."""
         container = known or self.require_container(bot_id, deadline=deadline)
         try:
             self._check_directories(bot_id)
         except (SecretsUnavailableError, StateUnavailableError):
             # A bot that runs has been started, whatever has become of its directories.
-            now = None if anew else self._find(bot_id, deadline)
+            now = self._find(bot_id, deadline) if grace is None else None
             if now is None or now.state not in _STARTED:
                 raise
             return now.container_id
         try:
-            send(container.container_id)
+            if grace is None:
+                self._engine.start_container(container.container_id)
+            else:
+                yield from restart(self._calls, container, grace, self._inspect)
         except EngineRejectedError as exc:
             # 404 names the container, or something that it needs, such as its network.
             if exc.status != HTTPStatus.NOT_FOUND or self._inspect(container) is not None:
                 raise start_error(exc, bot_id) from exc
         except EngineTimeoutError:
-            self._settle_start(container, anew=anew)
+            self._settle_start(container, anew=grace is not None)
             return container.container_id
         else:
             return container.container_id
         if known is None:
             # Removed since the look-up above.
             raise ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
-        return self._start(bot_id, send, None, deadline, anew=anew)
+        return (yield from self._start(bot_id, grace, None, deadline))
 
     def _check_directories(self, bot_id: str) -> None:
         check_secrets_directory(self._config.secrets_root, bot_id)
         if self._config.state_root is not None:
             check_state_directory(self._config.state_root, bot_id)
 
-    def _stop(self, container: ContainerStatus, grace: int) -> bool:
+    def _stop(self, container: ContainerStatus, grace: int) -> Operation[bool]:
         """Stop it; False: the engine has no such container."""
         try:
-            self._engine.stop_container(container.container_id, grace)
+            yield from stop(self._calls, container, grace)
         except EngineRejectedError as exc:
             if exc.status == HTTPStatus.NOT_FOUND:
                 return False
@@ -219,12 +223,12 @@ class DockerLifecycle:
                 raise
         return True
 
-    def _remove_known(self, container: ContainerStatus, grace: int) -> bool:
+    def _remove_known(self, container: ContainerStatus, grace: int) -> Operation[bool]:
         """Remove it by its id; False: it is not as the caller knows it, nothing was removed."""
         if container.state in _RUNNING:
-            if not self._stop(container, grace):
+            if not (yield from self._stop(container, grace)):
                 return False
-            self._remove(container)
+            yield from self._remove(container)
             return True
         if container.state not in _STOPPED:
             return False
@@ -234,10 +238,10 @@ class DockerLifecycle:
         except EngineRejectedError:
             return False
         except EngineTimeoutError:
-            self._await_gone(container)
+            yield from self._await_gone(container)
         return True
 
-    def _remove(self, container: ContainerStatus) -> None:
+    def _remove(self, container: ContainerStatus) -> Operation[None]:
         try:
             gone = remove(self._engine, container.container_id)
         except EngineRejectedError as exc:
@@ -246,7 +250,7 @@ class DockerLifecycle:
             gone = False
         if not gone:
             # This removal may still end, or another one that is under way beside this service.
-            self._await_gone(container)
+            yield from self._await_gone(container)
 
     def _settle_start(self, container: ContainerStatus, *, anew: bool) -> None:
         """After a start without an answer: what the engine shows counts, and nothing is sent again."""
@@ -258,7 +262,7 @@ class DockerLifecycle:
                 f"the engine did not answer the start in time; the container is now {state}", bot_id=container.bot_id
             )
 
-    def _await_gone(self, container: ContainerStatus) -> None:
+    def _await_gone(self, container: ContainerStatus) -> Operation[None]:
         deadline = Deadline(self._config.engine_timeout_seconds)
         while (now := self._inspect(container)) is not None:
             if now.state is ContainerState.DEAD:
@@ -267,7 +271,7 @@ class DockerLifecycle:
                 )
             if deadline.remaining() == 0:
                 raise EngineTimeoutError("the engine has not finished the removal in time", bot_id=container.bot_id)
-            time.sleep(_REMOVAL_POLL_SECONDS)
+            yield Wait(seconds=_REMOVAL_POLL_SECONDS)
 
     def _inspect(self, container: ContainerStatus) -> ContainerStatus | None:
         try:

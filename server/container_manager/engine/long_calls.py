@@ -1,0 +1,114 @@
+"""Calls that the engine answers after minutes or days. They cost a connection each, and one thread all together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from container_manager.backend import CallObserver
+from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.engine.timestamps import time_ns
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import CapacityExceededError, EngineUnavailableError
+
+T = TypeVar("T")
+
+_CLOSE_SECONDS = 5.0
+
+
+class LongCalls:
+    """Stops, restarts and pulls of one engine, as futures, from any number of threads.
+
+    The futures raise the errors of :mod:`container_manager.engine.client`. Each call has a connection of its own:
+    on one that was used before, a request can be lost when the engine has been restarted. Its thread starts with the
+    first call, which raises :class:`CapacityExceededError` where the machine has none to spare.
+    """
+
+    def __init__(self, docker_host: str, *, timeout_seconds: float, observer: CallObserver | None = None) -> None:
+        self.engine = AsyncEngineClient(
+            docker_host, timeout_seconds=timeout_seconds, observer=observer, keep_connections=False
+        )
+        """For use in coroutines that :meth:`submit` is given."""
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def close(self) -> None:
+        """Cancel the calls under way, and end the thread. What the engine has begun, it ends."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+            thread, self._thread = self._thread, None
+        if loop is None or thread is None:
+            return
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._cancel_all(), loop).result(_CLOSE_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_CLOSE_SECONDS)
+        if not thread.is_alive():
+            loop.close()
+
+    def stop_container(self, container_id: str, grace_seconds: int) -> Future[None]:
+        """Stop a container, however long its grace period. No effect on a stopped one."""
+        return self._post(container_id, "stop", grace_seconds)
+
+    def restart_container(self, container_id: str, grace_seconds: int) -> Future[None]:
+        """Stop and start a container: one request, never repeated."""
+        return self._post(container_id, "restart", grace_seconds)
+
+    def kill_container(self, container_id: str, start_time_ns: int | None = None) -> Future[None]:
+        """Kill a container's process; no effect without one, or on one that started at another time than given."""
+        return self.submit(self._kill(container_id, start_time_ns))
+
+    def submit(self, call: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the thread of all long calls."""
+        try:
+            loop = self._running_loop()
+        except RuntimeError as exc:
+            call.close()
+            raise CapacityExceededError("the machine has no thread to spare for the engine; try again later") from exc
+        return asyncio.run_coroutine_threadsafe(call, loop)
+
+    def _post(self, container_id: str, verb: str, grace_seconds: int) -> Future[None]:
+        path, params = f"/containers/{container_id}/{verb}", {"t": str(grace_seconds)}
+
+        async def post() -> None:
+            try:
+                await self.engine.post(f"{verb}_container", path, params, extra_seconds=grace_seconds)
+            except asyncio.CancelledError:
+                raise EngineUnavailableError("the engine has not answered yet, and is not asked any more") from None
+
+        return self.submit(post())
+
+    async def _kill(self, container_id: str, start_time_ns: int | None) -> None:
+        # 404 and 409: it is gone, or has no process.
+        with suppress(EngineRejectedError):
+            if start_time_ns is not None:
+                document = await self.engine.get_json(f"/containers/{container_id}/json")
+                if time_ns(document["State"]["StartedAt"]) != start_time_ns:
+                    return
+            await self.engine.post("kill_container", f"/containers/{container_id}/kill")
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                loop = asyncio.new_event_loop()
+                # A daemon: what waits for the engine does not delay the exit of the process.
+                thread = threading.Thread(target=loop.run_forever, name="long engine calls", daemon=True)
+                try:
+                    thread.start()
+                except BaseException:
+                    loop.close()
+                    raise
+                self._loop, self._thread = loop, thread
+            return self._loop
+
+    async def _cancel_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.engine.close()

@@ -1,0 +1,80 @@
+"""Operations that hold no thread while they wait: generators that yield what they wait for.
+
+    def stop(container_id: str) -> Operation[None]:
+        stopped = engine.stop(container_id)  # a Future
+        yield Wait(stopped)                  # may take a day
+        stopped.result()
+
+Between two waits, an operation blocks no longer than a call to a backend takes. :func:`carry_out` carries one out in
+the calling thread; :class:`~container_manager.scheduling.bot_operations.BotOperations` does so for an event loop, with
+a worker thread for each part between two waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from container_manager.deadline import Deadline
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class Wait:
+    """Ends as soon as one of these is the case. The operation then finds out for itself which one."""
+
+    future: Future[Any] | None = None
+    """The future is done."""
+    seconds: float | None = None
+    """This time has passed."""
+    deadline: Deadline | None = None
+    """The deadline has passed or is cancelled. Without one, the wait goes on when the caller has given up."""
+
+    def longest(self) -> float | None:
+        """Seconds until it ends at the latest; ``None``: unknown."""
+        remaining = None if self.deadline is None else self.deadline.remaining()
+        return min((each for each in (self.seconds, remaining) if each is not None), default=None)
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call ``callback``, in any thread, when the future is done and when the deadline is cancelled."""
+        if self.future is not None:
+            self.future.add_done_callback(lambda _: callback())
+        if self.deadline is not None:
+            self.deadline.on_cancel(callback)
+
+
+@dataclass(kw_only=True)
+class GracePeriod(Wait):
+    """A wait for a container that was asked to end, and that the backend kills after its grace period.
+
+    Another call may end the grace period early: see :mod:`container_manager.scheduling.grace_periods`.
+    """
+
+    grace_seconds: float
+    """How long the backend lets it run."""
+    kill: Callable[[], Future[None]]
+    """Kill what was asked to end, and nothing else; has no effect if that has ended. Does not block."""
+    ended_early: bool = False
+    """:attr:`kill` was called."""
+
+
+Operation = Generator[Wait, None, T]
+
+
+def carry_out(operation: Operation[T]) -> T:
+    """The operation's result; blocks while it waits."""
+    with closing(operation):
+        while True:
+            try:
+                wait = next(operation)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            ended = threading.Event()
+            wait.on_end(ended.set)
+            ended.wait(wait.longest())

@@ -1,0 +1,97 @@
+"""Grace periods that run, and the calls that wait behind them: a shorter grace period ends a longer one early."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+
+from container_manager.operation import GracePeriod
+
+_log = logging.getLogger(__name__)
+
+
+class GracePeriods:
+    """The grace periods of all bots, on one event loop.
+
+    A call that waits for its bot's turn and has a grace period of its own ends the one under way as soon as its own
+    would end, counted from when both were there. It never prolongs one. When it gives up, it has no effect any more.
+    """
+
+    def __init__(self) -> None:
+        # By bot: for each waiting call, when it came and its grace period, in seconds.
+        self._waiting: defaultdict[str, dict[object, tuple[float, float]]] = defaultdict(dict)
+        self._running: dict[str, _Running] = {}
+
+    def __len__(self) -> int:
+        """How many bots have a grace period under way, or calls that wait behind one."""
+        return len(self._waiting.keys() | self._running.keys())
+
+    @contextmanager
+    def waiting(self, bot_id: str, grace_seconds: float | None) -> Iterator[None]:
+        """A call waits for the bot's turn in this context; ``None``: it has no grace period."""
+        if grace_seconds is None:
+            yield
+            return
+        call = object()
+        self._waiting[bot_id][call] = (_now(), grace_seconds)
+        self._reschedule(bot_id)
+        try:
+            yield
+        finally:
+            del self._waiting[bot_id][call]
+            if not self._waiting[bot_id]:
+                del self._waiting[bot_id]
+            self._reschedule(bot_id)
+
+    async def run(self, bot_id: str, period: GracePeriod, end: Awaitable[object]) -> None:
+        """Wait for ``end``, the end of the bot's grace period, and end it early if a waiting call asks for that."""
+        running = self._running[bot_id] = _Running(period)
+        self._reschedule(bot_id)
+        try:
+            await end
+        finally:
+            del self._running[bot_id]
+            running.kill_at(None)
+        if running.kill is not None:
+            # It must not reach what the bot's next operation starts.
+            await asyncio.wait({running.kill})
+            if not running.kill.cancelled() and (exc := running.kill.exception()):
+                _log.warning("a grace period could not be ended early: %s", exc)
+
+    def _reschedule(self, bot_id: str) -> None:
+        running = self._running.get(bot_id)
+        if running is None:
+            return
+        waiting = self._waiting.get(bot_id, {}).values()
+        ends = min((max(came, running.began) + seconds for came, seconds in waiting), default=running.ends)
+        running.kill_at(ends if ends < running.ends else None)
+
+
+class _Running:
+    """A grace period under way."""
+
+    def __init__(self, period: GracePeriod) -> None:
+        self.began = _now()
+        self.ends = self.began + period.grace_seconds
+        self.kill: asyncio.Future[None] | None = None
+        self._period = period
+        self._timer: asyncio.TimerHandle | None = None
+
+    def kill_at(self, when: float | None) -> None:
+        """Kill at this moment of the loop's time, instead of any earlier choice; ``None``: do not."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if when is not None and self.kill is None:
+            self._timer = asyncio.get_running_loop().call_at(when, self._kill)
+
+    def _kill(self) -> None:
+        self._period.ended_early = True
+        self.kill = asyncio.wrap_future(self._period.kill())
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

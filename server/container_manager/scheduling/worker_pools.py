@@ -1,0 +1,70 @@
+"""Bounded pools of worker threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from enum import Enum
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class WorkerPool(Enum):
+    """Each pool has its own workers: an engine that is slow to create delays no stop, and neither delays a read."""
+
+    PROBE = "probe"
+    READ = "read"
+    CREATE = "create"
+    CHANGE = "change"
+
+
+class WorkerPools:
+    """Runs functions in threads. Each pool has one from the start, and others as they are needed."""
+
+    def __init__(self, sizes: Mapping[WorkerPool, int]) -> None:
+        self._pools = {pool: ThreadPoolExecutor(size, thread_name_prefix=pool.value) for pool, size in sizes.items()}
+        self._jobs: set[Future[Any]] = set()
+        self._closed = False
+        for executor in self._pools.values():
+            executor.submit(lambda: None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any function runs or waits for a thread."""
+        return bool(self._jobs)
+
+    def submit(self, pool: WorkerPool, function: Callable[[], T]) -> Future[T]:
+        """Run a function in a thread of the pool, in the caller's context, to which its log lines and spans belong.
+
+        A job that is cancelled before it has begun never runs.
+        """
+        job: Future[T] = Future()
+        run = copy_context().run
+
+        def work() -> None:
+            if not job.set_running_or_notify_cancel():
+                return
+            try:
+                result = run(function)
+            except BaseException as exc:  # noqa: BLE001 - a future carries any outcome
+                job.set_exception(exc)
+            else:
+                job.set_result(result)
+
+        try:
+            self._pools[pool].submit(work)
+        except RuntimeError:
+            if self._closed:
+                raise
+            # The machine has no thread to spare. The job is in the queue of those that the pool has.
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+        return job
+
+    def close(self) -> None:
+        """Stop idle workers. Busy ones stop after their job."""
+        self._closed = True
+        for executor in self._pools.values():
+            executor.shutdown(wait=False, cancel_futures=True)

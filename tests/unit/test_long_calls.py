@@ -1,0 +1,154 @@
+"""Stops, restarts and kills: futures that cost no thread each, and the same errors as of other calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from container_manager.engine.long_calls import LongCalls
+from container_manager.engine.timestamps import time_ns
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import (
+    CapacityExceededError,
+    EngineAccessDeniedError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+)
+from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Raw, error
+
+STOP, RESTART, KILL = (("POST", f"/containers/c1/{verb}") for verb in ("stop", "restart", "kill"))
+STARTED = "2026-11-29T06:00:00.123456789Z"
+
+
+@pytest.fixture
+def calls(engine: FakeEngine) -> Iterator[LongCalls]:
+    calls = LongCalls(engine.url, timeout_seconds=5)
+    yield calls
+    calls.close()
+
+
+Call = Callable[[LongCalls], Future[None]]
+both = pytest.mark.parametrize(
+    ("path", "call"),
+    [(STOP, lambda calls: calls.stop_container("c1", 1)), (RESTART, lambda calls: calls.restart_container("c1", 1))],
+    ids=["stop", "restart"],
+)
+
+
+@both
+@pytest.mark.parametrize("status", [204, 304])
+def test_what_is_as_wanted_already_is_no_error(
+    engine: FakeEngine, calls: LongCalls, path: Any, call: Call, status: int
+) -> None:
+    engine.on(*path, Raw(status=status))
+    assert call(calls).result(60) is None
+    assert ["1"] == [request.query["t"] for request in engine.seen(*path)]
+
+
+@both
+def test_an_error_answer_keeps_its_status_and_text(engine: FakeEngine, calls: LongCalls, path: Any, call: Call) -> None:
+    engine.on(*path, error(500, "the engine's own words"), error(403, "denied by a plugin"))
+    with pytest.raises(EngineRejectedError) as caught:
+        call(calls).result(60)
+    assert (500, "the engine's own words") == (caught.value.status, caught.value.text)
+    with pytest.raises(EngineAccessDeniedError):
+        call(calls).result(60)
+
+
+@both
+def test_a_call_without_an_answer_is_sent_exactly_once(
+    engine: FakeEngine, calls: LongCalls, path: Any, call: Call
+) -> None:
+    engine.on(*path, NO_CONTENT, Cut())
+    call(calls).result(60)
+    with pytest.raises(EngineUnavailableError):
+        call(calls).result(60)
+    assert 2 == len(engine.seen(*path))
+
+
+@both
+def test_a_call_after_the_engine_dropped_all_connections_succeeds(
+    engine: FakeEngine, calls: LongCalls, path: Any, call: Call
+) -> None:
+    engine.on(*path, NO_CONTENT)
+    call(calls).result(60)
+    engine.drop_connections()
+    call(calls).result(60)
+    assert 2 == len(engine.seen(*path))
+
+
+@both
+def test_a_grace_period_comes_on_top_of_the_time_out(engine: FakeEngine, path: Any, call: Call) -> None:
+    engine.on(*path, Hang(NO_CONTENT))
+    calls = LongCalls(engine.url, timeout_seconds=0.4)
+    stopping = call(calls)
+    engine.await_request(*path)
+    with pytest.raises(TimeoutError):
+        stopping.result(0.8)
+    engine.release()
+    assert stopping.result(60) is None
+    calls.close()
+
+
+def test_a_hang_ends_with_the_time_out(engine: FakeEngine) -> None:
+    engine.on(*STOP, Hang())
+    calls = LongCalls(engine.url, timeout_seconds=0.1)
+    with pytest.raises(EngineTimeoutError):
+        calls.stop_container("c1", 0).result(60)
+    calls.close()
+
+
+@pytest.mark.parametrize("answer", [NO_CONTENT, error(404, "No such container"), error(409, "is not running")])
+def test_a_kill_of_what_has_ended_has_no_effect(engine: FakeEngine, calls: LongCalls, answer: Raw | Json) -> None:
+    engine.on(*KILL, answer)
+    assert calls.kill_container("c1").result(60) is None
+    assert 1 == len(engine.seen(*KILL))
+
+
+@pytest.mark.parametrize(("started", "kills"), [(STARTED, 1), ("2026-11-29T06:00:00.123456790Z", 0)])
+def test_a_kill_of_one_process_spares_the_next_one_of_the_container(
+    engine: FakeEngine, calls: LongCalls, started: str, kills: int
+) -> None:
+    engine.on("GET", "/containers/c1/json", Json({"State": {"StartedAt": started}}))
+    engine.on(*KILL, NO_CONTENT)
+    calls.kill_container("c1", time_ns(STARTED)).result(60)
+    assert kills == len(engine.seen(*KILL))
+
+
+def test_two_hundred_long_calls_have_one_thread(engine: FakeEngine, calls: LongCalls) -> None:
+    engine.on("POST", "/containers/*/stop", Hang(NO_CONTENT))
+    stopping = [calls.stop_container(f"c{number}", 86_400) for number in range(200)]
+    engine.await_request("POST", "/containers/*/stop", 200)
+    assert 1 == len([thread for thread in threading.enumerate() if thread.name == "long engine calls"])
+    engine.release()
+    assert [None] * 200 == [each.result(60) for each in stopping]
+
+
+def test_a_thread_that_cannot_start_is_told_and_tried_again(
+    engine: FakeEngine, calls: LongCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.on(*STOP, NO_CONTENT)
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        with pytest.raises(CapacityExceededError, match="no thread"):
+            calls.stop_container("c1", 0)
+    assert [] == engine.seen(*STOP)
+    calls.stop_container("c1", 0).result(60)
+
+
+def test_close_ends_calls_under_way_and_their_thread(engine: FakeEngine) -> None:
+    engine.on(*STOP, Hang())
+    calls = LongCalls(engine.url, timeout_seconds=60)
+    stopping = calls.stop_container("c1", 86_400)
+    engine.await_request(*STOP)
+    calls.close()
+    assert EngineUnavailableError is type(stopping.exception(60))
+    assert not [thread for thread in threading.enumerate() if thread.name == "long engine calls"]

@@ -1,0 +1,210 @@
+"""Operations that wait: they have no worker meanwhile, and end in the same way in a thread of their caller's own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from container_manager.deadline import Deadline
+from container_manager.errors import (
+    CapacityExceededError,
+    EngineTimeoutError,
+    OperationCancelledError,
+    OperationInProgressError,
+)
+from container_manager.operation import GracePeriod, Operation, Wait, carry_out
+from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools
+from tests.support.waiting import wait_until
+from tests.unit.working import A, B, Work, change, happens, run
+
+
+class Waiting:
+    """An operation that waits for a future, and gives up with its caller if it is to."""
+
+    def __init__(self, *, gives_up: bool = False) -> None:
+        self.future: Future[str] = Future()
+        self.begun, self.ended = threading.Event(), threading.Event()
+        self._gives_up = gives_up
+
+    def __call__(self, deadline: Deadline) -> Operation[str]:
+        self.begun.set()
+        try:
+            yield Wait(future=self.future, deadline=deadline if self._gives_up else None)
+            if not self.future.done():
+                deadline.check()
+            return self.future.result()
+        finally:
+            self.ended.set()
+
+
+def begin(operations: BotOperations, bot: str, operation: Any, seconds: float | None = None) -> asyncio.Task[Any]:
+    return asyncio.create_task(operations.change(WorkerPool.CREATE, bot, operation, Deadline(seconds)))
+
+
+def test_a_hundred_that_wait_leave_the_one_worker_to_another() -> None:
+    async def scenario(operations: BotOperations) -> None:
+        waiting = [Waiting() for _ in range(100)]
+        calls = [change(operations, f"bot-{number}", each) for number, each in enumerate(waiting)]
+        for each in waiting:
+            await happens(each.begun)
+        assert 100 == operations.changes_under_way
+        assert "made" == await change(operations, B, lambda _: "made", 10)
+        for number, each in enumerate(waiting):
+            each.future.set_result(f"waited {number}")
+        assert [f"waited {number}" for number in range(100)] == await asyncio.gather(*calls)
+
+    run(scenario, workers=1)
+
+
+def test_one_that_waits_keeps_its_bots_turn() -> None:
+    async def scenario(operations: BotOperations) -> None:
+        waiting = Waiting()
+        first = change(operations, A, waiting)
+        await happens(waiting.begun)
+        with pytest.raises(OperationInProgressError):
+            await change(operations, A, lambda _: "too early", 0.05)
+        waiting.future.set_result("done")
+        assert "done" == await first
+
+    run(scenario, workers=1)
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+def test_one_whose_caller_gives_up_ends_at_once_or_with_what_it_waits_for(*, gives_up: bool) -> None:
+    async def scenario(operations: BotOperations) -> None:
+        at_deadline, cancelled = Waiting(gives_up=gives_up), Waiting(gives_up=gives_up)
+        with pytest.raises(EngineTimeoutError):
+            await change(operations, A, at_deadline, 0.1)
+        call = change(operations, B, cancelled)
+        await happens(cancelled.begun)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        if not gives_up:
+            assert 2 == operations.changes_under_way
+            at_deadline.future.set_result("done")
+            cancelled.future.set_result("done")
+        assert await operations.drain(10)
+        assert at_deadline.ended.is_set()
+        assert cancelled.ended.is_set()
+
+    run(scenario)
+
+
+def test_a_wait_ends_after_its_seconds() -> None:
+    def polls(_: Deadline) -> Operation[int]:
+        for _ in range(3):
+            yield Wait(seconds=0.001)
+        return 3
+
+    async def scenario(operations: BotOperations) -> None:
+        assert 3 == await change(operations, A, polls)
+
+    run(scenario)
+    assert 3 == carry_out(polls(Deadline()))
+
+
+def test_creates_that_wait_for_images_cannot_take_all_places() -> None:
+    async def main() -> None:
+        operations = BotOperations(4, most_changes=10, most_pulling=3)
+        pulling = [Waiting() for _ in range(4)]
+        calls = [begin(operations, f"bot-{number}", each) for number, each in enumerate(pulling[:3])]
+        for each in pulling[:3]:
+            await happens(each.begun)
+        with pytest.raises(CapacityExceededError, match="3 creates wait for images already"):
+            await begin(operations, A, pulling[3])
+        assert pulling[3].ended.is_set()
+        assert "local" == await begin(operations, A, lambda _: "local")
+        assert "stopped" == await change(operations, B, lambda _: "stopped")
+        for each in pulling[:3]:
+            each.future.set_result("pulled")
+        assert ["pulled"] * 3 == await asyncio.gather(*calls)
+        operations.close()
+
+    asyncio.run(main())
+
+
+def test_changes_under_way_are_bounded_also_those_whose_callers_have_gone() -> None:
+    async def main() -> None:
+        operations = BotOperations(4, most_changes=3)
+        waiting = [Waiting() for _ in range(3)]
+        for number, each in enumerate(waiting):
+            call = change(operations, f"bot-{number}", each)
+            await happens(each.begun)
+            call.cancel()
+        with pytest.raises(CapacityExceededError, match="3 changes under way already"):
+            await change(operations, A, lambda _: "one too many")
+        waiting[0].future.set_result("")
+        await asyncio.to_thread(wait_until, lambda: operations.changes_under_way < 3, "one of them ends")
+        assert "fits" == await change(operations, A, lambda _: "fits")
+        for each in waiting[1:]:
+            each.future.set_result("")
+        assert await operations.drain(10)
+        operations.close()
+
+    asyncio.run(main())
+
+
+def test_a_change_with_a_shorter_grace_overtakes() -> None:
+    killed: Future[None] = Future()
+
+    def stubborn(_: Deadline) -> Operation[str]:
+        def kill() -> Future[None]:
+            killed.set_result(None)
+            return killed
+
+        yield GracePeriod(future=killed, grace_seconds=86_400, kill=kill)
+        return "killed"
+
+    async def scenario(operations: BotOperations) -> None:
+        first = asyncio.create_task(operations.change(WorkerPool.CHANGE, A, stubborn, Deadline(), grace_seconds=86_400))
+        await asyncio.sleep(0)
+        second = operations.change(WorkerPool.CHANGE, A, lambda _: "next", Deadline(60), grace_seconds=0)
+        assert ["killed", "next"] == await asyncio.gather(first, second)
+
+    run(scenario)
+
+
+def test_a_thread_that_cannot_start_loses_no_job_and_runs_none_twice(
+    works: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool's first worker carries the job out when it is free."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pools = WorkerPools(dict.fromkeys(WorkerPool, 4))
+    busy = works("busy")
+    first = pools.submit(WorkerPool.CHANGE, lambda: busy(Deadline()))
+    assert busy.begun.wait(60)
+    ran: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        second = pools.submit(WorkerPool.CHANGE, lambda: ran.append("second"))
+        withdrawn = pools.submit(WorkerPool.CHANGE, lambda: ran.append("withdrawn"))
+        assert withdrawn.cancel()
+    busy.go.set()
+    assert "busy" == first.result(60)
+    second.result(60)
+    assert ["second"] == ran
+    assert not pools.busy
+    pools.close()
+
+
+def test_carried_out_in_a_thread_an_operation_gives_up_with_its_deadline() -> None:
+    with pytest.raises(EngineTimeoutError):
+        carry_out(Waiting(gives_up=True)(Deadline(0.05)))
+    deadline = Deadline()
+    waiting = Waiting(gives_up=True)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(lambda: carry_out(waiting(deadline)))
+        assert waiting.begun.wait(60)
+        deadline.cancel()
+        with pytest.raises(OperationCancelledError):
+            call.result(60)
