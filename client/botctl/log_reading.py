@@ -29,17 +29,17 @@ class LogSelection:
 class LogReading:
     """Iterates over a log once, in batches of entries as they arrive.
 
-    It first reads the existing entries, then follows from the time of the last one. A single stream could lose entries:
-    if it breaks before its first entry, there is no time to resume from.
+    It first reads the existing entries, then follows from the cursor of the last one. A single stream could lose
+    entries: if it breaks before its first entry, there is no cursor to resume from.
     """
 
     def __init__(self, observer: ContainerObserverStub, wanted: LogSelection, notice: Callable[[str], None]) -> None:
         self._observer = observer
         self._wanted = wanted
         self._notice = notice
-        self._last: Timestamp | None = None
+        self._last: pb.LogEntry | None = None
         self._bytes_left = wanted.limit_bytes
-        # The entries are read only to learn the time to follow from.
+        # The entries are read only to learn the cursor to follow from.
         self._hidden = False
 
     def __iter__(self) -> Iterator[Sequence[pb.LogEntry]]:
@@ -60,9 +60,11 @@ class LogReading:
     def _noted(self, messages: Iterator[pb.StreamLogsResponse]) -> Iterator[Sequence[pb.LogEntry]]:
         for message in messages:
             entries = _entries(message)
-            self._last = entries[-1].time
+            self._last = entries[-1]
             if self._hidden:
                 continue
+            if any(entry.gap for entry in entries):
+                self._notice("lines are missing: the engine has dropped them, or cannot read them")
             if self._bytes_left is not None:
                 self._bytes_left = max(self._bytes_left - sum(len(entry.line) for entry in entries), 0)
             yield entries
@@ -79,13 +81,17 @@ class LogReading:
         request = pb.StreamLogsRequest(
             bot_id=wanted.bot_id,
             follow=follow,
-            after=self._last or wanted.after,
             max_batch_entries=_MAX_BATCH_ENTRIES,
         )
+        if self._last is not None and self._last.cursor:
+            request.after_cursor = self._last.cursor
+        elif (after := wanted.after if self._last is None else self._last.time) is not None:
+            # A service that does not know cursors.
+            request.after.CopyFrom(after)
         if self._bytes_left is not None and not self._hidden:
             request.limit_bytes = self._bytes_left
         if not follow and self._last is None and wanted.tail is not None:
-            # A tail of 0 reads one entry to learn the time to follow from.
+            # A tail of 0 reads one entry to learn the cursor to follow from.
             request.tail_lines = max(wanted.tail, 1) if wanted.follow else wanted.tail
         return request
 

@@ -133,7 +133,7 @@ async def _log_batches(request: observer_pb.StreamLogsRequest) -> AsyncIterator[
             async for message in app.state.observer.StreamLogs(request):
                 # A service that does not know batches sends one entry at a time, in entry.
                 entries = message.entries or [message.entry]
-                request.after.CopyFrom(entries[-1].time)
+                request.after_cursor = entries[-1].cursor
                 request.ClearField("tail_lines")
                 yield entries
         except grpc.aio.AioRpcError as exc:

@@ -161,7 +161,10 @@ class Source(Protocol):
 
 
 class ContainerLog(Protocol):
-    """One container's log, on the event loop.
+    """One container's log, on the event loop: entries in the order of the log, whatever their times.
+
+    Cursors are made above, from the entries alone; so all readings give the same entries in the same order, from the
+    oldest one that is kept.
 
     Methods raise :class:`~container_manager.errors.ContainerNotFoundError` for a container that is gone,
     :class:`~container_manager.errors.InvalidStateError` for a log that cannot be read in its state,
@@ -170,22 +173,22 @@ class ContainerLog(Protocol):
 
     was_opened: bool
     """The backend has answered with the log at least once."""
-    broken_off: bool
-    """The last :meth:`follow` ended because entries may be missing; read again from the last entry."""
 
     async def runs(self) -> bool:
         """Whether the container's process runs just now."""
 
-    async def first_of_tail(self, count: int) -> RawEntry | None:
-        """The first of the last ``count`` entries; ``None`` for an empty log."""
+    def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        """The entries that exist now, or the last ``tail`` of them, oldest first, in batches of at least one.
 
-    def batches(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
-        """The entries that exist now, oldest first, in batches of at least one."""
+        An entry that the backend has but cannot read counts as one of the ``tail``. It ends the reading or is left out.
+        """
 
-    def follow(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
-        """The entries that exist and those that follow, until the process ends.
+    def follow(self, tail: int | None = None, *, known: int = 0) -> AsyncGenerator[list[RawEntry], None]:
+        """As :meth:`existing`, and then the entries that follow, until the process ends.
 
-        An empty batch means that there was nothing new for a while.
+        An empty batch means that there was nothing new for a while. May end earlier, when the backend cannot be sure
+        that the next entry is the next one of the log; then read the existing ones. ``known``: this many entries at the
+        start may be any that exist, and need no such check.
         """
 
 

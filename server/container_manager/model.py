@@ -143,12 +143,18 @@ class LogEntry(NamedTuple):
     """A line that the container has written, or a part of one. A NamedTuple, because there are very many."""
 
     time_ns: int
-    """Unique within the container's log, and growing: see :mod:`container_manager.logs.cursor`."""
+    """Unique within the container's log, and growing unless the clock is set back: see
+    :mod:`container_manager.logs.cursor`.
+    """
     source: LogSource
     line: bytes
     """As the engine stores it, without its newline."""
     partial: bool
     """No newline follows: the line continues in the source's next entry, or its writer ended without one."""
+    cursor: bytes = b""
+    """Names the entry for a reader that continues after it."""
+    gap: bool = False
+    """Entries before this one are missing."""
 
 
 class SecretInfo(NamedTuple):
@@ -161,7 +167,9 @@ class SecretInfo(NamedTuple):
 
 
 RawEntry = tuple[int, LogSource, bytes, bool]
-"""The fields of a :class:`LogEntry`, except that the time is the engine's and not unique."""
+"""The time of an entry, its source, its line, and whether it is partial: what a backend knows of a :class:`LogEntry`.
+The time is the engine's, which is neither unique nor ordered.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,9 @@ content = st.binary(max_size=20)
 wild_content = content | st.sampled_from((65_536, 65_537)).map(lambda size: b"x" * size)
 many_files = st.sampled_from((64, 65, 3_000)).map(lambda count: {f"n{number}": b"" for number in range(count)})
 
+# Well-formed ones too.
+cursors = st.sampled_from((0, 1, 51, 60, 61)).flatmap(lambda n: st.text("0123456789abcdef", min_size=n, max_size=n))
+
 NEEDED = ("bot_id", "command", "container_port")
 """A request without these is refused, whatever else it contains."""
 
@@ -176,6 +179,7 @@ FIELDS: Mapping[str, Values] = {
     "StreamLogsRequest.follow": Values(st.sampled_from((False,)), st.booleans()),
     "StreamLogsRequest.tail_lines": Values(st.integers(0, 10), _numbers(0, UINT32, INT32, 2**31)),
     "StreamLogsRequest.after": _timestamps(),
+    "StreamLogsRequest.after_cursor": Values(st.just(""), wild_text | cursors),
     "StreamLogsRequest.max_batch_entries": Values(st.integers(0, 10), _numbers(0, 2, 1000, UINT32, INT32, 2**31)),
     "StreamLogsRequest.limit_bytes": Values(st.integers(1, 10_000), _numbers(0, UINT64, INT64, 2**63)),
     "PutSecretsRequest.bot_id": ids,

@@ -37,6 +37,23 @@ def test_a_log_is_read_as_it_was_written(
     assert [b"err"] == [each.entry.line for each in observer.StreamLogs(StreamLogsRequest(bot_id=bot_id, tail_lines=1))]
 
 
+def test_a_log_is_continued_after_any_cursor(
+    observer: ContainerObserverStub, memory: MemoryBackend, bots: MemoryBots
+) -> None:
+    bot_id = bots.new()
+    memory.add(bot_id)
+    for number in range(5):
+        memory.write(bot_id, b"%d" % number)
+    entries = [each.entry for each in observer.StreamLogs(StreamLogsRequest(bot_id=bot_id))]
+    for number, entry in enumerate(entries, 1):
+        rest = observer.StreamLogs(StreamLogsRequest(bot_id=bot_id, after_cursor=entry.cursor))
+        assert entries[number:] == [each.entry for each in rest]
+    for wrong in ({"after_cursor": "?"}, {"after_cursor": entries[0].cursor, "after": entries[0].time}):
+        with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG") as caught:
+            list(observer.StreamLogs(StreamLogsRequest(bot_id=bot_id, **wrong)))
+        assert "after_cursor" in caught[0].message
+
+
 def test_a_followed_log_goes_on_across_a_restart_and_ends_with_the_container(
     calls: Calls, observer: ContainerObserverStub, memory: MemoryBackend, bots: MemoryBots
 ) -> None:

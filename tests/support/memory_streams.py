@@ -56,34 +56,28 @@ class MemoryLog:
 
     def __init__(self, store: MemoryStore, container_id: str) -> None:
         self.was_opened = False
-        self.broken_off = False
         self._store = store
         self._container_id = container_id
 
     async def runs(self) -> bool:
         return self._container().status.state in RUNNING
 
-    async def first_of_tail(self, count: int) -> RawEntry | None:
-        tail = self._container().log[-count:]
+    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        log = self._container().log
         self.was_opened = True
-        return tail[0] if tail else None
-
-    async def batches(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
-        entries = [each for each in self._container().log if since_ns is None or each[0] >= since_ns]
-        self.was_opened = True
-        if entries:
+        if entries := log[-tail:] if tail is not None else log[:]:
             yield entries
 
-    async def follow(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+    async def follow(self, tail: int | None = None, *, known: int = 0) -> AsyncGenerator[list[RawEntry], None]:  # noqa: ARG002
         with self._store.listening() as news:
-            sent = 0
+            sent = max(len(self._container().log) - tail, 0) if tail is not None else 0
             while True:
                 container = self._container()
                 self.was_opened = True
                 runs = container.status.state in RUNNING
                 entries, sent = container.log[sent:], len(container.log)
-                if wanted := [each for each in entries if since_ns is None or each[0] >= since_ns]:
-                    yield wanted
+                if entries:
+                    yield entries
                 if not runs:
                     return
                 if await news.get() is None:

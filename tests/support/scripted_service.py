@@ -220,8 +220,9 @@ class _Observer(observer_pb_grpc.ContainerObserverServicer):
 
 
 def entry(number: int, line: bytes = b"", **fields: Any) -> observer_pb.StreamLogsResponse:
-    """The log entry with this number, which gives its time and its default line."""
-    fields = {"source": observer_pb.LogEntry.SOURCE_STDOUT, "line": line or b"line %d" % number, **fields}
+    """The log entry with this number, which gives its time, its cursor and its default line."""
+    source, text = observer_pb.LogEntry.SOURCE_STDOUT, line or b"line %d" % number
+    fields = {"source": source, "line": text, "cursor": f"c{number}", **fields}
     made = observer_pb.LogEntry(**fields)
     made.time.seconds = number
     return observer_pb.StreamLogsResponse(entry=made)

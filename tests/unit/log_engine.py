@@ -37,19 +37,9 @@ def frame(entry: RawEntry) -> bytes:
     return struct.pack(">BxxxL", 1 if source is OUT else 2, len(payload)) + payload
 
 
-def engine_answer(
-    entries: Sequence[RawEntry], since_ns: int | None, tail: int | None = None, *, from_first: bool = False
-) -> list[RawEntry]:
-    """The entries that the engine gives. ``from_first``: all from the first that is new enough, as Engine 23 and later;
-    otherwise each one that is new enough, as 20.10.
-    """
-    wanted = list(entries if tail is None else entries[len(entries) - min(tail, len(entries)) :])
-    if since_ns is None:
-        return wanted
-    if from_first:
-        first = next((index for index, entry in enumerate(wanted) if entry[0] >= since_ns), len(wanted))
-        return wanted[first:]
-    return [entry for entry in wanted if entry[0] >= since_ns]
+def last_of(entries: Sequence[RawEntry], tail: int | None) -> list[RawEntry]:
+    """The last ``tail`` entries."""
+    return list(entries if tail is None else entries[len(entries) - min(tail, len(entries)) :])
 
 
 class LogEngine:
@@ -189,16 +179,13 @@ class LogEngine:
             raise self.rejection
 
     async def _chunks(self, params: Mapping[str, str], cut: int | None) -> AsyncGenerator[bytes, None]:
-        since_ns = None
-        if "since" in params:
-            seconds, nanoseconds = params["since"].split(".")
-            since_ns = int(seconds) * SECOND + int(nanoseconds)
+        assert "since" not in params, "the clock may be set"
         tail = int(params["tail"]) if "tail" in params else None
         left, told = cut, 0
-        ends = self._ends
+        ends, begins = self._ends, True
         while True:
-            news = engine_answer(self.entries[told:], since_ns, tail if not told else None)
-            told = len(self.entries)
+            news = last_of(self.entries[told:], tail if begins else None)
+            told, begins = len(self.entries), False
             data = self.mangle(b"".join(map(frame, news)))
             for begin in range(0, len(data), self.chunk_bytes):
                 chunk = data[begin : begin + self.chunk_bytes]

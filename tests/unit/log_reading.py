@@ -8,7 +8,8 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from container_manager.backends.docker.container_log import DockerContainerLog
-from container_manager.logs.reader import LogOptions, LogReader
+from container_manager.logs.existing import LogOptions
+from container_manager.logs.reader import LogReader
 from container_manager.model import LogEntry, RawEntry
 from tests.support.virtual_loop import run
 from tests.unit.log_engine import CONTAINER, ERR, OUT, SECOND, LogEngine, raw

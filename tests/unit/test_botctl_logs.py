@@ -50,14 +50,28 @@ def numbered(*numbers: int) -> str:
 
 
 def afters(requests: list[pb.StreamLogsRequest]) -> list[int]:
-    """The second from which each request asks; 0: from the start."""
-    return [request.after.seconds for request in requests]
+    """The number of the entry after which each request asks; 0: from the start."""
+    assert not any(request.HasField("after") for request in requests)
+    return [int(request.after_cursor.removeprefix("c") or 0) for request in requests]
 
 
 def test_what_there_is_comes_first_and_then_what_is_written(follow: Any) -> None:
     out, err, requests = follow([entry(1), entry(2)], [entry(3)])
     assert (numbered(1, 2, 3), "") == (out, err)
-    assert [(False, 0), (True, 2)] == [(request.follow, request.after.seconds) for request in requests]
+    assert [False, True] == [request.follow for request in requests]
+    assert [0, 2] == afters(requests)
+
+
+def test_missing_lines_are_told(follow: Any) -> None:
+    out, err, _ = follow([entry(1)], [entry(7, gap=True), entry(8)])
+    assert numbered(1, 7, 8) == out
+    assert ["botctl: lines are missing: the engine has dropped them, or cannot read them"] == err.splitlines()
+
+
+def test_a_service_that_does_not_know_cursors_is_asked_by_time(follow: Any) -> None:
+    out, _, requests = follow([entry(1, cursor="")], [entry(2, cursor=""), AWAY], [entry(3, cursor="")])
+    assert numbered(1, 2, 3) == out
+    assert [(0, ""), (1, ""), (2, "")] == [(request.after.seconds, request.after_cursor) for request in requests]
 
 
 @pytest.mark.parametrize(

@@ -1,187 +1,211 @@
-"""An entry's position in the log, and readings that start or resume at one."""
+"""An entry's cursor continues exactly after that entry, whatever the times of the entries and whatever was dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_manager.logs.cursor import CLOCK_STEP_NS, MARGIN_NS, Window
+from container_manager.logs.cursor import CLOCK_STEP_NS, Placing, Position, container_key, position_of
+from container_manager.logs.seeking import MARGIN_NS
 from container_manager.model import LogEntry, RawEntry
-from tests.unit.log_engine import BEGIN_NS, ERR, OUT, SECOND, engine_answer, raw
+from tests.unit.log_engine import BEGIN_NS, CONTAINER, ERR, OUT, SECOND, LogEngine, raw
+from tests.unit.log_reading import read, texts
 
-LATER_NS = BEGIN_NS + 10**15  # "now" in tests that do not depend on it
-
-
-def read(
-    entries: Sequence[RawEntry],
-    after_ns: int | None = None,
-    first: RawEntry | None = None,
-    *,
-    from_first: bool = False,
-    now_ns: int = LATER_NS,
-) -> list[LogEntry]:
-    """The entries of a reading, with an engine that leaves out entries as requested."""
-    window = Window(after_ns, first)
-    return window.select(engine_answer(entries, window.since_ns(now_ns), from_first=from_first)) + window.release()
+STEPS = [0, 0, 0, 1, 2, 1000, SECOND // 2, 5 * SECOND, 3600 * SECOND, 10**18]
+STEPS += [-1, -1000, -SECOND // 3, -5 * SECOND, -CLOCK_STEP_NS - 1, -3600 * SECOND, -(10**18)]
 
 
-def first_of_tail(entries: Sequence[RawEntry], count: int) -> RawEntry | None:
-    tail = engine_answer(entries, None, count)
-    return tail[0] if tail else None
+def after(entry: LogEntry) -> Position:
+    return position_of(entry.cursor.decode())
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> list[RawEntry]:
-    """Entries as the engine stores them: equal times, lines in pieces, some out of order; the clock is never set."""
+def logs(draw: st.DrawFn, steps: Sequence[int] = STEPS) -> list[RawEntry]:
+    """Entries as the engine stores them: of any time, equal times, lines in pieces, some of them equal."""
     entries: list[RawEntry] = []
-    newest = 0
+    time_ns = 0
     for number in range(draw(st.integers(0, 30))):
-        later = draw(
-            st.sampled_from([0, 0, 1, 2, 1000, SECOND // 2, SECOND, 5 * SECOND, 9 * SECOND, MARGIN_NS, 10**12])
-        )
-        back = draw(st.sampled_from([0, 0, 0, 1, 1000, SECOND // 3, SECOND, 2 * SECOND, CLOCK_STEP_NS - 1000]))
-        newest += later
-        time_ns = newest if back == 0 else max(newest - back, 0)
+        time_ns += draw(st.sampled_from(steps))
         source = draw(st.sampled_from([OUT, ERR]))
-        pieces = draw(st.integers(1, 3))
-        texts = [b"%d.%d" % (number, piece) for piece in range(pieces)]
-        entries += [raw(time_ns, text, source, partial=True) for text in texts[:-1]]
-        entries.append(raw(time_ns, texts[-1], source))
+        same = draw(st.booleans())
+        pieces = [b"x" * 9 if same else b"%d.%d" % (number, piece) for piece in range(draw(st.integers(0, 3)))]
+        entries += [raw(time_ns, piece, source, partial=True) for piece in pieces]
+        entries.append(raw(time_ns, b"xxx" if same and pieces else b"%d" % number, source))
     return entries
 
 
-# The first reading sees every entry; the tests compare the others with it.
+@given(logs(), st.data())
+def test_after_any_cursor_exactly_the_rest_is_read(entries: list[RawEntry], data: st.DataObject) -> None:
+    whole = read(LogEngine(entries))
+    assert [entry[1:] for entry in entries] == [entry[1:4] for entry in whole]
+    assert len(entries) == len({entry.cursor for entry in whole})
+    if whole:
+        at = data.draw(st.integers(0, len(whole) - 1))
+        rest = read(LogEngine(entries), after=after(whole[at]))
+        assert whole[at + 1 :] == rest
 
 
-@given(logs())
-def test_places_are_unique_and_grow_and_change_nothing_else(entries: Sequence[RawEntry]) -> None:
-    placed = read(entries)
-    assert [entry[1:] for entry in entries] == [entry[1:] for entry in placed]
-    times = [entry.time_ns for entry in placed]
+@given(logs(), st.integers(0, 150), st.data())
+def test_in_a_longer_log_too_and_in_what_the_engine_has_kept(
+    entries: list[RawEntry], behind: int, data: st.DataObject
+) -> None:
+    """The entries are so far from the end that more than one reading is needed."""
+    later = [raw(10**15 + number, b"later %d" % number) for number in range(behind)]
+    whole = read(LogEngine([*entries, *later]))
+    if not entries:
+        return
+    at = data.draw(st.integers(0, len(entries) - 1))
+    cut = data.draw(st.integers(0, len(entries)))
+    rest = read(LogEngine([*entries, *later][cut:]), after=after(whole[at]))
+    if rest and rest[0].gap:
+        assert [entry[2] for entry in [*entries, *later][cut:]] == texts(rest)
+        assert not any(entry.gap for entry in rest[1:])
+        # Only if the entry was dropped, or its line was cut and nobody can say which of its equal pieces is meant: even
+        # the end of a line may be one.
+        assert at < cut or (cut and cut_within_a_time(entries, cut) and entries[cut][0] == entries[at][0])
+    elif at >= cut or not rest:
+        assert whole[at + 1 :] == rest
+    else:
+        # The last of equal pieces is taken for the one that was dropped: nothing in the log tells them apart.
+        assert cut_within_a_time(entries, cut)
+        assert b"x" * 9 == entries[at][2] == entries[cut][2]
+
+
+def cut_within_a_time(entries: Sequence[RawEntry], cut: int) -> bool:
+    return 0 < cut < len(entries) and entries[cut - 1][0] == entries[cut][0]
+
+
+def test_equal_lines_of_equal_times_are_told_apart_by_what_was_before() -> None:
+    """The clock is set back again and again, to the same nanosecond."""
+    entries = []
+    for number in range(9):
+        entries += [raw(number * SECOND, b"tick"), raw(3600 * SECOND, b"ahead"), raw(0, b"back")]
+    whole = read(LogEngine(entries))
+    for at in range(1, len(entries), 3):
+        assert whole[at + 1 :] == read(LogEngine(entries), after=after(whole[at]))
+
+
+def test_a_line_of_different_pieces_that_the_engine_has_cut_is_continued_exactly() -> None:
+    entries = [
+        raw(0, b"before"),
+        *(raw(SECOND, b"piece %d" % number, partial=True) for number in range(9)),
+        raw(SECOND),
+    ]
+    whole = read(LogEngine(entries))
+    for cut in range(1, len(entries)):
+        for at in range(cut, len(entries)):
+            assert whole[at + 1 :] == read(LogEngine(entries[cut:]), after=after(whole[at]))
+
+
+def test_of_equal_pieces_that_the_engine_has_cut_all_are_read_again_with_a_gap() -> None:
+    entries = [raw(0, b"before"), *([raw(SECOND, b"x" * 99, partial=True)] * 9), raw(SECOND, b"xxx"), raw(2 * SECOND)]
+    whole = read(LogEngine(entries))
+    for cut in range(2, 10):
+        for at in range(1, 10):
+            rest = read(LogEngine(entries[cut:]), after=after(whole[at]))
+            assert (texts(entries[cut:]), True) == (texts(rest), rest[0].gap)
+
+
+def test_after_an_entry_that_was_dropped_the_oldest_one_follows_with_a_gap() -> None:
+    entries = [raw(number * SECOND, b"%d" % number) for number in range(10)]
+    whole = read(LogEngine(entries))
+    for at in range(5):
+        rest = read(LogEngine(entries[5:]), after=after(whole[at]))
+        assert texts(entries[5:]) == texts(rest)
+        assert [True, False, False, False, False] == [entry.gap for entry in rest]
+
+
+def test_after_an_entry_of_a_former_container_all_follows_with_a_gap() -> None:
+    entries = [raw(number * SECOND, b"%d" % number) for number in range(3)]
+    former = Placing(container_key("another")).place(entries)[1]
+    rest = read(LogEngine(entries), after=after(former))
+    assert (texts(entries), [True, False, False]) == (texts(rest), [entry.gap for entry in rest])
+
+
+@pytest.mark.parametrize("tail", [0, 1, 5, 6, 9, 10, 1000])
+def test_of_a_tail_what_is_after_a_cursor(tail: int) -> None:
+    whole = read(LogEngine([raw(number * SECOND, b"%d" % number) for number in range(10)]))
+    engine = LogEngine([entry[:4] for entry in whole])
+    for at in range(10):
+        assert whole[max(at + 1, 10 - tail) :] == read(engine, after=after(whole[at]), tail_lines=tail)
+
+
+# Times
+
+
+@given(logs([step for step in STEPS if step >= 0] + [-1, -1000, -SECOND // 3]))
+def test_times_are_unique_and_grow_unless_the_clock_is_set(entries: list[RawEntry]) -> None:
+    times = [entry.time_ns for entry in read(LogEngine(entries))]
     assert sorted(set(times)) == times
-    assert all(0 <= entry.time_ns - given[0] < 2 * CLOCK_STEP_NS for entry, given in zip(placed, entries, strict=True))
+    assert all(0 <= shown - entry[0] <= CLOCK_STEP_NS for shown, entry in zip(times, entries, strict=True))
 
 
-@given(logs(), st.booleans(), st.data())
-def test_going_on_after_any_entry_gives_exactly_the_rest(
-    entries: Sequence[RawEntry], from_first: bool, data: st.DataObject
+@given(logs([step for step in STEPS if step >= 0] + [-1, -1000, -SECOND // 3]), st.data())
+def test_after_any_time_exactly_the_rest_is_read_unless_the_clock_is_set(
+    entries: list[RawEntry], data: st.DataObject
 ) -> None:
-    placed = read(entries)
-    at = data.draw(st.integers(0, len(placed)))
-    rest = read(entries, placed[at - 1].time_ns if at else 0, from_first=from_first)
-    assert placed[at:] == rest
-    # And again from there.
-    if rest:
-        assert placed[at + 1 :] == read(entries, rest[0].time_ns, from_first=from_first)
-
-
-@given(logs(), st.booleans(), st.data())
-def test_going_on_after_a_time_gives_all_entries_after_it(
-    entries: Sequence[RawEntry], from_first: bool, data: st.DataObject
-) -> None:
-    newest = max((entry[0] for entry in entries), default=BEGIN_NS)
-    after_ns = data.draw(st.integers(BEGIN_NS, newest + SECOND))
-    assert [entry for entry in read(entries) if entry.time_ns > after_ns] == read(
-        entries, after_ns, from_first=from_first
-    )
-
-
-@given(logs(), st.booleans(), st.data())
-def test_going_on_is_exact_too_where_the_engine_has_dropped_the_begin(
-    entries: Sequence[RawEntry], from_first: bool, data: st.DataObject
-) -> None:
-    """If the dropped start is older than the margin."""
-    placed = read(entries)
-    at = data.draw(st.integers(0, len(placed)))
-    after_ns = placed[at - 1].time_ns if at else 0
-    window = Window(after_ns)
-    kept = engine_answer(entries, window.since_ns(LATER_NS))
-    assert placed[at:] == read(kept, after_ns, from_first=from_first)
-
-
-@given(logs(), st.integers(1, 40), st.booleans())
-def test_a_tail_is_the_last_entries_and_the_begin_of_their_first_line(
-    entries: Sequence[RawEntry], count: int, from_first: bool
-) -> None:
-    placed = read(entries)
-    begin = max(len(entries) - count, 0)
-    while begin and entries[begin][:2] == entries[begin - 1][:2]:
-        begin -= 1
-    tail = read(entries, first=first_of_tail(entries, count), from_first=from_first)
-    # Entries of the same time and source may have others between them.
-    same = next((at for at, entry in enumerate(entries) if entry[:2] == entries[begin][:2]), 0)
-    assert tail in (placed[begin:], placed[same:])
-    assert len(tail) >= min(count, len(entries))
-
-
-@given(logs(), st.integers(1, 40), st.booleans(), st.data())
-def test_of_a_tail_only_what_is_after_an_entry(
-    entries: Sequence[RawEntry], count: int, from_first: bool, data: st.DataObject
-) -> None:
-    placed = read(entries)
-    at = data.draw(st.integers(0, len(placed)))
-    after_ns = placed[at - 1].time_ns if at else 0
-    first = first_of_tail(entries, count)
-    tail = read(entries, first=first)
-    assert [entry for entry in tail if entry.time_ns > after_ns] == read(
-        entries, after_ns, first, from_first=from_first
-    )
-
-
-def test_a_tail_whose_first_entry_is_dropped_meanwhile_begins_with_what_is_left() -> None:
-    entries = [raw(number * 1000, b"%d" % number) for number in range(600)]
-    gone = raw(-1)
-    assert [b"%d" % number for number in range(600)] == [entry.line for entry in read(entries, first=gone)]
-    assert [b"0", b"1"] == [entry.line for entry in read(entries[:2], first=gone)]
-
-
-def test_entries_out_of_order_before_a_tail_do_not_belong_to_it() -> None:
-    entries = [raw(0), raw(500, b"out of order", ERR), raw(400, b"first"), raw(450, b"later")]
-    assert [b"first", b"later"] == [entry.line for entry in read(entries, first=first_of_tail(entries, 2))]
+    whole = read(LogEngine(entries))
+    if whole:
+        at = data.draw(st.integers(0, len(whole) - 1))
+        assert whole[at + 1 :] == read(LogEngine(entries), after_ns=whole[at].time_ns)
+        time_ns = data.draw(st.integers(BEGIN_NS, whole[-1].time_ns + SECOND))
+        late = [entry for entry in whole if entry.time_ns > time_ns]
+        assert late == read(LogEngine(entries), after_ns=time_ns)
 
 
 @pytest.mark.parametrize("step", [CLOCK_STEP_NS + 1, 3600 * SECOND])
-def test_a_clock_that_is_set_back_starts_anew(step: int) -> None:
+def test_after_a_clock_was_set_back_entries_show_their_own_times(step: int) -> None:
     entries = [raw(number * SECOND) for number in (0, 1, 2)]
     entries += [raw(2 * SECOND - step + number * SECOND) for number in (0, 1, 2)]
-    placed = read(entries)
-    assert [entry[0] for entry in entries] == [entry.time_ns for entry in placed]
-
-
-def test_up_to_ten_seconds_back_cost_nothing_but_the_time_shown() -> None:
-    entries = [raw(0), raw(CLOCK_STEP_NS), raw(0, b"set back"), raw(SECOND)]
-    placed = read(entries)
-    assert [BEGIN_NS, *(BEGIN_NS + CLOCK_STEP_NS + number for number in (0, 1, 2))] == [e.time_ns for e in placed]
-    assert placed[2:] == read(entries, placed[1].time_ns)
-
-
-def test_nothing_is_lost_while_the_clock_is_behind_the_place_to_go_on_from() -> None:
-    entries = [raw(3600 * SECOND, b"before"), raw(0, b"set back"), raw(SECOND, b"later")]
-    rest = read(entries, BEGIN_NS + 3600 * SECOND, now_ns=BEGIN_NS + 2 * SECOND)
-    assert [b"set back", b"later"] == [entry.line for entry in rest]
+    assert [entry[0] for entry in entries] == [entry.time_ns for entry in read(LogEngine(entries))]
 
 
 def test_the_margin_is_more_than_the_step() -> None:
-    """Otherwise the position of an entry could depend on one that the engine leaves out."""
-    back = [raw(-CLOCK_STEP_NS - 1)] * 4
-    entries = [raw(-5, b"first"), *back, raw(-5, b"last received"), raw(-5, b"next")]
-    placed = read(entries)
-    assert BEGIN_NS == placed[-2].time_ns
-    assert placed[-1:] == read(entries, placed[-2].time_ns)
+    """Otherwise the time of an entry could depend on one that is not read."""
+    assert MARGIN_NS > CLOCK_STEP_NS
 
 
-def test_nothing_is_held_back_for_a_tail_that_began_long_ago() -> None:
-    window = Window(BEGIN_NS + 3600 * SECOND, raw(0))
-    assert [b"next"] == [entry.line for entry in window.select([raw(3601 * SECOND, b"next")])]
+# Tails
 
 
-def test_only_as_much_is_asked_for_as_is_needed() -> None:
-    assert Window().since_ns(LATER_NS) is None
-    assert Window(0).since_ns(LATER_NS) is None
-    assert BEGIN_NS - MARGIN_NS == Window(BEGIN_NS).since_ns(LATER_NS)
-    assert BEGIN_NS - MARGIN_NS == Window(first=raw(0)).since_ns(LATER_NS)
-    assert BEGIN_NS + SECOND - MARGIN_NS == Window(BEGIN_NS, raw(SECOND)).since_ns(LATER_NS)
-    assert BEGIN_NS + SECOND - MARGIN_NS == Window(BEGIN_NS + SECOND, raw(0)).since_ns(LATER_NS)
+@given(logs(), st.integers(1, 60))
+def test_a_tail_is_the_last_entries_and_the_begin_of_their_first_line(entries: list[RawEntry], count: int) -> None:
+    tail = read(LogEngine(entries), tail_lines=count)
+    whole = read(LogEngine(entries))
+    assert whole[len(whole) - len(tail) :] == tail
+    begin = max(len(entries) - count, 0)
+    if entries:
+        same = [at for at, entry in enumerate(entries[: begin + 1]) if entry[:2] == entries[begin][:2]]
+        while len(same) > 1 and entries[same[-2]][3]:
+            same.pop()
+        # Of lines that are equal in all, it may begin with an earlier one.
+        assert same[-1] >= len(entries) - len(tail)
+        assert same[-1] == len(entries) - len(tail) or entries.count(entries[begin]) > 1
+
+
+# Cursors
+
+
+@given(st.text(max_size=60) | st.text("0123456789abcdef", min_size=40, max_size=60))
+def test_a_text_is_the_cursor_of_an_entry_or_is_refused(text: str) -> None:
+    position = None
+    with suppress(ValueError):
+        position = position_of(text)
+    assert position is None or 0 <= position.shown_ns - position.engine_ns
+
+
+@pytest.mark.parametrize("year", [1, 1969, 1970, 2262, 2263, 9999])
+def test_cursors_are_exact_in_every_year_of_a_timestamp(year: int) -> None:
+    second = (year - 1) * 365 * 86_400 - 62_135_596_800
+    entries: list[RawEntry] = [(second * SECOND + nanos, OUT, b"line", False) for nanos in (0, 1, SECOND - 1)]
+    placing = Placing(container_key(CONTAINER))
+    for entry, given_ in zip(placing.place(entries), entries, strict=True):
+        position = after(entry)
+        assert (given_[0], True) == (position.engine_ns, position.is_of(OUT, b"line"))
+        assert not position.is_of(ERR, b"line")
+        assert (True, 51) == (entry.cursor.isalnum(), len(entry.cursor))
+    assert placing.last == position

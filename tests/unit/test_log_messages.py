@@ -20,8 +20,15 @@ SOURCES = {LogSource.STDOUT: pb.LogEntry.SOURCE_STDOUT, LogSource.STDERR: pb.Log
 
 def message_of(entry: LogEntry) -> pb.LogEntry:
     """The entry, built with the generated class."""
-    time_ns, source, line, partial = entry
-    return pb.LogEntry(time=timestamp(time_ns), source=SOURCES[source], line=line, partial=partial)
+    time_ns, source, line, partial, cursor, gap = entry
+    return pb.LogEntry(
+        time=timestamp(time_ns),
+        source=SOURCES[source],
+        line=line,
+        partial=partial,
+        cursor=cursor.decode(),
+        gap=gap,
+    )
 
 
 def encoded(entries: Sequence[LogEntry], most: int) -> list[bytes]:
@@ -39,7 +46,13 @@ lines = st.one_of(
     st.binary(max_size=60), st.sampled_from([90, 126, 127, 128, 16_383, 16_384, 65_536]).map(lambda size: b"y" * size)
 )
 entries = st.builds(
-    LogEntry, st.builds(lambda s, n: s * SECOND + n, seconds, nanos), st.sampled_from(LogSource), lines, st.booleans()
+    LogEntry,
+    st.builds(lambda s, n: s * SECOND + n, seconds, nanos),
+    st.sampled_from(LogSource),
+    lines,
+    st.booleans(),
+    st.sampled_from([b"", b"1" * 47, b"a" * 57]),
+    st.booleans(),
 )
 
 

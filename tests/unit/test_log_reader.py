@@ -15,8 +15,8 @@ from container_manager.errors import (
     EngineUnavailableError,
     InvalidStateError,
 )
-from container_manager.logs.cursor import MARGIN_NS
-from container_manager.logs.reader import MAX_BATCH_ENTRIES, LogOptions
+from container_manager.logs.cursor import position_of
+from container_manager.logs.existing import MAX_BATCH_ENTRIES, LogOptions
 from tests.support.virtual_loop import run
 from tests.unit.log_engine import SECOND, LogEngine, frame, raw
 from tests.unit.log_reading import LINES, LONG, read, reading, texts
@@ -27,18 +27,26 @@ from tests.unit.log_reading import LINES, LONG, read, reading, texts
 def test_everything_there_is_and_then_the_end() -> None:
     engine = LogEngine(LONG)
     got = read(engine)
-    assert [entry[1:] for entry in LONG] == [entry[1:] for entry in got]
-    assert 1 == len(engine.requests)
-    assert {"follow", "since", "tail"}.isdisjoint(engine.requests[0])
+    assert [entry[1:] for entry in LONG] == [entry[1:4] for entry in got]
+    # The second request checks that nothing was left out, and reads no further than the first entry.
+    assert [None, str(len(LONG))] == [request.get("tail") for request in engine.requests]
 
 
-def test_after_an_entry_exactly_the_rest_and_little_more_is_asked_for() -> None:
+def test_after_an_entry_exactly_the_rest() -> None:
     whole = read(LogEngine(LONG))
     for at, entry in enumerate(whole):
-        engine = LogEngine(LONG)
-        assert whole[at + 1 :] == read(engine, after_ns=entry.time_ns)
-        since_ns = entry.time_ns - MARGIN_NS
-        assert f"{since_ns // SECOND}.{since_ns % SECOND:09d}" == engine.requests[-1]["since"]
+        assert whole[at + 1 :] == read(LogEngine(LONG), after_ns=entry.time_ns)
+        assert whole[at + 1 :] == read(LogEngine(LONG), after=position_of(entry.cursor.decode()))
+
+
+def test_little_more_than_what_follows_the_entry_is_asked_for() -> None:
+    entries = [raw(number * SECOND, b"%d" % number) for number in range(50_000)]
+    whole = read(LogEngine(entries))
+    for behind, most in [(0, 100), (98, 100), (99, 2_100), (1_998, 2_100), (1_999, 42_100)]:
+        engine = LogEngine(entries)
+        rest = read(engine, after=position_of(whole[-1 - behind].cursor.decode()))
+        assert whole[len(whole) - behind :] == rest
+        assert most == sum(int(request["tail"]) for request in engine.requests)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 100, 1000])

@@ -1,117 +1,172 @@
-"""An entry's place in the log: a time that is unique and grows, from which a reader can continue.
+"""An entry's cursor: its position in the log, from which any reader can continue, whatever the times of the entries.
 
-The engine's times are neither unique nor ordered: pieces of one line share a time, and the engine may store entries of
-the two sources in another order than it read them. So each entry is placed at its own time, or a nanosecond after the
-previous entry if that is later.
+The engine numbers nothing, its times are neither unique nor ordered, and the clock may be set back or forward. Within a
+log, this identifies an entry: its time, its number among adjacent entries of the same time (the pieces of a long line
+share one), a checksum of its source and its bytes, and the time before it. A reader finds it again in the last entries
+of the log, however many that takes, and continues with the entry behind it.
 
-An entry gets the same place wherever a reading starts, if the reading starts :data:`MARGIN_NS` before the place to
-continue from. An entry that the engine then leaves out, being older than the margin, could only have moved entries that
-are at least a second older than that place. Those move others by a nanosecond each, and no log holds the 10^9 entries
-that would be needed to bridge that second.
+A cursor is hexadecimal, so that it can be part of a URL::
 
-An entry that is more than :data:`CLOCK_STEP_NS` older than the previous one was written after the machine's clock had
-been set back. It is placed at its own time, since the other time would be too wrong to show. Across such a step only an
-uninterrupted reading is complete.
+    version   container   second   nanosecond   number   checksum   before   [shift]
+       1          12         10         8          8         8         4        10     digits
+
+``container`` is a digest of the container's id. ``number`` is twice the number among entries of the same time, plus
+one if these are the first entries of the log, which may have lost some to the engine's rotation later. ``before`` is a
+rest of the last time that differs. ``shift`` is how much later than the engine's time the entry is shown, in
+nanoseconds; left out if it is the number among entries of the same time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from binascii import hexlify
+from collections.abc import Iterable
+from hashlib import blake2b
+from struct import Struct
+from typing import NamedTuple
+from zlib import crc32
 
-from container_manager.model import LogEntry, RawEntry
+from container_manager.model import LogEntry, LogSource, RawEntry
 
 CLOCK_STEP_NS = 10_000_000_000
-"""Large enough for entries that are out of order because a writer waited for a disk: placing one back in time would
-break the order."""
+"""An entry that is more than this older than the one before it was written after the clock had been set back."""
 
-MARGIN_NS = CLOCK_STEP_NS + 1_000_000_000
-"""How far before a place a reading has to start. A larger margin reads more entries only to skip them."""
+_VERSION = b"1"
+_CONTAINER_BYTES = 6
+_CONTAINER_DIGITS = 2 * _CONTAINER_BYTES
+# Cursors count from the year 1, the first that time stamps have.
+_YEAR_1_SECONDS = 62_135_596_800
+_SECONDS_DIGITS = 10
+_REST = Struct(">IIIH")
+_SHIFT_DIGITS = 10
+_SHORT_DIGITS = len(_VERSION) + _CONTAINER_DIGITS + _SECONDS_DIGITS + 2 * _REST.size
+_LONG_DIGITS = _SHORT_DIGITS + _SHIFT_DIGITS
+_HEX = frozenset("0123456789abcdef")
+_NANOS = 1_000_000_000
+# The checksum starts with the source. As CRC is linear, seeds of small values differ as short lines do.
+_SEEDS = {LogSource.STDOUT: 0, LogSource.STDERR: 0xDEADBEEF}
 
-# How many out-of-order entries may precede the first one of a tail.
-_MAX_HELD = 256
+
+class Position(NamedTuple):
+    """What a cursor says."""
+
+    container: bytes
+    """Identifies the container: see :func:`container_key`."""
+    engine_ns: int
+    """The engine's own time of the entry."""
+    number: int
+    """How many entries of the same time are directly before it."""
+    leads: bool
+    """The first entry of that time was the first of the log, as far as the reader saw."""
+    checksum: int
+    before: int
+    """Of the entry before the first one of that time: see :func:`rest_of`. 0 for the first entries of the log."""
+    shown_ns: int
+    """The time that is shown for the entry."""
+
+    def is_of(self, source: LogSource, line: bytes) -> bool:
+        """Whether the entry has this source and these bytes."""
+        return self.checksum == crc32(line, _SEEDS[source])
+
+
+def rest_of(time_ns: int) -> int:
+    """What a cursor has of the time before: 16 bits in which times of any regularity differ."""
+    return time_ns % 65_521
+
+
+def container_key(container_id: str) -> bytes:
+    """What a cursor has of a container's id."""
+    return blake2b(container_id.encode(), digest_size=_CONTAINER_BYTES).hexdigest().encode()
+
+
+def position_in(entry: RawEntry, number: int, before: int, *, leads: bool) -> Position:
+    """The position of an entry that is looked for in the same log only: see :class:`Position`."""
+    engine_ns, source, line, _ = entry
+    return Position(b"", engine_ns, number, leads, crc32(line, _SEEDS[source]), before, engine_ns)
+
+
+def position_of(cursor: str) -> Position:
+    """The position that a cursor names. Raises :class:`ValueError` for a text that is not a cursor."""
+    if len(cursor) not in (_SHORT_DIGITS, _LONG_DIGITS) or not _HEX.issuperset(cursor) or cursor[0] != "1":
+        raise ValueError("is not the cursor of a log entry")
+    container, rest = cursor[1 : 1 + _CONTAINER_DIGITS], cursor[1 + _CONTAINER_DIGITS :]
+    seconds = int(rest[:_SECONDS_DIGITS], 16) - _YEAR_1_SECONDS
+    nanos, number, checksum, before = _REST.unpack(
+        bytes.fromhex(rest[_SECONDS_DIGITS : _SECONDS_DIGITS + 2 * _REST.size])
+    )
+    if nanos >= _NANOS:
+        raise ValueError("is not the cursor of a log entry")
+    engine_ns = seconds * _NANOS + nanos
+    shift_ns = int(cursor[_SHORT_DIGITS:], 16) if len(cursor) == _LONG_DIGITS else number >> 1
+    return Position(
+        container.encode(), engine_ns, number >> 1, bool(number & 1), checksum, before, engine_ns + shift_ns
+    )
 
 
 class Placing:
-    """Gives the entries of one reading their places, in order."""
+    """Gives entries that follow one another their cursors, and times that are unique and grow.
 
-    def __init__(self) -> None:
-        self.last_ns: int | None = None
-        """The last entry's place; ``None`` before the first one."""
-
-    def place(self, entries: Iterable[RawEntry]) -> list[LogEntry]:
-        """The next entries, each with its place."""
-        placed = []
-        last_ns = self.last_ns
-        for engine_ns, source, line, partial in entries:
-            if last_ns is None or engine_ns > last_ns or last_ns - engine_ns > CLOCK_STEP_NS:
-                last_ns = engine_ns
-            else:
-                last_ns += 1
-            placed.append(LogEntry(last_ns, source, line, partial))
-        self.last_ns = last_ns
-        return placed
-
-
-class Window:
-    """Selects the entries that one reading delivers: those after a place and from the first one of a tail on.
-
-    If both are given, both apply. As places grow, the entries after a place are the end of the log, and the last N of
-    them are among the last N of all.
+    An entry is shown at its own time, or a nanosecond after the previous entry if that is later. So a time identifies
+    an entry as well, as long as the clock is not set back by more than :data:`CLOCK_STEP_NS`.
     """
 
-    def __init__(self, after_ns: int | None = None, first: RawEntry | None = None) -> None:
-        """``after_ns``: the place of the last entry before the window. ``first``: the first entry of the window, as it
-        was found in the log's tail. If it is a piece of a line, the window includes all earlier pieces.
-        """
-        if after_ns is not None and first is not None and first[0] < after_ns - MARGIN_NS:
-            first = None  # the reading starts after it
-        self._after_ns = after_ns
-        self._first = first
-        self._begun = after_ns is None and first is None
-        self._held: list[LogEntry] = []
-        self._placing = Placing()
+    def __init__(self, container: bytes, last: Position | None = None) -> None:
+        """``last``: the position of the entry before the next one; ``None``: the next one is the first of the log."""
+        self._prefix = _VERSION + container
+        self._container = container
+        self._engine_ns = last and last.engine_ns
+        self._shown_ns = last.shown_ns if last else 0
+        # Twice the number among entries of one time, plus one at the start of the log, as in the cursor.
+        self._number = 2 * last.number + last.leads if last else -1
+        self._checksum = last.checksum if last else 0
+        self._before = last.before if last else 0
+        self._seconds: int | None = None
+        self._head = b""
 
-    def since_ns(self, now_ns: int) -> int | None:
-        """The engine's time from which on entries have to be read; ``None``: all of them.
-
-        Also all if the place is in the future: then the clock was set back, and newer entries have earlier times.
-        """
-        edges = [edge for edge in (self._after_ns, self._first and self._first[0]) if edge is not None]
-        if not edges or max(edges) > now_ns or max(edges) <= MARGIN_NS:
+    @property
+    def last(self) -> Position | None:
+        """The position of the last entry; ``None`` before the first one."""
+        if self._engine_ns is None:
             return None
-        return max(edges) - MARGIN_NS
+        number = self._number
+        return Position(
+            self._container,
+            self._engine_ns,
+            number >> 1,
+            bool(number & 1),
+            self._checksum,
+            self._before,
+            self._shown_ns,
+        )
 
-    def select(self, entries: Sequence[RawEntry]) -> list[LogEntry]:
-        """Those of the next entries that are in the window, each with its place."""
-        placed = self._placing.place(entries)
-        if self._begun:
-            return placed
-        wanted: list[LogEntry] = []
-        for (engine_ns, *_), entry in zip(entries, placed, strict=True):
-            wanted += [entry] if self._begun else self._begin(entry, engine_ns)
-        return wanted
-
-    def release(self) -> list[LogEntry]:
-        """The entries held back so far, in case the tail's first one has left the log in the meantime."""
-        if not self._held:
-            return []
-        held, self._held = self._held, []
-        self._begun = True
-        return held
-
-    def _begin(self, entry: LogEntry, engine_ns: int) -> list[LogEntry]:
-        """The entries to deliver now that this one has been read, while none has been delivered yet."""
-        wanted = self._after_ns is None or entry.time_ns > self._after_ns
-        if self._after_ns is not None and entry.time_ns >= self._after_ns:
-            self._after_ns = None  # deliver all that follow, even if the clock was set back
-        if self._first is not None and (engine_ns, entry.source) == self._first[:2]:
-            self._first = None
-            self._held.clear()
-        if not wanted:
-            return []
-        if self._first is None:
-            self._begun = True
-            return [entry]
-        if engine_ns >= self._first[0]:
-            self._held.append(entry)
-        return self.release() if len(self._held) > _MAX_HELD else []
+    def place(self, entries: Iterable[RawEntry], *, gap: bool = False) -> list[LogEntry]:
+        """The next entries. ``gap``: the first of them does not follow the previous one."""
+        placed: list[LogEntry] = []
+        # One flat loop with local names: every entry of every log passes here.
+        append, new, pack, seeds, prefix = placed.append, tuple.__new__, _REST.pack, _SEEDS, self._prefix
+        engine_ns, shown_ns, number, checksum = self._engine_ns, self._shown_ns, self._number, self._checksum
+        before, seconds_before, head = self._before, self._seconds, self._head
+        for time_ns, source, line, partial in entries:
+            if time_ns == engine_ns:
+                number += 2
+                shown_ns += 1
+            else:
+                number = 0 if engine_ns is not None else 1
+                shown_ns = (
+                    time_ns
+                    if engine_ns is None or time_ns > shown_ns or shown_ns - time_ns > CLOCK_STEP_NS
+                    else shown_ns + 1
+                )
+                before = 0 if engine_ns is None else rest_of(engine_ns)
+                engine_ns = time_ns
+            checksum = crc32(line, seeds[source])
+            seconds, nanos = divmod(time_ns, _NANOS)
+            if seconds != seconds_before:
+                seconds_before, head = seconds, prefix + b"%010x" % (seconds + _YEAR_1_SECONDS)
+            cursor = head + hexlify(pack(nanos, number, checksum, before))
+            if shown_ns - time_ns != number >> 1:
+                cursor += b"%010x" % (shown_ns - time_ns)
+            append(new(LogEntry, (shown_ns, source, line, partial, cursor, gap)))
+            gap = False
+        self._engine_ns, self._shown_ns, self._number, self._checksum = engine_ns, shown_ns, number, checksum
+        self._before, self._seconds, self._head = before, seconds_before, head
+        return placed

@@ -27,6 +27,8 @@ _STDOUT = _SOURCE + varint(pb.LogEntry.SOURCE_STDOUT)
 _STDERR = _SOURCE + varint(pb.LogEntry.SOURCE_STDERR)
 _LINE = tag(_ENTRY["line"].number, LENGTH_DELIMITED)
 _PARTIAL = tag(_ENTRY["partial"].number, VARINT) + varint(1)
+_CURSOR = tag(_ENTRY["cursor"].number, LENGTH_DELIMITED)
+_GAP = tag(_ENTRY["gap"].number, VARINT) + varint(1)
 _TIMESTAMP = Timestamp.DESCRIPTOR.fields_by_name
 _SECONDS = tag(_TIMESTAMP["seconds"].number, VARINT)
 _NANOS = tag(_TIMESTAMP["nanos"].number, VARINT)
@@ -65,7 +67,7 @@ class LogMessageEncoder:
         # One flat loop with local names takes half as long as functions for its parts.
         fields: list[bytes] = []
         append, lengths, five, stdout, its_tag = fields.append, _LENGTHS, _FIVE.pack, LogSource.STDOUT, self._tag
-        for time_ns, source, line, partial in entries:
+        for time_ns, source, line, partial, cursor, gap in entries:
             second, nanos = divmod(time_ns, _NANOS_PER_SECOND)
             if second != self._second:
                 self._second, self._second_field = second, _SECONDS + varint(second) if second else b""
@@ -81,6 +83,10 @@ class LogMessageEncoder:
                 body += _LINE + (lengths[size] if size < _SHORT else varint(size)) + line
             if partial:
                 body += _PARTIAL
+            if cursor:
+                body += _CURSOR + lengths[len(cursor)] + cursor
+            if gap:
+                body += _GAP
             size = len(body)
             append(its_tag + (lengths[size] if size < _SHORT else varint(size)) + body)
         return fields

@@ -9,7 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from botmaker.container.v1 import container_observer_pb2 as pb
 from container_manager.errors import FieldViolation, InvalidConfigError
-from container_manager.logs.reader import LogOptions
+from container_manager.logs.cursor import Position, position_of
+from container_manager.logs.existing import LogOptions
 from container_manager.rpc.manager_codec import duration_seconds, timestamp
 from container_manager.rpc.wire import as_field
 from container_manager.stats.figures import ContainerStats
@@ -68,10 +69,13 @@ def log_options_from_proto(message: pb.StreamLogsRequest) -> LogOptions:
     """The requested part of the log. Raises :class:`InvalidConfigError`."""
     if message.HasField("limit_bytes") and message.limit_bytes == 0:
         raise InvalidConfigError(FieldViolation("limit_bytes", "must be at least 1; leave it out for no limit"))
+    if message.HasField("after") and message.after_cursor:
+        raise InvalidConfigError(FieldViolation("after_cursor", "must not be set together with after"))
     return LogOptions(
         follow=message.follow,
         tail_lines=message.tail_lines if message.HasField("tail_lines") else None,
         after_ns=_time_ns("after", message.after) if message.HasField("after") else None,
+        after=_position(message.after_cursor) if message.after_cursor else None,
         limit_bytes=message.limit_bytes if message.HasField("limit_bytes") else None,
     )
 
@@ -107,6 +111,13 @@ def stats_to_proto(bot_id: str, container_id: str, stats: ContainerStats) -> pb.
         pids=stats.pids,
         time=timestamp(stats.time_ns),
     )
+
+
+def _position(cursor: str) -> Position:
+    try:
+        return position_of(cursor)
+    except ValueError as exc:
+        raise InvalidConfigError(FieldViolation("after_cursor", str(exc))) from exc
 
 
 def _time_ns(field: str, message: Timestamp) -> int:

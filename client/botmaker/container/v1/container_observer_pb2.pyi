@@ -49,20 +49,22 @@ class Resynced(_message.Message):
     def __init__(self) -> None: ...
 
 class StreamLogsRequest(_message.Message):
-    __slots__ = ("bot_id", "follow", "tail_lines", "after", "limit_bytes", "max_batch_entries")
+    __slots__ = ("bot_id", "follow", "tail_lines", "after", "limit_bytes", "after_cursor", "max_batch_entries")
     BOT_ID_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    AFTER_CURSOR_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     bot_id: str
     follow: bool
     tail_lines: int
     after: _timestamp_pb2.Timestamp
     limit_bytes: int
+    after_cursor: str
     max_batch_entries: int
-    def __init__(self, bot_id: _Optional[str] = ..., follow: bool = ..., tail_lines: _Optional[int] = ..., after: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., limit_bytes: _Optional[int] = ..., max_batch_entries: _Optional[int] = ...) -> None: ...
+    def __init__(self, bot_id: _Optional[str] = ..., follow: bool = ..., tail_lines: _Optional[int] = ..., after: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., limit_bytes: _Optional[int] = ..., after_cursor: _Optional[str] = ..., max_batch_entries: _Optional[int] = ...) -> None: ...
 
 class StreamLogsResponse(_message.Message):
     __slots__ = ("entry", "entries")
@@ -73,7 +75,7 @@ class StreamLogsResponse(_message.Message):
     def __init__(self, entry: _Optional[_Union[LogEntry, _Mapping]] = ..., entries: _Optional[_Iterable[_Union[LogEntry, _Mapping]]] = ...) -> None: ...
 
 class LogEntry(_message.Message):
-    __slots__ = ("time", "source", "line", "partial")
+    __slots__ = ("time", "source", "line", "partial", "cursor", "gap")
     class Source(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SOURCE_UNSPECIFIED: _ClassVar[LogEntry.Source]
@@ -86,11 +88,15 @@ class LogEntry(_message.Message):
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     LINE_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
     time: _timestamp_pb2.Timestamp
     source: LogEntry.Source
     line: bytes
     partial: bool
-    def __init__(self, time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[LogEntry.Source, str]] = ..., line: _Optional[bytes] = ..., partial: bool = ...) -> None: ...
+    cursor: str
+    gap: bool
+    def __init__(self, time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[_Union[LogEntry.Source, str]] = ..., line: _Optional[bytes] = ..., partial: bool = ..., cursor: _Optional[str] = ..., gap: bool = ...) -> None: ...
 
 class WatchStatsRequest(_message.Message):
     __slots__ = ("bot_ids", "interval")

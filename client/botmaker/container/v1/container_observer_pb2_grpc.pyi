@@ -53,9 +53,13 @@ class ContainerObserverStub:
     """StreamLogs streams the log of the bot's container, oldest entry first. With follow, it continues with new entries,
     across restarts of the container, until the container is removed.
 
-    To continue after a broken stream, set after to the time of the last entry received. No entry is lost or repeated,
-    except those that the engine has dropped since. It keeps 30 MB for each container. To read much, set
+    To continue after a broken stream, set after_cursor to the cursor of the last entry received. No entry is lost or
+    repeated, also when the host's clock is set back or forward. The engine keeps 30 MB for each container. If it has
+    dropped the next entry, the stream continues with the oldest one that it has, and gap is set. To read much, set
     max_batch_entries.
+
+    If the engine's file of the log is damaged, the stream contains what the engine can read. The entry after the damage
+    has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
     driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
@@ -91,9 +95,13 @@ class ContainerObserverAsyncStub(ContainerObserverStub):
     """StreamLogs streams the log of the bot's container, oldest entry first. With follow, it continues with new entries,
     across restarts of the container, until the container is removed.
 
-    To continue after a broken stream, set after to the time of the last entry received. No entry is lost or repeated,
-    except those that the engine has dropped since. It keeps 30 MB for each container. To read much, set
+    To continue after a broken stream, set after_cursor to the cursor of the last entry received. No entry is lost or
+    repeated, also when the host's clock is set back or forward. The engine keeps 30 MB for each container. If it has
+    dropped the next entry, the stream continues with the oldest one that it has, and gap is set. To read much, set
     max_batch_entries.
+
+    If the engine's file of the log is damaged, the stream contains what the engine can read. The entry after the damage
+    has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
     driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
@@ -138,9 +146,13 @@ class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
         """StreamLogs streams the log of the bot's container, oldest entry first. With follow, it continues with new entries,
         across restarts of the container, until the container is removed.
 
-        To continue after a broken stream, set after to the time of the last entry received. No entry is lost or repeated,
-        except those that the engine has dropped since. It keeps 30 MB for each container. To read much, set
+        To continue after a broken stream, set after_cursor to the cursor of the last entry received. No entry is lost or
+        repeated, also when the host's clock is set back or forward. The engine keeps 30 MB for each container. If it has
+        dropped the next entry, the stream continues with the oldest one that it has, and gap is set. To read much, set
         max_batch_entries.
+
+        If the engine's file of the log is damaged, the stream contains what the engine can read. The entry after the damage
+        has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
         driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.

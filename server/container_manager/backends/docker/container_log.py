@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from container_manager.backend import LogUnreadableError
@@ -24,9 +24,6 @@ class DockerContainerLog:
         self._path = f"/containers/{container_id}"
         self._container_id = container_id
         self.was_opened = False
-        self.broken_off = False
-        # The time of an entry that the last followed reading missed; the next one does not wait for it again.
-        self._unshown_ns: int | None = None
 
     async def runs(self) -> bool:
         try:
@@ -35,41 +32,24 @@ class DockerContainerLog:
             raise self._error(exc) from exc
         return bool(state["Running"]) and not state["Restarting"]
 
-    async def first_of_tail(self, count: int) -> RawEntry | None:
-        async with aclosing(self.batches(tail=count)) as batches:
-            async for batch in batches:
-                return batch[0]
-        return None
-
-    async def batches(
-        self, *, since_ns: int | None = None, tail: int | None = None
-    ) -> AsyncGenerator[list[RawEntry], None]:
+    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
         decoder = FrameDecoder()
-        async with self.opened(follow=False, since_ns=since_ns, tail=tail) as stream:
+        async with self.opened(follow=False, tail=tail) as stream:
             while data := await stream.read():
                 if batch := await decoder.feed(data):
                     yield batch
                 if decoder.problem is not None:
                     raise decoder.problem
 
-    async def follow(self, *, since_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
-        self.broken_off = False
-        followed = FollowedLog(self, since_ns, self._unshown_ns)
-        async with aclosing(followed.batches()) as batches:
-            async for batch in batches:
-                yield batch
-        self.broken_off, self._unshown_ns = followed.broken_off, followed.unshown_ns
+    def follow(self, tail: int | None = None, *, known: int = 0) -> AsyncGenerator[list[RawEntry], None]:
+        return FollowedLog(self, tail, known).batches()
 
     @asynccontextmanager
-    async def opened(
-        self, *, follow: bool, since_ns: int | None = None, tail: int | None = None
-    ) -> AsyncIterator[EngineStream]:
+    async def opened(self, *, follow: bool, tail: int | None) -> AsyncIterator[EngineStream]:
         """The engine's response. Translates errors that are raised inside the context too, also those of decoders."""
         params = {"stdout": "1", "stderr": "1", "timestamps": "1"}
         if follow:
             params["follow"] = "1"
-        if since_ns is not None:
-            params["since"] = f"{since_ns // 1_000_000_000}.{since_ns % 1_000_000_000:09d}"
         if tail is not None:
             params["tail"] = str(tail)
         try:

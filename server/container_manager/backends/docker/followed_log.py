@@ -1,19 +1,34 @@
-"""Follows a container's log once, for as long as the result is known to be complete."""
+"""Follows a container's log once, for as long as the engine is sure to have sent every entry, in order.
+
+The engine opens all files of a log when the log is requested, and reads the existing entries from them. After that it
+follows only the newest file. If that file is replaced twice while the engine is behind, it continues with the newest
+one and skips the one in between; Engine 23 and later report this in their own log only. Engine 20.10 also repeats the
+entries of a new file that it has read before it first reached its end; and if the file is replaced while the engine
+reads the existing entries, it sends nothing until the next replacement (moby
+``daemon/logger/loggerutils/logfile.go``, ``follow.go``).
+
+So a request is used for little data and only while it is read at once, and is ended when an entry comes again or when
+it is silent though there are more entries. Existing entries are never missed, so the caller reads those next.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from container_manager.backends.docker.follow_check import FollowCheck
 from container_manager.engine.log_frames import FrameDecoder
 from container_manager.errors import ContainerManagerError
 from container_manager.model import RawEntry
 
 if TYPE_CHECKING:
     from container_manager.backends.docker.container_log import DockerContainerLog
+
+# A bot's file of 10 MB has more than that in entries, unless most of its bytes are escaped in JSON.
+_MAX_BYTES = 1 << 20
+# Within this time no container fills a file.
+_MAX_PAUSE_SECONDS = 0.25
 
 # An engine that stops sending though there is more does so right at the start, or else very rarely.
 _FIRST_SILENCE_SECONDS = 1.0
@@ -23,62 +38,76 @@ _GRACE_SECONDS = 1.0
 
 
 class FollowedLog:
-    """One reading; iterate :meth:`batches` once."""
+    """One request; iterate :meth:`batches` once."""
 
-    def __init__(self, log: DockerContainerLog, since_ns: int | None, ignored_ns: int | None = None) -> None:
-        """``ignored_ns``: the :attr:`unshown_ns` of the previous reading; this one does not wait for that entry."""
+    def __init__(self, log: DockerContainerLog, tail: int | None, known: int) -> None:
+        """``tail`` and ``known``: as of :meth:`container_manager.backend.ContainerLog.follow`."""
         self._log = log
-        self._since_ns = since_ns
-        self._ignored_ns = ignored_ns
-        self.broken_off = False
-        """The reading ended because entries may be missing, not because the engine ended it: read again."""
-        self.unshown_ns: int | None = None
-        """The time of the log's last entry if the engine has not sent that entry."""
+        self._tail = tail
+        self._known = known
+        self._last: RawEntry | None = None
+        self._times: set[int] = set()
 
     async def batches(self) -> AsyncGenerator[list[RawEntry], None]:
-        """The entries, as they arrive; an empty list when none have arrived for a while. Ends with the container.
+        """The entries, as they arrive; an empty list when none have arrived for a while.
 
         Raises the errors of :class:`~container_manager.backend.ContainerLog`.
         """
+        now = asyncio.get_running_loop().time
         decoder = FrameDecoder()
-        check = FollowCheck(opened_ns=time.time_ns())
         silence_seconds = _FIRST_SILENCE_SECONDS
-        async with self._log.opened(follow=True, since_ns=self._since_ns) as stream:
-            while True:
+        received = 0
+        missing = False
+        async with self._log.opened(follow=True, tail=self._tail) as stream:
+            while received < _MAX_BYTES:
                 try:
-                    async with asyncio.timeout(_GRACE_SECONDS if self.unshown_ns is not None else silence_seconds):
+                    async with asyncio.timeout(_GRACE_SECONDS if missing else silence_seconds):
                         data = await stream.read()
                 except TimeoutError:
                     silence_seconds = min(2 * silence_seconds, _LAST_SILENCE_SECONDS)
                     yield []
-                    if await self._misses_something(check):
-                        self.broken_off = True
+                    # Twice in a row: an entry may have been written a moment ago.
+                    missed, missing = missing, await self._misses_something()
+                    if missed and missing:
                         return
                     continue
-                self.unshown_ns = None
+                missing = False
+                received += len(data)
                 batch = await decoder.feed(data)
-                certain = check.trusted(batch, len(data), time.time_ns())
-                if certain:
-                    yield batch[:certain]
-                if certain < len(batch):
-                    self.broken_off = True
+                new = self._new(batch)
+                if new:
+                    given = now()
+                    yield batch[:new]
+                    if now() - given > _MAX_PAUSE_SECONDS:
+                        return
+                if new < len(batch):
                     return
                 if decoder.problem is not None:
                     raise decoder.problem
                 if not data:
                     return
 
-    async def _misses_something(self, check: FollowCheck) -> bool:
-        """Whether two checks in a row found that the engine has not sent the log's last entry."""
-        # Before it sends the first entry, the engine may still be searching for that.
-        if check.last_ns is None:
-            return False
+    def _new(self, batch: Sequence[RawEntry]) -> int:
+        """How many of these entries come before the first one that the engine may have sent before."""
+        last, times = self._last, self._times
+        for index, entry in enumerate(batch):
+            time_ns = entry[0]
+            if self._known > 0:
+                self._known -= 1
+            elif last is not None and (entry == last or (time_ns != last[0] and time_ns in times)):
+                self._last = last
+                return index
+            times.add(time_ns)
+            last = entry
+        self._last = last
+        return len(batch)
+
+    async def _misses_something(self) -> bool:
+        """Whether the log's last entry is not the last one that the engine has sent."""
         try:
-            last = await self._log.first_of_tail(1)
+            async with aclosing(self._log.existing(1)) as batches:
+                async for batch in batches:
+                    return batch[-1] != self._last
         except ContainerManagerError:
-            return False  # this reading will soon meet the same error
-        if last is None or last[0] in (check.last_ns, self._ignored_ns) or last[0] < (self._since_ns or 0):
-            self.unshown_ns = None
-            return False
-        known, self.unshown_ns = self.unshown_ns, last[0]
-        return known is not None
+            pass  # this request will soon meet the same error
+        return False

@@ -1,0 +1,136 @@
+"""Finds out whether a backend left out entries that it could not read, and which of the last ones it can read.
+
+An engine may report a damaged file, skip the rest of the file, or skip to a place where it can read again, and end the
+reading as if it were complete (Docker: moby ``daemon/logger/loggerutils/logfile.go``, ``jsonfilelog/read.go``). But it
+counts lines, not entries, to find the last ones of a log. So a complete reading of N entries is the same as the last N.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from zlib import crc32
+
+from container_manager.backend import ContainerLog, LogUnreadableError
+from container_manager.logs.cursor import Position, position_in, rest_of
+from container_manager.logs.seeking import AfterPosition
+from container_manager.model import RawEntry
+
+WINDOWS = (100, 2_000, 40_000)
+"""A place in a log is looked for in so many of its last entries, and then in all of them."""
+
+# So many entries may be written while a reading is checked.
+_REMEMBERED = 1000
+
+
+Key = tuple[int, int]
+
+
+class Completeness:
+    """Checks one reading of existing entries."""
+
+    def __init__(self, log: ContainerLog, tail: int | None) -> None:
+        self._log = log
+        self._tail = tail
+        self._first: list[Key] = []
+        self._count = 0
+        self._last: RawEntry | None = None
+        # So many of the last entries have the time of the last one; what a cursor has of the time before.
+        self._alike = self._before = 0
+
+    def see(self, entries: list[RawEntry]) -> None:
+        """The next entries of the reading."""
+        if self._count < _REMEMBERED:
+            self._first += map(_key, entries[: _REMEMBERED - self._count])
+        self._count += len(entries)
+        last_ns = entries[-1][0]
+        alike = next((at for at, entry in enumerate(reversed(entries)) if entry[0] != last_ns), len(entries))
+        if alike < len(entries):
+            self._before = rest_of(entries[-1 - alike][0])
+        elif self._last is not None and self._last[0] == last_ns:
+            alike += self._alike
+        elif self._last is not None:
+            self._before = rest_of(self._last[0])
+        self._last, self._alike = entries[-1], alike
+
+    async def check(self) -> None:
+        """Raise :class:`LogUnreadableError` if the reading, which has ended, left out entries."""
+        # Fewer than the tail: it was the whole log.
+        if self._count != self._tail and not await self._is_complete():
+            raise LogUnreadableError("the engine's file of the container's log is damaged: entries are missing")
+
+    async def _is_complete(self) -> bool:
+        log, count = self._log, self._count
+        if self._last is None:
+            return await first_of_tail(log, 1) is None or await first_of_tail(log, self._tail) is not None
+        last = position_in(self._last, self._alike - 1, self._before, leads=self._alike == count)
+        first = self._first[0]
+        if await self._first_of(count) == first:
+            return True
+        if await self._first_of(None) != first:
+            return True  # the engine has dropped the oldest entries since, so nobody can say
+        # Entries may have been written since: how many, before and after another look.
+        least = await _written_after(log, last)
+        begin = None if least is None else await self._first_of(count + least)
+        if least is None or begin == first:
+            return least is not None
+        most = await _written_after(log, last)
+        if most is None:
+            return False
+        return begin in self._first[: most - least + 1] or most - least >= _REMEMBERED
+
+    async def _first_of(self, tail: int | None) -> Key | None:
+        entry = await first_of_tail(self._log, tail)
+        return None if entry is None else _key(entry)
+
+
+def _key(entry: RawEntry) -> Key:
+    # Not the entry itself: it may be long.
+    return (entry[0], crc32(entry[2]))
+
+
+async def _written_after(log: ContainerLog, last: Position) -> int | None:
+    """How many entries can be read after that one; ``None`` if it cannot be read itself."""
+    for tail in (*WINDOWS, None):
+        seeker = AfterPosition(last, whole=tail is None)
+        written = 0
+        async with aclosing(log.existing(tail)) as batches:
+            async for batch in batches:
+                written += len(seeker.take(batch))
+        written += len(seeker.end())
+        if seeker.found:
+            return written
+    return None
+
+
+async def first_of_tail(log: ContainerLog, count: int | None) -> RawEntry | None:
+    """The first of the last ``count`` entries, or of all; ``None`` if there is none."""
+    async with aclosing(log.existing(count)) as batches:
+        async for batch in batches:
+            return batch[0]
+    return None
+
+
+async def intact_tail(log: ContainerLog) -> int:
+    """How many of the last entries can be read without missing one."""
+
+    async def intact(count: int) -> bool:
+        read = 0
+        try:
+            async with aclosing(log.existing(count)) as batches:
+                async for batch in batches:
+                    read += len(batch)
+        except LogUnreadableError:
+            return False
+        return read == count
+
+    good, count = 0, 1
+    while await intact(count):
+        good, count = count, 2 * count
+    bad = count
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if await intact(middle):
+            good = middle
+        else:
+            bad = middle
+    return good

@@ -1,0 +1,232 @@
+"""Reads the existing entries of a container's log, again and again, each time from where it ended before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from container_manager.backend import ContainerLog, LogUnreadableError
+from container_manager.logs.cursor import Position, container_key
+from container_manager.logs.damage import WINDOWS, Completeness, first_of_tail, intact_tail
+from container_manager.logs.seeking import MARGIN_NS, AfterPosition, FromEntry, FromStart, Seeker
+from container_manager.model import LogEntry, RawEntry
+
+MAX_BATCH_ENTRIES = 1000
+"""More entries at once are not faster, and keep the event loop from other work for longer."""
+
+# So many entries before a tail are read with it, so that its first line has all its pieces.
+_CONTEXT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """The part of a log to read."""
+
+    follow: bool = False
+    """Continue with new entries until the container is removed."""
+    tail_lines: int | None = None
+    """Number of existing entries to begin with. If that would begin within a long line, begin with the line's first
+    piece. ``None``: all."""
+    after_ns: int | None = None
+    """Only entries after the one with this time."""
+    after: Position | None = None
+    """Only entries after this one, which may be of another container."""
+    limit_bytes: int | None = None
+    """Maximum number of bytes in all lines together; the stream ends before the entry that would exceed it."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A reading of existing entries."""
+
+    seeker: Seeker
+    tail: int | None
+    checked: bool = True
+    damage: LogUnreadableError | None = None
+
+
+_Readings = AsyncIterator[_Reading]
+
+
+class ExistingEntries:
+    """What one reader has received of a log, and what there is for it to receive."""
+
+    def __init__(self, log: ContainerLog, container_id: str, options: LogOptions) -> None:
+        self.last: Position | None = None
+        """The last entry that was read; ``None``: the next one is the first of the log."""
+        self.progress = False
+        """Entries have been delivered since this was set to false."""
+        self._log = log
+        self._container = container_key(container_id)
+        self._tail = options.tail_lines
+        # Nothing is delivered before the entry that is shown at this time, or the first later one.
+        self._after_ns = options.after_ns
+        former = options.after is not None and options.after.container != self._container
+        self._after = None if former else options.after
+        # Entries are missing before the next one to be delivered.
+        self._gap = former
+
+    async def batches(self) -> AsyncGenerator[list[LogEntry], None]:
+        """The entries that exist now and have not been delivered, at most :data:`MAX_BATCH_ENTRIES` at once.
+
+        Raises the errors of :class:`~container_manager.backend.ContainerLog`. For a damaged log, raises
+        :class:`LogUnreadableError` after all entries that can be read.
+        """
+        async for reading in self._readings():
+            seeker, completeness = reading.seeker, Completeness(self._log, reading.tail)
+            try:
+                async with aclosing(self._log.existing(reading.tail)) as raw_batches:
+                    async for raw in raw_batches:
+                        completeness.see(raw)
+                        for batch in self.select(raw, seeker):
+                            yield batch
+                        if seeker.hopeless:
+                            break
+                if batch := self._deliver(seeker.end(), seeker):
+                    yield batch
+                if reading.checked and (seeker.found or reading.tail is None):
+                    await completeness.check()
+            except LogUnreadableError as exc:
+                reading.damage = exc
+        self._tail = self._after = None
+
+    def select(self, entries: list[RawEntry], seeker: Seeker) -> Iterator[list[LogEntry]]:
+        """What the seeker selects of the next entries of a reading, as of :meth:`batches`."""
+        # A slice takes about a millisecond, and the caller's writes let other tasks run in between.
+        for begin in range(0, len(entries), MAX_BATCH_ENTRIES):
+            if batch := self._deliver(seeker.take(entries[begin : begin + MAX_BATCH_ENTRIES]), seeker):
+                yield batch
+
+    def _deliver(self, placed: list[LogEntry], seeker: Seeker) -> list[LogEntry]:
+        if seeker.found and seeker.placing is not None:
+            self.last = seeker.placing.last
+        if self._after_ns is not None:
+            begin = next((at for at, entry in enumerate(placed) if entry.time_ns >= self._after_ns), None)
+            if begin is None:
+                return []
+            # Deliver all that follow, even if the clock was set back.
+            placed = placed[begin + (placed[begin].time_ns == self._after_ns) :]
+            self._after_ns = None
+        if placed:
+            self.progress = True
+            if self._gap:
+                placed[0] = placed[0]._replace(gap=True)
+                self._gap = False
+        return placed
+
+    async def _readings(self) -> _Readings:
+        """The readings that find the next entry and deliver from there on."""
+        tail, after = self._tail, self.last or self._after
+        if self.last is None and tail == 0:
+            await self._skip_all()
+            return
+        if self.last is None and tail is not None and (after is None or not await self._is_in_tail(after, tail)):
+            readings = self._last_lines(tail)
+        elif after is not None:
+            readings = self._behind(after)
+        else:
+            readings = self._all() if self._after_ns is None else self._since(self._after_ns)
+        async for reading in readings:
+            yield reading
+
+    async def _all(self) -> _Readings:
+        async for reading in self._until_found([_Reading(FromStart(self._container), None)]):
+            yield reading
+
+    async def _behind(self, position: Position) -> _Readings:
+        """What follows an entry; if the log does not have that any more: everything, with a gap."""
+        # The first entries of a log are found by their number from its start.
+        tails = (None,) if position.leads else (*WINDOWS, None)
+        readings = [_Reading(AfterPosition(position, whole=tail is None), tail) for tail in tails]
+        async for reading in self._until_found(readings, position):
+            yield reading
+        if readings[-1].damage is None and not any(reading.seeker.found for reading in readings):
+            self._gap = True
+            async for reading in self._all():
+                yield reading
+
+    async def _since(self, after_ns: int) -> _Readings:
+        """What is shown after a time."""
+        # If it is in the future, the clock was set back, and newer entries have earlier times.
+        tails = () if after_ns > time.time_ns() else WINDOWS
+        readings = [_Reading(FromStart(self._container, after_ns - MARGIN_NS), tail) for tail in tails]
+        async for reading in self._until_found([*readings, _Reading(FromStart(self._container), None)]):
+            yield reading
+
+    async def _last_lines(self, count: int) -> _Readings:
+        """The last entries, from the first piece of the first one's line on."""
+        first = await first_of_tail(self._log, count)
+        readings = []
+        if first is not None:
+            readings = [
+                _Reading(FromEntry(self._container, first, whole=False), count + _CONTEXT),
+                _Reading(FromEntry(self._container, first, whole=True), None),
+            ]
+        readings.append(_Reading(FromStart(self._container), count))
+        async for reading in self._until_found(readings, tail=count):
+            yield reading
+
+    async def _until_found(
+        self, readings: Iterable[_Reading], position: Position | None = None, tail: int | None = None
+    ) -> _Readings:
+        """These readings, up to one that finds its place, and what can be read beyond a damage.
+
+        ``position`` and ``tail``: where the caller's part of the log begins, if that is not its start.
+        """
+        damage = None
+        for reading in readings:
+            yield reading
+            damage = reading.damage
+            if reading.seeker.found:
+                break
+        if damage is not None:
+            async for reading in self._beyond(damage, position, tail):
+                yield reading
+
+    async def _beyond(self, damage: LogUnreadableError, position: Position | None, tail: int | None) -> _Readings:
+        """What can be read behind a damaged part of the log. Raises the error if that is in the caller's part."""
+        count = await intact_tail(self._log)
+        if count == 0:
+            raise damage
+        undamaged = tail is not None and count >= tail
+        if position is not None:
+            undamaged = await self._behind_in(AfterPosition(position, whole=True), count) is not None
+        at = self.last or position
+        behind = None if at is None else _Reading(AfterPosition(at, whole=True), count, checked=False)
+        if behind is not None:
+            yield behind
+        if behind is None or not behind.seeker.found:
+            self._gap = True
+            yield _Reading(FromStart(self._container), count, checked=False)
+        if not undamaged:
+            raise damage
+
+    async def _skip_all(self) -> None:
+        """Deliver nothing of what exists."""
+        for tail in (_CONTEXT, None):
+            seeker = FromStart(self._container)
+            async with aclosing(self._log.existing(tail)) as raw_batches:
+                async for raw in raw_batches:
+                    seeker.take(raw)
+            self.last = None if seeker.placing is None else seeker.placing.last
+            if self.last is None or not self.last.leads:
+                return
+
+    async def _is_in_tail(self, position: Position, tail: int) -> bool:
+        """Whether an entry is among the last ones, or just before them."""
+        behind = await self._behind_in(AfterPosition(position, whole=False), tail + _CONTEXT)
+        if behind is None:
+            behind = await self._behind_in(AfterPosition(position, whole=True), None)
+            self._gap = behind is None
+        return behind is not None and behind <= tail
+
+    async def _behind_in(self, seeker: AfterPosition, tail: int | None) -> int | None:
+        """How many of the last entries are behind the seeker's position; ``None`` if that is not among them."""
+        behind = 0
+        async with aclosing(self._log.existing(tail)) as raw_batches:
+            async for raw in raw_batches:
+                behind += len(seeker.take(raw))
+        behind += len(seeker.end())
+        return behind if seeker.found else None

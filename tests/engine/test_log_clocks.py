@@ -1,0 +1,262 @@
+"""StreamLogs on a real engine while the host's clock is set, the engine drops entries, or its file is damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from botmaker.container.v1 import container_observer_pb2 as pb
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from tests.support.bots import Bots
+from tests.support.calls import Calls, fails_with
+from tests.support.log_forms import FORMS, Batched, OneByOne
+from tests.support.observing import reading
+
+HOUR = timedelta(hours=1)
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+class LogFile:
+    """The engine's file of a stopped container's log: what the engine would have written with another clock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, *lines: tuple[datetime, str], nanoseconds: int = 0) -> None:
+        """Append entries of these times."""
+        with self._path.open("a") as file:
+            for moment, text in lines:
+                time = f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+                file.write(json.dumps({"log": text, "stream": "stdout", "time": time}, separators=(",", ":")) + "\n")
+
+    def damage(self, data: bytes) -> None:
+        """Append bytes that are no entry."""
+        with self._path.open("ab") as file:
+            file.write(data)
+
+    def drop(self, count: int) -> None:
+        """Remove the oldest entries, as the engine's rotation does."""
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        self._path.write_bytes(b"".join(lines[count:]))
+
+
+@pytest.fixture(params=FORMS, ids=FORMS)
+def form(request: pytest.FixtureRequest) -> OneByOne:
+    """How entries are sent; everything else is the same."""
+    return FORMS[request.param]
+
+
+@pytest.fixture
+def stopped(calls: Calls, bots: Bots) -> Callable[..., tuple[str, LogFile]]:
+    """Creates a bot that has not started yet: its id and its log file."""
+
+    def create(*command: str) -> tuple[str, LogFile]:
+        bot_id = bots.new()
+        calls.create(bot_id, *(command or ("true",)))
+        # The engine makes the file at the first start.
+        calls.start(bot_id)
+        calls.stop(bot_id, grace=0)
+        path = Path(bots.engine.api.inspect_container(f"botmaker-{bot_id}")["LogPath"])
+        path.write_bytes(b"")
+        return bot_id, LogFile(path)
+
+    return create
+
+
+def times(*hours: float) -> list[tuple[datetime, str]]:
+    """Entries of these hours from now."""
+    return [(NOW + hour * HOUR, f"{number}\n") for number, hour in enumerate(hours)]
+
+
+CLOCKS = {
+    "ahead": times(5, 5.1, 5.2, 0, 0.1, 0.2),
+    "set back": times(-1, 0, -5, -4, -3, -1, 0),
+    "back and forth": times(-1, 3, -2, 3, -2, 3, -1),
+    "the same": times(*[-1] * 300),
+    "pieces": [(NOW, "x" * 16_384)] * 5 + [(NOW, "x\n"), (NOW + HOUR, "y" * 16_384), (NOW + HOUR, "y\n"), (NOW, "z\n")],
+}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_after_each_cursor_exactly_the_rest_with_any_clock(
+    observer: ContainerObserverStub, stopped: Any, clock: str, form: OneByOne
+) -> None:
+    bot_id, file = stopped()
+    file.write(*CLOCKS[clock])
+    entries = form.read(observer, bot_id)
+    assert [text.removesuffix("\n").encode() for _, text in CLOCKS[clock]] == [entry.line for entry in entries]
+    for number in range(0, len(entries), 1 + len(entries) // 10):
+        rest = form.read(observer, bot_id, after_cursor=entries[number].cursor)
+        assert entries[number + 1 :] == rest
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_follower_gets_every_entry_once_with_any_clock(
+    calls: Calls, observer: ContainerObserverStub, stopped: Any, clock: str, form: OneByOne
+) -> None:
+    bot_id, file = stopped("sh", "-c", "for i in 1 2 3; do echo new $i; sleep 0.1; done; exec sleep 1000")
+    file.write(*CLOCKS[clock])
+    expected = [text.removesuffix("\n").encode() for _, text in CLOCKS[clock]]
+    with reading(observer.StreamLogs(form.request(bot_id, follow=True))) as read:
+
+        def wait_for(what: str) -> None:
+            read.wait_for(lambda messages: len(form.lines(messages)) >= len(expected), what)
+
+        wait_for("what there is")
+        for number in range(3):
+            # While it was down, the clock was set.
+            file.write((NOW + 9 * HOUR, "ahead\n"), (NOW - 9 * HOUR, "back\n"), nanoseconds=number)
+            calls.start(bot_id)
+            expected += [b"ahead", b"back", b"new 1", b"new 2", b"new 3"]
+            wait_for("what is written")
+            calls.stop(bot_id, grace=0)
+        calls.remove(bot_id)
+        assert read.wait_end() is None
+        assert expected == form.lines(read.messages)
+        assert not any(entry.gap for message in read.messages for entry in form.entries_of(message))
+
+
+def test_a_client_that_cuts_times_to_milliseconds_resumes_exactly(
+    observer: ContainerObserverStub, stopped: Any, form: OneByOne
+) -> None:
+    bot_id, file = stopped()
+    for number in range(20):
+        file.write((NOW, f"{number}\n"), nanoseconds=number)
+    received: list[bytes] = []
+    cursor = ""
+    for _ in range(20):
+        # All that it keeps of an entry is text.
+        batch = next(iter(form.batches(observer, bot_id, after_cursor=cursor, limit_bytes=2)))
+        received += [entry.line for entry in batch]
+        cursor = batch[-1].cursor
+        if len(received) == 20:
+            break
+    assert [str(number).encode() for number in range(20)] == received
+
+
+def test_after_an_entry_that_the_engine_has_dropped_the_oldest_one_with_a_gap(
+    observer: ContainerObserverStub, stopped: Any, form: OneByOne
+) -> None:
+    bot_id, file = stopped()
+    file.write(*times(*[-1] * 5, *range(5)))
+    entries = form.read(observer, bot_id)
+    file.drop(4)
+    for number in range(4):
+        rest = form.read(observer, bot_id, after_cursor=entries[number].cursor)
+        assert [entry.line for entry in entries[4:]] == [entry.line for entry in rest]
+        assert [True] + [False] * 5 == [entry.gap for entry in rest]
+    for number in range(4, 10):
+        assert entries[number + 1 :] == form.read(observer, bot_id, after_cursor=entries[number].cursor)
+
+
+def test_a_line_of_several_pieces_that_the_engine_has_cut_is_continued_exactly(
+    observer: ContainerObserverStub, stopped: Any, form: OneByOne
+) -> None:
+    bot_id, file = stopped()
+    file.write((NOW - HOUR, "before\n"), *((NOW, letter * 16_384) for letter in "abcde"), (NOW, "end\n"))
+    entries = form.read(observer, bot_id)
+    for dropped in range(1, 6):
+        file.drop(1)
+        for number in range(dropped, 7):
+            assert entries[number + 1 :] == form.read(observer, bot_id, after_cursor=entries[number].cursor)
+        rest = form.read(observer, bot_id, after_cursor=entries[dropped - 1].cursor)
+        assert (True, [entry.line for entry in entries[dropped:]]) == (rest[0].gap, [entry.line for entry in rest])
+
+
+def test_after_an_entry_of_a_former_container_all_of_the_new_one_with_a_gap(
+    calls: Calls, observer: ContainerObserverStub, bots: Bots, form: OneByOne
+) -> None:
+    bot_id = bots.new()
+    cursors = []
+    for _ in range(2):
+        calls.run(bot_id, "sh", "-c", "echo one; echo two; exec sleep 1000")
+        bots.wait_for_log(bot_id, b"two")
+        cursors.append(form.read(observer, bot_id)[0].cursor)
+        if len(cursors) == 1:
+            calls.remove(bot_id, grace=0)
+    former = form.read(observer, bot_id, after_cursor=cursors[0])
+    assert [(b"one", True), (b"two", False)] == [(entry.line, entry.gap) for entry in former]
+    assert [b"two"] == [entry.line for entry in form.read(observer, bot_id, after_cursor=cursors[1])]
+
+
+def test_what_is_not_a_cursor_is_refused_by_its_field(
+    observer: ContainerObserverStub, stopped: Any, form: OneByOne
+) -> None:
+    bot_id, file = stopped()
+    file.write(*times(1))
+    (entry,) = form.read(observer, bot_id)
+    for fields in (
+        {"after_cursor": "?"},
+        {"after_cursor": entry.cursor[:-1]},
+        {"after_cursor": entry.cursor.replace("1", "x", 1)},
+        {"after_cursor": entry.cursor, "after": entry.time},
+    ):
+        with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG") as caught:
+            form.read(observer, bot_id, **fields)
+        assert "after_cursor" in str(caught[0])
+
+
+# Damage
+
+
+DAMAGE = {
+    "zeros": b"\0" * 4096 + b"\n",
+    "a torn line": b'{"log":"torn","stre',
+    "no json": b"}{ what is this\n",
+    "another file": b"<html>\n<body>\n</body>\n</html>\n",
+}
+
+
+def received_of(call: Any, form: OneByOne) -> tuple[list[pb.LogEntry], str]:
+    """The entries of a stream, and the details of the error that it ends with."""
+    with reading(call) as read:
+        error = read.wait_end()
+        entries = [entry for message in read.messages for entry in form.entries_of(message)]
+    return entries, "" if error is None else str(error.details())
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_entries_after_a_damaged_stretch_come_with_a_gap_and_an_error(
+    observer: ContainerObserverStub, stopped: Any, damage: str, form: OneByOne
+) -> None:
+    bot_id, file = stopped()
+    before = [(NOW - number * HOUR, f"before {number}\n") for number in range(3)]
+    after = [(NOW + number * HOUR, f"after {number}\n") for number in range(4)]
+    file.write(*before)
+    file.damage(DAMAGE[damage])
+    file.write(*after)
+    # The engine appends the next entry to a torn line.
+    lost = 1 if damage == "a torn line" else 0
+    entries, error = received_of(observer.StreamLogs(form.request(bot_id)), form)
+    expected = [text.strip().encode() for _, text in [*before, *after[lost:]]]
+    assert expected == [entry.line for entry in entries]
+    assert [3] == [number for number, entry in enumerate(entries) if entry.gap]
+    assert "damaged" in error or "can't read" in error
+    # Behind the damage, everything is as usual.
+    intact = [entry.line for entry in entries[3:]]
+    assert intact == [entry.line for entry in form.read(observer, bot_id, tail_lines=len(intact))]
+    for number in range(3, len(entries)):
+        rest = form.read(observer, bot_id, after_cursor=entries[number].cursor)
+        assert intact[number - 2 :] == [entry.line for entry in rest]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_follower_gets_what_is_behind_a_damaged_stretch_and_what_is_written(
+    calls: Calls, observer: ContainerObserverStub, stopped: Any, damage: str
+) -> None:
+    form = Batched(1000)
+    bot_id, file = stopped("sh", "-c", "echo lost; for i in 1 2 3; do echo new $i; sleep 0.1; done; exec sleep 1000")
+    file.write((NOW, "before\n"))
+    file.damage(DAMAGE[damage])
+    expected = [b"before", *([] if damage == "a torn line" else [b"lost"]), b"new 1", b"new 2", b"new 3"]
+    calls.start(bot_id)
+    with reading(observer.StreamLogs(form.request(bot_id, follow=True))) as read:
+        read.wait_for(lambda messages: len(form.lines(messages)) >= len(expected), "all")
+        entries: Sequence[pb.LogEntry] = [entry for message in read.messages for entry in form.entries_of(message)]
+        assert expected == [entry.line for entry in entries]
+        assert [1] == [number for number, entry in enumerate(entries) if entry.gap]
