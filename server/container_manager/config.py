@@ -14,6 +14,15 @@ DEFAULT_SOCKET_MODE = 0o660
 
 
 @dataclass(frozen=True)
+class RegistryConfig:
+    """The file with the credentials of registries, in the format of Docker's ``config.json``; read at each pull."""
+
+    path: Path
+    required: bool = True
+    """``False``: pulls are anonymous while there is no such file."""
+
+
+@dataclass(frozen=True)
 class DockerServiceConfig:
     """Configuration of :class:`~container_manager.backends.docker.docker_service.DockerService`."""
 
@@ -30,6 +39,8 @@ class DockerServiceConfig:
     pull_policy: PullPolicy = PullPolicy.MISSING
     allowed_images: tuple[str, ...] = ()
     """Globs over image references; empty: any image. The default image is always allowed."""
+    registry_config: RegistryConfig | None = None
+    """``None``: pulls are anonymous."""
     grace_seconds: float = 10
     """Grace period of stop, restart and remove when the caller gives none."""
     engine_timeout_seconds: float = 60

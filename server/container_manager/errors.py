@@ -147,7 +147,7 @@ class ImagePullDeniedError(ContainerManagerError):
 
 
 class ImagePullFailedError(ContainerManagerError):
-    """The pull began and failed."""
+    """The pull failed, or its credentials could not be read; then the message names their file."""
 
     code = "FAILED_PRECONDITION"
     reason = "IMAGE_PULL_FAILED"

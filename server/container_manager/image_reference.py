@@ -60,14 +60,14 @@ def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
 
 def registry_of(reference: str) -> str:
     """The registry that an image comes from, such as ``localhost:5000``; empty for Docker Hub."""
-    return _registry(_split_version(reference)[0])
+    return _registry(split_version(reference)[0])
 
 
 def _matches(reference: str, pattern: str) -> bool:
     if pattern == "*":
         return True
-    name, version = _split_version(reference)
-    allowed_name, allowed_version = _split_version(pattern)
+    name, version = split_version(reference)
+    allowed_name, allowed_version = split_version(pattern)
     if not allowed_version and pattern.endswith("*"):
         allowed_version = "*"
     return (
@@ -77,7 +77,7 @@ def _matches(reference: str, pattern: str) -> bool:
     )
 
 
-def _split_version(reference: str) -> tuple[str, str]:
+def split_version(reference: str) -> tuple[str, str]:
     """A reference or glob as its name, and its tag and digest with the ``:`` or ``@`` before them."""
     match = _VERSION.search(reference)
     return (reference, "") if match is None else (reference[: match.start()], match[0])

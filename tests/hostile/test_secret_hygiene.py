@@ -31,6 +31,7 @@ from tests.fuzz.conversations import GOAWAY, Call, Frame, calls, conversation, e
 from tests.hostile.secret_traces import forms, seeded_secrets, traces
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
+from tests.support.faulty_registry import FaultyRegistry, Status
 from tests.support.scraping import ended, scrape
 from tests.support.span_receiver import SpanReceiver, attributes
 from tests.support.waiting import wait_until
@@ -38,6 +39,7 @@ from tests.support.waiting import wait_until
 SEED = 1
 METRICS_URL = re.compile(r"http://127\.0\.0\.1:[0-9]+/metrics")
 TOKEN = "token-%s-{0}-" + "7f3a9c51d2e84b06"
+REGISTRY_PASSWORD = "password-%s-{0}-" + "b04c6e17a92d5f83"
 
 
 class Heard:
@@ -70,12 +72,16 @@ def secrets() -> dict[str, bytes]:
     return seeded_secrets(SEED)
 
 
+def put(bots: Bots, bot_id: str, secrets: dict[str, bytes]) -> None:
+    for name, content in secrets.items():
+        (bots.secrets_root / bot_id / name).write_bytes(content)
+
+
 @pytest.fixture
 def keeper(bots: Bots, secrets: dict[str, bytes]) -> str:
     """A bot with the seeded secrets."""
     bot_id = bots.new()
-    for name, content in secrets.items():
-        (bots.secrets_root / bot_id / name).write_bytes(content)
+    put(bots, bot_id, secrets)
     return bot_id
 
 
@@ -86,13 +92,34 @@ def receiver() -> Iterator[SpanReceiver]:
         yield receiver
 
 
+@pytest.fixture
+def denying_registry() -> Iterator[FaultyRegistry]:
+    """A registry that denies every pull, whoever asks."""
+    with FaultyRegistry() as registry:
+        registry.fail("manifest", Status(403, "Forbidden", b"denied", "text/html"))
+        yield registry
+
+
+@pytest.fixture
+def registry_config(tmp_path: Path, denying_registry: FaultyRegistry) -> Path:
+    """A file with REGISTRY_PASSWORD for that registry, and with it in an entry that is not as it should be."""
+    auth = base64.b64encode(f"user:{REGISTRY_PASSWORD}".encode()).decode()
+    path = tmp_path / "registries.json"
+    odd = {"auth": f"user:{REGISTRY_PASSWORD}"}
+    path.write_text(json.dumps({"auths": {denying_registry.address: {"auth": auth}, "odd.invalid": odd}}))
+    return path
+
+
 @pytest.fixture(params=["text", "json"])
-def options(request: pytest.FixtureRequest, test_image: str, receiver: SpanReceiver) -> list[str]:
+def options(
+    request: pytest.FixtureRequest, test_image: str, receiver: SpanReceiver, registry_config: Path
+) -> list[str]:
     """Options with which the service logs and exports as much as it can."""
     log = ["--log-level", "debug", "--log-format", request.param]
     observed = ["--metrics-listen", "127.0.0.1:0", "--otlp-endpoint", receiver.endpoint]
     services = ["--services", "tcp://127.0.0.1:0=manager,observer,provisioner"]
-    return [*log, *observed, *services, "--default-image", test_image]
+    pulls = ["--default-image", test_image, "--pull", "missing", "--registry-config", str(registry_config)]
+    return [*log, *observed, *services, *pulls]
 
 
 @pytest.fixture
@@ -103,10 +130,23 @@ def service(engine_url: str, secrets_root: Path, session_dir: Path, options: lis
         yield attacked
 
 
+def provoke_pulls(heard: Heard, rpc: Calls, registry: FaultyRegistry, bot_id: str) -> None:
+    """Have pulls fail that have the registry's password, and some for which it cannot be read."""
+    for image in (f"{registry.address}/bots/any:1", "odd.invalid/bots/any:1"):
+        heard.of(lambda image=image: rpc.create(bot_id, image=image))
+    assert b"IMAGE_PULL_DENIED" in heard.text
+    assert b"IMAGE_PULL_FAILED" in heard.text
+
+
 def provoke(heard: Heard, rpc: Calls, observer: ContainerObserverStub, bots: Bots, bot_id: str) -> None:
     """Run through the life of a bot, with every failure that is easy to cause."""
     own = bots.secrets_root / bot_id
-    with_config = ({"network": "no-such"}, {"image": "UPPER"}, {"image": "no/such:1"}, {"extra_hosts": {"-": "x"}})
+    with_config = (
+        {"network": "no-such"},
+        {"image": "UPPER"},
+        {"image": "127.0.0.1:1/no/such:1"},
+        {"extra_hosts": {"-": "x"}},
+    )
     for config in (*with_config, {"resources": pb.ResourceLimits(memory_bytes=1)}, {"environment": {"A=B": "x"}}):
         heard.of(lambda config=config: rpc.create(bot_id, *FOREVER, **config))
     heard.of(lambda: rpc.create(bot_id, "no-such-command"))
@@ -222,13 +262,16 @@ def spans_of(service: Attack, receiver: SpanReceiver) -> bytes:
 
 
 def test_secrets_are_in_no_log_error_answer_metric_span_or_inspect_output(
-    service: Attack, receiver: SpanReceiver, secrets: dict[str, bytes], keeper: str, bots: Bots
+    service: Attack, receiver: SpanReceiver, secrets: dict[str, bytes], denying_registry: FaultyRegistry, bots: Bots
 ) -> None:
     heard = Heard()
     begun = int(time.time())
+    keeper = bots.new()
+    put(bots, keeper, secrets)
     with connect(f"tcp://127.0.0.1:{service.tcp[1]}", token=TOKEN) as channel:
         stub = ContainerManagerStub(channel)
         provoke(heard, Calls(stub), ContainerObserverStub(channel), bots, keeper)
+        provoke_pulls(heard, Calls(stub), denying_registry, keeper)
         provision(heard, BotProvisionerStub(channel), bots, secrets)
         names = [
             f"botmaker.container.v1.{name}" for name in ("ContainerManager", "ContainerObserver", "BotProvisioner")
@@ -249,7 +292,8 @@ def test_secrets_are_in_no_log_error_answer_metric_span_or_inspect_output(
     process = Path(f"/proc/{service.process.process.pid}")
     heard.add((process / "cmdline").read_bytes())
     heard.add((process / "environ").read_bytes())
-    sought = {**secrets, "the TCP token": TOKEN.encode()}
+    password = REGISTRY_PASSWORD.encode()
+    sought = {**secrets, "the TCP token": TOKEN.encode(), "the password": password, "its entry": b"user:" + password}
     assert [] == traces(sought, bytes(heard.text))
     metrics, spans = metrics_of(service), spans_of(service, receiver)
     assert ended(metrics, "CreateContainer", "INVALID_ARGUMENT") > 8, "all of it is counted"

@@ -42,6 +42,7 @@ class Request:
     """Decoded JSON; ``None`` without a body."""
     version: str
     """``1.41``; empty for a path without a version."""
+    headers: Mapping[str, str]
     connection: int
     """The same number for requests on one kept connection."""
 
@@ -241,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
             path = f"/{path}"
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         query = dict(parse_qsl(parts.query))
-        return Request(self.command, path, query, json.loads(body) if body else None, version, id(self))
+        return Request(self.command, path, query, json.loads(body) if body else None, version, self.headers, id(self))
 
     def _give(self, answer: Answer) -> None:
         match answer:

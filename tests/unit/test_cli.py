@@ -19,7 +19,7 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.cli import main
 from container_manager.cli.serve import serve as command
 from container_manager.cli.server_config import server_config
-from container_manager.config import DockerServiceConfig, ServerConfig, TlsConfig
+from container_manager.config import DockerServiceConfig, RegistryConfig, ServerConfig, TlsConfig
 from container_manager.errors import StartupError
 from container_manager.model import PullPolicy
 from container_manager.rpc import server
@@ -85,17 +85,24 @@ def test_the_garbage_collector_is_tuned_when_it_serves_and_not_by_loading_the_se
 
 
 def test_the_defaults(serve: Serve, tmp_path: Path) -> None:
-    _, config = serve()
+    _, config = serve(environment={"HOME": str(tmp_path), "DOCKER_CONFIG": ""})
     expected = ServerConfig(
         service=DockerServiceConfig(
             secrets_root=RootDirectory(tmp_path / "secrets", tmp_path / "secrets"),
             docker_host="unix:///var/run/docker.sock",
             default_image="botmaker/openclaw:2026.9.6",
+            registry_config=RegistryConfig(tmp_path / ".docker" / "config.json", required=False),
         ),
         listen=("unix:///run/botmaker/container-manager.sock",),
         token_file=Path("/var/lib/botmaker/container-manager.token"),
     )
     assert expected == config
+
+
+def test_without_the_option_the_credentials_are_those_of_dockers_own_command(serve: Serve) -> None:
+    _, config = serve(environment={"HOME": "/home/none", "DOCKER_CONFIG": "/srv/docker"})
+    assert config is not None
+    assert RegistryConfig(Path("/srv/docker/config.json"), required=False) == config.service.registry_config
 
 
 CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
@@ -107,6 +114,7 @@ CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
     ("--default-image", "mine:1", lambda c: c.service.default_image, "mine:1"),
     ("--pull", "never", lambda c: c.service.pull_policy, PullPolicy.NEVER),
     ("--allowed-image", "ghcr.io/x/*", lambda c: c.service.allowed_images, ("ghcr.io/x/*",)),
+    ("--registry-config", "/srv/r.json", lambda c: c.service.registry_config, RegistryConfig(Path("/srv/r.json"))),
     ("--grace-seconds", "1.5", lambda c: c.service.grace_seconds, 1.5),
     ("--engine-timeout-seconds", "7", lambda c: c.service.engine_timeout_seconds, 7),
     ("--workers", "3", lambda c: c.workers, 3),

@@ -88,7 +88,7 @@ def test_long_calls_are_told(engine: FakeEngine) -> None:
     calls.stop_container("c1", 0).result(60)
     calls.restart_container("c1", 0).result(60)
     calls.kill_container("c1").result(60)
-    carry_out(ImagePuller(client, calls).pull("image", Deadline()))
+    carry_out(ImagePuller(calls).pull("image", Deadline()))
     with pytest.raises(EngineRejectedError):
         calls.stop_container("none", 0).result(60)
     calls.close()

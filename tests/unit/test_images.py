@@ -10,7 +10,6 @@ import pytest
 
 from container_manager.deadline import Deadline
 from container_manager.engine import images
-from container_manager.engine.client import EngineClient
 from container_manager.engine.images import AT_ONCE, OF_ONE_REGISTRY, ImagePuller
 from container_manager.engine.long_calls import LongCalls
 from container_manager.errors import (
@@ -42,14 +41,12 @@ class Puller(ImagePuller):
 @pytest.fixture
 def puller(engine: FakeEngine) -> Iterator[Puller]:
     """Asserts that every pull has ended after the test."""
-    client = EngineClient(engine.url, timeout_seconds=5)
     calls = LongCalls(engine.url, timeout_seconds=5)
-    puller = Puller(client, calls)
+    puller = Puller(calls)
     yield puller
     engine.release()
     wait_until(lambda: not len(puller), "all pulls end")
     calls.close()
-    client.close()
 
 
 def test_a_pull_returns_when_its_stream_has_ended_well(engine: FakeEngine, puller: Puller) -> None:

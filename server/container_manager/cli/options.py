@@ -123,6 +123,11 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         help="When to pull a bot's image.",
     ),
     option(
+        "--registry-config",
+        help="File with the credentials of private registries, as docker login writes it; read at each pull. "
+        "Not given: config.json in DOCKER_CONFIG or in ~/.docker, if it exists.",
+    ),
+    option(
         "--allowed-image",
         multiple=True,
         help="Glob that a bot's image must match, such as 'ghcr.io/openclaw/*'. Repeatable. Not given: any image.",

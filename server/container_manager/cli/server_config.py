@@ -17,6 +17,7 @@ from container_manager.cli.options import hint
 from container_manager.config import (
     MAX_UNIX_PATH_BYTES,
     DockerServiceConfig,
+    RegistryConfig,
     ServerConfig,
     TlsConfig,
     TracingConfig,
@@ -66,6 +67,7 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         "state_root": state_root,
         "pull_policy": PullPolicy(options["pull"]),
         "allowed_images": options["allowed_image"],
+        "registry_config": _registry_config(options["registry_config"], os.environ),
     }
     return ServerConfig(
         service=DockerServiceConfig(**service),
@@ -73,6 +75,18 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         tracing=_tracing(options),
         **_of_the_same_name(ServerConfig, options),
     )
+
+
+def _registry_config(given: str | None, environment: Mapping[str, str]) -> RegistryConfig | None:
+    """The file given, or the one of this process's user that Docker's CLI and SDK use."""
+    if given:
+        return RegistryConfig(Path(given))
+    try:
+        directory = Path(environment.get("DOCKER_CONFIG") or Path("~/.docker").expanduser())
+    except RuntimeError:
+        # A user without a home directory.
+        return None
+    return RegistryConfig(directory / "config.json", required=False)
 
 
 def _of_the_same_name(config: type, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """``container-manager doctor``: finds problems of an installation, before or while the service runs.
 
-``engine_checks`` asks the engine, ``host_checks`` examines directories and files, ``socket_checks`` sockets, and
-``observability_checks`` the endpoints of metrics and traces. Each check returns :class:`Finding` values and changes
-nothing.
+``engine_checks`` asks the engine, ``host_checks`` examines directories and files, ``registry_checks`` the credentials
+for pulls, ``socket_checks`` sockets, and ``observability_checks`` the endpoints of metrics and traces. Each check
+returns :class:`Finding` values and changes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from container_manager.config import ServerConfig
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk, check_root, check_token_file
+from container_manager.doctor.registry_checks import check_registry_config
 from container_manager.doctor.socket_checks import check_socket
 from container_manager.errors import StartupError
 from container_manager.rpc.listeners.server_certificates import ServerCertificates
@@ -30,6 +31,8 @@ async def diagnose(config: ServerConfig) -> list[Finding]:
         findings += _check_root("state", config.service.state_root, secret=False)
         if problem := overlap(config.service.secrets_root, config.service.state_root):
             findings.append(Finding("roots", Verdict.FAILED, problem, "give each a directory of its own"))
+    if config.service.registry_config is not None:
+        findings += check_registry_config(config.service.registry_config)
     findings += _check_services(config)
     for text in config.listen:
         try:

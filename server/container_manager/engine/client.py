@@ -22,8 +22,9 @@ import docker.errors
 import docker.utils
 import requests
 import urllib3.exceptions
-from docker.constants import MINIMUM_DOCKER_API_VERSION
+from docker.constants import DEFAULT_TIMEOUT_SECONDS, DEFAULT_USER_AGENT, MINIMUM_DOCKER_API_VERSION
 from docker.transport import UnixHTTPAdapter
+from docker.utils.proxy import ProxyConfig
 
 from container_manager.backend import CallObserver
 from container_manager.deadline import Deadline
@@ -134,21 +135,6 @@ class EngineClient:
         """Remove a container with its anonymous volumes; a running one only by force."""
         self._call("remove_container", lambda api: api.remove_container(container_id, v=True, force=force), None)
 
-    def pull_request(self, reference: str) -> tuple[dict[str, str], str | None]:
-        """The parameters of a pull, and the header with the credentials for its registry, if there are any.
-
-        Reads the credentials anew each time, and so sees a later ``docker login``.
-        """
-        with self._translated_errors():
-            repository, tag = docker.utils.parse_repository_tag(reference)
-            registry, _ = docker.auth.resolve_repository_name(repository)
-            api = self._client(MINIMUM_DOCKER_API_VERSION)
-            try:
-                header = docker.auth.get_config_header(api, registry)
-            finally:
-                api.close()
-        return {"fromImage": repository, "tag": tag or "latest"}, None if header is None else header.decode()
-
     def _find(self, operation: str, call: Callable[[docker.APIClient], Json], deadline: Deadline) -> Json | None:
         try:
             return self._read(operation, call, deadline)
@@ -195,20 +181,13 @@ class EngineClient:
 
     def _connect(self, timeout_seconds: float) -> docker.APIClient:
         if self._api_version is None:
-            api = self._client(MINIMUM_DOCKER_API_VERSION)
+            api = SdkClient(self._docker_host, MINIMUM_DOCKER_API_VERSION)
             api.timeout = timeout_seconds  # type: ignore[assignment]
             try:
                 self._api_version = str(api.version(api_version=False)["ApiVersion"])
             finally:
                 api.close()
-        return self._client(self._api_version)
-
-    def _client(self, version: str) -> docker.APIClient:
-        # Not version="auto": the SDK would send a request before ``trust_env`` is off.
-        api = docker.APIClient(base_url=self._docker_host, version=version)
-        # The endpoint is explicit: proxy, netrc and CA settings of the environment do not apply, and take time to read.
-        api.trust_env = False
-        return api
+        return SdkClient(self._docker_host, self._api_version)
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -227,6 +206,33 @@ class EngineClient:
                 self._api_version = None
                 self._close_idle()
             raise error from exc
+
+
+class SdkClient(docker.APIClient):
+    """The SDK's client, made without its constructor.
+
+    The constructor reads the user's ``~/.docker/config.json`` (docker/docker-py#927). It fails if that file is odd, and
+    sends the file's ``HttpHeaders`` to the engine. Nothing of it concerns a call to the engine.
+    """
+
+    def __init__(self, docker_host: str, version: str) -> None:
+        requests.Session.__init__(self)
+        # The endpoint is explicit: proxy, netrc and CA settings of the environment do not apply, and take time to read.
+        self.trust_env = False
+        self.timeout = DEFAULT_TIMEOUT_SECONDS
+        self.headers["User-Agent"] = DEFAULT_USER_AGENT
+        self.credstore_env = None
+        self._version = version
+        self._general_configs: dict[str, Any] = {}
+        self._auth_configs = docker.auth.AuthConfig({})
+        self._proxy_configs = ProxyConfig.from_dict({})
+        self.base_url = str(docker.utils.parse_host(docker_host))
+        if self.base_url.startswith("http+unix://"):
+            self._custom_adapter = UnixHTTPAdapter(self.base_url, self.timeout)
+            self.mount("http+docker://", self._custom_adapter)
+            for scheme in ("http://", "https://"):
+                del self.adapters[scheme]
+            self.base_url = "http+docker://localhost"
 
 
 def _get_json(api: docker.APIClient, path: str) -> Json:

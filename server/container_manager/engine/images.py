@@ -12,14 +12,20 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Any
 
+from container_manager.config import RegistryConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.async_client import EngineStream
-from container_manager.engine.client import EngineClient
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.pull_errors import pull_error
+from container_manager.engine.registry_credentials import Credentials, RegistryConfigError, credentials_for
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import CapacityExceededError, EngineUnavailableError, ImageRegistryUnavailableError
-from container_manager.image_reference import registry_of
+from container_manager.errors import (
+    CapacityExceededError,
+    EngineUnavailableError,
+    ImagePullFailedError,
+    ImageRegistryUnavailableError,
+)
+from container_manager.image_reference import registry_of, split_version
 from container_manager.operation import Operation, Wait
 
 AT_ONCE = 16
@@ -54,9 +60,9 @@ class ImagePuller:
     that tries again joins it; but it gives its place up as soon as another pull needs that place.
     """
 
-    def __init__(self, engine: EngineClient, calls: LongCalls) -> None:
-        self._engine = engine
+    def __init__(self, calls: LongCalls, registry_config: RegistryConfig | None = None) -> None:
         self._calls = calls
+        self._registry_config = registry_config
         self._lock = threading.Lock()
         # By reference, in the order of arrival.
         self._pulls: dict[str, _Pull] = {}
@@ -149,31 +155,42 @@ class ImagePuller:
 
     async def _pull(self, pull: _Pull) -> None:
         reference = pull.reference
+        credentials = await self._credentials(reference)
         try:
-            params, registry_auth = await self._request(reference)
             async with asyncio.timeout(SILENCE_SECONDS) as silence:
                 loop = asyncio.get_running_loop()
-                async with self._calls.engine.pull(params, registry_auth) as stream:
+                async with self._calls.engine.pull(_parameters(reference), credentials.header()) as stream:
                     async for message in _messages(stream):
                         pull.heard = time.monotonic()
                         silence.reschedule(loop.time() + SILENCE_SECONDS)
                         if "error" in message or "errorDetail" in message:
                             detail = message.get("errorDetail") or {}
                             text = str(detail.get("message") or message.get("error"))
-                            raise pull_error(text, reference, detail.get("code"))
+                            raise pull_error(text, reference, detail.get("code"), credentials.origin)
         except EngineRejectedError as exc:
-            raise pull_error(exc.text, reference, exc.status) from exc
+            raise pull_error(exc.text, reference, exc.status, credentials.origin) from exc
         except TimeoutError as exc:
             raise ImageRegistryUnavailableError(
                 f"image {reference} could not be pulled: nothing came for {SILENCE_SECONDS:g} s", image=reference
             ) from exc
 
-    async def _request(self, reference: str) -> tuple[dict[str, str], str | None]:
+    async def _credentials(self, reference: str) -> Credentials:
         try:
             # In a thread: a credential helper is a program, which may take its time.
-            return await asyncio.to_thread(self._engine.pull_request, reference)
+            return await asyncio.to_thread(credentials_for, reference, self._registry_config)
+        except RegistryConfigError as exc:
+            raise ImagePullFailedError(f"image {reference} was not pulled: {exc}", image=reference) from exc
         except RuntimeError as exc:
             raise CapacityExceededError("the machine has no thread to spare for a pull; try again later") from exc
+
+
+def _parameters(reference: str) -> dict[str, str]:
+    """The parameters of a pull: the engine takes a digest in place of a tag."""
+    name, _, digest = reference.partition("@")
+    if digest:
+        return {"fromImage": name, "tag": digest}
+    repository, version = split_version(name)
+    return {"fromImage": repository, "tag": version.removeprefix(":") or "latest"}
 
 
 async def _messages(stream: EngineStream) -> AsyncIterator[dict[str, Any]]:

@@ -100,11 +100,12 @@ _VARIABLE = re.compile(
 _DOCKER_HUB = re.compile(r"^(?:index\.)?docker\.io/(?:library/)?")
 
 
-def pull_error(text: str, reference: str, status: int | None = None) -> ContainerManagerError:
+def pull_error(text: str, reference: str, status: int | None = None, credentials: str = "") -> ContainerManagerError:
     """The error for a failed pull of ``reference``.
 
     ``text`` is the engine's, from an error response or from inside a 200 stream. ``status`` is the HTTP status of the
-    error response, or the code that the stream has beside the text.
+    error response, or the code that the stream has beside the text. ``credentials`` says where those of the pull come
+    from, and is added to a denial.
     """
     message = f"image {reference} could not be pulled: {text}"
     if error := disk_error(text, message, image=reference):
@@ -114,6 +115,8 @@ def pull_error(text: str, reference: str, status: int | None = None) -> Containe
     # Something that the token server does not have is not the image.
     if meaning is ImageNotFoundError and _TOKEN_SERVER.search(said):
         meaning = ImagePullFailedError
+    if meaning is ImagePullDeniedError and credentials:
+        message += f" ({credentials})"
     return meaning(message, image=reference)
 
 

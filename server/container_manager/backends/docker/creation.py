@@ -50,7 +50,7 @@ class ContainerCreator:
         self._engine = engine
         self._config = config
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
-        self._puller = ImagePuller(engine, calls)
+        self._puller = ImagePuller(calls, config.registry_config)
         self._commands = CommandCheck(engine)
         self._given_up = GivenUpCreates(engine)
         self._states = StateDirectories(config.state_root, config.bot_user) if config.state_root is not None else None

@@ -1,0 +1,233 @@
+"""Credentials for pulls, from a file in the format of Docker's ``config.json`` (``docker login`` writes it).
+
+The file is read at each pull, so a later ``docker login`` or a rotated password needs no restart. Only the entry of the
+image's registry counts: a fault in another entry, or in any other setting of the file, holds up nothing. Errors name
+the file and the registry, and never repeat a part of the file or of what a credential helper printed.
+
+An entry has, as in Docker's CLI (``cli/config/configfile``):
+
+- ``auth``: ``user:password`` in base64, or ``username`` and ``password``;
+- ``identitytoken`` or ``registrytoken``, sent as they are; none of these: the pull is anonymous.
+
+``credHelpers`` and ``credsStore`` name programs ``docker-credential-NAME`` that take a registry on standard input
+(docker-credential-helpers). A registry of its own in ``credHelpers`` comes before ``credsStore``, and both before
+``auths``, unless they have nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from container_manager.config import RegistryConfig
+from container_manager.image_reference import registry_of
+
+_MAX_BYTES = 1 << 20
+_HELPER_SECONDS = 30.0
+_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NOT_FOUND = b"credentials not found in native keychain"
+# Docker Hub's key in files and helpers; the others are accepted in files.
+_DOCKER_HUB = "https://index.docker.io/v1/"
+_DOCKER_HUB_HOSTS = ("index.docker.io", "docker.io", "registry-1.docker.io")
+_TOKENS = ("identitytoken", "registrytoken")
+_ENTRY_KEYS = ("auth", "username", "password", *_TOKENS)
+# A helper gives an identity token under this user name.
+_IDENTITY_USER = "<token>"
+
+
+class RegistryConfigError(Exception):
+    """The file, or a helper that it names, gives no usable answer. ``str()`` names the file and holds no secret."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a pull sends to a registry."""
+
+    origin: str
+    """Where they come from, or why there are none; for messages."""
+    auth: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The engine's ``AuthConfig``; empty: an anonymous pull."""
+
+    def header(self) -> str | None:
+        """The value of the engine's header ``X-Registry-Auth``."""
+        if not self.auth:
+            return None
+        return base64.urlsafe_b64encode(json.dumps(dict(self.auth)).encode()).decode("ascii")
+
+
+def credentials_for(reference: str, config: RegistryConfig | None) -> Credentials:
+    """The credentials for the registry of an image. Takes as long as a helper does.
+
+    Raises :class:`RegistryConfigError`.
+    """
+    registry = registry_of(reference)
+    if registry in ("", *_DOCKER_HUB_HOSTS):
+        registry = _DOCKER_HUB
+    host = _host(registry)
+    if config is None:
+        return Credentials(f"there are no credentials for {host}")
+    document = read_config(config)
+    if auth := _from_helper(document, registry, config.path) or _from_entry(document, registry, config.path):
+        return Credentials(f"with the credentials for {host} in {config.path}", {"serveraddress": registry, **auth})
+    return Credentials(f"{config.path} has no credentials for {host}")
+
+
+def read_config(config: RegistryConfig) -> dict[str, Any]:
+    """The file's content; empty if there is no file and there need not be one. Raises :class:`RegistryConfigError`."""
+    path = config.path
+    # As Docker's CLI, where a directory that this process may not enter counts as one without the file.
+    if not config.required and not os.access(path, os.F_OK):
+        return {}
+    try:
+        # Not to wait for a writer, should it be a pipe.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise RegistryConfigError(f"{path} is not a regular file")
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as exc:
+        raise RegistryConfigError(f"{path} cannot be read: {exc.strerror}") from None
+    if len(content) > _MAX_BYTES:
+        raise RegistryConfigError(f"{path} has more than {_MAX_BYTES} bytes")
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        # Not as the cause: json's error holds the whole text.
+        raise RegistryConfigError(f"{path} is not JSON") from None
+    if not isinstance(document, dict):
+        raise RegistryConfigError(f"{path} is not a JSON object")
+    return document
+
+
+def faults_of(config: RegistryConfig) -> list[str]:
+    """Everything in the file that would hold up a pull from some registry."""
+    faults: list[str] = []
+
+    def noting(check: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return check(*arguments)
+        except RegistryConfigError as exc:
+            faults.append(str(exc))
+            return {}
+
+    document, path = noting(read_config, config), config.path
+    for registry, entry in noting(_section, document, "auths", path).items():
+        noting(_decoded, entry, registry, path)
+    names = [*noting(_section, document, "credHelpers", path).values(), document.get("credsStore")]
+    for name in filter(None, names):
+        noting(_program, name, path)
+    return list(dict.fromkeys(faults))
+
+
+def _from_entry(document: Mapping[str, Any], registry: str, path: Path) -> dict[str, str]:
+    entries = _section(document, "auths", path)
+    key = _key(entries, registry)
+    return {} if key is None else _decoded(entries[key], key, path)
+
+
+def _decoded(entry: object, registry: str, path: Path) -> dict[str, str]:
+    """What an entry of ``auths`` gives; empty: nothing."""
+    fault = f"the entry of {path} for {ascii(registry)[1:-1]}"
+    if not isinstance(entry, dict):
+        raise RegistryConfigError(f"{fault} is not an object")
+    given = {key: value for key, value in entry.items() if key in _ENTRY_KEYS}
+    tokens = {key: value for key, value in given.items() if key in _TOKENS and value}
+    if not all(isinstance(value, str) for value in tokens.values()):
+        raise RegistryConfigError(f"{fault} has a token that is not a text")
+    if tokens:
+        return tokens
+    if "auth" in given:
+        return _split(given["auth"], fault)
+    pair = {key: value for key, value in given.items() if key in ("username", "password")}
+    if pair and not (len(pair) == 2 and all(isinstance(value, str) and value for value in pair.values())):
+        raise RegistryConfigError(f"{fault} needs both username and password, as texts")
+    return pair
+
+
+def _split(auth: object, fault: str) -> dict[str, str]:
+    username = password = ""
+    # A UnicodeDecodeError holds the text, and must not become the context of ours.
+    with suppress(ValueError):
+        text = auth.strip() if isinstance(auth, str) else ""
+        username, _, password = base64.b64decode(text, validate=True).decode().partition(":")
+    password = password.strip("\0")
+    if not (username and password):
+        raise RegistryConfigError(f"{fault} has an auth that is not base64 of user:password")
+    return {"username": username, "password": password}
+
+
+def _from_helper(document: Mapping[str, Any], registry: str, path: Path) -> dict[str, str]:
+    helpers = _section(document, "credHelpers", path)
+    key = _key(helpers, registry)
+    name = document.get("credsStore") if key is None else helpers[key]
+    return _ask(_program(name, path), registry, path) if name else {}
+
+
+def _ask(program: str, registry: str, path: Path) -> dict[str, str]:
+    """What a credential helper answers; empty: it has nothing for this registry."""
+    fault = f"the credential helper {Path(program).name}, which {path} names,"
+    try:
+        done = subprocess.run(
+            [program, "get"],
+            input=registry.encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_HELPER_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RegistryConfigError(f"{fault} did not answer within {_HELPER_SECONDS:.0f} s") from None
+    except OSError as exc:
+        raise RegistryConfigError(f"{fault} cannot be run: {exc.strerror}") from None
+    if done.returncode:
+        if _NOT_FOUND in done.stdout:
+            return {}
+        raise RegistryConfigError(f"{fault} failed for {_host(registry)} with exit code {done.returncode}")
+    answer = None
+    # The error may hold the answer.
+    with suppress(ValueError, RecursionError):
+        answer = json.loads(done.stdout)
+    username, secret = (answer.get(key) for key in ("Username", "Secret")) if isinstance(answer, dict) else (None, None)
+    if not isinstance(username, str) or not isinstance(secret, str):
+        raise RegistryConfigError(f"{fault} gave no usable answer for {_host(registry)}")
+    if not secret:
+        return {}
+    return {"identitytoken": secret} if username == _IDENTITY_USER else {"username": username, "password": secret}
+
+
+def _program(name: object, path: Path) -> str:
+    if not isinstance(name, str) or not _HELPER_NAME.fullmatch(name):
+        raise RegistryConfigError(f"{path} names a credential helper {ascii(name)[:64]}, which is not a program's name")
+    program = shutil.which(f"docker-credential-{name}")
+    if program is None:
+        raise RegistryConfigError(f"{path} names the credential helper docker-credential-{name}, which is not in PATH")
+    return program
+
+
+def _section(document: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    section = document.get(name)
+    if section is not None and not isinstance(section, dict):
+        raise RegistryConfigError(f"{name} in {path} is not an object")
+    return section or {}
+
+
+def _key(entries: Mapping[str, Any], registry: str) -> str | None:
+    """The key of a registry among ``entries``, which may have a scheme and a path."""
+    if registry in entries:
+        return registry
+    hosts = _DOCKER_HUB_HOSTS if registry == _DOCKER_HUB else (registry,)
+    return next((key for key in entries if _host(key) in hosts), None)
+
+
+def _host(key: str) -> str:
+    """The host of a registry's key, as Docker's CLI finds it (``ConvertToHostname``)."""
+    return re.sub(r"^https?://", "", key).partition("/")[0]
