@@ -10,10 +10,12 @@ import click
 import grpc
 
 from botctl.commands.create import create
+from botctl.commands.files import files
 from botctl.commands.list import list_containers
 from botctl.commands.logs import logs
 from botctl.commands.remove import remove
 from botctl.commands.restart import restart
+from botctl.commands.secrets import secrets
 from botctl.commands.start import start
 from botctl.commands.stats import stats
 from botctl.commands.status import status
@@ -66,5 +68,5 @@ def botctl() -> None:
     """
 
 
-for _command in (create, start, stop, restart, remove, status, list_containers, watch, logs, stats):
+for _command in (create, start, stop, restart, remove, status, list_containers, watch, logs, stats, secrets, files):
     botctl.add_command(_command)

@@ -15,6 +15,7 @@ from botctl.problems import Problem, explain
 from botctl.rendering.terminal import console
 from botctl.tls_files import TLS_OPTIONS, tls_paths
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 
@@ -36,6 +37,11 @@ class Session:
     def observer(self) -> ContainerObserverStub:
         """The stub of the streams."""
         return ContainerObserverStub(self._open())
+
+    @cached_property
+    def provisioner(self) -> BotProvisionerStub:
+        """The stub of secrets and files."""
+        return BotProvisionerStub(self._open())
 
     @cached_property
     def out(self) -> Console:

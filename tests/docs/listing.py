@@ -59,12 +59,6 @@ LISTED = (
     Listed("deploy/README.md", "cd deploy\ncp .env.example .env", "it builds images, which takes minutes", _COMPOSE),
     Listed(
         "deploy/README.md",
-        "install -d -o 1000 -g 1000 -m 0700",
-        "it is for a bot of the service in a container",
-        _COMPOSE,
-    ),
-    Listed(
-        "deploy/README.md",
         "docker-compose exec",
         "it needs the service in a container",
         ("tests/engine/test_compose.py::test_doctor_finds_nothing_missing_in_the_container_that_runs",),

@@ -35,6 +35,27 @@ SHOWS_AND_KEEPS = (
     "-c",
     "cat /run/secrets/GATEWAY_TOKEN; echo; echo kept >/home/node/.openclaw/line; sleep 100000",
 )
+PROVISIONS = """
+import sys
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb, container_manager_pb2 as pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager_client import connect
+step, bot_id = sys.argv[1:]
+with connect("unix:///run/botmaker/container-manager.sock") as channel:
+    manager, provisioner = ContainerManagerStub(channel), BotProvisionerStub(channel)
+    if step == "put":
+        provisioner.PutSecrets(provisioner_pb.PutSecretsRequest(bot_id=bot_id, secrets={"GATEWAY_TOKEN": b"first"}))
+        provisioner.PutFiles(provisioner_pb.PutFilesRequest(bot_id=bot_id, files={"a/b": b"b"}))
+    elif step == "create":
+        config = pb.ContainerConfig(command=["sleep", "100000"])
+        manager.CreateContainer(pb.CreateContainerRequest(bot_id=bot_id, config=config))
+        manager.StartContainer(pb.StartContainerRequest(bot_id=bot_id))
+    else:
+        manager.RemoveContainer(pb.RemoveContainerRequest(bot_id=bot_id, grace_period={"seconds": 0}))
+        provisioner.DeleteSecrets(provisioner_pb.DeleteSecretsRequest(bot_id=bot_id))
+        provisioner.DeleteState(provisioner_pb.DeleteStateRequest(bot_id=bot_id))
+"""
 CONNECT = """
 import socket
 socket.socket(socket.AF_UNIX).connect("/run/botmaker/container-manager.sock")
@@ -178,23 +199,42 @@ def test_a_bots_life_over_http_with_its_secrets_and_state(
     assert (roots.secrets / bot_id / "GATEWAY_TOKEN").exists()
 
 
-def test_a_bot_without_a_state_directory_is_refused_and_none_is_made(
-    deployment: Deployment, bots: Bots, roots: Roots
+def test_the_api_tier_provisions_a_bot_although_it_has_no_directory_of_it(
+    engine: docker.DockerClient, deployment: Deployment, bots: Bots, roots: Roots
 ) -> None:
-    bot_id = bots.new()
-    with deployment.http() as http:
-        wait_until(lambda: http.get("/bots").status_code == 200, "the API tier serves", 60)
-        answer = http.post(f"/bots/{bot_id}", json={"command": SHOWS_AND_KEEPS})
-    assert (400, "STATE_UNAVAILABLE") == (answer.status_code, answer.json()["reason"])
-    assert ([], False) == (bots.containers(), (roots.state / bot_id).exists())
+    bot_id = bots.bare()
+    tier = deployment.container(engine, "api-tier")
+
+    def provisioned(step: str) -> None:
+        done = tier.exec_run(["/opt/api-tier/bin/python", "-c", PROVISIONS, step, bot_id])
+        assert (0, b"") == done
+
+    provisioned("put")
+    for path in (roots.secrets / bot_id, roots.state / bot_id):
+        assert (1000, 1000, 0o40700) == (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode)
+    assert "first" == (roots.secrets / bot_id / "GATEWAY_TOKEN").read_text()
+    # Again, into directories that only the bots' user can enter.
+    provisioned("put")
+    provisioned("create")
+    container = engine.containers.get(f"botmaker-{bot_id}")
+    shown = container.exec_run(["cat", "/run/secrets/GATEWAY_TOKEN", "/home/node/.openclaw/a/b"], user="1000")
+    assert (0, b"firstb") == shown
+    provisioned("delete")
+    assert ([], False, False) == (
+        bots.containers(),
+        (roots.secrets / bot_id).exists(),
+        (roots.state / bot_id).exists(),
+    )
 
 
-@pytest.mark.parametrize(("service", "uid"), [("container-manager", "10001"), ("api-tier", "10002")])
-def test_neither_is_root_has_a_capability_or_can_gain_one_or_write_its_files(
-    engine: docker.DockerClient, deployment: Deployment, service: str, uid: str
+# CAP_CHOWN is 0, CAP_DAC_OVERRIDE 1 and CAP_FOWNER 3 (capability.h).
+@pytest.mark.parametrize(("service", "uid", "rights"), [("container-manager", "0", 0b1011), ("api-tier", "10002", 0)])
+def test_neither_has_or_can_gain_a_capability_that_it_does_not_need_or_write_its_files(
+    engine: docker.DockerClient, deployment: Deployment, service: str, uid: str, rights: int
 ) -> None:
     container = deployment.container(engine, service)
-    sets = {f"Cap{name}:\t{0:016}" for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")}
+    sets = {f"Cap{name}:\t{0:016}" for name in ("Inh", "Amb")}
+    sets |= {f"Cap{name}:\t{rights:016x}" for name in ("Prm", "Eff", "Bnd")}
     assert {"\t".join(["Uid:", *[uid] * 4]), *sets, "NoNewPrivs:\t1"} == set(printed(container, RIGHTS).splitlines())
     assert container.exec_run(["touch", "/opt/written"], user="0").output.endswith(b"Read-only file system\n")
 

@@ -20,6 +20,8 @@ from typing import Any, Self
 import grpc
 from grpc_status import rpc_status
 
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import bot_provisioner_pb2_grpc as provisioner_pb_grpc
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
@@ -34,7 +36,7 @@ HANG = object()
 
 
 class ScriptedService:
-    """Both services on a unix socket; nothing is left after the exit."""
+    """All services on a unix socket; nothing is left after the exit."""
 
     def __init__(self) -> None:
         self.containers: dict[str, pb.ContainerStatus] = {}
@@ -52,6 +54,8 @@ class ScriptedService:
         """A script for each future WatchContainers: messages, AWAY, HANG."""
         self.samples: list[Sequence[Any]] = []
         """The same for WatchStats."""
+        self.secrets: list[provisioner_pb.SecretInfo] = []
+        """The answer of ListSecrets."""
         self.at_once = 0
         self.most_at_once = 0
         self.gate = threading.Barrier(1)
@@ -62,6 +66,7 @@ class ScriptedService:
         self._server = grpc.server(futures.ThreadPoolExecutor(16))
         pb_grpc.add_ContainerManagerServicer_to_server(_Manager(self), self._server)
         observer_pb_grpc.add_ContainerObserverServicer_to_server(_Observer(self), self._server)
+        provisioner_pb_grpc.add_BotProvisionerServicer_to_server(_Provisioner(self), self._server)
 
     @property
     def socket(self) -> Path:
@@ -197,6 +202,27 @@ class _Manager(pb_grpc.ContainerManagerServicer):
             context.abort_with_status(rpc_status.to_status(to_status(error)))
         else:
             container.state = state
+
+
+class _Provisioner(provisioner_pb_grpc.BotProvisionerServicer):
+    def __init__(self, service: ScriptedService) -> None:
+        self._service = service
+
+    def PutSecrets(self, request: Any, context: Any) -> provisioner_pb.PutSecretsResponse:  # noqa: N802
+        self._service.note(request, context)
+        return provisioner_pb.PutSecretsResponse()
+
+    def ListSecrets(self, request: Any, context: Any) -> provisioner_pb.ListSecretsResponse:  # noqa: N802
+        self._service.note(request, context)
+        return provisioner_pb.ListSecretsResponse(secrets=self._service.secrets)
+
+    def DeleteSecrets(self, request: Any, context: Any) -> provisioner_pb.DeleteSecretsResponse:  # noqa: N802
+        self._service.note(request, context)
+        return provisioner_pb.DeleteSecretsResponse()
+
+    def PutFiles(self, request: Any, context: Any) -> provisioner_pb.PutFilesResponse:  # noqa: N802
+        self._service.note(request, context)
+        return provisioner_pb.PutFilesResponse()
 
 
 class _Observer(observer_pb_grpc.ContainerObserverServicer):

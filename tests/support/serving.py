@@ -73,11 +73,19 @@ class LoopedServer:
 class ServerProcess:
     """``container-manager serve`` as a process; ``line`` is what it printed when it served, or ``""``."""
 
-    def __init__(self, arguments: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        environment: dict[str, str] | None = None,
+        *,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """``prefix``: a command that executes the rest, as another user for example."""
         self.log = log
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "container_manager", "serve", *arguments],
+                [*prefix, sys.executable, "-m", "container_manager", "serve", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from botctl.parallel import Result
 from botctl.rendering import words
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
@@ -62,6 +63,11 @@ def log_document(entry: observer_pb.LogEntry) -> Json:
         "line": entry.line.decode("utf-8", "replace"),
         "partial": entry.partial,
     }
+
+
+def secret_document(secret: provisioner_pb.SecretInfo) -> Json:
+    """A secret file, without its content."""
+    return {"name": secret.name, "size_bytes": secret.size_bytes, "time": words.time_text(secret.time)}
 
 
 def stats_document(sample: observer_pb.WatchStatsResponse) -> Json:

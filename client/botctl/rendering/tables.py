@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from botctl.rendering import words
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
@@ -88,6 +89,14 @@ def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
         rows.append(("Error", Text(words.one_line(status.error), style="red")))
     for title, value in rows:
         table.add_row(title, value)
+    return table
+
+
+def secrets_table(secrets: Sequence[provisioner_pb.SecretInfo], now: Timestamp) -> Table:
+    """Secret files, without their contents."""
+    table = _table("NAME", "SIZE", "WRITTEN")
+    for secret in secrets:
+        table.add_row(secret.name, words.size_text(secret.size_bytes), f"{words.since_text(secret.time, now)} ago")
     return table
 
 

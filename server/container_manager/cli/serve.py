@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,8 @@ def serve(**options: Any) -> None:
     # gRPC's core writes what callers sent, tokens included, to standard error. It reads this variable when it is
     # loaded; to debug gRPC itself, set another level.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # The memory may hold a secret that is being written.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     from container_manager.backends.docker.backend import DockerBackend
     from container_manager.observability.log_format import configure_logging
     from container_manager.rpc.server import Server
