@@ -38,6 +38,12 @@ class EngineProxy:
         """The requests so far whose line contains ``part``."""
         return [request for request in list(self.requests) if part in request]
 
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        with self._lock:
+            return len(self._connections)
+
     def refuse(self, part: str) -> None:
         """Close the connections of such requests, now and in future."""
         self._refused.add(part)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from container_manager.engine import async_client
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
@@ -97,6 +98,19 @@ def test_what_is_no_whole_answer_is_an_engine_out_of_reach_and_the_next_call_goe
             engine.api_version = "1.51"
             assert {"Id": "c1"} == await client.get_json(PATH)
             assert ["1.41", "1.51"] == versions(engine)
+
+    run(test())
+
+
+def test_idle_connections_end_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_client, "_IDLE_SECONDS", 0.05)
+
+    async def test() -> None:
+        async with speaking(DOCUMENT) as (engine, client):
+            await asyncio.gather(*(client.get_json(PATH) for _ in range(8)))
+            # aiohttp by itself keeps them for 15 s or more.
+            async with asyncio.timeout(10):
+                await until(lambda: engine.open == 0)
 
     run(test())
 

@@ -84,7 +84,7 @@ def test_a_passed_deadline_answers_at_once_and_tells_the_operation(works: Callab
     async def scenario(operations: BotOperations) -> None:
         work = works(InvalidStateError("nobody hears it"))
         with pytest.raises(EngineTimeoutError):
-            await change(operations, A, work, 0.05)
+            await change(operations, A, work, 0.5)
         await happens(work.begun)
         assert not work.ended.is_set()
         assert work.deadline is not None
@@ -105,8 +105,8 @@ def test_a_committed_result_wins_over_the_deadline() -> None:
             assert go.wait(60)
             return "made"
 
-        call = change(operations, A, commits, 0.05)
-        await asyncio.sleep(0.1)
+        call = change(operations, A, commits, 0.5)
+        await asyncio.sleep(0.6)
         assert not call.done()
         go.set()
         assert "made" == await call

@@ -18,10 +18,12 @@ from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
+from container_manager.engine import client as client_module
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.client import EngineClient
 from container_manager.errors import EngineUnavailableError
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Request
+from tests.support.waiting import wait_until
 
 INSPECT = "/containers/*/json"
 
@@ -116,13 +118,11 @@ def test_calls_at_once_never_share_a_connection(engine: FakeEngine, client: Engi
     assert first == second
 
 
-def test_many_calls_leave_no_descriptor_open(engine: FakeEngine, client: EngineClient) -> None:
+def test_many_calls_leave_no_more_connections_than_there_were_at_once(engine: FakeEngine, client: EngineClient) -> None:
     engine.on("GET", INSPECT, Json({}))
-    before = len(list(Path("/proc/self/fd").iterdir()))
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda _: inspect(client), range(640)))
-    # One kept connection per thread; both of its ends are in this process.
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2 * 16
+    wait_until(lambda: engine.open <= 16, "one kept connection per thread is open at most")
 
 
 def test_a_client_is_borrowed_by_one_call_only(engine: FakeEngine, client: EngineClient) -> None:
@@ -136,14 +136,38 @@ def test_a_client_is_borrowed_by_one_call_only(engine: FakeEngine, client: Engin
         starting.result(5)
 
 
+def test_calls_one_after_another_leave_two_connections_open_at_most(engine: FakeEngine, client: EngineClient) -> None:
+    engine.on("POST", "/containers/*/start", NO_CONTENT)
+    for number in range(10):
+        client.start_container(f"c{number}")
+    wait_until(lambda: engine.open <= 2, "those of earlier calls are closed")
+
+
+def test_idle_connections_are_closed_by_the_next_call_after_their_time(
+    engine: FakeEngine, client: EngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(8)
+
+    def answer(_: Request) -> Json:
+        together.wait(60)
+        return Json({})
+
+    engine.on("GET", INSPECT, *[answer] * 8, Json({}))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: inspect(client), range(8)))
+    wait_until(lambda: engine.open == 8, "those that asked for the version are closed")
+    inspect(client)
+    assert 8 == engine.open
+    monkeypatch.setattr(client_module, "_IDLE_SECONDS", 0)
+    inspect(client)
+    wait_until(lambda: engine.open == 1, "only the connection just used is open")
+
+
 class _EmptiedMeanwhile(deque):  # type: ignore[type-arg]
-    """Appears full once, and is then empty: another thread was faster."""
+    """Shows an idle connection that it no longer has: another thread was faster."""
 
-    looked = False
-
-    def __len__(self) -> int:
-        self.looked, first = True, not self.looked
-        return 1 if first else super().__len__()
+    def __getitem__(self, index: Any) -> Any:
+        return (0.0, None)
 
 
 def test_threads_that_lose_the_engine_together_do_not_trip_over_each_other(

@@ -26,6 +26,8 @@ from container_manager.engine.transport_errors import (
 )
 
 _NO_ANSWER = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError, LookupError)
+# An unused connection is closed after once to twice as long.
+_IDLE_SECONDS = 7.0
 _TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 # The answers to POST beside 200. 304: a container is in the wanted state already.
 _DONE = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
@@ -150,15 +152,14 @@ class AsyncEngineClient:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector: aiohttp.BaseConnector
+            kept: Any = {"keepalive_timeout": _IDLE_SECONDS} if self._keep_connections else {"force_close": True}
             if self._docker_host.startswith("unix://"):
                 base = "http://localhost"
                 # Callers limit the number of concurrent calls.
-                connector = aiohttp.UnixConnector(
-                    path=self._docker_host.removeprefix("unix://"), limit=0, force_close=not self._keep_connections
-                )
+                connector = aiohttp.UnixConnector(path=self._docker_host.removeprefix("unix://"), limit=0, **kept)
             else:
                 base = self._docker_host.replace("tcp://", "http://", 1)
-                connector = aiohttp.TCPConnector(limit=0, force_close=not self._keep_connections)
+                connector = aiohttp.TCPConnector(limit=0, **kept)
             # Each call sets its own timeout; a stream has none.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=None)
             self._session = aiohttp.ClientSession(base, connector=connector, timeout=timeout)

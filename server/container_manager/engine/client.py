@@ -11,6 +11,8 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -54,6 +56,8 @@ _NO_ANSWER = (
 )
 _TIMEOUTS = (requests.ReadTimeout, requests.ConnectTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError)
 _HTTP_NOT_FOUND = 404
+_IDLE_SECONDS = 10.0
+"""How long an unused connection stays open, until the next call closes it: the health check makes one every second."""
 
 
 class EngineClient:
@@ -69,13 +73,14 @@ class EngineClient:
         self._timeout_seconds = timeout_seconds
         self._observer = observer
         self._api_version: str | None = None
-        self._idle: deque[docker.APIClient] = deque()
+        # Each with the monotonic time of its last use, oldest first.
+        self._idle: deque[tuple[float, docker.APIClient]] = deque()
         self._closed = False
 
     def close(self) -> None:
         """Close all connections; a call in progress keeps its own until it ends."""
         self._closed = True
-        self._close_idle()
+        self._close_unused_since(math.inf)
 
     def ping(self, deadline: Deadline) -> None:
         """Return if the engine answers."""
@@ -154,7 +159,7 @@ class EngineClient:
         timeout = self._timeout_seconds if deadline is None else deadline.at_most(self._timeout_seconds)
         with observed(self._observer, operation), self._translated_errors():
             try:
-                api = self._idle.pop()
+                _, api = self._idle.pop()
             except IndexError:
                 api = self._connect(timeout)
             api.timeout = timeout  # type: ignore[assignment]  # a socket's time-out may be a part of a second
@@ -170,14 +175,16 @@ class EngineClient:
             return result
 
     def _keep(self, api: docker.APIClient) -> None:
-        self._idle.append(api)
-        if self._closed:
-            self._close_idle()
+        now = time.monotonic()
+        self._idle.append((now, api))
+        self._close_unused_since(math.inf if self._closed else now - _IDLE_SECONDS)
 
-    def _close_idle(self) -> None:
+    def _close_unused_since(self, moment: float) -> None:
+        # If another thread takes the oldest one meanwhile, this closes a younger one, which is idle too.
         with suppress(IndexError):
-            while True:
-                self._idle.pop().close()
+            while self._idle[0][0] < moment:
+                _, api = self._idle.popleft()
+                api.close()
 
     def _connect(self, timeout_seconds: float) -> docker.APIClient:
         if self._api_version is None:
@@ -204,7 +211,7 @@ class EngineClient:
             error = no_answer(self._docker_host, exc, _TIMEOUTS)
             if isinstance(error, EngineUnavailableError):
                 self._api_version = None
-                self._close_idle()
+                self._close_unused_since(math.inf)
             raise error from exc
 
 
@@ -228,7 +235,8 @@ class SdkClient(docker.APIClient):
         self._proxy_configs = ProxyConfig.from_dict({})
         self.base_url = str(docker.utils.parse_host(docker_host))
         if self.base_url.startswith("http+unix://"):
-            self._custom_adapter = UnixHTTPAdapter(self.base_url, self.timeout)
+            # It has a pool of connections for each URL, and by default keeps the last 25.
+            self._custom_adapter = UnixHTTPAdapter(self.base_url, self.timeout, pool_connections=2)
             self.mount("http+docker://", self._custom_adapter)
             for scheme in ("http://", "https://"):
                 del self.adapters[scheme]
