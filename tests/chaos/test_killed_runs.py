@@ -175,7 +175,7 @@ def run() -> Iterator[KilledRun]:
         pytest.param("", signal.SIGINT, id="Ctrl-C"),
     ],
 )
-def test_a_run_that_is_ended_in_the_middle_leaves_nothing_behind(run: KilledRun, words: str, number: int) -> None:
+def test_a_run_that_is_ended_half_way_leaves_nothing_behind(run: KilledRun, words: str, number: int) -> None:
     wait_until(lambda: (run.checkout / "ready").exists() or run.process.poll() is not None, "its test runs", 90)
     run.look()
     assert (2, 2) == (len(run.engines), len(run.bridges)), (run.checkout / "output").read_text()

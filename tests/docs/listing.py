@@ -95,7 +95,7 @@ LISTED = (
         "docs/botctl.md",
         "botctl start --all",
         "the engine may have bots of others, and these would be started and removed",
-        ("tests/unit/test_botctl_verbs.py::test_all_in_a_state_are_those_alone_and_what_has_no_bot_is_left_alone",),
+        ("tests/unit/test_botctl_verbs.py::test_selecting_by_state_takes_only_bots_in_that_state_and_no_orphan",),
     ),
     Listed(
         "docs/botctl.md",

@@ -24,7 +24,7 @@ REAL, REAL_OTHER = "00000000-7c61-4b5e-9d0e-5b1f0c9a7e11", "11111111-caec-4e0e-b
         ([], ""),
     ],
 )
-def test_what_differs_from_run_to_run_is_the_same_in_kind(shown: list[str], printed: str) -> None:
+def test_values_that_differ_between_runs_are_compared_by_kind(shown: list[str], printed: str) -> None:
     assert "" == Likeness({BOT: REAL, OTHER: REAL_OTHER}).difference(shown, printed)
 
 
@@ -41,7 +41,7 @@ def test_what_differs_from_run_to_run_is_the_same_in_kind(shown: list[str], prin
         ([f"{BOT}  stopped", f"{OTHER}  removed"], f"{REAL_OTHER}  stopped\n{REAL}  removed"),
     ],
 )
-def test_what_a_document_shows_otherwise_is_told(shown: list[str], printed: str) -> None:
+def test_a_wrong_output_in_a_document_is_found(shown: list[str], printed: str) -> None:
     assert "" != Likeness({BOT: REAL, OTHER: REAL_OTHER}).difference(shown, printed)
 
 

@@ -76,7 +76,7 @@ def test_what_would_change_the_machine_is_refused(script: str) -> None:
         "A=unix:///sandbox/run/s uvicorn --app-dir examples/api_tier app:app",
     ],
 )
-def test_what_stays_in_the_sandbox_is_not(script: str) -> None:
+def test_what_stays_in_the_sandbox_is_not_refused(script: str) -> None:
     assert [] == objections(script, "/sandbox")
 
 

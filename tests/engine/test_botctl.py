@@ -182,7 +182,7 @@ def test_stats_are_a_table_on_a_terminal_and_json_lines_for_scripts(target: str,
     assert sample["memory_usage_bytes"] > 0
 
 
-def test_a_reader_that_has_had_enough_ends_it_without_a_word(target: str, bots: Bots, calls: Calls) -> None:
+def test_a_closed_pipe_ends_it_without_a_message(target: str, bots: Bots, calls: Calls) -> None:
     bot_id = bots.new()
     calls.run(bot_id, "sh", "-c", "while :; do echo line; sleep 0.01; done")
     with piped(target, "logs", "-f", bot_id) as process:

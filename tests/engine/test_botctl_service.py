@@ -124,7 +124,7 @@ def test_a_table_that_is_watched_is_true_again_after_the_service_was_away(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_who_may_not_use_it_is_told_what_is_missing_a_token_or_a_group(
+def test_a_refused_user_is_told_whether_a_token_or_a_group_is_missing(
     arguments: list[str], directory: Path, target: str, bots: Bots
 ) -> None:
     directory.chmod(0o755)

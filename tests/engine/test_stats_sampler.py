@@ -136,7 +136,7 @@ def test_the_figures_are_those_of_the_cli(engine_url: str, run: Run) -> None:
     assert (2, 2) == (int(theirs[-1]["PIDs"]), last.pids)
 
 
-def test_what_went_over_the_network_is_told(engine: docker.DockerClient, engine_url: str, run: Run) -> None:
+def test_network_traffic_is_reported(engine: docker.DockerClient, engine_url: str, run: Run) -> None:
     container = run(*FOREVER)
     container.reload()
     counters = "cat /sys/class/net/eth0/statistics/rx_bytes /sys/class/net/eth0/statistics/tx_bytes"
@@ -158,7 +158,7 @@ def test_what_went_over_the_network_is_told(engine: docker.DockerClient, engine_
     assert before[1] <= told[0][1].network_tx_bytes <= after[1]
 
 
-def test_only_what_runs_is_told_of(engine: docker.DockerClient, engine_url: str, run: Run) -> None:
+def test_only_running_containers_are_reported(engine: docker.DockerClient, engine_url: str, run: Run) -> None:
     running = run(*FOREVER, network_mode="none")
     ended = run("true", network_mode="none")
     ended.wait()

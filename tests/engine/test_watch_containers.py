@@ -21,7 +21,7 @@ class TestContract(WatchContract):
     """What every backend does, on a Docker Engine."""
 
 
-def test_what_others_do_is_told_too(calls: Calls, observer: ContainerObserverStub, bots: Bots) -> None:
+def test_changes_by_others_are_reported_too(calls: Calls, observer: ContainerObserverStub, bots: Bots) -> None:
     bot_id = bots.new()
     container = bots.engine.containers.get(calls.run(bot_id, *FOREVER))
     with watching(observer, [bot_id]) as watch:
@@ -39,7 +39,7 @@ def test_what_others_do_is_told_too(calls: Calls, observer: ContainerObserverStu
         watch.wait_for(lambda messages: kinds(messages)[-1] == "removed", "removed")
 
 
-def test_without_bot_ids_every_container_is_told_of_orphans_included(
+def test_without_bot_ids_every_container_is_reported_orphans_included(
     calls: Calls, observer: ContainerObserverStub, bots: Bots, test_image: str, test_labels: dict[str, str]
 ) -> None:
     bot_id = bots.new()
@@ -60,7 +60,9 @@ def test_without_bot_ids_every_container_is_told_of_orphans_included(
         assert foreign.id not in [each.changed.container_id for each in watch.messages]
 
 
-def test_a_change_of_health_is_told(calls: Calls, observer: ContainerObserverStub, bots: Bots, test_image: str) -> None:
+def test_a_change_of_health_is_reported(
+    calls: Calls, observer: ContainerObserverStub, bots: Bots, test_image: str
+) -> None:
     bot_id = bots.new()
     name = f"botmaker-{bot_id}"
     with watching(observer, [bot_id]) as watch:

@@ -50,9 +50,7 @@ def test_a_busy_and_an_idle_bot(calls: Calls, observer: ContainerObserverStub, b
     assert sorted(set(times)) == times
 
 
-def test_a_bot_that_is_restarted_goes_on_to_be_told_of(
-    calls: Calls, observer: ContainerObserverStub, bots: Bots
-) -> None:
+def test_a_restarted_bot_is_still_reported(calls: Calls, observer: ContainerObserverStub, bots: Bots) -> None:
     bot_id = bots.new()
     calls.run(bot_id, *BUSY, resources={"nano_cpus": 200_000_000})
     with reading(observer.WatchStats(pb.WatchStatsRequest(bot_ids=[bot_id], interval=HALF))) as read:
@@ -107,7 +105,7 @@ def test_containers_are_sampled_only_while_somebody_watches(
 
 
 @pytest.mark.slow
-def test_a_hundred_running_containers_are_told_of_every_two_seconds(
+def test_a_hundred_running_containers_are_reported_every_two_seconds(
     calls: Calls, observer: ContainerObserverStub, bots: Bots
 ) -> None:
     made = [bots.new() for _ in range(100)]

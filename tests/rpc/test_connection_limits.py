@@ -164,7 +164,7 @@ def test_the_streams_of_a_client_that_no_longer_answers_are_ended(serve: ServeLo
             client.kill()
 
 
-def test_who_pings_too_often_is_sent_away(serve: ServeLooped) -> None:
+def test_a_client_that_pings_too_often_gets_goaway(serve: ServeLooped) -> None:
     with serve() as looped, connected(looped) as client:
         client.sendall(CLIENT_PREFACE + PING * 10)
         assert (GOAWAY, ENHANCE_YOUR_CALM, b"too_many_pings") in frames_of(read_to_end(client))

@@ -70,7 +70,7 @@ def test_a_listener_with_tls_is_told_to_need_the_unix_socket(serve_on: ServeOn, 
     assert (1, True) == (code, line.endswith("a listener with TLS cannot be asked: use the unix socket"))
 
 
-def test_nothing_there_is_1_with_the_systems_own_words(session_dir: Path) -> None:
+def test_a_missing_socket_is_1_with_the_systems_own_words(session_dir: Path) -> None:
     address = f"unix://{session_dir}/nobody.sock"
     code, line = said(health("--address", address))
     # Older versions of gRPC add the number.
@@ -78,7 +78,7 @@ def test_nothing_there_is_1_with_the_systems_own_words(session_dir: Path) -> Non
     assert (1, told) == (code, line.removesuffix(" (2)"))
 
 
-def test_who_takes_the_call_and_says_nothing_is_1_in_time() -> None:
+def test_a_service_that_does_not_answer_is_1_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
         code, line = said(health("--address", address, "--timeout-seconds", "0.5"))
@@ -86,7 +86,7 @@ def test_who_takes_the_call_and_says_nothing_is_1_in_time() -> None:
 
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1", "unix://relative", f"unix:///{'a' * 107}", ""])
-def test_what_is_no_address_is_a_wrong_option(address: str) -> None:
+def test_an_invalid_address_is_a_wrong_option(address: str) -> None:
     result = health("--address", address)
     assert (2, True) == (result.exit_code, "Error: Invalid value for --address: " in result.output)
 

@@ -88,7 +88,7 @@ def test_the_aio_clients_streams_carry_the_token(target: str, token_file: Path) 
     assert "synced" == asyncio.run(first(token_file.read_text().strip()))
 
 
-def test_two_tokens_are_as_good_as_none(target: str, token_file: Path) -> None:
+def test_two_tokens_are_unauthenticated(target: str, token_file: Path) -> None:
     token = token_file.read_text().strip()
     metadata = (("authorization", f"Bearer {token}"), ("authorization", "Bearer other"))
     with grpc.insecure_channel(target.removeprefix("tcp://")) as channel:

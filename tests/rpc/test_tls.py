@@ -107,7 +107,7 @@ def test_renewed_files_of_a_client_are_used_by_the_next_channel_and_not_by_an_op
     ],
     ids=["another authority's client", "an expired client", "a client that trusts another authority", "plain text"],
 )
-def test_who_cannot_be_verified_gets_no_connection(target: str, client: TlsFiles | None) -> None:
+def test_a_peer_that_cannot_be_verified_gets_no_connection(target: str, client: TlsFiles | None) -> None:
     assert "OK" == probe(target, OURS.client())
     assert probe(target, client).startswith("UNAVAILABLE: ")
 

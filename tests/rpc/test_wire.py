@@ -15,7 +15,7 @@ HALF_A_FRAME = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00"
 
 
 @pytest.mark.parametrize("junk", [b"\x00\x00", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", HALF_A_FRAME])
-def test_junk_on_the_socket_harms_nobody(target: str, calls: Calls, junk: bytes) -> None:
+def test_random_bytes_on_the_socket_harm_nobody(target: str, calls: Calls, junk: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(target.removeprefix("unix://"))

@@ -66,7 +66,7 @@ def test_any_other_status_is_a_rejection_with_the_engines_text(status: int, body
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_an_engine_that_lets_nobody_in_says_so(status: int) -> None:
+def test_an_engine_that_refuses_access_is_reported_as_such(status: int) -> None:
     async def test() -> None:
         async with speaking(error(status, "not you")) as (engine, client):
             with pytest.raises(EngineAccessDeniedError, match="not you") as caught:
@@ -90,7 +90,7 @@ NO_ANSWERS: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("bad", NO_ANSWERS.values(), ids=NO_ANSWERS)
-def test_what_is_no_whole_answer_is_an_engine_out_of_reach_and_the_next_call_goes_through(bad: Answer) -> None:
+def test_an_incomplete_answer_is_engine_unavailable_and_the_next_call_succeeds(bad: Answer) -> None:
     async def test() -> None:
         async with speaking(bad, DOCUMENT) as (engine, client):
             with pytest.raises(EngineUnavailableError):
@@ -116,7 +116,7 @@ def test_idle_connections_end_by_themselves(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("nothing", [b"", b"HTTP/1.1 200 OK\r\nContent-Le"], ids=["nothing", "half a head"])
-def test_a_connection_that_ends_without_an_answer_is_an_engine_out_of_reach_after_two_at_most(nothing: bytes) -> None:
+def test_a_connection_closed_without_an_answer_is_engine_unavailable_after_at_most_two_requests(nothing: bytes) -> None:
     """The HTTP client repeats a read once, as an engine may close kept connections."""
 
     async def test() -> None:
@@ -130,7 +130,7 @@ def test_a_connection_that_ends_without_an_answer_is_an_engine_out_of_reach_afte
     run(test())
 
 
-def test_no_socket_is_an_engine_out_of_reach() -> None:
+def test_a_missing_socket_is_engine_unavailable() -> None:
     async def test() -> None:
         client = AsyncEngineClient("unix:///nowhere/engine.sock", timeout_seconds=5)
         with pytest.raises(EngineUnavailableError, match=r"/nowhere/engine\.sock cannot be reached: No such file"):
@@ -141,7 +141,7 @@ def test_no_socket_is_an_engine_out_of_reach() -> None:
 
 
 @pytest.mark.parametrize("where", [HANG, stalling(LENGTH_100), stalling(CHUNKED, chunk(b"{"))])
-def test_an_answer_that_does_not_come_or_does_not_end_is_given_up_in_time(where: Answer) -> None:
+def test_an_answer_that_never_starts_or_never_ends_times_out(where: Answer) -> None:
     async def test() -> None:
         async with speaking(DOCUMENT, timeout_seconds=0.1) as (engine, client):
             await client.get_json(PATH, timeout_seconds=5)
@@ -158,7 +158,7 @@ def test_an_answer_that_does_not_come_or_does_not_end_is_given_up_in_time(where:
     run(test())
 
 
-def test_a_call_that_is_cancelled_leaves_no_connection() -> None:
+def test_a_cancelled_call_leaves_no_connection() -> None:
     async def test() -> None:
         async with speaking(HANG) as (engine, client):
             call = asyncio.ensure_future(client.get_json(PATH))
@@ -171,7 +171,7 @@ def test_a_call_that_is_cancelled_leaves_no_connection() -> None:
     run(test())
 
 
-def test_an_engine_that_came_back_unnoticed_as_another_version_is_asked_for_it_when_it_refuses_the_old_one() -> None:
+def test_the_version_is_read_again_when_a_replaced_engine_refuses_the_old_one() -> None:
     """With socket activation, init queues the requests during a restart, so no call ever failed."""
     refusal = error(400, "client version 1.41 is too old. Minimum supported API version is 1.44")
 
@@ -187,7 +187,7 @@ def test_an_engine_that_came_back_unnoticed_as_another_version_is_asked_for_it_w
     run(test())
 
 
-def test_many_calls_at_once_share_no_connection_and_later_ones_use_those_again(engine: FakeEngine) -> None:
+def test_concurrent_calls_share_no_connection_and_later_calls_reuse_them(engine: FakeEngine) -> None:
     engine.on("GET", "/containers/*/json", lambda request: Json({"Id": request.path.split("/")[2]}))
 
     async def test() -> None:
@@ -202,7 +202,7 @@ def test_many_calls_at_once_share_no_connection_and_later_ones_use_those_again(e
     assert not {request.connection for request in seen[:100]}.isdisjoint(request.connection for request in seen[100:])
 
 
-def test_an_engine_on_tcp_and_none_there() -> None:
+def test_an_engine_on_tcp_answers_and_a_missing_one_is_unavailable() -> None:
     async def test() -> None:
         with FakeEngine(tcp=True) as engine:
             engine.on("GET", PATH, Json({"Id": "c1"}), error(500, "boom"), Cut())

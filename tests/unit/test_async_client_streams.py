@@ -49,7 +49,7 @@ def test_a_stream_is_read_as_it_comes_and_ends_with_nothing() -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"5\r\nab"], ids=["no end", "in a chunk"])
-def test_a_stream_that_is_cut_is_a_lost_engine_after_all_that_came_and_its_version_is_asked_for_anew(
+def test_a_cut_stream_yields_what_arrived_then_engine_unavailable_and_the_version_is_read_again(
     end: bytes,
 ) -> None:
     async def test() -> None:
@@ -64,7 +64,7 @@ def test_a_stream_that_is_cut_is_a_lost_engine_after_all_that_came_and_its_versi
     run(test())
 
 
-def test_a_stream_has_to_begin_in_time_and_may_be_silent_for_any_time() -> None:
+def test_a_stream_must_start_in_time_and_may_then_be_silent_for_any_time() -> None:
     told = threading.Event()
 
     def send() -> Iterator[bytes]:
@@ -83,7 +83,7 @@ def test_a_stream_has_to_begin_in_time_and_may_be_silent_for_any_time() -> None:
     run(test())
 
 
-def test_a_read_that_is_given_up_takes_nothing_away() -> None:
+def test_a_cancelled_read_loses_no_data() -> None:
     told = threading.Event()
 
     def send() -> Iterator[bytes]:
@@ -104,7 +104,7 @@ def test_a_read_that_is_given_up_takes_nothing_away() -> None:
 
 
 @pytest.mark.parametrize("how", ["left", "failed", "closed"])
-def test_a_stream_that_is_left_ends_its_connection(how: str) -> None:
+def test_leaving_a_stream_closes_its_connection(how: str) -> None:
     async def test() -> None:
         async with speaking(stalling(CHUNKED, chunk(b"abc"))) as (engine, client):
             try:
@@ -121,7 +121,7 @@ def test_a_stream_that_is_left_ends_its_connection(how: str) -> None:
     run(test())
 
 
-def test_what_nobody_reads_waits_at_the_engine() -> None:
+def test_unread_data_stays_at_the_engine() -> None:
     sent = 0
 
     def send() -> Iterator[bytes]:

@@ -42,7 +42,7 @@ async def test_a_true_view_is_found_to_be_true() -> None:
 
 @pytest.mark.parametrize(("spoil", "what"), DIFFERENCES.values(), ids=DIFFERENCES)
 @virtual
-async def test_a_difference_is_counted_told_without_values_and_mended(
+async def test_a_difference_is_counted_logged_without_values_and_repaired(
     spoil: Spoil, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Kept() as kept:
@@ -65,7 +65,7 @@ async def test_every_difference_counts() -> None:
 
 
 @virtual
-async def test_what_is_told_of_a_moment_later_is_no_difference() -> None:
+async def test_a_change_reported_a_moment_later_is_no_difference() -> None:
     async with Kept() as kept:
         key = await known(kept)
         kept.source.change(key, announce=False, state=RUNNING)
@@ -74,7 +74,7 @@ async def test_what_is_told_of_a_moment_later_is_no_difference() -> None:
 
 
 @virtual
-async def test_a_new_difference_in_place_of_one_that_was_told_of_is_given_its_moment_too() -> None:
+async def test_each_new_difference_gets_its_own_moment_to_resolve() -> None:
     async with Kept() as kept:
         key = await known(kept)
         kept.source.change(key, announce=False, state=RUNNING)
@@ -86,7 +86,7 @@ async def test_a_new_difference_in_place_of_one_that_was_told_of_is_given_its_mo
 
 
 @virtual
-async def test_what_the_view_does_not_claim_to_know_is_no_difference() -> None:
+async def test_what_the_view_does_not_vouch_for_is_no_difference() -> None:
     """A container that is shown by its row as it cannot be inspected, one in doubt, one about to be inspected."""
     async with Kept() as kept:
         partial, doubted, pending = [await known(kept, name=name) for name in "xyz"]
@@ -103,7 +103,7 @@ async def test_what_the_view_does_not_claim_to_know_is_no_difference() -> None:
 
 
 @virtual
-async def test_a_view_that_is_not_believed_is_not_judged() -> None:
+async def test_a_view_out_of_sync_is_not_audited() -> None:
     async with Kept() as kept:
         kept.source.change(await known(kept), announce=False, state=RUNNING)
         kept.view.lose()
@@ -111,7 +111,7 @@ async def test_a_view_that_is_not_believed_is_not_judged() -> None:
 
 
 @virtual
-async def test_a_container_that_was_applied_during_its_audit_is_not_judged() -> None:
+async def test_a_container_that_changed_during_its_audit_is_not_judged() -> None:
     async with Kept() as kept:
         key = await known(kept)
         kept.source.held.add(key)
@@ -127,7 +127,7 @@ async def test_a_container_that_was_applied_during_its_audit_is_not_judged() -> 
 
 
 @virtual
-async def test_a_container_that_cannot_be_inspected_does_not_keep_the_others_from_being_judged() -> None:
+async def test_a_failed_inspection_does_not_stop_the_audit_of_other_containers() -> None:
     async with Kept() as kept:
         kept.source.faults[await known(kept)] = LOST
         kept.source.change(await known(kept, OTHER_BOT), announce=False, state=RUNNING)
@@ -135,7 +135,7 @@ async def test_a_container_that_cannot_be_inspected_does_not_keep_the_others_fro
 
 
 @virtual
-async def test_thousands_are_audited_at_leisure() -> None:
+async def test_an_audit_of_thousands_is_paced() -> None:
     async with Kept() as kept:
         for number in range(100):
             await known(kept, name=str(number))
@@ -148,7 +148,7 @@ async def test_thousands_are_audited_at_leisure() -> None:
     ("fault", "level"), [(LOST, logging.INFO), (KeyError("Id"), logging.ERROR)], ids=["the engine's", "a bug"]
 )
 @virtual
-async def test_one_that_fails_is_told_of_and_followed_by_the_next(
+async def test_a_failed_audit_is_logged_and_the_next_one_runs(
     fault: Exception, level: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

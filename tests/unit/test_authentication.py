@@ -35,7 +35,7 @@ def test_a_missing_token_is_made_for_its_owner_alone_and_kept(tmp_path: Path) ->
 
 @pytest.mark.parametrize("content", [TOKEN, TOKEN + "\n", f"  {TOKEN}\r\n"])
 @pytest.mark.parametrize("mode", [0o600, 0o400])
-def test_a_token_of_this_users_is_read(tmp_path: Path, content: str, mode: int) -> None:
+def test_a_token_file_of_this_user_is_read(tmp_path: Path, content: str, mode: int) -> None:
     path = tmp_path / "token"
     path.write_text(content)
     path.chmod(mode)
@@ -87,14 +87,14 @@ def _link(path: Path) -> None:
     [_link, lambda path: path.symlink_to("nowhere"), Path.mkdir, os.mkfifo],
     ids=["link", "dangling link", "directory", "fifo"],
 )
-def test_what_is_no_plain_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_anything_but_a_regular_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "token")
     with pytest.raises(StartupError, match="the token file"):
         read_or_make_token(tmp_path / "token")
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_missing_directory_is_told(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="there is no directory"):
         read_or_make_token(tmp_path / "no" / "token")
 
@@ -121,7 +121,7 @@ class Details:
         ([("x-authorization", f"Bearer {TOKEN}")], False),
     ],
 )
-def test_only_the_very_token_is_accepted(metadata: list[tuple[str, str]], accepted: bool) -> None:
+def test_only_the_exact_token_is_accepted(metadata: list[tuple[str, str]], accepted: bool) -> None:
     assert accepted is AuthenticationInterceptor(TOKEN)._accepts(Details(*metadata))  # type: ignore[arg-type]
 
 

@@ -47,7 +47,7 @@ async def test_it_knows_the_container_that_the_view_shows() -> None:
 
 
 @virtual
-async def test_it_knows_of_a_bot_without_a_container() -> None:
+async def test_it_knows_that_a_bot_has_no_container() -> None:
     async with Kept() as kept:
         change = begun(kept)
         assert (None, True) == (change.known, change.absent)
@@ -64,7 +64,7 @@ async def test_it_knows_nothing_while_the_view_is_not_in_sync() -> None:
 
 
 @virtual
-async def test_it_knows_nothing_while_an_event_of_the_container_has_not_been_looked_into() -> None:
+async def test_it_knows_nothing_while_an_event_of_the_container_is_pending() -> None:
     """The event may be of a rename."""
     async with Kept() as kept:
         key = await known(kept)
@@ -85,7 +85,7 @@ async def test_it_knows_nothing_of_a_container_that_cannot_be_inspected() -> Non
 
 
 @virtual
-async def test_what_was_seen_before_a_long_wait_for_a_worker_is_not_relied_on() -> None:
+async def test_knowledge_from_before_a_long_wait_for_a_worker_is_not_used() -> None:
     async with Kept() as kept:
         await known(kept)
         change = begun(kept)
@@ -124,7 +124,7 @@ async def test_a_new_container_is_known_to_the_next_change_at_once() -> None:
 
 
 @virtual
-async def test_a_new_container_of_which_another_event_was_heard_is_inspected() -> None:
+async def test_a_new_container_with_a_further_event_is_inspected() -> None:
     async with Kept() as kept:
         change = begun(kept)
         key = kept.source.create(BOT)
@@ -195,7 +195,7 @@ async def test_a_bot_that_came_into_doubt_during_a_create_is_answered_for_afterw
 
 
 @virtual
-async def test_a_create_that_saw_more_than_the_inspection_of_its_event_is_believed() -> None:
+async def test_a_creates_newer_inspection_wins_over_the_one_of_its_event() -> None:
     async with Kept() as kept:
         change = begun(kept)
         key = kept.source.create(BOT)
@@ -222,7 +222,7 @@ async def test_a_container_that_was_acted_on_is_inspected_once_by_its_id() -> No
 
 
 @virtual
-async def test_a_container_that_was_renamed_since_it_was_acted_on_is_not_the_bots_any_more() -> None:
+async def test_a_container_renamed_after_the_change_is_no_longer_the_bots() -> None:
     async with Kept() as kept:
         key = await known(kept)
         change = begun(kept)
@@ -255,7 +255,7 @@ async def test_a_removed_container_is_not_shown_and_an_event_makes_an_inspection
 
 
 @virtual
-async def test_a_container_that_the_engine_has_after_all_is_shown_again() -> None:
+async def test_a_container_that_the_engine_still_has_is_shown_again() -> None:
     """An engine under load may deny a container that it has."""
     async with Kept() as kept:
         key = await known(kept)
@@ -294,7 +294,7 @@ async def test_after_a_failure_or_without_a_container_the_bot_is_inspected(outco
 
 
 @virtual
-async def test_a_change_that_no_worker_took_up_leaves_nothing_behind() -> None:
+async def test_a_change_that_no_worker_started_leaves_nothing_behind() -> None:
     async with Kept() as kept:
         change = begun(kept)
         change.end(None)
@@ -330,7 +330,7 @@ async def test_a_caller_that_gives_up_leaves_the_bot_in_doubt_until_it_is_shown(
 
 
 @virtual
-async def test_what_a_change_leads_to_later_is_no_part_of_its_call() -> None:
+async def test_later_work_caused_by_a_change_runs_outside_its_calls_context() -> None:
     """Neither its confirmation a second later, nor what that may lead to: their spans and lines would be the call's."""
     variable: ContextVar[str] = ContextVar("call", default="none")
     seen = []

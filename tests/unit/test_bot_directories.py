@@ -107,7 +107,7 @@ def test_a_root_that_others_can_write_in_is_refused_and_nothing_made(
     assert [] == list(root.path.iterdir())
 
 
-def test_what_is_done_in_a_root_is_done_there_even_if_its_name_is_exchanged_meanwhile(
+def test_work_in_a_root_stays_in_that_root_when_its_path_is_replaced(
     root: RootDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_mkdir, moved = os.mkdir, tmp_path.with_name("moved")
@@ -138,7 +138,7 @@ def test_a_state_directory_keeps_its_mode_under_any_umask(root: RootDirectory) -
     assert 0o700 == stat.S_IMODE((root.path / BOT).stat().st_mode)
 
 
-def test_who_may_not_give_files_away_keeps_the_directory_and_root_must_be_able_to(
+def test_a_user_that_cannot_give_files_away_keeps_the_state_directory_and_root_fails(
     root: RootDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(*_: object, **__: object) -> None:
@@ -194,7 +194,7 @@ def test_a_state_directory_of_another_user_or_with_files_in_it_keeps_its_owner(r
         assert uid == (root.path / bot).stat().st_uid
 
 
-def test_the_engine_is_told_its_own_path(tmp_path: Path) -> None:
+def test_the_engine_gets_the_path_as_it_sees_it(tmp_path: Path) -> None:
     root = RootDirectory(tmp_path, Path("/srv/bots/secrets"))
     (tmp_path / BOT).mkdir()
     check_secrets_directory(root, BOT)

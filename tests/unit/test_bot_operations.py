@@ -86,7 +86,7 @@ def test_slow_creates_hold_up_no_stop_of_another_bot(works: Callable[..., Work])
     run(scenario, workers=1)
 
 
-def test_drain_waits_for_changes_and_tells_when_they_outlast_it(works: Callable[..., Work]) -> None:
+def test_drain_waits_for_changes_and_returns_false_when_they_outlast_it(works: Callable[..., Work]) -> None:
     async def scenario(operations: BotOperations) -> None:
         assert await operations.drain(0)
         work = works()
@@ -101,7 +101,7 @@ def test_drain_waits_for_changes_and_tells_when_they_outlast_it(works: Callable[
     run(scenario)
 
 
-def test_a_hundred_callers_in_disarray_leave_nothing_behind() -> None:
+def test_a_hundred_callers_that_cancel_at_random_leave_nothing_behind() -> None:
     running: dict[str, int] = {A: 0, B: 0}
     guard = threading.Lock()
 

@@ -39,7 +39,7 @@ def test_waiting_for_the_bots_turn_counts_against_the_deadline(works: Callable[.
     run(scenario)
 
 
-def test_a_cancelled_waiter_never_begins_and_holds_nobody_up(works: Callable[..., Work]) -> None:
+def test_a_cancelled_waiter_never_starts_and_delays_nobody(works: Callable[..., Work]) -> None:
     async def scenario(operations: BotOperations) -> None:
         first, second, third = works(), works(), works("third")
         third.go.set()
@@ -57,7 +57,7 @@ def test_a_cancelled_waiter_never_begins_and_holds_nobody_up(works: Callable[...
     run(scenario)
 
 
-def test_a_cancelled_caller_leaves_the_operation_to_its_end_with_the_bots_turn(works: Callable[..., Work]) -> None:
+def test_after_a_cancelled_call_the_operation_keeps_the_bots_turn_to_its_end(works: Callable[..., Work]) -> None:
     async def scenario(operations: BotOperations) -> None:
         first, second = works(), works("second")
         second.go.set()
@@ -80,7 +80,7 @@ def test_a_cancelled_caller_leaves_the_operation_to_its_end_with_the_bots_turn(w
     run(scenario)
 
 
-def test_a_passed_deadline_answers_at_once_and_tells_the_operation(works: Callable[..., Work]) -> None:
+def test_a_passed_deadline_answers_at_once_and_cancels_the_operation(works: Callable[..., Work]) -> None:
     async def scenario(operations: BotOperations) -> None:
         work = works(InvalidStateError("nobody hears it"))
         with pytest.raises(EngineTimeoutError):
@@ -114,7 +114,7 @@ def test_a_committed_result_wins_over_the_deadline() -> None:
     run(scenario)
 
 
-def test_a_call_that_no_worker_came_free_for_is_refused_and_never_begins(works: Callable[..., Work]) -> None:
+def test_a_call_that_gets_no_worker_in_time_is_refused_and_never_starts(works: Callable[..., Work]) -> None:
     async def scenario(operations: BotOperations) -> None:
         first, second = works(), works()
         holding = change(operations, A, first)
@@ -159,7 +159,7 @@ def test_work_that_never_began_gives_its_bots_turn_back_while_all_workers_are_bu
 
 
 @pytest.mark.parametrize("outcome", [InvalidStateError("paused"), ValueError("a bug")])
-def test_an_operations_error_is_its_callers_and_ends_its_turn(outcome: Exception) -> None:
+def test_an_operations_error_reaches_its_caller_and_ends_the_turn(outcome: Exception) -> None:
     def fails(_: Deadline) -> None:
         raise outcome
 
@@ -173,7 +173,7 @@ def test_an_operations_error_is_its_callers_and_ends_its_turn(outcome: Exception
 
 
 @pytest.mark.parametrize("outcome", ["late", InvalidStateError("late"), ValueError("a late bug")])
-def test_whatever_an_abandoned_operation_ends_with_is_not_lost_on_the_loop(
+def test_an_abandoned_operations_exception_is_not_reported_as_never_retrieved(
     works: Callable[..., Work], outcome: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An unexpected error is logged with its traceback; asyncio reports no unretrieved exception."""
@@ -199,7 +199,7 @@ def test_whatever_an_abandoned_operation_ends_with_is_not_lost_on_the_loop(
 
 
 @pytest.mark.parametrize("outcome", ["done", InvalidStateError("not now")])
-def test_the_end_of_every_change_is_told_before_its_caller_hears_of_it(
+def test_the_end_of_every_change_is_reported_before_its_caller_gets_the_answer(
     works: Callable[..., Work], outcome: Any
 ) -> None:
     async def scenario() -> None:
@@ -222,7 +222,7 @@ def test_the_end_of_every_change_is_told_before_its_caller_hears_of_it(
     asyncio.run(scenario())
 
 
-def test_the_end_of_a_change_whose_caller_has_gone_is_told_too(works: Callable[..., Work]) -> None:
+def test_the_end_of_a_change_is_reported_also_after_its_caller_has_gone(works: Callable[..., Work]) -> None:
     async def scenario() -> None:
         ended = asyncio.Event()
         operations = BotOperations(1)

@@ -24,30 +24,32 @@ C = "d2000000-6f0a-4c55-9c3e-2f1d9a7e8b11"
         (["11111111-1111-1111-1111-111111111111"], ["11111111-1111-1111-1111-111111111111"]),
     ],
 )
-def test_a_whole_id_is_itself_and_a_beginning_the_one_id_that_begins_so(given: list[str], meant: list[str]) -> None:
+def test_a_full_id_is_taken_as_it_is_and_a_prefix_names_the_one_id_that_starts_with_it(
+    given: list[str], meant: list[str]
+) -> None:
     assert meant == whole_ids(given, [A, B, C, ""])
 
 
 @pytest.mark.parametrize("text", ["", " ", "xyz", "0b5f*", "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b111", "botmaker-0b"])
-def test_what_can_begin_no_id_is_refused_the_empty_text_first_of_all(text: str) -> None:
+def test_a_text_that_is_no_prefix_of_any_id_is_refused_also_the_empty_one(text: str) -> None:
     with pytest.raises(Failure, match="is neither a bot id nor a prefix of one") as caught:
         whole_ids([text], [C])
     assert ExitCode.USAGE == caught.value.exit_code
 
 
-def test_an_ambiguous_beginning_names_the_ids_that_it_could_be() -> None:
+def test_an_ambiguous_prefix_lists_the_matching_ids() -> None:
     with pytest.raises(Failure, match=f"'0b5f' could be {A}, {B}: type more of the id") as caught:
         whole_ids(["0b5f"], [A, B, C])
     assert ExitCode.USAGE == caught.value.exit_code
 
 
-def test_of_many_only_some_are_named() -> None:
+def test_of_many_matching_ids_only_some_are_listed() -> None:
     many = [f"aaaaaaaa-0000-0000-0000-{number:012}" for number in range(8)]
     with pytest.raises(Failure, match=f"{many[4]} and 3 more"):
         whole_ids(["a"], many)
 
 
-def test_a_beginning_of_no_id_is_not_found() -> None:
+def test_a_prefix_without_a_matching_id_is_not_found() -> None:
     with pytest.raises(Failure, match="no bot id starts with 'ee'") as caught:
         whole_ids(["ee"], [A, B, C])
     assert ExitCode.NOT_FOUND == caught.value.exit_code

@@ -55,7 +55,7 @@ def afters(requests: list[pb.StreamLogsRequest]) -> list[int]:
     return [int(request.after_cursor.removeprefix("c") or 0) for request in requests]
 
 
-def test_what_there_is_comes_first_and_then_what_is_written(follow: Any) -> None:
+def test_existing_lines_come_first_and_new_ones_follow(follow: Any) -> None:
     out, err, requests = follow([entry(1), entry(2)], [entry(3)])
     assert (numbered(1, 2, 3), "") == (out, err)
     assert [False, True] == [request.follow for request in requests]
@@ -77,7 +77,7 @@ def test_a_service_that_does_not_know_cursors_is_asked_by_time(follow: Any) -> N
 @pytest.mark.parametrize(
     "broken", [AWAY, SHUTTING_DOWN, ENGINE_AWAY, CANCELLED], ids=["killed", "ended", "engine", "cancelled"]
 )
-def test_a_broken_stream_goes_on_behind_the_last_entry(follow: Any, broken: Any) -> None:
+def test_a_broken_stream_continues_after_the_last_entry(follow: Any, broken: Any) -> None:
     out, err, requests = follow(
         [entry(1), broken], [entry(2)], [entry(3), broken], [broken], [entry(4), broken], [entry(5)]
     )
@@ -88,7 +88,7 @@ def test_a_broken_stream_goes_on_behind_the_last_entry(follow: Any, broken: Any)
     ][:2]
 
 
-def test_a_long_absence_is_told_once(follow: Any) -> None:
+def test_a_long_absence_is_reported_once(follow: Any) -> None:
     _, err, _ = follow([], [AWAY], [AWAY], [AWAY], [entry(1)])
     assert 1 == err.count("away")
 
@@ -100,19 +100,19 @@ def test_a_stream_that_breaks_before_its_first_entry_loses_none(follow: Any) -> 
     assert [2, None, None] == [request.tail_lines if request.HasField("tail_lines") else None for request in requests]
 
 
-def test_from_now_on_begins_behind_the_newest_entry_which_is_not_shown(follow: Any) -> None:
+def test_from_now_on_starts_after_the_newest_entry(follow: Any) -> None:
     out, _, requests = follow([entry(7)], [AWAY], [entry(8)], options=("--tail", "0"))
     assert numbered(8) == out
     assert [0, 7, 7] == afters(requests)
     assert 1 == requests[0].tail_lines
 
 
-def test_from_now_on_loses_nothing_when_the_place_is_known_and_the_stream_breaks(follow: Any) -> None:
+def test_from_now_on_loses_nothing_when_the_stream_breaks_later(follow: Any) -> None:
     out, _, _ = follow([entry(7), AWAY], [entry(8)], [entry(9)], options=("--tail", "0"))
     assert numbered(8, 9) == out
 
 
-def test_an_empty_log_is_followed_from_its_begin(follow: Any) -> None:
+def test_an_empty_log_is_followed_from_its_start(follow: Any) -> None:
     out, _, requests = follow([], [AWAY], [entry(1)], options=("--tail", "0"))
     assert numbered(1) == out
     assert [0, 0, 0] == afters(requests)
@@ -191,13 +191,13 @@ def test_parts_of_a_line_are_one_line_unless_the_other_stream_comes_between() ->
     assert b"a\n" == written(entry(1, b"a", partial=True))
 
 
-def test_what_a_batch_brings_is_written_before_the_next_is_waited_for() -> None:
+def test_a_batch_is_written_before_the_next_one_is_awaited() -> None:
     stream = io.BufferedRandom(io.BytesIO())  # type: ignore[arg-type]
     LogWriter(stream, terminal=False, colours=False, timestamps=False).write([entry(1).entry, entry(2).entry])
     assert numbered(1, 2).encode() == stream.raw.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_reading_that_is_given_up_ends_its_stream(scripted: ScriptedService) -> None:
+def test_an_abandoned_read_ends_its_stream(scripted: ScriptedService) -> None:
     session = Session(Connection(scripted.target))
     reading = LogReading(session.observer, LogSelection(scripted.add(), follow=True), session.notice)
     scripted.batches = False

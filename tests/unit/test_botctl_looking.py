@@ -58,7 +58,7 @@ def test_the_list_can_be_narrowed_to_states(botctl_run: Run, scripted: ScriptedS
     assert OTHER == only["bot_id"]
 
 
-def test_an_empty_list_is_an_empty_document_or_a_head_alone(botctl_run: Run) -> None:
+def test_an_empty_list_is_an_empty_document_or_only_the_header(botctl_run: Run) -> None:
     assert "[]\n" == botctl_run("list", "-o", "json").stdout
     assert 1 == len(botctl_run("list").stdout.splitlines())
 
@@ -86,7 +86,7 @@ def test_status_shows_how_the_run_before_the_present_one_ended(botctl_run: Run, 
     assert "running" == table["State"]
 
 
-def test_a_bot_without_a_container_is_absent_and_told_beside_the_others(
+def test_a_bot_without_a_container_is_shown_as_absent_beside_the_others(
     botctl_run: Run, scripted: ScriptedService
 ) -> None:
     scripted.add(BOT)
@@ -147,7 +147,7 @@ def test_on_a_narrow_terminal_a_bots_port_is_whole(monkeypatch: pytest.MonkeyPat
     assert "IMAGE" in head
 
 
-def test_on_a_wide_one_they_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_wide_terminal_ids_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     text = terminal_text(containers, monkeypatch, columns=140, NO_COLOR="1")
     assert [BOT, OTHER] == [line.split()[0] for line in text.splitlines()[1:]]
 
@@ -161,7 +161,7 @@ def test_a_terminal_gets_colours_unless_it_does_not_want_them(
     assert colours is ("\x1b[" in terminal_text(containers, monkeypatch, **environment))
 
 
-def test_a_pipe_gets_none_even_when_they_are_asked_for(scripted: ScriptedService) -> None:
+def test_a_pipe_gets_no_colours_even_when_the_environment_asks_for_them(scripted: ScriptedService) -> None:
     scripted.add(BOT)
     forced = run("list", BOTCTL_TARGET=scripted.target, FORCE_COLOR="1")
     assert "\x1b" not in forced.output
@@ -260,13 +260,13 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
-def test_a_full_disk_is_one_line(scripted: ScriptedService) -> None:
+def test_a_full_disk_is_reported_in_one_line(scripted: ScriptedService) -> None:
     with Path("/dev/full").open("wb") as full:
         ended = started("list", "-o", "json", target=scripted.target, stdout=full)
     assert (1, b"Error: the output cannot be written: No space left on device\n") == (ended.returncode, ended.stderr)
 
 
-def test_closed_outputs_are_no_reason_to_fail(scripted: ScriptedService) -> None:
+def test_closed_outputs_do_not_make_it_fail(scripted: ScriptedService) -> None:
     command = ["sh", "-c", 'exec "$0" -m botctl list >&- 2>&-', sys.executable]
     env = {**environment(), "BOTCTL_TARGET": scripted.target}
     assert 0 == subprocess.run(command, env=env, check=False, timeout=120).returncode

@@ -61,12 +61,12 @@ def test_a_value_is_read(kind: Any, text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("kind", "text"), BAD, ids=[f"{kind.name} {text[:20]!r}" for kind, text in BAD])
-def test_what_is_none_is_refused_with_what_one_looks_like(kind: Any, text: str) -> None:
+def test_an_invalid_value_is_refused_with_an_example(kind: Any, text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"is not a .*such as|is not .*as in|is not a whole number"):
         kind.convert(text, None, None)
 
 
-def test_a_span_is_so_long_ago() -> None:
+def test_a_duration_means_that_long_ago() -> None:
     ago = TIME.convert("10m", None, None)
     assert 599 < (now().ToNanoseconds() - ago.ToNanoseconds()) / 1e9 < 620
 

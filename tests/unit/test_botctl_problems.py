@@ -60,14 +60,14 @@ def test_the_default_is_the_services_own_socket() -> None:
     assert "default: unix:///run/botmaker/container-manager.sock" in " ".join(run("--help").output.split())
 
 
-def test_a_socket_that_a_dead_service_has_left_is_told_from_none(directory: Path) -> None:
+def test_a_stale_socket_and_a_missing_one_have_different_messages(directory: Path) -> None:
     dead_socket(directory / "s.sock")
     code, said = why_unreachable(Connection(f"unix://{directory}/s.sock"), "")
     assert ExitCode.NO_SERVICE == code
     assert f"nobody serves the socket {directory}/s.sock any more" in said
 
 
-def test_something_else_than_a_socket_is_told(directory: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_reported(directory: Path) -> None:
     (directory / "file").touch()
     code, said = why_unreachable(Connection(f"unix://{directory}/file"), "")
     assert ExitCode.NO_SERVICE == code
@@ -93,13 +93,13 @@ def test_no_permission_names_the_group_to_join(directory: Path, closed: str) -> 
     assert f"no permission to open {inner}/s.sock: it is for its owner and group (root); join that group" in said
 
 
-def test_tcp_without_a_service_is_told() -> None:
+def test_a_tcp_port_without_a_service_is_reported() -> None:
     code, said = why_unreachable(Connection("tcp://127.0.0.1:1"), "last error: Connection refused")
     assert ExitCode.NO_SERVICE == code
     assert "no service answers at tcp://127.0.0.1:1 (Connection refused)" in said
 
 
-def test_a_service_that_is_there_and_does_not_answer_is_told(directory: Path) -> None:
+def test_a_service_that_does_not_answer_is_reported(directory: Path) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(directory / "s.sock"))
         bound.listen()
@@ -116,11 +116,11 @@ def test_a_service_that_is_there_and_does_not_answer_is_told(directory: Path) ->
         ("unix:///" + "x" * 107, "is too long: a socket's path has at most 107 bytes"),
     ],
 )
-def test_a_target_that_is_none_is_told(target: str, said: str) -> None:
+def test_an_invalid_target_is_reported(target: str, said: str) -> None:
     assert said in complaint(run("list", "--target", target), ExitCode.USAGE)
 
 
-def test_what_is_no_container_manager_is_told() -> None:
+def test_a_server_that_is_no_container_manager_is_reported() -> None:
     with tempfile.TemporaryDirectory(prefix="botctl-") as path:
         server = grpc.server(futures.ThreadPoolExecutor(1))
         server.add_insecure_port(f"unix:{path}/s.sock")
@@ -198,7 +198,7 @@ def test_a_token_goes_with_every_call_and_comes_from_the_file(scripted: Scripted
     ("content", "said"),
     [(None, "there is no token file"), ("", "must hold one line"), ("a b\nc", "must hold one line"), ("é", "be read")],
 )
-def test_a_token_file_that_is_none_is_told(
+def test_an_unusable_token_file_is_reported(
     scripted: ScriptedService, directory: Path, content: str | None, said: str
 ) -> None:
     if content is not None:

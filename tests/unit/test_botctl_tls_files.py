@@ -47,7 +47,7 @@ def test_with_tls_a_token_goes_to_any_host(ours: ClientFiles, token_file: Path) 
 
 @pytest.mark.parametrize("missing", ["--tls-ca", "--tls-cert", "--tls-key"])
 @pytest.mark.parametrize("how", ["left out", "empty"])
-def test_two_of_the_three_are_told_which_is_missing(ours: ClientFiles, missing: str, how: str) -> None:
+def test_two_of_the_three_options_report_the_missing_one(ours: ClientFiles, missing: str, how: str) -> None:
     options = ours.options
     place = options.index(missing)
     options[place : place + 2] = [missing, ""] if how == "empty" else []
@@ -55,7 +55,7 @@ def test_two_of_the_three_are_told_which_is_missing(ours: ClientFiles, missing: 
     assert f"go together: give {missing} (or BOTCTL_{missing[2:].replace('-', '_').upper()}) as well, or none" in said
 
 
-def test_three_empty_options_are_no_plain_connection() -> None:
+def test_three_empty_options_do_not_mean_a_plain_connection() -> None:
     result = run("list", "--target", NOWHERE, "--tls-ca", "", "--tls-cert", "", "--tls-key", "")
     assert "go together" in complaint(result, ExitCode.USAGE)
 
@@ -105,7 +105,7 @@ def password_protected() -> bytes:
         "a key of another kind",
     ],
 )
-def test_a_file_that_is_no_good_is_named_before_anything_is_sent(
+def test_an_unusable_file_is_named_before_anything_is_sent(
     ours: ClientFiles, name: str, content: bytes | None, said: str
 ) -> None:
     path = ours.directory / name
@@ -122,7 +122,7 @@ def test_a_directory_is_no_file(ours: ClientFiles) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_key_that_this_user_may_not_read_is_told(ours: ClientFiles) -> None:
+def test_an_unreadable_key_is_reported(ours: ClientFiles) -> None:
     # Only root may enter the parent directories, so the files are named relative to the working directory.
     inside = Path.cwd()
     os.chdir(ours.directory)

@@ -25,7 +25,7 @@ VERBS = {"start": "started", "stop": "stopped", "restart": "restarted", "remove"
 
 
 @pytest.mark.parametrize(("verb", "done"), VERBS.items())
-def test_a_verb_reaches_the_bot_that_a_beginning_means(
+def test_a_verb_acts_on_the_bot_that_a_prefix_names(
     botctl_run: Run, scripted: ScriptedService, verb: str, done: str
 ) -> None:
     bot_id = scripted.add("0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11")
@@ -56,7 +56,7 @@ def test_several_bots_each_have_a_result_and_each_is_named_once(botctl_run: Run,
     assert 2 == len(scripted.seen("StartContainer"))
 
 
-def test_failures_of_different_kinds_end_with_1(botctl_run: Run, scripted: ScriptedService) -> None:
+def test_failures_of_different_kinds_exit_with_1(botctl_run: Run, scripted: ScriptedService) -> None:
     one, two = scripted.add(), scripted.add()
     scripted.fail("StopContainer", OperationInProgressError("another operation holds the bot"), one)
     scripted.fail("StopContainer", CommandNotFoundError("x"), two)
@@ -71,7 +71,7 @@ def test_one_wrong_id_leaves_all_of_them_untouched(botctl_run: Run, scripted: Sc
     assert [] == scripted.seen("RemoveContainer")
 
 
-def test_all_in_a_state_are_those_alone_and_what_has_no_bot_is_left_alone(
+def test_selecting_by_state_takes_only_bots_in_that_state_and_no_orphan(
     botctl_run: Run, scripted: ScriptedService
 ) -> None:
     exited = {scripted.add(state=EXITED), scripted.add(state=EXITED)}
@@ -83,7 +83,7 @@ def test_all_in_a_state_are_those_alone_and_what_has_no_bot_is_left_alone(
     assert "somebodys has no bot id" in result.stderr
 
 
-def test_where_no_bot_is_meant_nothing_is_done_and_that_is_told(botctl_run: Run, scripted: ScriptedService) -> None:
+def test_an_empty_selection_does_nothing_and_says_so(botctl_run: Run, scripted: ScriptedService) -> None:
     scripted.add(state=RUNNING)
     result = botctl_run("remove", "--all", "--state", "dead")
     assert (0, "", "botctl: no bot matches: nothing to do\n") == (result.exit_code, result.stdout, result.stderr)
@@ -122,13 +122,13 @@ def test_bots_are_served_side_by_side_and_no_more_at_once_than_asked_for(
 
 
 @pytest.mark.parametrize("verb", ["stop", "remove"])
-def test_a_bot_without_a_container_is_no_error_where_none_is_wanted(botctl_run: Run, verb: str) -> None:
+def test_a_bot_without_a_container_is_no_error_for_verbs_that_need_none(botctl_run: Run, verb: str) -> None:
     result = botctl_run(verb, UNKNOWN)
     assert (0, f"{UNKNOWN}  no container\n") == (result.exit_code, result.stdout)
 
 
 @pytest.mark.parametrize("verb", ["start", "restart"])
-def test_it_is_one_where_one_is_needed(botctl_run: Run, verb: str) -> None:
+def test_a_bot_without_a_container_is_an_error_for_verbs_that_need_one(botctl_run: Run, verb: str) -> None:
     said = complaint(botctl_run(verb, UNKNOWN), ExitCode.NOT_FOUND)
     assert f"{UNKNOWN}: the bot has no container; create one first: botctl create {UNKNOWN}" == said
 

@@ -46,13 +46,13 @@ def running(health: pb.HealthStatus = pb.HEALTH_STATUS_UNSPECIFIED, **fields: An
     return pb.ContainerStatus(state=pb.CONTAINER_STATE_RUNNING, health=health, **fields)
 
 
-def test_without_a_health_check_it_is_up_when_it_has_run_for_a_while() -> None:
+def test_without_a_health_check_it_is_up_after_running_for_a_while() -> None:
     done, seconds = waited(lambda _: running())
     assert "running" == done
     assert SETTLE_SECONDS <= seconds < SETTLE_SECONDS + 0.5
 
 
-def test_with_one_it_is_up_as_soon_as_it_is_healthy_and_not_before() -> None:
+def test_with_a_health_check_it_is_up_once_healthy() -> None:
     done, seconds = waited(lambda now: running(pb.HEALTH_STATUS_HEALTHY if now > 30 else pb.HEALTH_STATUS_STARTING))
     assert "healthy" == done
     assert 30 < seconds < 30.5
@@ -76,21 +76,21 @@ def test_with_one_it_is_up_as_soon_as_it_is_healthy_and_not_before() -> None:
         (pb.ContainerStatus(state=pb.CONTAINER_STATE_EXITED, error="no such file"), "no such file"),
     ],
 )
-def test_what_is_no_running_bot_fails_at_once(status: pb.ContainerStatus | None, why: str) -> None:
+def test_a_bot_that_is_not_running_fails_at_once(status: pb.ContainerStatus | None, why: str) -> None:
     with pytest.raises(NotUpError, match=why):
         waited(lambda now: running() if now < 1 else status, timeout=5)
 
 
-def test_a_bot_that_ran_before_may_have_been_revived_before() -> None:
+def test_restarts_from_before_the_wait_do_not_count() -> None:
     assert "running" == waited(lambda _: running(restart_count=4), revived=4)[0]
 
 
-def test_one_that_does_not_get_healthy_in_time_fails() -> None:
+def test_a_bot_that_does_not_become_healthy_in_time_fails() -> None:
     with pytest.raises(NotUpError, match="was not healthy within 5 s"):
         waited(lambda _: running(pb.HEALTH_STATUS_STARTING), timeout=5)
 
 
-def test_a_service_that_is_away_for_a_while_is_waited_for_and_one_that_stays_away_is_told() -> None:
+def test_a_short_absence_of_the_service_is_waited_out_and_a_long_one_is_reported() -> None:
     def away(until: float) -> Callable[[float], pb.ContainerStatus]:
         def at(now: float) -> pb.ContainerStatus:
             if now < until:

@@ -48,7 +48,7 @@ def test_json_lines_are_the_streams_events_with_whole_containers(botctl_run: Run
     ]
 
 
-def test_after_a_break_only_what_is_different_is_told(botctl_run: Run, scripted: ScriptedService) -> None:
+def test_after_a_break_only_differences_are_shown(botctl_run: Run, scripted: ScriptedService) -> None:
     third = status("ee000000-6f0a-4c55-9c3e-2f1d9a7e8b11")
     scripted.watches = [
         [snapshot(status()), snapshot(status(OTHER)), synced(), AWAY],
@@ -81,7 +81,7 @@ def test_a_break_amid_the_snapshots_is_no_removal(botctl_run: Run, scripted: Scr
     assert ["snapshot", "snapshot", "snapshot", "synced", "resynced"] == events
 
 
-def test_a_removed_one_that_was_never_seen_is_told_by_its_id() -> None:
+def test_a_removed_container_that_was_never_seen_is_shown_by_its_id() -> None:
     watched = WatchState()
     (event,) = watched.apply(removed(status(), 1))
     assert ("removed", BOT) == (event.kind, event.status and event.status.bot_id)
@@ -109,7 +109,9 @@ def test_beginnings_of_ids_and_ids_without_a_container_can_be_watched(
 
 
 @pytest.mark.parametrize("command", ["watch", "stats"])
-def test_another_error_than_absence_ends_it(botctl_run: Run, scripted: ScriptedService, command: str) -> None:
+def test_an_error_other_than_an_absent_service_ends_it(
+    botctl_run: Run, scripted: ScriptedService, command: str
+) -> None:
     scripted.watches = scripted.samples = [[CapacityExceededError("too many streams")]]
     assert "too many streams" in complaint(botctl_run(command), ExitCode.NOT_NOW)
 

@@ -36,7 +36,7 @@ def test_more_failed_tests_are_red() -> None:
     assert ["6 tests failed, more than the 5 that are repeated"] == judge(2, jobs)
 
 
-def test_a_failed_job_beside_is_red_also_when_a_test_failed_too() -> None:
+def test_a_failed_job_is_red_even_beside_failed_tests() -> None:
     assert ["check failed (2)"] == judge(2, {"engine": ran("a"), "rest": ran(), "check": Job(2)})
 
 
@@ -59,7 +59,7 @@ def test_a_suite_that_ended_before_its_jobs_or_after_them_is_red() -> None:
         (Job(1, {"a": PASSED, "b": LEFT}), f"b, the last test of engine: {LEFT.message}"),
     ],
 )
-def test_what_a_repetition_cannot_make_good_is_red(job: Job, reason: str) -> None:
+def test_what_a_repetition_cannot_repair_is_red(job: Job, reason: str) -> None:
     assert [reason] == judge(2, {"engine": job})
 
 
@@ -84,7 +84,7 @@ def test_the_closing_line_has_the_sums_and_a_red_run_a_failure() -> None:
     assert "1 passed, 1 failed, 1 skipped" == closing_line(tests[1:], red=True)
 
 
-def test_a_file_that_was_cut_short_is_of_a_job_that_did_not_end(tmp_path: Path) -> None:
+def test_a_truncated_exit_file_means_a_job_that_did_not_end(tmp_path: Path) -> None:
     (tmp_path / "engine.exit").write_text("")
     (tmp_path / "engine.xml").write_text("<testsuites><testsui")
     (tmp_path / "check.exit").write_text("2 after 58 s\n")

@@ -253,7 +253,7 @@ def test_a_wrong_option_is_one_clear_line(serve: Serve, arguments: list[str], sa
     assert config is None
 
 
-def test_what_keeps_the_server_from_starting_is_one_clear_line(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_is_one_clear_line(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     class Server:
         def __init__(self, *_: object) -> None:
             raise StartupError("a sentence for the operator")

@@ -62,14 +62,14 @@ calls = pytest.mark.parametrize(
 
 
 @unconnected
-def test_a_missing_socket_is_an_engine_out_of_reach(tmp_path: Path, collected: None) -> None:
+def test_no_socket_at_the_path_is_engine_unavailable(tmp_path: Path, collected: None) -> None:
     endpoint = f"unix://{tmp_path}/no.sock"
     with pytest.raises(EngineUnavailableError, match=f"{endpoint} cannot be reached: No such file or directory"):
         EngineClient(endpoint, timeout_seconds=5).ping(Deadline())
 
 
 @unconnected
-def test_a_refused_connection_is_an_engine_out_of_reach(tmp_path: Path, collected: None) -> None:
+def test_a_refused_connection_is_engine_unavailable(tmp_path: Path, collected: None) -> None:
     path = tmp_path / "stale.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -160,7 +160,7 @@ def test_an_answer_that_is_no_json_is_no_usable_answer(engine: FakeEngine, clien
 
 
 @pytest.mark.parametrize("name", ["inspect", "network", "stat"])
-def test_what_is_not_there_is_none(engine: FakeEngine, client: EngineClient, name: str) -> None:
+def test_a_missing_object_is_none(engine: FakeEngine, client: EngineClient, name: str) -> None:
     method, path, call = READS[name]
     engine.on(method, path, error(404, "No such thing"))
     assert call(client) is None
@@ -220,7 +220,9 @@ def test_a_container_is_removed_by_force_with_its_volumes(engine: FakeEngine, cl
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_what_is_as_wanted_already_is_no_error(engine: FakeEngine, client: EngineClient, status: int) -> None:
+def test_a_container_already_in_the_wanted_state_is_no_error(
+    engine: FakeEngine, client: EngineClient, status: int
+) -> None:
     engine.on("POST", "/containers/c1/*", Raw(status=status))
     client.start_container("c1")
 

@@ -86,7 +86,7 @@ def test_text_that_is_no_unicode_still_makes_a_status(text: str) -> None:
     assert to_status(InvalidConfigError(FieldViolation(text, text))).details
 
 
-def test_a_bug_tells_nothing_of_itself() -> None:
+def test_an_unexpected_error_reveals_no_details() -> None:
     status = to_status(internal_error())
     assert grpc.StatusCode.INTERNAL is grpc_code(status)
     assert "INTERNAL_ERROR" == details(status)[0].reason

@@ -46,7 +46,7 @@ def test_a_header_that_is_not_utf_8_is_told_without_the_header(caplog: pytest.Lo
     assert "Traceback" not in caplog.text
 
 
-def test_a_caller_that_has_gone_is_nothing_to_tell(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_caller_that_has_gone_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     log_failed(GRPC, grpc.aio.InternalError("Failed execute_batch"), "Failed sending error status from server")
     assert [] == caplog.records
 

@@ -141,7 +141,7 @@ def test_only_a_whole_content_id_is_an_image_id(reference: str, expected: bool) 
 )
 @pytest.mark.parametrize("end", ["", "!", "/", ":", "@", "-", "A"])
 @pytest.mark.parametrize("length", [600, 10_000])
-def test_no_text_takes_long_to_refuse(unit: str, end: str, length: int) -> None:
+def test_every_text_is_refused_quickly(unit: str, end: str, length: int) -> None:
     text = unit * (length // len(unit)) + end
     with pytest.raises(InvalidImageReferenceError):
         check_image_reference(text)

@@ -163,7 +163,7 @@ def test_versions_begin_at_the_wall_clock_so_that_they_grow_across_restarts(view
     assert abs(view.version / 1e6 - time.time()) < 60
 
 
-def test_what_is_no_change_is_told_to_nobody(view: LiveView, heard: Heard) -> None:
+def test_an_unchanged_status_is_reported_to_nobody(view: LiveView, heard: Heard) -> None:
     apply(view, A)
     heard.told.clear()
     before = view.version
@@ -172,7 +172,7 @@ def test_what_is_no_change_is_told_to_nobody(view: LiveView, heard: Heard) -> No
     assert (before, []) == (view.version, heard.told)
 
 
-def test_who_listens_no_more_is_told_no_more(view: LiveView, heard: Heard) -> None:
+def test_a_removed_listener_gets_no_more_changes(view: LiveView, heard: Heard) -> None:
     view.discard_listener(heard)
     apply(view, A)
     assert [] == heard.told
@@ -203,7 +203,7 @@ def test_nothing_is_answered_before_the_view_is_in_sync_and_after_it_is_lost() -
         view.lose()
 
 
-def test_a_loss_is_told_once(view: LiveView, heard: Heard) -> None:
+def test_a_loss_is_reported_once(view: LiveView, heard: Heard) -> None:
     view.lose()
     view.lose()
     assert 1 == len(heard.told)
@@ -226,7 +226,7 @@ def test_a_container_known_by_its_list_row_only_is_listed_and_not_answered_for(v
     assert (False, True) == (view.answers_for(BOT), view.answers_for(OTHER_BOT))
 
 
-def test_what_cannot_be_inspected_and_is_as_it_was_is_not_answered_for_and_no_change(
+def test_an_unchanged_container_that_cannot_be_inspected_is_not_answered_for_and_is_no_change(
     view: LiveView, heard: Heard
 ) -> None:
     apply(view, A)
@@ -247,7 +247,7 @@ def test_a_bot_without_a_container_is_not_answered_for_while_one_that_nobody_can
     assert view.answers_for(OTHER_BOT)
 
 
-def test_a_removed_container_is_doubted_no_more(view: LiveView) -> None:
+def test_a_removed_container_is_no_longer_in_doubt(view: LiveView) -> None:
     apply(view, A)
     view.doubts.add(A.container_id)
     view.remove(A.container_id)
@@ -255,7 +255,7 @@ def test_a_removed_container_is_doubted_no_more(view: LiveView) -> None:
 
 
 @virtual
-async def test_who_waits_for_the_view_waits_until_it_is_in_sync() -> None:
+async def test_waiters_wait_until_the_view_is_in_sync() -> None:
     view = LiveView(lambda _: b"", owned_bot)
     waiting = asyncio.ensure_future(view.regained())
     await asyncio.sleep(1)
@@ -265,7 +265,7 @@ async def test_who_waits_for_the_view_waits_until_it_is_in_sync() -> None:
 
 
 @virtual
-async def test_who_waits_for_the_view_waits_on_when_it_is_lost_again_at_once() -> None:
+async def test_waiters_keep_waiting_when_sync_is_lost_again_at_once() -> None:
     view = LiveView(lambda _: b"", owned_bot)
     waiting = asyncio.ensure_future(view.regained())
     await asyncio.sleep(1)

@@ -282,7 +282,7 @@ async def test_lines_that_the_engine_repeats_come_once() -> None:
 
 
 @virtual
-async def test_one_who_leaves_leaves_nothing_open() -> None:
+async def test_a_reader_that_leaves_leaves_nothing_open() -> None:
     engine = LogEngine(LINES)
     async with reading(engine) as it:
         await it.has(100)
@@ -291,7 +291,7 @@ async def test_one_who_leaves_leaves_nothing_open() -> None:
 
 
 @virtual
-async def test_one_who_does_not_read_on_holds_nothing_but_what_has_been_sent() -> None:
+async def test_a_reader_that_stops_reading_holds_only_what_was_sent() -> None:
     engine = LogEngine(LINES)
     async with reading(engine) as it:
         await it.has(100)

@@ -32,7 +32,7 @@ def test_everything_there_is_and_then_the_end() -> None:
     assert [None, str(len(LONG))] == [request.get("tail") for request in engine.requests]
 
 
-def test_after_an_entry_exactly_the_rest() -> None:
+def test_reading_after_an_entry_gives_exactly_the_rest() -> None:
     whole = read(LogEngine(LONG))
     for at, entry in enumerate(whole):
         assert whole[at + 1 :] == read(LogEngine(LONG), after_ns=entry.time_ns)
@@ -50,7 +50,7 @@ def test_little_more_than_what_follows_the_entry_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 100, 1000])
-def test_a_tail(count: int) -> None:
+def test_a_tail_has_the_last_entries(count: int) -> None:
     assert read(LogEngine(LINES))[-count:] == read(LogEngine(LINES), tail_lines=count)
 
 
@@ -61,7 +61,7 @@ def test_a_tail_that_begins_within_a_long_line_begins_with_the_line() -> None:
     assert whole[-4:] == read(LogEngine(LONG), tail_lines=4)
 
 
-def test_of_a_tail_what_is_after_an_entry() -> None:
+def test_a_tail_after_an_entry_has_only_later_entries() -> None:
     whole = read(LogEngine(LINES))
     assert whole[-5:] == read(LogEngine(LINES), tail_lines=5, after_ns=whole[10].time_ns)
     assert whole[-3:] == read(LogEngine(LINES), tail_lines=5, after_ns=whole[-4].time_ns)
@@ -148,7 +148,7 @@ def test_a_reading_that_is_given_up_within_a_batch_leaves_nothing_open() -> None
         (EngineUnavailableError("away"), EngineUnavailableError, "away"),
     ],
 )
-def test_an_error_at_the_begin_is_the_callers(
+def test_an_error_at_the_start_reaches_the_caller(
     options: dict[str, Any], rejection: Exception, expected: type[Exception], text: str
 ) -> None:
     for on_inspect in (True, False):

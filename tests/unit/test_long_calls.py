@@ -41,7 +41,7 @@ both = pytest.mark.parametrize(
 
 @both
 @pytest.mark.parametrize("status", [204, 304])
-def test_what_is_as_wanted_already_is_no_error(
+def test_a_container_already_in_the_wanted_state_is_no_error(
     engine: FakeEngine, calls: LongCalls, path: Any, call: Call, status: int
 ) -> None:
     engine.on(*path, Raw(status=status))

@@ -231,7 +231,7 @@ async def test_close_leaves_no_task_and_no_timer() -> None:
 
 
 @virtual
-async def test_close_lets_those_go_who_wait() -> None:
+async def test_close_releases_waiters() -> None:
     async with Kept() as kept:
         key = await known(kept)
         kept.source.held.add(key)

@@ -72,7 +72,7 @@ async def test_a_container_that_is_denied_while_others_are_always_being_inspecte
 
 
 @virtual
-async def test_what_is_heard_of_a_denied_container_brings_it_back_at_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_event_of_a_container_thought_removed_brings_it_back_at_once(caplog: pytest.LogCaptureFixture) -> None:
     async with Kept() as kept:
         kept.source.held.add(await known(kept, OTHER_BOT))
         kept.refresher.touch(*kept.source.held)
@@ -187,7 +187,7 @@ async def test_those_that_are_gone_are_forgotten_though_there_is_always_an_inspe
 
 
 @virtual
-async def test_close_looks_at_nothing_once_more() -> None:
+async def test_close_stops_pending_confirmations() -> None:
     async with Kept() as kept:
         await denied(kept)
         await kept.refresher.close()

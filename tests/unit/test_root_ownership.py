@@ -30,12 +30,12 @@ def test_a_root_of_roots_or_the_services_own_that_its_owner_alone_writes_is_fine
     assert fault_of_root(status(mode, uid)) is None
 
 
-def test_another_users_root_is_not() -> None:
+def test_a_root_of_another_user_is_refused() -> None:
     assert "belongs to the user 4711" == fault_of_root(status(0o700, OTHER_UID))
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
-def test_one_that_others_write_is_not_sticky_or_not(mode: int) -> None:
+def test_a_root_that_others_can_write_is_refused_sticky_or_not(mode: int) -> None:
     assert f"is writable by others (mode {mode:04o})" == fault_of_root(status(mode, 0))
 
 
@@ -52,7 +52,7 @@ def test_directories_above_that_nobody_else_writes_are_fine(found: Path) -> None
     assert [] == list(faults_above(found))
 
 
-def test_one_above_that_others_write_is_told(found: Path) -> None:
+def test_a_directory_above_that_others_can_write_is_reported(found: Path) -> None:
     found.parent.chmod(0o777)
     assert [f"{found.parent} is writable by others"] == list(faults_above(found))
 

@@ -109,7 +109,7 @@ def test_samples_of_a_second_are_bounded_and_begin_in_small_steps_in_the_order_o
     assert times[-1] - times[0] >= (2_500 - stats_sampler._SAMPLES_AT_ONCE) / stats_sampler.SAMPLES_PER_SECOND - 1e-6
 
 
-def test_one_who_gives_up_while_waiting_for_a_turn_takes_no_place() -> None:
+def test_a_request_cancelled_while_it_waits_takes_no_place() -> None:
     backend = SampledBackend()
 
     async def main() -> None:
@@ -152,7 +152,7 @@ def test_a_hanging_container_is_given_up_and_holds_up_no_other() -> None:
     run(main())
 
 
-def test_one_who_gives_up_takes_the_sample_from_nobody() -> None:
+def test_a_cancelled_request_takes_the_sample_from_nobody() -> None:
     backend = SampledBackend()
 
     async def main() -> None:

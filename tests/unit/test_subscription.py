@@ -41,7 +41,7 @@ async def test_first_every_container_in_the_lists_order_then_synced_all_with_the
 
 
 @virtual
-async def test_of_no_container_only_synced_is_told() -> None:
+async def test_without_containers_only_synced_is_sent() -> None:
     with Subscription(trusted_view()) as subscription:
         assert [(SYNCED, None)] == short(await told(subscription))
 
@@ -62,7 +62,7 @@ async def test_changes_and_removals_are_told_as_they_happen_with_their_own_versi
 
 
 @virtual
-async def test_one_who_waits_is_told_at_once() -> None:
+async def test_a_waiting_subscriber_gets_a_change_at_once() -> None:
     view = trusted_view()
     with Subscription(view) as subscription:
         await told(subscription)
@@ -212,7 +212,7 @@ async def test_an_engine_that_is_lost_again_at_once_is_waited_for_again() -> Non
 
 
 @virtual
-async def test_one_who_gives_up_waiting_misses_nothing() -> None:
+async def test_a_cancelled_wait_misses_nothing() -> None:
     view = trusted_view()
     with Subscription(view) as subscription:
         await told(subscription)
@@ -225,7 +225,7 @@ async def test_one_who_gives_up_waiting_misses_nothing() -> None:
 
 
 @virtual
-async def test_who_has_left_is_told_nothing_and_holds_nothing_more() -> None:
+async def test_a_closed_subscription_receives_and_holds_nothing() -> None:
     view = trusted_view()
     with Subscription(view) as subscription:
         await told(subscription)

@@ -141,7 +141,9 @@ many = settings(max_examples=50, derandomize=True)
 
 @courses
 @many
-def test_what_is_told_is_the_newest_state_and_no_version_goes_back(before: Steps, steps: Steps, watched: Bots) -> None:
+def test_each_event_has_the_newest_state_and_versions_never_decrease(
+    before: Steps, steps: Steps, watched: Bots
+) -> None:
     course = Course(before, steps, watched)
     assert [] == course.wrong
     versions = [telling.version for telling in course.told]
@@ -185,7 +187,7 @@ def assert_told_right(course: Course) -> None:
 
 @courses
 @many
-def test_who_takes_over_what_it_is_told_has_what_the_view_has(before: Steps, steps: Steps, watched: Bots) -> None:
+def test_a_subscriber_that_applies_all_events_equals_the_view(before: Steps, steps: Steps, watched: Bots) -> None:
     assert_told_right(Course(before, steps, watched))
 
 

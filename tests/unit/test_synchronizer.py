@@ -207,7 +207,7 @@ async def test_an_engine_that_is_followed_is_not_warned_of(caplog: pytest.LogCap
 
 
 @virtual
-async def test_those_who_wait_for_the_view_are_all_there_at_the_moment_it_is_in_sync() -> None:
+async def test_all_waiters_wake_when_the_view_is_in_sync() -> None:
     source = FakeSource(duration=lambda: 1.0)
     source.create(BOT, announce=False)
     async with Kept(source, follow=True) as kept:
@@ -254,7 +254,7 @@ async def test_who_asks_an_absent_engine_again_and_again_hears_why_and_leaves_no
 
 
 @virtual
-async def test_trust_ends_before_the_following_does() -> None:
+async def test_the_view_is_out_of_sync_before_following_ends() -> None:
     """A caller that sees that following has ended must not see a trusted view."""
     async with Kept(follow=True) as kept:
         await in_sync(kept)
