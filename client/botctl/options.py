@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from botctl.completion import complete_bot_ids
 from botctl.connection import DEFAULT_TARGET, TARGET_VARIABLE, TOKEN_FILE_VARIABLE
-from botctl.param_types import DURATION
+from botctl.exit_codes import ExitCode, Failure
+from botctl.param_types import DURATION, LABEL
 from botctl.rendering.words import states
 from botctl.session import Session, session_of
 from botctl.tls_files import TLS_OPTIONS, TLS_VARIABLES
@@ -111,6 +112,21 @@ def state_option(text: str) -> Callable[[F], F]:
     """``--state``, repeatable."""
     choice = click.Choice(states(), case_sensitive=False)
     return click.option("--state", "only_states", type=choice, multiple=True, help=text)
+
+
+def label_option(text: str) -> Callable[[F], F]:
+    """``--label``, repeatable."""
+    return click.option("--label", "-l", "labels", type=LABEL, multiple=True, metavar="KEY=VALUE", help=text)
+
+
+def once(option: str, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The pairs of a repeatable option. Raises :class:`Failure` for a name that is given twice."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise Failure(f"{option} is given twice for {name!r}", ExitCode.USAGE)
+        found[name] = value
+    return found
 
 
 def selection_options(function: F) -> F:

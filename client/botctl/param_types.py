@@ -23,6 +23,7 @@ _PORT = re.compile(
     r"(?:(?:(\[[0-9a-fA-F:.]+\]|[0-9.]+):)?(\d{0,5}):)?(\d{1,5})(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE
 )
 _MAX_PORT = 65_535
+_MAX_UINT32 = (1 << 32) - 1
 _MAX_INT64 = (1 << 63) - 1
 _MAX_SECONDS = 315_576_000_000
 _NANOS = 1_000_000_000
@@ -68,6 +69,17 @@ class _Count(_TextType):
 
     def read(self, text: str) -> int:
         return _int64(Decimal(_matched(re.compile(r"\d+", re.ASCII), text)[0]))
+
+
+class _Retries(_TextType):
+    name = "retries"
+    expected = "a whole number below 2³², zero for the engine's default"
+
+    def read(self, text: str) -> int:
+        number = int(_matched(re.compile(r"\d{1,10}", re.ASCII), text)[0])
+        if number > _MAX_UINT32:
+            raise ValueError(text)
+        return number
 
 
 class _Duration(_TextType):
@@ -138,10 +150,12 @@ class _Pair(_TextType):
 SIZE = _Size()
 CPUS = _Cpus()
 COUNT = _Count()
+RETRIES = _Retries()
 DURATION = _Duration()
 TIME = _Time()
 PORT = _Port()
 VARIABLE = _Pair("variable", "=", "a variable such as NAME=VALUE")
+LABEL = _Pair("label", "=", "a label such as KEY=VALUE")
 HOST = _Pair("host", "=:", "a host name and an address such as db:10.0.0.5 or host.docker.internal:host-gateway")
 
 

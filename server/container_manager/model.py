@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 DEFAULT_HOST_IP = "127.0.0.1"
 
+Labels = tuple[tuple[str, str], ...]
+"""Keys with their values."""
+
 
 class Protocol(Enum):
     """Transport protocol of a port; the values are the engine's."""
@@ -83,6 +86,18 @@ class ResourceLimits:
 
 
 @dataclass(frozen=True)
+class HealthCheck:
+    """A health check in place of the image's own; 0 in a field means the engine's default."""
+
+    command: tuple[str, ...]
+    """The program and its arguments."""
+    interval_seconds: float = 0.0
+    timeout_seconds: float = 0.0
+    start_period_seconds: float = 0.0
+    retries: int = 0
+
+
+@dataclass(frozen=True)
 class ContainerConfig:
     """The configuration of a bot's container. Fields mean what they mean in the proto message of the same name."""
 
@@ -96,6 +111,9 @@ class ContainerConfig:
     extra_hosts: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     resources: ResourceLimits = ResourceLimits()
+    health_check: HealthCheck | None = None
+    hostname: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +146,29 @@ class ContainerStatus:
     health: HealthStatus | None = None
     restart_count: int = 0
     ports: tuple[PortBinding, ...] = ()
+    hostname: str = ""
+    labels: Labels = ()
+    """The caller's own, by key."""
     last_exit: LastExit | None = None
     """``None`` also when this service has not seen that end."""
+
+
+@dataclass(frozen=True)
+class ContainerFilter:
+    """Which containers are wanted; an empty field means all."""
+
+    states: frozenset[ContainerState] = frozenset()
+    bot_ids: frozenset[str] = frozenset()
+    labels: frozenset[tuple[str, str]] = frozenset()
+    """A container must have all of them."""
+
+    def matches(self, status: ContainerStatus) -> bool:
+        """Whether the container is wanted."""
+        return (
+            (not self.states or status.state in self.states)
+            and (not self.bot_ids or status.bot_id in self.bot_ids)
+            and (not self.labels or self.labels.issubset(status.labels))
+        )
 
 
 class LogSource(Enum):

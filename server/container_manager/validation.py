@@ -6,10 +6,10 @@ import ipaddress
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from typing import Protocol
+from typing import Any, Protocol
 
 from container_manager.errors import FieldViolation, InvalidBotIdError, InvalidConfigError
-from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, PortBinding, ResourceLimits
+from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, HealthCheck, PortBinding, ResourceLimits
 from container_manager.model import Protocol as TransportProtocol
 
 RESERVED_ENVIRONMENT = ("BOT_ID", "AI_PROVIDER", "AI_MODEL", "CHANNEL_TYPE")
@@ -17,6 +17,14 @@ MAX_GRACE_SECONDS = 86_400
 MAX_ITEMS = 1_000
 MAX_BOT_IDS = 10_000
 MAX_VIOLATIONS = 8
+MAX_LABELS = 16
+MAX_LABEL_KEY_BYTES = 63
+MAX_LABEL_VALUE_BYTES = 128
+OWN_LABEL_PREFIX = "botmaker."
+"""The service's own labels begin with it."""
+# The engine takes no shorter ones (moby, MinimumDuration), and none above 292 years.
+MIN_HEALTH_SECONDS = 0.001
+MAX_HEALTH_SECONDS = 86_400
 # One "NAME=value" and one argument may be 128 KiB long, the closing NUL included (Linux, MAX_ARG_STRLEN);
 # a container with a longer one could never start.
 MAX_STRING_BYTES = 128 * 1024 - 1
@@ -33,6 +41,7 @@ _NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _HOST_LABEL = "[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST_NAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*")
 _MAX_HOST_NAME = 253
+_HOST_NAME_LABEL = re.compile("[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -78,6 +87,10 @@ class ConfigCounts(Protocol):
     def extra_hosts(self) -> Sized: ...
     @property
     def command(self) -> Sized: ...
+    @property
+    def labels(self) -> Sized: ...
+    @property
+    def health_check(self) -> Any: ...
 
 
 def check_config_counts(config: ConfigCounts) -> None:
@@ -88,6 +101,8 @@ def check_config_counts(config: ConfigCounts) -> None:
             "config.ports": len(config.ports),
             "config.extra_hosts": len(config.extra_hosts),
             "config.command": len(config.command),
+            "config.labels": len(config.labels),
+            "config.health_check.command": len(config.health_check.command) if config.health_check else 0,
         }
     )
 
@@ -122,19 +137,31 @@ def _config(config: ContainerConfig) -> Iterator[FieldViolation]:
     yield from _ports(config.ports)
     yield from _network(config)
     yield from _extra_hosts(config.extra_hosts)
-    yield from _command(config.command)
+    yield from _command("config.command", config.command)
     yield from _resources(config.resources)
+    if config.health_check is not None:
+        yield from _health_check(config.health_check)
+    if config.hostname and not _HOST_NAME_LABEL.fullmatch(config.hostname):
+        yield FieldViolation(
+            "config.hostname",
+            "must be one RFC 1123 label: up to 63 letters, digits and hyphens, no hyphen at either end",
+        )
+    yield from _labels(config.labels)
 
 
 def _string(field: str, value: str) -> Iterator[FieldViolation]:
     if "\0" in value:
         yield FieldViolation(field, "must not contain NUL")
-    elif len(value.encode("utf-8", "surrogatepass")) > MAX_STRING_BYTES:
+    elif _size(value) > MAX_STRING_BYTES:
         yield FieldViolation(field, f"must be at most {MAX_STRING_BYTES} bytes")
 
 
+def _size(value: str) -> int:
+    return len(value.encode("utf-8", "surrogatepass"))
+
+
 def _total(field: str, strings: Iterator[str]) -> Iterator[FieldViolation]:
-    if sum(len(string.encode("utf-8", "surrogatepass")) + 1 for string in strings) > MAX_STRINGS_BYTES:
+    if sum(_size(string) + 1 for string in strings) > MAX_STRINGS_BYTES:
         yield FieldViolation(field, f"must be at most {MAX_STRINGS_BYTES} bytes in all")
 
 
@@ -195,12 +222,44 @@ def _extra_hosts(extra_hosts: Mapping[str, str]) -> Iterator[FieldViolation]:
             )
 
 
-def _command(command: Sequence[str]) -> Iterator[FieldViolation]:
-    yield from _total("config.command", iter(command))
+def _command(field: str, command: Sequence[str]) -> Iterator[FieldViolation]:
+    yield from _total(field, iter(command))
     if command and not command[0]:
-        yield FieldViolation("config.command[0]", "must not be empty")
+        yield FieldViolation(f"{field}[0]", "must not be empty")
     for index, argument in enumerate(command):
-        yield from _string(f"config.command[{index}]", argument)
+        yield from _string(f"{field}[{index}]", argument)
+
+
+def _health_check(check: HealthCheck) -> Iterator[FieldViolation]:
+    field = "config.health_check"
+    if not check.command:
+        yield FieldViolation(f"{field}.command", "is required")
+    yield from _command(f"{field}.command", check.command)
+    for name in ("interval", "timeout", "start_period"):
+        seconds: float = getattr(check, f"{name}_seconds")
+        if seconds and not MIN_HEALTH_SECONDS <= seconds <= MAX_HEALTH_SECONDS:
+            yield FieldViolation(
+                f"{field}.{name}", f"must be 0, or {MIN_HEALTH_SECONDS} to {MAX_HEALTH_SECONDS} seconds"
+            )
+
+
+def _labels(labels: Mapping[str, str]) -> Iterator[FieldViolation]:
+    field = "config.labels"
+    if len(labels) > MAX_LABELS:
+        yield FieldViolation(field, f"must have at most {MAX_LABELS} entries")
+        return
+    for key, value in labels.items():
+        shown = ascii(key[:64])
+        if not 1 <= _size(key) <= MAX_LABEL_KEY_BYTES:
+            yield FieldViolation(field, f"the key {shown} must have 1 to {MAX_LABEL_KEY_BYTES} bytes")
+        elif key.startswith(OWN_LABEL_PREFIX):
+            yield FieldViolation(field, f"the key {shown} must not begin with {OWN_LABEL_PREFIX}")
+        elif "\0" in key:
+            yield FieldViolation(field, f"the key {shown} must not contain NUL")
+        if _size(value) > MAX_LABEL_VALUE_BYTES:
+            yield FieldViolation(f"{field}[{shown}]", f"must have at most {MAX_LABEL_VALUE_BYTES} bytes")
+        elif "\0" in value:
+            yield FieldViolation(f"{field}[{shown}]", "must not contain NUL")
 
 
 def _resources(resources: ResourceLimits) -> Iterator[FieldViolation]:

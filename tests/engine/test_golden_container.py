@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
@@ -19,9 +20,11 @@ from container_manager.config import DockerServiceConfig, ServerConfig
 from container_manager.errors import StateUnavailableError
 from container_manager.model import ContainerConfig
 from container_manager_client import connect
+from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.serving import running_server
+from tests.support.waiting import wait_until
 
 
 def test_a_plain_container_is_golden(docker_service: DockerService, bots: Bots, test_image: str) -> None:
@@ -36,6 +39,7 @@ def test_a_plain_container_is_golden(docker_service: DockerService, bots: Bots, 
     uuid.UUID(labels.pop("botmaker.create-id"))
     assert {"botmaker.managed": "true", "botmaker.bot-id": bot_id, **image_labels} == labels
     assert config["StopTimeout"] == 10
+    assert bot_id == config["Hostname"]
     assert test_image == config["Image"]
     assert list(FOREVER) == config["Cmd"]
     ours = [item for item in config["Env"] if not item.startswith("PATH=")]
@@ -67,6 +71,66 @@ def test_a_plain_container_is_golden(docker_service: DockerService, bots: Bots, 
     assert host["UsernsMode"] == ""
     assert not host["PortBindings"]
     assert not host["Devices"]
+
+
+def test_a_named_bot_has_its_name_as_host_name_and_label_beside_the_callers_labels(
+    calls: Calls, bots: Bots, build_image: BuildImage
+) -> None:
+    image = build_image("LABEL team=red app=openclaw botmaker.bot-hostname=berta")
+    named, unnamed = bots.new(), bots.new()
+    calls.run(named, *FOREVER, image=image, hostname="Anna-7", labels={"team": "blue", "app": "openclaw"})
+    calls.create(unnamed, *FOREVER, image=image)
+    config = bots.inspect(named)["Config"]
+    assert ("Anna-7", "Anna-7") == (config["Hostname"], config["Labels"]["botmaker.bot-hostname"])
+    assert {"team": "blue", "app": "openclaw"}.items() <= config["Labels"].items()
+    (container,) = (each for each in bots.containers() if each.name == f"botmaker-{named}")
+    assert container.exec_run(["hostname"]).output == b"Anna-7\n"
+    shown, other = calls.status(named), calls.status(unnamed)
+    assert shown is not None
+    assert other is not None
+    # What the image has too is not the caller's own.
+    assert ("Anna-7", {"team": "blue"}) == (shown.hostname, dict(shown.labels))
+    assert ("", {}) == (other.hostname, dict(other.labels))
+
+
+def test_the_host_name_is_the_same_when_the_container_is_made_anew(calls: Calls, bots: Bots) -> None:
+    bot_id = bots.new()
+    names = []
+    for _ in range(2):
+        calls.run(bot_id, *FOREVER)
+        (container,) = bots.containers()
+        names.append(container.exec_run(["hostname"]).output.decode().strip())
+        calls.remove(bot_id, grace=0)
+    assert [bot_id] * 2 == names
+
+
+def test_a_health_check_of_the_callers_replaces_the_images_and_shows_in_the_status(
+    calls: Calls, bots: Bots, build_image: BuildImage
+) -> None:
+    image = build_image("HEALTHCHECK --interval=1h --retries=9 CMD true")
+    bot_id, plain = bots.new(), bots.new()
+    check = pb.HealthCheck(
+        command=["test", "-e", "/tmp/well"],
+        interval=Duration(seconds=1),
+        timeout=Duration(seconds=5),
+        start_period=Duration(nanos=1_000_000),
+        retries=1,
+    )
+    calls.run(bot_id, *FOREVER, image=image, health_check=check)
+    calls.create(plain, *FOREVER)
+    healthcheck = bots.inspect(bot_id)["Config"]["Healthcheck"]
+    assert {
+        "Test": ["CMD", "test", "-e", "/tmp/well"],
+        "Interval": 10**9,
+        "Timeout": 5 * 10**9,
+        "StartPeriod": 10**6,
+        "Retries": 1,
+    } == healthcheck
+    assert "Healthcheck" not in bots.inspect(plain)["Config"]
+    wait_until(lambda: calls.listed([bot_id])[0].health == pb.HEALTH_STATUS_UNHEALTHY, "it is unhealthy")
+    (container,) = (each for each in bots.containers() if each.name == f"botmaker-{bot_id}")
+    container.exec_run(["touch", "/tmp/well"])
+    wait_until(lambda: calls.listed([bot_id])[0].health == pb.HEALTH_STATUS_HEALTHY, "it is healthy")
 
 
 def test_init_is_process_1_and_privileges_cannot_be_gained(calls: Calls, bots: Bots) -> None:

@@ -110,6 +110,11 @@ many_files = st.sampled_from((64, 65, 3_000)).map(lambda count: {f"n{number}": b
 
 # Well-formed ones too.
 cursors = st.sampled_from((0, 1, 51, 60, 61)).flatmap(lambda n: st.text("0123456789abcdef", min_size=n, max_size=n))
+own_labels = (
+    _maps(wild_text | word | st.sampled_from(("botmaker.managed", "botmaker.x", "k" * 63, "k" * 64)), wild_text)
+    | _many(lambda numbers: {f"k{number}": "v" for number in numbers})
+    | st.sampled_from((16, 17)).map(lambda count: {f"k{number}": "v" * 128 for number in range(count)})
+)
 
 NEEDED = ("bot_id", "command", "container_port")
 """A request without these is refused, whatever else it contains."""
@@ -153,6 +158,18 @@ FIELDS: Mapping[str, Values] = {
         | st.just(["x" * 130_000] * 9)
         | st.sampled_from(("/" * 5_000, "/bin", "/bin/", "no-such-command", "../bin/sh")).map(lambda path: [path]),
     ),
+    "HealthCheck.command": Values(
+        st.just(["true"]),
+        st.lists(wild_text, max_size=4) | _many(lambda numbers: ["x" for _ in numbers]) | st.just(["x" * 130_000] * 9),
+    ),
+    "HealthCheck.interval": Values(st.just(Duration(seconds=60)), _durations().wild),
+    "HealthCheck.timeout": Values(st.just(Duration(seconds=1)), _durations().wild),
+    "HealthCheck.start_period": _durations(),
+    "HealthCheck.retries": Values(st.integers(0, 5), _numbers(0, UINT32, INT32, 2**31)),
+    "ContainerConfig.hostname": Values(
+        st.just("") | word, wild_text | st.sampled_from(("-a", "a-", "a.b", "a_b", "a" * 63, "a" * 64))
+    ),
+    "ContainerConfig.labels": Values(_maps(word, word), own_labels),
     "PortBinding.container_port": Values(st.integers(1, 65_535), _numbers(0, UINT32, 65_535, 65_536)),
     "PortBinding.host_port": Values(st.just(0), _numbers(0, UINT32, 65_535, 65_536, 80)),
     "PortBinding.host_ip": Values(
@@ -174,7 +191,10 @@ FIELDS: Mapping[str, Values] = {
         st.lists(st.integers(1, 7), max_size=7),
         st.lists(_numbers(-(2**31), INT32, 7, 8), max_size=5) | _many(lambda numbers: [1 for _ in numbers]),
     ),
+    "ListManagedContainersRequest.bot_ids": several_ids,
+    "ListManagedContainersRequest.labels": Values(_maps(word, word, 1), own_labels),
     "WatchContainersRequest.bot_ids": several_ids,
+    "WatchContainersRequest.labels": Values(_maps(word, word, 1), own_labels),
     "StreamLogsRequest.bot_id": ids,
     "StreamLogsRequest.follow": Values(st.sampled_from((False,)), st.booleans()),
     "StreamLogsRequest.tail_lines": Values(st.integers(0, 10), _numbers(0, UINT32, INT32, 2**31)),

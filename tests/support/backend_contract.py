@@ -160,6 +160,34 @@ class LifecycleContract:
         both = [status.bot_id for status in calls.list(pb.CONTAINER_STATE_RUNNING, pb.CONTAINER_STATE_CREATED)]
         assert {first, second, third} <= set(both)
 
+    def test_status_list_and_filters_have_the_hostname_and_labels_that_a_create_gave(
+        self, calls: Calls, bots: SomeBots
+    ) -> None:
+        blue, red, plain = bots.new(), bots.new(), bots.new()
+        mark = f"test-{blue}"
+        calls.create(blue, *FOREVER, hostname="anna", labels={"team": "blue", "mark": mark})
+        calls.create(red, *FOREVER, labels={"team": "red", "mark": mark})
+        calls.create(plain, *FOREVER)
+        status = calls.status(blue)
+        assert status is not None
+        assert ("anna", {"team": "blue", "mark": mark}) == (status.hostname, dict(status.labels))
+        assert [status] == calls.listed([blue])
+        unnamed = calls.status(plain)
+        assert unnamed is not None
+        assert ("", {}) == (unnamed.hostname, dict(unnamed.labels))
+
+        def found(**wanted: Any) -> list[str]:
+            request = pb.ListManagedContainersRequest(**wanted)
+            return [each.bot_id for each in calls.stub.ListManagedContainers(request).containers]
+
+        assert [blue, red] == found(labels={"mark": mark})
+        assert [red] == found(labels={"mark": mark, "team": "red"})
+        assert [] == found(labels={"mark": mark, "team": "blu"})
+        assert [] == found(labels={"botmaker.bot-id": blue})
+        assert [blue, plain] == found(bot_ids=[plain, blue, str(uuid.uuid4())])
+        assert [blue] == found(bot_ids=[plain, blue], labels={"team": "blue"})
+        assert [] == found(bot_ids=[plain, blue], states=[pb.CONTAINER_STATE_RUNNING])
+
     def test_conformance_11_a_second_create_is_refused_and_the_first_container_untouched(
         self, calls: Calls, bots: SomeBots
     ) -> None:
@@ -279,6 +307,22 @@ class WatchContract:
             told = watch.wait_for(after_synced, "a change")
             assert container_id == told[0].changed.container_id
             assert {bot_id} == {message.changed.bot_id for message in told}
+
+    def test_a_watch_can_be_narrowed_to_labels(
+        self, calls: Calls, observer: ContainerObserverStub, bots: SomeBots
+    ) -> None:
+        before, other, after = bots.new(), bots.new(), bots.new()
+        mark = {"mark": f"test-{before}"}
+        calls.create(before, *FOREVER, labels={**mark, "team": "blue"})
+        with reading(observer.WatchContainers(observer_pb.WatchContainersRequest(labels=mark))) as watch:
+            watch.wait_for(lambda messages: "synced" in kinds(messages), "synced")
+            calls.create(other, *FOREVER, labels={"team": "blue"})
+            calls.create(after, *FOREVER, labels=mark)
+            calls.remove(other)
+            calls.remove(after)
+            told = watch.wait_for(lambda messages: "removed" in kinds(messages) and after_synced(messages), "removed")
+        assert [before] == [message.snapshot.bot_id for message in watch.messages if message.HasField("snapshot")]
+        assert {after} == {message.changed.bot_id or message.removed.bot_id for message in told}
 
     @pytest.mark.parametrize("bot_ids", [[""], [str(uuid.uuid4()), "x"], [str(uuid.uuid4()).upper()]])
     def test_a_bad_bot_id_is_refused(self, observer: ContainerObserverStub, bot_ids: list[str]) -> None:

@@ -69,6 +69,8 @@ class MemoryLifecycle:
                 self._check_secrets(bot_id)
                 deadline.commit()
                 container = self._store.create(bot_id, config.image, config.command, request_id)
+                labels = tuple(sorted(config.labels.items()))
+                self._store.set(container, hostname=config.hostname, labels=labels)
                 return Created(container.status.container_id, container.status)
             container_id = existing.status.container_id
             if request_id and existing.request_id == request_id:

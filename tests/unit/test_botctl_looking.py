@@ -86,6 +86,26 @@ def test_status_shows_how_the_run_before_the_present_one_ended(botctl_run: Run, 
     assert "running" == table["State"]
 
 
+def test_status_shows_the_name_and_labels_that_the_bot_was_created_with(
+    botctl_run: Run, scripted: ScriptedService
+) -> None:
+    scripted.add(BOT, hostname="anna", labels={"team": "blue\x1b[2J", "app": "x"})
+    (shown,) = document(botctl_run("status", BOT, "-o", "json"))
+    assert ("anna", {"app": "x", "team": "blue\x1b[2J"}) == (shown["hostname"], shown["labels"])
+    lines = botctl_run("status", BOT).stdout.splitlines()
+    assert [["Hostname", "anna"]] == [line.split() for line in lines if "Hostname" in line]
+    at = next(index for index, line in enumerate(lines) if line.startswith("Labels"))
+    assert [["Labels", "app=x"], [r"team=blue\x1b[2J"]] == [line.split() for line in lines[at : at + 2]]
+
+
+def test_the_list_and_the_watch_can_be_narrowed_to_labels(botctl_run: Run, scripted: ScriptedService) -> None:
+    botctl_run("list", "--label", "team=blue", "-l", "app=x", "-o", "json")
+    scripted.watches.append([])
+    botctl_run("watch", "--label", "team=blue")
+    assert {"team": "blue", "app": "x"} == dict(scripted.seen("ListManagedContainers")[0].labels)
+    assert {"team": "blue"} == dict(scripted.seen("WatchContainers")[0].labels)
+
+
 def test_a_bot_without_a_container_is_shown_as_absent_beside_the_others(
     botctl_run: Run, scripted: ScriptedService
 ) -> None:

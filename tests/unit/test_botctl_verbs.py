@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from botctl.exit_codes import ExitCode, overall
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -225,6 +226,9 @@ CREATE = {
     "--add-host": ("db:10.0.0.5", {"extra_hosts": {"db": "10.0.0.5"}}),
     "--memory": ("512m", {"resources": pb.ResourceLimits(memory_bytes=512 << 20)}),
     "--cpus": ("1.5", {"resources": pb.ResourceLimits(nano_cpus=1_500_000_000)}),
+    "--hostname": ("anna", {"hostname": "anna"}),
+    "--label": ("team=blue", {"labels": {"team": "blue"}}),
+    "--health-cmd": ("node 'a b.js' x", {"health_check": pb.HealthCheck(command=["node", "a b.js", "x"])}),
     "--pids-limit": ("64", {"resources": pb.ResourceLimits(pids_limit=64)}),
 }
 
@@ -250,6 +254,20 @@ def _set(message: Any) -> list[tuple[str, Any]]:
     return [(field.name, value) for field, value in message.ListFields()]
 
 
+def test_the_health_check_has_its_times_and_retries(botctl_run: Run, scripted: ScriptedService) -> None:
+    times = ("--health-interval", "1m", "--health-timeout", "250ms", "--health-start-period", "2s")
+    assert 0 == botctl_run("create", UNKNOWN, "--health-cmd", "true", *times, "--health-retries", "5").exit_code
+    (request,) = scripted.seen("CreateContainer")
+    wanted = pb.HealthCheck(
+        command=["true"],
+        interval=Duration(seconds=60),
+        timeout=Duration(nanos=250_000_000),
+        start_period=Duration(seconds=2),
+        retries=5,
+    )
+    assert wanted == request.config.health_check
+
+
 def test_the_command_stands_behind_two_dashes_and_is_taken_as_it_is(botctl_run: Run, scripted: ScriptedService) -> None:
     botctl_run("create", UNKNOWN, "--request-id", "mine", "--", "sh", "-c", "echo --help")
     (request,) = scripted.seen("CreateContainer")
@@ -269,6 +287,11 @@ def test_create_tells_the_containers_id_to_scripts(botctl_run: Run, scripted: Sc
         (["1234"], "a new bot needs a whole UUID"),
         ([UNKNOWN, "--env", "A"], "NAME=VALUE"),
         ([UNKNOWN, "--env", "A=1", "--env", "A=2"], "--env is given twice for 'A'"),
+        ([UNKNOWN, "--label", "team"], "KEY=VALUE"),
+        ([UNKNOWN, "--label", "a=1", "-l", "a=2"], "--label is given twice for 'a'"),
+        ([UNKNOWN, "--health-retries", "2"], "the other --health options go with --health-cmd"),
+        ([UNKNOWN, "--health-cmd", "true", "--health-retries", "4294967296"], "is not a whole number"),
+        ([UNKNOWN, "--health-cmd", "node 'x"], "--health-cmd cannot be split into a program and its arguments"),
         ([UNKNOWN, "--memory", "lots"], "is not a size such as"),
         ([UNKNOWN, "--port", "http"], "is not a port such as"),
     ],

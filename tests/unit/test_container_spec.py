@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from container_manager.backends.docker.spec import container_body, parse_port_key
-from container_manager.model import ContainerConfig, PortBinding, Protocol, ResourceLimits, container_name
+from container_manager.model import ContainerConfig, HealthCheck, PortBinding, Protocol, ResourceLimits, container_name
 
 BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
 SECRETS = {"Type": "bind", "Source": f"/srv/secrets/{BOT}", "Target": "/run/secrets", "ReadOnly": True}
@@ -33,6 +33,7 @@ def body(config: ContainerConfig | None = None, *, state: bool = False, request_
 def test_the_least_container() -> None:
     expected = {
         "Image": "botmaker/openclaw:1",
+        "Hostname": BOT,
         "Env": [f"BOT_ID={BOT}"],
         "Labels": LABELS,
         "ExposedPorts": {},
@@ -70,6 +71,9 @@ FULL = ContainerConfig(
     extra_hosts={"host.docker.internal": "host-gateway", "db": "10.0.0.1", "six": "fd00::1"},
     command=("node", "--version"),
     resources=ResourceLimits(512 * 1024**2, 1_500_000_000, 256),
+    health_check=HealthCheck(("node", "/app/health.js"), 30, 0.25, 60.0000001, 5),
+    hostname="anna",
+    labels={"team": "blue"},
 )
 
 
@@ -85,10 +89,18 @@ def test_the_fullest_container() -> None:
             "EMPTY=",
             "EQ=a=b",
         ],
-        "Labels": {**LABELS, "botmaker.request-id": "wish-1"},
+        "Hostname": "anna",
+        "Labels": {**LABELS, "team": "blue", "botmaker.request-id": "wish-1", "botmaker.bot-hostname": "anna"},
         "ExposedPorts": {"18789/tcp": {}, "53/udp": {}},
         "StopTimeout": 10,
         "Cmd": ["node", "--version"],
+        "Healthcheck": {
+            "Test": ["CMD", "node", "/app/health.js"],
+            "Interval": 30_000_000_000,
+            "Timeout": 250_000_000,
+            "StartPeriod": 60_000_000_100,
+            "Retries": 5,
+        },
         "HostConfig": {
             "Mounts": [SECRETS, STATE],
             "NetworkMode": "bots",
@@ -112,6 +124,21 @@ def test_the_fullest_container() -> None:
         },
     }
     assert expected == body(FULL, state=True, request_id="wish-1")
+
+
+def test_the_host_name_is_the_same_whenever_the_bots_container_is_made_anew() -> None:
+    assert BOT == body()["Hostname"] == body(request_id="another")["Hostname"]
+
+
+def test_a_health_check_without_times_has_the_engines_defaults() -> None:
+    check = body(ContainerConfig(health_check=HealthCheck(("true",))))["Healthcheck"]
+    assert {"Test": ["CMD", "true"], "Interval": 0, "Timeout": 0, "StartPeriod": 0, "Retries": 0} == check
+    assert "Healthcheck" not in body()
+
+
+def test_the_services_own_labels_win() -> None:
+    labels = body(ContainerConfig(labels={"botmaker.managed": "false", "botmaker.bot-id": "x"}))["Labels"]
+    assert LABELS == labels
 
 
 def test_the_name_is_the_bots() -> None:

@@ -11,7 +11,7 @@ import pytest
 from container_manager.backends.docker import listing
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.backends.docker.listing import ContainerLister
-from container_manager.backends.docker.run_ends import RunEnds
+from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.model import ContainerState
@@ -105,7 +105,7 @@ def test_each_inspection_of_a_list_belongs_to_its_call(engine: FakeEngine, monke
     engine.on(*BY_ID, answer)
     engine.on("GET", f"/containers/{'b' * 64}/json", answer)
     client = EngineClient(engine.url, timeout_seconds=60, observer=observer)
-    with closing(client), closing(ContainerLister(client, RunEnds())) as lister:
+    with closing(client), closing(ContainerLister(client, StatusReader())) as lister:
 
         def ask() -> int:
             current_call.set(Call("r1", None, 0, 0.0))

@@ -11,13 +11,16 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from botmaker.container.v1 import container_manager_pb2 as pb
-from container_manager.errors import InvalidConfigError
+from container_manager.errors import ContainerManagerError, InvalidConfigError
 from container_manager.model import (
     ContainerConfig,
+    ContainerFilter,
     ContainerState,
     ContainerStatus,
     ExitReason,
+    HealthCheck,
     HealthStatus,
+    Labels,
     LastExit,
     PortBinding,
     Protocol,
@@ -25,6 +28,7 @@ from container_manager.model import (
 )
 from container_manager.rpc.manager_codec import (
     config_from_proto,
+    filter_from_proto,
     grace_seconds_from_proto,
     states_from_proto,
     status_to_proto,
@@ -53,6 +57,15 @@ def test_a_full_config_arrives_whole() -> None:
         extra_hosts={"db": "10.0.0.1"},
         command=["node", ""],
         resources=pb.ResourceLimits(memory_bytes=2**62, nano_cpus=-1, pids_limit=3),
+        health_check=pb.HealthCheck(
+            command=["node", "health.js"],
+            interval=Duration(seconds=30),
+            timeout=Duration(nanos=250_000_000),
+            start_period=Duration(seconds=-1),
+            retries=2**32 - 1,
+        ),
+        hostname="anna",
+        labels={"team": "blue"},
     )
     expected = ContainerConfig(
         image="a:1",
@@ -69,6 +82,9 @@ def test_a_full_config_arrives_whole() -> None:
         extra_hosts={"db": "10.0.0.1"},
         command=("node", ""),
         resources=ResourceLimits(2**62, -1, 3),
+        health_check=HealthCheck(("node", "health.js"), 30, 0.25, -1, 2**32 - 1),
+        hostname="anna",
+        labels={"team": "blue"},
     )
     assert expected == config_from_proto(pb.ContainerConfig.FromString(message.SerializeToString()))
 
@@ -171,11 +187,14 @@ def test_a_full_status_leaves_whole() -> None:
 
 
 LAST_EXIT = LastExit(137, ExitReason.OOM_KILLED, 1_795_168_860_999_999_999)
-VALUES = {str: "x", int: 7, tuple: (PortBinding(80, 8080),), LastExit: LAST_EXIT}
+VALUES = {str: "x", int: 7, LastExit: LAST_EXIT}
+TUPLES = {PortBinding: (PortBinding(80, 8080),), Labels: (("team", "blue"),)}
 
 
 def value_of(annotation: Any) -> object:
     """A value of the field's type that is not the default."""
+    if get_origin(annotation) is tuple:
+        return TUPLES[annotation if annotation in TUPLES else get_args(annotation)[0]]
     kinds = [kind for kind in get_args(annotation) or (annotation,) if isinstance(kind, type)]
     kind = get_origin(annotation) or kinds[0]
     kind = kinds[0] if kind is UnionType else kind
@@ -188,6 +207,34 @@ def test_every_field_of_a_status_leaves() -> None:
     set_fields = {field.name for field, _ in status_to_proto(status).ListFields()}
     assert {field.name for field in pb.ContainerStatus.DESCRIPTOR.fields} == set_fields
     assert {field.name.removesuffix("_ns") for field in fields(ContainerStatus)} == set_fields
+
+
+def test_a_health_check_that_is_there_but_empty_is_not_an_absent_one() -> None:
+    message = pb.ContainerConfig(health_check=pb.HealthCheck())
+    assert HealthCheck(()) == config_from_proto(message).health_check
+
+
+def test_a_filter_has_states_bots_and_labels() -> None:
+    bot_id = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
+    message = pb.ListManagedContainersRequest(states=[2], bot_ids=[bot_id, bot_id], labels={"team": "blue"})
+    wanted = ContainerFilter(frozenset({ContainerState.RUNNING}), frozenset({bot_id}), frozenset({("team", "blue")}))
+    assert wanted == filter_from_proto(message)
+    assert ContainerFilter() == filter_from_proto(pb.ListManagedContainersRequest())
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (pb.ListManagedContainersRequest(bot_ids=["nobody"]), "INVALID_BOT_ID"),
+        (pb.ListManagedContainersRequest(bot_ids=["0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"] * 10_001), "INVALID_CONFIG"),
+        (pb.ListManagedContainersRequest(labels={f"k{n}": "" for n in range(1_001)}), "INVALID_CONFIG"),
+    ],
+    ids=["no bot id", "too many ids", "too many labels"],
+)
+def test_a_wrong_filter_is_refused(request_: pb.ListManagedContainersRequest, reason: str) -> None:
+    with pytest.raises(ContainerManagerError) as caught:
+        filter_from_proto(request_)
+    assert reason == caught.value.reason
 
 
 def test_a_last_exit_leaves_whole_also_with_code_zero() -> None:

@@ -45,6 +45,16 @@ MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
         8: ("extra_hosts", "map<string, string>"),
         9: ("command", "repeated string"),
         10: ("resources", "ResourceLimits"),
+        11: ("health_check", "HealthCheck"),
+        12: ("hostname", "string"),
+        13: ("labels", "map<string, string>"),
+    },
+    "HealthCheck": {
+        1: ("command", "repeated string"),
+        2: ("interval", "google.protobuf.Duration"),
+        3: ("timeout", "google.protobuf.Duration"),
+        4: ("start_period", "google.protobuf.Duration"),
+        5: ("retries", "uint32"),
     },
     "PortBinding": {
         1: ("container_port", "uint32"),
@@ -64,7 +74,11 @@ MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
     "RemoveContainerResponse": {},
     "GetContainerStatusRequest": {1: ("bot_id", "string")},
     "GetContainerStatusResponse": {1: ("status", "ContainerStatus")},
-    "ListManagedContainersRequest": {1: ("states", "repeated ContainerState")},
+    "ListManagedContainersRequest": {
+        1: ("states", "repeated ContainerState"),
+        2: ("bot_ids", "repeated string"),
+        3: ("labels", "map<string, string>"),
+    },
     "ListManagedContainersResponse": {1: ("containers", "repeated ContainerStatus")},
     "ContainerStatus": {
         1: ("container_id", "string"),
@@ -82,6 +96,8 @@ MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
         13: ("health", "HealthStatus"),
         14: ("restart_count", "uint32"),
         15: ("ports", "repeated PortBinding"),
+        16: ("hostname", "string"),
+        17: ("labels", "map<string, string>"),
         18: ("last_exit", "LastExit"),
     },
     "LastExit": {

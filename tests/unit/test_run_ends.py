@@ -8,6 +8,7 @@ import pytest
 
 from container_manager.backends.docker import run_ends
 from container_manager.backends.docker.run_ends import RunEnds
+from container_manager.backends.docker.status import status_from_inspect
 from container_manager.engine.timestamps import time_ns
 from container_manager.model import ExitReason, LastExit
 from tests.unit.documents import ID, OTHER_ID, inspected, state
@@ -35,7 +36,12 @@ def document(status: str, start: float, finish: float | None, container_id: str 
 
 def last(ends: RunEnds, *args: Any, **changes: Any) -> LastExit | None:
     """The last exit in the status of an inspection."""
-    return ends.status(document(*args, **changes)).last_exit
+    return last_of(ends, document(*args, **changes))
+
+
+def last_of(ends: RunEnds, inspection: dict[str, Any]) -> LastExit | None:
+    """The same, for a whole document."""
+    return ends.last_exit(status_from_inspect(inspection), inspection)
 
 
 def die(ends: RunEnds, second: float, code: object, *, oom: bool = False, container_id: str = ID) -> None:
@@ -61,7 +67,7 @@ def test_an_end_that_was_seen_while_restarting_shows_once_the_next_run_goes_on()
 
 def test_the_first_run_has_none() -> None:
     ends = RunEnds()
-    assert ends.status(inspected()).last_exit is None
+    assert last_of(ends, inspected()) is None
     assert last(ends, "running", 1, None) is None
     assert last(ends, "exited", 1, 10, ExitCode=1) is None
 
@@ -151,8 +157,9 @@ def test_an_event_without_a_readable_exit_code_says_nothing(code: object) -> Non
 def test_a_failed_start_hides_the_end_before_it_from_the_exit_code_but_not_here() -> None:
     ends = RunEnds()
     last(ends, "exited", 1, 10, ExitCode=137, OOMKilled=True)
-    failed = ends.status(document("exited", 1, 10, ExitCode=128, Error="port is already allocated"))
-    assert (ExitReason.START_FAILED, None, OOM) == (failed.exit_reason, failed.exit_code, failed.last_exit)
+    failed = document("exited", 1, 10, ExitCode=128, Error="port is already allocated")
+    status = status_from_inspect(failed)
+    assert (ExitReason.START_FAILED, None, OOM) == (status.exit_reason, status.exit_code, last_of(ends, failed))
     assert OOM == last(ends, "running", 30, 10)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import click
+from google.protobuf.duration_pb2 import Duration
 
 from botctl.bot_ids import new_bot_id
 from botctl.commands.reporting import report
 from botctl.exit_codes import ExitCode, Failure
-from botctl.options import with_session
+from botctl.options import once, with_session
 from botctl.parallel import Result
-from botctl.param_types import COUNT, CPUS, HOST, PORT, SIZE, VARIABLE
+from botctl.param_types import COUNT, CPUS, DURATION, HOST, LABEL, PORT, RETRIES, SIZE, VARIABLE
 from botctl.selection import Selected
 from botctl.session import Session
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -54,6 +56,32 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 )
 @click.option("--cpus", type=CPUS, metavar="NUMBER", default="0", help="Limit of CPUs, such as 1.5.")
 @click.option("--pids-limit", type=COUNT, metavar="N", default="0", help="Limit of processes and threads.")
+@click.option("--hostname", metavar="NAME", default="", help="The bot's name: host name and label of the container.")
+@click.option(
+    "--label",
+    "-l",
+    type=LABEL,
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A label of your own, for --label of list and watch. Repeatable.",
+)
+@click.option(
+    "--health-cmd",
+    metavar="COMMAND",
+    default="",
+    help="Program and arguments that check the bot's health, in place of the image's own check. No shell runs it.",
+)
+@click.option("--health-interval", type=DURATION, metavar="DURATION", help="Time between two checks, such as 30s.")
+@click.option("--health-timeout", type=DURATION, metavar="DURATION", help="Time after which a check has failed.")
+@click.option(
+    "--health-start-period",
+    type=DURATION,
+    metavar="DURATION",
+    help="Time in which failures do not count.",
+)
+@click.option(
+    "--health-retries", type=RETRIES, metavar="N", default="0", help="Failures in a row that make the bot unhealthy."
+)
 @click.option(
     "--request-id", metavar="ID", default="", help="Makes a retry safe: the same id returns the same container."
 )
@@ -88,7 +116,10 @@ def create_request(
     memory: int,
     cpus: int,
     pids_limit: int,
+    hostname: str,
+    label: Sequence[tuple[str, str]],
     request_id: str,
+    **health: Any,
 ) -> pb.CreateContainerRequest:
     """The request for the options."""
     config = pb.ContainerConfig(
@@ -96,11 +127,14 @@ def create_request(
         ai_provider=provider,
         ai_model=model,
         channel_type=channel,
-        environment=_once("--env", env),
+        environment=once("--env", env),
         ports=port,
         network=network,
-        extra_hosts=_once("--add-host", add_host),
+        extra_hosts=once("--add-host", add_host),
         command=command,
+        health_check=_health_check(**health),
+        hostname=hostname,
+        labels=once("--label", label),
     )
     if memory or cpus or pids_limit:
         limits = pb.ResourceLimits(memory_bytes=memory, nano_cpus=cpus, pids_limit=pids_limit)
@@ -108,10 +142,26 @@ def create_request(
     return pb.CreateContainerRequest(bot_id=new_bot_id(bot_id), config=config, request_id=request_id)
 
 
-def _once(option: str, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        if name in found:
-            raise Failure(f"{option} is given twice for {name!r}", ExitCode.USAGE)
-        found[name] = value
-    return found
+def _health_check(
+    *,
+    health_cmd: str,
+    health_interval: Duration | None,
+    health_timeout: Duration | None,
+    health_start_period: Duration | None,
+    health_retries: int,
+) -> pb.HealthCheck | None:
+    if not health_cmd:
+        if health_interval or health_timeout or health_start_period or health_retries:
+            raise Failure("the other --health options go with --health-cmd", ExitCode.USAGE)
+        return None
+    try:
+        command = shlex.split(health_cmd)
+    except ValueError as exc:
+        raise Failure(f"--health-cmd cannot be split into a program and its arguments: {exc}", ExitCode.USAGE) from exc
+    return pb.HealthCheck(
+        command=command,
+        interval=health_interval,
+        timeout=health_timeout,
+        start_period=health_start_period,
+        retries=health_retries,
+    )

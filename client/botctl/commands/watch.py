@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
-from botctl.options import bot_id_arguments, with_session
+from botctl.options import bot_id_arguments, label_option, once, with_session
 from botctl.rendering.json_documents import Json, status_document, write_line
 from botctl.rendering.live import live_table
 from botctl.rendering.tables import containers_table, state_text
@@ -25,18 +25,19 @@ from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
 @click.command()
 @bot_id_arguments
+@label_option("Only containers with this label. Repeatable: with all of them.")
 @with_session
-def watch(session: Session, bot_ids: Sequence[str]) -> None:
+def watch(session: Session, bot_ids: Sequence[str], labels: Sequence[tuple[str, str]]) -> None:
     """Show bots' states as they change until Ctrl-C.
 
     Shows all bots unless some are named. On a terminal it updates a table, otherwise it prints a line for each change.
     """
-    wanted = watched_ids(session, bot_ids)
+    request = observer_pb.WatchContainersRequest(bot_ids=watched_ids(session, bot_ids), labels=once("--label", labels))
     watched = WatchState()
 
     def open_stream() -> Any:
         watched.reopened()
-        return session.observer.WatchContainers(observer_pb.WatchContainersRequest(bot_ids=wanted))
+        return session.observer.WatchContainers(request)
 
     def render(rows: int) -> tuple[RenderableType, str]:
         containers = sorted(watched.containers.values(), key=_order)

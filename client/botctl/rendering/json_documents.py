@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from botmaker.container.v1 import container_observer_pb2 as observer_pb
 Json = dict[str, Any]
 
 _FIRST = ("bot_id", "state", "health")
-_NULL_IF_EMPTY = ("bot_id", "error")
+_NULL_IF_EMPTY = ("bot_id", "error", "hostname")
 
 
 def write_document(document: Any) -> None:
@@ -39,7 +40,7 @@ def status_document(status: pb.ContainerStatus) -> Json:
 def absent_document(bot_id: str) -> Json:
     """A bot without a container, with the same keys."""
     nothing: Json = dict.fromkeys(status_document(pb.ContainerStatus()))
-    return {**nothing, "bot_id": bot_id, "state": words.ABSENT, "restart_count": 0, "ports": []}
+    return {**nothing, "bot_id": bot_id, "state": words.ABSENT, "restart_count": 0, "ports": [], "labels": {}}
 
 
 def result_document(result: Result) -> Json:
@@ -91,8 +92,8 @@ def stats_document(sample: observer_pb.WatchStatsResponse) -> Json:
 def _value(message: pb.ContainerStatus | pb.LastExit, name: str) -> Any:
     field: Any = message.DESCRIPTOR.fields_by_name[name]
     value: Any = getattr(message, name)
-    if name == "ports":
-        return [_port_document(port) for port in value]
+    if convert := _REPEATED.get(name):
+        return convert(value)
     if field.has_presence and not message.HasField(name):
         return None
     if isinstance(value, Timestamp):
@@ -111,3 +112,9 @@ def _port_document(port: pb.PortBinding) -> Json:
         "host_ip": port.host_ip,
         "protocol": words.protocol_word(port.protocol),
     }
+
+
+_REPEATED: dict[str, Callable[[Any], Any]] = {
+    "ports": lambda ports: [_port_document(port) for port in ports],
+    "labels": lambda labels: dict(sorted(labels.items())),
+}

@@ -75,6 +75,7 @@ def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
     table.add_column(overflow="fold")
     rows: list[tuple[str, str | Text]] = [
         ("Bot", status.bot_id or _NONE),
+        *([("Hostname", words.printable(status.hostname))] if status.hostname else []),
         ("State", state_text(status)),
         ("Container", status.container_id),
         ("Name", words.printable(status.name)),
@@ -84,6 +85,10 @@ def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
         ("Restarts", str(status.restart_count)),
         *_last_exit(status, now),
         ("Ports", _ports(status)),
+        *(
+            ("" if index else "Labels", words.printable(f"{key}={value}"))
+            for index, (key, value) in enumerate(sorted(status.labels.items()))
+        ),
     ]
     if status.error:
         rows.append(("Error", Text(words.one_line(status.error), style="red")))

@@ -94,6 +94,10 @@ class EngineClient:
         """The engine's inspect document of a network; ``None`` when there is none."""
         return self._find("inspect_network", lambda api: api.inspect_network(name), deadline)
 
+    def inspect_image(self, name_or_id: str, deadline: Deadline) -> Json | None:
+        """The engine's inspect document of an image; ``None`` when the engine does not have it."""
+        return self._find("inspect_image", lambda api: _get_json(api, f"/images/{name_or_id}/json"), deadline)
+
     def list_containers(self, label: str, deadline: Deadline, state: ContainerState | None = None) -> list[Json]:
         """The engine's list rows of every container that carries ``label``, in one call, whatever its state."""
         filters = {"label": [label]}

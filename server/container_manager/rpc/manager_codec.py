@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -9,16 +11,18 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.errors import FieldViolation, InvalidConfigError
 from container_manager.model import (
     ContainerConfig,
+    ContainerFilter,
     ContainerState,
     ContainerStatus,
     ExitReason,
+    HealthCheck,
     HealthStatus,
     LastExit,
     PortBinding,
     Protocol,
     ResourceLimits,
 )
-from container_manager.validation import check_config_counts, check_counts, check_grace_seconds
+from container_manager.validation import check_bot_ids, check_config_counts, check_counts, check_grace_seconds
 
 _NANOS = 1_000_000_000
 
@@ -54,6 +58,9 @@ def config_from_proto(message: pb.ContainerConfig) -> ContainerConfig:
             nano_cpus=message.resources.nano_cpus,
             pids_limit=message.resources.pids_limit,
         ),
+        health_check=_health_check(message.health_check) if message.HasField("health_check") else None,
+        hostname=message.hostname,
+        labels=dict(message.labels),
     )
 
 
@@ -72,6 +79,30 @@ def duration_seconds(field: str, duration: Duration) -> float:
     if abs(duration.nanos) >= _NANOS or duration.seconds * duration.nanos < 0:
         raise InvalidConfigError(FieldViolation(field, "is not a valid google.protobuf.Duration"))
     return duration.seconds + duration.nanos / 1e9
+
+
+def filter_from_proto(message: pb.ListManagedContainersRequest) -> ContainerFilter:
+    """The containers asked for. Raises :class:`InvalidConfigError` for what is no state, and for too many entries.
+
+    Raises :class:`InvalidBotIdError` for a bot id that is not canonical.
+    """
+    return ContainerFilter(
+        states=states_from_proto(message),
+        bot_ids=bot_ids_from_proto(message.bot_ids),
+        labels=labels_from_proto(message.labels),
+    )
+
+
+def bot_ids_from_proto(bot_ids: Sequence[str]) -> frozenset[str]:
+    """The requested bots; empty: all. Raises :class:`InvalidBotIdError`, :class:`InvalidConfigError`."""
+    check_bot_ids(bot_ids)
+    return frozenset(bot_ids)
+
+
+def labels_from_proto(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """The labels to filter by. Raises :class:`InvalidConfigError` for too many."""
+    check_counts({"labels": len(labels)})
+    return frozenset(labels.items())
 
 
 def states_from_proto(message: pb.ListManagedContainersRequest) -> frozenset[ContainerState]:
@@ -109,6 +140,8 @@ def status_to_proto(status: ContainerStatus) -> pb.ContainerStatus:
             )
             for port in status.ports
         ],
+        hostname=status.hostname,
+        labels=dict(status.labels),
         last_exit=_last_exit_to_proto(status.last_exit) if status.last_exit else None,
     )
 
@@ -118,6 +151,17 @@ def _last_exit_to_proto(last_exit: LastExit) -> pb.LastExit:
         exit_code=last_exit.exit_code,
         exit_reason=_EXIT_REASON_NAMES[last_exit.exit_reason],
         finish_time=timestamp(last_exit.finish_time_ns),
+    )
+
+
+def _health_check(message: pb.HealthCheck) -> HealthCheck:
+    field = "config.health_check"
+    return HealthCheck(
+        command=tuple(message.command),
+        interval_seconds=duration_seconds(f"{field}.interval", message.interval),
+        timeout_seconds=duration_seconds(f"{field}.timeout", message.timeout),
+        start_period_seconds=duration_seconds(f"{field}.start_period", message.start_period),
+        retries=message.retries,
     )
 
 

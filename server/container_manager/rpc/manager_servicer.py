@@ -13,6 +13,7 @@ from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
 from container_manager.backend import Created, Lifecycle
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
+from container_manager.model import ContainerFilter
 from container_manager.operation import Operation
 from container_manager.rpc import manager_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
@@ -94,16 +95,20 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         return pb.GetContainerStatusResponse(status=codec.status_to_proto(status))
 
     async def ListManagedContainers(self, request: pb.ListManagedContainersRequest, context: Context) -> Any:
-        states = codec.states_from_proto(request)
+        wanted = codec.filter_from_proto(request)
         view = self._keeper.view
         if view.answers_for_all:
-            return joined(entry.encoded for entry in view.entries(states)) if states else self._whole_list(view)
+            if wanted == ContainerFilter():
+                return self._whole_list(view)
+            return joined(entry.encoded for entry in view.entries() if wanted.matches(entry.status))
         statuses = await self._operations.read(
             "the list",
-            lambda deadline: self._lifecycle.list_managed_containers(states, deadline=deadline),
+            lambda deadline: self._lifecycle.list_managed_containers(wanted.states, deadline=deadline),
             caller_deadline(context),
         )
-        return pb.ListManagedContainersResponse(containers=[codec.status_to_proto(status) for status in statuses])
+        return pb.ListManagedContainersResponse(
+            containers=[codec.status_to_proto(status) for status in statuses if wanted.matches(status)]
+        )
 
     def _whole_list(self, view: LiveView) -> bytes:
         version, encoded = self._list

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -14,7 +12,6 @@ from container_manager.logs.existing import LogOptions
 from container_manager.rpc.manager_codec import duration_seconds, timestamp
 from container_manager.rpc.wire import as_field
 from container_manager.stats.figures import ContainerStats
-from container_manager.validation import check_bot_ids
 from container_manager.view.subscription import Kind, WatchEvent
 
 DEFAULT_INTERVAL_SECONDS = 2.0
@@ -24,12 +21,6 @@ MAX_INTERVAL_SECONDS = 3600.0
 _NANOS = 1_000_000_000
 _FIELDS = pb.WatchContainersResponse.DESCRIPTOR.fields_by_name
 _SNAPSHOT, _CHANGED = _FIELDS["snapshot"].number, _FIELDS["changed"].number
-
-
-def bot_ids_from_proto(bot_ids: Sequence[str]) -> frozenset[str]:
-    """The requested bots; empty: all. Raises :class:`InvalidBotIdError`, :class:`InvalidConfigError`."""
-    check_bot_ids(bot_ids)
-    return frozenset(bot_ids)
 
 
 class WatchEventEncoder:

@@ -13,6 +13,7 @@ from container_manager.errors import EngineUnavailableError, NotSupportedByBacke
 from container_manager.logs.reader import LogReader
 from container_manager.rpc import observer_codec as codec
 from container_manager.rpc.log_messages import LogMessageEncoder
+from container_manager.rpc.manager_codec import bot_ids_from_proto, labels_from_proto
 from container_manager.rpc.running_containers import RunningContainers
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.kept_ids import KeptIds
@@ -57,10 +58,10 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     async def WatchContainers(  # type: ignore[override]
         self, request: pb.WatchContainersRequest, context: Context
     ) -> None:
-        bot_ids = codec.bot_ids_from_proto(request.bot_ids)
+        bot_ids, labels = bot_ids_from_proto(request.bot_ids), labels_from_proto(request.labels)
         with self._kept_ids.keep(bot_ids):
             await self._keeper.in_sync()
-            with Subscription(self._keeper.view, bot_ids) as subscription:
+            with Subscription(self._keeper.view, bot_ids, labels) as subscription:
                 while True:
                     await context.write(self._events.encode(await subscription.next()))
 
@@ -82,7 +83,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     async def WatchStats(  # type: ignore[override]
         self, request: pb.WatchStatsRequest, context: Context
     ) -> None:
-        bot_ids = codec.bot_ids_from_proto(request.bot_ids)
+        bot_ids = bot_ids_from_proto(request.bot_ids)
         interval_seconds = codec.interval_seconds_from_proto(request)
         self._require(Feature.STATS)
         with self._kept_ids.keep(bot_ids):

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from enum import Enum
 from typing import NamedTuple, Self
 
+from container_manager.model import ContainerFilter
 from container_manager.view.live_view import Entry, LiveView
 
 
@@ -39,9 +40,10 @@ class Subscription:
     Use in a ``with`` statement, once the view is in sync.
     """
 
-    def __init__(self, view: LiveView, bot_ids: Collection[str] = ()) -> None:
+    def __init__(self, view: LiveView, bot_ids: Collection[str] = (), labels: Collection[tuple[str, str]] = ()) -> None:
+        """Of the containers of these bots, with all of these labels; empty: of all."""
         self._view = view
-        self._bot_ids = frozenset(bot_ids)
+        self._wanted = ContainerFilter(bot_ids=frozenset(bot_ids), labels=frozenset(labels))
         self._start_version = view.version
         self._snapshot: deque[str] | None = None
         self._unseen: set[str] = set()
@@ -131,4 +133,4 @@ class Subscription:
             self._waiter.set_result(None)
 
     def _watches(self, entry: Entry) -> bool:
-        return not self._bot_ids or entry.status.bot_id in self._bot_ids
+        return self._wanted.matches(entry.status)

@@ -76,7 +76,7 @@ class CreateContainerRequest(_message.Message):
     def __init__(self, bot_id: _Optional[str] = ..., config: _Optional[_Union[ContainerConfig, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ContainerConfig(_message.Message):
-    __slots__ = ("image", "ai_provider", "ai_model", "channel_type", "environment", "ports", "network", "extra_hosts", "command", "resources")
+    __slots__ = ("image", "ai_provider", "ai_model", "channel_type", "environment", "ports", "network", "extra_hosts", "command", "resources", "health_check", "hostname", "labels")
     class EnvironmentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,13 @@ class ContainerConfig(_message.Message):
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     class ExtraHostsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +108,9 @@ class ContainerConfig(_message.Message):
     EXTRA_HOSTS_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_CHECK_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     image: str
     ai_provider: str
     ai_model: str
@@ -111,7 +121,24 @@ class ContainerConfig(_message.Message):
     extra_hosts: _containers.ScalarMap[str, str]
     command: _containers.RepeatedScalarFieldContainer[str]
     resources: ResourceLimits
-    def __init__(self, image: _Optional[str] = ..., ai_provider: _Optional[str] = ..., ai_model: _Optional[str] = ..., channel_type: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., network: _Optional[str] = ..., extra_hosts: _Optional[_Mapping[str, str]] = ..., command: _Optional[_Iterable[str]] = ..., resources: _Optional[_Union[ResourceLimits, _Mapping]] = ...) -> None: ...
+    health_check: HealthCheck
+    hostname: str
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, image: _Optional[str] = ..., ai_provider: _Optional[str] = ..., ai_model: _Optional[str] = ..., channel_type: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., network: _Optional[str] = ..., extra_hosts: _Optional[_Mapping[str, str]] = ..., command: _Optional[_Iterable[str]] = ..., resources: _Optional[_Union[ResourceLimits, _Mapping]] = ..., health_check: _Optional[_Union[HealthCheck, _Mapping]] = ..., hostname: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class HealthCheck(_message.Message):
+    __slots__ = ("command", "interval", "timeout", "start_period", "retries")
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    START_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    command: _containers.RepeatedScalarFieldContainer[str]
+    interval: _duration_pb2.Duration
+    timeout: _duration_pb2.Duration
+    start_period: _duration_pb2.Duration
+    retries: int
+    def __init__(self, command: _Optional[_Iterable[str]] = ..., interval: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., start_period: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., retries: _Optional[int] = ...) -> None: ...
 
 class PortBinding(_message.Message):
     __slots__ = ("container_port", "host_port", "host_ip", "protocol")
@@ -200,10 +227,21 @@ class GetContainerStatusResponse(_message.Message):
     def __init__(self, status: _Optional[_Union[ContainerStatus, _Mapping]] = ...) -> None: ...
 
 class ListManagedContainersRequest(_message.Message):
-    __slots__ = ("states",)
+    __slots__ = ("states", "bot_ids", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     STATES_FIELD_NUMBER: _ClassVar[int]
+    BOT_IDS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     states: _containers.RepeatedScalarFieldContainer[ContainerState]
-    def __init__(self, states: _Optional[_Iterable[_Union[ContainerState, str]]] = ...) -> None: ...
+    bot_ids: _containers.RepeatedScalarFieldContainer[str]
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, states: _Optional[_Iterable[_Union[ContainerState, str]]] = ..., bot_ids: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ListManagedContainersResponse(_message.Message):
     __slots__ = ("containers",)
@@ -212,7 +250,14 @@ class ListManagedContainersResponse(_message.Message):
     def __init__(self, containers: _Optional[_Iterable[_Union[ContainerStatus, _Mapping]]] = ...) -> None: ...
 
 class ContainerStatus(_message.Message):
-    __slots__ = ("container_id", "bot_id", "name", "state", "image", "image_id", "create_time", "start_time", "finish_time", "exit_code", "exit_reason", "error", "health", "restart_count", "ports", "last_exit")
+    __slots__ = ("container_id", "bot_id", "name", "state", "image", "image_id", "create_time", "start_time", "finish_time", "exit_code", "exit_reason", "error", "health", "restart_count", "ports", "hostname", "labels", "last_exit")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     BOT_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -228,6 +273,8 @@ class ContainerStatus(_message.Message):
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     RESTART_COUNT_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     LAST_EXIT_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     bot_id: str
@@ -244,8 +291,10 @@ class ContainerStatus(_message.Message):
     health: HealthStatus
     restart_count: int
     ports: _containers.RepeatedCompositeFieldContainer[PortBinding]
+    hostname: str
+    labels: _containers.ScalarMap[str, str]
     last_exit: LastExit
-    def __init__(self, container_id: _Optional[str] = ..., bot_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., image: _Optional[str] = ..., image_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., exit_code: _Optional[int] = ..., exit_reason: _Optional[_Union[ExitReason, str]] = ..., error: _Optional[str] = ..., health: _Optional[_Union[HealthStatus, str]] = ..., restart_count: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., last_exit: _Optional[_Union[LastExit, _Mapping]] = ...) -> None: ...
+    def __init__(self, container_id: _Optional[str] = ..., bot_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., image: _Optional[str] = ..., image_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., exit_code: _Optional[int] = ..., exit_reason: _Optional[_Union[ExitReason, str]] = ..., error: _Optional[str] = ..., health: _Optional[_Union[HealthStatus, str]] = ..., restart_count: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., hostname: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., last_exit: _Optional[_Union[LastExit, _Mapping]] = ...) -> None: ...
 
 class LastExit(_message.Message):
     __slots__ = ("exit_code", "exit_reason", "finish_time")

@@ -27,41 +27,45 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.botmaker/container/v1/container_observer.proto\x12\x15\x62otmaker.container.v1\x1a-botmaker/container/v1/container_manager.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\")\n\x16WatchContainersRequest\x12\x0f\n\x07\x62ot_ids\x18\x01 \x03(\t\"\xc3\x02\n\x17WatchContainersResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12:\n\x08snapshot\x18\x02 \x01(\x0b\x32&.botmaker.container.v1.ContainerStatusH\x00\x12/\n\x06synced\x18\x03 \x01(\x0b\x32\x1d.botmaker.container.v1.SyncedH\x00\x12\x39\n\x07\x63hanged\x18\x04 \x01(\x0b\x32&.botmaker.container.v1.ContainerStatusH\x00\x12\x31\n\x07removed\x18\x05 \x01(\x0b\x32\x1e.botmaker.container.v1.RemovedH\x00\x12\x33\n\x08resynced\x18\x06 \x01(\x0b\x32\x1f.botmaker.container.v1.ResyncedH\x00\x42\x07\n\x05\x65vent\"\x08\n\x06Synced\"/\n\x07Removed\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\"\n\n\x08Resynced\"\xe1\x01\n\x11StreamLogsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x17\n\ntail_lines\x18\x03 \x01(\rH\x00\x88\x01\x01\x12)\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0blimit_bytes\x18\x05 \x01(\x04H\x01\x88\x01\x01\x12\x14\n\x0c\x61\x66ter_cursor\x18\x06 \x01(\t\x12\x19\n\x11max_batch_entries\x18\x07 \x01(\rB\r\n\x0b_tail_linesB\x0e\n\x0c_limit_bytes\"v\n\x12StreamLogsResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1f.botmaker.container.v1.LogEntry\x12\x30\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1f.botmaker.container.v1.LogEntry\"\xf0\x01\n\x08LogEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06source\x18\x02 \x01(\x0e\x32&.botmaker.container.v1.LogEntry.Source\x12\x0c\n\x04line\x18\x03 \x01(\x0c\x12\x0f\n\x07partial\x18\x04 \x01(\x08\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\t\x12\x0b\n\x03gap\x18\x06 \x01(\x08\"F\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x11\n\rSOURCE_STDOUT\x10\x01\x12\x11\n\rSOURCE_STDERR\x10\x02\"Q\n\x11WatchStatsRequest\x12\x0f\n\x07\x62ot_ids\x18\x01 \x03(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf3\x01\n\x12WatchStatsResponse\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63pu_percent\x18\x03 \x01(\x01\x12\x1a\n\x12memory_usage_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x05 \x01(\x04\x12\x18\n\x10network_rx_bytes\x18\x06 \x01(\x04\x12\x18\n\x10network_tx_bytes\x18\x07 \x01(\x04\x12\x0c\n\x04pids\x18\x08 \x01(\x04\x12(\n\x04time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xe0\x02\n\x11\x43ontainerObserver\x12w\n\x0fWatchContainers\x12-.botmaker.container.v1.WatchContainersRequest\x1a..botmaker.container.v1.WatchContainersResponse\"\x03\x90\x02\x01\x30\x01\x12h\n\nStreamLogs\x12(.botmaker.container.v1.StreamLogsRequest\x1a).botmaker.container.v1.StreamLogsResponse\"\x03\x90\x02\x01\x30\x01\x12h\n\nWatchStats\x12(.botmaker.container.v1.WatchStatsRequest\x1a).botmaker.container.v1.WatchStatsResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.botmaker/container/v1/container_observer.proto\x12\x15\x62otmaker.container.v1\x1a-botmaker/container/v1/container_manager.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x01\n\x16WatchContainersRequest\x12\x0f\n\x07\x62ot_ids\x18\x01 \x03(\t\x12I\n\x06labels\x18\x02 \x03(\x0b\x32\x39.botmaker.container.v1.WatchContainersRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc3\x02\n\x17WatchContainersResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12:\n\x08snapshot\x18\x02 \x01(\x0b\x32&.botmaker.container.v1.ContainerStatusH\x00\x12/\n\x06synced\x18\x03 \x01(\x0b\x32\x1d.botmaker.container.v1.SyncedH\x00\x12\x39\n\x07\x63hanged\x18\x04 \x01(\x0b\x32&.botmaker.container.v1.ContainerStatusH\x00\x12\x31\n\x07removed\x18\x05 \x01(\x0b\x32\x1e.botmaker.container.v1.RemovedH\x00\x12\x33\n\x08resynced\x18\x06 \x01(\x0b\x32\x1f.botmaker.container.v1.ResyncedH\x00\x42\x07\n\x05\x65vent\"\x08\n\x06Synced\"/\n\x07Removed\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\"\n\n\x08Resynced\"\xe1\x01\n\x11StreamLogsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x17\n\ntail_lines\x18\x03 \x01(\rH\x00\x88\x01\x01\x12)\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0blimit_bytes\x18\x05 \x01(\x04H\x01\x88\x01\x01\x12\x14\n\x0c\x61\x66ter_cursor\x18\x06 \x01(\t\x12\x19\n\x11max_batch_entries\x18\x07 \x01(\rB\r\n\x0b_tail_linesB\x0e\n\x0c_limit_bytes\"v\n\x12StreamLogsResponse\x12.\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1f.botmaker.container.v1.LogEntry\x12\x30\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1f.botmaker.container.v1.LogEntry\"\xf0\x01\n\x08LogEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06source\x18\x02 \x01(\x0e\x32&.botmaker.container.v1.LogEntry.Source\x12\x0c\n\x04line\x18\x03 \x01(\x0c\x12\x0f\n\x07partial\x18\x04 \x01(\x08\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\t\x12\x0b\n\x03gap\x18\x06 \x01(\x08\"F\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x11\n\rSOURCE_STDOUT\x10\x01\x12\x11\n\rSOURCE_STDERR\x10\x02\"Q\n\x11WatchStatsRequest\x12\x0f\n\x07\x62ot_ids\x18\x01 \x03(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf3\x01\n\x12WatchStatsResponse\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63pu_percent\x18\x03 \x01(\x01\x12\x1a\n\x12memory_usage_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x05 \x01(\x04\x12\x18\n\x10network_rx_bytes\x18\x06 \x01(\x04\x12\x18\n\x10network_tx_bytes\x18\x07 \x01(\x04\x12\x0c\n\x04pids\x18\x08 \x01(\x04\x12(\n\x04time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xe0\x02\n\x11\x43ontainerObserver\x12w\n\x0fWatchContainers\x12-.botmaker.container.v1.WatchContainersRequest\x1a..botmaker.container.v1.WatchContainersResponse\"\x03\x90\x02\x01\x30\x01\x12h\n\nStreamLogs\x12(.botmaker.container.v1.StreamLogsRequest\x1a).botmaker.container.v1.StreamLogsResponse\"\x03\x90\x02\x01\x30\x01\x12h\n\nWatchStats\x12(.botmaker.container.v1.WatchStatsRequest\x1a).botmaker.container.v1.WatchStatsResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'botmaker.container.v1.container_observer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_WATCHCONTAINERSREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_WATCHCONTAINERSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_CONTAINEROBSERVER'].methods_by_name['WatchContainers']._loaded_options = None
   _globals['_CONTAINEROBSERVER'].methods_by_name['WatchContainers']._serialized_options = b'\220\002\001'
   _globals['_CONTAINEROBSERVER'].methods_by_name['StreamLogs']._loaded_options = None
   _globals['_CONTAINEROBSERVER'].methods_by_name['StreamLogs']._serialized_options = b'\220\002\001'
   _globals['_CONTAINEROBSERVER'].methods_by_name['WatchStats']._loaded_options = None
   _globals['_CONTAINEROBSERVER'].methods_by_name['WatchStats']._serialized_options = b'\220\002\001'
-  _globals['_WATCHCONTAINERSREQUEST']._serialized_start=185
-  _globals['_WATCHCONTAINERSREQUEST']._serialized_end=226
-  _globals['_WATCHCONTAINERSRESPONSE']._serialized_start=229
-  _globals['_WATCHCONTAINERSRESPONSE']._serialized_end=552
-  _globals['_SYNCED']._serialized_start=554
-  _globals['_SYNCED']._serialized_end=562
-  _globals['_REMOVED']._serialized_start=564
-  _globals['_REMOVED']._serialized_end=611
-  _globals['_RESYNCED']._serialized_start=613
-  _globals['_RESYNCED']._serialized_end=623
-  _globals['_STREAMLOGSREQUEST']._serialized_start=626
-  _globals['_STREAMLOGSREQUEST']._serialized_end=851
-  _globals['_STREAMLOGSRESPONSE']._serialized_start=853
-  _globals['_STREAMLOGSRESPONSE']._serialized_end=971
-  _globals['_LOGENTRY']._serialized_start=974
-  _globals['_LOGENTRY']._serialized_end=1214
-  _globals['_LOGENTRY_SOURCE']._serialized_start=1144
-  _globals['_LOGENTRY_SOURCE']._serialized_end=1214
-  _globals['_WATCHSTATSREQUEST']._serialized_start=1216
-  _globals['_WATCHSTATSREQUEST']._serialized_end=1297
-  _globals['_WATCHSTATSRESPONSE']._serialized_start=1300
-  _globals['_WATCHSTATSRESPONSE']._serialized_end=1543
-  _globals['_CONTAINEROBSERVER']._serialized_start=1546
-  _globals['_CONTAINEROBSERVER']._serialized_end=1898
+  _globals['_WATCHCONTAINERSREQUEST']._serialized_start=186
+  _globals['_WATCHCONTAINERSREQUEST']._serialized_end=349
+  _globals['_WATCHCONTAINERSREQUEST_LABELSENTRY']._serialized_start=304
+  _globals['_WATCHCONTAINERSREQUEST_LABELSENTRY']._serialized_end=349
+  _globals['_WATCHCONTAINERSRESPONSE']._serialized_start=352
+  _globals['_WATCHCONTAINERSRESPONSE']._serialized_end=675
+  _globals['_SYNCED']._serialized_start=677
+  _globals['_SYNCED']._serialized_end=685
+  _globals['_REMOVED']._serialized_start=687
+  _globals['_REMOVED']._serialized_end=734
+  _globals['_RESYNCED']._serialized_start=736
+  _globals['_RESYNCED']._serialized_end=746
+  _globals['_STREAMLOGSREQUEST']._serialized_start=749
+  _globals['_STREAMLOGSREQUEST']._serialized_end=974
+  _globals['_STREAMLOGSRESPONSE']._serialized_start=976
+  _globals['_STREAMLOGSRESPONSE']._serialized_end=1094
+  _globals['_LOGENTRY']._serialized_start=1097
+  _globals['_LOGENTRY']._serialized_end=1337
+  _globals['_LOGENTRY_SOURCE']._serialized_start=1267
+  _globals['_LOGENTRY_SOURCE']._serialized_end=1337
+  _globals['_WATCHSTATSREQUEST']._serialized_start=1339
+  _globals['_WATCHSTATSREQUEST']._serialized_end=1420
+  _globals['_WATCHSTATSRESPONSE']._serialized_start=1423
+  _globals['_WATCHSTATSRESPONSE']._serialized_end=1666
+  _globals['_CONTAINEROBSERVER']._serialized_start=1669
+  _globals['_CONTAINEROBSERVER']._serialized_end=2021
 # @@protoc_insertion_point(module_scope)

@@ -9,8 +9,8 @@ from container_manager.backend import CallObserver, Feature
 from container_manager.backends.docker.container_log import DockerContainerLog
 from container_manager.backends.docker.container_source import ContainerSource
 from container_manager.backends.docker.lifecycle import DockerLifecycle
-from container_manager.backends.docker.run_ends import RunEnds
 from container_manager.backends.docker.sampling import sample
+from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.config import DockerServiceConfig
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.model import RawSample
@@ -26,14 +26,14 @@ class DockerBackend:
 
     def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
         """``observer`` receives each call to the engine."""
-        ends = RunEnds()
-        self.lifecycle = DockerLifecycle(config, observer, ends)
+        reader = StatusReader()
+        self.lifecycle = DockerLifecycle(config, observer, reader)
         self.secrets = HostSecrets(config.secrets_root, config.bot_user)
         self.files = HostFiles(config.state_root, config.bot_user)
         self._engine = AsyncEngineClient(
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )
-        self.source = ContainerSource(self._engine, ends)
+        self.source = ContainerSource(self._engine, reader)
 
     def log(self, container_id: str) -> DockerContainerLog:
         return DockerContainerLog(self._engine, container_id)

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from container_manager.backend import Notice
-from container_manager.backends.docker.run_ends import RunEnds
 from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_MANAGED
 from container_manager.backends.docker.status import status_from_row
+from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.engine.async_client import AsyncEngineClient, EngineStream
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -57,10 +57,10 @@ _NETWORK_EVENTS = ("connect", "disconnect")
 class ContainerSource:
     """Reads one engine. Every method raises the domain's ``Engine…Error``."""
 
-    def __init__(self, engine: AsyncEngineClient, ends: RunEnds | None = None) -> None:
-        """``ends`` receives what the events tell of them."""
+    def __init__(self, engine: AsyncEngineClient, reader: StatusReader | None = None) -> None:
+        """``reader``: shared with all that read this engine."""
         self._engine = engine
-        self._ends = ends or RunEnds()
+        self._reader = reader or StatusReader()
         # Reasons for skipped events; each is logged once.
         self._skipped: set[str] = set()
 
@@ -90,25 +90,35 @@ class ContainerSource:
     async def inspect(self, container_id: str) -> ContainerStatus | None:
         """The container's current status; ``None`` when it is gone or not managed."""
         document = await self._inspect(container_id)
-        return None if document is None else self._ends.status(document)
+        return None if document is None else await self._status(document)
 
     async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
         """The current status of the bot's container; ``None`` when it has none."""
         document = await self._inspect(container_name(bot_id))
         if document is None or document["Config"]["Labels"].get(LABEL_BOT_ID) != bot_id:
             return None
-        return self._ends.status(document)
+        return await self._status(document)
+
+    async def _status(self, document: Json) -> ContainerStatus:
+        if image_id := self._reader.unknown_image(document):
+            self._reader.learn(image_id, await self._get(f"/images/{image_id}/json"))
+        return self._reader.status(document)
 
     async def _inspect(self, key: str) -> Json | None:
+        document = await self._get(f"/containers/{key}/json")
+        if document is None or (document["Config"].get("Labels") or {}).get(LABEL_MANAGED) != "true":
+            return None
+        return document
+
+    async def _get(self, path: str) -> Json | None:
+        """What the engine has at the path; ``None`` if there is none."""
         try:
-            document: Json = await self._engine.get_json(
-                f"/containers/{key}/json", timeout_seconds=INSPECT_TIMEOUT_SECONDS
-            )
+            document: Json = await self._engine.get_json(path, timeout_seconds=INSPECT_TIMEOUT_SECONDS)
         except EngineRejectedError as exc:
             if exc.status == _HTTP_NOT_FOUND:
                 return None
             raise engine_error(exc) from exc
-        return document if (document["Config"].get("Labels") or {}).get(LABEL_MANAGED) == "true" else None
+        return document
 
     async def _notices(self, stream: EngineStream) -> AsyncIterator[Notice]:
         rest = b""
@@ -156,9 +166,9 @@ class ContainerSource:
         managed = attributes.get(LABEL_MANAGED) == "true"
         gone = action in _GONE_EVENTS
         if gone:
-            self._ends.forget(container_id)
+            self._reader.ends.forget(container_id)
         elif managed:
-            self._ends.event(container_id, action, attributes, time_ns)
+            self._reader.ends.event(container_id, action, attributes, time_ns)
         return Notice(container_id, gone, managed, time_ns, created=action == "create")
 
 

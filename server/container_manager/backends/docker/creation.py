@@ -12,7 +12,7 @@ from container_manager.backends.docker.given_up_creates import GivenUpCreates
 from container_manager.backends.docker.lookup import find_container, remove
 from container_manager.backends.docker.spec import LABEL_CREATE_ID, LABEL_REQUEST_ID, STATE_TARGET, container_body
 from container_manager.backends.docker.state_directories import StateDirectories
-from container_manager.backends.docker.status import status_from_inspect
+from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.bot_directories import check_secrets_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
@@ -46,12 +46,15 @@ _BUILT_IN_NETWORKS = ("", "bridge", "none")
 class ContainerCreator:
     """Carries out create. Safe for any number of threads."""
 
-    def __init__(self, engine: EngineClient, calls: LongCalls, config: DockerServiceConfig) -> None:
+    def __init__(
+        self, engine: EngineClient, calls: LongCalls, config: DockerServiceConfig, reader: StatusReader
+    ) -> None:
         self._engine = engine
         self._config = config
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
         self._puller = ImagePuller(calls, config.registry_config)
         self._commands = CommandCheck(engine)
+        self._reader = reader
         self._given_up = GivenUpCreates(engine)
         self._states = StateDirectories(config.state_root, config.bot_user) if config.state_root is not None else None
 
@@ -189,7 +192,7 @@ class ContainerCreator:
             if document is not None:
                 _check_request_id(document, body)
                 if self._commands.is_runnable(document, deadline):
-                    status = status_from_inspect(document)
+                    status = self._reader.read(self._engine, document, deadline)
                 else:
                     yield from self._remove(container_id, deadline)
                     without_init = {**body, "HostConfig": {**body["HostConfig"], "Init": False}}

@@ -22,7 +22,7 @@ from container_manager.backends.docker.creation import ContainerCreator
 from container_manager.backends.docker.ending import restart, stop
 from container_manager.backends.docker.listing import ContainerLister
 from container_manager.backends.docker.lookup import find_container, remove
-from container_manager.backends.docker.run_ends import RunEnds
+from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.bot_directories import check_secrets_directory, check_state_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
@@ -55,18 +55,18 @@ class DockerLifecycle:
     """
 
     def __init__(
-        self, config: DockerServiceConfig, observer: CallObserver | None = None, ends: RunEnds | None = None
+        self, config: DockerServiceConfig, observer: CallObserver | None = None, reader: StatusReader | None = None
     ) -> None:
-        """``observer`` receives each call to the engine; ``ends``: shared with what follows the engine's events."""
+        """``observer`` receives each call to the engine; ``reader``: shared with what follows the engine."""
         self._config = config
         self._grace_seconds = check_grace_seconds(config.grace_seconds)
         self._engine = EngineClient(
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )
-        self._ends = ends or RunEnds()
+        self._reader = reader or StatusReader()
         self._calls = LongCalls(config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer)
-        self._creator = ContainerCreator(self._engine, self._calls, config)
-        self._lister = ContainerLister(self._engine, self._ends)
+        self._creator = ContainerCreator(self._engine, self._calls, config, self._reader)
+        self._lister = ContainerLister(self._engine, self._reader)
 
     def close(self) -> None:
         """Close idle connections to the engine. No method may be called afterwards."""
@@ -148,10 +148,12 @@ class DockerLifecycle:
         return container.container_id
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
+        deadline = deadline or Deadline()
         try:
-            return self._find(bot_id, deadline)
+            document = find_container(self._engine, bot_id, deadline)
         except NameInUseUnmanagedError:
             return None
+        return None if document is None else self._reader.read(self._engine, document, deadline)
 
     def require_container(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus:
         container = self._find(bot_id, deadline)
@@ -170,7 +172,7 @@ class DockerLifecycle:
 
     def _find(self, bot_id: str, deadline: Deadline | None = None) -> ContainerStatus | None:
         document = find_container(self._engine, bot_id, deadline or Deadline())
-        return None if document is None else self._ends.status(document)
+        return None if document is None else self._reader.status(document)
 
     def _start(
         self, bot_id: str, grace: int | None, known: ContainerStatus | None, deadline: Deadline | None
@@ -278,4 +280,4 @@ class DockerLifecycle:
             document = self._engine.inspect_container(container.container_id, Deadline())
         except EngineRejectedError as exc:
             raise engine_error(exc, container.bot_id) from exc
-        return None if document is None else self._ends.status(document)
+        return None if document is None else self._reader.status(document)

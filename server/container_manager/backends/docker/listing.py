@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
-from container_manager.backends.docker.run_ends import RunEnds
 from container_manager.backends.docker.spec import LABEL_MANAGED
 from container_manager.backends.docker.status import status_from_row
+from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error
@@ -31,9 +31,9 @@ _log = logging.getLogger(__name__)
 class ContainerLister:
     """Lists containers: one filtered call for the rows, then an inspection of each, a few in parallel."""
 
-    def __init__(self, engine: EngineClient, ends: RunEnds) -> None:
+    def __init__(self, engine: EngineClient, reader: StatusReader) -> None:
         self._engine = engine
-        self._ends = ends
+        self._reader = reader
         self._pool = ThreadPoolExecutor(_INSPECTIONS_AT_ONCE, thread_name_prefix="inspect")
 
     def close(self) -> None:
@@ -57,9 +57,10 @@ class ContainerLister:
         patient = len(wedged) < _PATIENT_INSPECTIONS
         seconds = INSPECT_TIMEOUT_SECONDS if patient else _SHORT_INSPECT_TIMEOUT_SECONDS
         try:
-            document = self._engine.inspect_container(row["Id"], Deadline(deadline.at_most(seconds)))
+            patience = Deadline(deadline.at_most(seconds))
+            document = self._engine.inspect_container(row["Id"], patience)
             # None: removed since the list call.
-            return None if document is None else self._ends.status(document)
+            return None if document is None else self._reader.read(self._engine, document, patience)
         except (EngineRejectedError, ContainerManagerError, LookupError, TypeError, ValueError) as exc:
             # If the deadline has passed, the container is not to blame: fail the list.
             deadline.check()

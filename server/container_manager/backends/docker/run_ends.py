@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, NamedTuple
 
 from container_manager.backends.docker.exit_reasons import exit_reason
-from container_manager.backends.docker.status import status_from_inspect
 from container_manager.engine.timestamps import time_ns
 from container_manager.model import ContainerState, ContainerStatus, ExitReason, LastExit
 
@@ -54,14 +53,15 @@ class RunEnds:
         self._lock = Lock()
         self._ends: dict[str, _Ends] = {}
 
-    def status(self, document: dict[str, Any]) -> ContainerStatus:
-        """The status from ``GET /containers/{id}/json``, with the last exit if it is known."""
-        status = status_from_inspect(document)
+    def last_exit(self, status: ContainerStatus, document: dict[str, Any]) -> LastExit | None:
+        """The end of the run before the present one, if it is known; notes the end that the status itself shows.
+
+        ``document`` is that of ``GET /containers/{id}/json``, of which the status is.
+        """
         if status.start_time_ns is None:
-            return status
+            return None
         with self._lock:
-            last_exit = self._last_exit(status, status.start_time_ns, document)
-        return status if last_exit is None else replace(status, last_exit=last_exit)
+            return self._last_exit(status, status.start_time_ns, document)
 
     def event(self, container_id: str, action: str, attributes: Mapping[str, object], happened_ns: int) -> None:
         """Note an event of a container. Events may be repeated."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, PortBinding, Protocol
+from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, HealthCheck, PortBinding, Protocol
 
 LABEL_MANAGED = "botmaker.managed"
 LABEL_BOT_ID = "botmaker.bot-id"
 LABEL_REQUEST_ID = "botmaker.request-id"
+LABEL_HOSTNAME = "botmaker.bot-hostname"
 LABEL_CREATE_ID = "botmaker.create-id"
 """Random, one for each create call: tells the call's own container from any other of the same bot."""
 
@@ -32,11 +33,16 @@ def container_body(
 
     ``stop_seconds``: the grace period of stops that this service does not send, such as at the engine's own shutdown.
     """
-    labels = {LABEL_MANAGED: "true", LABEL_BOT_ID: bot_id, LABEL_CREATE_ID: create_id}
+    labels = {**config.labels, LABEL_MANAGED: "true", LABEL_BOT_ID: bot_id, LABEL_CREATE_ID: create_id}
     if request_id:
         labels[LABEL_REQUEST_ID] = request_id
+    if config.hostname:
+        labels[LABEL_HOSTNAME] = config.hostname
     body: dict[str, Any] = {
         "Image": image,
+        # Not the engine's, which is another one whenever the bot's container is made anew: OpenClaw takes a lease of a
+        # former process for that of another machine then, and does not start for minutes.
+        "Hostname": config.hostname or bot_id,
         "Env": _environment(bot_id, config),
         "Labels": labels,
         "ExposedPorts": {_port_key(port): {} for port in config.ports},
@@ -45,7 +51,23 @@ def container_body(
     }
     if config.command:
         body["Cmd"] = list(config.command)
+    if config.health_check is not None:
+        body["Healthcheck"] = _health_check(config.health_check)
     return body
+
+
+def _health_check(check: HealthCheck) -> dict[str, Any]:
+    return {
+        "Test": ["CMD", *check.command],
+        "Interval": _nanoseconds(check.interval_seconds),
+        "Timeout": _nanoseconds(check.timeout_seconds),
+        "StartPeriod": _nanoseconds(check.start_period_seconds),
+        "Retries": check.retries,
+    }
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
 
 
 def _environment(bot_id: str, config: ContainerConfig) -> list[str]:

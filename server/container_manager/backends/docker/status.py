@@ -7,15 +7,16 @@ a run that ended, so a running container has none, nor has one whose start faile
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from enum import Enum
 from typing import Any, TypeVar
 
 from container_manager.backends.docker.exit_reasons import exit_reason
-from container_manager.backends.docker.spec import LABEL_BOT_ID, parse_port_key
+from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_HOSTNAME, parse_port_key
 from container_manager.engine.timestamps import time_ns
-from container_manager.model import ContainerState, ContainerStatus, ExitReason, HealthStatus, PortBinding
-from container_manager.validation import is_bot_id
+from container_manager.model import ContainerState, ContainerStatus, ExitReason, HealthStatus, Labels, PortBinding
+from container_manager.validation import OWN_LABEL_PREFIX, is_bot_id
 
 E = TypeVar("E", bound=Enum)
 Json = dict[str, Any]
@@ -27,8 +28,14 @@ _RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED)
 _DOWN = (ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING)
 
 
-def status_from_inspect(document: Json) -> ContainerStatus:
-    """A status from ``GET /containers/{id}/json``."""
+def may_have_labels(document: Json) -> bool:
+    """Whether the container has labels that its image may have given it."""
+    return any(not _is_own(key) or key == LABEL_HOSTNAME for key in document["Config"].get("Labels") or ())
+
+
+def status_from_inspect(document: Json, image_labels: Mapping[str, str] | None = None) -> ContainerStatus:
+    """A status from ``GET /containers/{id}/json``. ``image_labels``: those of the container's image, by its id."""
+    labels: Mapping[str, str] = document["Config"].get("Labels") or {}
     engine_state: Json = document["State"]
     state = _enum(ContainerState, engine_state.get("Status"))
     start = time_ns(engine_state.get("StartedAt"))
@@ -43,7 +50,7 @@ def status_from_inspect(document: Json) -> ContainerStatus:
         reason = exit_reason(exit_code, document["Config"].get("StopSignal"), oom_killed=oom_killed)
     return ContainerStatus(
         container_id=document["Id"],
-        bot_id=_bot_id(document["Config"].get("Labels")),
+        bot_id=_bot_id(labels),
         name=document["Name"].removeprefix("/"),
         state=state,
         # Thousands of containers share one image.
@@ -58,6 +65,8 @@ def status_from_inspect(document: Json) -> ContainerStatus:
         health=_enum(HealthStatus, (engine_state.get("Health") or {}).get("Status")) if state in _RUNNING else None,
         restart_count=document.get("RestartCount") or 0,
         ports=_ports((document.get("NetworkSettings") or {}).get("Ports")),
+        hostname=_hostname(labels, image_labels or {}, document["Config"].get("Hostname")),
+        labels=_own_labels(labels, image_labels or {}),
     )
 
 
@@ -73,10 +82,28 @@ def status_from_row(row: Json) -> ContainerStatus:
         image=row.get("Image") or "",
         image_id=row.get("ImageID") or "",
         create_time_ns=row["Created"] * 1_000_000_000 if row.get("Created") else None,
+        labels=_own_labels(row.get("Labels") or {}, {}),
     )
 
 
-def _bot_id(labels: dict[str, str] | None) -> str:
+def _is_own(key: str) -> bool:
+    return key.startswith(OWN_LABEL_PREFIX)
+
+
+def _own_labels(labels: Mapping[str, str], image_labels: Mapping[str, str]) -> Labels:
+    """The labels that a create has given the container, by key."""
+    return tuple(
+        sorted((key, value) for key, value in labels.items() if not _is_own(key) and image_labels.get(key) != value)
+    )
+
+
+def _hostname(labels: Mapping[str, str], image_labels: Mapping[str, str], host_name: str | None) -> str:
+    """The bot's name: its label, unless that comes from the image alone, as after ``docker commit``."""
+    hostname = labels.get(LABEL_HOSTNAME, "")
+    return hostname if host_name == hostname or image_labels.get(LABEL_HOSTNAME) != hostname else ""
+
+
+def _bot_id(labels: Mapping[str, str] | None) -> str:
     bot_id = (labels or {}).get(LABEL_BOT_ID, "")
     return bot_id if is_bot_id(bot_id) else ""
 
