@@ -112,14 +112,14 @@ class NameInUseUnmanagedError(ContainerManagerError):
 
 
 class SecretsUnavailableError(ContainerManagerError):
-    """The bot's secrets directory is missing, a symlink or not a directory."""
+    """The bot's secrets directory is missing, a symlink or not a directory, or no user of the bot could read it."""
 
     code = "FAILED_PRECONDITION"
     reason = "SECRETS_UNAVAILABLE"
 
 
 class StateUnavailableError(ContainerManagerError):
-    """The bot's state directory is a symlink, not a directory, or cannot be made."""
+    """The bot's state directory is a symlink, not a directory, cannot be made, or no user of the bot could write it."""
 
     code = "FAILED_PRECONDITION"
     reason = "STATE_UNAVAILABLE"

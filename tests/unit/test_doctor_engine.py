@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from container_manager.bot_directories import RootDirectory
+from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import DockerServiceConfig
 from container_manager.doctor import Finding, Verdict
 from container_manager.doctor.engine_checks import check_engine
@@ -44,7 +44,8 @@ def check(docker_host: str, **config: Any) -> dict[str, Finding]:
 
 def test_an_engine_in_order_is_ok_in_every_point_but_what_the_disk_says(engine: FakeEngine) -> None:
     found = check(engine.url)
-    assert ["engine", "API version", "storage driver", "default image", "clock", "engine's disk"] == list(found)
+    names = ["engine", "API version", "storage driver", "users", "default image", "clock", "engine's disk"]
+    assert names == list(found)
     assert {Verdict.OK} == {finding.verdict for name, finding in found.items() if name != "engine's disk"}
     assert "28.5.2" in found["engine"].detail
     assert "5 MB" in found["default image"].detail
@@ -81,6 +82,30 @@ def test_an_api_older_than_docker_20_10_is_failed(engine: FakeEngine, version: s
 def test_a_storage_driver_that_copies_images_is_a_warning(engine: FakeEngine) -> None:
     engine.on("GET", "/info", Json(info(Driver="vfs")))
     assert Verdict.WARNING is check(engine.url)["storage driver"].verdict
+
+
+@pytest.mark.parametrize(
+    ("user", "verdict"),
+    [
+        (BotUser(1000, 1000), Verdict.FAILED),
+        (BotUser(101_000, 1000), Verdict.FAILED),
+        (BotUser(101_000, 201_000), Verdict.OK),
+    ],
+)
+def test_a_bot_user_whom_an_engine_that_remaps_users_does_not_have_is_failed(
+    engine: FakeEngine, user: BotUser, verdict: Verdict
+) -> None:
+    remapped = info(SecurityOptions=["name=userns"], DockerRootDir="/var/lib/docker/100000.200000")
+    engine.on("GET", "/info", Json(remapped))
+    found = check(engine.url, bot_user=user)["users"]
+    assert verdict is found.verdict
+    assert (verdict is Verdict.FAILED) == ("--bot-user 101000:201000" in found.remedy)
+
+
+def test_a_rootless_engine_is_a_warning_about_the_bots_user(engine: FakeEngine) -> None:
+    engine.on("GET", "/info", Json(info(SecurityOptions=["name=seccomp,profile=builtin", "name=rootless"])))
+    found = check(engine.url)["users"]
+    assert (Verdict.WARNING, True) == (found.verdict, "--bot-user" in found.remedy)
 
 
 def test_an_absent_default_image_is_a_warning_and_failed_where_nothing_is_pulled(engine: FakeEngine) -> None:

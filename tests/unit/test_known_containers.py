@@ -61,9 +61,12 @@ def lifecycle(make_lifecycle: MakeLifecycle) -> DockerLifecycle:
 
 
 def calls(engine: FakeEngine) -> list[str]:
-    """The requests to the engine, with ``ID`` and ``OTHER`` for ids and ``NAME`` for the bot's name."""
+    """The requests to the engine, with ``ID`` and ``OTHER`` for ids and ``NAME`` for the bot's name.
+
+    Without those that a service sends once.
+    """
     names = {ID: "ID", OTHER_ID: "OTHER", f"botmaker-{BOT}": "NAME"}
-    paths = [(each.method, each.path.split("/")) for each in engine.requests if each.path != "/version"]
+    paths = [(each.method, each.path.split("/")) for each in engine.requests if each.path not in {"/version", "/info"}]
     return [f"{method} {'/'.join(names.get(part, part) for part in path[2:])}" for method, path in paths]
 
 

@@ -12,8 +12,10 @@ from container_manager.doctor.host_checks import check_disk
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.engine.user_namespace import unusable, user_namespace
 from container_manager.errors import ContainerManagerError, EngineAccessDeniedError
 from container_manager.model import PullPolicy
+from container_manager.validation import is_bot_id
 
 Json = dict[str, Any]
 
@@ -40,6 +42,7 @@ async def check_engine(config: DockerServiceConfig) -> list[Finding]:
             Finding("engine", Verdict.OK, f"Docker Engine {version.get('Version')} answers at {config.docker_host}"),
             _api_version(str(version.get("ApiVersion") or "")),
             _storage_driver(str(info.get("Driver") or "")),
+            _users(info, config),
             await _default_image(engine, config),
             _clock(info, asked, answered),
             _engine_disk(info),
@@ -70,6 +73,26 @@ def _storage_driver(driver: str) -> Finding:
         remedy = "keep the engine's data on a file system that overlay2 takes, such as ext4 or xfs"
         return Finding("storage driver", Verdict.WARNING, detail, remedy)
     return Finding("storage driver", Verdict.OK, driver or "unknown")
+
+
+def _users(info: Json, config: DockerServiceConfig) -> Finding:
+    name, user = "users", f"{config.bot_user.uid}:{config.bot_user.gid}"
+    if any("name=rootless" in str(option) for option in info.get("SecurityOptions") or ()):
+        detail = f"the engine is rootless: the bots' users are others on this host, and --bot-user is {user}"
+        remedy = "give --bot-user as /etc/subuid and /etc/subgid have it for the engine's user, and the files to it"
+        return Finding(name, Verdict.WARNING, detail, remedy)
+    namespace = user_namespace(info)
+    if namespace is None:
+        return Finding(name, Verdict.OK, "the engine's containers have the users of this host")
+    start = f"the engine remaps users, from {namespace.uid}:{namespace.gid} on"
+    if config.bot_user.uid < namespace.uid or config.bot_user.gid < namespace.gid:
+        detail = f"{start}, and --bot-user is {user}: a bot cannot use files of that user"
+        return Finding(name, Verdict.FAILED, detail, f"start the service with --bot-user {namespace.bot_user}")
+    bots = sorted(path.name for path in config.secrets_root.path.glob("*") if is_bot_id(path.name))
+    if faults := list(unusable(config.secrets_root, bots, namespace)):
+        more = f" (and {len(faults) - 1} more bots)" if len(faults) > 1 else ""
+        return Finding(name, Verdict.FAILED, f"{faults[0]}{more}", f"chown -R {user} the bots' secrets and state")
+    return Finding(name, Verdict.OK, f"{start}, and --bot-user is {user}")
 
 
 async def _default_image(engine: AsyncEngineClient, config: DockerServiceConfig) -> Finding:

@@ -38,7 +38,8 @@ from container_manager.engine.transport_errors import (
     error_text,
     no_answer,
 )
-from container_manager.errors import EngineUnavailableError
+from container_manager.engine.user_namespace import UserNamespace, user_namespace
+from container_manager.errors import EngineAccessDeniedError, EngineUnavailableError
 from container_manager.model import ContainerState
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ class EngineClient:
         self._timeout_seconds = timeout_seconds
         self._observer = observer
         self._api_version: str | None = None
+        self._info: Json | None = None
         # Each with the monotonic time of its last use, oldest first.
         self._idle: deque[tuple[float, docker.APIClient]] = deque()
         self._closed = False
@@ -85,6 +87,21 @@ class EngineClient:
     def ping(self, deadline: Deadline) -> None:
         """Return if the engine answers."""
         self._read("ping", lambda api: api.ping(), deadline)
+
+    def user_namespace(self, deadline: Deadline) -> UserNamespace | None:
+        """The user namespace of this engine's containers; ``None``: they have the users of the host.
+
+        As the API version, it is asked for once, and again after the engine was unreachable.
+        """
+        info = self._info
+        if info is None:
+            try:
+                info = self._read("info", lambda api: _get_json(api, "/info"), deadline)
+            except (EngineRejectedError, EngineAccessDeniedError):
+                # Something between this process and the engine does not pass this request on.
+                info = {}
+            self._info = info
+        return user_namespace(info)
 
     def inspect_container(self, name_or_id: str, deadline: Deadline) -> Json | None:
         """The engine's inspect document; ``None`` when there is no such container."""
@@ -214,7 +231,7 @@ class EngineClient:
         except _NO_ANSWER as exc:
             error = no_answer(self._docker_host, exc, _TIMEOUTS)
             if isinstance(error, EngineUnavailableError):
-                self._api_version = None
+                self._api_version = self._info = None
                 self._close_unused_since(math.inf)
             raise error from exc
 

@@ -21,6 +21,7 @@ from container_manager.engine.error_meanings import create_error, engine_error
 from container_manager.engine.images import ImagePuller
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError, was_not_sent
+from container_manager.engine.user_namespace import check_secrets_usable, check_state_usable
 from container_manager.errors import (
     ContainerAlreadyExistsError,
     FieldViolation,
@@ -87,9 +88,13 @@ class ContainerCreator:
     ) -> Operation[Created]:
         self._check_network(config.network, deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
+        if (namespace := self._engine.user_namespace(deadline)) is not None:
+            check_secrets_usable(self._config.secrets_root, bot_id, namespace)
         if self._pulls(image, missing=False):
             yield from self._puller.pull(image, deadline)
         with self._states.prepared(bot_id) if self._states is not None else nullcontext():
+            if namespace is not None and self._config.state_root is not None:
+                check_state_usable(self._config.state_root, bot_id, namespace)
             return (yield from self._create_prepared(bot_id, config, image, request_id, deadline))
 
     def _create_prepared(

@@ -30,6 +30,7 @@ from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error, start_error
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.engine.user_namespace import check_secrets_usable, check_state_usable
 from container_manager.errors import (
     ContainerNotFoundError,
     EngineTimeoutError,
@@ -180,7 +181,7 @@ class DockerLifecycle:
         """``grace``: of a restart; ``None``: only start it."""
         container = known or self.require_container(bot_id, deadline=deadline)
         try:
-            self._check_directories(bot_id)
+            self._check_directories(bot_id, deadline or Deadline())
         except (SecretsUnavailableError, StateUnavailableError):
             # A bot that runs has been started, whatever has become of its directories.
             now = self._find(bot_id, deadline) if grace is None else None
@@ -206,10 +207,14 @@ class DockerLifecycle:
             raise ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
         return (yield from self._start(bot_id, grace, None, deadline))
 
-    def _check_directories(self, bot_id: str) -> None:
+    def _check_directories(self, bot_id: str, deadline: Deadline) -> None:
         check_secrets_directory(self._config.secrets_root, bot_id)
         if self._config.state_root is not None:
             check_state_directory(self._config.state_root, bot_id)
+        if (namespace := self._engine.user_namespace(deadline)) is not None:
+            check_secrets_usable(self._config.secrets_root, bot_id, namespace)
+            if self._config.state_root is not None:
+                check_state_usable(self._config.state_root, bot_id, namespace)
 
     def _stop(self, container: ContainerStatus, grace: int) -> Operation[bool]:
         """Stop it; False: the engine has no such container."""

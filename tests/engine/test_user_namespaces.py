@@ -1,0 +1,197 @@
+"""An engine that remaps users: a bot can use its directories, or its create says whom to give them to."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import shlex
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import docker
+import pytest
+
+from container_manager.backends.docker.docker_service import DockerService
+from container_manager.bot_directories import BotUser, RootDirectory
+from container_manager.config import DockerServiceConfig
+from container_manager.doctor import Finding, Verdict
+from container_manager.doctor.engine_checks import check_engine
+from container_manager.errors import SecretsUnavailableError, StateUnavailableError
+from container_manager.model import ContainerConfig
+from dev.engine import PrivateEngine
+from dev.images import ensure_test_image
+from tests.support.waiting import wait_until
+
+BASE = BotUser(231072, 331072)
+BOT_USER = BotUser(BASE.uid + 1000, BASE.gid + 1000)
+AS_OPTION = "232072:332072"
+IMAGE = "botmaker-test/of-user-1000:1"
+# Read the secret, and write it into the state.
+COPY = ("sh", "-c", "cat /run/secrets/TOKEN >/home/node/.openclaw/copy; echo $?; exec sleep 100000")
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    """A directory that the remapped root may enter, as the engine requires it of its data."""
+    with tempfile.TemporaryDirectory(prefix="cm-users-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def remapping_engine(directory: Path) -> Iterator[PrivateEngine]:
+    """An engine with ``userns-remap``, with ranges of ids of its own instead of those in the machine's files."""
+    mounts = []
+    for kind, base in (("subuid", BASE.uid), ("subgid", BASE.gid)):
+        (directory / kind).write_text(f"daemon:{base}:65536\n", encoding="ascii")
+        mounts.append(f"mount --bind {shlex.quote(str(directory / kind))} /etc/{kind}")
+    program = directory / "dockerd"
+    inner = f'{" && ".join(mounts)} && exec dockerd "$@"'
+    program.write_text(f'#!/bin/sh\nexec unshare -m sh -c {shlex.quote(inner)} dockerd "$@"\n', encoding="ascii")
+    program.chmod(0o755)
+    with PrivateEngine(
+        directory / "engine", dockerd=str(program), settings={"userns-remap": "daemon:daemon"}
+    ) as engine:
+        client = docker.DockerClient(base_url=engine.url)
+        lines = f"FROM {ensure_test_image(engine.url)}\nUSER 1000:1000\n"
+        client.images.build(fileobj=io.BytesIO(lines.encode()), tag=IMAGE)
+        client.close()
+        yield engine
+
+
+@pytest.fixture
+def config(remapping_engine: PrivateEngine, directory: Path) -> DockerServiceConfig:
+    """With roots of this test, which nobody else may enter."""
+    roots = Path(tempfile.mkdtemp(dir=directory))
+    for name in ("secrets", "state"):
+        (roots / name).mkdir(mode=0o711)
+    return DockerServiceConfig(
+        secrets_root=RootDirectory(roots / "secrets", roots / "secrets"),
+        state_root=RootDirectory(roots / "state", roots / "state"),
+        docker_host=remapping_engine.url,
+        default_image=IMAGE,
+        bot_user=BOT_USER,
+    )
+
+
+@pytest.fixture
+def client(config: DockerServiceConfig) -> Iterator[docker.DockerClient]:
+    """The engine as the test itself talks to it; in the end it has no container."""
+    client = docker.DockerClient(base_url=config.docker_host)
+    yield client
+    for container in client.containers.list(all=True):
+        container.remove(force=True)
+    client.close()
+
+
+Serve = Callable[[DockerServiceConfig], DockerService]
+
+
+@pytest.fixture
+def serve(client: docker.DockerClient) -> Iterator[Serve]:
+    services = []
+
+    def call(config: DockerServiceConfig) -> DockerService:
+        services.append(DockerService(config))
+        return services[-1]
+
+    yield call
+    for service in services:
+        service.close()
+
+
+def give(config: DockerServiceConfig, directory: BotUser, file: BotUser | None = None) -> str:
+    """Make a bot's secrets with these owners; its id."""
+    bot_id = str(uuid.uuid4())
+    path = config.secrets_root.path / bot_id
+    path.mkdir(mode=0o700)
+    (path / "TOKEN").write_text("the secret", encoding="ascii")
+    (path / "TOKEN").chmod(0o600)
+    os.chown(path / "TOKEN", *(file or directory))
+    os.chown(path, *directory)
+    return bot_id
+
+
+def users(config: DockerServiceConfig) -> Finding:
+    """The doctor's finding about users."""
+    [finding] = [each for each in asyncio.run(check_engine(config)) if each.name == "users"]
+    return finding
+
+
+def test_a_bot_whose_files_belong_to_its_remapped_user_uses_them(
+    serve: Serve, config: DockerServiceConfig, client: docker.DockerClient
+) -> None:
+    service, bot_id = serve(config), give(config, BOT_USER)
+    service.create_container(bot_id, ContainerConfig(command=COPY))
+    service.start_container(bot_id)
+    container = client.containers.get(f"botmaker-{bot_id}")
+    assert b"0\n" == wait_until(container.logs, "the bot has copied its secret")
+    assert config.state_root is not None
+    copy = config.state_root.path / bot_id / "copy"
+    assert "the secret" == copy.read_text()
+    assert BOT_USER == (copy.stat().st_uid, copy.stat().st_gid)
+    assert Verdict.OK is users(config).verdict
+
+
+@pytest.mark.parametrize(
+    ("owners", "named"),
+    [
+        ((BotUser(1000, 1000), BotUser(1000, 1000)), "the secrets directory"),
+        ((BotUser(0, 0), BotUser(0, 0)), "the secrets directory"),
+        ((BotUser(BASE.uid - 1, BASE.gid - 1), BOT_USER), "the secrets directory"),
+        ((BOT_USER, BotUser(1000, 1000)), "TOKEN"),
+    ],
+    ids=str,
+)
+def test_secrets_that_no_user_of_the_bot_can_read_are_refused_with_the_owner_that_they_need(
+    serve: Serve,
+    config: DockerServiceConfig,
+    client: docker.DockerClient,
+    owners: tuple[BotUser, BotUser],
+    named: str,
+) -> None:
+    bot_id = give(config, *owners)
+    with pytest.raises(SecretsUnavailableError, match=f"{named}.* give it to {AS_OPTION}") as caught:
+        serve(config).create_container(bot_id, ContainerConfig(command=COPY))
+    assert {"bot_id": bot_id} == caught.value.metadata
+    assert [] == client.containers.list(all=True)
+    assert config.state_root is not None
+    assert [] == list(config.state_root.path.iterdir())
+    finding = users(config)
+    assert (Verdict.FAILED, True) == (finding.verdict, bot_id in finding.detail)
+    assert AS_OPTION in finding.remedy
+
+
+def test_files_that_everybody_may_read_are_accepted(serve: Serve, config: DockerServiceConfig) -> None:
+    bot_id = give(config, BotUser(0, 0))
+    (config.secrets_root.path / bot_id).chmod(0o711)
+    (config.secrets_root.path / bot_id / "TOKEN").chmod(0o644)
+    serve(config).create_container(bot_id, ContainerConfig(command=COPY))
+
+
+def test_a_service_with_the_hosts_user_makes_no_state_that_a_bot_cannot_write_and_the_doctor_says_why(
+    serve: Serve, config: DockerServiceConfig, client: docker.DockerClient
+) -> None:
+    config = replace(config, bot_user=BotUser(1000, 1000))
+    with pytest.raises(StateUnavailableError, match=f"--bot-user {AS_OPTION}"):
+        serve(config).create_container(give(config, BOT_USER), ContainerConfig(command=COPY))
+    assert [] == client.containers.list(all=True)
+    assert config.state_root is not None
+    assert [] == list(config.state_root.path.iterdir())
+    finding = users(config)
+    assert (Verdict.FAILED, f"start the service with --bot-user {AS_OPTION}") == (finding.verdict, finding.remedy)
+
+
+def test_a_start_is_refused_once_the_secrets_are_no_longer_readable(serve: Serve, config: DockerServiceConfig) -> None:
+    service, bot_id = serve(config), give(config, BOT_USER)
+    service.create_container(bot_id, ContainerConfig(command=("sleep", "100000")))
+    os.chown(config.secrets_root.path / bot_id, 1000, 1000)
+    for verb in (service.start_container, service.restart_container):
+        with pytest.raises(SecretsUnavailableError, match=f"give it to {AS_OPTION}"):
+            verb(bot_id)
+    os.chown(config.secrets_root.path / bot_id, *BOT_USER)
+    service.start_container(bot_id)

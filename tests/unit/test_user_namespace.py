@@ -1,0 +1,76 @@
+"""User namespaces: how an engine tells of one, and which rights reach into it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+import pytest
+
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient
+from container_manager.engine.user_namespace import UserNamespace, user_namespace
+from container_manager.errors import EngineUnavailableError
+from tests.support.fake_engine import Cut, FakeEngine, Json, error
+
+REMAPPED = {"SecurityOptions": ["name=seccomp,profile=default", "name=userns"], "DockerRootDir": "/var/lib/docker/7.9"}
+NAMESPACE = UserNamespace(100_000, 200_000)
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        (REMAPPED, UserNamespace(7, 9)),
+        ({**REMAPPED, "DockerRootDir": "/srv/231072.331072/"}, UserNamespace(231_072, 331_072)),
+        ({**REMAPPED, "DockerRootDir": "/var/lib/docker"}, None),
+        ({**REMAPPED, "SecurityOptions": ["name=seccomp,profile=default"]}, None),
+        ({**REMAPPED, "SecurityOptions": None}, None),
+        ({}, None),
+    ],
+)
+def test_an_engine_that_remaps_users_is_known_by_its_options_and_its_root(
+    info: dict[str, Any], expected: UserNamespace | None
+) -> None:
+    assert expected == user_namespace(info)
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "usable"),
+    [
+        (0o600, 101_000, 201_000, True),
+        (0o600, 100_000, 0, True),
+        (0o600, 99_999, 201_000, False),
+        (0o600, 1000, 1000, False),
+        (0o200, 101_000, 201_000, False),
+        (0o640, 0, 201_000, True),
+        (0o640, 0, 199_999, False),
+        (0o604, 0, 0, True),
+    ],
+)
+def test_a_file_is_readable_by_a_remapped_owner_a_remapped_group_or_everybody(
+    mode: int, uid: int, gid: int, usable: bool
+) -> None:
+    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
+    fault = NAMESPACE.fault_of(status, stat.S_IROTH)
+    assert usable == (fault is None)
+    assert fault is None or "give it to 101000:201000" in fault
+
+
+def test_the_engine_is_asked_once_and_again_after_it_was_unreachable(engine: FakeEngine, client: EngineClient) -> None:
+    engine.on("GET", "/info", Json(REMAPPED), Json({}))
+    assert [UserNamespace(7, 9)] * 2 == [client.user_namespace(Deadline()) for _ in range(2)]
+    assert 1 == len(engine.seen("GET", "/info"))
+    engine.on("GET", "/_ping", Cut())
+    with pytest.raises(EngineUnavailableError):
+        client.ping(Deadline())
+    assert None is client.user_namespace(Deadline())
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+def test_an_engine_that_gives_no_information_counts_as_one_that_remaps_nothing(
+    engine: FakeEngine, client: EngineClient, status: int
+) -> None:
+    engine.on("GET", "/info", error(status, "no"))
+    assert [None, None] == [client.user_namespace(Deadline()) for _ in range(2)]
+    assert 1 == len(engine.seen("GET", "/info"))
