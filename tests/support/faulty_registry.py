@@ -20,6 +20,7 @@ import tarfile
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ssl import SSLContext
@@ -55,7 +56,12 @@ class End:
     """The connection ends without a response."""
 
 
-Fault = Status | Reset | Cut | End
+@dataclass(frozen=True)
+class Stall:
+    """No response, until the client or the registry ends the connection."""
+
+
+Fault = Status | Reset | Cut | End | Stall
 
 
 class FaultyRegistry:
@@ -64,6 +70,9 @@ class FaultyRegistry:
     def __init__(self, host: str = "127.0.0.1", *, tls: SSLContext | None = None) -> None:
         self._faults: dict[str, Fault] = {}
         self._realm: str | None = None
+        self._stalled: set[socket.socket] = set()
+        self.stalled_paths: list[str] = []
+        """The path of every request so far that was stalled."""
         self._content = _image()
         self._server = ThreadingHTTPServer((host, 0), self._handler())
         self._server.daemon_threads = True
@@ -88,9 +97,22 @@ class FaultyRegistry:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.release()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    @property
+    def stalled(self) -> int:
+        """How many requests are stalled at present."""
+        return len(self._stalled)
+
+    def release(self) -> None:
+        """Stall nothing any more, and end the connections that are stalled."""
+        self._faults = {step: fault for step, fault in self._faults.items() if not isinstance(fault, Stall)}
+        for connection in list(self._stalled):
+            with suppress(OSError):  # the client was faster
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         registry = self
@@ -116,7 +138,9 @@ class FaultyRegistry:
         """Answer one request; called on its own thread."""
         step = self._step(request)
         fault = self._faults.get(step)
-        if isinstance(fault, Status):
+        if isinstance(fault, Stall):
+            self._stall(request)
+        elif isinstance(fault, Status):
             request.send_response(fault.status, fault.phrase)
             request.send_header("Content-Type", fault.content_type)
             self._send(request, fault.body)
@@ -131,6 +155,15 @@ class FaultyRegistry:
             self._send(request, b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}')
         else:
             self._serve(request, step, cut=isinstance(fault, Cut))
+
+    def _stall(self, request: BaseHTTPRequestHandler) -> None:
+        request.close_connection = True
+        request.connection.settimeout(None)
+        self.stalled_paths.append(request.path)
+        self._stalled.add(request.connection)
+        with suppress(OSError):
+            request.connection.recv(1)
+        self._stalled.discard(request.connection)
 
     def _step(self, request: BaseHTTPRequestHandler) -> str:
         path = request.path.partition("?")[0]
