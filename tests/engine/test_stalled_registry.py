@@ -110,26 +110,14 @@ def test_four_hundred_images_of_a_registry_that_never_answers_hold_up_nothing_el
         with Registry() as registry:
             pushed = registry.push(engine_url, test_image, "bots/beside:1")
             try:
-                beside = pb.CreateContainerRequest(bot_id=bots.new(), config=pb.ContainerConfig(image=pushed))
+                config = pb.ContainerConfig(image=pushed, command=FOREVER)
+                beside = pb.CreateContainerRequest(bot_id=bots.new(), config=config)
                 stub.CreateContainer(beside, timeout=60)
             finally:
                 with suppress(ImageNotFound):
                     engine.images.remove(pushed, force=True)
         assert len(tarpit.stalled_paths) == OF_ONE_REGISTRY
         assert not any(call.done() for call in calls)
-
-
-def test_a_pull_that_nobody_waits_for_gives_its_place_up_and_the_engine_ends_it(
-    stub: ContainerManagerStub, looped: LoopedServer, bots: Bots, tarpit: FaultyRegistry
-) -> None:
-    first = [f"{tarpit.address}/bots/first:{number}" for number in range(OF_ONE_REGISTRY)]
-    with creating(stub, looped, bots, first):
-        wait_until(lambda: tarpit.stalled == OF_ONE_REGISTRY, "pulls are stalled")
-    # Nobody needs their places yet.
-    assert tarpit.stalled == OF_ONE_REGISTRY
-    with creating(stub, looped, bots, [f"{tarpit.address}/bots/second:1"]):
-        wait_until(lambda: len(tarpit.stalled_paths) == OF_ONE_REGISTRY + 1, "the second pull has begun")
-        wait_until(lambda: tarpit.stalled == OF_ONE_REGISTRY, "one of the first pulls has ended")
 
 
 def test_a_create_ends_at_its_deadline_and_others_wait_on(

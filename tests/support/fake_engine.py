@@ -78,7 +78,7 @@ NO_CONTENT = Raw(status=204)
 class Hang:
     """No answer until :meth:`FakeEngine.release`, and ``then`` after it."""
 
-    then: Json | Raw | Cut | None = None
+    then: Json | Raw | Cut | Stream | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from container_manager.errors import (
     EngineUnavailableError,
 )
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Raw, error
+from tests.support.waiting import wait_until
 
 STOP, RESTART, KILL = (("POST", f"/containers/c1/{verb}") for verb in ("stop", "restart", "kill"))
 STARTED = "2026-11-29T06:00:00.123456789Z"
@@ -76,6 +77,8 @@ def test_a_call_after_the_engine_dropped_all_connections_succeeds(
 ) -> None:
     engine.on(*path, NO_CONTENT)
     call(calls).result(60)
+    # None is kept, on which the next request could be lost.
+    wait_until(lambda: not engine.open, "the connection ends")
     engine.drop_connections()
     call(calls).result(60)
     assert 2 == len(engine.seen(*path))

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import Context
+from operator import itemgetter
 from typing import Any
 
 from container_manager.config import RegistryConfig
@@ -28,14 +29,16 @@ from container_manager.errors import (
 from container_manager.image_reference import registry_of, split_version
 from container_manager.operation import Operation, Wait
 
-AT_ONCE = 16
+AT_ONCE = 32
 """Pulls at once. The engine downloads three layers at a time over all pulls (dockerd ``--max-concurrent-downloads``),
-so more pulls end no sooner; this many leave room when several registries do not answer."""
+so a few would be as fast; this many leave room when seven registries do not answer."""
 OF_ONE_REGISTRY = 4
 """Pulls from one registry at once, so that one that does not answer leaves the others their places."""
+FIRST_MESSAGE_SECONDS = 120.0
+"""A pull has failed if the engine sends no message for this long after its begin. It sends the first one when a
+registry has answered. Before that it tries addresses and mirrors, each with a time-out of half a minute at most."""
 SILENCE_SECONDS = 300.0
-"""A pull without a message of the engine for this long has failed. The engine is silent while it asks a registry, and
-may be while it unpacks a large layer."""
+"""A pull has failed if the engine sends no further message for this long: it may unpack a large layer in silence."""
 
 
 class _Pull:
@@ -49,7 +52,8 @@ class _Pull:
         """How many callers wait for it."""
         self.task: Future[None] | None = None
         """Its work; ``None``: queued."""
-        self.heard = time.monotonic()
+        self.heard: float | None = None
+        """When the engine last sent a message; ``None``: not yet."""
 
 
 class ImagePuller:
@@ -57,7 +61,9 @@ class ImagePuller:
 
     Pulls that find no place wait in the order of arrival. A queued pull that nobody waits for any more is dropped. One
     that is under way goes on, because the engine discards what it has downloaded when a pull ends early, and a caller
-    that tries again joins it; but it gives its place up as soon as another pull needs that place.
+    that tries again joins it; but it gives its place up as soon as another pull needs that place. Until the engine has
+    sent its first message, it does not: an engine that waits for a registry's answer goes on waiting when its client
+    leaves (Docker 20.10), so that the places bound what waits there.
     """
 
     def __init__(self, calls: LongCalls, registry_config: RegistryConfig | None = None) -> None:
@@ -126,10 +132,10 @@ class ImagePuller:
 
     def _end_abandoned(self, pulls: list[_Pull]) -> bool:
         """End the one of these that nobody waits for and that has been silent for longest; whether there was one."""
-        abandoned = [each for each in pulls if not each.waiting]
+        abandoned = [(each.heard, each) for each in pulls if not each.waiting and each.heard is not None]
         if not abandoned:
             return False
-        pull = min(abandoned, key=lambda each: each.heard)
+        _, pull = min(abandoned, key=itemgetter(0))
         self._forget(pull)
         if pull.task is not None:
             pull.task.cancel()
@@ -157,7 +163,7 @@ class ImagePuller:
         reference = pull.reference
         credentials = await self._credentials(reference)
         try:
-            async with asyncio.timeout(SILENCE_SECONDS) as silence:
+            async with asyncio.timeout(FIRST_MESSAGE_SECONDS) as silence:
                 loop = asyncio.get_running_loop()
                 async with self._calls.engine.pull(_parameters(reference), credentials.header()) as stream:
                     async for message in _messages(stream):
@@ -170,8 +176,9 @@ class ImagePuller:
         except EngineRejectedError as exc:
             raise pull_error(exc.text, reference, exc.status, credentials.origin) from exc
         except TimeoutError as exc:
+            seconds = FIRST_MESSAGE_SECONDS if pull.heard is None else SILENCE_SECONDS
             raise ImageRegistryUnavailableError(
-                f"image {reference} could not be pulled: nothing came for {SILENCE_SECONDS:g} s", image=reference
+                f"image {reference} could not be pulled: nothing came for {seconds:g} s", image=reference
             ) from exc
 
     async def _credentials(self, reference: str) -> Credentials:
