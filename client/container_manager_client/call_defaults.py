@@ -16,6 +16,8 @@ READ_SECONDS = 20.0
 START_SECONDS = 60.0
 # It may wait for a stop of the bot.
 PROVISIONING_SECONDS = 60.0
+# The server gives the bot 90 s, and a restart may follow.
+RELOAD_SECONDS = 240.0
 # A create may pull its image.
 CREATE_SECONDS = 600.0
 # Added to the grace period of the call. Without one, UNKNOWN_GRACE_SECONDS stands for the server's default.
@@ -38,6 +40,8 @@ def default_timeout(request: Any) -> float:
         return CREATE_SECONDS
     if isinstance(request, pb.StartContainerRequest):
         return START_SECONDS
+    if isinstance(request, bot_provisioner_pb2.ReloadSecretsRequest):
+        return RELOAD_SECONDS
     if isinstance(request, _PROVISIONING):
         return PROVISIONING_SECONDS
     if isinstance(request, (pb.StopContainerRequest, pb.RestartContainerRequest, pb.RemoveContainerRequest)):

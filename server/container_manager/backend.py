@@ -12,9 +12,10 @@ from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from container_manager.backend_provisioning import Actions, Files, Secrets
 from container_manager.deadline import Deadline
 from container_manager.errors import EngineUnavailableError
-from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, RawEntry, RawSample, SecretInfo
+from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, RawEntry, RawSample
 from container_manager.operation import Operation
 
 CallObserver = Callable[[str, str, int, float], None]
@@ -192,46 +193,6 @@ class ContainerLog(Protocol):
         """
 
 
-class Secrets(Protocol):
-    """Bots' secrets, where their containers find them: synchronous, for worker threads.
-
-    Callers pass what :mod:`container_manager.provisioning.requests` accepts, one operation of a bot at a time. A bot
-    needs no container. A secret appears with its whole content or not at all, also when the process is killed; an
-    operation that was broken off is completed by the same operation. Contents appear in no error and no log.
-
-    Each method raises :class:`~container_manager.errors.SecretsUnavailableError` when the secrets cannot be read or
-    changed, and :class:`~container_manager.errors.CapacityExceededError` when there is no room for them.
-    """
-
-    def put_secrets(self, bot_id: str, secrets: Mapping[str, bytes], *, replace_all: bool = False) -> None:
-        """Write these secrets, by name; with ``replace_all``, remove all others."""
-
-    def list_secrets(self, bot_id: str) -> list[SecretInfo]:
-        """The bot's secrets by name; none for a bot that never had any."""
-
-    def delete_secrets(self, bot_id: str, names: Collection[str]) -> None:
-        """Remove these secrets; those that do not exist are ignored."""
-
-    def delete_all_secrets(self, bot_id: str) -> None:
-        """Remove everything of the bot's secrets. The caller has checked that the bot has no container."""
-
-    def remove_leftovers(self) -> None:
-        """Remove what killed processes have left. Called once, at the start; may overlap any other operation."""
-
-
-class Files(Protocol):
-    """The files that bots keep, as :class:`Secrets` are: with the same rules, and ``StateUnavailableError``."""
-
-    def put_files(self, bot_id: str, files: Mapping[str, bytes]) -> None:
-        """Write these files, by their paths below the bot's state directory."""
-
-    def delete_state(self, bot_id: str) -> None:
-        """Remove all files of the bot. The caller has checked that the bot has no container."""
-
-    def remove_leftovers(self) -> None:
-        """As :meth:`Secrets.remove_leftovers`."""
-
-
 class Backend(Protocol):
     """What runs the containers. Made anywhere, used and closed on one event loop."""
 
@@ -254,6 +215,10 @@ class Backend(Protocol):
     @property
     def secrets(self) -> Secrets:
         """Bots' secrets, for worker threads."""
+
+    @property
+    def actions(self) -> Actions:
+        """Programs inside bots' containers, for worker threads."""
 
     @property
     def files(self) -> Files:

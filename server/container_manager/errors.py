@@ -10,6 +10,7 @@
     ├── NameInUseUnmanagedError         FAILED_PRECONDITION  NAME_IN_USE_UNMANAGED
     ├── SecretsUnavailableError         FAILED_PRECONDITION  SECRETS_UNAVAILABLE
     ├── StateUnavailableError           FAILED_PRECONDITION  STATE_UNAVAILABLE
+    ├── SecretsReloadFailedError        FAILED_PRECONDITION  SECRETS_RELOAD_FAILED
     ├── ImageNotAllowedError            PERMISSION_DENIED    IMAGE_NOT_ALLOWED
     ├── ImageNotFoundError              FAILED_PRECONDITION  IMAGE_NOT_FOUND
     ├── ImagePullDeniedError            FAILED_PRECONDITION  IMAGE_PULL_DENIED
@@ -123,6 +124,13 @@ class StateUnavailableError(ContainerManagerError):
 
     code = "FAILED_PRECONDITION"
     reason = "STATE_UNAVAILABLE"
+
+
+class SecretsReloadFailedError(ContainerManagerError):
+    """The running bot could not read its secrets anew; the message holds the bot's own words."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "SECRETS_RELOAD_FAILED"
 
 
 class ImageNotAllowedError(ContainerManagerError):

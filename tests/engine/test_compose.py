@@ -158,6 +158,8 @@ def bot_id(bots: Bots, roots: Roots) -> str:
     """A bot with the directories that its provisioning creates."""
     bot_id = bots.new()
     (roots.state / bot_id).mkdir()
+    # The small image's user is a root without capabilities, and the service gives an empty directory to the bots' user.
+    (roots.state / bot_id).chmod(0o777)
     return bot_id
 
 

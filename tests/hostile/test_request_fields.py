@@ -27,7 +27,7 @@ from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
 
 METHODS = [method for service in SERVICES for method in service.methods]
-CHANGING = ("CreateContainer", "StartContainer", "RestartContainer", "RemoveContainer")
+CHANGING = ("CreateContainer", "StartContainer", "RestartContainer", "RemoveContainer", "ReloadSecrets")
 STREAM_SECONDS = 0.1
 # Examples for each field; fewer where valid calls create or start something, or wait for messages.
 QUICK_EXAMPLES, SLOW_EXAMPLES = 30, 200

@@ -177,7 +177,7 @@ def provoke(heard: Heard, rpc: Calls, observer: ContainerObserverStub, bots: Bot
     heard.of(lambda: rpc.remove(bot_id, grace=0))
 
 
-def provision(heard: Heard, stub: BotProvisionerStub, bots: Bots, secrets: dict[str, bytes]) -> None:
+def provision(heard: Heard, stub: BotProvisionerStub, rpc: Calls, bots: Bots, secrets: dict[str, bytes]) -> None:
     """Put the secrets, and cause every failure of BotProvisioner that is easy to cause, with them in the request."""
     bot_id = bots.bare()
     own = bots.secrets_root / bot_id
@@ -192,6 +192,12 @@ def provision(heard: Heard, stub: BotProvisionerStub, bots: Bots, secrets: dict[
     put(secrets)
     assert all((own / name).read_bytes() == content for name, content in secrets.items())
     heard.of(lambda: stub.ListSecrets(provisioner_pb.ListSecretsRequest(bot_id=bot_id), timeout=60))
+    heard.of(lambda: rpc.run(bot_id, *FOREVER))
+    put({"GATEWAY_TOKEN": b"another"})
+    # The token before goes into the container; the image has no program for it.
+    heard.of(lambda: stub.ReloadSecrets(provisioner_pb.ReloadSecretsRequest(bot_id=bot_id), timeout=60))
+    heard.add(json.dumps(bots.inspect(bot_id)))
+    heard.of(lambda: rpc.remove(bot_id, grace=0))
     put(secrets, of="not-a-bot")
     put({"A": b"".join(secrets.values()) * 1000})
     put({f"N{number}": content for number in range(70) for content in secrets.values()})
@@ -272,7 +278,7 @@ def test_secrets_are_in_no_log_error_answer_metric_span_or_inspect_output(
         stub = ContainerManagerStub(channel)
         provoke(heard, Calls(stub), ContainerObserverStub(channel), bots, keeper)
         provoke_pulls(heard, Calls(stub), denying_registry, keeper)
-        provision(heard, BotProvisionerStub(channel), bots, secrets)
+        provision(heard, BotProvisionerStub(channel), Calls(stub), bots, secrets)
         names = [
             f"botmaker.container.v1.{name}" for name in ("ContainerManager", "ContainerObserver", "BotProvisioner")
         ]
@@ -303,6 +309,7 @@ def test_secrets_are_in_no_log_error_answer_metric_span_or_inspect_output(
     assert [] == traces(sought, spans)
     log = service.process.log.read_bytes()
     assert log.count(b"PutSecrets") > 5
+    assert b"ReloadSecrets" in log
     assert log.count(b"CreateContainer") > 8, "all of it is logged"
     assert [] == traces(sought, log)
 

@@ -207,6 +207,8 @@ FIELDS: Mapping[str, Values] = {
         _maps(name, content), _maps(wild_text | name, wild_content, 5) | _maps(name, wild_content, 5) | many_files
     ),
     "PutSecretsRequest.replace_all": Values(st.booleans(), st.booleans()),
+    "ReloadSecretsRequest.bot_id": ids,
+    "ReloadSecretsRequest.mode": Values(st.integers(0, 2), _numbers(-(2**31), INT32, 3)),
     "ListSecretsRequest.bot_id": ids,
     "DeleteSecretsRequest.bot_id": ids,
     "DeleteSecretsRequest.names": Values(

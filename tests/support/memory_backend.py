@@ -21,7 +21,7 @@ from container_manager.backend import CallObserver, Feature
 from container_manager.bot_directories import RootDirectory
 from container_manager.model import ContainerState, RawSample
 from tests.support.memory_lifecycle import MemoryLifecycle
-from tests.support.memory_provisioning import MemoryFiles, MemorySecrets
+from tests.support.memory_provisioning import MemoryActions, MemoryFiles, MemorySecrets
 from tests.support.memory_store import Container, MemoryStore
 from tests.support.memory_streams import MemoryLog, MemorySource
 
@@ -42,6 +42,7 @@ class MemoryBackend(MemoryStore):
         self.limitations = limitations or {}
         self.secrets = MemorySecrets(self)
         self.files = MemoryFiles(self)
+        self.actions = MemoryActions(self)
         self.lifecycle = MemoryLifecycle(self, secrets_root, self.secrets, allowed_images=allowed_images)
         self.source = MemorySource(self)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
+from container_manager.backend_provisioning import ActionResult
 from container_manager.model import SecretInfo
 from tests.support.memory_store import MemoryStore
 
@@ -14,12 +15,28 @@ class MemorySecrets:
 
     def __init__(self, store: MemoryStore) -> None:
         self.of_bots: dict[str, dict[str, tuple[bytes, int]]] = {}
+        self.kept: dict[str, tuple[int, bytes]] = {}
+        """The token that a run of the bot's process has loaded, by the bot, with that run."""
         self._store = store
 
-    def put_secrets(self, bot_id: str, secrets: Mapping[str, bytes], *, replace_all: bool = False) -> None:
+    def put_secrets(
+        self, bot_id: str, secrets: Mapping[str, bytes], *, replace_all: bool = False, run: int | None = None
+    ) -> None:
         self._store.pass_step("put_secrets", bot_id)
+        token, _ = self.of_bots.get(bot_id, {}).get("GATEWAY_TOKEN", (b"", 0))
+        if "GATEWAY_TOKEN" in secrets and not self.token_of_run(bot_id, run or 0):
+            self.kept.pop(bot_id, None)
+            if run is not None and token:
+                self.kept[bot_id] = (run, token)
         before = {} if replace_all else self.of_bots.get(bot_id, {})
         self.of_bots[bot_id] = {**before, **{name: (value, time.time_ns()) for name, value in secrets.items()}}
+
+    def token_of_run(self, bot_id: str, run: int) -> bytes:
+        kept_for, token = self.kept.get(bot_id, (None, b""))
+        return token if kept_for == run else b""
+
+    def forget_token(self, bot_id: str) -> None:
+        self.kept.pop(bot_id, None)
 
     def list_secrets(self, bot_id: str) -> list[SecretInfo]:
         self._store.pass_step("list_secrets", bot_id)
@@ -36,6 +53,22 @@ class MemorySecrets:
 
     def remove_leftovers(self) -> None:
         """Nothing is left in memory."""
+
+
+class MemoryActions:
+    """Programs that print what the test says."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.result = ActionResult(0, b'{"confirmed": ["GATEWAY_TOKEN"]}', b"")
+        """How the next ones end."""
+        self.runs: list[tuple[str, tuple[str, ...], bytes]] = []
+        """The container's id, the command and the standard input of each."""
+        self._store = store
+
+    def run(self, container_id: str, command: Sequence[str], *, stdin: bytes, seconds: float) -> ActionResult:  # noqa: ARG002
+        self._store.pass_step("run_action", self._store.containers[container_id].status.bot_id)
+        self.runs.append((container_id, tuple(command), stdin))
+        return self.result
 
 
 class MemoryFiles:

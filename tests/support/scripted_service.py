@@ -56,6 +56,8 @@ class ScriptedService:
         """The same for WatchStats."""
         self.secrets: list[provisioner_pb.SecretInfo] = []
         """The answer of ListSecrets."""
+        self.reloaded = provisioner_pb.ReloadSecretsResponse()
+        """The answer of ReloadSecrets."""
         self.at_once = 0
         self.most_at_once = 0
         self.gate = threading.Barrier(1)
@@ -219,6 +221,10 @@ class _Provisioner(provisioner_pb_grpc.BotProvisionerServicer):
     def DeleteSecrets(self, request: Any, context: Any) -> provisioner_pb.DeleteSecretsResponse:  # noqa: N802
         self._service.note(request, context)
         return provisioner_pb.DeleteSecretsResponse()
+
+    def ReloadSecrets(self, request: Any, context: Any) -> provisioner_pb.ReloadSecretsResponse:  # noqa: N802
+        self._service.note(request, context)
+        return self._service.reloaded
 
     def PutFiles(self, request: Any, context: Any) -> provisioner_pb.PutFilesResponse:  # noqa: N802
         self._service.note(request, context)

@@ -146,6 +146,18 @@ def test_secrets_are_removed_by_name_or_all_of_them_and_never_all_by_mistake(
     assert 2 == len(scripted.seen("DeleteSecrets"))
 
 
+@pytest.mark.parametrize(("outcome", "word"), [(1, "reloaded"), (2, "restarted"), (3, "not running"), (0, "done")])
+def test_a_reload_tells_how_the_bot_came_to_its_secrets(
+    botctl_run: Run, scripted: ScriptedService, outcome: int, word: str
+) -> None:
+    scripted.reloaded = pb.ReloadSecretsResponse(outcome=outcome, confirmed=["GATEWAY_TOKEN"])  # type: ignore[arg-type]
+    assert f"{BOT}  {word}\n" == botctl_run("secrets", "reload", BOT).stdout
+    shown = document(botctl_run("secrets", "reload", BOT, "--or-restart", "-o", "json"))
+    assert [{"bot_id": BOT, "result": word, "error": None, "confirmed": ["GATEWAY_TOKEN"]}] == shown
+    expected = [pb.ReloadSecretsRequest.MODE_RELOAD, pb.ReloadSecretsRequest.MODE_RELOAD_OR_RESTART]
+    assert expected == [request.mode for request in scripted.seen("ReloadSecrets")]
+
+
 def test_the_services_refusals_are_told(botctl_run: Run, scripted: ScriptedService, secret: Path) -> None:
     scripted.fail("DeleteSecrets", InvalidStateError("the bot has a container; remove it first", bot_id=BOT))
     expected = f"{BOT}: the bot has a container; remove it first"

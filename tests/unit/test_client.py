@@ -150,6 +150,7 @@ def test_a_grace_that_the_server_chooses_has_room(request_class: Any) -> None:
         (provisioner_pb.DeleteSecretsRequest(), 60),
         (provisioner_pb.PutFilesRequest(), 60),
         (provisioner_pb.DeleteStateRequest(), 60),
+        (provisioner_pb.ReloadSecretsRequest(), 240),
         (provisioner_pb.ListSecretsRequest(), 20),
         (pb.GetContainerStatusRequest(), 20),
         (pb.ListManagedContainersRequest(), 20),

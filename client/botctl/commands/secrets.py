@@ -1,4 +1,4 @@
-"""``botctl secrets put``, ``list`` and ``rm``."""
+"""``botctl secrets put``, ``reload``, ``list`` and ``rm``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ from botctl.selection import Selected, provisioned_id
 from botctl.session import Session
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 
+Reload = pb.ReloadSecretsRequest
+_OUTCOMES = {
+    pb.ReloadSecretsResponse.OUTCOME_UNSPECIFIED: "done",
+    pb.ReloadSecretsResponse.OUTCOME_RELOADED: "reloaded",
+    pb.ReloadSecretsResponse.OUTCOME_RESTARTED: "restarted",
+    pb.ReloadSecretsResponse.OUTCOME_NOT_RUNNING: "not running",
+}
+
 
 @click.group()
 def secrets() -> None:
-    """Write, list and remove bots' secret files. Their contents are never shown.
+    """Write, reload, list and remove bots' secret files. Their contents are never shown.
 
     BOT is a whole id for a bot without a container.
     """
@@ -47,6 +55,25 @@ def put(session: Session, bot_id: str, sources: Sequence[Source], *, replace_all
         return Result(bot.bot_id, "written", details={"names": sorted(request.secrets)})
 
     report(session, [Selected(request.bot_id, None)], work, doing="writing", parallel=1)
+
+
+@secrets.command("reload")
+@bot_id_argument
+@click.option("--or-restart", is_flag=True, help="Restart the bot if it cannot reload its secrets.")
+@with_session
+def reload(session: Session, bot_id: str, *, or_restart: bool) -> None:
+    """Have a running bot read its secrets anew.
+
+    The bot proves that it uses its new GATEWAY_TOKEN. Other secrets cannot be proved.
+    """
+    mode = Reload.MODE_RELOAD_OR_RESTART if or_restart else Reload.MODE_RELOAD
+    request = Reload(bot_id=provisioned_id(session, bot_id), mode=mode)
+
+    def work(bot: Selected) -> Result:
+        response = session.provisioner.ReloadSecrets(request)
+        return Result(bot.bot_id, _OUTCOMES[response.outcome], details={"confirmed": [*response.confirmed]})
+
+    report(session, [Selected(request.bot_id, None)], work, doing="reloading", parallel=1)
 
 
 @secrets.command("list")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.ownership import described
+from container_manager.provisioning.kept_tokens import KEPT_DIRECTORY
 from container_manager.provisioning.staging import STAGING_PREFIX
 from container_manager.root_ownership import fault_of_root, faults_above
 from container_manager.validation import is_bot_id
@@ -79,8 +80,8 @@ def check_token_file(path: Path) -> Finding:
 
 
 def _entries(name: str, entries: list[os.DirEntry[str]], *, secret: bool) -> list[Finding]:
-    # The service removes its own directories itself.
-    entries = [entry for entry in entries if not entry.name.startswith(STAGING_PREFIX)]
+    # The service's own.
+    entries = [entry for entry in entries if not entry.name.startswith((STAGING_PREFIX, KEPT_DIRECTORY))]
     links = [entry.name for entry in entries if entry.is_symlink()]
     strange = [entry.name for entry in entries if entry.name not in links and not is_bot_id(entry.name)]
     # The directory's mode keeps other users away from the files in it.

@@ -1,4 +1,4 @@
-"""Files in bots' state directories on this host: a :class:`~container_manager.backend.Files`.
+"""Files in bots' state directories on this host: a :class:`~container_manager.backend_provisioning.Files`.
 
 A bot owns its state directory and may change anything in it at any moment. So every directory on the way to a file is
 opened by its name in the one before, without following links, and a file is renamed into the directory that was opened.

@@ -1,4 +1,4 @@
-"""Bots' secrets in a directory of this host: a :class:`~container_manager.backend.Secrets`."""
+"""Bots' secrets in a directory of this host: a :class:`~container_manager.backend_provisioning.Secrets`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from container_manager.provisioning.descriptors import (
     is_directory,
     opened_directory,
 )
+from container_manager.provisioning.kept_tokens import TOKEN_NAME, KeptTokens
 from container_manager.provisioning.requests import is_secret_name
 from container_manager.provisioning.staging import (
     remove_bot_directory,
@@ -33,8 +34,11 @@ class HostSecrets:
     def __init__(self, root: RootDirectory, user: BotUser) -> None:
         self._root = root
         self._user = user
+        self._tokens = KeptTokens()
 
-    def put_secrets(self, bot_id: str, secrets: Mapping[str, bytes], *, replace_all: bool = False) -> None:
+    def put_secrets(
+        self, bot_id: str, secrets: Mapping[str, bytes], *, replace_all: bool = False, run: int | None = None
+    ) -> None:
         with self._opened_root(bot_id) as root, staging_directory(root) as staging:
             staged = write_staged(staging, secrets.values(), self._user)
             with suppress(FileExistsError):
@@ -47,11 +51,21 @@ class HostSecrets:
                     if is_directory(name, directory):
                         place = self._root.path / bot_id / name
                         raise SecretsUnavailableError(f"{place} is a directory; remove it first", bot_id=bot_id)
+                if TOKEN_NAME in secrets:
+                    self._tokens.keep(bot_id, run, directory, root, staging)
                 for source, name in zip(staged, secrets, strict=True):
                     os.rename(source, name, src_dir_fd=staging, dst_dir_fd=directory)
                 if replace_all:
                     _move_others(directory, staging, secrets)
                 os.fsync(directory)
+
+    def token_of_run(self, bot_id: str, run: int) -> bytes:
+        with self._opened_root(bot_id) as root:
+            return self._tokens.of_run(bot_id, run, root)
+
+    def forget_token(self, bot_id: str) -> None:
+        with self._opened_root(bot_id) as root:
+            self._tokens.forget(bot_id, root)
 
     def list_secrets(self, bot_id: str) -> list[SecretInfo]:
         with self._opened_root(bot_id) as root:
@@ -74,6 +88,7 @@ class HostSecrets:
 
     def delete_all_secrets(self, bot_id: str) -> None:
         with self._opened_root(bot_id) as root:
+            self._tokens.forget(bot_id, root)
             if _is_there(bot_id, root):
                 check_directory(self._root, root, bot_id, "secrets", SecretsUnavailableError)
                 remove_bot_directory(bot_id, root)

@@ -71,6 +71,10 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         await self._end(request.bot_id, context, self._lifecycle.restart_container, grace)
         return pb.RestartContainerResponse()
 
+    async def restart(self, bot_id: str, context: Context) -> None:
+        """Restart the bot's container, with the default grace period, on behalf of another call."""
+        await self._end(bot_id, context, self._lifecycle.restart_container, None)
+
     async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
         await self._end(request.bot_id, context, self._lifecycle.remove_container, grace, removes=True)

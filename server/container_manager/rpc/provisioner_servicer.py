@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from botmaker.container.v1 import bot_provisioner_pb2_grpc as pb_grpc
 from container_manager.backend import Backend
 from container_manager.deadline import Deadline
-from container_manager.errors import CapacityExceededError, InvalidStateError
+from container_manager.errors import (
+    CapacityExceededError,
+    ContainerManagerError,
+    InvalidStateError,
+    SecretsReloadFailedError,
+)
+from container_manager.model import ContainerState
+from container_manager.provisioning.kept_tokens import TOKEN_NAME
 from container_manager.provisioning.requests import check_files, check_secret_names, check_secrets
+from container_manager.provisioning.secrets_reload import Reloaded, reload_secrets
 from container_manager.rpc.call_deadline import caller_deadline
-from container_manager.rpc.provisioner_codec import secrets_to_proto
+from container_manager.rpc.provisioner_codec import may_restart_from_proto, reload_to_proto, secrets_to_proto
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.worker_pools import WorkerPool
 from container_manager.validation import check_bot_id
@@ -23,29 +31,54 @@ T = TypeVar("T")
 # A grpc.aio.ServicerContext, which takes no type parameters at run time.
 Context = Any
 
+Restart = Callable[[str, Context], Awaitable[None]]
+
+_WITH_PROCESS = (ContainerState.RUNNING, ContainerState.PAUSED)
 MAX_HELD_BYTES = 64 * 1024 * 1024
 
 
 class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
     """Serves a backend's secrets and files. Raises domain errors, as :class:`ContainerManagerServicer` does."""
 
-    def __init__(self, backend: Backend, operations: BotOperations) -> None:
+    def __init__(self, backend: Backend, operations: BotOperations, restart: Restart) -> None:
+        """``restart`` restarts a bot's container."""
         self._backend = backend
+        self._restart = restart
         self._operations = operations
         self._held_bytes = 0
 
     async def PutSecrets(self, request: pb.PutSecretsRequest, context: Context) -> pb.PutSecretsResponse:
         check_bot_id(request.bot_id)
         check_secrets(request.secrets)
+
+        def put(deadline: Deadline) -> None:
+            # Of the other secrets, nobody needs the value before.
+            run = self._run(request.bot_id, deadline) if TOKEN_NAME in request.secrets else None
+            self._backend.secrets.put_secrets(request.bot_id, request.secrets, replace_all=request.replace_all, run=run)
+
         with self._held(request):
-            await self._change(
-                request.bot_id,
-                lambda _: self._backend.secrets.put_secrets(
-                    request.bot_id, request.secrets, replace_all=request.replace_all
-                ),
-                context,
-            )
+            await self._change(request.bot_id, put, context)
         return pb.PutSecretsResponse()
+
+    async def ReloadSecrets(self, request: pb.ReloadSecretsRequest, context: Context) -> pb.ReloadSecretsResponse:
+        check_bot_id(request.bot_id)
+        may_restart = may_restart_from_proto(request)
+
+        def reload(deadline: Deadline) -> Reloaded | None:
+            status = self._backend.lifecycle.get_container_status(request.bot_id, deadline=deadline)
+            if status is None or status.state not in _WITH_PROCESS:
+                return None
+            return reload_secrets(status, self._backend.secrets, self._backend.actions)
+
+        try:
+            reloaded = await self._change(request.bot_id, reload, context)
+        except SecretsReloadFailedError:
+            if not may_restart:
+                raise
+            await self._restart(request.bot_id, context)
+            await self._change(request.bot_id, lambda _: self._backend.secrets.forget_token(request.bot_id), context)
+            return reload_to_proto("RESTARTED")
+        return reload_to_proto("NOT_RUNNING") if reloaded is None else reload_to_proto("RELOADED", reloaded.confirmed)
 
     async def ListSecrets(self, request: pb.ListSecretsRequest, context: Context) -> pb.ListSecretsResponse:
         check_bot_id(request.bot_id)
@@ -89,6 +122,14 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
 
     async def _change(self, bot_id: str, operation: Callable[[Deadline], T], context: Context) -> T:
         return await self._operations.change(WorkerPool.CHANGE, bot_id, operation, caller_deadline(context))
+
+    def _run(self, bot_id: str, deadline: Deadline) -> int | None:
+        """Identifies the run of the bot's process: its start; ``None``: it does not run, or that cannot be known."""
+        with suppress(ContainerManagerError):
+            status = self._backend.lifecycle.get_container_status(bot_id, deadline=deadline)
+            if status is not None and status.state in _WITH_PROCESS:
+                return status.start_time_ns
+        return None
 
     def _check_no_container(self, bot_id: str, deadline: Deadline) -> None:
         """Nothing creates one meanwhile: this call has the bot's turn."""

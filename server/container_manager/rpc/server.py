@@ -102,7 +102,7 @@ class Server:
         self._servicer = ContainerManagerServicer(self._backend.lifecycle, self._operations, self.keeper)
         kept_ids = KeptIds(IDS_PER_WATCHER * config.max_watchers)
         self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper, kept_ids)
-        self._provisioner = BotProvisionerServicer(self._backend, self._operations)
+        self._provisioner = BotProvisionerServicer(self._backend, self._operations, self._servicer.restart)
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
             {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},

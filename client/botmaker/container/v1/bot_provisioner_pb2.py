@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+botmaker/container/v1/bot_provisioner.proto\x12\x15\x62otmaker.container.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x01\n\x11PutSecretsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x46\n\x07secrets\x18\x02 \x03(\x0b\x32\x35.botmaker.container.v1.PutSecretsRequest.SecretsEntry\x12\x13\n\x0breplace_all\x18\x03 \x01(\x08\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x14\n\x12PutSecretsResponse\"$\n\x12ListSecretsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\"I\n\x13ListSecretsResponse\x12\x32\n\x07secrets\x18\x01 \x03(\x0b\x32!.botmaker.container.v1.SecretInfo\"X\n\nSecretInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"5\n\x14\x44\x65leteSecretsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\"\x17\n\x15\x44\x65leteSecretsResponse\"\x91\x01\n\x0fPutFilesRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12@\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x31.botmaker.container.v1.PutFilesRequest.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x12\n\x10PutFilesResponse\"$\n\x12\x44\x65leteStateRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteStateResponse2\xa1\x04\n\x0e\x42otProvisioner\x12\x66\n\nPutSecrets\x12(.botmaker.container.v1.PutSecretsRequest\x1a).botmaker.container.v1.PutSecretsResponse\"\x03\x90\x02\x02\x12i\n\x0bListSecrets\x12).botmaker.container.v1.ListSecretsRequest\x1a*.botmaker.container.v1.ListSecretsResponse\"\x03\x90\x02\x01\x12o\n\rDeleteSecrets\x12+.botmaker.container.v1.DeleteSecretsRequest\x1a,.botmaker.container.v1.DeleteSecretsResponse\"\x03\x90\x02\x02\x12`\n\x08PutFiles\x12&.botmaker.container.v1.PutFilesRequest\x1a\'.botmaker.container.v1.PutFilesResponse\"\x03\x90\x02\x02\x12i\n\x0b\x44\x65leteState\x12).botmaker.container.v1.DeleteStateRequest\x1a*.botmaker.container.v1.DeleteStateResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+botmaker/container/v1/bot_provisioner.proto\x12\x15\x62otmaker.container.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x01\n\x11PutSecretsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\x46\n\x07secrets\x18\x02 \x03(\x0b\x32\x35.botmaker.container.v1.PutSecretsRequest.SecretsEntry\x12\x13\n\x0breplace_all\x18\x03 \x01(\x08\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x14\n\x12PutSecretsResponse\"$\n\x12ListSecretsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\"I\n\x13ListSecretsResponse\x12\x32\n\x07secrets\x18\x01 \x03(\x0b\x32!.botmaker.container.v1.SecretInfo\"X\n\nSecretInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"5\n\x14\x44\x65leteSecretsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\"\x17\n\x15\x44\x65leteSecretsResponse\"\xb1\x01\n\x14ReloadSecretsRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12>\n\x04mode\x18\x02 \x01(\x0e\x32\x30.botmaker.container.v1.ReloadSecretsRequest.Mode\"I\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMODE_RELOAD\x10\x01\x12\x1a\n\x16MODE_RELOAD_OR_RESTART\x10\x02\"\xdb\x01\n\x15ReloadSecretsResponse\x12\x45\n\x07outcome\x18\x01 \x01(\x0e\x32\x34.botmaker.container.v1.ReloadSecretsResponse.Outcome\x12\x11\n\tconfirmed\x18\x02 \x03(\t\"h\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_RELOADED\x10\x01\x12\x15\n\x11OUTCOME_RESTARTED\x10\x02\x12\x17\n\x13OUTCOME_NOT_RUNNING\x10\x03\"\x91\x01\n\x0fPutFilesRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\x12@\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x31.botmaker.container.v1.PutFilesRequest.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x12\n\x10PutFilesResponse\"$\n\x12\x44\x65leteStateRequest\x12\x0e\n\x06\x62ot_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteStateResponse2\x92\x05\n\x0e\x42otProvisioner\x12\x66\n\nPutSecrets\x12(.botmaker.container.v1.PutSecretsRequest\x1a).botmaker.container.v1.PutSecretsResponse\"\x03\x90\x02\x02\x12i\n\x0bListSecrets\x12).botmaker.container.v1.ListSecretsRequest\x1a*.botmaker.container.v1.ListSecretsResponse\"\x03\x90\x02\x01\x12o\n\rDeleteSecrets\x12+.botmaker.container.v1.DeleteSecretsRequest\x1a,.botmaker.container.v1.DeleteSecretsResponse\"\x03\x90\x02\x02\x12o\n\rReloadSecrets\x12+.botmaker.container.v1.ReloadSecretsRequest\x1a,.botmaker.container.v1.ReloadSecretsResponse\"\x03\x90\x02\x02\x12`\n\x08PutFiles\x12&.botmaker.container.v1.PutFilesRequest\x1a\'.botmaker.container.v1.PutFilesResponse\"\x03\x90\x02\x02\x12i\n\x0b\x44\x65leteState\x12).botmaker.container.v1.DeleteStateRequest\x1a*.botmaker.container.v1.DeleteStateResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BOTPROVISIONER'].methods_by_name['ListSecrets']._serialized_options = b'\220\002\001'
   _globals['_BOTPROVISIONER'].methods_by_name['DeleteSecrets']._loaded_options = None
   _globals['_BOTPROVISIONER'].methods_by_name['DeleteSecrets']._serialized_options = b'\220\002\002'
+  _globals['_BOTPROVISIONER'].methods_by_name['ReloadSecrets']._loaded_options = None
+  _globals['_BOTPROVISIONER'].methods_by_name['ReloadSecrets']._serialized_options = b'\220\002\002'
   _globals['_BOTPROVISIONER'].methods_by_name['PutFiles']._loaded_options = None
   _globals['_BOTPROVISIONER'].methods_by_name['PutFiles']._serialized_options = b'\220\002\002'
   _globals['_BOTPROVISIONER'].methods_by_name['DeleteState']._loaded_options = None
@@ -62,16 +64,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETESECRETSREQUEST']._serialized_end=560
   _globals['_DELETESECRETSRESPONSE']._serialized_start=562
   _globals['_DELETESECRETSRESPONSE']._serialized_end=585
-  _globals['_PUTFILESREQUEST']._serialized_start=588
-  _globals['_PUTFILESREQUEST']._serialized_end=733
-  _globals['_PUTFILESREQUEST_FILESENTRY']._serialized_start=689
-  _globals['_PUTFILESREQUEST_FILESENTRY']._serialized_end=733
-  _globals['_PUTFILESRESPONSE']._serialized_start=735
-  _globals['_PUTFILESRESPONSE']._serialized_end=753
-  _globals['_DELETESTATEREQUEST']._serialized_start=755
-  _globals['_DELETESTATEREQUEST']._serialized_end=791
-  _globals['_DELETESTATERESPONSE']._serialized_start=793
-  _globals['_DELETESTATERESPONSE']._serialized_end=814
-  _globals['_BOTPROVISIONER']._serialized_start=817
-  _globals['_BOTPROVISIONER']._serialized_end=1362
+  _globals['_RELOADSECRETSREQUEST']._serialized_start=588
+  _globals['_RELOADSECRETSREQUEST']._serialized_end=765
+  _globals['_RELOADSECRETSREQUEST_MODE']._serialized_start=692
+  _globals['_RELOADSECRETSREQUEST_MODE']._serialized_end=765
+  _globals['_RELOADSECRETSRESPONSE']._serialized_start=768
+  _globals['_RELOADSECRETSRESPONSE']._serialized_end=987
+  _globals['_RELOADSECRETSRESPONSE_OUTCOME']._serialized_start=883
+  _globals['_RELOADSECRETSRESPONSE_OUTCOME']._serialized_end=987
+  _globals['_PUTFILESREQUEST']._serialized_start=990
+  _globals['_PUTFILESREQUEST']._serialized_end=1135
+  _globals['_PUTFILESREQUEST_FILESENTRY']._serialized_start=1091
+  _globals['_PUTFILESREQUEST_FILESENTRY']._serialized_end=1135
+  _globals['_PUTFILESRESPONSE']._serialized_start=1137
+  _globals['_PUTFILESRESPONSE']._serialized_end=1155
+  _globals['_DELETESTATEREQUEST']._serialized_start=1157
+  _globals['_DELETESTATEREQUEST']._serialized_end=1193
+  _globals['_DELETESTATERESPONSE']._serialized_start=1195
+  _globals['_DELETESTATERESPONSE']._serialized_end=1216
+  _globals['_BOTPROVISIONER']._serialized_start=1219
+  _globals['_BOTPROVISIONER']._serialized_end=1877
 # @@protoc_insertion_point(module_scope)

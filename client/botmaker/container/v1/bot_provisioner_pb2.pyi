@@ -1,5 +1,6 @@
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -61,6 +62,40 @@ class DeleteSecretsRequest(_message.Message):
 class DeleteSecretsResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ReloadSecretsRequest(_message.Message):
+    __slots__ = ("bot_id", "mode")
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MODE_UNSPECIFIED: _ClassVar[ReloadSecretsRequest.Mode]
+        MODE_RELOAD: _ClassVar[ReloadSecretsRequest.Mode]
+        MODE_RELOAD_OR_RESTART: _ClassVar[ReloadSecretsRequest.Mode]
+    MODE_UNSPECIFIED: ReloadSecretsRequest.Mode
+    MODE_RELOAD: ReloadSecretsRequest.Mode
+    MODE_RELOAD_OR_RESTART: ReloadSecretsRequest.Mode
+    BOT_ID_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    bot_id: str
+    mode: ReloadSecretsRequest.Mode
+    def __init__(self, bot_id: _Optional[str] = ..., mode: _Optional[_Union[ReloadSecretsRequest.Mode, str]] = ...) -> None: ...
+
+class ReloadSecretsResponse(_message.Message):
+    __slots__ = ("outcome", "confirmed")
+    class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        OUTCOME_UNSPECIFIED: _ClassVar[ReloadSecretsResponse.Outcome]
+        OUTCOME_RELOADED: _ClassVar[ReloadSecretsResponse.Outcome]
+        OUTCOME_RESTARTED: _ClassVar[ReloadSecretsResponse.Outcome]
+        OUTCOME_NOT_RUNNING: _ClassVar[ReloadSecretsResponse.Outcome]
+    OUTCOME_UNSPECIFIED: ReloadSecretsResponse.Outcome
+    OUTCOME_RELOADED: ReloadSecretsResponse.Outcome
+    OUTCOME_RESTARTED: ReloadSecretsResponse.Outcome
+    OUTCOME_NOT_RUNNING: ReloadSecretsResponse.Outcome
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_FIELD_NUMBER: _ClassVar[int]
+    outcome: ReloadSecretsResponse.Outcome
+    confirmed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, outcome: _Optional[_Union[ReloadSecretsResponse.Outcome, str]] = ..., confirmed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PutFilesRequest(_message.Message):
     __slots__ = ("bot_id", "files")

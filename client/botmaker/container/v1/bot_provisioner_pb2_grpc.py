@@ -59,6 +59,11 @@ class BotProvisionerStub(object):
                 request_serializer=botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.DeleteSecretsRequest.SerializeToString,
                 response_deserializer=botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.DeleteSecretsResponse.FromString,
                 _registered_method=True)
+        self.ReloadSecrets = channel.unary_unary(
+                '/botmaker.container.v1.BotProvisioner/ReloadSecrets',
+                request_serializer=botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.ReloadSecretsRequest.SerializeToString,
+                response_deserializer=botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.ReloadSecretsResponse.FromString,
+                _registered_method=True)
         self.PutFiles = channel.unary_unary(
                 '/botmaker.container.v1.BotProvisioner/PutFiles',
                 request_serializer=botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.PutFilesRequest.SerializeToString,
@@ -113,6 +118,21 @@ class BotProvisionerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReloadSecrets(self, request, context):
+        """ReloadSecrets has the running bot read its secret files anew, without a restart. It returns when the bot has done
+        so.
+
+        It runs a program of the image inside the container, as the container's user. The image of this project has it;
+        other images may offer the same program. The program proves that the gateway accepts its new token and refuses the
+        one before. That a provider's key is used cannot be proved.
+
+        FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, or INVALID_STATE if the container is paused.
+        With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutFiles(self, request, context):
         """PutFiles writes files below the bot's state directory. It creates missing directories, and the state directory
         itself. It follows no link: a link in the path of a file is an error, and a link in place of the file is replaced.
@@ -152,6 +172,11 @@ def add_BotProvisionerServicer_to_server(servicer, server):
                     servicer.DeleteSecrets,
                     request_deserializer=botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.DeleteSecretsRequest.FromString,
                     response_serializer=botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.DeleteSecretsResponse.SerializeToString,
+            ),
+            'ReloadSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadSecrets,
+                    request_deserializer=botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.ReloadSecretsRequest.FromString,
+                    response_serializer=botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.ReloadSecretsResponse.SerializeToString,
             ),
             'PutFiles': grpc.unary_unary_rpc_method_handler(
                     servicer.PutFiles,
@@ -255,6 +280,33 @@ class BotProvisioner(object):
             '/botmaker.container.v1.BotProvisioner/DeleteSecrets',
             botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.DeleteSecretsRequest.SerializeToString,
             botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.DeleteSecretsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/botmaker.container.v1.BotProvisioner/ReloadSecrets',
+            botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.ReloadSecretsRequest.SerializeToString,
+            botmaker_dot_container_dot_v1_dot_bot__provisioner__pb2.ReloadSecretsResponse.FromString,
             options,
             channel_credentials,
             insecure,

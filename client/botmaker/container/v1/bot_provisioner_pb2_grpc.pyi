@@ -66,6 +66,17 @@ class BotProvisionerStub:
     INVALID_ARGUMENT / INVALID_CONFIG for an invalid name. FAILED_PRECONDITION / SECRETS_UNAVAILABLE as for PutSecrets,
     or INVALID_STATE if names is empty and the bot has a container: remove it first.
     """
+    ReloadSecrets: _grpc.UnaryUnaryMultiCallable[_bot_provisioner_pb2.ReloadSecretsRequest, _bot_provisioner_pb2.ReloadSecretsResponse]
+    """ReloadSecrets has the running bot read its secret files anew, without a restart. It returns when the bot has done
+    so.
+
+    It runs a program of the image inside the container, as the container's user. The image of this project has it;
+    other images may offer the same program. The program proves that the gateway accepts its new token and refuses the
+    one before. That a provider's key is used cannot be proved.
+
+    FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, or INVALID_STATE if the container is paused.
+    With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
+    """
     PutFiles: _grpc.UnaryUnaryMultiCallable[_bot_provisioner_pb2.PutFilesRequest, _bot_provisioner_pb2.PutFilesResponse]
     """PutFiles writes files below the bot's state directory. It creates missing directories, and the state directory
     itself. It follows no link: a link in the path of a file is an error, and a link in place of the file is replaced.
@@ -112,6 +123,17 @@ class BotProvisionerAsyncStub(BotProvisionerStub):
 
     INVALID_ARGUMENT / INVALID_CONFIG for an invalid name. FAILED_PRECONDITION / SECRETS_UNAVAILABLE as for PutSecrets,
     or INVALID_STATE if names is empty and the bot has a container: remove it first.
+    """
+    ReloadSecrets: _aio.UnaryUnaryMultiCallable[_bot_provisioner_pb2.ReloadSecretsRequest, _bot_provisioner_pb2.ReloadSecretsResponse]  # type: ignore[assignment]
+    """ReloadSecrets has the running bot read its secret files anew, without a restart. It returns when the bot has done
+    so.
+
+    It runs a program of the image inside the container, as the container's user. The image of this project has it;
+    other images may offer the same program. The program proves that the gateway accepts its new token and refuses the
+    one before. That a provider's key is used cannot be proved.
+
+    FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, or INVALID_STATE if the container is paused.
+    With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
     """
     PutFiles: _aio.UnaryUnaryMultiCallable[_bot_provisioner_pb2.PutFilesRequest, _bot_provisioner_pb2.PutFilesResponse]  # type: ignore[assignment]
     """PutFiles writes files below the bot's state directory. It creates missing directories, and the state directory
@@ -174,6 +196,23 @@ class BotProvisionerServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT / INVALID_CONFIG for an invalid name. FAILED_PRECONDITION / SECRETS_UNAVAILABLE as for PutSecrets,
         or INVALID_STATE if names is empty and the bot has a container: remove it first.
+        """
+
+    @_abc_1.abstractmethod
+    def ReloadSecrets(
+        self,
+        request: _bot_provisioner_pb2.ReloadSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_bot_provisioner_pb2.ReloadSecretsResponse, _abc.Awaitable[_bot_provisioner_pb2.ReloadSecretsResponse]]:
+        """ReloadSecrets has the running bot read its secret files anew, without a restart. It returns when the bot has done
+        so.
+
+        It runs a program of the image inside the container, as the container's user. The image of this project has it;
+        other images may offer the same program. The program proves that the gateway accepts its new token and refuses the
+        one before. That a provider's key is used cannot be proved.
+
+        FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, or INVALID_STATE if the container is paused.
+        With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
         """
 
     @_abc_1.abstractmethod

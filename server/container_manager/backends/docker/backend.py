@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from container_manager.backend import CallObserver, Feature
+from container_manager.backends.docker.actions import DockerActions
 from container_manager.backends.docker.container_log import DockerContainerLog
 from container_manager.backends.docker.container_source import ContainerSource
 from container_manager.backends.docker.lifecycle import DockerLifecycle
@@ -28,6 +29,7 @@ class DockerBackend:
         """``observer`` receives each call to the engine."""
         reader = StatusReader()
         self.lifecycle = DockerLifecycle(config, observer, reader)
+        self.actions = DockerActions(config, observer)
         self.secrets = HostSecrets(config.secrets_root, config.bot_user)
         self.files = HostFiles(config.state_root, config.bot_user)
         self._engine = AsyncEngineClient(
@@ -44,3 +46,4 @@ class DockerBackend:
     async def close(self) -> None:
         await self._engine.close()
         self.lifecycle.close()
+        self.actions.close()

@@ -1,0 +1,87 @@
+"""Programs inside a bot's container, on a real engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from container_manager.backend_provisioning import ActionResult
+from container_manager.backends.docker.actions import DockerActions
+from container_manager.config import DockerServiceConfig
+from container_manager.errors import EngineTimeoutError, EngineUnavailableError, InvalidStateError
+from tests.support.bots import Bots
+from tests.support.calls import FOREVER, Calls
+
+SECRET = b"a-secret-on-standard-input"
+
+
+@pytest.fixture
+def actions(service_config: DockerServiceConfig) -> Iterator[DockerActions]:
+    actions = DockerActions(service_config)
+    yield actions
+    actions.close()
+
+
+@pytest.fixture
+def container_id(calls: Calls, bots: Bots) -> str:
+    return calls.run(bots.new(), *FOREVER)
+
+
+def run(actions: DockerActions, container_id: str, *command: str, stdin: bytes = b"") -> ActionResult:
+    return actions.run(container_id, command, stdin=stdin, seconds=60)
+
+
+def test_exit_code_and_both_outputs_are_the_programs_own(actions: DockerActions, container_id: str) -> None:
+    result = run(actions, container_id, "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (3, b"out\n", b"err\n") == result
+    assert (0, b"", b"") == run(actions, container_id, "true")
+    assert (0, b"a b\n", b"") == run(actions, container_id, "echo", "a b"), "there is no shell"
+
+
+def test_standard_input_reaches_the_program_and_its_end_too(actions: DockerActions, container_id: str) -> None:
+    large = bytes(range(256)) * 200
+    assert (0, large, b"") == run(actions, container_id, "cat", stdin=large)
+    assert (0, b"", b"") == run(actions, container_id, "cat")
+
+
+def test_standard_input_is_in_nothing_that_the_engine_shows(
+    actions: DockerActions, container_id: str, bots: Bots
+) -> None:
+    script = "read -r line; cat /proc/self/cmdline /proc/self/environ; echo; echo ${#line}"
+    result = run(actions, container_id, "sh", "-c", script, stdin=SECRET)
+    assert result.stdout.endswith(b"\n%d\n" % len(SECRET))
+    assert SECRET not in result.stdout
+    document = bots.engine.api.inspect_container(container_id)
+    shown = [json.dumps(bots.engine.api.exec_inspect(each)) for each in document["ExecIDs"] or []]
+    assert SECRET.decode() not in json.dumps(document) + "".join(shown)
+
+
+def test_too_much_output_is_cut_and_does_not_hold_up_the_program(actions: DockerActions, container_id: str) -> None:
+    result = run(actions, container_id, "sh", "-c", "head -c 3000000 /dev/zero; echo end >&2")
+    assert (0, 64 * 1024, b"end\n") == (result.exit_code, len(result.stdout), result.stderr)
+
+
+def test_a_program_that_is_not_there_ends_as_in_a_shell(actions: DockerActions, container_id: str) -> None:
+    result = run(actions, container_id, "no-such-program")
+    assert result.exit_code in (126, 127)
+    assert b"no-such-program" in result.stdout + result.stderr
+
+
+def test_a_program_that_does_not_end_is_given_up_in_time(actions: DockerActions, container_id: str) -> None:
+    with pytest.raises(EngineTimeoutError):
+        actions.run(container_id, ("sleep", "30"), stdin=b"", seconds=0.5)
+
+
+def test_a_container_that_does_not_run_is_an_invalid_state(actions: DockerActions, calls: Calls, bots: Bots) -> None:
+    with pytest.raises(InvalidStateError, match="not running"):
+        run(actions, calls.create(bots.new(), *FOREVER), "true")
+
+
+def test_an_engine_that_is_gone_is_unavailable(service_config: DockerServiceConfig) -> None:
+    actions = DockerActions(replace(service_config, docker_host="unix:///nowhere.sock"))
+    with pytest.raises(EngineUnavailableError):
+        run(actions, "x", "true")
+    actions.close()

@@ -1,0 +1,175 @@
+"""ReloadSecrets: what the bot's program is told, what its outcome means, and what follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from botmaker.container.v1 import bot_provisioner_pb2 as pb
+from botmaker.container.v1 import container_manager_pb2 as manager_pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from container_manager.backend_provisioning import ActionResult
+from container_manager.errors import EngineTimeoutError, StartFailedError
+from container_manager.model import ContainerState
+from container_manager.provisioning.secrets_reload import COMMAND
+from tests.support.backend_contract import delete_secrets, put_secrets
+from tests.support.calls import Calls, fails_with
+from tests.support.memory_backend import MemoryBackend, MemoryBots
+
+Request, Response = pb.ReloadSecretsRequest, pb.ReloadSecretsResponse
+RELOAD, OR_RESTART = Request.MODE_RELOAD, Request.MODE_RELOAD_OR_RESTART
+FAILED = ActionResult(1, b"", b"gateway said: unauthorized\n")
+
+
+@pytest.fixture
+def bot_id(bots: MemoryBots, provisioner: BotProvisionerStub, calls: Calls) -> str:
+    """A running bot with a token."""
+    bot_id = bots.bare()
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"first", OTHER=b"x")
+    calls.run(bot_id)
+    return bot_id
+
+
+def reload(provisioner: BotProvisionerStub, bot_id: str, mode: int = RELOAD) -> Any:
+    return provisioner.ReloadSecrets(Request(bot_id=bot_id, mode=mode), timeout=60)
+
+
+@pytest.mark.parametrize("mode", [Request.MODE_UNSPECIFIED, RELOAD, OR_RESTART])
+def test_a_running_bot_reloads_and_what_is_confirmed_is_named(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str, mode: int
+) -> None:
+    before = calls.status(bot_id)
+    response = reload(provisioner, bot_id, mode)
+    assert (Response.OUTCOME_RELOADED, ["GATEWAY_TOKEN"]) == (response.outcome, list(response.confirmed))
+    assert before == calls.status(bot_id), "it runs on"
+    ((_, command, stdin),) = memory.actions.runs
+    assert (COMMAND, b"") == (command, stdin)
+
+
+def test_the_program_gets_the_token_that_the_process_has_loaded_on_its_standard_input_alone(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, bot_id: str
+) -> None:
+    put_secrets(provisioner, bot_id, OTHER=b"y")
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"third")
+    reload(provisioner, bot_id)
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"fourth")
+    reload(provisioner, bot_id)
+    reload(provisioner, bot_id)
+    assert [b"first", b"third", b""] == [stdin for _, _, stdin in memory.actions.runs]
+    assert {COMMAND} == {command for _, command, _ in memory.actions.runs}
+
+
+def test_a_process_that_was_restarted_meanwhile_has_loaded_the_new_token(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str
+) -> None:
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
+    calls.restart(bot_id)
+    reload(provisioner, bot_id)
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"third")
+    reload(provisioner, bot_id)
+    assert [b"", b"second"] == [stdin for _, _, stdin in memory.actions.runs]
+
+
+@pytest.mark.parametrize("state", [None, ContainerState.CREATED, ContainerState.EXITED, ContainerState.RESTARTING])
+def test_a_bot_that_does_not_run_has_nothing_to_reload(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, bots: MemoryBots, state: ContainerState | None
+) -> None:
+    bot_id = bots.new()
+    if state is not None:
+        memory.add(bot_id, state)
+    for mode in (RELOAD, OR_RESTART):
+        assert Response.OUTCOME_NOT_RUNNING == reload(provisioner, bot_id, mode).outcome
+    assert [] == memory.actions.runs
+
+
+def test_a_failure_has_the_bots_own_words_without_the_token_and_restarts_nothing(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str
+) -> None:
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
+    before = calls.status(bot_id)
+    memory.actions.result = ActionResult(1, b"", b"gateway said: first is no token\n")
+    with fails_with("FAILED_PRECONDITION", "SECRETS_RELOAD_FAILED") as caught:
+        reload(provisioner, bot_id)
+    assert "the bot has not reloaded its secrets: gateway said: *** is no token" == caught[0].message
+    assert bot_id == caught[0].metadata["bot_id"]
+    assert before == calls.status(bot_id)
+    memory.actions.result = ActionResult(0, b"{}", b"")
+    assert [] == list(reload(provisioner, bot_id).confirmed)
+    assert [b"first", b"first"] == [stdin for _, _, stdin in memory.actions.runs], "it is kept until it succeeds"
+
+
+@pytest.mark.parametrize("exit_code", [126, 127])
+def test_an_image_without_the_program_is_told_apart(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, bot_id: str, exit_code: int
+) -> None:
+    memory.actions.result = ActionResult(exit_code, b'exec: "timeout": not found', b"")
+    with fails_with("FAILED_PRECONDITION", "SECRETS_RELOAD_FAILED") as caught:
+        reload(provisioner, bot_id)
+    assert "its image has no program for it" in caught[0].message
+
+
+def test_a_restart_follows_only_where_it_is_asked_for_and_is_seen_at_once(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str
+) -> None:
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
+    memory.actions.result = FAILED
+    before = calls.status(bot_id)
+    response = reload(provisioner, bot_id, OR_RESTART)
+    after = calls.status(bot_id)
+    assert (Response.OUTCOME_RESTARTED, []) == (response.outcome, list(response.confirmed))
+    assert before is not None
+    assert after is not None
+    assert manager_pb.CONTAINER_STATE_RUNNING == after.state
+    assert before.start_time.ToNanoseconds() < after.start_time.ToNanoseconds()
+    assert {} == memory.secrets.kept
+
+
+def test_a_restart_that_fails_has_its_own_reason(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, bot_id: str
+) -> None:
+    memory.actions.result = FAILED
+    memory.script("restart_container", StartFailedError("no start"))
+    with fails_with("FAILED_PRECONDITION", "START_FAILED"):
+        reload(provisioner, bot_id, OR_RESTART)
+
+
+def test_a_program_that_does_not_end_in_time_is_told_and_restarts_nothing(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, bot_id: str
+) -> None:
+    memory.script("run_action", EngineTimeoutError("the program has not ended in time"))
+    with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
+        reload(provisioner, bot_id, OR_RESTART)
+    assert [] == memory.seen("restart_container")
+
+
+def test_a_reload_takes_the_bots_turn(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str
+) -> None:
+    with memory.held("run_action"):
+        held = provisioner.ReloadSecrets.future(Request(bot_id=bot_id, mode=RELOAD))
+        memory.await_calls("run_action")
+        with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
+            calls.stop(bot_id, timeout=3)
+    held.result()
+
+
+def test_an_unknown_mode_is_refused(provisioner: BotProvisionerStub, memory: MemoryBackend, bot_id: str) -> None:
+    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG") as caught:
+        reload(provisioner, bot_id, 3)
+    assert (("mode", "3 is not a mode"),) == caught[0].field_violations
+    with fails_with("INVALID_ARGUMENT", "INVALID_BOT_ID"):
+        reload(provisioner, "x")
+    assert [] == memory.actions.runs
+
+
+def test_the_kept_token_goes_with_the_secrets(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str
+) -> None:
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
+    assert bot_id in memory.secrets.kept
+    calls.remove(bot_id)
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"third")
+    assert {} == memory.secrets.kept
+    delete_secrets(provisioner, bot_id)
