@@ -21,7 +21,7 @@ Why = tuple[ExitCode, str]
 # Parts of gRPC's details: of OpenSSL's errors and of gRPC's own.
 _NOT_TRUSTED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification", "peer certificate")
 _NO_TLS = "WRONG_VERSION_NUMBER"
-_NOT_HTTP2 = ("Failed parsing HTTP/2", "ALPN")
+_NOT_HTTP2 = ("Failed parsing HTTP/2", "http1.x server", "ALPN")
 _CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "_ALERT_")
 _NOBODY = ("Connection refused", "No route to host", "unreachable", "errors resolving", "DNS resolution")
 _START = "start it with: container-manager serve"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.docker.docker_service import DockerService
+from container_manager.config import DockerServiceConfig, ServerConfig
 from container_manager.model import ContainerConfig, ExitReason
+from container_manager_client import connect
 from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, STUBBORN, Calls
+from tests.support.serving import looped_server
 from tests.support.waiting import wait_until
 
 Status = pb.ContainerStatus
@@ -92,6 +97,25 @@ def test_without_events_the_last_exit_is_known_from_what_was_read_or_absent(
     )
     assert hidden is not None
     assert hidden.last_exit is None
+
+
+def test_reads_that_go_to_the_engine_tell_the_same_last_exit_as_the_view(
+    bots: Bots, service_config: DockerServiceConfig, session_dir: Path
+) -> None:
+    config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/last-exit/s.sock",))
+    with looped_server(config) as looped, connect(looped.server.addresses[0]) as channel:
+        calls = Calls(ContainerManagerStub(channel))
+        bot_id = bots.new()
+        calls.run(bot_id, *STUBBORN)
+        bots.wait_for_log(bot_id, b"ready")
+        calls.restart(bot_id, grace=0)
+        status = seen(calls, bot_id, "the last exit", lambda it: it.HasField("last_exit"))
+
+        async def lose() -> None:
+            looped.server.keeper.view.lose()
+
+        looped.run(lose())
+        assert (status, [status]) == (calls.status(bot_id), calls.listed([bot_id]))
 
 
 def test_a_bot_that_is_stopped_on_purpose_is_not_unhealthy(calls: Calls, bots: Bots, build_image: BuildImage) -> None:

@@ -19,8 +19,8 @@ from container_manager.backends.docker.container_source import INSPECT_TIMEOUT_S
 from container_manager.backends.docker.status import status_from_inspect, status_from_row
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import ContainerManagerError, EngineAccessDeniedError, EngineUnavailableError
-from container_manager.model import owned_bot
-from tests.unit.documents import BOT, ID, LABELS, NAME, OTHER_BOT, inspected
+from container_manager.model import ExitReason, owned_bot
+from tests.unit.documents import BOT, FINISHED, FINISHED_S, ID, LABELS, NAME, OTHER_BOT, inspected, running
 
 OURS = {"botmaker.managed": "true", "image": "img", "name": NAME}
 ROW = {"Id": ID, "Names": [f"/{NAME}"], "Labels": LABELS, "State": "running", "Created": 5}
@@ -122,6 +122,38 @@ def test_a_container_whose_event_does_not_say_that_it_is_ours_may_still_be(actio
     assert [Notice(ID, action == "remove", managed=False, time_ns=TIME_NS)] == heard(
         line(event(action, Attributes=attributes))
     )
+
+
+def ended(*events: dict[str, Any]) -> Any:
+    """The last exit of a container that runs again, after these events."""
+    source = ContainerSource(ScriptedEngine())
+    heard(*map(line, events), source=source)
+    source._engine = ScriptedEngine(inspected(running(FinishedAt=FINISHED, StartedAt="2026-11-20T10:01:01Z")))
+    status = at_once(source.inspect(ID))
+    return status.last_exit and (status.last_exit.exit_code, status.last_exit.exit_reason)
+
+
+DIE = {**event("die", Attributes={**OURS, "exitCode": "137"}), "timeNano": FINISHED_S * 10**9 + 5}
+OOM = {**event("oom"), "timeNano": FINISHED_S * 10**9 - 5}
+
+
+@pytest.mark.parametrize(
+    ("events", "last_exit"),
+    [
+        ([DIE], (137, ExitReason.KILLED)),
+        ([OOM, DIE], (137, ExitReason.OOM_KILLED)),
+        ([OOM, DIE, event("start")], (137, ExitReason.OOM_KILLED)),
+        ([OOM, event("destroy"), DIE], (137, ExitReason.KILLED)),
+        ([DIE, event("destroy")], None),
+        ([{**DIE, "Actor": {"ID": ID, "Attributes": {"exitCode": "137"}}}], None),
+        ([event("die", Attributes=OURS)], None),
+        ([], None),
+    ],
+)
+def test_the_end_of_a_run_is_known_from_the_events_of_managed_containers(
+    events: list[dict[str, Any]], last_exit: Any
+) -> None:
+    assert last_exit == ended(*events)
 
 
 @pytest.mark.parametrize("time", [None, "now", 1.5])
