@@ -6,6 +6,7 @@ import ssl
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import docker
@@ -56,22 +57,39 @@ def impatient_engine(tmp_path_factory: pytest.TempPathFactory, proxy: FaultyRegi
         yield engine
 
 
-@pytest.fixture
-def pull(impatient_engine: PrivateEngine, tmp_path: Path) -> Iterator[Pull]:
+@pytest.fixture(scope="module")
+def containerd_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
+    """An engine that keeps images in containerd, which then pulls them, and words its errors differently."""
+    settings = {"features": {"containerd-snapshotter": True}}
+    with PrivateEngine(tmp_path_factory.mktemp("engine"), settings=settings) as engine:
+        client = docker.DockerClient(base_url=engine.url)
+        storage = str(client.info().get("DriverStatus"))
+        client.close()
+        if "io.containerd.snapshotter" not in storage:
+            pytest.skip("this engine cannot keep images in containerd")
+        yield engine
+
+
+@contextmanager
+def pulling(docker_host: str, secrets: Path) -> Iterator[Pull]:
     """Creates a bot from an image; the error."""
-    service = DockerService(
-        DockerServiceConfig(secrets_root=RootDirectory(tmp_path, tmp_path), docker_host=impatient_engine.url)
-    )
+    service = DockerService(DockerServiceConfig(secrets_root=RootDirectory(secrets, secrets), docker_host=docker_host))
 
     def call(image: str) -> ContainerManagerError:
         bot_id = str(uuid.uuid4())
-        (tmp_path / bot_id).mkdir()
+        (secrets / bot_id).mkdir()
         with pytest.raises(ContainerManagerError) as caught:
             service.create_container(bot_id, ContainerConfig(image=image))
         return caught.value
 
     yield call
     service.close()
+
+
+@pytest.fixture
+def pull(impatient_engine: PrivateEngine, tmp_path: Path) -> Iterator[Pull]:
+    with pulling(impatient_engine.url, tmp_path) as call:
+        yield call
 
 
 @pytest.fixture
@@ -87,36 +105,50 @@ def json_error(status: int, code: str, message: str) -> Status:
     return Status(status, "", body, "application/json")
 
 
-def test_what_a_registry_answers_in_any_step_of_a_pull_decides_whether_to_try_again(pull: Pull) -> None:
-    """All at once, since the engine itself repeats a request for a configuration or a layer some seconds later."""
-    faults: dict[Fault, Meaning] = {
-        Status(401): DENIED,
-        Status(403, "Forbidden", b"<html>403</html>", "text/html"): DENIED,
-        json_error(403, "DENIED", "installation not allowed"): DENIED,
-        Status(429, "Too Many Requests", b"error code: 1015"): RETRY,
-        json_error(429, "TOOMANYREQUESTS", "You have reached your unauthenticated pull rate limit."): RETRY,
-        Status(500): RETRY,
-        Status(502, "Bad Gateway"): RETRY,
-        Status(503, "Service Unavailable"): RETRY,
-        Status(504, "Gateway Timeout"): RETRY,
-        Status(521, "Web Server Is Down"): RETRY,
-        Status(522): RETRY,
-        Reset(): RETRY,
-        End(): RETRY,
-        Cut(): RETRY,
-    }
-    cases = [(step, fault) for step in ("manifest", "config", "blob") for fault in faults]
+FAULTS: dict[Fault, Meaning] = {
+    Status(401): DENIED,
+    Status(403, "Forbidden", b"<html>403</html>", "text/html"): DENIED,
+    json_error(403, "DENIED", "requested access to the resource is denied"): DENIED,
+    Status(429, "Too Many Requests", b"error code: 1015"): RETRY,
+    json_error(429, "TOOMANYREQUESTS", "You have reached your unauthenticated pull rate limit."): RETRY,
+    Status(500): RETRY,
+    Status(502, "Bad Gateway"): RETRY,
+    Status(503, "Service Unavailable"): RETRY,
+    Status(504, "Gateway Timeout"): RETRY,
+    Status(521, "Web Server Is Down"): RETRY,
+    Status(522): RETRY,
+    Reset(): RETRY,
+    End(): RETRY,
+    Cut(): RETRY,
+}
 
-    def meaning(case: tuple[str, Fault]) -> tuple[Meaning, str]:
+
+def wrong(pull: Pull) -> dict[tuple[str, Fault], ContainerManagerError]:
+    """The errors that do not have the meaning of the fault, for each fault in each step of a pull.
+
+    All at once, since the engine itself repeats a request for a configuration or a layer some seconds later.
+    """
+    cases = [(step, fault) for step in ("manifest", "config", "blob") for fault in FAULTS]
+
+    def failing(case: tuple[str, Fault]) -> ContainerManagerError:
         with FaultyRegistry() as registry:
             registry.fail(*case)
-            error = pull(f"{registry.address}/bots/denied-403:timeout")
-        return type(error), str(error)
+            return pull(f"{registry.address}/bots/denied-403:timeout")
 
     with ThreadPoolExecutor(len(cases)) as pool:
-        outcomes = dict(zip(cases, pool.map(meaning, cases), strict=True))
-    wrong = {case: outcome for case, outcome in outcomes.items() if outcome[0] is not faults[case[1]]}
-    assert {} == wrong
+        errors = dict(zip(cases, pool.map(failing, cases), strict=True))
+    return {case: error for case, error in errors.items() if type(error) is not FAULTS[case[1]]}
+
+
+def test_what_a_registry_answers_in_any_step_of_a_pull_decides_whether_to_try_again(pull: Pull) -> None:
+    assert {} == wrong(pull)
+
+
+def test_it_decides_as_well_where_the_engine_keeps_images_in_containerd(
+    containerd_engine: PrivateEngine, tmp_path: Path
+) -> None:
+    with pulling(containerd_engine.url, tmp_path) as pull:
+        assert {} == wrong(pull)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,8 @@ class FaultyRegistry:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # An answer to TLS that engines with the containerd image store recognise as that of a server without TLS.
+            default_request_version = "HTTP/1.1"
             timeout = 30
 
             def do_GET(self) -> None:
