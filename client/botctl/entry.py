@@ -24,7 +24,7 @@ def main() -> None:
         missing = (exc.name or "").partition(".")[0]
         if missing not in _EXTRA_PACKAGES:
             raise
-        sys.exit(f"botctl needs {missing}, which is not installed: pip install 'botmaker-container-manager[cli]'")
+        sys.exit(f"botctl needs {missing}, which is not installed: install the extra 'cli', as in pip install '.[cli]'")
     except KeyboardInterrupt:
         sys.exit(130)
     botctl(prog_name="botctl")

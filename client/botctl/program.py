@@ -20,6 +20,7 @@ from botctl.commands.start import start
 from botctl.commands.stats import stats
 from botctl.commands.status import status
 from botctl.commands.stop import stop
+from botctl.commands.version import version
 from botctl.commands.watch import watch
 from botctl.exit_codes import ExitCode, Failure, exit_codes_help
 from botctl.options import shared_options
@@ -68,5 +69,19 @@ def botctl() -> None:
     """
 
 
-for _command in (create, start, stop, restart, remove, status, list_containers, watch, logs, stats, secrets, files):
+for _command in (
+    create,
+    start,
+    stop,
+    restart,
+    remove,
+    status,
+    list_containers,
+    watch,
+    logs,
+    stats,
+    secrets,
+    files,
+    version,
+):
     botctl.add_command(_command)

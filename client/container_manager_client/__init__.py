@@ -11,4 +11,15 @@ from container_manager_client.channel import connect, connect_aio
 from container_manager_client.errors import ErrorInfo, error_info
 from container_manager_client.tls import TlsFiles
 
-__all__ = ["ErrorInfo", "TlsFiles", "connect", "connect_aio", "error_info"]
+__all__ = ["ErrorInfo", "TlsFiles", "__version__", "connect", "connect_aio", "error_info"]
+
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    # Read on demand: importlib.metadata would be a tenth of a command's start-up.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("botmaker-container-manager")
+    raise AttributeError(name)

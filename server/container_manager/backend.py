@@ -200,6 +200,9 @@ class Backend(Protocol):
     def name(self) -> str:
         """A short name, such as ``docker``."""
 
+    async def version(self) -> str:
+        """The backend's own version, such as ``28.5.1``. Raises one of the ``Engine…Error`` kinds."""
+
     @property
     def limitations(self) -> Mapping[Feature, str]:
         """Features that this backend does not have, each with the reason, as a sentence for the caller."""

@@ -26,6 +26,11 @@ from tests.hostile.wild_values import FIELDS, KNOWN_IDS, SERVICES, fields, key, 
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
 
+STUBS: dict[str, Any] = {
+    "BotProvisioner": BotProvisionerStub,
+    "ContainerManager": ContainerManagerStub,
+    "ContainerObserver": ContainerObserverStub,
+}
 METHODS = [method for service in SERVICES for method in service.methods]
 CHANGING = ("CreateContainer", "StartContainer", "RestartContainer", "RemoveContainer", "ReloadSecrets")
 STREAM_SECONDS = 0.1
@@ -96,13 +101,11 @@ class Subject:
                 self._restore()
 
     def _call(self, method: MethodDescriptor, request: Any) -> None:
-        if method.containing_service.name == "ContainerManager":
-            getattr(self._calls.stub, method.name)(request, timeout=60)
+        call = getattr(STUBS[method.containing_service.name](self._channel), method.name)
+        if not method.server_streaming:
+            call(request, timeout=60)
             return
-        if method.containing_service.name == "BotProvisioner":
-            getattr(BotProvisionerStub(self._channel), method.name)(request, timeout=60)
-            return
-        stream = getattr(ContainerObserverStub(self._channel), method.name)(request, timeout=STREAM_SECONDS)
+        stream = call(request, timeout=STREAM_SECONDS)
         try:
             for _ in stream:
                 pass

@@ -34,6 +34,12 @@ def fake() -> Iterator[FakeEngine]:
 
 
 @pytest.fixture
+def unix(session_dir: Path) -> str:
+    """An address for a listener, with a short path."""
+    return f"unix://{session_dir}/services/s.sock"
+
+
+@pytest.fixture
 def memory(rpc_secrets: RootDirectory) -> MemoryBackend:
     """What runs the containers."""
     return MemoryBackend(rpc_secrets)

@@ -30,11 +30,6 @@ DEFAULTS = {"unix": {"manager", "observer", "provisioner"}, "tcp": {"manager", "
 
 
 @pytest.fixture
-def unix(session_dir: Path) -> str:
-    return f"unix://{session_dir}/services/s.sock"
-
-
-@pytest.fixture
 def served(serve_on: ServeOn, unix: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Channels to a unix and a TCP listener, with the ``--services`` that the test has as its parameter."""
     token_file = tmp_path / "token"

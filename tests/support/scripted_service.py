@@ -58,6 +58,8 @@ class ScriptedService:
         """The answer of ListSecrets."""
         self.reloaded = provisioner_pb.ReloadSecretsResponse()
         """The answer of ReloadSecrets."""
+        self.info = observer_pb.GetServerInfoResponse(version="9.8", backend="docker", backend_version="28.5.1")
+        """The answer of GetServerInfo."""
         self.at_once = 0
         self.most_at_once = 0
         self.gate = threading.Barrier(1)
@@ -234,6 +236,10 @@ class _Provisioner(provisioner_pb_grpc.BotProvisionerServicer):
 class _Observer(observer_pb_grpc.ContainerObserverServicer):
     def __init__(self, service: ScriptedService) -> None:
         self._service = service
+
+    def GetServerInfo(self, request: Any, context: Any) -> observer_pb.GetServerInfoResponse:  # noqa: N802
+        self._service.note(request, context)
+        return self._service.info
 
     def WatchContainers(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self._service.note(request, context)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+import container_manager_client
 from botctl.exit_codes import ExitCode
 from botctl.rendering.tables import containers_table, details_table, print_table, stats_table
 from botctl.rendering.terminal import console
@@ -49,6 +50,29 @@ def test_the_list_is_a_row_for_each_container_orphans_included(botctl_run: Run, 
     assert [OTHER, "exited (137, oom killed)", "-", "-", "bot:1"] == [*table[1][:2], *table[1][3:]]
     # Markup and control characters in a name have no effect.
     assert r"([red]somebodys\x1b[2J)" == table[2][0]
+
+
+def test_the_version_is_that_of_client_server_and_engine(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.info.services[:] = ["botmaker.container.v1.ContainerManager", "botmaker.container.v1.ContainerObserver"]
+    client = container_manager_client.__version__
+    assert [
+        ["Client", client],
+        ["Server", "9.8"],
+        ["Backend", "docker 28.5.1"],
+        ["Services", "ContainerManager, ContainerObserver"],
+    ] == rows(botctl_run("version").stdout)
+    assert {
+        "client": client,
+        "server": "9.8",
+        "backend": "docker",
+        "backend_version": "28.5.1",
+        "services": list(scripted.info.services),
+    } == document(botctl_run("version", "-o", "json"))
+
+
+def test_the_version_says_when_the_engine_does_not_answer(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.info.backend_version = ""
+    assert ["Backend", "docker (does not answer)"] == rows(botctl_run("version").stdout)[2]
 
 
 def test_the_list_can_be_narrowed_to_states(botctl_run: Run, scripted: ScriptedService) -> None:
@@ -265,7 +289,7 @@ def test_without_its_extra_it_says_in_one_line_what_to_install(missing: str) -> 
     ended = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False, timeout=120
     )
-    line = f"botctl needs {missing}, which is not installed: pip install 'botmaker-container-manager[cli]'\n"
+    line = f"botctl needs {missing}, which is not installed: install the extra 'cli', as in pip install '.[cli]'\n"
     assert (1, "", line) == (ended.returncode, ended.stdout, ended.stderr)
 
 

@@ -157,5 +157,6 @@ def test_no_module_is_longer_than_300_lines(path: Path) -> None:
 
 
 def test_the_clients_public_names() -> None:
-    assert ["ErrorInfo", "TlsFiles", "connect", "connect_aio", "error_info"] == sorted(container_manager_client.__all__)
+    expected = ["ErrorInfo", "TlsFiles", "__version__", "connect", "connect_aio", "error_info"]
+    assert expected == sorted(container_manager_client.__all__)
     assert all(getattr(container_manager_client, name).__doc__ for name in container_manager_client.__all__)

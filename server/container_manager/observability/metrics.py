@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+import container_manager
 from container_manager.observability.accounting import Method
 
 _PREFIX = "container_manager"
@@ -68,7 +69,7 @@ class Metrics:
             ("version", "python", "grpc"),
             registry=self.registry,
         )
-        build.labels(version("botmaker-container-manager"), platform.python_version(), version("grpcio")).set(1)
+        build.labels(container_manager.__version__, platform.python_version(), version("grpcio")).set(1)
         self.registry.register(ProcessMetrics())
 
     def create_rpc_counters(self, methods: Iterable[Method]) -> None:

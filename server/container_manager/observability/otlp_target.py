@@ -23,7 +23,7 @@ def otlp_target(config: TracingConfig) -> str:
         )
     if not all(_is_installed(name) for name in _PACKAGES):
         raise StartupError(
-            f"{config.source} needs the extra {EXTRA!r}: pip install 'botmaker-container-manager[server,{EXTRA}]'"
+            f"{config.source} needs the extra {EXTRA!r}: pip install '.[server,{EXTRA}]' in its source tree"
         )
     return target
 

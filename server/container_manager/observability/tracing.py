@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import grpc
@@ -23,6 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import NoOpTracer, Span, SpanKind, StatusCode, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+import container_manager
 from container_manager.observability.accounting import Method
 from container_manager.observability.call import Metadata
 
@@ -55,7 +55,7 @@ class Tracing:
         """
         logging.getLogger(_HEADERS_LOG).setLevel(logging.ERROR)
         logging.getLogger(_EXPORTER_LOG).addFilter(_once_a_minute)
-        known = Resource({SERVICE_NAME: "container-manager", SERVICE_VERSION: version("botmaker-container-manager")})
+        known = Resource({SERVICE_NAME: "container-manager", SERVICE_VERSION: container_manager.__version__})
         resource = known.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._tracer = self._provider.get_tracer("container_manager")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import aclosing
+from copy import copy
 from typing import Any
 
 from botmaker.container.v1 import container_observer_pb2 as pb
@@ -15,6 +17,7 @@ from container_manager.rpc import observer_codec as codec
 from container_manager.rpc.log_messages import LogMessageEncoder
 from container_manager.rpc.manager_codec import bot_ids_from_proto, labels_from_proto
 from container_manager.rpc.running_containers import RunningContainers
+from container_manager.rpc.server_info import ServerInfo
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.kept_ids import KeptIds
 from container_manager.stats.feed import StatsFeed
@@ -37,8 +40,13 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     own stream. :mod:`container_manager.rpc.stream_kinds` limits the number of streams.
     """
 
-    def __init__(self, backend: Backend, operations: BotOperations, keeper: ViewKeeper, kept_ids: KeptIds) -> None:
+    def __init__(
+        self, backend: Backend, operations: BotOperations, keeper: ViewKeeper, kept_ids: KeptIds, info: ServerInfo
+    ) -> None:
         self._backend = backend
+        self._info = info
+        self.services: tuple[str, ...] = ()
+        """Those of the listener, by full name."""
         self._operations = operations
         self._keeper = keeper
         self._versions = ContainerVersions(keeper.view)
@@ -47,6 +55,12 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         self._sampler = StatsSampler(backend.sample)
         self._stats = StatsFeed(self._sampler, codec.encoded_stats)
         keeper.view.add_listener(RunningContainers(self._stats))
+
+    def on_listener(self, services: Iterable[str]) -> ContainerObserverServicer:
+        """The same servicer for a listener with these services."""
+        observer = copy(self)
+        observer.services = tuple(services)
+        return observer
 
     async def close(self) -> None:
         """Cancel work that ended streams have left running."""
@@ -91,6 +105,9 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
             async with self._stats.watch(bot_ids, interval_seconds) as watcher:
                 while True:
                     await context.write(await watcher.next())
+
+    async def GetServerInfo(self, _request: pb.GetServerInfoRequest, _context: Context) -> pb.GetServerInfoResponse:
+        return await self._info.answer(self.services)
 
     def _require(self, feature: Feature) -> None:
         limitation = self._backend.limitations.get(feature)

@@ -42,6 +42,7 @@ from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.provisioner_servicer import BotProvisionerServicer
 from container_manager.rpc.reflection import V1_FILE, add_reflection
+from container_manager.rpc.server_info import ServerInfo
 from container_manager.rpc.services import SERVICES, not_served, served_services
 from container_manager.rpc.stream_kinds import stream_limits
 from container_manager.rpc.wire import encoded_status
@@ -101,7 +102,9 @@ class Server:
         self.telemetry.watch(self.keeper, self.streams)
         self._servicer = ContainerManagerServicer(self._backend.lifecycle, self._operations, self.keeper)
         kept_ids = KeptIds(IDS_PER_WATCHER * config.max_watchers)
-        self._observer = ContainerObserverServicer(self._backend, self._operations, self.keeper, kept_ids)
+        self._observer = ContainerObserverServicer(
+            self._backend, self._operations, self.keeper, kept_ids, ServerInfo(config, self._backend)
+        )
         self._provisioner = BotProvisionerServicer(self._backend, self._operations, self._servicer.restart)
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
@@ -231,8 +234,9 @@ class Server:
 
     def _register(self, server: grpc.aio.Server, address: Address) -> None:
         served = self._served[address]
+        observer = self._observer.on_listener(service.full_name for service in served)
         container_manager_pb2_grpc.add_ContainerManagerServicer_to_server(self._servicer, server)
-        container_observer_pb2_grpc.add_ContainerObserverServicer_to_server(self._observer, server)
+        container_observer_pb2_grpc.add_ContainerObserverServicer_to_server(observer, server)
         bot_provisioner_pb2_grpc.add_BotProvisionerServicer_to_server(self._provisioner, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health[served], server)
         add_reflection(server, (*served, _HEALTH), not_served(served))

@@ -136,3 +136,35 @@ class WatchStatsResponse(_message.Message):
     pids: int
     time: _timestamp_pb2.Timestamp
     def __init__(self, bot_id: _Optional[str] = ..., container_id: _Optional[str] = ..., cpu_percent: _Optional[float] = ..., memory_usage_bytes: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., network_rx_bytes: _Optional[int] = ..., network_tx_bytes: _Optional[int] = ..., pids: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class GetServerInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetServerInfoResponse(_message.Message):
+    __slots__ = ("version", "backend", "backend_version", "services", "limits")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    backend: str
+    backend_version: str
+    services: _containers.RepeatedScalarFieldContainer[str]
+    limits: ServerLimits
+    def __init__(self, version: _Optional[str] = ..., backend: _Optional[str] = ..., backend_version: _Optional[str] = ..., services: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[ServerLimits, _Mapping]] = ...) -> None: ...
+
+class ServerLimits(_message.Message):
+    __slots__ = ("max_concurrent_calls", "max_watchers", "max_log_streams", "max_request_bytes", "max_response_bytes")
+    MAX_CONCURRENT_CALLS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WATCHERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_LOG_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_RESPONSE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    max_concurrent_calls: int
+    max_watchers: int
+    max_log_streams: int
+    max_request_bytes: int
+    max_response_bytes: int
+    def __init__(self, max_concurrent_calls: _Optional[int] = ..., max_watchers: _Optional[int] = ..., max_log_streams: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., max_response_bytes: _Optional[int] = ...) -> None: ...

@@ -51,6 +51,11 @@ class ContainerObserverStub(object):
                 request_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsRequest.SerializeToString,
                 response_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsResponse.FromString,
                 _registered_method=True)
+        self.GetServerInfo = channel.unary_unary(
+                '/botmaker.container.v1.ContainerObserver/GetServerInfo',
+                request_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetServerInfoRequest.SerializeToString,
+                response_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetServerInfoResponse.FromString,
+                _registered_method=True)
 
 
 class ContainerObserverServicer(object):
@@ -104,6 +109,14 @@ class ContainerObserverServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetServerInfo(self, request, context):
+        """GetServerInfo returns what a client asks before it relies on something: versions, the services on this listener, and
+        limits. It answers without an engine, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ContainerObserverServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -121,6 +134,11 @@ def add_ContainerObserverServicer_to_server(servicer, server):
                     servicer.WatchStats,
                     request_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsRequest.FromString,
                     response_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsResponse.SerializeToString,
+            ),
+            'GetServerInfo': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServerInfo,
+                    request_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetServerInfoRequest.FromString,
+                    response_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetServerInfoResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -206,6 +224,33 @@ class ContainerObserver(object):
             '/botmaker.container.v1.ContainerObserver/WatchStats',
             botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsRequest.SerializeToString,
             botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServerInfo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/botmaker.container.v1.ContainerObserver/GetServerInfo',
+            botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetServerInfoRequest.SerializeToString,
+            botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetServerInfoResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -75,6 +75,10 @@ class ContainerObserverStub:
 
     UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
     """
+    GetServerInfo: _grpc.UnaryUnaryMultiCallable[_container_observer_pb2.GetServerInfoRequest, _container_observer_pb2.GetServerInfoResponse]
+    """GetServerInfo returns what a client asks before it relies on something: versions, the services on this listener, and
+    limits. It answers without an engine, too.
+    """
 
 @_typing.type_check_only
 class ContainerObserverAsyncStub(ContainerObserverStub):
@@ -116,6 +120,10 @@ class ContainerObserverAsyncStub(ContainerObserverStub):
     always the newest.
 
     UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
+    """
+    GetServerInfo: _aio.UnaryUnaryMultiCallable[_container_observer_pb2.GetServerInfoRequest, _container_observer_pb2.GetServerInfoResponse]  # type: ignore[assignment]
+    """GetServerInfo returns what a client asks before it relies on something: versions, the services on this listener, and
+    limits. It answers without an engine, too.
     """
 
 class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
@@ -173,6 +181,16 @@ class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
         always the newest.
 
         UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
+        """
+
+    @_abc_1.abstractmethod
+    def GetServerInfo(
+        self,
+        request: _container_observer_pb2.GetServerInfoRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_container_observer_pb2.GetServerInfoResponse, _abc.Awaitable[_container_observer_pb2.GetServerInfoResponse]]:
+        """GetServerInfo returns what a client asks before it relies on something: versions, the services on this listener, and
+        limits. It answers without an engine, too.
         """
 
 def add_ContainerObserverServicer_to_server(servicer: ContainerObserverServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

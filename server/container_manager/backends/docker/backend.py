@@ -14,6 +14,8 @@ from container_manager.backends.docker.sampling import sample
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.config import DockerServiceConfig
 from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.engine.error_meanings import engine_error
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.model import RawSample
 from container_manager.provisioning.host_files import HostFiles
 from container_manager.provisioning.host_secrets import HostSecrets
@@ -36,6 +38,12 @@ class DockerBackend:
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )
         self.source = ContainerSource(self._engine, reader)
+
+    async def version(self) -> str:
+        try:
+            return str((await self._engine.get_json("/version"))["Version"])
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
 
     def log(self, container_id: str) -> DockerContainerLog:
         return DockerContainerLog(self._engine, container_id)

@@ -15,17 +15,19 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from botmaker.container.v1 import bot_provisioner_pb2, container_manager_pb2
 from container_manager.errors import CapacityExceededError
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
+from container_manager.rpc.services import SERVICES
 from container_manager.scheduling.streams import Streams
 
-_MANAGER = container_manager_pb2.DESCRIPTOR.services_by_name["ContainerManager"]
-_PROVISIONER = bot_provisioner_pb2.DESCRIPTOR.services_by_name["BotProvisioner"]
+_UNARY = {
+    f"/{service.full_name}/{method.name}": method
+    for service in SERVICES.values()
+    for method in service.methods
+    if not method.server_streaming
+}
 READS = tuple(
-    f"/{_MANAGER.full_name}/{method.name}"
-    for method in _MANAGER.methods
-    if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+    name for name, method in _UNARY.items() if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
 )
 """Calls that are usually answered from memory."""
 
@@ -64,8 +66,7 @@ class CallPlaces:
 
     def of(self, method: str) -> Places | None:
         """The places that unary calls of a method take, by its full name; ``None``: none."""
-        _, service, _ = method.split("/")
-        if service not in (_MANAGER.full_name, _PROVISIONER.full_name):
+        if method not in _UNARY:
             return None
         return self.reads if method in READS else self.changes
 
