@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -11,13 +12,19 @@ import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.backends.docker.docker_service import DockerService
+from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig
-from container_manager.errors import CommandNotFoundError
-from container_manager.model import ContainerConfig
+from container_manager.doctor import Verdict
+from container_manager.doctor.engine_checks import check_engine
+from container_manager.errors import CommandNotFoundError, StartFailedError
+from container_manager.model import ContainerConfig, ExitReason
+from dev.engine import PrivateEngine
+from dev.images import ensure_test_image
 from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.engine_proxy import EngineProxy
+from tests.unit.documents import BOT
 
 
 @pytest.mark.parametrize("command", ["no-such-command", "/no/such/command", "./no-such-command"])
@@ -174,6 +181,39 @@ def test_a_network_that_is_gone_is_start_failed_and_not_a_missing_container(
         network.remove()
     with fails_with("FAILED_PRECONDITION", "START_FAILED"):
         calls.start(bot_id)
+
+
+def test_an_engine_without_its_init_process_says_so_and_the_doctor_finds_it(tmp_path: Path) -> None:
+    """The engine's text looks like that of a missing command."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for directory in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+        for program in Path(directory).iterdir():
+            if program.name != "docker-init" and not (programs / program.name).is_symlink():
+                (programs / program.name).symlink_to(program)
+    dockerd = tmp_path / "dockerd"
+    dockerd.write_text(f'#!/bin/sh\nPATH={programs} exec dockerd "$@"\n')
+    dockerd.chmod(0o755)
+    with PrivateEngine(tmp_path / "engine", dockerd=str(dockerd)) as engine:
+        root = RootDirectory(tmp_path / "secrets", tmp_path / "secrets")
+        config = DockerServiceConfig(
+            secrets_root=root, docker_host=engine.url, default_image=ensure_test_image(engine.url)
+        )
+        (root.path / BOT).mkdir(parents=True)
+        service = DockerService(config)
+        service.create_container(BOT, ContainerConfig(command=FOREVER))
+        with pytest.raises(StartFailedError) as caught:
+            service.start_container(BOT)
+        status = service.get_container_status(BOT)
+        service.remove_container(BOT)
+        service.close()
+        findings = {finding.name: finding for finding in asyncio.run(check_engine(config))}
+    assert StartFailedError is type(caught.value)
+    assert "a program of the engine itself" in str(caught.value)
+    assert status is not None
+    assert ExitReason.START_FAILED is status.exit_reason
+    assert status.error in str(caught.value)
+    assert Verdict.FAILED is findings["init process"].verdict
 
 
 @pytest.mark.parametrize(

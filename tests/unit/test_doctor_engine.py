@@ -108,6 +108,26 @@ def test_a_rootless_engine_is_a_warning_about_the_bots_user(engine: FakeEngine) 
     assert (Verdict.WARNING, True) == (found.verdict, "--bot-user" in found.remedy)
 
 
+@pytest.mark.parametrize(
+    ("fields", "verdict"),
+    [
+        ({"InitBinary": "docker-init", "InitCommit": {"ID": "de40ad0", "Expected": "de40ad0"}}, Verdict.OK),
+        ({"InitBinary": "docker-init", "InitCommit": {"ID": "", "Expected": ""}}, Verdict.OK),
+        ({"InitBinary": "docker-init", "InitCommit": {"ID": "N/A", "Expected": "N/A"}}, Verdict.FAILED),
+        ({"InitBinary": "/opt/init", "InitCommit": {"ID": "N/A", "Expected": ""}}, Verdict.WARNING),
+        ({"InitBinary": "", "InitCommit": {"ID": "", "Expected": ""}}, None),
+        ({}, None),
+    ],
+    ids=["Docker", "Debian", "absent", "another one", "Podman", "unknown"],
+)
+def test_an_init_process_that_the_engine_cannot_run_is_failed(
+    engine: FakeEngine, fields: dict[str, Any], verdict: Verdict | None
+) -> None:
+    engine.on("GET", "/info", Json(info(**fields)))
+    finding = check(engine.url).get("init process")
+    assert verdict is (finding and finding.verdict)
+
+
 def test_an_absent_default_image_is_a_warning_and_failed_where_nothing_is_pulled(engine: FakeEngine) -> None:
     engine.on("GET", "/images/*/json", error(404, "No such image"))
     assert Verdict.WARNING is check(engine.url)["default image"].verdict

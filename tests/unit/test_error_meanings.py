@@ -36,6 +36,18 @@ MISSING_MOUNT = (
     'error mounting "/srv/secrets/b" to rootfs at "/run/secrets": mount src=/srv/secrets/b: no such file or directory'
 )
 
+ENGINES_OWN = [
+    'exec: "docker-init": executable file not found in $PATH',
+    'exec: "runc": executable file not found in $PATH',
+    RUNC
+    + 'error mounting "/no/init" to rootfs at "/sbin/docker-init": stat /no/init: no such file or directory: unknown',
+    RUNC + 'exec: "/sbin/docker-init": permission denied: unknown',
+    RUNC + "exec /sbin/docker-init: exec format error: unknown",
+    'OCI runtime create failed: unable to retrieve OCI runtime error (open log.json: ?): exec: "runc": not found: unknown',
+    'failed to start shim: start failed: exec: "containerd-shim-runc-v2": executable file not found in $PATH: unknown',
+    'lookup init binary: exec: "catatonit": executable file not found in $PATH',
+]
+
 STARTS = [
     (ENDPOINT + "Bind for 127.0.0.1:8080 failed: port is already allocated", PortInUseError),
     (
@@ -199,3 +211,16 @@ def test_a_bad_request_at_create_is_the_callers(status: int, text: str, cls: typ
     error = create_error(EngineRejectedError(status, text), BOT)
     assert cls is type(error)
     assert text in str(error)
+
+
+@pytest.mark.parametrize("text", ENGINES_OWN)
+def test_a_missing_program_of_the_engine_is_not_taken_for_the_bots_command(text: str) -> None:
+    error = start_error(EngineRejectedError(500, text), BOT)
+    assert StartFailedError is type(error)
+    assert "a program of the engine itself" in str(error)
+    assert text in str(error)
+
+
+def test_a_bots_command_that_has_the_name_of_the_engines_program_is_the_bots() -> None:
+    text = RUNC + 'exec: "docker-init": executable file not found in $PATH: unknown'
+    assert CommandNotFoundError is type(start_error(EngineRejectedError(400, text), BOT))

@@ -24,6 +24,9 @@ _TIMEOUT_SECONDS = 5.0
 _OLDEST_API = (1, 41)
 # These copy the whole image for every container.
 _WASTEFUL_DRIVERS = ("vfs",)
+# What the engine shows for the version of an init process that it cannot run, or that is not docker-init.
+_UNKNOWN_INIT = "N/A"
+_DEFAULT_INIT = "docker-init"
 _HTTP_NOT_FOUND = 404
 _CLOCK_WARNING_SECONDS = 2.0
 # The service requests events from five seconds before its own time; with a larger difference it could miss some.
@@ -43,6 +46,7 @@ async def check_engine(config: DockerServiceConfig) -> list[Finding]:
             _api_version(str(version.get("ApiVersion") or "")),
             _storage_driver(str(info.get("Driver") or "")),
             _users(info, config),
+            *_init_process(info),
             await _default_image(engine, config),
             _clock(info, asked, answered),
             _engine_disk(info),
@@ -93,6 +97,23 @@ def _users(info: Json, config: DockerServiceConfig) -> Finding:
         more = f" (and {len(faults) - 1} more bots)" if len(faults) > 1 else ""
         return Finding(name, Verdict.FAILED, f"{faults[0]}{more}", f"chown -R {user} the bots' secrets and state")
     return Finding(name, Verdict.OK, f"{start}, and --bot-user is {user}")
+
+
+def _init_process(info: Json) -> list[Finding]:
+    program = str(info.get("InitBinary") or "")
+    # Podman names no program. It looks for one at each start.
+    if not program:
+        return []
+    if (info.get("InitCommit") or {}).get("ID") != _UNKNOWN_INIT:
+        return [Finding("init process", Verdict.OK, program)]
+    if program == _DEFAULT_INIT:
+        detail = f"the engine cannot run {program}, which every bot needs"
+        remedy = (
+            f"install {program} where the engine finds it; it is a part of Docker, or the program of the package tini"
+        )
+        return [Finding("init process", Verdict.FAILED, detail, remedy)]
+    detail = f"the engine cannot tell the version of {program}, and may be unable to run it"
+    return [Finding("init process", Verdict.WARNING, detail, "check the engine's setting init-path")]
 
 
 async def _default_image(engine: AsyncEngineClient, config: DockerServiceConfig) -> Finding:

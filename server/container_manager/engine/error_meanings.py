@@ -39,6 +39,16 @@ DISK_PHRASES: Table = ((("no space left on device",), CapacityExceededError),)
 # --host-secrets-root or --host-state-root is missing or wrong.
 MOUNT_PHRASES: Table = ((("bind source path does not exist",), SecretsUnavailableError),)
 
+# The engine lacks a program of its own: its init process, the runtime, or containerd's shim. The engine then looks up
+# the program itself, so that its text begins where runc's texts about a bot's command say first who could not start it.
+ENGINE_PROGRAM = re.compile(
+    r"""
+    ^exec:\ " | at\ "(/sbin/docker-init|/dev/init|/run/podman-init)" | exec:?\ "?/(sbin/docker|run/podman)-init\b |
+    unable\ to\ retrieve\ OCI\ runtime\ error | failed\ to\ start\ shim | lookup\ init\ binary
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
 # The engine's texts about ports, and runc's about a process that could not be started. The latter contain 'exec: "' or
 # "exec /"; without that, the missing file is another one, such as the source of a mount.
 START_PHRASES: Table = (
@@ -69,6 +79,11 @@ def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
     """The error for the engine's error response to a start or restart."""
     if exc.status == _HTTP_CONFLICT:
         return InvalidStateError(f"the container can't be started now: {exc.text}", bot_id=bot_id)
+    if ENGINE_PROGRAM.search(exc.text) and not disk_error(exc.text, ""):
+        return StartFailedError(
+            f"a program of the engine itself is missing or broken; run the doctor on its machine: {exc.text}",
+            bot_id=bot_id,
+        )
     cls = _lookup(exc.text, (*DISK_PHRASES, *MOUNT_PHRASES, *START_PHRASES)) or StartFailedError
     what = f"{_taken_port(exc.text)} is in use; " if cls is PortInUseError else ""
     return cls(f"{what}the engine could not start the container: {exc.text}", bot_id=bot_id)
