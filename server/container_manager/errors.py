@@ -176,13 +176,13 @@ class StartFailedError(ContainerManagerError):
 
 
 class CommandNotFoundError(StartFailedError):
-    """The container's command is not in its image."""
+    """The container has no such program, or the program's interpreter or loader is missing."""
 
     reason = "COMMAND_NOT_FOUND"
 
 
 class CommandNotExecutableError(StartFailedError):
-    """The container's command is a file that cannot be executed."""
+    """The container's program is a file that its user cannot execute on this machine."""
 
     reason = "COMMAND_NOT_EXECUTABLE"
 

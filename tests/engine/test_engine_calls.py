@@ -76,7 +76,7 @@ def counted(service_config: DockerServiceConfig, tmp_path: Path, session_dir: Pa
 
 def test_each_verb_costs_its_own_call_and_one_inspection(counted: Counted, bots: Bots) -> None:
     """No container is looked up by its name. Events that come late may lead to further inspections of it."""
-    counted.calls.run(bots.new(), *FOREVER)  # what a program in the image is, is remembered from here on
+    counted.calls.run(bots.new(), *FOREVER)  # the program of this image is remembered from here on
     bot_id, calls = bots.new(), counted.calls
     assert ["POST create", "GET json"] == counted.asked(lambda: calls.create(bot_id, *FOREVER))
     for verb in ("start", "restart", "stop"):

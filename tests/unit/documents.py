@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import tarfile
 from typing import Any
 
-from tests.support.fake_engine import Json
+from tests.support.fake_engine import Json, Raw
 
 BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
 OTHER_BOT = "7d1d8f3a-98b2-4a44-8a55-3f0b6a1c2d22"
@@ -104,3 +106,13 @@ def path_stat(mode: int, link_target: str = "") -> Json:
     found = {"name": "node", "size": 1, "mode": mode, "mtime": STARTED, "linkTarget": link_target}
     encoded = base64.b64encode(json.dumps(found).encode()).decode()
     return Json(None, headers={"X-Docker-Container-Path-Stat": encoded})
+
+
+def archived(content: bytes, mode: int = 0o755, uid: int = 0) -> Raw:
+    """The answer to GET of the archive endpoint, for a regular file."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("node")
+        member.mode, member.uid, member.gid, member.size = mode, uid, uid, len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return Raw(packed.getvalue(), headers={"Content-Type": "application/x-tar"})

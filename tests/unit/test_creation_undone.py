@@ -129,7 +129,7 @@ def test_a_container_that_somebody_removes_amid_its_create_was_created(
 ) -> None:
     """Its image is not affected: the next container gets its init."""
     engine.on(*BY_ID, Json(inspected()), ABSENT, Json(inspected()))
-    engine.on("HEAD", "/containers/*/archive", ABSENT, ABSENT, path_stat(0o755))
+    engine.on("HEAD", "/containers/*/archive", ABSENT, path_stat(0o755))
     assert ID == service.create_container(BOT)
     assert ID == service.create_container(BOT)
     assert [True, True] == [request.body["HostConfig"]["Init"] for request in engine.seen(*CREATE)]

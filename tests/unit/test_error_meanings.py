@@ -43,7 +43,7 @@ ENGINES_OWN = [
     + 'error mounting "/no/init" to rootfs at "/sbin/docker-init": stat /no/init: no such file or directory: unknown',
     RUNC + 'exec: "/sbin/docker-init": permission denied: unknown',
     RUNC + "exec /sbin/docker-init: exec format error: unknown",
-    'OCI runtime create failed: unable to retrieve OCI runtime error (open log.json: ?): exec: "runc": not found: unknown',
+    'OCI runtime create failed: unable to retrieve OCI runtime error (open log.json): exec: "runc": not found: unknown',
     'failed to start shim: start failed: exec: "containerd-shim-runc-v2": executable file not found in $PATH: unknown',
     'lookup init binary: exec: "catatonit": executable file not found in $PATH',
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -109,7 +110,7 @@ def test_a_create_that_was_not_sent_is_not_searched_for(
     """An engine that is down may have callers that try again and again."""
     lifecycle = DockerLifecycle(DockerServiceConfig(secrets_root=secrets_root, docker_host=late.engine.url))
     lifecycle.ping()
-    lifecycle._engine._close_idle()
+    lifecycle._engine._close_unused_since(math.inf)
     late.engine.socket_path.rename(tmp_path / "moved")
     with pytest.raises(EngineUnavailableError):
         carry_out(lifecycle.create_container(BOT, ContainerConfig(), absent=True))
@@ -158,7 +159,7 @@ def test_no_other_container_is_removed(late: LateEngine, service: DockerService)
     ]
     for number, labels in enumerate(others):
         body = {"Labels": labels, "HostConfig": {"Mounts": []}}
-        late.make(Request("POST", "/containers/create", {"name": str(number)}, body, "1.41", 0))
+        late.make(Request("POST", "/containers/create", {"name": str(number)}, body, "1.41", {}, 0))
     before = dict(late.containers)
     late.hold(Cut())
     refused(service, EngineUnavailableError, request_id="wish")

@@ -75,9 +75,22 @@ def calls(engine: FakeEngine) -> list[str]:
 def test_a_known_container_costs_one_call(
     engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, known: str
 ) -> None:
+    """Also its first start, if this process has made it: the create has looked at its program."""
+    let_create_succeed(engine)
+    carry_out(lifecycle.create_container(BOT, ContainerConfig(), absent=True))
+    engine.requests.clear()
     engine.on("POST", f"/containers/{ID}/*", NO_CONTENT)
     assert ID == carry_out(getattr(lifecycle, verb)(BOT, known=KNOWN[known]))
     assert [f"POST ID/{VERBS[verb]}"] == calls(engine)
+
+
+@pytest.mark.parametrize("verb", ["start_container", "restart_container"])
+def test_the_first_start_of_a_container_that_another_process_has_made_costs_a_look_at_it(
+    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str
+) -> None:
+    engine.on("POST", f"/containers/{ID}/*", NO_CONTENT)
+    assert ID == carry_out(getattr(lifecycle, verb)(BOT, known=KNOWN["created"]))
+    assert ["GET ID/json", f"POST ID/{VERBS[verb]}"] == calls(engine)
 
 
 @pytest.mark.parametrize(

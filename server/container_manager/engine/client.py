@@ -8,7 +8,6 @@ Calls that take long use :mod:`container_manager.engine.long_calls`; those from 
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import math
@@ -30,6 +29,7 @@ from docker.utils.proxy import ProxyConfig
 
 from container_manager.backend import CallObserver
 from container_manager.deadline import Deadline
+from container_manager.engine.archive import FileStart, first_file, path_stat
 from container_manager.engine.call_observer import observed
 from container_manager.engine.transport_errors import (
     HTTP_UNAUTHORIZED,
@@ -128,22 +128,26 @@ class EngineClient:
     def stat(self, container_id: str, path: str, deadline: Deadline) -> Json | None:
         """File status of ``path`` in a container, running or not: ``name``, ``size``, Go file ``mode``, ``linkTarget``.
 
-        ``None`` if there is no such path. This is HEAD of the archive endpoint, which the SDK does not offer.
+        ``None`` if there is no such path.
+        """
+        return self._find("stat", lambda api: path_stat(_archive(api, "HEAD", container_id, path).headers), deadline)
+
+    def read_start(self, container_id: str, path: str, size: int, deadline: Deadline) -> FileStart | None:
+        """The first ``size`` bytes of a regular file in a container, running or not, with its owner.
+
+        ``None`` if there is no such file.
         """
 
-        def head(api: docker.APIClient) -> Json | None:
-            url = f"{api.base_url}/v{api.api_version}/containers/{container_id}/archive"
-            response = api.head(url, params={"path": path}, timeout=api.timeout)
-            if response.status_code == _HTTP_NOT_FOUND:
-                return None
-            # A response to HEAD has no body; the reason phrase is its only text.
-            if not response.ok:
-                raise docker.errors.APIError(response.reason, response=response, explanation=response.reason)
-            encoded = response.headers["X-Docker-Container-Path-Stat"]
-            found: Json = json.loads(base64.b64decode(encoded))
-            return found
+        def read(api: docker.APIClient) -> FileStart | None:
+            # Closed before its end: the rest of the file is not read.
+            with _archive(api, "GET", container_id, path) as response:
+                return first_file(response.raw, size)
 
-        return self._read("stat", head, deadline)
+        return self._find("read_file", read, deadline)
+
+    def architecture(self, deadline: Deadline) -> str:
+        """The engine's name for its machine's architecture, such as ``amd64``."""
+        return str(self._read("version", lambda api: api.version(), deadline).get("Arch") or "")
 
     def create_container(self, name: str, body: Mapping[str, Any]) -> str:
         """Create a container from the engine's own JSON. Returns its id."""
@@ -161,7 +165,7 @@ class EngineClient:
         """Remove a container with its anonymous volumes; a running one only by force."""
         self._call("remove_container", lambda api: api.remove_container(container_id, v=True, force=force), None)
 
-    def _find(self, operation: str, call: Callable[[docker.APIClient], Json], deadline: Deadline) -> Json | None:
+    def _find(self, operation: str, call: Callable[[docker.APIClient], T], deadline: Deadline) -> T | None:
         try:
             return self._read(operation, call, deadline)
         except EngineRejectedError as exc:
@@ -262,6 +266,19 @@ class SdkClient(docker.APIClient):
             for scheme in ("http://", "https://"):
                 del self.adapters[scheme]
             self.base_url = "http+docker://localhost"
+
+
+def _archive(api: docker.APIClient, method: str, container_id: str, path: str) -> requests.Response:
+    """The response of the endpoint for a container's files, which the SDK offers for whole files only."""
+    url = f"{api.base_url}/v{api.api_version}/containers/{container_id}/archive"
+    plain = {"Accept-Encoding": "identity"}
+    streams = method == "GET"
+    response = api.request(method, url, params={"path": path}, headers=plain, stream=streams, timeout=api.timeout)
+    if not response.ok:
+        # A response to HEAD has no body; the reason phrase is its only text.
+        response.close()
+        raise docker.errors.APIError(response.reason, response=response, explanation=response.reason)
+    return response
 
 
 def _get_json(api: docker.APIClient, path: str) -> Json:

@@ -1,87 +1,166 @@
-"""Checks that a container's command exists and is executable.
+"""Checks that a container's program can be run.
 
-An init process as PID 1 hides a wrong command from the engine: the init itself starts, fails to run the command, exits
-with 127 and is revived by the restart policy for ever, while the engine's start answers success. So a command that is
-plainly not in the image is found here, at create, and such a container is made without the init: then the engine itself
-rejects its start, in its own words, and shows them in its inspect output.
+An init process as PID 1 hides a program that cannot be run: the init itself starts, so the engine's start succeeds, and
+the restart policy revives it for ever. What each kind of program gives, as seen with Docker 20.10 and tini 0.19:
+
+    program                          with init                  without init
+    missing, or not executable       exit 127 or 126            the engine rejects the start, in its own words
+    interpreter or loader missing    exit 127                   exit 1
+    for another machine, or no       a shell tries to run it,   exit 1
+    program at all                   exit 0, 2 or 127
+    script that its user may not     exit of its interpreter    the same
+    read
+
+So a container whose program is missing or not executable is made without init: the engine then rejects its start. The
+start of any other one that certainly fails is refused here. In doubt, the container has its init and is started.
+
+A program below a mount may come and go. Its container always has its init, and the program is looked for at each start.
+Only conclusions that no mount can change are remembered: by image, since a look costs some milliseconds for each
+directory of a path, and by container.
 """
 
 from __future__ import annotations
 
 import posixpath
-import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from container_manager.backends.docker.container_files import ContainerFiles, UnknownFileError
+from container_manager.backends.docker.program_format import Reader, why_not_run
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
+from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
 from container_manager.model import ContainerState
 
 # The PATH that the engine gives a container whose image has none (moby, oci.DefaultPathEnv).
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Go's os.FileMode keeps the type in its high bits (io/fs, FileMode).
-_GO_MODE_DIR = 1 << 31
-_GO_MODE_SYMLINK = 1 << 27
 # The limit of execve(2).
 _MAX_PATH_LENGTH = 4_095
-_MAX_LINKS = 8
-# Each candidate costs a call to the engine.
+# Each candidate costs calls to the engine.
 _MAX_CANDIDATES = 64
 _MAX_REMEMBERED = 1_000
+_MAX_CONTAINERS = 20_000
 _GOING = (ContainerState.REMOVING.value, ContainerState.DEAD.value)
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a program."""
+
+    error: type[StartFailedError] | None = None
+    """Why it certainly cannot be run; ``None``: it can, or that is in doubt."""
+    why: str = ""
+    by_engine: bool = False
+    """Without init, the engine rejects its start."""
+    is_final: bool = True
+    """No mount can change it."""
+
+
+_IN_DOUBT = Verdict(is_final=False)
+
+
 class CommandCheck:
-    """Looks up commands in new containers, and caches the result by image, whose files are all that it has."""
+    """Looks up programs in containers. Safe for any number of threads."""
 
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
-        self._runnable: dict[tuple[str, ...], bool] = {}
+        self._by_image: dict[tuple[str, ...], Verdict] = {}
+        self._by_container: dict[str, Verdict] = {}
+        """Of containers that were checked at their create."""
 
-    def is_runnable(self, inspected: dict[str, Any], deadline: Deadline) -> bool:
-        """Whether a new container's command is an executable file. In doubt, true: the init process will report it.
-
-        A container that somebody removes meanwhile is such a doubt.
-        """
-        command = _command(inspected)
-        environment = dict(item.partition("=")[::2] for item in inspected["Config"].get("Env") or [])
-        path = environment.get("PATH", _DEFAULT_PATH)
-        directory = inspected["Config"].get("WorkingDir") or "/"
-        if command.endswith("/") or len(command) > _MAX_PATH_LENGTH:
+    def needs_init(self, inspected: dict[str, Any], deadline: Deadline) -> bool:
+        """Whether a new container has to have its init. ``False``: without it, the engine rejects the start."""
+        verdict = self._check(inspected, deadline)
+        if verdict.is_final and verdict.by_engine:
             return False
-        key = (inspected["Image"], command, path, directory)
-        if key in self._runnable:
-            return self._runnable[key]
+        self._remember(inspected["Id"], verdict)
+        return True
+
+    def engine_judges(self, container_id: str) -> None:
+        """Note a new container that has no init."""
+        self._remember(container_id, Verdict())
+
+    def check_start(self, container_id: str, state: ContainerState | None, bot_id: str, deadline: Deadline) -> None:
+        """Raise the reason why the container's program cannot be run, if that is certain.
+
+        A container in ``state`` CREATED that this process has not made is looked at. Any other one has been started
+        before, so that its program is known to its user.
+        """
+        verdict = self._by_container.get(container_id)
+        if verdict is None and state is not ContainerState.CREATED:
+            return
+        try:
+            if verdict is None or not verdict.is_final:
+                inspected = self._engine.inspect_container(container_id, deadline)
+                if inspected is None or not (inspected.get("HostConfig") or {}).get("Init"):
+                    return
+                verdict = self._check(inspected, deadline)
+                self._remember(container_id, verdict)
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
+        if verdict.error is not None:
+            raise verdict.error(f"the container was not started: {verdict.why}", bot_id=bot_id)
+
+    def _check(self, inspected: dict[str, Any], deadline: Deadline) -> Verdict:
+        config = inspected["Config"]
+        environment = dict(item.partition("=")[::2] for item in config.get("Env") or [])
+        path = environment.get("PATH", _DEFAULT_PATH)
+        directory = config.get("WorkingDir") or "/"
+        command = _command(inspected)
+        if command.endswith("/") or len(command) > _MAX_PATH_LENGTH:
+            return Verdict(CommandNotFoundError, "its command is no path of a file", by_engine=True)
+        mounts = sorted(str(mount.get("Destination")) for mount in inspected.get("Mounts") or [])
+        key = (inspected["Image"], command, path, directory, str(config.get("User")), *mounts)
+        if key in self._by_image:
+            return self._by_image[key]
         candidates = list(dict.fromkeys(_candidates(command, path, directory)))
         if len(candidates) > _MAX_CANDIDATES:
-            return True
+            return _IN_DOUBT
+        files = ContainerFiles(self._engine, inspected, deadline)
         try:
-            runnable = any(self._is_executable(inspected["Id"], candidate, deadline) for candidate in candidates)
-            # The engine also finds nothing in a container that is being removed. That says nothing about the image.
-            if not runnable and not self._is_there(inspected["Id"], deadline):
-                return True
-        except EngineRejectedError:
-            return True
-        if len(self._runnable) >= _MAX_REMEMBERED:
-            self._runnable.clear()
-        self._runnable[key] = runnable
-        return runnable
+            verdict = self._look(files, candidates, inspected, deadline)
+            # The engine also finds nothing in a container that is being removed. That says nothing about the program.
+            if verdict.error is not None and not self._is_there(inspected["Id"], deadline):
+                return _IN_DOUBT
+        except (EngineRejectedError, UnknownFileError):
+            return _IN_DOUBT
+        if verdict.is_final:
+            if len(self._by_image) >= _MAX_REMEMBERED:
+                self._by_image.clear()
+            self._by_image[key] = verdict
+        return verdict
+
+    def _look(
+        self, files: ContainerFiles, candidates: list[str], inspected: dict[str, Any], deadline: Deadline
+    ) -> Verdict:
+        command = _command(inspected)
+        error: type[StartFailedError] = CommandNotFoundError
+        for candidate in candidates:
+            found = files.find(candidate)
+            if found is None:
+                continue
+            if not found.is_program:
+                error = CommandNotExecutableError
+                continue
+            reader = Reader(self._engine, inspected, files, deadline)
+            problem = why_not_run(reader, found.path)
+            if problem is None:
+                return Verdict(is_final=not files.in_mounts)
+            return Verdict(problem.error, problem.why, problem.by_engine, is_final=not files.in_mounts)
+        what = "is not there" if error is CommandNotFoundError else "is no file that can be executed"
+        return Verdict(error, f"its command {command[:200]!r} {what}", by_engine=True, is_final=not files.in_mounts)
+
+    def _remember(self, container_id: str, verdict: Verdict) -> None:
+        if len(self._by_container) >= _MAX_CONTAINERS:
+            self._by_container.clear()
+        self._by_container[container_id] = verdict
 
     def _is_there(self, container_id: str, deadline: Deadline) -> bool:
         document = self._engine.inspect_container(container_id, deadline)
         return document is not None and document["State"]["Status"] not in _GOING
-
-    def _is_executable(self, container_id: str, path: str, deadline: Deadline) -> bool:
-        for _ in range(_MAX_LINKS):
-            found = self._engine.stat(container_id, path, deadline)
-            if found is None:
-                return False
-            mode = int(found["mode"])
-            if not mode & _GO_MODE_SYMLINK:
-                return not mode & _GO_MODE_DIR and bool(mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH))
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), found["linkTarget"]))
-        return True
 
 
 def _command(inspected: dict[str, Any]) -> str:

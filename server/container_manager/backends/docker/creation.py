@@ -48,13 +48,18 @@ class ContainerCreator:
     """Carries out create. Safe for any number of threads."""
 
     def __init__(
-        self, engine: EngineClient, calls: LongCalls, config: DockerServiceConfig, reader: StatusReader
+        self,
+        engine: EngineClient,
+        calls: LongCalls,
+        commands: CommandCheck,
+        config: DockerServiceConfig,
+        reader: StatusReader,
     ) -> None:
         self._engine = engine
         self._config = config
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
         self._puller = ImagePuller(calls, config.registry_config)
-        self._commands = CommandCheck(engine)
+        self._commands = commands
         self._reader = reader
         self._given_up = GivenUpCreates(engine)
         self._states = StateDirectories(config.state_root, config.bot_user) if config.state_root is not None else None
@@ -196,13 +201,14 @@ class ContainerCreator:
             document = self._engine.inspect_container(container_id, deadline)
             if document is not None:
                 _check_request_id(document, body)
-                if self._commands.is_runnable(document, deadline):
+                if self._commands.needs_init(document, deadline):
                     status = self._reader.read(self._engine, document, deadline)
                 else:
                     yield from self._remove(container_id, deadline)
                     without_init = {**body, "HostConfig": {**body["HostConfig"], "Init": False}}
                     made = None
                     made = container_id = yield from self._make_with_image(bot_id, without_init, deadline)
+                    self._commands.engine_judges(container_id)
             deadline.commit()
         except BaseException as exc:
             if made is not None:

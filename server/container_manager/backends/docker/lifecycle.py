@@ -18,6 +18,7 @@ from collections.abc import Collection
 from http import HTTPStatus
 
 from container_manager.backend import CallObserver, Created
+from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.backends.docker.creation import ContainerCreator
 from container_manager.backends.docker.ending import restart, stop
 from container_manager.backends.docker.listing import ContainerLister
@@ -66,7 +67,8 @@ class DockerLifecycle:
         )
         self._reader = reader or StatusReader()
         self._calls = LongCalls(config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer)
-        self._creator = ContainerCreator(self._engine, self._calls, config, self._reader)
+        self._commands = CommandCheck(self._engine)
+        self._creator = ContainerCreator(self._engine, self._calls, self._commands, config, self._reader)
         self._lister = ContainerLister(self._engine, self._reader)
 
     def close(self) -> None:
@@ -188,6 +190,8 @@ class DockerLifecycle:
             if now is None or now.state not in _STARTED:
                 raise
             return now.container_id
+        if grace is not None or container.state not in _STARTED:
+            self._commands.check_start(container.container_id, container.state, bot_id, deadline or Deadline())
         try:
             if grace is None:
                 self._engine.start_container(container.container_id)

@@ -1,0 +1,82 @@
+"""Looks up files of one container as its kernel would, running or not, through its mounts and links."""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from typing import Any, NamedTuple
+
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient
+
+# Go's os.FileMode keeps the type in its high bits (io/fs, FileMode).
+_GO_MODE_DIR = 1 << 31
+_GO_MODE_SYMLINK = 1 << 27
+# The kernel's limit (path_resolution(7)).
+_MAX_LINKS = 40
+# Mounts that exist only while the container runs.
+_RUN_TIME_MOUNTS = ("/proc", "/sys", "/dev")
+
+
+class File(NamedTuple):
+    """A file that is not a link."""
+
+    path: str
+    """Without links."""
+    is_program: bool
+    """A regular file that somebody may execute."""
+
+
+class UnknownFileError(Exception):
+    """Only the running container has the file."""
+
+
+class ContainerFiles:
+    """Files of the container with this inspect document."""
+
+    def __init__(self, engine: EngineClient, inspected: dict[str, Any], deadline: Deadline) -> None:
+        self._engine = engine
+        self._id = inspected["Id"]
+        self._deadline = deadline
+        self._mounts = [str(mount.get("Destination")) for mount in inspected.get("Mounts") or []]
+        self._seen: dict[str, dict[str, Any] | None] = {}
+        self.in_mounts = False
+        """A mount has been looked into: what it holds may change at any time."""
+
+    def find(self, path: str) -> File | None:
+        """The file at an absolute path; ``None``: there is none."""
+        todo, here, links, mode = path.split("/")[::-1], "/", 0, _GO_MODE_DIR
+        while todo:
+            part = todo.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                here = posixpath.dirname(here)
+                continue
+            found = self._stat(posixpath.join(here, part))
+            if found is None:
+                return None
+            mode = int(found["mode"])
+            if mode & _GO_MODE_SYMLINK:
+                links += 1
+                if links > _MAX_LINKS:
+                    raise UnknownFileError
+                target = str(found["linkTarget"])
+                here = "/" if target.startswith("/") else here
+                todo += target.split("/")[::-1]
+            else:
+                here = posixpath.join(here, part)
+        is_program = not mode & _GO_MODE_DIR and bool(mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH))
+        return File(here, is_program)
+
+    def _stat(self, path: str) -> dict[str, Any] | None:
+        if _is_below(path, _RUN_TIME_MOUNTS):
+            raise UnknownFileError
+        self.in_mounts |= _is_below(path, self._mounts)
+        if path not in self._seen:
+            self._seen[path] = self._engine.stat(self._id, path, self._deadline)
+        return self._seen[path]
+
+
+def _is_below(path: str, tops: list[str] | tuple[str, ...]) -> bool:
+    return any(path == top or path.startswith(f"{top}/") for top in tops)

@@ -1,0 +1,170 @@
+"""Why a file cannot be run as a program, by its first bytes and its owner, as execve(2) judges them."""
+
+from __future__ import annotations
+
+import posixpath
+import struct
+from typing import Any, NamedTuple
+
+from container_manager.backends.docker.container_files import ContainerFiles
+from container_manager.deadline import Deadline
+from container_manager.engine.archive import FileStart
+from container_manager.engine.client import EngineClient
+from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
+
+_READ_BYTES = 4_096
+# The kernel reads this much of a script's first line (BINPRM_BUF_SIZE), and follows so many interpreters.
+_FIRST_LINE_BYTES = 256
+_MAX_INTERPRETERS = 4
+# ELF, by its class: e_type, e_machine, e_phoff, e_phentsize, e_phnum; p_type, p_offset, p_filesz.
+_ELF_FORMATS = {1: ("HH8xI10xHH", "II8xI"), 2: ("HH12xQ14xHH", "I4xQ16xQ")}
+_ELF_ORDERS = {1: "<", 2: ">"}
+_ELF_PROGRAMS = (2, 3)
+_PT_INTERP = 3
+_FIRST_REMAPPED_UID = 65_536
+# By the engine's name for its architecture: the ELF machines that its kernel runs.
+_MACHINES = {"amd64": (62, 3), "arm64": (183, 40), "386": (3,), "arm": (40,)}
+_MACHINE_NAMES = {3: "x86", 40: "ARM", 62: "x86-64", 183: "AArch64"}
+
+
+class Problem(NamedTuple):
+    """Why a program cannot be run."""
+
+    error: type[StartFailedError]
+    why: str
+    by_engine: bool = False
+    """Without init, the engine rejects its start."""
+
+
+class Reader:
+    """Reads programs of the container with this inspect document."""
+
+    def __init__(
+        self, engine: EngineClient, inspected: dict[str, Any], files: ContainerFiles, deadline: Deadline
+    ) -> None:
+        self._engine = engine
+        self._id = inspected["Id"]
+        self._image = inspected["Image"]
+        self._deadline = deadline
+        self.files = files
+        self.user = str(inspected["Config"].get("User") or "0").partition(":")[0]
+        self.directory = inspected["Config"].get("WorkingDir") or "/"
+
+    def start_of(self, path: str) -> FileStart | None:
+        return self._engine.read_start(self._id, path, _READ_BYTES, self._deadline)
+
+    def uid(self) -> int | None:
+        """The user's number; ``None``: unknown."""
+        if self.user.isdecimal():
+            return int(self.user)
+        passwd = self.start_of("/etc/passwd")
+        for line in (passwd.content if passwd is not None else b"").decode("utf-8", "replace").splitlines():
+            name, _, rest = line.partition(":")
+            if name == self.user and rest.split(":")[1:2] and rest.split(":")[1].isdecimal():
+                return int(rest.split(":")[1])
+        return None
+
+    def runs_machine(self, machine: int) -> bool:
+        """Whether the engine's machine certainly or possibly runs programs for ``machine``, a number of ELF."""
+        architecture = self._engine.architecture(self._deadline)
+        machines = _MACHINES.get(architecture)
+        if machines is None or machine in machines:
+            return True
+        # An image for another machine is a sign that the host emulates it.
+        image = self._engine.inspect_image(self._image, self._deadline) or {}
+        return image.get("Architecture") != architecture
+
+
+def why_not_run(reader: Reader, path: str, depth: int = 0) -> Problem | None:
+    """Why the executable file at ``path``, which is no link, cannot be run; ``None``: it can, or that is in doubt."""
+    start = reader.start_of(path)
+    if start is None:
+        return None
+    is_script = start.content.startswith(b"#!")
+    problem = _permission(reader, path, start, reads=is_script)
+    if problem is not None or is_script:
+        return problem or _script(reader, path, start.content, depth)
+    if start.content.startswith(b"\x7fELF"):
+        return _elf(reader, path, start.content)
+    # docker-init hands any other file to a shell, as execvp(3) does, and text may be for the shell.
+    if start.content and b"\0" not in start.content.partition(b"\n")[0]:
+        return None
+    what = "is neither a script nor a program of Linux" if start.content else "is empty"
+    return Problem(CommandNotExecutableError, f"{path} {what}")
+
+
+def _permission(reader: Reader, path: str, start: FileStart, *, reads: bool) -> Problem | None:
+    needed = 0o5 if reads else 0o1
+    others = start.mode & 0o7
+    if others & needed == needed and start.mode >> 6 & needed == needed:
+        return None
+    uid = reader.uid()
+    # Where users are remapped, the engine's archives have the host's numbers.
+    if uid is None or start.uid >= _FIRST_REMAPPED_UID:
+        return None
+    owned = uid == start.uid
+    # Which groups the user has is not looked up: if the group has the right, the user may have it.
+    rights = start.mode >> 6 & 0o7 if owned else others | start.mode >> 3 & 0o7
+    if rights & needed == needed:
+        return None
+    if not rights & 0o1:
+        return Problem(CommandNotExecutableError, f"user {reader.user} may not execute {path}", by_engine=True)
+    return Problem(CommandNotExecutableError, f"user {reader.user} may not read {path}")
+
+
+def _script(reader: Reader, path: str, content: bytes, depth: int) -> Problem | None:
+    line, newline, _ = content[2:_FIRST_LINE_BYTES].partition(b"\n")
+    words = line.replace(b"\t", b" ").split(b" ")
+    name = next((word for word in words if word), b"").decode("utf-8", "surrogateescape")
+    if not newline and len(content) >= _FIRST_LINE_BYTES:
+        return None
+    if not name:
+        return Problem(CommandNotExecutableError, f"{path} names no interpreter in its first line")
+    if depth >= _MAX_INTERPRETERS:
+        return Problem(CommandNotExecutableError, f"{path} has too many interpreters of interpreters")
+    found = reader.files.find(posixpath.join(reader.directory, name))
+    if found is None:
+        hint = "; its lines end with CR LF" if name.endswith("\r") else ""
+        return Problem(CommandNotFoundError, f"the interpreter {name!r} of {path} is not there{hint}")
+    if not found.is_program:
+        return Problem(CommandNotExecutableError, f"the interpreter {name!r} of {path} cannot be executed")
+    return why_not_run(reader, found.path, depth + 1)
+
+
+def _elf(reader: Reader, path: str, content: bytes) -> Problem | None:
+    try:
+        header = _ElfHeader.of(content)
+    except (struct.error, LookupError):
+        header = None
+    if header is None or header.kind not in _ELF_PROGRAMS:
+        return Problem(CommandNotExecutableError, f"{path} is damaged, or no program")
+    if not reader.runs_machine(header.machine):
+        name = _MACHINE_NAMES.get(header.machine, f"number {header.machine}")
+        return Problem(CommandNotExecutableError, f"{path} is a program for another machine ({name})")
+    if header.loader and reader.files.find(posixpath.join(reader.directory, header.loader)) is None:
+        return Problem(CommandNotFoundError, f"the loader {header.loader!r} of {path} is not there")
+    return None
+
+
+class _ElfHeader(NamedTuple):
+    """What execve(2) reads of an ELF program (elf(5))."""
+
+    kind: int
+    machine: int
+    loader: str
+    """The dynamic loader; empty: none, or not in the bytes that were read."""
+
+    @classmethod
+    def of(cls, content: bytes) -> _ElfHeader:
+        """Raises ``LookupError`` or ``struct.error`` for a header that is no ELF program's."""
+        order, (header, entry) = _ELF_ORDERS[content[5]], _ELF_FORMATS[content[4]]
+        kind, machine, table, size, count = struct.unpack_from(order + header, content, 16)
+        loader = b""
+        for number in range(count):
+            at = table + number * size
+            if at + struct.calcsize(order + entry) > len(content):
+                break
+            kind_of_entry, begin, length = struct.unpack_from(order + entry, content, at)
+            if kind_of_entry == _PT_INTERP and begin + length <= len(content):
+                loader = content[begin : begin + length].rstrip(b"\0")
+        return cls(kind, machine, loader.decode("utf-8", "surrogateescape"))

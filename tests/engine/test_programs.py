@@ -1,0 +1,211 @@
+"""Conformance 9: a program that cannot be run has its reason at the start, whatever is wrong with it."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import docker
+import pytest
+
+from container_manager.backends.docker.docker_service import DockerService
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig
+from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
+from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason
+from tests.support.bots import Bots
+from tests.support.waiting import wait_until
+
+STRANGER = 1234
+WAIT = b"#!/bin/sh\nexec sleep 1000\n"
+
+
+def elf(machine: int = 62, loader: bytes = b"", kind: int = 2) -> bytes:
+    """A 64-bit program without code."""
+    begin = 64 + 56
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", kind, machine, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    entry = struct.pack("<IIQQQQQQ", 3 if loader else 4, 4, begin, 0, 0, len(loader) + 1, len(loader) + 1, 1)
+    return header + entry + loader + b"\0" * 100
+
+
+# Name, mode, owner, content, and the error of a start; None: it runs.
+PROGRAMS: list[tuple[str, int, int, bytes, type[StartFailedError] | None]] = [
+    ("interpreter-missing", 0o755, 0, b"#!/no/such/interpreter\n", CommandNotFoundError),
+    ("crlf", 0o755, 0, b"#!/bin/sh\r\nsleep 1000\r\n", CommandNotFoundError),
+    ("env-crlf", 0o755, 0, b"#! /usr/bin/env\tsh\r\nsleep 1000\r\n", CommandNotFoundError),
+    ("interpreter-plain", 0o755, 0, b"#!/opt/plain\n", CommandNotExecutableError),
+    ("interpreter-directory", 0o755, 0, b"#!/etc\n", CommandNotExecutableError),
+    ("interpreter-broken", 0o755, 0, b"#!/opt/interpreter-missing\n", CommandNotFoundError),
+    ("interpreter-itself", 0o755, 0, b"#!/opt/interpreter-itself\n", CommandNotExecutableError),
+    ("interpreter-none", 0o755, 0, b"#!\necho\n", CommandNotExecutableError),
+    ("loader-missing", 0o755, 0, elf(loader=b"/lib64/ld-nothing.so.2"), CommandNotFoundError),
+    ("machine", 0o755, 0, elf(machine=183), CommandNotExecutableError),
+    ("object", 0o755, 0, elf(kind=1), CommandNotExecutableError),
+    ("cut", 0o755, 0, elf()[:30], CommandNotExecutableError),
+    ("empty", 0o755, 0, b"", CommandNotExecutableError),
+    ("windows", 0o755, 0, b"MZ\x90\0\x03\0\0\0" + b"\0" * 100, CommandNotExecutableError),
+    ("plain", 0o644, 0, WAIT, CommandNotExecutableError),
+    ("owner-only", 0o700, STRANGER, WAIT, CommandNotExecutableError),
+    ("unreadable", 0o711, STRANGER, WAIT, CommandNotExecutableError),
+    ("script", 0o755, 0, WAIT, None),
+    ("script-of-script", 0o755, 0, b"#!/opt/script\n", None),
+    ("without-first-line", 0o755, 0, b"exec sleep 1000\n", None),
+    ("own", 0o700, 0, WAIT, None),
+    ("program-of-its-group", 0o750, STRANGER, WAIT, None),
+]
+
+
+@pytest.fixture(scope="module")
+def image(engine: docker.DockerClient, test_image: str) -> Iterator[str]:
+    """The test image with these programs in /opt, and the two that a start can use."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, mode, owner, content, _ in PROGRAMS:
+            member = tarfile.TarInfo(f"opt/{name}")
+            member.mode, member.uid, member.size = mode, owner, len(content)
+            archive.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("opt/tools")
+        link.type, link.linkname = tarfile.SYMTYPE, "/home/node/.openclaw/bin"
+        archive.addfile(link)
+    container = engine.api.create_container(test_image, ["none"])
+    engine.api.put_archive(container, "/", packed.getvalue())
+    tag = f"botmaker-test/programs:{uuid.uuid4().hex[:12]}"
+    engine.api.commit(container, *tag.split(":"))
+    engine.api.remove_container(container)
+    yield tag
+    engine.images.remove(tag, force=True)
+
+
+@pytest.fixture
+def state_root(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def service(service_config: DockerServiceConfig, image: str, state_root: Path) -> Iterator[DockerService]:
+    root = RootDirectory(state_root, state_root)
+    service = DockerService(replace(service_config, default_image=image, state_root=root))
+    yield service
+    service.close()
+
+
+def started(service: DockerService, bot_id: str) -> type[StartFailedError] | None:
+    """The error of a start; ``None``: the program runs, under its init."""
+    try:
+        service.start_container(bot_id)
+    except StartFailedError as exc:
+        return type(exc)
+    return None
+
+
+def status(service: DockerService, bot_id: str) -> ContainerStatus:
+    found = service.get_container_status(bot_id)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("name", "error"), [(name, error) for name, _, _, _, error in PROGRAMS])
+def test_conformance_09_a_program_that_cannot_be_run_has_its_reason_at_the_start(
+    service: DockerService, bots: Bots, name: str, error: type[StartFailedError] | None
+) -> None:
+    bot_id = bots.new()
+    service.create_container(bot_id, ContainerConfig(command=(f"/opt/{name}",)))
+    assert error is started(service, bot_id)
+    found = status(service, bot_id)
+    if error is None:
+        assert ContainerState.RUNNING is found.state
+        assert bots.inspect(bot_id)["HostConfig"]["Init"] is True
+    else:
+        assert (ContainerState.CREATED, 0) == (found.state, found.restart_count)
+
+
+def test_a_service_that_was_restarted_refuses_the_first_start_too(
+    service: DockerService, service_config: DockerServiceConfig, bots: Bots
+) -> None:
+    bot_id = bots.new()
+    service.create_container(bot_id, ContainerConfig(command=("/opt/crlf",)))
+    restarted = DockerService(service_config)
+    assert CommandNotFoundError is started(restarted, bot_id)
+    restarted.close()
+
+
+def test_a_program_that_only_its_owner_may_run_is_rejected_by_the_engine_in_its_own_words(
+    service: DockerService, bots: Bots
+) -> None:
+    bot_id = bots.new()
+    service.create_container(bot_id, ContainerConfig(command=("/opt/owner-only",)))
+    assert CommandNotExecutableError is started(service, bot_id)
+    assert ExitReason.START_FAILED is status(service, bot_id).exit_reason
+    assert "permission denied" in status(service, bot_id).error
+
+
+TOOLS = ["/home/node/.openclaw/bin/tool", "/opt/tools/tool", "/home/node/../node/.openclaw/bin/tool"]
+
+
+def put(state_root: Path, bot_id: str, content: bytes = WAIT) -> Path:
+    """The bot's tool, in its state."""
+    tool = state_root / bot_id / "bin" / "tool"
+    tool.parent.mkdir(parents=True, exist_ok=True)
+    for path in (tool.parent, tool.parent.parent):
+        path.chmod(0o755)
+    tool.write_bytes(content)
+    tool.chmod(0o755)
+    return tool
+
+
+@pytest.mark.parametrize("command", TOOLS)
+@pytest.mark.parametrize("first_has_it", [True, False])
+def test_a_command_below_the_state_mount_is_looked_up_for_each_bot(
+    service: DockerService, bots: Bots, state_root: Path, command: str, *, first_has_it: bool
+) -> None:
+    """It was remembered by image: then a later bot had no init, or its start succeeded and it crashed for ever."""
+    config = ContainerConfig(command=(command,))
+    for has_it in (first_has_it, not first_has_it):
+        bot_id = bots.new()
+        if has_it:
+            put(state_root, bot_id)
+        service.create_container(bot_id, config)
+        assert (None if has_it else CommandNotFoundError) is started(service, bot_id)
+        assert bots.inspect(bot_id)["HostConfig"]["Init"] is True
+        if has_it:
+            began = time.monotonic()
+            service.stop_container(bot_id, 30)
+            assert time.monotonic() - began < 15
+            assert status(service, bot_id).exit_code == 143
+
+
+@pytest.mark.parametrize("command", TOOLS[:2])
+def test_a_command_below_the_state_mount_is_looked_up_at_each_start(
+    service: DockerService, bots: Bots, state_root: Path, command: str
+) -> None:
+    bot_id = bots.new()
+    service.create_container(bot_id, ContainerConfig(command=(command,)))
+    assert CommandNotFoundError is started(service, bot_id)
+    tool = put(state_root, bot_id)
+    assert started(service, bot_id) is None
+    service.stop_container(bot_id, 30)
+    assert status(service, bot_id).exit_code == 143
+    tool.write_bytes(b"#!/no/such/interpreter\n")
+    assert CommandNotFoundError is started(service, bot_id)
+    tool.unlink()
+    assert CommandNotFoundError is started(service, bot_id)
+    with pytest.raises(CommandNotFoundError):
+        service.restart_container(bot_id)
+
+
+def test_a_program_that_vanishes_while_its_bot_runs_shows_its_exit_code(
+    service: DockerService, bots: Bots, state_root: Path
+) -> None:
+    bot_id = bots.new()
+    tool = put(state_root, bot_id, b"#!/bin/sh\nsleep 1\nexit 3\n")
+    service.create_container(bot_id, ContainerConfig(command=(TOOLS[0],)))
+    assert started(service, bot_id) is None
+    tool.unlink()
+    wait_until(lambda: status(service, bot_id).exit_code == 127, "the exit code of a missing program")
+    assert ExitReason.ERROR is status(service, bot_id).exit_reason

@@ -1,0 +1,158 @@
+# ruff: noqa: PLR0917 - fixtures and parameters
+"""What the first bytes and the owner of a file say about running it. In doubt, it can be run."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from container_manager.backends.docker.container_files import ContainerFiles
+from container_manager.backends.docker.program_format import Reader, why_not_run
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient
+from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
+from tests.support.fake_engine import FakeEngine, Json, Request, error
+from tests.unit.documents import archived, inspected, path_stat
+
+EXEC, NOT_FOUND = CommandNotExecutableError, CommandNotFoundError
+SCRIPT = b"#!/bin/sh\n"
+
+
+@pytest.fixture
+def client(engine: FakeEngine) -> Iterator[EngineClient]:
+    engine.on("GET", "/version", Json({"ApiVersion": "1.41", "Arch": "amd64"}))
+    client = EngineClient(engine.url, timeout_seconds=5)
+    yield client
+    client.close()
+
+
+def judged(
+    engine: FakeEngine, client: EngineClient, files: Mapping[str, tuple[bytes, int, int]], user: str = ""
+) -> tuple[type[StartFailedError] | None, bool]:
+    """The error of ``/run`` in a container with these files (content, mode, owner), and whether it is the engine's."""
+
+    def stat(request: Request) -> Json:
+        found = files.get(request.query["path"])
+        folder = any(path.startswith(request.query["path"] + "/") for path in files)
+        return path_stat(found[1]) if found else path_stat(1 << 31 | 0o755) if folder else error(404, "no")
+
+    engine.on("HEAD", "/containers/*/archive", stat)
+    engine.on("GET", "/containers/*/archive", lambda request: archived(*files[request.query["path"]]))
+    document = inspected(config={"User": user, "Env": []})
+    reader = Reader(client, document, ContainerFiles(client, document, Deadline(5)), Deadline(5))
+    problem = why_not_run(reader, "/run")
+    return (None, False) if problem is None else (problem.error, problem.by_engine)
+
+
+def elf(
+    machine: int = 62, *, wide: bool = True, order: str = "<", loader: bytes = b"/lib/ld.so", kind: int = 3
+) -> bytes:
+    head = bytes([0x7F, *b"ELF", 2 if wide else 1, 1 if order == "<" else 2, 1]) + b"\0" * 9
+    size, entry = (64, 56) if wide else (52, 32)
+    at = size + 2 * entry
+    if wide:
+        header = struct.pack(order + "HHIQQQIHHHHHH", kind, machine, 1, 0, size, 0, 0, size, entry, 2, 0, 0, 0)
+        entries = [struct.pack(order + "IIQQQQQQ", t, 4, at, 0, 0, len(loader) + 1, 0, 1) for t in (1, 3)]
+    else:
+        header = struct.pack(order + "HHIIIIIHHHHHH", kind, machine, 1, 0, size, 0, 0, size, entry, 2, 0, 0, 0)
+        entries = [struct.pack(order + "IIIIIIII", t, at, 0, 0, len(loader) + 1, 0, 4, 1) for t in (1, 3)]
+    return head + header + b"".join(entries) + loader + b"\0"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (SCRIPT, None),
+        (b"#! \t/bin/sh -e\n", None),
+        (b"#!/bin/sh", None),
+        (b"#!/bin/sh\r\n", NOT_FOUND),
+        (b"#!/bin/none -x\n", NOT_FOUND),
+        (b"#!/etc/plain\n", EXEC),
+        (b"#!\n", EXEC),
+        (b"#! \t\n", EXEC),
+        (b"#!/" + b"x" * 300 + b"\n", None),
+        (b"echo text\n", None),
+        ("# umläüt\n".encode(), None),
+        (b"echo\n\0", None),
+        (b"", EXEC),
+        (b"MZ\0\n", EXEC),
+        (b"\x7fELF", EXEC),
+        (elf(), None),
+        (elf(3, wide=False), None),
+        (elf(kind=1), EXEC),
+        (elf(kind=2), None),
+        (elf(183), EXEC),
+        (elf(8, order=">"), EXEC),
+        (elf(loader=b"/lib/none.so"), NOT_FOUND),
+        (elf(3, wide=False, loader=b"/lib/none.so"), NOT_FOUND),
+        (elf()[:100], None),
+    ],
+    ids=repr,
+)
+def test_the_first_bytes_are_judged_as_the_kernel_and_the_init_do(
+    engine: FakeEngine, client: EngineClient, content: bytes, expected: type[StartFailedError] | None
+) -> None:
+    engine.on("GET", "/images/*/json", Json({"Architecture": "amd64"}))
+    files = {"/bin/sh": (elf(), 0o755, 0), "/etc/plain": (SCRIPT, 0o644, 0), "/lib/ld.so": (elf(), 0o755, 0)}
+    assert (expected, False) == judged(engine, client, {**files, "/run": (content, 0o755, 0)})
+
+
+@pytest.mark.parametrize(
+    ("engines", "images", "expected"),
+    [("amd64", "amd64", EXEC), ("amd64", "arm64", None), ("riscv64", "amd64", None), ("arm64", "arm64", None)],
+)
+def test_a_program_for_another_machine_is_a_doubt_if_the_host_may_emulate_it(
+    engine: FakeEngine, client: EngineClient, engines: str, images: str, expected: type[StartFailedError] | None
+) -> None:
+    """An image for another machine is a sign of that, and what an unknown machine runs is unknown."""
+    engine.on("GET", "/version", Json({"ApiVersion": "1.41", "Arch": engines}))
+    engine.on("GET", "/images/*/json", Json({"Architecture": images}))
+    assert expected is judged(engine, client, {"/run": (elf(183, loader=b""), 0o755, 0)})[0]
+
+
+PASSWD = b"root:x:0:0:root:/root:/bin/sh\nbroken\nnode:x:1000:1000::/home/node:/bin/sh\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "user", "expected"),
+    [
+        (0o755, 1234, "", (None, False)),
+        (0o700, 0, "", (None, False)),
+        (0o700, 0, "0:0", (None, False)),
+        (0o700, 1000, "node", (None, False)),
+        (0o700, 1000, "1000:5", (None, False)),
+        # Without capabilities, root is a user like any other.
+        (0o700, 1000, "", (EXEC, True)),
+        (0o700, 1000, "root", (EXEC, True)),
+        (0o700, 0, "node", (EXEC, True)),
+        (0o711, 0, "node", (EXEC, False)),
+        (0o711, 0, "", (None, False)),
+        (0o077, 1000, "node", (EXEC, True)),
+        (0o377, 1000, "node", (EXEC, False)),
+        # The user may be in the file's group, and may have another name for its number.
+        (0o750, 0, "node", (None, False)),
+        (0o700, 0, "nobody", (None, False)),
+        # The engine remaps users.
+        (0o700, 100_000, "", (None, False)),
+    ],
+)
+def test_who_may_read_and_execute_a_script_is_its_users_business(
+    engine: FakeEngine, client: EngineClient, mode: int, owner: int, user: str, expected: Any
+) -> None:
+    files = {"/etc/passwd": (PASSWD, 0o644, 0), "/bin/sh": (elf(loader=b""), 0o755, 0)}
+    assert expected == judged(engine, client, {**files, "/run": (SCRIPT, mode, owner)}, user)
+
+
+def test_a_program_need_not_be_readable(engine: FakeEngine, client: EngineClient) -> None:
+    assert (None, False) == judged(engine, client, {"/run": (elf(loader=b""), 0o711, 0)}, "1000")
+
+
+def test_a_file_that_is_gone_or_no_archive_is_a_doubt(engine: FakeEngine, client: EngineClient) -> None:
+    document = inspected()
+    reader = Reader(client, document, ContainerFiles(client, document, Deadline(5)), Deadline(5))
+    assert why_not_run(reader, "/run") is None
+    engine.on("GET", "/containers/*/archive", Json({}))
+    assert why_not_run(reader, "/run") is None
