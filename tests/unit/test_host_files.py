@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,8 +209,10 @@ def test_a_state_directory_is_removed_with_all_that_is_in_it_and_no_link_is_foll
 
 
 def test_a_tree_deeper_than_any_stack_and_any_path_is_removed_with_few_descriptors(
-    files: HostFiles, root: RootDirectory
+    files: HostFiles, root: RootDirectory, request: pytest.FixtureRequest
 ) -> None:
+    # Should the product fail, pytest could not remove the tree: shutil.rmtree recurses.
+    request.addfinalizer(lambda: subprocess.run(["rm", "-rf", root.path / BOT], check=True))
     files.put_files(BOT, {"a": b""})
     directory = os.open(root.path / BOT, os.O_RDONLY)
     for _ in range(5_000):
