@@ -15,7 +15,15 @@ from typing import NamedTuple, Protocol
 from container_manager.backend_provisioning import Actions, Files, Secrets
 from container_manager.deadline import Deadline
 from container_manager.errors import EngineUnavailableError
-from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, RawEntry, RawSample
+from container_manager.model import (
+    ContainerConfig,
+    ContainerState,
+    ContainerStatus,
+    HealthStatus,
+    PortBinding,
+    RawEntry,
+    RawSample,
+)
 from container_manager.operation import Operation
 
 CallObserver = Callable[[str, str, int, float], None]
@@ -145,11 +153,24 @@ class Notice(NamedTuple):
     """It was made, and nothing else happened: a caller that has inspected it has seen all of this."""
 
 
+class Listed(NamedTuple):
+    """What a backend's list says of a container."""
+
+    status: ContainerStatus
+    """A short status; fields that only an inspection knows have defaults."""
+    running_seconds: float = 0.0
+    """It is running, and its process has run without a break for at least this long; 0: unknown."""
+    health: HealthStatus | None = None
+    """With ``running_seconds``: as an inspection has it."""
+    ports: tuple[PortBinding, ...] = ()
+    """With ``running_seconds``: as an inspection has them."""
+
+
 class Source(Protocol):
     """Feeds the live view, on the event loop. Each method raises one of the ``Engine…Error`` kinds."""
 
-    async def list(self, container_id: str = "") -> list[ContainerStatus]:
-        """A short status of every managed container, or of one; fields that only an inspection knows have defaults."""
+    async def list(self, container_id: str = "") -> list[Listed]:
+        """Every managed container, or one."""
 
     async def inspect(self, container_id: str) -> ContainerStatus | None:
         """The full status of a managed container; ``None`` when it is gone or not managed."""

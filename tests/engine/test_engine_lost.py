@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.view import synchronizer
+from container_manager.view.live_view import Entry
 from container_manager_client import connect
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
@@ -192,3 +195,72 @@ def test_an_engine_that_hangs_is_not_answered_for(
         status = calls.status(bot_id)
         assert status is not None
         assert pb.CONTAINER_STATE_RUNNING == status.state
+
+
+def test_a_check_that_the_engine_answers_too_late_loses_nothing_and_costs_no_inspection(
+    behind: Calls, looped: LoopedServer, proxy: EngineProxy, bots: Bots
+) -> None:
+    keeper = looped.server.keeper
+    bot_id = bots.new()
+    behind.run(bot_id, *FOREVER)
+    wait_until(lambda: not keeper._refresher.pending(), "quiet")
+    inspected, lost = len(proxy.seen("/json")), []
+    keeper.view.add_listener(_Losses(lost))
+    proxy.hang("/_ping")
+    wait_until(lambda: keeper._failed_checks, "a check has failed")
+    proxy.mend()
+    assert behind.status(bot_id) is not None
+    wait_until(lambda: not keeper._failed_checks, "the engine answers")
+    assert ([], inspected, 0) == (lost, len(proxy.seen("/json")), keeper.reconnects)
+
+
+def test_after_a_loss_a_container_that_has_run_all_the_time_is_not_inspected_again(
+    behind: Calls, looped: LoopedServer, proxy: EngineProxy, bots: Bots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However short it has run.
+    monkeypatch.setattr(synchronizer, "_LATE_SECONDS", -1e9)
+    keeper = looped.server.keeper
+    steady, stopped = bots.new(), bots.new()
+    steady_id = behind.run(steady, *FOREVER, ports=[{"container_port": 80}])
+    container = bots.engine.containers.get(behind.run(stopped, *FOREVER))
+    await_old_events(bots, steady_id)
+    wait_until(lambda: not keeper._refresher.pending(), "quiet")
+    before = behind.status(steady)
+    proxy.refuse("/events")
+    wait_until(lambda: not keeper.view.in_sync, "the loss is noticed")
+    container.stop(timeout=0)
+    inspected = len(proxy.seen("/json"))
+    proxy.mend()
+    wait_until(lambda: keeper.view.in_sync, "events come again")
+    since = proxy.seen("/json")[inspected:]
+    assert [] == [line for line in since if steady_id in line]
+    assert [line for line in since if container.id in line]
+    assert before == behind.status(steady)
+    status = behind.status(stopped)
+    assert status is not None
+    assert pb.CONTAINER_STATE_EXITED == status.state
+
+
+def await_old_events(bots: Bots, container_id: str) -> None:
+    """Wait until the container's start is longer ago than the events that a new subscription repeats."""
+    api = bots.engine.api
+    wait_until(lambda: re.match(r"Up ([7-9]|\d\d) s", api.containers(filters={"id": container_id})[0]["Status"]), "7 s")
+
+
+class _Losses:
+    """A listener that notes when the view is lost."""
+
+    def __init__(self, lost: list[int]) -> None:
+        self._lost = lost
+
+    def changed(self, entry: Entry) -> None:
+        """Called by the view."""
+
+    def removed(self, entry: Entry, version: int) -> None:
+        """Called by the view."""
+
+    def lost(self, version: int) -> None:
+        self._lost.append(version)
+
+    def regained(self) -> None:
+        """Called by the view."""

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from container_manager.backend import Notice
+from container_manager.backend import Listed, Notice
 from container_manager.backends.docker.container_source import INSPECT_TIMEOUT_SECONDS
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError
 from container_manager.model import ContainerState, ContainerStatus, container_name, owned_bot
@@ -80,6 +80,8 @@ class FakeSource:
         """How many of a container's next inspections find no such container."""
         self.denied: set[str] = set()
         """The containers that an inspection did not find because of that."""
+        self.running_since: dict[str, float] = {}
+        """When each container became what it is, on the loop's clock; a test may set it back."""
         self.list_fault: Fault | None = None
         self.subscribe_fault: Fault | None = None
         self.held: set[str] = set()
@@ -139,12 +141,18 @@ class FakeSource:
 
     # The interface that the view uses.
 
-    async def list(self, container_id: str = "") -> list[ContainerStatus]:
+    async def list(self, container_id: str = "") -> list[Listed]:
         await asyncio.sleep(self._duration())
-        rows = [row_of(each) for key, each in self.containers.items() if container_id in ("", key)]
+        rows = [self._listed(each) for key, each in self.containers.items() if container_id in ("", key)]
         await _suffer(self.list_fault)
         await asyncio.sleep(self._duration())
         return rows
+
+    def _listed(self, status: ContainerStatus) -> Listed:
+        if status.state is not ContainerState.RUNNING:
+            return Listed(row_of(status))
+        seconds = asyncio.get_running_loop().time() - self.running_since[status.container_id]
+        return Listed(row_of(status), seconds, status.health, status.ports)
 
     async def inspect(self, container_id: str) -> ContainerStatus | None:
         return await self._inspect(container_id, lambda: self.containers.get(container_id))
@@ -198,6 +206,7 @@ class FakeSource:
     ) -> None:
         status = self.containers[container_id] = replace(status, image_id=f"sha256:{len(self.history)}")
         self.history.append((container_id, status))
+        self.running_since[container_id] = asyncio.get_running_loop().time()
         if announce:
             self.tell(container_id, managed=managed, created=created)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
-from container_manager.backend import Notice
+from container_manager.backend import Listed, Notice
 from container_manager.errors import ContainerNotFoundError, EngineUnavailableError
 from container_manager.model import ContainerStatus, RawEntry, owned_bot
 from tests.support.memory_store import RUNNING, Container, MemoryStore
@@ -18,13 +18,21 @@ class MemorySource:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    async def list(self, container_id: str = "") -> list[ContainerStatus]:
+    async def list(self, container_id: str = "") -> list[Listed]:
         self._store.check_there()
         with self._store.lock:
             found = [each.status for each in self._store.containers.values() if each.managed]
         return [
-            ContainerStatus(
-                each.container_id, each.bot_id, each.name, each.state, each.image, each.image_id, each.create_time_ns
+            Listed(
+                ContainerStatus(
+                    each.container_id,
+                    each.bot_id,
+                    each.name,
+                    each.state,
+                    each.image,
+                    each.image_id,
+                    each.create_time_ns,
+                )
             )
             for each in found
             if container_id in ("", each.container_id)

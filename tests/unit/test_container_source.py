@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
@@ -43,6 +43,9 @@ class ScriptedEngine:
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
+
+    async def get_items(self, path: str, convert: Callable[[Any], Any], params: dict[str, str]) -> list[Any]:
+        return [convert(item) for item in await self.get_json(path, params)]
 
     @asynccontextmanager
     async def stream(self, path: str, params: dict[str, str]) -> AsyncIterator[Any]:
@@ -291,7 +294,7 @@ def test_every_error_is_the_domains(method: str, problem: Exception, expected: t
 @pytest.mark.parametrize(("container_id", "ids"), [("", {}), (ID, {"id": [ID]})])
 def test_the_list_is_of_all_managed_containers_or_of_one(container_id: str, ids: dict[str, Any]) -> None:
     engine = ScriptedEngine([ROW])
-    assert [status_from_row(ROW)] == at_once(ContainerSource(engine).list(container_id))
+    assert [status_from_row(ROW)] == [row.status for row in at_once(ContainerSource(engine).list(container_id))]
     filters = {"label": ["botmaker.managed=true"], **ids}
     assert [("/containers/json", {"all": "1", "filters": filters})] == engine.requests
 

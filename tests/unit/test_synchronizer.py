@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from itertools import pairwise
 
 import pytest
 
 from container_manager.errors import ContainerManagerError
-from container_manager.model import ContainerState
+from container_manager.model import ContainerState, HealthStatus, PortBinding
 from tests.support.fake_source import HANG, LOST, FakeSource, Fault
 from tests.support.kept_view import Kept
 from tests.support.virtual_loop import now, virtual
@@ -262,3 +263,81 @@ async def test_the_view_is_out_of_sync_before_following_ends() -> None:
         while kept.synchronizer.following:  # noqa: ASYNC110 - the exact iteration of the loop matters
             await asyncio.sleep(0)
         assert not kept.view.in_sync
+
+
+# Losses of an engine that is there.
+
+
+async def many_running(source: FakeSource, count: int, since: float = 3600) -> list[str]:
+    """Containers that have run for a while."""
+    keys = [source.create(BOT, f"c{number}", announce=False, state=RUNNING) for number in range(count)]
+    for key in keys:
+        source.running_since[key] = now() - since
+    return keys
+
+
+@virtual
+async def test_after_a_loss_only_what_may_have_changed_is_inspected() -> None:
+    """Restarted, stopped, renamed, unhealthy, otherwise published, not running at all, new and removed ones."""
+    source = FakeSource()
+    steady = await many_running(source, 300)
+    restarted, stopped, renamed, ill, published, removed = await many_running(source, 6)
+    down = source.create(BOT, "down", announce=False, state=EXITED)
+    async with Kept(source, follow=True) as kept:
+        await in_sync(kept)
+        await asyncio.sleep(100)
+        kept.synchronizer.answered()
+        source.inspections.clear()
+        source.lose_streams()
+        source.change(restarted, announce=False, start_time_ns=1)
+        source.change(stopped, announce=False, state=EXITED)
+        for key, fields in (
+            (renamed, {"name": "other"}),
+            (ill, {"health": HealthStatus.UNHEALTHY}),
+            (published, {"ports": (PortBinding(1, 2),)}),
+        ):
+            source.change(key, announce=False, **fields)
+            source.running_since[key] = now() - 3600
+        source.change(down, announce=False, error="no such file")
+        source.remove(removed, announce=False)
+        new = source.create(BOT, "new", announce=False, state=RUNNING)
+        await asyncio.sleep(0.01)
+        assert not kept.view.in_sync
+        await in_sync(kept)
+        assert source.containers == kept.shown()
+        changed = {restarted, stopped, renamed, ill, published, removed, down, new}
+        assert changed == {inspection.key for inspection in source.inspections}
+        assert {True} == {kept.view.answers_for_all}
+        assert set(steady) <= kept.view.ids()
+
+
+@virtual
+async def test_what_has_started_since_the_engine_last_answered_is_inspected_however_late_the_loss_is_seen() -> None:
+    source = FakeSource()
+    (key,) = await many_running(source, 1)
+    async with Kept(source, follow=True) as kept:
+        await in_sync(kept)
+        # The engine does not answer any more, and no event tells of the restart.
+        await asyncio.sleep(300)
+        source.change(key, announce=False, start_time_ns=1)
+        await asyncio.sleep(200)
+        source.lose_streams()
+        await asyncio.sleep(0.01)
+        await in_sync(kept)
+        assert source.containers == kept.shown()
+
+
+@virtual
+async def test_a_resync_of_thousands_goes_in_steps() -> None:
+    """No step of the loop starts more than a batch of inspections, and few are under way at once."""
+    source = FakeSource(duration=lambda: 0.01)
+    await many_running(source, 2000)
+    async with Kept(source, follow=True) as kept:
+        most = 0
+        while not kept.view.in_sync:
+            most = max(most, len(kept.refresher.pending()))
+            await asyncio.sleep(0.001)
+        assert 0 < most <= 128
+        begun = Counter(inspection.key for inspection in source.inspections)
+        assert {1} == set(begun.values())
+        assert 2000 == len(begun)

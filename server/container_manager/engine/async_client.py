@@ -11,12 +11,13 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
 from container_manager.backend import CallObserver
 from container_manager.engine.call_observer import observed, operation_of
+from container_manager.engine.json_items import json_items
 from container_manager.engine.transport_errors import (
     HTTP_UNAUTHORIZED,
     EngineRejectedError,
@@ -31,6 +32,10 @@ _IDLE_SECONDS = 7.0
 _TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 # The answers to POST beside 200. 304: a container is in the wanted state already.
 _DONE = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+# Rows of the list of containers, of about 2 kB each: less than a millisecond.
+_ITEMS_AT_ONCE = 25
+
+T = TypeVar("T")
 
 
 class AsyncEngineClient:
@@ -71,6 +76,23 @@ class AsyncEngineClient:
         with observed(self._observer, operation_of(path)), self._translated_errors():
             async with asyncio.timeout(timeout_seconds or self._timeout_seconds):
                 return json.loads(await self._get(await self._versioned(path), params))
+
+    async def get_items(
+        self, path: str, convert: Callable[[Any], T], params: Mapping[str, str] | None = None
+    ) -> list[T]:
+        """The converted items of the JSON array in the response to GET. Errors as of :meth:`get_json`.
+
+        Decodes and converts in small steps: thousands of items at once would hold up the event loop.
+        """
+        with observed(self._observer, operation_of(path)), self._translated_errors():
+            async with asyncio.timeout(self._timeout_seconds):
+                text = (await self._get(await self._versioned(path), params)).decode()
+                items: list[T] = []
+                for item in json_items(text):
+                    items.append(convert(item))
+                    if len(items) % _ITEMS_AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                return items
 
     async def post(
         self, operation: str, path: str, params: Mapping[str, str] | None = None, *, extra_seconds: float = 0

@@ -51,7 +51,7 @@ class Audit:
 
     async def check(self) -> int:
         """Compare once. Returns the number of differences and adds it to the view's ``drift``."""
-        listed = {status.container_id for status in await self._source.list()}
+        listed = {row.status.container_id for row in await self._source.list()}
         suspects: dict[str, int] = {}
         for key in listed | self._view.ids():
             if await self._difference(key):

@@ -16,6 +16,8 @@ from container_manager.view.live_view import LiveView
 from container_manager.view.refresher import Refresher
 from container_manager.view.synchronizer import Synchronizer
 
+# One slow answer of an engine says nothing of its events.
+_FAILED_CHECKS = 3
 # The service starts to serve before the view is in sync. Syncing takes a second per thousand containers.
 _PATIENCE_SECONDS = 10.0
 
@@ -38,6 +40,7 @@ class ViewKeeper:
         on_event = None if on_event_lag is None else EventLag(self.view, on_event_lag).received
         self._synchronizer = Synchronizer(self.view, source, self._refresher, on_event)
         self.audit = Audit(self.view, source, self._refresher)
+        self._failed_checks = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -57,8 +60,16 @@ class ViewKeeper:
         await self._refresher.close()
 
     def engine_answers(self, answers: bool) -> None:
-        """Take the health check's result. An engine that does not answer may have lost events."""
-        if not answers:
+        """Take the health check's result.
+
+        An engine that does not answer several times in a row may have lost events, and its silent event stream may have
+        ended unnoticed. Until then the view answers reads: it has all events that the engine has sent. A stream that
+        breaks is lost at once, whatever the checks say.
+        """
+        self._failed_checks = 0 if answers else self._failed_checks + 1
+        if answers:
+            self._synchronizer.answered()
+        elif self._failed_checks >= _FAILED_CHECKS:
             self._synchronizer.drop()
 
     def change(self, bot_id: str, *, removes: bool = False) -> BotChange:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
-from container_manager.backend import Created, Source
+from container_manager.backend import Created, Listed, Source
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.validation import is_bot_id
 from container_manager.view.inspection import Inspection
@@ -57,6 +57,24 @@ class Refresher:
         """The engine has made a container. Any inspection of it, also an earlier one, has seen all that this says."""
         if not self._known_since(container_id, 0):
             self._inspection(container_id)
+
+    def confirm(self, row: Listed, began: int, changed_seconds: float) -> bool:
+        """Take it from a list that began at ``began`` that a container is as the view has it, without an inspection.
+
+        ``changed_seconds``: how long ago it may have changed without an event. True only for one that has run since
+        before that: all that can change while it runs is in the list. A failed start, for one, is not.
+        """
+        status = row.status
+        entry = self._view.get(status.container_id)
+        if entry is None or entry.partial or row.running_seconds <= changed_seconds:
+            return False
+        if not self.is_settled(status.container_id) or self._view.doubts & {status.container_id, entry.bot}:
+            return False
+        known = entry.status
+        if (known.state, known.name, known.health, known.ports) != (status.state, status.name, row.health, row.ports):
+            return False
+        # It may have been inspected since the list began.
+        return entry.applied > began or self._view.apply(known, began)
 
     def begin(self) -> int:
         """The view's clock at the start of an operation of ours; what outdates its result is kept until :meth:`end`."""
@@ -249,7 +267,7 @@ class Refresher:
         began = self._view.tick()
         # If the list fails too, the engine itself has a problem, and the synchronizer handles that.
         with suppress(Exception):
-            for row in await self._source.list(key):
+            for row, *_ in await self._source.list(key):
                 if row.container_id == key and self._removals.removed_at(key) < began:
                     self._view.apply(self._completed(row), began, partial=True)
 

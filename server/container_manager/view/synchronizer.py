@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -14,8 +15,10 @@ from container_manager.view.refresher import Refresher
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 1.0
-# Thousands of tasks at once would enlarge the process for good.
+# Thousands of tasks at once would enlarge the process for good, and hold up the event loop.
 _COMPARED_AT_ONCE = 128
+# Events of this long before the engine last answered may not have arrived.
+_LATE_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,8 @@ class Synchronizer:
         # Whether the last attempt reached sync, and whether it failed while reading.
         self._was_in_sync = False
         self._read_failed = False
+        # When the engine last answered while the view was in sync, on the loop's clock.
+        self._answered = -math.inf
         # What has been logged about the loss of the engine since the view was last in sync.
         self._warned: set[str] = set()
 
@@ -96,6 +101,11 @@ class Synchronizer:
                 raise self.problem.with_traceback(None)
             await self._decided.wait()
 
+    def answered(self) -> None:
+        """The engine answers."""
+        if self._view.in_sync:
+            self._answered = asyncio.get_running_loop().time()
+
     def drop(self) -> None:
         """Give up the event stream, although it has not ended, and start again."""
         self._dropped.set()
@@ -121,6 +131,7 @@ class Synchronizer:
                     self._warned.clear()
                     self.problem = None
                     self._view.regain()
+                    self.answered()
                     self._decided.set()
                     _log.info("following the engine's events, %d containers", len(self._view))
                     tasks.append(asyncio.create_task(self._until_dropped()))
@@ -155,13 +166,21 @@ class Synchronizer:
                 self._refresher.touch(notice.container_id, hurry=False)
 
     async def _compare(self) -> None:
-        """Inspect every container that is listed, is in the view, or could not be inspected."""
-        found = {status.container_id for status in await self._source.list()}
-        keys = list(found | self._view.ids() | self._view.doubts)
+        """Inspect every container that is listed, is in the view, or could not be inspected, in steps.
+
+        Those that have run since before the events were lost need no inspection.
+        """
+        began = self._view.tick()
+        rows = {row.status.container_id: row for row in await self._source.list()}
+        changed_seconds = asyncio.get_running_loop().time() - self._answered + _LATE_SECONDS
+        keys = list(rows.keys() | self._view.ids() | self._view.doubts)
         for first in range(0, len(keys), _COMPARED_AT_ONCE):
-            batch = keys[first : first + _COMPARED_AT_ONCE]
-            for key in batch:
-                self._refresher.touch(key)
+            batch = []
+            for key in keys[first : first + _COMPARED_AT_ONCE]:
+                if key not in rows or not self._refresher.confirm(rows[key], began, changed_seconds):
+                    self._refresher.touch(key)
+                    batch.append(key)
             await self._refresher.settled(batch)
+            await asyncio.sleep(0)
         # Also wait for keys touched meanwhile, such as by our own operations.
         await self._refresher.settled(self._refresher.pending())

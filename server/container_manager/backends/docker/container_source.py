@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from container_manager.backend import Notice
+from container_manager.backend import Listed, Notice
+from container_manager.backends.docker.rows import listed_from_row
 from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_MANAGED
-from container_manager.backends.docker.status import status_from_row
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.engine.async_client import AsyncEngineClient, EngineStream
 from container_manager.engine.error_meanings import engine_error
@@ -78,14 +78,15 @@ class ContainerSource:
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
 
-    async def list(self, container_id: str = "") -> list[ContainerStatus]:
-        """Partial statuses of every managed container, or of one, from the engine's list."""
+    async def list(self, container_id: str = "") -> list[Listed]:
+        """Every managed container, or one, from the engine's list."""
         filters = {"label": [f"{LABEL_MANAGED}=true"], **({"id": [container_id]} if container_id else {})}
         try:
-            rows = await self._engine.get_json("/containers/json", {"all": "1", "filters": json.dumps(filters)})
+            return await self._engine.get_items(
+                "/containers/json", listed_from_row, {"all": "1", "filters": json.dumps(filters)}
+            )
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
-        return [status_from_row(row) for row in rows]
 
     async def inspect(self, container_id: str) -> ContainerStatus | None:
         """The container's current status; ``None`` when it is gone or not managed."""
