@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import socket
 import tempfile
@@ -121,6 +122,26 @@ def test_a_live_socket_of_another_program_is_left_alone_while_held_and_at_releas
                 held.take()
             held.release()
             assert {"cm.sock"} == names(path)
+
+
+def test_a_lock_file_that_its_last_holder_removes_meanwhile_is_made_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise this process would hold a file without a name, and the next one another lock."""
+    flock = fcntl.flock
+
+    def removed_first(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.with_name("cm.sock.lock").unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with (
+        unix_socket_path(path),
+        pytest.raises(StartupError, match="another server holds"),
+        unix_socket_path(path),
+    ):
+        pass
 
 
 def test_no_descriptor_is_left_of_taking_and_failing_to_take(path: Path) -> None:
