@@ -10,10 +10,10 @@ from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from container_manager.backend_provisioning import ActionResult
-from container_manager.errors import EngineTimeoutError, StartFailedError
+from container_manager.errors import EngineTimeoutError, SecretsUnavailableError, StartFailedError
 from container_manager.model import ContainerState
 from container_manager.provisioning.secrets_reload import COMMAND
-from tests.support.backend_contract import delete_secrets, put_secrets
+from tests.support.backend_contract import put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 
@@ -164,12 +164,21 @@ def test_an_unknown_mode_is_refused(provisioner: BotProvisionerStub, memory: Mem
     assert [] == memory.actions.runs
 
 
-def test_the_kept_token_goes_with_the_secrets(
-    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str
+@pytest.mark.parametrize("verb", ["stop", "restart", "remove"])
+def test_the_kept_token_goes_with_the_process_that_has_loaded_it(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str, verb: str
 ) -> None:
     put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
     assert bot_id in memory.secrets.kept
-    calls.remove(bot_id)
-    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"third")
+    calls.start(bot_id)
+    assert bot_id in memory.secrets.kept, "it runs on"
+    getattr(calls, verb)(bot_id)
     assert {} == memory.secrets.kept
-    delete_secrets(provisioner, bot_id)
+
+
+def test_a_token_that_cannot_be_forgotten_fails_no_change(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str
+) -> None:
+    memory.script("forget_token", SecretsUnavailableError("the root is gone"))
+    calls.remove(bot_id)
+    assert calls.status(bot_id) is None

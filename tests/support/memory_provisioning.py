@@ -36,6 +36,7 @@ class MemorySecrets:
         return token if kept_for == run else b""
 
     def forget_token(self, bot_id: str) -> None:
+        self._store.pass_step("forget_token", bot_id)
         self.kept.pop(bot_id, None)
 
     def list_secrets(self, bot_id: str) -> list[SecretInfo]:

@@ -222,8 +222,12 @@ def test_a_tree_deeper_than_any_stack_and_any_path_is_removed_with_few_descripto
         os.close(directory)
         directory = inner
     os.close(directory)
-    files.delete_state(BOT)
-    assert [] == entries(root.path)
+    try:
+        files.delete_state(BOT)
+        assert [] == entries(root.path)
+    finally:
+        # pytest could not remove it.
+        subprocess.run(["rm", "-rf", str(root.path)], check=True)
 
 
 def test_directories_without_any_right_are_removed(files: HostFiles, root: RootDirectory) -> None:

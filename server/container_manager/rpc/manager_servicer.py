@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, TypeVar
 
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -34,7 +33,15 @@ Context = Any
 class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
     """Serves a backend's :class:`Lifecycle`. Raises domain errors, which the error interceptor turns into statuses."""
 
-    def __init__(self, lifecycle: Lifecycle, operations: BotOperations, keeper: ViewKeeper) -> None:
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        operations: BotOperations,
+        keeper: ViewKeeper,
+        on_process_gone: Callable[[str], None],
+    ) -> None:
+        """``on_process_gone`` receives, in a worker thread, each bot whose process a call has ended."""
+        self._on_process_gone = on_process_gone
         self._lifecycle = lifecycle
         self._operations = operations
         self._keeper = keeper
@@ -126,7 +133,15 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
     ) -> None:
         """Run a change that ends the bot's process."""
         grace = self._lifecycle.default_grace_seconds if grace_seconds is None else grace_seconds
-        await self._act(bot_id, context, partial(method, grace_seconds=grace), grace_seconds=grace, removes=removes)
+
+        def end(bot_id: str, **known: Any) -> Operation[str]:
+            container_id: str = yield from method(bot_id, grace_seconds=grace, **known)
+            # The change has been made; what follows must not make it look failed.
+            with suppress(ContainerManagerError):
+                self._on_process_gone(bot_id)
+            return container_id
+
+        await self._act(bot_id, context, end, grace_seconds=grace, removes=removes)
 
     async def _act(
         self,

@@ -76,7 +76,6 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
             if not may_restart:
                 raise
             await self._restart(request.bot_id, context)
-            await self._change(request.bot_id, lambda _: self._backend.secrets.forget_token(request.bot_id), context)
             return reload_to_proto("RESTARTED")
         return reload_to_proto("NOT_RUNNING") if reloaded is None else reload_to_proto("RELOADED", reloaded.confirmed)
 

@@ -100,7 +100,9 @@ class Server:
         self.keeper = ViewKeeper(self._backend.source, encoded_status, self.telemetry.on_event_lag)
         self._operations = _bot_operations(config)
         self.telemetry.watch(self.keeper, self.streams)
-        self._servicer = ContainerManagerServicer(self._backend.lifecycle, self._operations, self.keeper)
+        self._servicer = ContainerManagerServicer(
+            self._backend.lifecycle, self._operations, self.keeper, self._backend.secrets.forget_token
+        )
         kept_ids = KeptIds(IDS_PER_WATCHER * config.max_watchers)
         self._observer = ContainerObserverServicer(
             self._backend, self._operations, self.keeper, kept_ids, ServerInfo(config, self._backend)
