@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_manager.engine.log_frames import MAX_LINE_BYTES, FrameDecoder, LogFaultError, LogFormatError
+from container_manager.engine.log_frames import MAX_LINE_BYTES, STEP_BYTES, FrameDecoder, LogFaultError, LogFormatError
 from container_manager.model import RawEntry
 from tests.unit.log_engine import BEGIN_NS, ERR, OUT, SECOND, frame, raw, stamp
 
@@ -102,16 +102,20 @@ def test_much_data_is_decoded_in_steps_between_which_other_tasks_run() -> None:
     entries = [raw(number, b"x" * 50) for number in range(10_000)]
     data = b"".join(map(frame, entries))
 
+    async def feed() -> list[RawEntry]:
+        return [entry async for batch in FrameDecoder().feed(data) for entry in batch]
+
     async def test() -> int:
         turns = 0
-        feeding = asyncio.create_task(FrameDecoder().feed(data))
+        feeding = asyncio.create_task(feed())
         while not feeding.done():
             await asyncio.sleep(0)
             turns += 1
         assert entries == await feeding
         return turns
 
-    assert asyncio.run(test()) >= len(data) // (16 * 1024)
+    assert 8 * 1024 == STEP_BYTES
+    assert asyncio.run(test()) >= len(data) // STEP_BYTES
 
 
 @pytest.mark.parametrize("left_out", [1, 5, 36, 40, 43])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from container_manager.engine.log_frames import STEP_BYTES
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     ContainerManagerError,
@@ -17,6 +18,7 @@ from container_manager.errors import (
 )
 from container_manager.logs.cursor import position_of
 from container_manager.logs.existing import MAX_BATCH_ENTRIES, LogOptions
+from container_manager.model import RawEntry
 from tests.support.virtual_loop import run
 from tests.unit.log_engine import SECOND, LogEngine, frame, raw
 from tests.unit.log_reading import LINES, LONG, read, reading, texts
@@ -92,14 +94,20 @@ def test_the_limit_falls_within_a_batch_also_among_empty_lines(limit: int) -> No
 
 
 def test_a_batch_has_what_is_ready_up_to_a_bound() -> None:
-    async def test() -> list[int]:
-        engine = LogEngine([raw(number * SECOND) for number in range(2 * MAX_BATCH_ENTRIES + 7)])
+    """Whether the entries are long or short: other calls wait for a batch at most."""
+
+    async def test(entries: list[RawEntry]) -> list[int]:
+        engine = LogEngine(entries)
         engine.chunk_bytes = 1 << 20
         async with reading(engine, LogOptions()) as it:
             await it.task
+        assert texts(entries) == texts(it.got)
         return [len(batch) for batch in it.batches]
 
-    assert [MAX_BATCH_ENTRIES, MAX_BATCH_ENTRIES, 7] == run(test())
+    entries = [raw(number * SECOND, b"x" * 60) for number in range(1000)]
+    per_batch = STEP_BYTES // len(frame(entries[0]))
+    assert {per_batch, per_batch + 1} == set(run(test(entries))[:-1])
+    assert max(run(test([raw(number * SECOND, b"") for number in range(1000)]))) <= MAX_BATCH_ENTRIES
 
 
 @pytest.mark.parametrize("follow", [False, True])
@@ -127,7 +135,7 @@ def test_a_reading_that_is_given_up_within_a_batch_leaves_nothing_open() -> None
             it.pause()
             await it.has(1)
             assert 1 == engine.open_streams
-        assert (MAX_BATCH_ENTRIES, 0) == (len(it.got), engine.open_streams)
+        assert (1, 0) == (len(it.batches), engine.open_streams)
 
     run(test())
 

@@ -9,6 +9,7 @@ one. The log of a container with a terminal has no frames and is refused: no bot
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from struct import Struct
 
@@ -20,8 +21,8 @@ MAX_LINE_BYTES = 64 * 1024
 STAMP_BYTES = len("2026-11-23T23:34:35.865920324Z ")
 _SECOND_BYTES = len("2026-11-23T23:34:35.")
 
-# About 200 lines of usual length, decoded in less than half a millisecond.
-_STEP_BYTES = 16 * 1024
+# About 100 lines of usual length. They are decoded, placed and encoded in half a millisecond, without a pause.
+STEP_BYTES = 8 * 1024
 
 _HEADER = Struct(">BxxxL")
 # The header and the parts of the time stamp: second, fraction, zone.
@@ -61,15 +62,16 @@ class FrameDecoder:
         self._second = b""
         self._second_ns = 0
 
-    async def feed(self, data: bytes) -> list[RawEntry]:
-        """The entries that ``data`` completes. Decodes in small steps, so that much data does not block the loop."""
-        if len(data) <= _STEP_BYTES:
-            return self.feed_step(data)
-        entries: list[RawEntry] = []
-        for begin in range(0, len(data), _STEP_BYTES):
-            entries += self.feed_step(data[begin : begin + _STEP_BYTES])
-            await asyncio.sleep(0)
-        return entries
+    async def feed(self, data: bytes) -> AsyncIterator[list[RawEntry]]:
+        """The entries that ``data`` completes, in batches of at least one.
+
+        Decodes a small step for each batch, and lets other tasks run between two steps.
+        """
+        for begin in range(0, len(data), STEP_BYTES):
+            if begin:
+                await asyncio.sleep(0)
+            if entries := self.feed_step(data[begin : begin + STEP_BYTES]):
+                yield entries
 
     def feed_step(self, data: bytes) -> list[RawEntry]:
         """The entries that ``data`` completes; none after a :attr:`problem`."""

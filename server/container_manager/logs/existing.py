@@ -13,7 +13,7 @@ from container_manager.logs.damage import WINDOWS, Completeness, first_of_tail, 
 from container_manager.logs.seeking import MARGIN_NS, AfterPosition, FromEntry, FromStart, Seeker
 from container_manager.model import LogEntry, RawEntry
 
-MAX_BATCH_ENTRIES = 1000
+MAX_BATCH_ENTRIES = 250
 """More entries at once are not faster, and keep the event loop from other work for longer."""
 
 # So many entries before a tail are read with it, so that its first line has all its pieces.
@@ -94,7 +94,7 @@ class ExistingEntries:
 
     def select(self, entries: list[RawEntry], seeker: Seeker) -> Iterator[list[LogEntry]]:
         """What the seeker selects of the next entries of a reading, as of :meth:`batches`."""
-        # A slice takes about a millisecond, and the caller's writes let other tasks run in between.
+        # The caller's writes let other tasks run in between.
         for begin in range(0, len(entries), MAX_BATCH_ENTRIES):
             if batch := self._deliver(seeker.take(entries[begin : begin + MAX_BATCH_ENTRIES]), seeker):
                 yield batch

@@ -36,7 +36,7 @@ class DockerContainerLog:
         decoder = FrameDecoder()
         async with self.opened(follow=False, tail=tail) as stream:
             while data := await stream.read():
-                if batch := await decoder.feed(data):
+                async for batch in decoder.feed(data):
                     yield batch
                 if decoder.problem is not None:
                     raise decoder.problem

@@ -73,15 +73,14 @@ class FollowedLog:
                     continue
                 missing = False
                 received += len(data)
-                batch = await decoder.feed(data)
-                new = self._new(batch)
-                if new:
-                    given = now()
-                    yield batch[:new]
-                    if now() - given > _MAX_PAUSE_SECONDS:
+                async for batch in decoder.feed(data):
+                    if new := self._new(batch):
+                        given = now()
+                        yield batch[:new]
+                        if now() - given > _MAX_PAUSE_SECONDS:
+                            return
+                    if new < len(batch):
                         return
-                if new < len(batch):
-                    return
                 if decoder.problem is not None:
                     raise decoder.problem
                 if not data:
