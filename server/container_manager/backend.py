@@ -209,8 +209,8 @@ class ContainerLog(Protocol):
         """As :meth:`existing`, and then the entries that follow, until the process ends.
 
         An empty batch means that there was nothing new for a while. May end earlier, when the backend cannot be sure
-        that the next entry is the next one of the log; then read the existing ones. ``known``: this many entries at the
-        start may be any that exist, and need no such check.
+        that the next entry is the next one of the log; then read the existing ones. ``known``: among so many entries at
+        the start, equal pieces of a line are expected.
         """
 
 

@@ -50,6 +50,8 @@ class LogEngine:
 
     def __init__(self, entries: Sequence[RawEntry] = ()) -> None:
         self.entries = list(entries)
+        self.dropped = 0
+        """How many entries have left the log."""
         self.runs = True
         self.requests: list[Mapping[str, str]] = []
         """The parameters of every request for the log."""
@@ -80,6 +82,16 @@ class LogEngine:
         self._version: int | None = 1
         self._ends = 0
         self._stirred = asyncio.Condition()
+
+    @property
+    def written(self) -> int:
+        """How many entries the container has written so far."""
+        return self.dropped + len(self.entries)
+
+    def drop(self, count: int) -> None:
+        """Remove the oldest entries, as by rotation."""
+        del self.entries[:count]
+        self.dropped += count
 
     async def write(self, *entries: RawEntry) -> None:
         """Let the container write these entries."""
@@ -184,8 +196,8 @@ class LogEngine:
         left, told = cut, 0
         ends, begins = self._ends, True
         while True:
-            news = last_of(self.entries[told:], tail if begins else None)
-            told, begins = len(self.entries), False
+            news = last_of(self.entries[max(told - self.dropped, 0) :], tail if begins else None)
+            told, begins = self.written, False
             data = self.mangle(b"".join(map(frame, news)))
             for begin in range(0, len(data), self.chunk_bytes):
                 chunk = data[begin : begin + self.chunk_bytes]
@@ -202,7 +214,7 @@ class LogEngine:
                 repeated, self.repeated = self.repeated, []
                 yield b"".join(map(frame, repeated))
             ended = self.ends_at_once or not self.runs or ends != self._ends
-            if params.get("follow") != "1" or (ended and told == len(self.entries)):
+            if params.get("follow") != "1" or (ended and told == self.written):
                 if left is not None:
                     raise EngineUnavailableError("the connection was reset")
                 return
@@ -212,7 +224,7 @@ class LogEngine:
                 raise EngineUnavailableError("the connection was reset")
 
     def _has_news(self, told: int) -> bool:
-        news = len(self.entries) > told or bool(self.repeated)
+        news = self.written > told or bool(self.repeated)
         return (news and not self.deaf) or not self.runs or self.lost
 
     # In place of the versions.

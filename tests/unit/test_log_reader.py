@@ -41,14 +41,27 @@ def test_reading_after_an_entry_gives_exactly_the_rest() -> None:
         assert whole[at + 1 :] == read(LogEngine(LONG), after=position_of(entry.cursor.decode()))
 
 
-def test_little_more_than_what_follows_the_entry_is_asked_for() -> None:
-    entries = [raw(number * SECOND, b"%d" % number) for number in range(50_000)]
+def test_little_more_than_what_follows_the_entry_is_read() -> None:
+    entries = [raw(number * SECOND, b"%d" % number) for number in range(20_000)]
     whole = read(LogEngine(entries))
-    for behind, most in [(0, 100), (98, 100), (99, 2_100), (1_998, 2_100), (1_999, 42_100)]:
+    for behind, windows in [(0, [100]), (98, [100]), (99, [100, 500]), (2_498, [100, 500, 2_500])]:
         engine = LogEngine(entries)
         rest = read(engine, after=position_of(whole[-1 - behind].cursor.decode()))
         assert whole[len(whole) - behind :] == rest
-        assert most == sum(int(request["tail"]) for request in engine.requests)
+        assert windows == [int(request["tail"]) for request in engine.requests]
+        # The first bytes of too few entries show that they are.
+        most = (windows[-1] + 1) * len(frame(entries[-1])) + engine.chunk_bytes * (len(windows) - 1)
+        assert engine.sent_bytes <= most
+
+
+def test_a_clock_that_was_set_back_costs_one_reading_of_the_whole_log() -> None:
+    entries = [raw(number * SECOND, b"%d" % number) for number in range(20_000)]
+    entries += [raw(-3600 * SECOND + number, b"back %d" % number) for number in range(200)]
+    whole = read(LogEngine(entries))
+    engine = LogEngine(entries)
+    assert whole[20_100:] == read(engine, after=position_of(whole[20_099].cursor.decode()))
+    assert [100, 500] == [int(request.get("tail", 0)) for request in engine.requests][:2]
+    assert sum("tail" not in request for request in engine.requests) <= 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 100, 1000])

@@ -15,12 +15,14 @@ from container_manager.logs.cursor import Position, position_in, rest_of
 from container_manager.logs.seeking import AfterPosition
 from container_manager.model import RawEntry
 
-WINDOWS = (100, 2_000, 40_000)
-"""A place in a log is looked for in so many of its last entries, and then in all of them."""
+WINDOWS = (100, 500, 2_500, 12_500, 62_500)
+"""A place in a log is looked for in so many of its last entries, and then in all of them.
 
-# So many entries may be written while a reading is checked.
-_REMEMBERED = 1000
+Usually the first entry of too few shows that more are needed.
+"""
 
+# So often a growing log is looked at again.
+_LOOKS = 2
 
 Key = tuple[int, int]
 
@@ -31,7 +33,7 @@ class Completeness:
     def __init__(self, log: ContainerLog, tail: int | None) -> None:
         self._log = log
         self._tail = tail
-        self._first: list[Key] = []
+        self._first: Key | None = None
         self._count = 0
         self._last: RawEntry | None = None
         # So many of the last entries have the time of the last one; what a cursor has of the time before.
@@ -39,8 +41,8 @@ class Completeness:
 
     def see(self, entries: list[RawEntry]) -> None:
         """The next entries of the reading."""
-        if self._count < _REMEMBERED:
-            self._first += map(_key, entries[: _REMEMBERED - self._count])
+        if self._first is None:
+            self._first = _key(entries[0])
         self._count += len(entries)
         last_ns = entries[-1][0]
         alike = next((at for at, entry in enumerate(reversed(entries)) if entry[0] != last_ns), len(entries))
@@ -59,24 +61,25 @@ class Completeness:
             raise LogUnreadableError("the engine's file of the container's log is damaged: entries are missing")
 
     async def _is_complete(self) -> bool:
-        log, count = self._log, self._count
+        log = self._log
         if self._last is None:
             return await first_of_tail(log, 1) is None or await first_of_tail(log, self._tail) is not None
-        last = position_in(self._last, self._alike - 1, self._before, leads=self._alike == count)
-        first = self._first[0]
-        if await self._first_of(count) == first:
+        last = position_in(self._last, self._alike - 1, self._before, leads=self._alike == self._count)
+        # Compare the first entry of the last ones with the first one that was read. The log may have grown since.
+        begin = await self._first_of(self._count)
+        if begin == self._first:
             return True
-        if await self._first_of(None) != first:
-            return True  # the engine has dropped the oldest entries since, so nobody can say
-        # Entries may have been written since: how many, before and after another look.
-        least = await _written_after(log, last)
-        begin = None if least is None else await self._first_of(count + least)
-        if least is None or begin == first:
-            return least is not None
-        most = await _written_after(log, last)
-        if most is None:
-            return False
-        return begin in self._first[: most - least + 1] or most - least >= _REMEMBERED
+        for _ in range(_LOOKS):
+            before, begin = begin, await self._first_of(self._count)
+            if begin == before:
+                break
+        else:
+            return True  # it grows so fast that nobody can say
+        later = await _written_after(log, last)
+        if later is not None and await self._first_of(self._count + later) == self._first:
+            return True
+        # The engine may have dropped the oldest entries since, so that nobody can say.
+        return await self._first_of(None) != self._first
 
     async def _first_of(self, tail: int | None) -> Key | None:
         entry = await first_of_tail(self._log, tail)
@@ -96,6 +99,8 @@ async def _written_after(log: ContainerLog, last: Position) -> int | None:
         async with aclosing(log.existing(tail)) as batches:
             async for batch in batches:
                 written += len(seeker.take(batch))
+                if seeker.hopeless:
+                    break
         written += len(seeker.end())
         if seeker.found:
             return written

@@ -228,5 +228,7 @@ class ExistingEntries:
         async with aclosing(self._log.existing(tail)) as raw_batches:
             async for raw in raw_batches:
                 behind += len(seeker.take(raw))
+                if seeker.hopeless:
+                    break
         behind += len(seeker.end())
         return behind if seeker.found else None

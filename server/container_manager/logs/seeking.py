@@ -80,6 +80,12 @@ class AfterPosition:
     def take(self, entries: Sequence[RawEntry]) -> list[LogEntry]:
         if self.placing is not None:
             return self.placing.place(entries)
+        if self._engine_ns is None and entries and not self._whole:
+            # Probably all of them are later then. If the clock was set back, reading more entries finds it too.
+            self.hopeless = entries[0][0] > self._position.engine_ns
+        return [] if self.hopeless else self._seek(entries)
+
+    def _seek(self, entries: Sequence[RawEntry]) -> list[LogEntry]:
         position = self._position
         wanted_ns = position.engine_ns
         for index, (engine_ns, source, line, _) in enumerate(entries):

@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from container_manager.engine.log_frames import FrameDecoder
 from container_manager.errors import ContainerManagerError
@@ -46,7 +47,7 @@ class FollowedLog:
         self._tail = tail
         self._known = known
         self._last: RawEntry | None = None
-        self._times: set[int] = set()
+        self._seen: set[tuple[int, int]] = set()
 
     async def batches(self) -> AsyncGenerator[list[RawEntry], None]:
         """The entries, as they arrive; an empty list when none have arrived for a while.
@@ -88,17 +89,15 @@ class FollowedLog:
 
     def _new(self, batch: Sequence[RawEntry]) -> int:
         """How many of these entries come before the first one that the engine may have sent before."""
-        last, times = self._last, self._times
+        seen = self._seen
         for index, entry in enumerate(batch):
-            time_ns = entry[0]
-            if self._known > 0:
-                self._known -= 1
-            elif last is not None and (entry == last or (time_ns != last[0] and time_ns in times)):
-                self._last = last
+            key = (entry[0], crc32(entry[2]))
+            # Pieces of a line may be equal.
+            if key in seen and not (self._known > 0 and entry[3] and entry == self._last):
                 return index
-            times.add(time_ns)
-            last = entry
-        self._last = last
+            self._known -= 1
+            seen.add(key)
+            self._last = entry
         return len(batch)
 
     async def _misses_something(self) -> bool:
