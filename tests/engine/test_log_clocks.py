@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,35 +13,12 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from tests.support.bots import Bots
 from tests.support.calls import Calls, fails_with
+from tests.support.log_file import LogFile
 from tests.support.log_forms import FORMS, Batched, OneByOne
 from tests.support.observing import reading
 
 HOUR = timedelta(hours=1)
 NOW = datetime.now(UTC).replace(microsecond=0)
-
-
-class LogFile:
-    """The engine's file of a stopped container's log: what the engine would have written with another clock."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def write(self, *lines: tuple[datetime, str], nanoseconds: int = 0) -> None:
-        """Append entries of these times."""
-        with self._path.open("a") as file:
-            for moment, text in lines:
-                time = f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
-                file.write(json.dumps({"log": text, "stream": "stdout", "time": time}, separators=(",", ":")) + "\n")
-
-    def damage(self, data: bytes) -> None:
-        """Append bytes that are no entry."""
-        with self._path.open("ab") as file:
-            file.write(data)
-
-    def drop(self, count: int) -> None:
-        """Remove the oldest entries, as the engine's rotation does."""
-        lines = self._path.read_bytes().splitlines(keepends=True)
-        self._path.write_bytes(b"".join(lines[count:]))
 
 
 @pytest.fixture(params=FORMS, ids=FORMS)

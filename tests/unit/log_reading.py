@@ -35,6 +35,10 @@ class Reading:
         """Stop after the next batch."""
         self._goes_on.clear()
 
+    def go_on(self) -> None:
+        """Continue after :meth:`pause`."""
+        self._goes_on.set()
+
     async def _read(self) -> None:
         async with aclosing(self._reader.batches()) as batches:
             async for batch in batches:

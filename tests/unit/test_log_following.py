@@ -302,3 +302,37 @@ async def test_a_reader_that_stops_reading_holds_only_what_was_sent() -> None:
         await engine.write(*(raw((300 + number) * SECOND, b"x" * 1000) for number in range(1000)))
         await a_while(100)
         assert sent == engine.sent_bytes
+
+
+# An engine that is far behind may skip entries. It never does among those that exist when they are asked for.
+
+
+@virtual
+async def test_one_who_was_held_up_is_given_what_exists_before_following_goes_on() -> None:
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        it.pause()
+        await engine.write(WRITTEN[0])
+        await it.has(101)
+        await a_while()
+        assert 1 == followed(engine)
+        it.go_on()
+        await engine.until(lambda: followed(engine) == 2)
+        await engine.write(*WRITTEN[1:])
+        await it.has(150)
+        assert texts([*LINES, *WRITTEN]) == texts(it.got)
+
+
+@virtual
+async def test_one_request_follows_a_megabyte_at_most() -> None:
+    long = [raw((300 + number) * SECOND, b"%d" % number * 5000) for number in range(500)]
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        for entry in long:
+            await engine.write(entry)
+            await asyncio.sleep(0.01)
+        await it.has(600)
+        assert texts([*LINES, *long]) == texts(it.got)
+        assert sum(map(len, texts(long))) >> 20 <= followed(engine) <= 20

@@ -73,7 +73,8 @@ class FollowedLog:
                         return
                     continue
                 missing = False
-                received += len(data)
+                # Existing entries come first, and are not missed.
+                received += len(data) if self._known <= 0 else 0
                 async for batch in decoder.feed(data):
                     if new := self._new(batch):
                         given = now()
