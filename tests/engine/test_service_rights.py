@@ -16,6 +16,8 @@ import pytest
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.provisioning.kept_tokens import KEPT_DIRECTORY
+from container_manager.provisioning.staging import STAGING_PREFIX
 from container_manager_client import connect
 from tests.support.backend_contract import delete_secrets, delete_state, listed_secrets, put_secrets
 from tests.support.bots import NODE_UID, Bots
@@ -101,7 +103,8 @@ def test_with_the_units_capabilities_a_bot_is_provisioned_rotated_and_removed(
         calls.remove(bot_id, grace=0)
         delete_secrets(provisioner, bot_id)
         delete_state(provisioner, bot_id)
-    assert [] == [*(directory / "secrets").iterdir(), *(directory / "state").iterdir()]
+    left = [path for root in ("secrets", "state") for path in (directory / root).rglob("*")]
+    assert [directory / "secrets" / KEPT_DIRECTORY] == left, "its own, and empty"
 
 
 @pytest.mark.parametrize("missing", ["CAP_CHOWN", "CAP_DAC_OVERRIDE"])
@@ -116,4 +119,4 @@ def test_without_one_of_them_the_refusal_says_why_and_no_half_file_is_left(
             put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"first")
             put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
     assert ("needs CAP_CHOWN" if missing == "CAP_CHOWN" else "Permission denied") in caught[0].message
-    assert [] == [path for path in (directory / "secrets").iterdir() if path.name.startswith(".")]
+    assert [] == [path for path in (directory / "secrets").iterdir() if path.name.startswith(STAGING_PREFIX)]
