@@ -4,7 +4,7 @@ Statuses are asked one after another, of bots drawn at random, by a bare stub. I
 called in the same way: what it takes is the machine's doing, not the service's.
 
 The containers that are stopped ignore SIGTERM, and all stops are sent at once. "In flight" lasts from the first one
-sent until the first ends, with its grace period. Then the engine kills, as many at once as the service has workers;
+sent until the first ends, with its grace period. Then the engine kills them, all at about the same time;
 "ending" lasts until the last has ended. The log's reader is another process, and the cheapest reader of the service.
 """
 
