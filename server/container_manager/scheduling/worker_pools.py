@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -20,15 +21,24 @@ class WorkerPool(Enum):
     CHANGE = "change"
 
 
+# Threads that run from the start, in each pool at least one. To start a thread takes the event loop a moment, and more
+# when many start at once.
+_READY = {WorkerPool.CREATE: 8, WorkerPool.CHANGE: 16}
+
+
 class WorkerPools:
-    """Runs functions in threads. Each pool has one from the start, and others as they are needed."""
+    """Runs functions in threads. Each pool has some from the start, and others as they are needed."""
 
     def __init__(self, sizes: Mapping[WorkerPool, int]) -> None:
         self._pools = {pool: ThreadPoolExecutor(size, thread_name_prefix=pool.value) for pool, size in sizes.items()}
         self._jobs: set[Future[Any]] = set()
         self._closed = False
-        for executor in self._pools.values():
-            executor.submit(lambda: None)
+        started = threading.Event()
+        for pool, size in sizes.items():
+            for _ in range(min(size, _READY.get(pool, 1))):
+                # A pool starts a thread for each job while none is idle.
+                self._pools[pool].submit(started.wait)
+        started.set()
 
     @property
     def busy(self) -> bool:
