@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
 
+import container_manager
+import container_manager_client
 from tests.support.distributions import CLIENT_NEEDS
 
 CHECKOUT = Path(__file__).parents[2]
@@ -81,6 +85,34 @@ def test_the_wheel_holds_stubs_with_types_and_no_test(wheel: Path) -> None:
     }
 
 
+def test_the_metadata_name_the_licence_and_hold_its_text(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
+    assert {"License-Expression: MIT", "License-File: LICENSE"} <= set(metadata.splitlines())
+    assert "\nProject-URL: " in metadata
+    assert 1 == sum(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_version_is_the_packages_in_client_and_server() -> None:
+    try:
+        version = importlib.metadata.version("botmaker-container-manager")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed")
+    assert {version} == {container_manager.__version__, container_manager_client.__version__}
+
+
+def test_the_source_distribution_holds_every_file_of_the_repository(tmp_path: Path) -> None:
+    """Tests and documents, too: whoever packages it for a distribution runs and ships them."""
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(CHECKOUT))
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    tracked = run("git", "-C", str(CHECKOUT), "ls-files", "--cached").splitlines()
+    # A file may be deleted and not yet committed.
+    assert set() == {name for name in tracked if (CHECKOUT / name).is_file()} - held
+    assert set() == {name for name in held if name.startswith((".venv", ".dev", ".git/"))}
+
+
 @pytest.mark.parametrize("versions", ["lowest", "latest"])
 @pytest.mark.timeout(600)
 def test_the_client_works_from_the_wheel_without_extras(
@@ -92,7 +124,12 @@ def test_the_client_works_from_the_wheel_without_extras(
     run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", str(wheel), *pins)
     assert run(python, "-I", "-W", "error", "-c", USE.format(target=target)).splitlines() == ["INVALID_BOT_ID", "[]"]
     botctl = subprocess.run([tmp_path / "env" / "bin" / "botctl"], capture_output=True, text=True, check=False, cwd="/")
-    line = "botctl needs click, which is not installed: pip install 'botmaker-container-manager[cli]'\n"
+    line = "botctl needs click, which is not installed: install the extra 'cli', as in pip install '.[cli]'\n"
     assert (1, "", line) == (botctl.returncode, botctl.stdout, botctl.stderr)
+    manager = subprocess.run(
+        [tmp_path / "env" / "bin" / "container-manager", "serve"], capture_output=True, text=True, check=False, cwd="/"
+    )
+    line = "container-manager needs click, which is not installed: install the extra 'server', "
+    assert (1, "", f"{line}as in pip install '.[server]'\n") == (manager.returncode, manager.stdout, manager.stderr)
     brought = {canonicalize_name(name) for name in run(python, "-I", "-c", INSTALLED).split()}
     assert brought - {"botmaker-container-manager"} <= CLIENT_NEEDS
