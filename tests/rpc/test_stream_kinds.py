@@ -24,8 +24,7 @@ BuildConfig = Callable[..., ServerConfig]
 def test_every_streaming_rpc_has_exactly_one_row() -> None:
     served = [
         f"/{service.full_name}/{method.name}"
-        for file in server._FILES
-        for service in file.DESCRIPTOR.services_by_name.values()
+        for service in server._ALL_SERVICES
         for method in service.methods
         if method.client_streaming or method.server_streaming
     ]
