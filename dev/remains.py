@@ -40,13 +40,16 @@ def sweep(runtime: Path, data_root: Path) -> None:
     """
     sockets = _shim_sockets(runtime)
     end_processes(runtime)
-    _unmount(runtime, data_root)
+    # With remapped users, containerd has a directory of its own beside it, with the ids in its name.
+    runtimes = [runtime, *runtime.parent.glob(f"{runtime.name}.*")]
+    _unmount(*runtimes, data_root)
     for group in _groups(runtime.name):
         with contextlib.suppress(OSError):
             group.rmdir()
     for path in sockets:
         path.unlink(missing_ok=True)
-    shutil.rmtree(runtime, ignore_errors=True)
+    for directory in runtimes:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def end_processes(runtime: Path) -> None:

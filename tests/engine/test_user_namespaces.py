@@ -61,6 +61,8 @@ def remapping_engine(directory: Path) -> Iterator[PrivateEngine]:
         client.images.build(fileobj=io.BytesIO(lines.encode()), tag=IMAGE)
         client.close()
         yield engine
+        runtime = Path(engine.url.removeprefix("unix://")).parent
+    assert [] == list(runtime.parent.glob(f"{runtime.name}*"))
 
 
 @pytest.fixture
