@@ -129,6 +129,15 @@ def test_a_call_that_gets_no_worker_in_time_is_refused_and_never_starts(works: C
     run(scenario, workers=1)
 
 
+def test_a_deadline_that_passes_while_workers_are_free_is_no_lack_of_workers() -> None:
+    async def scenario(operations: BotOperations) -> None:
+        for microseconds in range(200):
+            with contextlib.suppress(EngineTimeoutError):
+                await change(operations, f"bot {microseconds}", lambda _: "done", microseconds / 1e6)
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("way", ["deadline", "cancellation"])
 def test_work_that_never_began_gives_its_bots_turn_back_while_all_workers_are_busy(
     works: Callable[..., Work], way: str

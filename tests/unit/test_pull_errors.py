@@ -414,3 +414,12 @@ def test_the_engines_status_counts_where_the_text_has_no_status_and_no_code(
 @given(st.text(), st.text(max_size=60), st.none() | st.integers())
 def test_any_text_has_a_meaning(text: str, reference: str, status: int | None) -> None:
     assert isinstance(pull_error(text, reference, status), ContainerManagerError)
+
+
+@pytest.mark.parametrize("filler", ["a", "a.", "http://", "status ", '"', "/a: "])
+def test_a_registrys_answer_of_any_length_is_cut_before_it_is_looked_through(filler: str) -> None:
+    """Some patterns take the square of the text's length: a megabyte would stop the service for an hour."""
+    error = pull_error(f"received unexpected HTTP status: 503 {filler * 1_000_000}: denied", "bot:1")
+    assert isinstance(error, ImageRegistryUnavailableError)
+    assert len(str(error)) < 3_000
+    assert str(error).endswith(": denied")

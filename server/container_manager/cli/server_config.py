@@ -146,7 +146,7 @@ def _check_root(what: str, path: Path) -> None:
         is_directory = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError:
         raise ConfigurationError(
-            f"the {what} root {path} does not exist; create it first, for example with: install -d -m 0700 {path}"
+            f"the {what} root {path} does not exist; create it first, for example with: install -d -m 0711 {path}"
         ) from None
     except PermissionError:
         raise ConfigurationError(f"the {what} root {path} cannot be read by this user") from None
@@ -154,8 +154,12 @@ def _check_root(what: str, path: Path) -> None:
         raise ConfigurationError(f"the {what} root {str(path)[:100]!r} cannot be used: {exc}") from None
     if not is_directory:
         raise ConfigurationError(f"the {what} root {path} is not a directory")
-    if not os.access(path, os.R_OK | os.X_OK):
-        raise ConfigurationError(f"the {what} root {path} cannot be read by this user")
+    try:
+        # Really open and enter it: access(2) ignores this process's capabilities.
+        os.scandir(path).close()
+        (path / "..").stat()
+    except OSError:
+        raise ConfigurationError(f"the {what} root {path} cannot be read by this user") from None
     if fault := fault_of_root(path.stat()):
         raise ConfigurationError(
             f"the {what} root {path} {fault}; it must be root's or this user's own, and writable by its owner alone"

@@ -91,12 +91,13 @@ _TOKEN_SERVER = re.compile(r"failed to authorize|(?:oauth|anonymous|auth) token|
 
 # What may hold any text: URLs, hosts after "lookup", addresses, single quoted words, and paths of the engine's files.
 _VARIABLE = re.compile(
-    r"[a-z][a-z0-9+.-]*://[^\s\"']*[^\s\"':,]"
+    r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[^\s\"']*[^\s\"':,]"
     r"|(?<=\blookup )[^\s:]+"
     r"|(?<=\btcp )\S*[^\s:]|(?<=\btcp[46] )\S*[^\s:]|(?<=\budp )\S*[^\s:]"
     r"|\"[^\"\s]*\"|'[^'\s]*'"
     r"|\b[a-z]+ /\S*: (?:permission denied|operation not permitted)"
 )
+_MOST_CHARACTERS = 2_000
 _DOCKER_HUB = re.compile(r"^(?:index\.)?docker\.io/(?:library/)?")
 
 
@@ -107,6 +108,7 @@ def pull_error(text: str, reference: str, status: int | None = None, credentials
     error response, or the code that the stream has beside the text. ``credentials`` says where those of the pull come
     from, and is added to a denial.
     """
+    text = _shortened(text)
     message = f"image {reference} could not be pulled: {text}"
     if error := disk_error(text, message, image=reference):
         return error
@@ -118,6 +120,17 @@ def pull_error(text: str, reference: str, status: int | None = None, credentials
     if meaning is ImagePullDeniedError and credentials:
         message += f" ({credentials})"
     return meaning(message, image=reference)
+
+
+def _shortened(text: str) -> str:
+    """Both ends of a long text: what failed stands in front, why at the end.
+
+    A registry's answer may be in it, of any length, and the patterns below take long for a long text.
+    """
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    half = _MOST_CHARACTERS // 2
+    return f"{text[:half]} … {text[-half:]}"
 
 
 def _meaning(said: str, status: int | None) -> Meaning:

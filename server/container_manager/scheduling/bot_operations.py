@@ -132,7 +132,7 @@ class BotOperations:
         work = asyncio.ensure_future(self._finish(pool, bot_id, parts, asyncio.wrap_future(job)))
         self._changes.add(work)
         work.add_done_callback(ended)
-        return await self._result(job.cancel, work, deadline)
+        return await self._result(pool, job.cancel, work, deadline)
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the changes in progress. Returns whether all ended in time."""
@@ -165,9 +165,11 @@ class BotOperations:
             raise
         work = asyncio.wrap_future(job)
         work.add_done_callback(ended)
-        return await self._result(job.cancel, work, deadline)
+        return await self._result(pool, job.cancel, work, deadline)
 
-    async def _result(self, withdraw: Callable[[], bool], work: asyncio.Future[T], deadline: Deadline) -> T:
+    async def _result(
+        self, pool: WorkerPool, withdraw: Callable[[], bool], work: asyncio.Future[T], deadline: Deadline
+    ) -> T:
         """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on.
 
         ``withdraw`` cancels an operation that no worker has started. It then never runs: its bot's turn ends at once.
@@ -181,7 +183,9 @@ class BotOperations:
                 work.add_done_callback(_log_abandoned)
             raise
         if not done and withdraw():
-            raise CapacityExceededError("no worker came free before the call's deadline; try again later")
+            if self._workers.is_full(pool):
+                raise CapacityExceededError("no worker came free before the call's deadline; try again later")
+            raise EngineTimeoutError("the call's deadline passed before the operation began; nothing was done")
         if done or not deadline.cancel():
             return await work
         work.add_done_callback(_log_abandoned)

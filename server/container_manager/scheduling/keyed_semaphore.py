@@ -24,7 +24,11 @@ class KeyedSemaphore:
         queue = self._queues.setdefault(key, _Queue(self._at_once))
         queue.users += 1
         try:
-            async with asyncio.timeout(deadline.remaining()):
+            if queue.locked():
+                async with asyncio.timeout(deadline.remaining()):
+                    await queue.acquire()
+            else:
+                # At once, however little time is left.
                 await queue.acquire()
         except BaseException:
             self._leave(key, queue)

@@ -31,6 +31,8 @@ class WorkerPools:
 
     def __init__(self, sizes: Mapping[WorkerPool, int]) -> None:
         self._pools = {pool: ThreadPoolExecutor(size, thread_name_prefix=pool.value) for pool, size in sizes.items()}
+        self._sizes = dict(sizes)
+        self._running: dict[WorkerPool, set[Future[Any]]] = {pool: set() for pool in sizes}
         self._jobs: set[Future[Any]] = set()
         self._closed = False
         started = threading.Event()
@@ -45,6 +47,10 @@ class WorkerPools:
         """Whether any function runs or waits for a thread."""
         return bool(self._jobs)
 
+    def is_full(self, pool: WorkerPool) -> bool:
+        """Whether every worker of the pool has a job."""
+        return len(self._running[pool]) >= self._sizes[pool]
+
     def submit(self, pool: WorkerPool, function: Callable[[], T]) -> Future[T]:
         """Run a function in a thread of the pool, in the caller's context, to which its log lines and spans belong.
 
@@ -56,12 +62,15 @@ class WorkerPools:
         def work() -> None:
             if not job.set_running_or_notify_cancel():
                 return
+            self._running[pool].add(job)
             try:
                 result = run(function)
             except BaseException as exc:  # noqa: BLE001 - a future carries any outcome
                 job.set_exception(exc)
             else:
                 job.set_result(result)
+            finally:
+                self._running[pool].discard(job)
 
         try:
             self._pools[pool].submit(work)
