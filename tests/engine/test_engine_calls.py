@@ -45,17 +45,21 @@ class Counted:
         """The inspections by the container's name so far."""
         return self._proxy.seen(f"/botmaker-{bot_id}/json")
 
-    def asked(self, call: Callable[[], object]) -> list[str]:
+    def asked(self, call: Callable[[], object], bot_id: str) -> list[str]:
         """What the call makes the service ask, that of its events included; ids are left out.
 
-        So is the API version, which each client asks for once.
+        So is the API version, which each client asks for once, and what late events of other bots lead to.
         """
         self.settle()
         before = len(self._proxy.requests)
+        others = [entry.status.container_id for entry in self._keeper.view.entries() if entry.status.bot_id != bot_id]
         call()
         self.settle()
-        asked = [line.split("/containers/")[-1].split(" HTTP")[0] for line in self._proxy.requests[before:]]
-        methods = [line.split()[0] for line in self._proxy.requests[before:]]
+        requests = [
+            line for line in self._proxy.requests[before:] if not any(container_id in line for container_id in others)
+        ]
+        asked = [line.split("/containers/")[-1].split(" HTTP")[0] for line in requests]
+        methods = [line.split()[0] for line in requests]
         return [
             f"{method} {path.split('?')[0].rpartition('/')[2] if '/' in path else path.split('?')[0][:6]}"
             for method, path in zip(methods, asked, strict=True)
@@ -78,12 +82,13 @@ def test_each_verb_costs_its_own_call_and_one_inspection(counted: Counted, bots:
     """No container is looked up by its name. Events that come late may lead to further inspections of it."""
     counted.calls.run(bots.new(), *FOREVER)  # the program of this image is remembered from here on
     bot_id, calls = bots.new(), counted.calls
-    assert ["POST create", "GET json"] == counted.asked(lambda: calls.create(bot_id, *FOREVER))
+    assert ["POST create", "GET json"] == counted.asked(lambda: calls.create(bot_id, *FOREVER), bot_id)
     for verb in ("start", "restart", "stop"):
-        first, *looks = counted.asked(lambda verb=verb: getattr(calls, verb)(bot_id, *[0] * (verb != "start")))
+        act = partial(getattr(calls, verb), bot_id, *[0] * (verb != "start"))
+        first, *looks = counted.asked(act, bot_id)
         assert f"POST {verb}" == first
         assert {"GET json"} == set(looks)
-    (remove,) = counted.asked(lambda: calls.remove(bot_id))
+    (remove,) = counted.asked(lambda: calls.remove(bot_id), bot_id)
     assert remove.startswith("DELETE")
     assert [] == counted.by_name(bot_id)
     assert calls.status(bot_id) is None
@@ -92,7 +97,7 @@ def test_each_verb_costs_its_own_call_and_one_inspection(counted: Counted, bots:
 def test_a_running_container_is_removed_in_two_calls(counted: Counted, bots: Bots) -> None:
     bot_id, calls = bots.new(), counted.calls
     calls.run(bot_id, *FOREVER)
-    first, *others = counted.asked(lambda: calls.remove(bot_id, 0))
+    first, *others = counted.asked(lambda: calls.remove(bot_id, 0), bot_id)
     assert "POST stop" == first
     assert 1 == len([each for each in others if each.startswith("DELETE")])
 

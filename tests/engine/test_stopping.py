@@ -120,7 +120,9 @@ def test_conformance_06_out_of_memory_is_137_and_told_apart_from_a_kill(calls: C
 
 def test_conformance_06_a_clean_exit_is_completed(calls: Calls, bots: Bots) -> None:
     bot_id = bots.new()
-    calls.run(bot_id, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
+    calls.run(bot_id, "sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done")
+    # The kernel drops a signal to a process 1 that has no handler yet.
+    bots.wait_for_log(bot_id, b"ready")
     calls.stop(bot_id, grace=10)
     status = calls.status(bot_id)
     assert status is not None
