@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +10,17 @@ import pytest
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backend_provisioning import ActionResult
 from container_manager.errors import EngineTimeoutError, SecretsUnavailableError, StartFailedError
 from container_manager.model import ContainerState
 from container_manager.provisioning.secrets_reload import COMMAND
+from container_manager_client import connect
+from tests.rpc.conftest import ServeLooped
 from tests.support.backend_contract import put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.waiting import wait_until
 
 Request, Response = pb.ReloadSecretsRequest, pb.ReloadSecretsResponse
 RELOAD, OR_RESTART = Request.MODE_RELOAD, Request.MODE_RELOAD_OR_RESTART
@@ -153,6 +158,56 @@ def test_a_reload_takes_the_bots_turn(
         with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
             calls.stop(bot_id, timeout=3)
     held.result()
+
+
+def test_a_bot_that_is_stopped_while_it_reloads_stays_stopped(
+    serve_looped: ServeLooped, memory: MemoryBackend, bot_id: str, session_dir: Path
+) -> None:
+    memory.actions.result = FAILED
+    with (
+        serve_looped(f"unix://{session_dir}/reload/s.sock") as looped,
+        connect(looped.server.addresses[0]) as channel,
+    ):
+        with memory.held("run_action"):
+            reloading = BotProvisionerStub(channel).ReloadSecrets.future(Request(bot_id=bot_id, mode=OR_RESTART))
+            memory.await_calls("run_action")
+            stopping = ContainerManagerStub(channel).StopContainer.future(
+                manager_pb.StopContainerRequest(bot_id=bot_id)
+            )
+            wait_until(lambda: looped.server.places.changes.taken == 2, "the stop waits for its turn")
+        stopping.result()
+        assert Response.OUTCOME_RESTARTED == reloading.result().outcome
+    assert [("restart_container", bot_id), ("stop_container", bot_id)] == memory.seen(
+        "restart_container", "stop_container"
+    )
+
+
+def test_a_bot_that_ends_while_it_reloads_is_not_started(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, bot_id: str
+) -> None:
+    memory.actions.result = FAILED
+    with memory.held("run_action"):
+        reloading = provisioner.ReloadSecrets.future(Request(bot_id=bot_id, mode=OR_RESTART))
+        memory.await_calls("run_action")
+        memory.change(bot_id, state=ContainerState.EXITED)
+    assert Response.OUTCOME_NOT_RUNNING == reloading.result().outcome
+    assert [] == memory.seen("restart_container")
+
+
+def test_reloads_hold_up_no_other_bot(
+    serve_looped: ServeLooped, memory: MemoryBackend, bots: MemoryBots, bot_id: str, session_dir: Path
+) -> None:
+    other = bots.bare()
+    memory.add(other)
+    with (
+        serve_looped(f"unix://{session_dir}/reload/s.sock", workers=1) as looped,
+        connect(looped.server.addresses[0]) as channel,
+        memory.held("run_action"),
+    ):
+        reloading = BotProvisionerStub(channel).ReloadSecrets.future(Request(bot_id=bot_id))
+        memory.await_calls("run_action")
+        ContainerManagerStub(channel).StopContainer(manager_pb.StopContainerRequest(bot_id=other), timeout=10)
+        assert not reloading.done()
 
 
 def test_an_unknown_mode_is_refused(provisioner: BotProvisionerStub, memory: MemoryBackend, bot_id: str) -> None:

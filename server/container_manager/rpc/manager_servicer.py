@@ -12,7 +12,7 @@ from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
 from container_manager.backend import Created, Lifecycle
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
-from container_manager.model import ContainerFilter
+from container_manager.model import ContainerFilter, ContainerStatus
 from container_manager.operation import Operation
 from container_manager.rpc import manager_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
@@ -78,9 +78,24 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         await self._end(request.bot_id, context, self._lifecycle.restart_container, grace)
         return pb.RestartContainerResponse()
 
-    async def restart(self, bot_id: str, context: Context) -> None:
-        """Restart the bot's container, with the default grace period, on behalf of another call."""
-        await self._end(bot_id, context, self._lifecycle.restart_container, None)
+    async def restart_after(
+        self, bot_id: str, context: Context, find: Callable[[Deadline], ContainerStatus | None]
+    ) -> bool:
+        """Restart the container that ``find`` returns, with the default grace period; whether there was one.
+
+        ``find`` has the bot's turn too, so that nobody stops or starts the bot between it and the restart.
+        """
+        change = self._keeper.change(bot_id)
+        grace = self._lifecycle.default_grace_seconds
+
+        def act(deadline: Deadline) -> Operation[str]:
+            container = find(deadline)
+            if container is None:
+                return ""
+            restart = self._lifecycle.restart_container(bot_id, grace, known=container, deadline=deadline)
+            return (yield from self._ending(bot_id, restart))
+
+        return bool(await self._change(WorkerPool.ACTION, bot_id, act, change, context))
 
     async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
@@ -135,13 +150,16 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         grace = self._lifecycle.default_grace_seconds if grace_seconds is None else grace_seconds
 
         def end(bot_id: str, **known: Any) -> Operation[str]:
-            container_id: str = yield from method(bot_id, grace_seconds=grace, **known)
-            # The change has been made; what follows must not make it look failed.
-            with suppress(ContainerManagerError):
-                self._on_process_gone(bot_id)
-            return container_id
+            return self._ending(bot_id, method(bot_id, grace_seconds=grace, **known))
 
         await self._act(bot_id, context, end, grace_seconds=grace, removes=removes)
+
+    def _ending(self, bot_id: str, change: Operation[str]) -> Operation[str]:
+        container_id = yield from change
+        # The change has been made; what follows must not make it look failed.
+        with suppress(ContainerManagerError):
+            self._on_process_gone(bot_id)
+        return container_id
 
     async def _act(
         self,

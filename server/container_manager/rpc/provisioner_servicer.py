@@ -16,7 +16,7 @@ from container_manager.errors import (
     InvalidStateError,
     SecretsReloadFailedError,
 )
-from container_manager.model import ContainerState
+from container_manager.model import ContainerState, ContainerStatus
 from container_manager.provisioning.kept_tokens import TOKEN_NAME
 from container_manager.provisioning.requests import check_files, check_secret_names, check_secrets
 from container_manager.provisioning.secrets_reload import Reloaded, reload_secrets
@@ -31,7 +31,7 @@ T = TypeVar("T")
 # A grpc.aio.ServicerContext, which takes no type parameters at run time.
 Context = Any
 
-Restart = Callable[[str, Context], Awaitable[None]]
+Restart = Callable[[str, Context, Callable[[Deadline], ContainerStatus | None]], Awaitable[bool]]
 
 _WITH_PROCESS = (ContainerState.RUNNING, ContainerState.PAUSED)
 MAX_HELD_BYTES = 64 * 1024 * 1024
@@ -41,7 +41,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
     """Serves a backend's secrets and files. Raises domain errors, as :class:`ContainerManagerServicer` does."""
 
     def __init__(self, backend: Backend, operations: BotOperations, restart: Restart) -> None:
-        """``restart`` restarts a bot's container."""
+        """``restart`` restarts the container that a function finds for it in the bot's turn; whether there was one."""
         self._backend = backend
         self._restart = restart
         self._operations = operations
@@ -61,21 +61,28 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
         return pb.PutSecretsResponse()
 
     async def ReloadSecrets(self, request: pb.ReloadSecretsRequest, context: Context) -> pb.ReloadSecretsResponse:
-        check_bot_id(request.bot_id)
+        bot_id = request.bot_id
+        check_bot_id(bot_id)
         may_restart = may_restart_from_proto(request)
 
-        def reload(deadline: Deadline) -> Reloaded | None:
-            status = self._backend.lifecycle.get_container_status(request.bot_id, deadline=deadline)
-            if status is None or status.state not in _WITH_PROCESS:
-                return None
-            return reload_secrets(status, self._backend.secrets, self._backend.actions)
+        reloaded: Reloaded | None = None
 
-        try:
-            reloaded = await self._change(request.bot_id, reload, context)
-        except SecretsReloadFailedError:
-            if not may_restart:
-                raise
-            await self._restart(request.bot_id, context)
+        def reload(deadline: Deadline) -> ContainerStatus | None:
+            """Reload the secrets of the bot, if it runs; the container that is to be restarted instead."""
+            nonlocal reloaded
+            container = self._running(bot_id, deadline)
+            if container is None:
+                return None
+            try:
+                reloaded = reload_secrets(container, self._backend.secrets, self._backend.actions)
+            except SecretsReloadFailedError:
+                if not may_restart:
+                    raise
+                # It may have ended meanwhile.
+                return self._running(bot_id, deadline)
+            return None
+
+        if await self._restart(bot_id, context, reload):
             return reload_to_proto("RESTARTED")
         return reload_to_proto("NOT_RUNNING") if reloaded is None else reload_to_proto("RELOADED", reloaded.confirmed)
 
@@ -125,10 +132,14 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
     def _run(self, bot_id: str, deadline: Deadline) -> int | None:
         """Identifies the run of the bot's process: its start; ``None``: it does not run, or that cannot be known."""
         with suppress(ContainerManagerError):
-            status = self._backend.lifecycle.get_container_status(bot_id, deadline=deadline)
-            if status is not None and status.state in _WITH_PROCESS:
-                return status.start_time_ns
+            container = self._running(bot_id, deadline)
+            return None if container is None else container.start_time_ns
         return None
+
+    def _running(self, bot_id: str, deadline: Deadline) -> ContainerStatus | None:
+        """The bot's container, if its process runs."""
+        status = self._backend.lifecycle.get_container_status(bot_id, deadline=deadline)
+        return status if status is not None and status.state in _WITH_PROCESS else None
 
     def _check_no_container(self, bot_id: str, deadline: Deadline) -> None:
         """Nothing creates one meanwhile: this call has the bot's turn."""

@@ -107,7 +107,7 @@ class Server:
         self._observer = ContainerObserverServicer(
             self._backend, self._operations, self.keeper, kept_ids, ServerInfo(config, self._backend)
         )
-        self._provisioner = BotProvisionerServicer(self._backend, self._operations, self._servicer.restart)
+        self._provisioner = BotProvisionerServicer(self._backend, self._operations, self._servicer.restart_after)
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
             {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},

@@ -41,7 +41,7 @@ class BotOperations:
     """
 
     def __init__(self, workers: int, *, most_changes: int = 2000, most_pulling: int = 500) -> None:
-        """``workers`` creates work at once, and as many other changes.
+        """``workers`` creates work at once, as many programs in bots, and as many other changes.
 
         ``most_changes`` may be under way, those that wait or whose callers have gone included; each has at most one
         connection to an engine. ``most_pulling`` of them may be creates that wait for their images.
@@ -52,6 +52,7 @@ class BotOperations:
                 WorkerPool.READ: _READ_WORKERS,
                 WorkerPool.CREATE: workers,
                 WorkerPool.CHANGE: workers,
+                WorkerPool.ACTION: workers,
             }
         )
         self._most_changes = most_changes
