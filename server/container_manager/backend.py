@@ -133,6 +133,9 @@ class Lifecycle(Protocol):
         :class:`~container_manager.errors.NameInUseUnmanagedError` when a foreign container has its name.
         """
 
+    def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:
+        """The ids of all containers that may use the bot's directories: every one with its id or its name."""
+
     def list_managed_containers(
         self, states: Collection[ContainerState] = (), *, deadline: Deadline | None = None
     ) -> list[ContainerStatus]:

@@ -12,6 +12,7 @@ import pytest
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from container_manager.errors import CapacityExceededError, SecretsUnavailableError, StateUnavailableError
+from container_manager.model import ContainerState
 from container_manager.rpc import provisioner_servicer
 from container_manager_client import connect
 from tests.rpc.conftest import ServeLooped
@@ -85,6 +86,23 @@ def test_provisioning_needs_no_engine_unless_a_container_could_be_there(
             call(provisioner, operation, bot_id)
     assert bot_id in memory.secrets.of_bots
     assert bot_id in memory.files.of_bots
+
+
+@pytest.mark.parametrize("operation", ["delete_all_secrets", "delete_state"])
+@pytest.mark.parametrize(
+    "container",
+    [{"name": "botmaker-by-host-name"}, {"managed": False}, {"state": ContainerState.EXITED}],
+    ids=["of another name", "foreign", "stopped"],
+)
+def test_directories_that_any_container_of_the_bot_may_use_are_not_removed(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, bots: MemoryBots, operation: str, container: dict[str, Any]
+) -> None:
+    bot_id = bots.bare()
+    container_id = memory.add(bot_id, **container)
+    with fails_with("FAILED_PRECONDITION", "INVALID_STATE") as caught:
+        call(provisioner, operation, bot_id)
+    assert {"bot_id": bot_id, "container_id": container_id} == caught[0].metadata
+    assert [] == memory.seen(operation)
 
 
 @pytest.mark.parametrize(

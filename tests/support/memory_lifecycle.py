@@ -153,6 +153,11 @@ class MemoryLifecycle:
         self._read("require_container", bot_id, deadline)
         return self._require(bot_id).status
 
+    def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:
+        self._read("containers_of_bot", bot_id, deadline)
+        with self._store.lock:
+            return [each for each, container in self._store.containers.items() if container.status.bot_id == bot_id]
+
     def list_managed_containers(
         self, states: Collection[ContainerState] = (), *, deadline: Deadline | None = None
     ) -> list[ContainerStatus]:

@@ -17,7 +17,7 @@ from container_manager.engine.client import EngineClient
 from container_manager.model import ContainerState
 from container_manager.observability.call import Call, current_call
 from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, Request, error
-from tests.unit.documents import CREATED_S, ID, OTHER_BOT, exited, inspected, row, running
+from tests.unit.documents import BOT, CREATED_S, ID, NAME, OTHER_BOT, exited, inspected, row, running
 
 BY_ID = ("GET", f"/containers/{ID}/json")
 LIST = ("GET", "/containers/json")
@@ -29,6 +29,21 @@ def test_the_list_is_one_filtered_call(engine: FakeEngine, service: DockerServic
     assert [] == service.list_managed_containers()
     (request,) = engine.seen(*LIST)
     assert ("1", '{"label": ["botmaker.managed=true"]}') == (request.query["all"], request.query["filters"])
+
+
+def test_the_containers_of_a_bot_have_its_label_or_its_name_whoever_made_them(
+    engine: FakeEngine, service: DockerService
+) -> None:
+    """Those that BotMaker made before have the label and another name."""
+    other = "b" * 64
+    engine.on(*LIST, Json([]))
+    assert [] == service._lifecycle.containers_of_bot(BOT)
+    engine.on(*LIST, Json([row(other, BOT)]))
+    engine.on("GET", f"/containers/{NAME}/json", Json(inspected(running(), labels={})))
+    assert [ID, other] == service._lifecycle.containers_of_bot(BOT)
+    assert {("1", f'{{"label": ["botmaker.bot-id={BOT}"]}}')} == {
+        (request.query["all"], request.query["filters"]) for request in engine.seen(*LIST)
+    }
 
 
 @pytest.mark.parametrize("answer", [error(500, "boom"), Hang(), Cut()], ids=["fails", "hangs", "is cut"])

@@ -143,11 +143,9 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
 
     def _check_no_container(self, bot_id: str, deadline: Deadline) -> None:
         """Nothing creates one meanwhile: this call has the bot's turn."""
-        status = self._backend.lifecycle.get_container_status(bot_id, deadline=deadline)
-        if status is not None:
-            raise InvalidStateError(
-                "the bot has a container; remove it first", bot_id=bot_id, container_id=status.container_id
-            )
+        found = self._backend.lifecycle.containers_of_bot(bot_id, deadline=deadline)
+        if found:
+            raise InvalidStateError("the bot has a container; remove it first", bot_id=bot_id, container_id=found[0])
 
     @contextmanager
     def _held(self, request: pb.PutSecretsRequest | pb.PutFilesRequest) -> Iterator[None]:

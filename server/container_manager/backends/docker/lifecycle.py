@@ -22,7 +22,7 @@ from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.backends.docker.creation import ContainerCreator
 from container_manager.backends.docker.ending import restart, stop
 from container_manager.backends.docker.listing import ContainerLister
-from container_manager.backends.docker.lookup import find_container, remove
+from container_manager.backends.docker.lookup import container_ids, find_container, remove
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.bot_directories import check_secrets_directory, check_state_directory
 from container_manager.config import DockerServiceConfig
@@ -163,6 +163,10 @@ class DockerLifecycle:
         if container is None:
             raise ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
         return container
+
+    def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:
+        """As the interface says; so also a container of another name, as BotMaker made them before this service."""
+        return container_ids(self._engine, bot_id, deadline or Deadline())
 
     def list_managed_containers(
         self, states: Collection[ContainerState] = (), *, deadline: Deadline | None = None

@@ -36,6 +36,16 @@ def find_container(engine: EngineClient, bot_id: str, deadline: Deadline) -> dic
     return document
 
 
+def container_ids(engine: EngineClient, bot_id: str, deadline: Deadline) -> list[str]:
+    """The ids of every container with the bot's label, whatever its name, and of the one with the bot's name."""
+    try:
+        named = engine.inspect_container(container_name(bot_id), deadline)
+        rows = engine.list_containers(f"{LABEL_BOT_ID}={bot_id}", deadline)
+    except EngineRejectedError as exc:
+        raise engine_error(exc, bot_id) from exc
+    return sorted({document["Id"] for document in [*rows, *([] if named is None else [named])]})
+
+
 def remove(engine: EngineClient, container_id: str) -> bool:
     """Remove a container with its anonymous volumes; ``False`` when another removal of it is in progress.
 
