@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -195,6 +197,25 @@ def test_a_thread_that_cannot_start_loses_no_job_and_runs_none_twice(
     assert ["second"] == ran
     assert not pools.busy
     pools.close()
+
+
+def test_a_withdrawn_change_lets_go_of_its_request_although_no_worker_is_free(works: Callable[..., Work]) -> None:
+    async def scenario(operations: BotOperations) -> None:
+        busy, withdrawn = works("busy"), Waiting()
+        request = weakref.ref(withdrawn)
+        first = change(operations, A, busy)
+        await happens(busy.begun)
+        with pytest.raises(CapacityExceededError):
+            await change(operations, B, withdrawn, 0.1)
+        del withdrawn
+        while operations.changes_under_way > 1:  # noqa: ASYNC110 - a few iterations of the loop
+            await asyncio.sleep(0)
+        gc.collect()
+        assert request() is None
+        busy.go.set()
+        assert "busy" == await first
+
+    run(scenario, workers=1)
 
 
 def test_carried_out_in_a_thread_an_operation_gives_up_with_its_deadline() -> None:

@@ -55,17 +55,20 @@ class WorkerPools:
     def submit(self, pool: WorkerPool, function: Callable[[], T]) -> Future[T]:
         """Run a function in a thread of the pool, in the caller's context, to which its log lines and spans belong.
 
-        A job that is cancelled before it has begun never runs.
+        A job that is cancelled before it has begun never runs, and lets go of the function at once: that may hold a
+        large request, while the job stays in the pool's queue until a worker comes to it.
         """
         job: Future[T] = Future()
         run = copy_context().run
+        functions = [function]
+        job.add_done_callback(lambda _: functions.clear())
 
         def work() -> None:
             if not job.set_running_or_notify_cancel():
                 return
             self._running[pool].add(job)
             try:
-                result = run(function)
+                result = run(functions.pop())
             except BaseException as exc:  # noqa: BLE001 - a future carries any outcome
                 job.set_exception(exc)
             else:
