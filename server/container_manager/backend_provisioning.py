@@ -27,12 +27,12 @@ class Secrets(Protocol):
     ) -> None:
         """Write these secrets, by name; with ``replace_all``, remove all others.
 
-        ``run`` identifies the run of the bot's process, if it runs. A gateway token that is replaced is kept for
-        :meth:`token_of_run`, since that process has loaded it.
+        ``run`` identifies the run of the bot's process, if it runs. A gateway token that is replaced or removed is kept
+        for :meth:`token_of_run`, since that process has loaded it.
         """
 
     def token_of_run(self, bot_id: str, run: int) -> bytes:
-        """The gateway token that this run of the bot's process last loaded, if it has been replaced; else empty."""
+        """The gateway token that this run of the bot's process last loaded, if it is gone; else empty."""
 
     def forget_token(self, bot_id: str) -> None:
         """Remove what is kept for :meth:`token_of_run`."""
@@ -40,8 +40,8 @@ class Secrets(Protocol):
     def list_secrets(self, bot_id: str) -> list[SecretInfo]:
         """The bot's secrets by name; none for a bot that never had any."""
 
-    def delete_secrets(self, bot_id: str, names: Collection[str]) -> None:
-        """Remove these secrets; those that do not exist are ignored."""
+    def delete_secrets(self, bot_id: str, names: Collection[str], *, run: int | None = None) -> None:
+        """Remove these secrets; those that do not exist are ignored. ``run``: as for :meth:`put_secrets`."""
 
     def delete_all_secrets(self, bot_id: str) -> None:
         """Remove everything of the bot's secrets. The caller has checked that the bot has no container."""

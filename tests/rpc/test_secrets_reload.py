@@ -66,6 +66,38 @@ def test_the_program_gets_the_token_that_the_process_has_loaded_on_its_standard_
     assert {COMMAND} == {command for _, command, _ in memory.actions.runs}
 
 
+@pytest.mark.parametrize("how", ["delete", "replace all"])
+def test_a_token_that_is_removed_before_a_new_one_is_written_is_kept_too(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, bot_id: str, how: str
+) -> None:
+    if how == "delete":
+        provisioner.DeleteSecrets(pb.DeleteSecretsRequest(bot_id=bot_id, names=["GATEWAY_TOKEN"]))
+    else:
+        provisioner.PutSecrets(pb.PutSecretsRequest(bot_id=bot_id, secrets={"OTHER": b"y"}, replace_all=True))
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
+    reload(provisioner, bot_id)
+    assert [b"first"] == [stdin for _, _, stdin in memory.actions.runs]
+
+
+@pytest.mark.parametrize("how", ["put", "delete", "replace all"])
+def test_a_token_stays_as_it_is_while_nobody_knows_which_process_has_loaded_it(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, bots: MemoryBots, bot_id: str, how: str
+) -> None:
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
+    before, kept = dict(memory.secrets.of_bots[bot_id]), dict(memory.secrets.kept)
+    memory.script("get_container_status", EngineTimeoutError("the engine did not answer in time"))
+    with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
+        if how == "put":
+            put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"third")
+        elif how == "delete":
+            provisioner.DeleteSecrets(pb.DeleteSecretsRequest(bot_id=bot_id, names=["GATEWAY_TOKEN"]))
+        else:
+            provisioner.PutSecrets(pb.PutSecretsRequest(bot_id=bot_id, secrets={"OTHER": b"y"}, replace_all=True))
+    assert (before, kept) == (memory.secrets.of_bots[bot_id], memory.secrets.kept)
+    put_secrets(provisioner, bot_id, OTHER=b"needs no engine")
+    put_secrets(provisioner, bots.bare(), GATEWAY_TOKEN=b"nor does a first one")
+
+
 def test_a_process_that_was_restarted_meanwhile_has_loaded_the_new_token(
     provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str
 ) -> None:

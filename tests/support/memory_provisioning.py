@@ -23,11 +23,8 @@ class MemorySecrets:
         self, bot_id: str, secrets: Mapping[str, bytes], *, replace_all: bool = False, run: int | None = None
     ) -> None:
         self._store.pass_step("put_secrets", bot_id)
-        token, _ = self.of_bots.get(bot_id, {}).get("GATEWAY_TOKEN", (b"", 0))
-        if "GATEWAY_TOKEN" in secrets and not self.token_of_run(bot_id, run or 0):
-            self.kept.pop(bot_id, None)
-            if run is not None and token:
-                self.kept[bot_id] = (run, token)
+        if replace_all or "GATEWAY_TOKEN" in secrets:
+            self._keep(bot_id, run)
         before = {} if replace_all else self.of_bots.get(bot_id, {})
         self.of_bots[bot_id] = {**before, **{name: (value, time.time_ns()) for name, value in secrets.items()}}
 
@@ -43,8 +40,10 @@ class MemorySecrets:
         self._store.pass_step("list_secrets", bot_id)
         return sorted(SecretInfo(name, len(value), at) for name, (value, at) in self.of_bots.get(bot_id, {}).items())
 
-    def delete_secrets(self, bot_id: str, names: Collection[str]) -> None:
+    def delete_secrets(self, bot_id: str, names: Collection[str], *, run: int | None = None) -> None:
         self._store.pass_step("delete_secrets", bot_id)
+        if "GATEWAY_TOKEN" in names:
+            self._keep(bot_id, run)
         for name in names:
             self.of_bots.get(bot_id, {}).pop(name, None)
 
@@ -54,6 +53,14 @@ class MemorySecrets:
 
     def remove_leftovers(self) -> None:
         """Nothing is left in memory."""
+
+    def _keep(self, bot_id: str, run: int | None) -> None:
+        token, _ = self.of_bots.get(bot_id, {}).get("GATEWAY_TOKEN", (b"", 0))
+        if not token or self.token_of_run(bot_id, run or 0):
+            return
+        self.kept.pop(bot_id, None)
+        if run is not None:
+            self.kept[bot_id] = (run, token)
 
 
 class MemoryActions:

@@ -38,6 +38,21 @@ def test_the_value_that_the_process_has_loaded_is_kept_and_no_later_one(secrets:
     assert (b"", b"c") == (secrets.token_of_run(BOT, FIRST), secrets.token_of_run(BOT, SECOND))
 
 
+@pytest.mark.parametrize("how", ["delete", "replace all"])
+def test_the_value_is_kept_also_when_the_token_is_removed(secrets: HostSecrets, root: RootDirectory, how: str) -> None:
+    if how == "delete":
+        secrets.delete_secrets(BOT, ["OTHER", "GATEWAY_TOKEN"], run=FIRST)
+    else:
+        secrets.put_secrets(BOT, {"OTHER": b"y"}, replace_all=True, run=FIRST)
+    assert b"a" == secrets.token_of_run(BOT, FIRST)
+    for run in (FIRST, None):
+        secrets.delete_secrets(BOT, ["GATEWAY_TOKEN"], run=run)
+        secrets.put_secrets(BOT, {"OTHER": b"z"}, replace_all=True, run=run)
+    secrets.put_secrets(BOT, {"GATEWAY_TOKEN": b"b"}, run=FIRST)
+    assert b"a" == secrets.token_of_run(BOT, FIRST)
+    assert [] == staged(root)
+
+
 def test_it_is_the_services_own_and_outside_of_every_bots_directory(secrets: HostSecrets, root: RootDirectory) -> None:
     secrets.put_secrets(BOT, {"GATEWAY_TOKEN": b"b"}, run=FIRST)
     kept = root.path / KEPT_DIRECTORY

@@ -51,7 +51,7 @@ class HostSecrets:
                     if is_directory(name, directory):
                         place = self._root.path / bot_id / name
                         raise SecretsUnavailableError(f"{place} is a directory; remove it first", bot_id=bot_id)
-                if TOKEN_NAME in secrets:
+                if replace_all or TOKEN_NAME in secrets:
                     self._tokens.keep(bot_id, run, directory, root, staging)
                 for source, name in zip(staged, secrets, strict=True):
                     os.rename(source, name, src_dir_fd=staging, dst_dir_fd=directory)
@@ -76,11 +76,13 @@ class HostSecrets:
         files = [SecretInfo(name, at.st_size, at.st_mtime_ns) for name, at in found if stat.S_ISREG(at.st_mode)]
         return sorted(files)
 
-    def delete_secrets(self, bot_id: str, names: Collection[str]) -> None:
+    def delete_secrets(self, bot_id: str, names: Collection[str], *, run: int | None = None) -> None:
         with self._opened_root(bot_id) as root:
             if not _is_there(bot_id, root):
                 return
-            with self._opened(bot_id, root) as directory:
+            with staging_directory(root) as staging, self._opened(bot_id, root) as directory:
+                if TOKEN_NAME in names:
+                    self._tokens.keep(bot_id, run, directory, root, staging)
                 for name in names:
                     with suppress(FileNotFoundError):
                         os.unlink(name, dir_fd=directory)

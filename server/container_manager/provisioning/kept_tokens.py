@@ -25,12 +25,15 @@ class KeptTokens:
     """In the directory of a secrets root, which each method gets as an open descriptor."""
 
     def keep(self, bot_id: str, run: int | None, directory: int, root: int, staging: int) -> None:
-        """Keep the token in the bot's ``directory`` for this run, unless one is kept for it; ``None``: nothing runs."""
-        if run is not None and self.of_run(bot_id, run, root):
+        """Keep the token in the bot's ``directory`` for this run, unless one is kept for it; ``None``: nothing runs.
+
+        Without a token there, what is kept stays: a run that has loaded it may still need it.
+        """
+        token = _read(TOKEN_NAME, directory)
+        if not token or (run is not None and self.of_run(bot_id, run, root)):
             return
-        token = _read(TOKEN_NAME, directory) if run is not None else b""
         self.forget(bot_id, root)
-        if not token:
+        if run is None:
             return
         with suppress(FileExistsError):
             os.mkdir(KEPT_DIRECTORY, _MODE, dir_fd=root)

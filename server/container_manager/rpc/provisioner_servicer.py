@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
@@ -12,7 +12,6 @@ from container_manager.backend import Backend
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     CapacityExceededError,
-    ContainerManagerError,
     InvalidStateError,
     SecretsReloadFailedError,
 )
@@ -52,8 +51,8 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
         check_secrets(request.secrets)
 
         def put(deadline: Deadline) -> None:
-            # Of the other secrets, nobody needs the value before.
-            run = self._run(request.bot_id, deadline) if TOKEN_NAME in request.secrets else None
+            replaces = request.replace_all or TOKEN_NAME in request.secrets
+            run = self._run_with_token(request.bot_id, deadline) if replaces else None
             self._backend.secrets.put_secrets(request.bot_id, request.secrets, replace_all=request.replace_all, run=run)
 
         with self._held(request):
@@ -99,7 +98,8 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
 
         def delete(deadline: Deadline) -> None:
             if request.names:
-                self._backend.secrets.delete_secrets(request.bot_id, request.names)
+                run = self._run_with_token(request.bot_id, deadline) if TOKEN_NAME in request.names else None
+                self._backend.secrets.delete_secrets(request.bot_id, request.names, run=run)
             else:
                 self._check_no_container(request.bot_id, deadline)
                 self._backend.secrets.delete_all_secrets(request.bot_id)
@@ -129,12 +129,17 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
     async def _change(self, bot_id: str, operation: Callable[[Deadline], T], context: Context) -> T:
         return await self._operations.change(WorkerPool.CHANGE, bot_id, operation, caller_deadline(context))
 
-    def _run(self, bot_id: str, deadline: Deadline) -> int | None:
-        """Identifies the run of the bot's process: its start; ``None``: it does not run, or that cannot be known."""
-        with suppress(ContainerManagerError):
-            container = self._running(bot_id, deadline)
-            return None if container is None else container.start_time_ns
-        return None
+    def _run_with_token(self, bot_id: str, deadline: Deadline) -> int | None:
+        """Identifies the run of the bot's process, which has loaded the gateway token: its start.
+
+        ``None``: it does not run, or the bot has no token. Where that cannot be known, the backend's error: without the
+        token that it has loaded, the process could not be made to load another one. Nobody needs any other secret's
+        value before.
+        """
+        if all(secret.name != TOKEN_NAME for secret in self._backend.secrets.list_secrets(bot_id)):
+            return None
+        container = self._running(bot_id, deadline)
+        return None if container is None else container.start_time_ns
 
     def _running(self, bot_id: str, deadline: Deadline) -> ContainerStatus | None:
         """The bot's container, if its process runs."""
