@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,8 +16,10 @@ from container_manager.deadline import Deadline
 from container_manager.engine.call_observer import observed
 from container_manager.engine.client import EngineClient
 from container_manager.engine.transport_errors import EngineRejectedError, error_text
+from container_manager.errors import EngineTimeoutError, EngineUnavailableError
 
 MOST_OUTPUT_BYTES = 64 * 1024
+_POLL_SECONDS = 0.05
 _CHUNK_BYTES = 32 * 1024
 _STDERR = 2
 _HEADER = struct.Struct(">BxxxL")  # Docker Engine API, ContainerAttach: the stream's number and the size of its data
@@ -39,10 +41,20 @@ class ExecClient(EngineClient):
             lambda api: api.exec_create(container_id, list(command), stdin=True, stdout=True, stderr=True)["Id"],
             None,
         )
+        ends = time.monotonic() + seconds
         with observed(self._observer, "exec_start"), self._translated_errors():
-            outputs = self._converse(exec_id, stdin, time.monotonic() + seconds)
-        ended = self._read("exec_inspect", lambda api: api.exec_inspect(exec_id), Deadline())
-        return int(ended["ExitCode"] or 0), *outputs
+            outputs = self._converse(exec_id, stdin, ends)
+        return self._exit_code(exec_id, ends), *outputs
+
+    def _exit_code(self, exec_id: str, ends: float) -> int:
+        """The exit code, which the engine may know a moment after the end of the outputs."""
+        while (ended := self._read("exec_inspect", lambda api: api.exec_inspect(exec_id), Deadline()))["Running"]:
+            if time.monotonic() >= ends:
+                raise EngineTimeoutError("the program has not ended in time")
+            time.sleep(_POLL_SECONDS)
+        if ended["ExitCode"] is None:
+            raise EngineUnavailableError("the engine does not know how the program ended")
+        return int(ended["ExitCode"])
 
     def _converse(self, exec_id: str, stdin: bytes, ends: float) -> tuple[bytes, bytes]:
         """Start the program, send its input, and read both outputs to their end."""
@@ -60,8 +72,10 @@ class ExecClient(EngineClient):
             response = connection.getresponse()
             if response.status >= _FIRST_ERROR_STATUS:
                 raise EngineRejectedError(response.status, error_text(response.read()))
-            connection.sock.sendall(stdin)
-            connection.sock.shutdown(socket.SHUT_WR)
+            # A program may end without reading its input.
+            with suppress(BrokenPipeError):
+                connection.sock.sendall(stdin)
+                connection.sock.shutdown(socket.SHUT_WR)
             return _outputs(response.fp, connection.sock, ends)
 
     def _connected(self) -> socket.socket:
