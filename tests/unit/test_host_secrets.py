@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 from pathlib import Path
@@ -175,6 +176,37 @@ def test_a_missing_root_is_refused_and_not_created(tmp_path: Path) -> None:
         secrets.put_secrets(BOT, {"A": b"1"})
     secrets.remove_leftovers()
     assert [] == entries(tmp_path)
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked", "while it is locked"])
+def test_a_service_that_starts_meanwhile_disturbs_no_call(
+    secrets: HostSecrets, root: RootDirectory, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """It may take a directory that the call has just made for a leftover."""
+    steps = {"before it is opened": (os, "mkdir"), "before it is locked": (fcntl, "flock")}
+    module, name = steps.get(moment, (fcntl, "flock"))
+    step = getattr(module, name)
+    starts: list[str] = []
+
+    def disturbed(*arguments: Any, **named: Any) -> None:
+        if starts:
+            step(*arguments, **named)
+            return
+        starts.append(moment)
+        if moment == "while it is locked":
+            raise BlockingIOError
+        if name == "mkdir":
+            step(*arguments, **named)
+        secrets.remove_leftovers()
+        if name == "flock":
+            step(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, disturbed)
+        secrets.put_secrets(BOT, {"A": b"1"})
+    assert [moment] == starts
+    assert {f"{BOT}/A": b"1"} == contents(root.path)
+    assert [BOT] == entries(root.path)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from container_manager.bot_directories import BotUser
@@ -35,20 +35,25 @@ def staging_directory(root: int) -> Iterator[int]:
 
     It is locked meanwhile. A directory without a lock is what a killed process has left.
     """
-    name = STAGING_PREFIX + secrets.token_hex(8)
-    os.mkdir(name, DIRECTORY_MODE, dir_fd=root)
-    try:
-        with opened_directory(name, root) as directory:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    while True:
+        name = STAGING_PREFIX + secrets.token_hex(8)
+        os.mkdir(name, DIRECTORY_MODE, dir_fd=root)
+        with ExitStack() as stack:
+            stack.callback(_remove_empty, name, root)
+            try:
+                directory = stack.enter_context(opened_directory(name, root))
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.stat(name, dir_fd=root)
+            except (FileNotFoundError, BlockingIOError):
+                # A service that starts has taken it for a leftover before it was locked.
+                continue
             try:
                 yield directory
             finally:
                 # What cannot be removed now is tried again at the next start.
                 with suppress(OSError):
                     remove_all_in(directory)
-    finally:
-        with suppress(OSError):
-            os.rmdir(name, dir_fd=root)
+            return
 
 
 def write_staged(directory: int, contents: Iterable[bytes], user: BotUser) -> list[str]:
@@ -88,6 +93,11 @@ def remove_leftovers(root: Path) -> None:
                 _log.warning("%s, which an interrupted call left, cannot be removed: %s", root / name, exc.strerror)
     finally:
         os.close(descriptor)
+
+
+def _remove_empty(name: str, root: int) -> None:
+    with suppress(OSError):
+        os.rmdir(name, dir_fd=root)
 
 
 def _remove_unlocked(name: str, root: int) -> None:
