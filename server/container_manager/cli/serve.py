@@ -27,8 +27,10 @@ def serve(**options: Any) -> None:
     # gRPC's core writes what callers sent, tokens included, to standard error. It reads this variable when it is
     # loaded; to debug gRPC itself, set another level.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # The memory may hold a secret that is being written.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    # The memory may hold a secret that is being written. With a limit of 0, the kernel would still pipe a core to a
+    # program; with 1, it does neither (Linux, fs/coredump.c).
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
     from container_manager.backends.docker.backend import DockerBackend
     from container_manager.observability.log_format import configure_logging
     from container_manager.rpc.server import Server
