@@ -36,7 +36,7 @@ CHANGING = ("CreateContainer", "StartContainer", "RestartContainer", "RemoveCont
 STREAM_SECONDS = 0.1
 # Examples for each field; fewer where valid calls create or start something, or wait for messages.
 QUICK_EXAMPLES, SLOW_EXAMPLES = 30, 200
-COSTLY = ("CreateContainer", "StartContainer", "RestartContainer", "WatchContainers", "WatchStats")
+COSTLY = ("CreateContainer", "StartContainer", "RestartContainer", "WatchContainers", "WatchStats", "GetStats")
 QUICK_COSTLY_EXAMPLES = 8
 COMMON = {
     "deadline": None,

@@ -219,6 +219,8 @@ FIELDS: Mapping[str, Values] = {
         _maps(path, content), _maps(wild_path, wild_content, 5) | _maps(path, wild_content, 5) | many_files
     ),
     "DeleteStateRequest.bot_id": ids,
+    "GetStatsRequest.bot_ids": several_ids,
+    "GetStatsRequest.max_age": _durations(),
     "WatchStatsRequest.bot_ids": several_ids,
     "WatchStatsRequest.interval": Values(st.builds(Duration, seconds=st.just(1)), _durations().wild),
 }

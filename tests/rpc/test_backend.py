@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import grpc
 import pytest
 
@@ -21,13 +23,17 @@ def memory(rpc_secrets: RootDirectory) -> MemoryBackend:
     return MemoryBackend(rpc_secrets, limitations={Feature.LOGS: WHY, Feature.STATS: WHY})
 
 
-@pytest.mark.parametrize("method", ["StreamLogs", "WatchStats"])
-def test_what_the_backend_cannot_do_is_refused_with_the_reason(
-    observer: ContainerObserverStub, bot_id: str, method: str
-) -> None:
-    request = pb.StreamLogsRequest(bot_id=bot_id) if method == "StreamLogs" else pb.WatchStatsRequest()
+REQUESTS = {
+    "StreamLogs": pb.StreamLogsRequest(bot_id=str(uuid.uuid4())),
+    "WatchStats": pb.WatchStatsRequest(),
+    "GetStats": pb.GetStatsRequest(),
+}
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+def test_what_the_backend_cannot_do_is_refused_with_the_reason(observer: ContainerObserverStub, method: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        next(iter(getattr(observer, method)(request, timeout=30)))
+        list(getattr(observer, method)(REQUESTS[method], timeout=30))
     problem = error_info(caught.value)
     assert (grpc.StatusCode.UNIMPLEMENTED, "NOT_SUPPORTED_BY_BACKEND") == (caught.value.code(), problem.reason)
     assert (WHY, {"backend": "memory"}) == (problem.message, dict(problem.metadata))

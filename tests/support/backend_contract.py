@@ -333,6 +333,27 @@ class WatchContract:
         ):
             with fails_with("INVALID_ARGUMENT", "INVALID_BOT_ID"):
                 next(call)
+        with fails_with("INVALID_ARGUMENT", "INVALID_BOT_ID"):
+            observer.GetStats(observer_pb.GetStatsRequest(bot_ids=bot_ids))
+
+    def test_stats_have_one_sample_of_each_running_bot(
+        self, calls: Calls, observer: ContainerObserverStub, bots: SomeBots
+    ) -> None:
+        running, created, stopped = bots.new(), bots.new(), bots.new()
+        container_id = calls.run(running, *FOREVER)
+        calls.create(created, *FOREVER)
+        calls.run(stopped, *FOREVER)
+        calls.stop(stopped, grace=0)
+        request = observer_pb.GetStatsRequest(bot_ids=[running, created, stopped])
+        (sample,) = observer.GetStats(request).containers
+        assert (running, container_id) == (sample.bot_id, sample.container_id)
+        assert 0 < sample.memory_usage_bytes < sample.memory_limit_bytes
+        assert sample.pids >= 1
+        (same,) = observer.GetStats(request).containers
+        assert sample == same
+        request.max_age.FromNanoseconds(0)
+        (later,) = observer.GetStats(request).containers
+        assert sample.time.ToNanoseconds() < later.time.ToNanoseconds()
 
     def test_too_many_bot_ids_are_refused(self, observer: ContainerObserverStub) -> None:
         bot_ids = [str(uuid.UUID(int=number)) for number in range(10_001)]

@@ -13,6 +13,7 @@ It keeps the rules that :mod:`container_manager.backend` states; tests/support/l
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,11 @@ class MemoryBackend(MemoryStore):
         super().__init__()
         self.limitations = limitations or {}
         self.versions_asked = 0
+        self.samples_taken = 0
+        self.unsampled: set[str] = set()
+        """Containers that give no sample."""
+        self.stuck: set[str] = set()
+        """Containers whose samples never come."""
         self.secrets = MemorySecrets(self)
         self.files = MemoryFiles(self)
         self.actions = MemoryActions(self)
@@ -60,8 +66,11 @@ class MemoryBackend(MemoryStore):
         return MemoryLog(self, container_id)
 
     async def sample(self, container_id: str) -> RawSample | None:
+        self.samples_taken += 1
+        if container_id in self.stuck:
+            await asyncio.Event().wait()
         container = self.containers.get(container_id)
-        if container is None or container.status.state is not ContainerState.RUNNING:
+        if container_id in self.unsampled or container is None or container.status.state is not ContainerState.RUNNING:
             return None
         now_ns = self.now_ns()
         # A third of one core, of four cores.

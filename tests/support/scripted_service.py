@@ -54,6 +54,8 @@ class ScriptedService:
         """A script for each future WatchContainers: messages, AWAY, HANG."""
         self.samples: list[Sequence[Any]] = []
         """The same for WatchStats."""
+        self.stats = observer_pb.GetStatsResponse()
+        """The answer of GetStats."""
         self.secrets: list[provisioner_pb.SecretInfo] = []
         """The answer of ListSecrets."""
         self.reloaded = provisioner_pb.ReloadSecretsResponse()
@@ -251,6 +253,10 @@ class _Observer(observer_pb_grpc.ContainerObserverServicer):
         if service.batches and service.logs:
             service.logs[0] = _in_batches(service.logs[0], request.max_batch_entries)
         yield from service.play(service.logs, context)
+
+    def GetStats(self, request: Any, context: Any) -> observer_pb.GetStatsResponse:  # noqa: N802
+        self._service.note(request, context)
+        return self._service.stats
 
     def WatchStats(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self._service.note(request, context)

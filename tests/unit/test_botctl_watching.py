@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -140,6 +141,31 @@ def test_a_sample_is_a_json_line_or_a_line(botctl_run: Run, scripted: ScriptedSe
     assert (None, 2048) == (two["bot_id"], two["network_rx_bytes"])
     line = f"1970-01-01T00:00:01Z  {BOT}  cpu 12.3%  memory 3.0 MiB of 1.0 GiB  net 0 B in, 0 B out  pids 2\n"
     assert line == botctl_run("stats").stdout
+
+
+def present(bot_id: str, **fields: Any) -> observer_pb.ContainerStats:
+    return observer_pb.ContainerStats.FromString(sample(bot_id, **fields).SerializeToString())
+
+
+def test_without_a_stream_the_present_samples_are_one_document_or_one_table(
+    botctl_run: Run, scripted: ScriptedService
+) -> None:
+    scripted.stats.containers.extend([present(OTHER, pids=3), present(BOT, cpu_percent=12.34, memory_usage_bytes=2048)])
+    first, second = json.loads(botctl_run("stats", "--no-stream", "-o", "json").stdout)
+    assert (BOT, 12.34, "1970-01-01T00:00:01.000000000Z") == (first["bot_id"], first["cpu_percent"], first["time"])
+    assert (OTHER, 3) == (second["bot_id"], second["pids"])
+    head, *rows = botctl_run("stats", "--no-stream").stdout.splitlines()
+    assert ["BOT", "CPU", "MEMORY"] == head.split()[:3]
+    assert [[BOT, "12.3%", "2.0"], [OTHER, "0.0%", "0"]] == [row.split()[:3] for row in rows]
+    assert [] == scripted.seen("WatchStats")
+
+
+def test_without_a_stream_only_the_bots_named_are_asked_for(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.add(BOT)
+    result = botctl_run("stats", "--no-stream", "-o", "json", "0b", OTHER)
+    assert (0, [[]]) == (result.exit_code, documents(result))
+    (request,) = scripted.seen("GetStats")
+    assert ([BOT, OTHER], False) == (request.bot_ids, request.HasField("max_age"))
 
 
 def test_a_bot_that_is_no_longer_sampled_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

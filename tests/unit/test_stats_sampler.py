@@ -173,7 +173,7 @@ def test_samples_are_forgotten() -> None:
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
         await asyncio.gather(*(taken(sampler, name) for name in "abch"))
-        await asyncio.sleep(stats_sampler._FRESH_SECONDS)
+        await asyncio.sleep(stats_sampler.FRESH_SECONDS)
         assert {} == sampler._samples
 
     run(main())

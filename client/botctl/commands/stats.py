@@ -13,9 +13,9 @@ from rich.console import RenderableType
 
 from botctl.options import bot_id_arguments, with_session
 from botctl.param_types import DURATION, seconds_of
-from botctl.rendering.json_documents import stats_document, write_line
+from botctl.rendering.json_documents import stats_document, write_document, write_line
 from botctl.rendering.live import live_table
-from botctl.rendering.tables import stats_table
+from botctl.rendering.tables import print_table, stats_table
 from botctl.rendering.terminal import is_live
 from botctl.rendering.words import size_text, time_text
 from botctl.resuming import resumed
@@ -55,15 +55,19 @@ class Samples:
     show_default=True,
     help="Time between two samples of a bot, 500ms to 1h.",
 )
+@click.option("--no-stream", is_flag=True, help="Print the present figures once, a few seconds old at most, and end.")
 @bot_id_arguments
 @with_session
-def stats(session: Session, bot_ids: Sequence[str], interval: Duration) -> None:
-    """Show the resource use of running bots until Ctrl-C.
+def stats(session: Session, bot_ids: Sequence[str], interval: Duration, no_stream: bool) -> None:
+    """Show the resource use of running bots until Ctrl-C, or once with --no-stream.
 
     Shows all bots unless some are named. CPU is in percent of one core. On a terminal it updates a table, otherwise it
     prints a line for each sample.
     """
     wanted = watched_ids(session, bot_ids)
+    if no_stream:
+        _print_once(session, wanted)
+        return
     samples = Samples(seconds_of(interval))
 
     def open_stream() -> Any:
@@ -84,6 +88,17 @@ def stats(session: Session, bot_ids: Sequence[str], interval: Duration) -> None:
                 write_line(stats_document(sample))
             elif not live:
                 session.out.print(_line(sample), soft_wrap=True)
+
+
+def _print_once(session: Session, bot_ids: Sequence[str]) -> None:
+    answer = session.observer.GetStats(pb.GetStatsRequest(bot_ids=bot_ids)).containers
+    current = sorted(answer, key=lambda sample: (sample.bot_id, sample.container_id))
+    if session.as_json:
+        write_document([stats_document(sample) for sample in current])
+    elif current or not session.out.is_terminal:
+        print_table(session.out, stats_table(current, session.out))
+    else:
+        session.notice("no bot is running" if not bot_ids else "no such bot is running")
 
 
 def _line(sample: pb.WatchStatsResponse) -> str:

@@ -71,7 +71,7 @@ def secret_document(secret: provisioner_pb.SecretInfo) -> Json:
     return {"name": secret.name, "size_bytes": secret.size_bytes, "time": words.time_text(secret.time)}
 
 
-def stats_document(sample: observer_pb.WatchStatsResponse) -> Json:
+def stats_document(sample: observer_pb.WatchStatsResponse | observer_pb.ContainerStats) -> Json:
     """A sample of resource use."""
     numbers = (
         "cpu_percent",

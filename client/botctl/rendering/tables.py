@@ -14,6 +14,8 @@ from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
+Sample = observer_pb.WatchStatsResponse | observer_pb.ContainerStats
+
 _NONE = "-"
 # On narrower terminals, ids are shortened to unique prefixes.
 _WIDE = 120
@@ -50,7 +52,7 @@ def containers_table(containers: Sequence[pb.ContainerStatus], console: Console,
     return table
 
 
-def stats_table(samples: Iterable[observer_pb.WatchStatsResponse], console: Console) -> Table:
+def stats_table(samples: Iterable[Sample], console: Console) -> Table:
     """One row for each running container."""
     table = _table("BOT", "CPU", "MEMORY", "OF", "NET IN", "NET OUT", "PIDS", numbers_from=1)
     rows = list(samples)

@@ -25,6 +25,7 @@ from container_manager.model import (
 from container_manager.validation import check_bot_ids, check_config_counts, check_counts, check_grace_seconds
 
 _NANOS = 1_000_000_000
+_LONGEST_SECONDS = 315_576_000_000
 
 _PROTOCOLS = {
     pb.PROTOCOL_UNSPECIFIED: Protocol.TCP,
@@ -75,8 +76,12 @@ def grace_seconds_from_proto(
 
 def duration_seconds(field: str, duration: Duration) -> float:
     """A duration in seconds. Raises :class:`InvalidConfigError` that names ``field``."""
-    # google.protobuf.Duration: nanos are below a second, and of the seconds' sign.
-    if abs(duration.nanos) >= _NANOS or duration.seconds * duration.nanos < 0:
+    # google.protobuf.Duration: at most 10,000 years; nanos are below a second, and of the seconds' sign.
+    if (
+        abs(duration.seconds) > _LONGEST_SECONDS
+        or abs(duration.nanos) >= _NANOS
+        or duration.seconds * duration.nanos < 0
+    ):
         raise InvalidConfigError(FieldViolation(field, "is not a valid google.protobuf.Duration"))
     return duration.seconds + duration.nanos / 1e9
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -10,17 +12,19 @@ from container_manager.errors import FieldViolation, InvalidConfigError
 from container_manager.logs.cursor import Position, position_of
 from container_manager.logs.existing import LogOptions
 from container_manager.rpc.manager_codec import duration_seconds, timestamp
-from container_manager.rpc.wire import as_field
+from container_manager.rpc.wire import as_field, field
 from container_manager.stats.figures import ContainerStats
 from container_manager.view.subscription import Kind, WatchEvent
 
 DEFAULT_INTERVAL_SECONDS = 2.0
 MIN_INTERVAL_SECONDS = 0.5
 MAX_INTERVAL_SECONDS = 3600.0
+DEFAULT_MAX_AGE_SECONDS = 5.0
 
 _NANOS = 1_000_000_000
 _FIELDS = pb.WatchContainersResponse.DESCRIPTOR.fields_by_name
 _SNAPSHOT, _CHANGED = _FIELDS["snapshot"].number, _FIELDS["changed"].number
+_CONTAINERS = pb.GetStatsResponse.DESCRIPTOR.fields_by_name["containers"].number
 
 
 class WatchEventEncoder:
@@ -84,8 +88,26 @@ def interval_seconds_from_proto(message: pb.WatchStatsRequest) -> float:
     return seconds
 
 
+def max_age_seconds_from_proto(message: pb.GetStatsRequest) -> float:
+    """How old a sample may be, in seconds. Raises :class:`InvalidConfigError`."""
+    if not message.HasField("max_age"):
+        return DEFAULT_MAX_AGE_SECONDS
+    seconds = duration_seconds("max_age", message.max_age)
+    if seconds < 0:
+        raise InvalidConfigError(FieldViolation("max_age", "must not be negative"))
+    return seconds
+
+
+def stats_response(figures: Iterable[bytes]) -> bytes:
+    """The wire form of a GetStatsResponse, from :func:`encoded_stats` of each container."""
+    return b"".join(field(_CONTAINERS, each) for each in figures)
+
+
 def encoded_stats(bot_id: str, container_id: str, stats: ContainerStats) -> bytes:
-    """The encoded form of :func:`stats_to_proto`, which is the same for all watchers."""
+    """The encoded form of :func:`stats_to_proto`, which is the same for all watchers.
+
+    A ContainerStats of the contract has the same fields with the same numbers, and so the same form.
+    """
     return stats_to_proto(bot_id, container_id, stats).SerializeToString()
 
 

@@ -1,7 +1,8 @@
-"""The ContainerObserver service: streams of changes, logs and resource use."""
+"""The ContainerObserver service: changes, logs and resource use."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing
 from copy import copy
@@ -11,15 +12,17 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2_grpc as pb_grpc
 from container_manager.backend import Backend, Feature
 from container_manager.deadline import Deadline
-from container_manager.errors import EngineUnavailableError, NotSupportedByBackendError
+from container_manager.errors import EngineTimeoutError, EngineUnavailableError, NotSupportedByBackendError
 from container_manager.logs.reader import LogReader
 from container_manager.rpc import observer_codec as codec
+from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.log_messages import LogMessageEncoder
 from container_manager.rpc.manager_codec import bot_ids_from_proto, labels_from_proto
 from container_manager.rpc.running_containers import RunningContainers
 from container_manager.rpc.server_info import ServerInfo
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.kept_ids import KeptIds
+from container_manager.stats.current import CurrentStats
 from container_manager.stats.feed import StatsFeed
 from container_manager.stats.sampler import StatsSampler
 from container_manager.validation import check_bot_id
@@ -54,6 +57,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         self._kept_ids = kept_ids
         self._sampler = StatsSampler(backend.sample)
         self._stats = StatsFeed(self._sampler, codec.encoded_stats)
+        self._current = CurrentStats(self._sampler, self._stats, codec.encoded_stats)
         keeper.view.add_listener(RunningContainers(self._stats))
 
     def on_listener(self, services: Iterable[str]) -> ContainerObserverServicer:
@@ -64,6 +68,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
 
     async def close(self) -> None:
         """Cancel work that ended streams have left running."""
+        await self._current.close()
         await self._stats.close()
         await self._sampler.close()
 
@@ -105,6 +110,17 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
             async with self._stats.watch(bot_ids, interval_seconds) as watcher:
                 while True:
                     await context.write(await watcher.next())
+
+    async def GetStats(self, request: pb.GetStatsRequest, context: Context) -> Any:
+        bot_ids = bot_ids_from_proto(request.bot_ids)
+        max_age_seconds = codec.max_age_seconds_from_proto(request)
+        self._require(Feature.STATS)
+        try:
+            async with asyncio.timeout(caller_deadline(context).remaining()):
+                await self._keeper.in_sync()
+                return codec.stats_response(await self._current.figures(bot_ids, max_age_seconds))
+        except TimeoutError:
+            raise EngineTimeoutError("the call's deadline passed before all containers were sampled") from None
 
     async def GetServerInfo(self, _request: pb.GetServerInfoRequest, _context: Context) -> pb.GetServerInfoResponse:
         return await self._info.answer(self.services)

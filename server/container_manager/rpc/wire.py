@@ -18,8 +18,12 @@ status is the whole of the one message and a part of the other."""
 
 def encoded_status(status: ContainerStatus) -> bytes:
     """The status as field :data:`STATUS_FIELD` of a message."""
-    data = status_to_proto(status).SerializeToString()
-    return tag(STATUS_FIELD, LENGTH_DELIMITED) + varint(len(data)) + data
+    return field(STATUS_FIELD, status_to_proto(status).SerializeToString())
+
+
+def field(number: int, message: bytes) -> bytes:
+    """An encoded message as the field ``number``, 1 to 15, of another one."""
+    return tag(number, LENGTH_DELIMITED) + varint(len(message)) + message
 
 
 def joined(statuses: Iterable[bytes]) -> bytes:

@@ -1,1 +1,1 @@
-"""Samples containers' resource use, and computes the figures of the stream WatchStats."""
+"""Samples containers' resource use, and computes the figures of WatchStats and GetStats."""

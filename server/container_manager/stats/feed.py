@@ -58,7 +58,8 @@ class StatsFeed:
         """A container runs, since ``started_ns``."""
         running = self._running.get(container_id)
         if running is not None:
-            running.started_ns = started_ns
+            if running.started_ns != started_ns:
+                running.started_ns, running.figures = started_ns, None
             return
         running = self._running[container_id] = Running(container_id, bot_id, started_ns)
         self._of_bot.setdefault(bot_id, set()).add(container_id)
@@ -81,6 +82,12 @@ class StatsFeed:
             series.forget(container_id)
         self._next.pop(container_id, None)
 
+    def running(self, bot_ids: frozenset[str]) -> list[Running]:
+        """The running containers of these bots; empty: of all."""
+        if not bot_ids:
+            return list(self._running.values())
+        return [self._running[container_id] for bot_id in bot_ids for container_id in self._of_bot.get(bot_id, ())]
+
     @asynccontextmanager
     async def watch(self, bot_ids: frozenset[str], interval_seconds: float) -> AsyncIterator[Watcher]:
         """A watcher of these bots; empty: of all. The first figures of each come within a few seconds."""
@@ -92,7 +99,7 @@ class StatsFeed:
             if self._task is None:
                 # An empty context: the work serves all callers.
                 self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
-            containers = self._containers(bot_ids)
+            containers = [running.container_id for running in self.running(bot_ids)]
             for first in range(0, len(containers), _BEGUN_AT_ONCE):
                 await self._begins.turn()
                 self._begin(watcher, containers[first : first + _BEGUN_AT_ONCE])
@@ -108,11 +115,6 @@ class StatsFeed:
             if (running := self._running.get(container_id)) is not None:
                 watcher.series.begin_for(watcher, running, now)
                 self._schedule(container_id)
-
-    def _containers(self, bot_ids: frozenset[str]) -> list[str]:
-        if not bot_ids:
-            return list(self._running)
-        return [container_id for bot_id in bot_ids for container_id in self._of_bot.get(bot_id, ())]
 
     def _schedule(self, container_id: str) -> None:
         """Sample the container when the first series needs it, unless that is under way."""

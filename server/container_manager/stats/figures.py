@@ -19,7 +19,7 @@ _FIRST_NS = 250_000_000
 
 @dataclass(frozen=True, slots=True)
 class ContainerStats:
-    """The resource use of one running container, as ``WatchStatsResponse`` describes it."""
+    """The resource use of one running container, as ``ContainerStats`` of the contract describes it."""
 
     time_ns: int
     cpu_percent: float

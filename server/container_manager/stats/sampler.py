@@ -14,10 +14,10 @@ REQUESTS_AT_ONCE = 128
 """More would overload an engine. With fewer, more containers would wait for an old engine's next sampling round."""
 SAMPLES_PER_SECOND = 1_000
 """A sample takes about 0.2 ms of the event loop."""
+FRESH_SECONDS = 0.25
+"""How long a sample is shared, from its beginning. Shorter than the shortest interval."""
 
 _SAMPLES_AT_ONCE = 10
-# How long a sample may be shared. Shorter than the shortest interval.
-_FRESH_SECONDS = 0.25
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class StatsSampler:
 
     def _begun(self, container_id: str) -> asyncio.Task[RawSample | None]:
         loop = asyncio.get_running_loop()
-        stale_from = loop.time() + _FRESH_SECONDS
+        stale_from = loop.time() + FRESH_SECONDS
         # An empty context: the sample is shared and belongs to no single call.
         task = loop.create_task(self._taken(container_id), context=Context())
 

@@ -8,10 +8,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from container_manager.model import RawSample
 from container_manager.stats.figures import ContainerStats, stats_between
 from container_manager.stats.pace import Pace
+from container_manager.stats.sampler import FRESH_SECONDS
 
 _TICK_SECONDS = 0.5
 # The delay after a sample that gives no figures, such as a container's first one.
@@ -34,6 +36,15 @@ def rounded_interval(seconds: float) -> float:
     return math.ceil(seconds / step) * step
 
 
+class Figures(NamedTuple):
+    """A container's figures."""
+
+    message: bytes
+    """Encoded."""
+    time: float
+    """Their sample began at this time of the loop's clock, or later."""
+
+
 @dataclass(slots=True)
 class Running:
     """A container that runs."""
@@ -42,6 +53,8 @@ class Running:
     bot_id: str
     started_ns: int | None
     """When it was last started, in nanoseconds since the epoch; ``None``: unknown."""
+    figures: Figures | None = None
+    """The newest of this run, whoever asked for them."""
 
 
 class Watcher:
@@ -178,7 +191,9 @@ class Series:
         if stats is None:
             self.due[container_id] = now + _SECOND_SAMPLE_SECONDS
             return
-        self.newest[container_id] = _Newest(self._encode(running.bot_id, container_id, stats), now)
+        message = self._encode(running.bot_id, container_id, stats)
+        self.newest[container_id] = _Newest(message, now)
+        running.figures = Figures(message, began - FRESH_SECONDS)
         # A sample just before the tick stands for the tick.
         is_early = container_id in self._early and self._tick_after(container_id, began) > began + _NEAR_SECONDS
         self._early.discard(container_id)

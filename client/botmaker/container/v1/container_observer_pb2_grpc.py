@@ -51,6 +51,11 @@ class ContainerObserverStub(object):
                 request_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsRequest.SerializeToString,
                 response_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsResponse.FromString,
                 _registered_method=True)
+        self.GetStats = channel.unary_unary(
+                '/botmaker.container.v1.ContainerObserver/GetStats',
+                request_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsResponse.FromString,
+                _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/botmaker.container.v1.ContainerObserver/GetServerInfo',
                 request_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetServerInfoRequest.SerializeToString,
@@ -109,6 +114,18 @@ class ContainerObserverServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStats(self, request, context):
+        """GetStats returns the resource use of running containers, without a stream. A container whose last sample is older than
+        max_age is sampled twice within about 0.5 s, and callers share samples with one another and with WatchStats. A
+        container that is not running, or that cannot be sampled within 2.25 s, is left out. The response for 256 containers
+        takes that long at most, and for more of them as long again for each further 256.
+
+        UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetServerInfo(self, request, context):
         """GetServerInfo returns what a client asks before it relies on something: versions, the services on this listener, and
         limits. It answers without an engine, too.
@@ -134,6 +151,11 @@ def add_ContainerObserverServicer_to_server(servicer, server):
                     servicer.WatchStats,
                     request_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsRequest.FromString,
                     response_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsResponse.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsRequest.FromString,
+                    response_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsResponse.SerializeToString,
             ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
@@ -224,6 +246,33 @@ class ContainerObserver(object):
             '/botmaker.container.v1.ContainerObserver/WatchStats',
             botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsRequest.SerializeToString,
             botmaker_dot_container_dot_v1_dot_container__observer__pb2.WatchStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/botmaker.container.v1.ContainerObserver/GetStats',
+            botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsRequest.SerializeToString,
+            botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -75,6 +75,14 @@ class ContainerObserverStub:
 
     UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
     """
+    GetStats: _grpc.UnaryUnaryMultiCallable[_container_observer_pb2.GetStatsRequest, _container_observer_pb2.GetStatsResponse]
+    """GetStats returns the resource use of running containers, without a stream. A container whose last sample is older than
+    max_age is sampled twice within about 0.5 s, and callers share samples with one another and with WatchStats. A
+    container that is not running, or that cannot be sampled within 2.25 s, is left out. The response for 256 containers
+    takes that long at most, and for more of them as long again for each further 256.
+
+    UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
+    """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_container_observer_pb2.GetServerInfoRequest, _container_observer_pb2.GetServerInfoResponse]
     """GetServerInfo returns what a client asks before it relies on something: versions, the services on this listener, and
     limits. It answers without an engine, too.
@@ -118,6 +126,14 @@ class ContainerObserverAsyncStub(ContainerObserverStub):
     The server takes at most 1,000 samples a second and sends at most 5,000 messages a second to all streams of WatchStats
     together. When streams ask for more, each of them receives the figures of each container less often, in turn, and
     always the newest.
+
+    UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
+    """
+    GetStats: _aio.UnaryUnaryMultiCallable[_container_observer_pb2.GetStatsRequest, _container_observer_pb2.GetStatsResponse]  # type: ignore[assignment]
+    """GetStats returns the resource use of running containers, without a stream. A container whose last sample is older than
+    max_age is sampled twice within about 0.5 s, and callers share samples with one another and with WatchStats. A
+    container that is not running, or that cannot be sampled within 2.25 s, is left out. The response for 256 containers
+    takes that long at most, and for more of them as long again for each further 256.
 
     UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
     """
@@ -179,6 +195,20 @@ class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
         The server takes at most 1,000 samples a second and sends at most 5,000 messages a second to all streams of WatchStats
         together. When streams ask for more, each of them receives the figures of each container less often, in turn, and
         always the newest.
+
+        UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStats(
+        self,
+        request: _container_observer_pb2.GetStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_container_observer_pb2.GetStatsResponse, _abc.Awaitable[_container_observer_pb2.GetStatsResponse]]:
+        """GetStats returns the resource use of running containers, without a stream. A container whose last sample is older than
+        max_age is sampled twice within about 0.5 s, and callers share samples with one another and with WatchStats. A
+        container that is not running, or that cannot be sampled within 2.25 s, is left out. The response for 256 containers
+        takes that long at most, and for more of them as long again for each further 256.
 
         UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
         """

@@ -1,0 +1,99 @@
+"""The present figures of containers, for callers that do not watch them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextvars import Context
+
+from container_manager.stats.feed import StatsFeed
+from container_manager.stats.figures import stats_between
+from container_manager.stats.sampler import FRESH_SECONDS, StatsSampler
+from container_manager.stats.series import Encode, Figures, Running
+
+PATIENCE_SECONDS = 2.25
+"""How long the figures of a group of containers may take. An engine before 23.0 needs two seconds for two samples."""
+CONTAINERS_AT_ONCE = 256
+"""The size of a group. A call for all containers must not fill the sampler's queue: others would wait behind it."""
+
+# Between two samples. Less would make the CPU percentage coarse.
+_APART_SECONDS = 0.5
+# A restart between two samples may leave them without figures. The next sample has some.
+_ATTEMPTS = 2
+
+
+class _Taking:
+    """New figures of one container, on their way to all who wait for them."""
+
+    def __init__(self) -> None:
+        self.time = math.inf
+        """Their sample begins no earlier than this, as in :class:`Figures`; infinite: no earlier than now."""
+        self.task: asyncio.Task[None]
+
+
+class CurrentStats:
+    """Takes new figures only of containers whose newest ones are too old, and once for all who ask meanwhile."""
+
+    def __init__(self, sampler: StatsSampler, feed: StatsFeed, encode: Encode) -> None:
+        self._sampler = sampler
+        self._feed = feed
+        self._encode = encode
+        self._takings: dict[str, _Taking] = {}
+
+    async def close(self) -> None:
+        """Stop sampling."""
+        tasks = [taking.task for taking in self._takings.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def figures(self, bot_ids: frozenset[str], max_age_seconds: float) -> list[bytes]:
+        """The encoded figures of the running containers of these bots; empty: of all.
+
+        Each is from a sample of the last ``max_age_seconds``. A container that cannot be sampled in time is left out.
+        """
+        since = asyncio.get_running_loop().time() - max_age_seconds
+        containers = self._feed.running(bot_ids)
+        old = [running for running in containers if _since(running, since) is None]
+        for first in range(0, len(old), CONTAINERS_AT_ONCE):
+            group = old[first : first + CONTAINERS_AT_ONCE]
+            await asyncio.wait([self._taking(running, since) for running in group], timeout=PATIENCE_SECONDS)
+        return [message for running in containers if (message := _since(running, since)) is not None]
+
+    def _taking(self, running: Running, since: float) -> asyncio.Task[None]:
+        """The task that takes figures of the container that are no older than ``since``."""
+        container_id = running.container_id
+        taking = self._takings.get(container_id)
+        if taking is None or taking.time < since:
+            taking = self._takings[container_id] = _Taking()
+            # An empty context: the work serves all callers.
+            taking.task = asyncio.get_running_loop().create_task(self._take(running, taking), context=Context())
+        return taking.task
+
+    async def _take(self, running: Running, taking: _Taking) -> None:
+        try:
+            before = await (await self._sampler.begin(running.container_id))
+            for _ in range(_ATTEMPTS):
+                if before is None:
+                    return
+                # The sample may be one that another caller began a moment before.
+                taking.time = asyncio.get_running_loop().time() + _APART_SECONDS - FRESH_SECONDS
+                await asyncio.sleep(_APART_SECONDS)
+                started_ns = running.started_ns
+                now = await (await self._sampler.begin(running.container_id))
+                stats = None if now is None else stats_between(before, now, running.started_ns)
+                # After a restart meanwhile, the sample may be of the former run.
+                if stats is not None and started_ns == running.started_ns:
+                    message = self._encode(running.bot_id, running.container_id, stats)
+                    running.figures = Figures(message, taking.time)
+                    return
+                before = now
+        finally:
+            if self._takings.get(running.container_id) is taking:
+                del self._takings[running.container_id]
+
+
+def _since(running: Running, since: float) -> bytes | None:
+    """The container's newest figures, if they are no older than ``since``."""
+    figures = running.figures
+    return figures.message if figures is not None and figures.time >= since else None
