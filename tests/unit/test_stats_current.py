@@ -237,6 +237,21 @@ def test_a_restart_between_two_samples_gives_figures_of_the_new_run(after: float
     run(main())
 
 
+def test_a_container_that_ends_and_runs_again_while_it_is_sampled_is_sampled_for_its_new_run() -> None:
+    backend = SampledBackend()
+
+    async def main() -> None:
+        async with current(backend, "a") as (stats, feed):
+            asking = asyncio.create_task(times(stats, 0))
+            await asyncio.sleep(0.1)
+            feed.ended("a")
+            feed.runs("a", "a", None)
+            assert 1 == len(await times(stats, 0))
+            await asking
+
+    run(main())
+
+
 def test_a_sample_from_before_a_restart_that_comes_after_it_is_not_given() -> None:
     backend = SampledBackend()
 
@@ -271,22 +286,26 @@ def test_a_caller_that_leaves_takes_the_samples_from_nobody_and_leaves_nothing_b
             with suppress(asyncio.CancelledError):
                 await leaving
             assert ["a"] == await staying
-            assert {} == stats._takings
+            await asyncio.sleep(0)
+            assert ({}, set()) == (stats._takings, stats._tasks)
 
     run(main())
     assert (2, 0) == (len(backend.requests), backend.cancelled)
 
 
 def test_close_ends_what_is_under_way() -> None:
-    backend = SampledBackend()
-    backend.hanging.add("h")
-
     async def main() -> None:
-        async with current(backend, "a", "h") as (stats, _):
-            asking = asyncio.create_task(names(stats, 0))
-            await asyncio.sleep(0.1)
+        async with current(SampledBackend(), "a") as (stats, _):
+            before = asyncio.all_tasks()
+            # The second one is too late to share the sample of the first one.
+            asking = [asyncio.create_task(names(stats, 0))]
+            await asyncio.sleep(0.4)
+            asking.append(asyncio.create_task(names(stats, 0)))
+            await asyncio.sleep(0.05)
+            assert 2 == len(stats._tasks)
             await stats.close()
-            assert [] == await asking
+            assert [[], []] == await asyncio.gather(*asking)
+            assert before == asyncio.all_tasks()
             assert {} == stats._takings
 
     run(main())

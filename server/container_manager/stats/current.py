@@ -25,10 +25,9 @@ _ATTEMPTS = 2
 class _Taking:
     """New figures of one container, on their way to all who wait for them."""
 
-    def __init__(self) -> None:
-        self.time = math.inf
-        """Their sample begins no earlier than this, as in :class:`Figures`; infinite: no earlier than now."""
-        self.task: asyncio.Task[None]
+    task: asyncio.Task[None]
+    time = math.inf
+    """Their sample begins no earlier than this, as in :class:`Figures`; infinite: no earlier than now."""
 
 
 class CurrentStats:
@@ -38,14 +37,15 @@ class CurrentStats:
         self._sampler = sampler
         self._feed = feed
         self._encode = encode
-        self._takings: dict[str, _Taking] = {}
+        # By container, the ones that new callers may join.
+        self._takings: dict[Running, _Taking] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Stop sampling."""
-        tasks = [taking.task for taking in self._takings.values()]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def figures(self, bot_ids: frozenset[str], max_age_seconds: float) -> list[bytes]:
         """The encoded figures of the running containers of these bots; empty: of all.
@@ -62,12 +62,13 @@ class CurrentStats:
 
     def _taking(self, running: Running, since: float) -> asyncio.Task[None]:
         """The task that takes figures of the container that are no older than ``since``."""
-        container_id = running.container_id
-        taking = self._takings.get(container_id)
+        taking = self._takings.get(running)
         if taking is None or taking.time < since:
-            taking = self._takings[container_id] = _Taking()
+            taking = self._takings[running] = _Taking()
             # An empty context: the work serves all callers.
             taking.task = asyncio.get_running_loop().create_task(self._take(running, taking), context=Context())
+            self._tasks.add(taking.task)
+            taking.task.add_done_callback(self._tasks.discard)
         return taking.task
 
     async def _take(self, running: Running, taking: _Taking) -> None:
@@ -89,8 +90,8 @@ class CurrentStats:
                     return
                 before = now
         finally:
-            if self._takings.get(running.container_id) is taking:
-                del self._takings[running.container_id]
+            if self._takings.get(running) is taking:
+                del self._takings[running]
 
 
 def _since(running: Running, since: float) -> bytes | None:

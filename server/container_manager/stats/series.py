@@ -45,9 +45,9 @@ class Figures(NamedTuple):
     """Their sample began at this time of the loop's clock, or later."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Running:
-    """A container that runs."""
+    """A container that runs. Once it has ended and runs again, that is another object."""
 
     container_id: str
     bot_id: str
