@@ -47,6 +47,17 @@ async def test_it_knows_the_container_that_the_view_shows() -> None:
 
 
 @virtual
+async def test_a_change_that_was_refused_before_it_began_costs_no_inspection() -> None:
+    async with Kept() as kept:
+        await known(kept)
+        before = len(kept.source.inspections)
+        change = begun(kept)
+        change.end(None)
+        await change.settled()
+        assert before == len(kept.source.inspections)
+
+
+@virtual
 async def test_it_knows_that_a_bot_has_no_container() -> None:
     async with Kept() as kept:
         change = begun(kept)

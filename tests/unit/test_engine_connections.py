@@ -21,8 +21,9 @@ from container_manager.deadline import Deadline
 from container_manager.engine import client as client_module
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.client import EngineClient
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineUnavailableError
-from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Request
+from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Request, error
 from tests.support.waiting import wait_until
 
 INSPECT = "/containers/*/json"
@@ -46,6 +47,19 @@ def test_the_version_is_asked_for_anew_after_the_engine_was_out_of_reach(
     engine.on("GET", INSPECT, Json({}), Cut(), Json({}))
     inspect(client)
     engine.api_version = "1.51"
+    inspect(client)
+    assert ["1.41", "1.41", "1.51"] == [request.version for request in engine.seen("GET", INSPECT)]
+
+
+def test_the_version_is_asked_for_anew_after_another_engine_has_refused_it(
+    engine: FakeEngine, client: EngineClient
+) -> None:
+    """Socket activation hides that the engine was away: the next one just refuses an old version."""
+    engine.on("GET", INSPECT, Json({}), error(400, "client version 1.41 is too old"), Json({}))
+    inspect(client)
+    engine.api_version = "1.51"
+    with pytest.raises(EngineRejectedError):
+        inspect(client)
     inspect(client)
     assert ["1.41", "1.41", "1.51"] == [request.version for request in engine.seen("GET", INSPECT)]
 

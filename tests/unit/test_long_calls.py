@@ -17,6 +17,7 @@ from container_manager.errors import (
     EngineAccessDeniedError,
     EngineTimeoutError,
     EngineUnavailableError,
+    ShuttingDownError,
 )
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Raw, error
 from tests.support.waiting import wait_until
@@ -155,3 +156,14 @@ def test_close_ends_calls_under_way_and_their_thread(engine: FakeEngine) -> None
     calls.close()
     assert EngineUnavailableError is type(stopping.exception(60))
     assert not [thread for thread in threading.enumerate() if thread.name == "long engine calls"]
+
+
+def test_after_its_end_no_call_begins_and_no_thread_starts(engine: FakeEngine) -> None:
+    calls = LongCalls(engine.url, timeout_seconds=5)
+    engine.on(*STOP, NO_CONTENT)
+    calls.stop_container("c1", 1).result(60)
+    calls.close()
+    with pytest.raises(ShuttingDownError):
+        calls.stop_container("c1", 1)
+    assert 1 == len(engine.seen(*STOP))
+    assert "long engine calls" not in {thread.name for thread in threading.enumerate()}

@@ -151,11 +151,11 @@ class EngineClient:
 
     def create_container(self, name: str, body: Mapping[str, Any]) -> str:
         """Create a container from the engine's own JSON. Returns its id."""
-
-        def create(api: docker.APIClient) -> str:
-            return str(api.create_container_from_config(dict(body), name)["Id"])  # type: ignore[no-untyped-call]
-
-        return self._call("create_container", create, None)
+        return self._call(
+            "create_container",
+            lambda api: str(api.create_container_from_config(dict(body), name)["Id"]),  # type: ignore[no-untyped-call]
+            None,
+        )
 
     def start_container(self, container_id: str) -> None:
         """Start a container: one request, never repeated. No effect on a running one."""
@@ -208,8 +208,7 @@ class EngineClient:
         # If another thread takes the oldest one meanwhile, this closes a younger one, which is idle too.
         with suppress(IndexError):
             while self._idle[0][0] < moment:
-                _, api = self._idle.popleft()
-                api.close()
+                self._idle.popleft()[1].close()
 
     def _connect(self, timeout_seconds: float) -> docker.APIClient:
         if self._api_version is None:
@@ -231,6 +230,9 @@ class EngineClient:
         except EngineRejectedError as exc:
             if exc.status in HTTP_UNAUTHORIZED:
                 raise access_denied(self._docker_host, exc.text) from exc
+            if exc.status == 400:  # another engine may have taken its place, which refuses this version of the API
+                self._api_version = self._info = None
+                self._close_unused_since(math.inf)
             raise
         except _NO_ANSWER as exc:
             error = no_answer(self._docker_host, exc, _TIMEOUTS)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from operator import itemgetter
 from typing import Any
@@ -22,6 +22,7 @@ from container_manager.engine.registry_credentials import Credentials, RegistryC
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     CapacityExceededError,
+    ContainerManagerError,
     EngineUnavailableError,
     ImagePullFailedError,
     ImageRegistryUnavailableError,
@@ -153,7 +154,8 @@ class ImagePuller:
         finally:
             with self._lock:
                 self._forget(pull)
-                self._start_queued()
+                with suppress(ContainerManagerError):
+                    self._start_queued()
             if failure is None:
                 pull.future.set_result(None)
             else:

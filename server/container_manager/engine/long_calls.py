@@ -13,7 +13,7 @@ from container_manager.backend import CallObserver
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import CapacityExceededError, EngineUnavailableError
+from container_manager.errors import CapacityExceededError, EngineUnavailableError, ShuttingDownError
 
 T = TypeVar("T")
 
@@ -36,10 +36,12 @@ class LongCalls:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def close(self) -> None:
         """Cancel the calls under way, and end the thread. What the engine has begun, it ends."""
         with self._lock:
+            self._closed = True
             loop, self._loop = self._loop, None
             thread, self._thread = self._thread, None
         if loop is None or thread is None:
@@ -67,6 +69,9 @@ class LongCalls:
         """Run a coroutine in the thread of all long calls."""
         try:
             loop = self._running_loop()
+        except ShuttingDownError:
+            call.close()
+            raise
         except RuntimeError as exc:
             call.close()
             raise CapacityExceededError("the machine has no thread to spare for the engine; try again later") from exc
@@ -94,6 +99,8 @@ class LongCalls:
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
+            if self._closed:
+                raise ShuttingDownError("the service is shutting down; connect again in a moment")
             if self._loop is None:
                 loop = asyncio.new_event_loop()
                 # A daemon: what waits for the engine does not delay the exit of the process.

@@ -64,7 +64,10 @@ class BotChange:
     def end(self, work: asyncio.Future[Any] | None) -> None:
         """Take over the outcome: a :class:`Created`, or the id of the container that was acted on, or a failure."""
         try:
-            if work is None or work.cancelled() or work.exception() is not None:
+            if work is None:
+                # Nothing has begun.
+                self._is_shown = True
+            elif work.cancelled() or work.exception() is not None:
                 self._look(self._bot_id)
             else:
                 self._take_over(work.result())
