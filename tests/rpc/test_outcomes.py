@@ -217,9 +217,7 @@ def test_conformance_13_statuses_answer_while_200_stops_wait(
     assert [pb.StopContainerResponse()] * 200 == [call.result(timeout=60) for call in calls]
 
 
-def test_a_deadline_that_has_passed_on_arrival_is_told_as_such(
-    rpc: Calls, bot_id: str, memory: MemoryBackend
-) -> None:
+def test_a_deadline_that_has_passed_on_arrival_is_told_as_such(rpc: Calls, bot_id: str, memory: MemoryBackend) -> None:
     # Held, since gRPC rounds the time-out up: a stop may be fast enough.
     with memory.held("stop_container"), pytest.raises(grpc.RpcError) as caught:
         rpc.stub.StopContainer(pb.StopContainerRequest(bot_id=bot_id), timeout=1e-9)
