@@ -66,18 +66,17 @@ class Completeness:
             return await first_of_tail(log, 1) is None or await first_of_tail(log, self._tail) is not None
         last = position_in(self._last, self._alike - 1, self._before, leads=self._alike == self._count)
         # Compare the first entry of the last ones with the first one that was read. The log may have grown since.
-        begin = await self._first_of(self._count)
-        if begin == self._first:
+        if await self._first_of(self._count) == self._first:
             return True
         for _ in range(_LOOKS):
-            before, begin = begin, await self._first_of(self._count)
-            if begin == before:
+            later = await _written_after(log, last)
+            if later is not None and await self._first_of(self._count + later) == self._first:
+                return True
+            # If it has grown between these two looks, they say nothing.
+            if later == await _written_after(log, last):
                 break
         else:
             return True  # it grows so fast that nobody can say
-        later = await _written_after(log, last)
-        if later is not None and await self._first_of(self._count + later) == self._first:
-            return True
         # The engine may have dropped the oldest entries since, so that nobody can say.
         return await self._first_of(None) != self._first
 
