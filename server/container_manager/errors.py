@@ -241,6 +241,11 @@ class ShuttingDownError(ContainerManagerError):
     code = "UNAVAILABLE"
     reason = "SHUTTING_DOWN"
 
+    def __init__(
+        self, message: str = "the service is shutting down; connect again in a moment", **metadata: str
+    ) -> None:
+        super().__init__(message, **metadata)
+
 
 class CapacityExceededError(ContainerManagerError):
     """Too many calls, streams or requests at once, a request that did not arrive in time, or no disk space."""

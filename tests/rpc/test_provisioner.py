@@ -148,10 +148,16 @@ def test_the_largest_requests_are_accepted_and_one_byte_more_is_refused(
         provisioner.DeleteSecrets(pb.DeleteSecretsRequest(bot_id=bot_id, names=["N"] * 65))
 
 
-def test_the_memory_of_requests_that_wait_is_bounded(
-    provisioner: BotProvisionerStub, memory: MemoryBackend, bots: MemoryBots, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For requests that wait. Before the server."""
     monkeypatch.setattr(provisioner_servicer, "MAX_HELD_BYTES", 3 * MIB)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_the_memory_of_requests_that_wait_is_bounded(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, bots: MemoryBots
+) -> None:
     busy, other = bots.bare(), bots.bare()
     large = {"a": bytes(MIB), "b": bytes(MIB // 2)}
     with memory.held("put_files", busy):

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 
@@ -203,6 +203,25 @@ class AsyncEngineClient:
             # The engine may return as another version.
             self._api_version = None
             raise no_answer(self._docker_host, exc, _TIMEOUTS) from exc
+
+
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    async def read(self) -> bytes:
+        """The next available bytes; empty at the end."""
+
+
+async def lines_of(stream: Readable) -> AsyncIterator[bytes]:
+    """The lines of a stream, each with its newline, which the last one may lack; blank ones are left out."""
+    rest = b""
+    while data := await stream.read():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line + b"\n"
+    if rest.strip():
+        yield rest
 
 
 class EngineStream:

@@ -6,16 +6,15 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from operator import itemgetter
-from typing import Any
 
 from container_manager.config import RegistryConfig
 from container_manager.deadline import Deadline
-from container_manager.engine.async_client import EngineStream
+from container_manager.engine.async_client import lines_of
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.pull_errors import pull_error
 from container_manager.engine.registry_credentials import Credentials, RegistryConfigError, credentials_for
@@ -168,7 +167,8 @@ class ImagePuller:
             async with asyncio.timeout(FIRST_MESSAGE_SECONDS) as silence:
                 loop = asyncio.get_running_loop()
                 async with self._calls.engine.pull(_parameters(reference), credentials.header()) as stream:
-                    async for message in _messages(stream):
+                    async for line in lines_of(stream):
+                        message = json.loads(line)
                         pull.heard = time.monotonic()
                         silence.reschedule(loop.time() + SILENCE_SECONDS)
                         if "error" in message or "errorDetail" in message:
@@ -200,14 +200,3 @@ def _parameters(reference: str) -> dict[str, str]:
         return {"fromImage": name, "tag": digest}
     repository, version = split_version(name)
     return {"fromImage": repository, "tag": version.removeprefix(":") or "latest"}
-
-
-async def _messages(stream: EngineStream) -> AsyncIterator[dict[str, Any]]:
-    rest = b""
-    while data := await stream.read():
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            if line.strip():
-                yield json.loads(line)
-    if rest.strip():
-        yield json.loads(rest)

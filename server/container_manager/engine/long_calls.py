@@ -100,7 +100,7 @@ class LongCalls:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._closed:
-                raise ShuttingDownError("the service is shutting down; connect again in a moment")
+                raise ShuttingDownError
             if self._loop is None:
                 loop = asyncio.new_event_loop()
                 # A daemon: what waits for the engine does not delay the exit of the process.

@@ -93,17 +93,22 @@ def _key(entry: RawEntry) -> Key:
 async def _written_after(log: ContainerLog, last: Position) -> int | None:
     """How many entries can be read after that one; ``None`` if it cannot be read itself."""
     for tail in (*WINDOWS, None):
-        seeker = AfterPosition(last, whole=tail is None)
-        written = 0
-        async with aclosing(log.existing(tail)) as batches:
-            async for batch in batches:
-                written += len(seeker.take(batch))
-                if seeker.hopeless:
-                    break
-        written += len(seeker.end())
-        if seeker.found:
+        written = await entries_behind(log, AfterPosition(last, whole=tail is None), tail)
+        if written is not None:
             return written
     return None
+
+
+async def entries_behind(log: ContainerLog, seeker: AfterPosition, tail: int | None) -> int | None:
+    """How many of the last entries are behind the seeker's position; ``None`` if that is not among them."""
+    behind = 0
+    async with aclosing(log.existing(tail)) as batches:
+        async for batch in batches:
+            behind += len(seeker.take(batch))
+            if seeker.hopeless:
+                break
+    behind += len(seeker.end())
+    return behind if seeker.found else None
 
 
 async def first_of_tail(log: ContainerLog, count: int | None) -> RawEntry | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from container_manager.backend import ContainerLog, LogUnreadableError
 from container_manager.logs.cursor import Position, container_key
-from container_manager.logs.damage import WINDOWS, Completeness, first_of_tail, intact_tail
+from container_manager.logs.damage import WINDOWS, Completeness, entries_behind, first_of_tail, intact_tail
 from container_manager.logs.seeking import MARGIN_NS, AfterPosition, FromEntry, FromStart, Seeker
 from container_manager.model import LogEntry, RawEntry
 
@@ -192,7 +192,7 @@ class ExistingEntries:
             raise damage
         undamaged = tail is not None and count >= tail
         if position is not None:
-            undamaged = await self._behind_in(AfterPosition(position, whole=True), count) is not None
+            undamaged = await entries_behind(self._log, AfterPosition(position, whole=True), count) is not None
         at = self.last or position
         behind = None if at is None else _Reading(AfterPosition(at, whole=True), count, checked=False)
         if behind is not None:
@@ -216,19 +216,8 @@ class ExistingEntries:
 
     async def _is_in_tail(self, position: Position, tail: int) -> bool:
         """Whether an entry is among the last ones, or just before them."""
-        behind = await self._behind_in(AfterPosition(position, whole=False), tail + _CONTEXT)
+        behind = await entries_behind(self._log, AfterPosition(position, whole=False), tail + _CONTEXT)
         if behind is None:
-            behind = await self._behind_in(AfterPosition(position, whole=True), None)
+            behind = await entries_behind(self._log, AfterPosition(position, whole=True), None)
             self._gap = behind is None
         return behind is not None and behind <= tail
-
-    async def _behind_in(self, seeker: AfterPosition, tail: int | None) -> int | None:
-        """How many of the last entries are behind the seeker's position; ``None`` if that is not among them."""
-        behind = 0
-        async with aclosing(self._log.existing(tail)) as raw_batches:
-            async for raw in raw_batches:
-                behind += len(seeker.take(raw))
-                if seeker.hopeless:
-                    break
-        behind += len(seeker.end())
-        return behind if seeker.found else None

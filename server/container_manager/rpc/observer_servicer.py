@@ -20,8 +20,8 @@ from container_manager.rpc.log_messages import LogMessageEncoder
 from container_manager.rpc.manager_codec import bot_ids_from_proto, labels_from_proto
 from container_manager.rpc.running_containers import RunningContainers
 from container_manager.rpc.server_info import ServerInfo
+from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.bot_operations import BotOperations
-from container_manager.scheduling.kept_ids import KeptIds
 from container_manager.stats.current import CurrentStats
 from container_manager.stats.feed import StatsFeed
 from container_manager.stats.sampler import StatsSampler
@@ -44,7 +44,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     """
 
     def __init__(
-        self, backend: Backend, operations: BotOperations, keeper: ViewKeeper, kept_ids: KeptIds, info: ServerInfo
+        self, backend: Backend, operations: BotOperations, keeper: ViewKeeper, kept_ids: Allowance, info: ServerInfo
     ) -> None:
         self._backend = backend
         self._info = info
@@ -78,7 +78,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         self, request: pb.WatchContainersRequest, context: Context
     ) -> None:
         bot_ids, labels = bot_ids_from_proto(request.bot_ids), labels_from_proto(request.labels)
-        with self._kept_ids.keep(bot_ids):
+        with self._kept_ids.keep(len(bot_ids)):
             await self._keeper.in_sync()
             with Subscription(self._keeper.view, bot_ids, labels) as subscription:
                 while True:
@@ -105,7 +105,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         bot_ids = bot_ids_from_proto(request.bot_ids)
         interval_seconds = codec.interval_seconds_from_proto(request)
         self._require(Feature.STATS)
-        with self._kept_ids.keep(bot_ids):
+        with self._kept_ids.keep(len(bot_ids)):
             await self._keeper.in_sync()
             async with self._stats.watch(bot_ids, interval_seconds) as watcher:
                 while True:

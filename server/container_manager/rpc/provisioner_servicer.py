@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
@@ -11,7 +10,6 @@ from botmaker.container.v1 import bot_provisioner_pb2_grpc as pb_grpc
 from container_manager.backend import Backend
 from container_manager.deadline import Deadline
 from container_manager.errors import (
-    CapacityExceededError,
     InvalidStateError,
     SecretsReloadFailedError,
 )
@@ -21,6 +19,7 @@ from container_manager.provisioning.requests import check_files, check_secret_na
 from container_manager.provisioning.secrets_reload import Reloaded, reload_secrets
 from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.provisioner_codec import may_restart_from_proto, reload_to_proto, secrets_to_proto
+from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.worker_pools import WorkerPool
 from container_manager.validation import check_bot_id
@@ -34,6 +33,7 @@ Restart = Callable[[str, Context, Callable[[Deadline], ContainerStatus | None]],
 
 _WITH_PROCESS = (ContainerState.RUNNING, ContainerState.PAUSED)
 MAX_HELD_BYTES = 64 * 1024 * 1024
+"""Of requests that wait for their bots' turns or are being written."""
 
 
 class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
@@ -44,7 +44,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
         self._backend = backend
         self._restart = restart
         self._operations = operations
-        self._held_bytes = 0
+        self._contents = Allowance(MAX_HELD_BYTES, "too many bytes wait to be written already; try again in a moment")
 
     async def PutSecrets(self, request: pb.PutSecretsRequest, context: Context) -> pb.PutSecretsResponse:
         check_bot_id(request.bot_id)
@@ -55,7 +55,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
             run = self._run_with_token(request.bot_id, deadline) if replaces else None
             self._backend.secrets.put_secrets(request.bot_id, request.secrets, replace_all=request.replace_all, run=run)
 
-        with self._held(request):
+        with self._contents.keep(request.ByteSize()):
             await self._change(request.bot_id, put, context)
         return pb.PutSecretsResponse()
 
@@ -110,7 +110,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
     async def PutFiles(self, request: pb.PutFilesRequest, context: Context) -> pb.PutFilesResponse:
         check_bot_id(request.bot_id)
         check_files(request.files)
-        with self._held(request):
+        with self._contents.keep(request.ByteSize()):
             await self._change(
                 request.bot_id, lambda _: self._backend.files.put_files(request.bot_id, request.files), context
             )
@@ -151,15 +151,3 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
         found = self._backend.lifecycle.containers_of_bot(bot_id, deadline=deadline)
         if found:
             raise InvalidStateError("the bot has a container; remove it first", bot_id=bot_id, container_id=found[0])
-
-    @contextmanager
-    def _held(self, request: pb.PutSecretsRequest | pb.PutFilesRequest) -> Iterator[None]:
-        """Count the memory of requests that wait for their turn, and refuse those beyond the limit."""
-        size = request.ByteSize()
-        if self._held_bytes + size > MAX_HELD_BYTES:
-            raise CapacityExceededError("too many bytes wait to be written already; try again in a moment")
-        self._held_bytes += size
-        try:
-            yield
-        finally:
-            self._held_bytes -= size

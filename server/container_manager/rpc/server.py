@@ -46,8 +46,8 @@ from container_manager.rpc.server_info import ServerInfo
 from container_manager.rpc.services import SERVICES, not_served, served_services
 from container_manager.rpc.stream_kinds import stream_limits
 from container_manager.rpc.wire import encoded_status
+from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.bot_operations import BotOperations
-from container_manager.scheduling.kept_ids import IDS_PER_WATCHER, KeptIds
 from container_manager.scheduling.streams import Streams
 from container_manager.view.keeper import ViewKeeper
 
@@ -66,6 +66,13 @@ _LAST_TOLD_SECONDS = 0.1
 
 # Of the descriptors that the process may open: a change may have a connection to the engine for its grace period.
 _CHANGES_SHARE = 0.25
+
+# Of the ids that open streams name, on average; one stream may name many more while others name fewer.
+_IDS_PER_WATCHER = 100
+_TOO_MANY_IDS = (
+    "open streams name {kept} bot ids, and this one {more} more; the server keeps at most {limit}: name fewer bots, or "
+    "none, for all of them"
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -103,7 +110,7 @@ class Server:
         self._servicer = ContainerManagerServicer(
             self._backend.lifecycle, self._operations, self.keeper, self._backend.secrets.forget_token
         )
-        kept_ids = KeptIds(IDS_PER_WATCHER * config.max_watchers)
+        kept_ids = Allowance(_IDS_PER_WATCHER * config.max_watchers, _TOO_MANY_IDS)
         self._observer = ContainerObserverServicer(
             self._backend, self._operations, self.keeper, kept_ids, ServerInfo(config, self._backend)
         )

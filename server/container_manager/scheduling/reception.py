@@ -50,7 +50,7 @@ class Reception:
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         try:
             if self._closed:
-                raise _shutting_down()
+                raise ShuttingDownError
             self._receiving[task] = asyncio.get_running_loop().time()
             if self._timer is None or self._waiting:
                 self._set_timer()
@@ -60,7 +60,7 @@ class Reception:
             if task in self._receiving or task.uncancel():
                 raise
             if self._closed:
-                raise _shutting_down() from None
+                raise ShuttingDownError from None
             raise CapacityExceededError("the request did not arrive in time; send it at once, or try again") from None
         finally:
             self._receiving.pop(task, None)
@@ -127,7 +127,3 @@ class Reception:
     def _expire(self, task: asyncio.Task[Any]) -> None:
         del self._receiving[task]
         task.cancel()
-
-
-def _shutting_down() -> ShuttingDownError:
-    return ShuttingDownError("the service is shutting down; connect again in a moment")

@@ -61,7 +61,7 @@ class Streams:
         :class:`ShuttingDownError` inside, at whatever the stream is waiting for.
         """
         if self._closing and not kind.until_drained:
-            raise _shutting_down()
+            raise ShuttingDownError
         key = (kind, listener if kind.per_listener else "")
         if self._counts[key] >= self._limits[kind]:
             raise CapacityExceededError(
@@ -76,7 +76,7 @@ class Streams:
                 yield
         except TimeoutError:
             if scope is not None and scope.expired():
-                raise _shutting_down() from None
+                raise ShuttingDownError from None
             raise
         finally:
             self._counts[key] -= 1
@@ -89,7 +89,3 @@ class Streams:
         now = asyncio.get_running_loop().time()
         for scope in self._scopes:
             scope.reschedule(now)
-
-
-def _shutting_down() -> ShuttingDownError:
-    return ShuttingDownError("the service is shutting down; connect again in a moment")

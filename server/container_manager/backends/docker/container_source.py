@@ -13,7 +13,7 @@ from container_manager.backend import Listed, Notice
 from container_manager.backends.docker.rows import listed_from_row
 from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_MANAGED
 from container_manager.backends.docker.status_reader import StatusReader
-from container_manager.engine.async_client import AsyncEngineClient, EngineStream
+from container_manager.engine.async_client import AsyncEngineClient, EngineStream, lines_of
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineUnavailableError
@@ -122,12 +122,10 @@ class ContainerSource:
         return document
 
     async def _notices(self, stream: EngineStream) -> AsyncIterator[Notice]:
-        rest = b""
-        while data := await stream.read():
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                if line.strip() and (notice := self._understood(line)) is not None:
-                    yield notice
+        async for line in lines_of(stream):
+            # The last one may be cut.
+            if line.endswith(b"\n") and (notice := self._understood(line.removesuffix(b"\n"))) is not None:
+                yield notice
         raise EngineUnavailableError("the engine ended its event stream")
 
     def _understood(self, line: bytes) -> Notice | None:
