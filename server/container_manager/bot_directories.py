@@ -8,6 +8,7 @@ other than root and this process's user can write to is refused (:mod:`container
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,13 @@ class BotUser(NamedTuple):
     uid: int
     gid: int
 
+
+SECRETS_TARGET = "/run/secrets"
+"""Where a bot's secrets directory appears in its container."""
+DEFAULT_STATE_MOUNT = "/home/node/.openclaw"
+"""Where OpenClaw keeps its state, with the user of both images and unless its variables say otherwise."""
+# The engine mounts its own there.
+_ENGINES_OWN = ("/proc", "/sys", "/dev")
 
 # The user "node", both in the official OpenClaw image and in images/openclaw.
 DEFAULT_BOT_USER = BotUser(1000, 1000)
@@ -56,6 +64,18 @@ def overlap(secrets: RootDirectory, state: RootDirectory) -> str | None:
             return f"the secrets root {one} and the state root {other} are the same directory"
         if first in second.parents or second in first.parents:
             return f"of the secrets root {one} and the state root {other}, one contains the other"
+    return None
+
+
+def fault_of_state_mount(path: str) -> str | None:
+    """Why no bot's state can be mounted at this path of its container; ``None``: it can."""
+    if not path.startswith("/") or not path.isprintable():
+        return "is not an absolute path of printable characters"
+    if posixpath.normpath(path) != path or path == "/" or path.startswith("//"):
+        return "is not the shortest form of a path below /"
+    for place in (SECRETS_TARGET, *_ENGINES_OWN):
+        if f"{path}/".startswith(f"{place}/") or f"{place}/".startswith(f"{path}/"):
+            return f"would hide {place}, or be hidden by it"
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from container_manager.bot_directories import DEFAULT_BOT_USER, BotUser, RootDirectory
+from container_manager.bot_directories import DEFAULT_BOT_USER, DEFAULT_STATE_MOUNT, BotUser, RootDirectory
 from container_manager.model import PullPolicy
 
 # sockaddr_un.sun_path holds 108 bytes, the closing NUL included (unix(7)).
@@ -30,6 +30,8 @@ class DockerServiceConfig:
     """Holds ``{bot_id}/`` with the bot's secret files."""
     state_root: RootDirectory | None = None
     """Holds ``{bot_id}/``, mounted read-write as the bot's OpenClaw state. ``None``: no state mount."""
+    state_mount: str = DEFAULT_STATE_MOUNT
+    """Where the state directory appears in the bot's container: an absolute path in its shortest form."""
     bot_user: BotUser = DEFAULT_BOT_USER
     """Owner of bots' secrets and state, as this host numbers it: with user namespaces, the remapped number."""
     docker_host: str = "unix:///var/run/docker.sock"

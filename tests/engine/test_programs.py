@@ -180,6 +180,23 @@ def test_a_command_below_the_state_mount_is_looked_up_for_each_bot(
             assert status(service, bot_id).exit_code == 143
 
 
+def test_another_state_mount_holds_the_state_and_its_programs(
+    service_config: DockerServiceConfig, image: str, bots: Bots, state_root: Path
+) -> None:
+    root = RootDirectory(state_root, state_root)
+    config = replace(service_config, default_image=image, state_root=root, state_mount="/app/botdata")
+    service, bot_id = DockerService(config), bots.new()
+    service.create_container(bot_id, ContainerConfig(command=("/app/botdata/bin/tool",)))
+    assert CommandNotFoundError is started(service, bot_id)
+    put(state_root, bot_id, b"#!/bin/sh\necho seen >/app/botdata/seen\nexec sleep 1000\n")
+    (state_root / bot_id).chmod(0o777)
+    assert started(service, bot_id) is None
+    wait_until((state_root / bot_id / "seen").exists, "the program has written to its state")
+    targets = {mount["Destination"] for mount in bots.inspect(bot_id)["Mounts"]}
+    assert {"/run/secrets", "/app/botdata"} == targets
+    service.close()
+
+
 @pytest.mark.parametrize("command", TOOLS[:2])
 def test_a_command_below_the_state_mount_is_looked_up_at_each_start(
     service: DockerService, bots: Bots, state_root: Path, command: str

@@ -12,18 +12,30 @@ from container_manager.model import ContainerConfig, HealthCheck, PortBinding, P
 
 BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
 SECRETS = {"Type": "bind", "Source": f"/srv/secrets/{BOT}", "Target": "/run/secrets", "ReadOnly": True}
-STATE = {"Type": "bind", "Source": f"/srv/state/{BOT}", "Target": "/home/node/.openclaw", "ReadOnly": False}
+STATE: dict[str, Any] = {
+    "Type": "bind",
+    "Source": f"/srv/state/{BOT}",
+    "Target": "/home/node/.openclaw",
+    "ReadOnly": False,
+}
 
 LABELS = {"botmaker.managed": "true", "botmaker.bot-id": BOT, "botmaker.create-id": "c7e1"}
 
 
-def body(config: ContainerConfig | None = None, *, state: bool = False, request_id: str = "") -> dict[str, Any]:
+def body(
+    config: ContainerConfig | None = None,
+    *,
+    state: bool = False,
+    state_target: str = STATE["Target"],
+    request_id: str = "",
+) -> dict[str, Any]:
     return container_body(
         BOT,
         config or ContainerConfig(),
         image="botmaker/openclaw:1",
         secrets_source=SECRETS["Source"],
         state_source=STATE["Source"] if state else None,
+        state_target=state_target,
         request_id=request_id,
         create_id="c7e1",
         stop_seconds=10,
@@ -124,6 +136,12 @@ def test_the_fullest_container() -> None:
         },
     }
     assert expected == body(FULL, state=True, request_id="wish-1")
+
+
+def test_the_state_appears_where_the_operator_says() -> None:
+    assert [SECRETS, STATE | {"Target": "/app/botdata"}] == body(state=True, state_target="/app/botdata")["HostConfig"][
+        "Mounts"
+    ]
 
 
 def test_the_host_name_is_the_same_whenever_the_bots_container_is_made_anew() -> None:

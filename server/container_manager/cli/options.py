@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from container_manager.bot_directories import DEFAULT_BOT_USER, BotUser
+from container_manager.bot_directories import DEFAULT_BOT_USER, DEFAULT_STATE_MOUNT, BotUser, fault_of_state_mount
 from container_manager.config import DEFAULT_SOCKET_MODE
 from container_manager.model import PullPolicy
 from container_manager.validation import MAX_GRACE_SECONDS
@@ -58,6 +58,17 @@ class _User(click.ParamType):  # type: ignore[type-arg] # older ones have no par
         return BotUser(int(numbers[1]), int(numbers[2]))
 
 
+class _StateMount(click.ParamType):  # type: ignore[type-arg] # older ones have no parameter
+    """A path in bots' containers."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if fault := fault_of_state_mount(value):
+            self.fail(f"{value!r} {fault}", param, ctx)
+        return str(value)
+
+
 def option(name: str, **kwargs: Any) -> Decorator:
     """An option that is also an environment variable."""
     return click.option(name, envvar=variable(name), show_envvar=True, **kwargs)
@@ -102,6 +113,13 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     option("--host-secrets-root", help="The same directory as the engine sees it, when this runs in a container."),
     option("--state-root", help="Directory with one state directory for each bot id. Not given: bots keep no state."),
     option("--host-state-root", help="The same directory as the engine sees it, when this runs in a container."),
+    option(
+        "--state-mount",
+        type=_StateMount(),
+        default=DEFAULT_STATE_MOUNT,
+        show_default=True,
+        help="Where a bot's state directory appears in its container.",
+    ),
     option(
         "--bot-user",
         type=_User(),

@@ -10,7 +10,7 @@ from container_manager.backend import Created
 from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.backends.docker.given_up_creates import GivenUpCreates
 from container_manager.backends.docker.lookup import find_container, remove
-from container_manager.backends.docker.spec import LABEL_CREATE_ID, LABEL_REQUEST_ID, STATE_TARGET, container_body
+from container_manager.backends.docker.spec import LABEL_CREATE_ID, LABEL_REQUEST_ID, container_body
 from container_manager.backends.docker.state_directories import StateDirectories
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.bot_directories import check_secrets_directory
@@ -112,6 +112,7 @@ class ContainerCreator:
             image=image,
             secrets_source=self._config.secrets_root.source(bot_id),
             state_source=self._config.state_root.source(bot_id) if self._config.state_root else None,
+            state_target=self._config.state_mount,
             request_id=request_id,
             create_id=create_id,
             stop_seconds=self._stop_seconds,
@@ -162,7 +163,7 @@ class ContainerCreator:
         if request_id and _label(document, LABEL_REQUEST_ID) == request_id:
             if not self._given_up.adopt(create_id):
                 return None
-            if self._states is not None and _mounts(document, STATE_TARGET):
+            if self._states is not None and _mounts(document, self._config.state_mount):
                 self._states.keep(bot_id)
             return container_id
         if self._given_up.is_given_up(create_id):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from container_manager.bot_directories import SECRETS_TARGET
 from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, HealthCheck, PortBinding, Protocol
 
 LABEL_MANAGED = "botmaker.managed"
@@ -14,9 +15,6 @@ LABEL_HOSTNAME = "botmaker.bot-hostname"
 LABEL_CREATE_ID = "botmaker.create-id"
 """Random, one for each create call: tells the call's own container from any other of the same bot."""
 
-SECRETS_TARGET = "/run/secrets"
-STATE_TARGET = "/home/node/.openclaw"
-
 
 def container_body(
     bot_id: str,
@@ -25,12 +23,14 @@ def container_body(
     image: str,
     secrets_source: str,
     state_source: str | None,
+    state_target: str,
     request_id: str,
     create_id: str,
     stop_seconds: int,
 ) -> dict[str, Any]:
     """The body of the engine's ``POST /containers/create`` (Docker Engine API 1.41 and later).
 
+    ``state_target``: where the state directory appears in the container.
     ``stop_seconds``: the grace period of stops that this service does not send, such as at the engine's own shutdown.
     """
     labels = {**config.labels, LABEL_MANAGED: "true", LABEL_BOT_ID: bot_id, LABEL_CREATE_ID: create_id}
@@ -47,7 +47,7 @@ def container_body(
         "Labels": labels,
         "ExposedPorts": {_port_key(port): {} for port in config.ports},
         "StopTimeout": stop_seconds,
-        "HostConfig": _host_config(config, secrets_source, state_source),
+        "HostConfig": _host_config(config, secrets_source, state_source, state_target),
     }
     if config.command:
         body["Cmd"] = list(config.command)
@@ -82,11 +82,13 @@ def _environment(bot_id: str, config: ContainerConfig) -> list[str]:
     return [f"{name}={value}" for name, value in variables.items()]
 
 
-def _host_config(config: ContainerConfig, secrets_source: str, state_source: str | None) -> dict[str, Any]:
+def _host_config(
+    config: ContainerConfig, secrets_source: str, state_source: str | None, state_target: str
+) -> dict[str, Any]:
     # Mounts, not Binds: a bind string creates a missing source as root (moby/moby#13121).
     mounts = [{"Type": "bind", "Source": secrets_source, "Target": SECRETS_TARGET, "ReadOnly": True}]
     if state_source is not None:
-        mounts.append({"Type": "bind", "Source": state_source, "Target": STATE_TARGET, "ReadOnly": False})
+        mounts.append({"Type": "bind", "Source": state_source, "Target": state_target, "ReadOnly": False})
     limits = config.resources
     host_config: dict[str, Any] = {
         "Mounts": mounts,
