@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-engines test-lowest fuzz chaos check audit unit proto lock bench bot-image clean env
+.PHONY: help serve test test-slow test-engines test-lowest fuzz chaos check audit unit proto lock bench bot-image release clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 # Should make be killed, the run still clears up: it gets a signal then.
@@ -79,6 +79,9 @@ bench: env ## measure the service against the raw engine and the docker SDK; PAR
 
 bot-image: env ## build the bot image, unless the engine has it
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.images bot
+
+release: env ## release VERSION=x.y.z: changelog, tag, packages, image; DRY_RUN=1 only tries it
+	@exec $(PYTHON) -m dev.release $(VERSION) $(if $(DRY_RUN),--dry-run)
 
 clean: ## remove the environments, and the private engine with its images
 	@if [ -e .dev/engine ]; then $(or $(wildcard $(PYTHON)),python3) -m dev.run --stop; fi

@@ -23,6 +23,7 @@ OPERATIONS = "docs/operations.md"
 SOURCES = (
     *(f"{name}/**/*" for name in ("server", "client", "proto", "images", "deploy", "examples", "dev", "tests/support")),
     "Makefile",
+    "hatch_build.py",
 )
 # Messages that an operator should know how to act on.
 LEVELS = ("warning", "error", "exception", "critical")

@@ -15,6 +15,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from container_manager import __version__
 from dev.debian import MissingEngine
 from tests.docs.documents import blocks
 from tests.support.bots import GATEWAY_TOKEN, Bots
@@ -312,7 +313,7 @@ def test_the_readmes_docker_run_gives_a_service_that_is_healthy_and_ends_cleanly
         "--volume /var/run/docker.sock:": f"--volume {docker_socket}:",
         "--volume /var/lib/botmaker/secrets:": f"--volume {roots.secrets}:",
         "--volume /run/botmaker:": f"--volume {directory}:",
-        "botmaker/container-manager:0.1.0": deployment.settings["SERVICE_IMAGE"],
+        f"botmaker/container-manager:{__version__}": deployment.settings["SERVICE_IMAGE"],
     }.items():
         assert 1 == command.count(documented), documented
         command = command.replace(documented, here)

@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager import __version__
 from container_manager_client import connect
 from dev.engine import PrivateEngine
 from tests.support.bots import Bots
@@ -292,7 +293,7 @@ def test_python_dash_m_and_the_script_are_the_same_program() -> None:
     if script is None:
         pytest.skip("the distribution is not installed")
     for command in ([script, "--version"], [sys.executable, "-m", "container_manager", "--version"]):
-        assert "0.1.0" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert __version__ in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def _target(directory: Path) -> str:

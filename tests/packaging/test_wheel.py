@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 import container_manager
 import container_manager_client
+import hatch_build
 from tests.support.distributions import CLIENT_NEEDS
 
 CHECKOUT = Path(__file__).parents[2]
@@ -44,7 +45,8 @@ print(*(each.name for each in metadata.distributions()))
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as published."""
     directory = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory), str(CHECKOUT))
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(directory), str(CHECKOUT))
+    run("env", "--unset", "SOURCE_URL", *build)
     return next(directory.glob("*.whl"))
 
 
@@ -91,7 +93,31 @@ def test_the_metadata_name_the_licence_and_hold_its_text(wheel: Path) -> None:
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
     assert {"License-Expression: MIT", "License-File: LICENSE"} <= set(metadata.splitlines())
     assert "\nProject-URL: " in metadata
+    assert "\nDescription-Content-Type: text/markdown" in metadata
+    assert "](" not in metadata.partition("\n\n")[2], "a link without an address"
     assert 1 == sum(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_package_index_accepts_the_description(wheel: Path) -> None:
+    run(sys.executable, "-m", "twine", "check", "--strict", str(wheel))
+
+
+@pytest.mark.parametrize("source_url", ["", "https://forge.example/owner/name"])
+def test_the_links_of_the_description_lead_out_of_the_package(source_url: str) -> None:
+    """Without an address, there is none to link to, and the paths stay as text."""
+    text = hatch_build.description((CHECKOUT / "README.md").read_text(), "1.2.3", source_url)
+    targets = re.findall(r"\]\(([^()\s]+)\)", text)
+    prefix = f"{source_url}/blob/v1.2.3/"
+    assert targets == [each for each in targets if each.startswith(prefix)]
+    assert bool(source_url) == bool(targets)
+    paths = {each.removeprefix(prefix).partition("#")[0] for each in targets}
+    assert {path for path in paths if not (CHECKOUT / path).is_file()} == set()
+    assert ("Operations (`docs/operations.md`)" in text) is not bool(source_url)
+
+
+def test_a_description_keeps_its_code_and_the_addresses_of_others() -> None:
+    kept = "[a](https://example.org)\n```sh\nx [b](c)\n```\n"
+    assert f"{kept}[d](u/blob/v1/README.md#e)" == hatch_build.description(f"{kept}[d](#e)", "1", "u")
 
 
 def test_the_version_is_the_packages_in_client_and_server() -> None:
