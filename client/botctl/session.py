@@ -16,6 +16,7 @@ from botctl.rendering.terminal import console
 from botctl.tls_files import TLS_OPTIONS, tls_paths
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 
@@ -42,6 +43,11 @@ class Session:
     def provisioner(self) -> BotProvisionerStub:
         """The stub of secrets and files."""
         return BotProvisionerStub(self._open())
+
+    @cached_property
+    def maintainer(self) -> ContainerMaintainerStub:
+        """The stub of upgrades, backups and actions."""
+        return ContainerMaintainerStub(self._open())
 
     @cached_property
     def out(self) -> Console:

@@ -11,6 +11,12 @@
     ├── SecretsUnavailableError         FAILED_PRECONDITION  SECRETS_UNAVAILABLE
     ├── StateUnavailableError           FAILED_PRECONDITION  STATE_UNAVAILABLE
     ├── SecretsReloadFailedError        FAILED_PRECONDITION  SECRETS_RELOAD_FAILED
+    ├── BackupNotFoundError             NOT_FOUND            BACKUP_NOT_FOUND
+    ├── BackupCorruptError              DATA_LOSS            BACKUP_CORRUPT
+    ├── BackupUnavailableError          FAILED_PRECONDITION  BACKUP_UNAVAILABLE
+    ├── UpgradeRolledBackError          FAILED_PRECONDITION  UPGRADE_ROLLED_BACK
+    ├── RollbackFailedError             FAILED_PRECONDITION  ROLLBACK_FAILED
+    ├── ActionNotAllowedError           PERMISSION_DENIED    ACTION_NOT_ALLOWED
     ├── ImageNotAllowedError            PERMISSION_DENIED    IMAGE_NOT_ALLOWED
     ├── ImageNotFoundError              FAILED_PRECONDITION  IMAGE_NOT_FOUND
     ├── ImagePullDeniedError            FAILED_PRECONDITION  IMAGE_PULL_DENIED
@@ -39,29 +45,15 @@ Codes are names of google.rpc.Code, so that this module does not depend on gRPC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
-ERROR_DOMAIN = "container.botmaker"
-
-
-@dataclass(frozen=True)
-class FieldViolation:
-    """An invalid field: its path in the request (``config.ports[0].container_port``) and what is wrong with it."""
-
-    field: str
-    description: str
-
-
-class ContainerManagerError(Exception):
-    """A failure with a contract code and reason. ``str()`` is a message that a person can act on."""
-
-    code: ClassVar[str] = "INTERNAL"
-    reason: ClassVar[str] = "INTERNAL_ERROR"
-
-    def __init__(self, message: str, **metadata: str) -> None:
-        super().__init__(message)
-        self.metadata: dict[str, str] = metadata
+from container_manager.error_base import ERROR_DOMAIN as ERROR_DOMAIN
+from container_manager.error_base import ContainerManagerError as ContainerManagerError
+from container_manager.error_base import FieldViolation as FieldViolation
+from container_manager.errors_maintenance import ActionNotAllowedError as ActionNotAllowedError
+from container_manager.errors_maintenance import BackupCorruptError as BackupCorruptError
+from container_manager.errors_maintenance import BackupNotFoundError as BackupNotFoundError
+from container_manager.errors_maintenance import BackupUnavailableError as BackupUnavailableError
+from container_manager.errors_maintenance import RollbackFailedError as RollbackFailedError
+from container_manager.errors_maintenance import UpgradeRolledBackError as UpgradeRolledBackError
 
 
 class InvalidArgumentError(ContainerManagerError):

@@ -6,10 +6,18 @@ import re
 
 import pytest
 
-from botmaker.container.v1 import bot_provisioner_pb2, container_manager_pb2, container_observer_pb2
+from botmaker.container.v1 import (
+    bot_provisioner_pb2,
+    container_maintainer_pb2,
+    container_manager_pb2,
+    container_observer_pb2,
+)
 from dev import reference
 
-FILES = (bot_provisioner_pb2.DESCRIPTOR, container_manager_pb2.DESCRIPTOR, container_observer_pb2.DESCRIPTOR)
+FILES = tuple(
+    module.DESCRIPTOR
+    for module in (bot_provisioner_pb2, container_maintainer_pb2, container_manager_pb2, container_observer_pb2)
+)
 PAIR = re.compile(r"\b([A-Z]+(?:_[A-Z]+)*)\s*/\s*((?:[A-Z]+(?:_[A-Z]+)+(?!\w|\s*/)(?:,\s+or\s+|,\s+|\s+or\s+)?)+)")
 
 

@@ -25,6 +25,7 @@ from tests.support.waiting import wait_until
 SERVICE = "botmaker.container.v1.ContainerManager"
 OBSERVER = "botmaker.container.v1.ContainerObserver"
 PROVISIONER = "botmaker.container.v1.BotProvisioner"
+MAINTAINER = "botmaker.container.v1.ContainerMaintainer"
 
 
 def reflect(target: str, request: reflection_pb2.ServerReflectionRequest) -> reflection_pb2.ServerReflectionResponse:
@@ -37,7 +38,7 @@ def reflect(target: str, request: reflection_pb2.ServerReflectionRequest) -> ref
 def test_conformance_17_reflection_lists_all_services(target: str) -> None:
     response = reflect(target, reflection_pb2.ServerReflectionRequest(list_services=""))
     names = {service.name for service in response.list_services_response.service}
-    assert {SERVICE, OBSERVER, PROVISIONER, "grpc.health.v1.Health"} <= names
+    assert {SERVICE, OBSERVER, PROVISIONER, MAINTAINER, "grpc.health.v1.Health"} <= names
 
 
 def reflected_methods(target: str, service: str) -> list[descriptor_pb2.MethodDescriptorProto]:
@@ -82,7 +83,7 @@ def test_conformance_17_health_answers_for_the_server_and_for_each_service(targe
         def status(name: str) -> int:
             return stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60).status
 
-        for name in ("", SERVICE, OBSERVER, PROVISIONER):
+        for name in ("", SERVICE, OBSERVER, PROVISIONER, MAINTAINER):
             wait_until(lambda name=name: status(name) == health_pb2.HealthCheckResponse.SERVING, f"health of {name!r}")
         with pytest.raises(grpc.RpcError) as caught:
             status("no.such.Service")

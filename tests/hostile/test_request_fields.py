@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 from hypothesis import HealthCheck, given, settings
 
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.errors import ERROR_DOMAIN, ContainerManagerError
@@ -28,6 +29,7 @@ from tests.support.calls import FOREVER, Calls
 
 STUBS: dict[str, Any] = {
     "BotProvisioner": BotProvisionerStub,
+    "ContainerMaintainer": ContainerMaintainerStub,
     "ContainerManager": ContainerManagerStub,
     "ContainerObserver": ContainerObserverStub,
 }

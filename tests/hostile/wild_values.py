@@ -20,6 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import strategies as st
 
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
@@ -27,6 +28,7 @@ SERVICES = (
     pb.DESCRIPTOR.services_by_name["ContainerManager"],
     observer_pb.DESCRIPTOR.services_by_name["ContainerObserver"],
     provisioner_pb.DESCRIPTOR.services_by_name["BotProvisioner"],
+    maintainer_pb.DESCRIPTOR.services_by_name["ContainerMaintainer"],
 )
 INT32, INT64, UINT32, UINT64 = 2**31 - 1, 2**63 - 1, 2**32 - 1, 2**64 - 1
 Strategy = st.SearchStrategy[Any]
@@ -116,23 +118,26 @@ own_labels = (
     | st.sampled_from((16, 17)).map(lambda count: {f"k{number}": "v" * 128 for number in range(count)})
 )
 
+request_ids = Values(st.just("") | word, wild_text | st.just("r" * 129))
+images = Values(
+    st.just(""),
+    wild_text
+    | st.sampled_from(
+        (
+            *("UPPER", "a:b:c", "a//b", "a@sha256:0", "a@md5:" + "0" * 32, "a@x:" + "0" * 32, "scratch", "[::1]/a"),
+            *("sha256:" + "0" * 64, "0" * 64, "a/" * 120 + "a", "-a", "a-", "localhost:99999/a", "a:" + "t" * 129),
+            "a@sha256:" + "0" * 64,
+        )
+    ),
+)
+
 NEEDED = ("bot_id", "command", "container_port")
 """A request without these is refused, whatever else it contains."""
 
 FIELDS: Mapping[str, Values] = {
     "CreateContainerRequest.bot_id": ids,
-    "CreateContainerRequest.request_id": Values(st.just("") | word, wild_text | st.just("r" * 129)),
-    "ContainerConfig.image": Values(
-        st.just(""),
-        wild_text
-        | st.sampled_from(
-            (
-                *("UPPER", "a:b:c", "a//b", "a@sha256:0", "a@md5:" + "0" * 32, "a@x:" + "0" * 32, "scratch", "[::1]/a"),
-                *("sha256:" + "0" * 64, "0" * 64, "a/" * 120 + "a", "-a", "a-", "localhost:99999/a", "a:" + "t" * 129),
-                "a@sha256:" + "0" * 64,
-            )
-        ),
-    ),
+    "CreateContainerRequest.request_id": request_ids,
+    "ContainerConfig.image": images,
     "ContainerConfig.ai_provider": typed,
     "ContainerConfig.ai_model": typed,
     "ContainerConfig.channel_type": typed,
@@ -219,6 +224,25 @@ FIELDS: Mapping[str, Values] = {
         _maps(path, content), _maps(wild_path, wild_content, 5) | _maps(path, wild_content, 5) | many_files
     ),
     "DeleteStateRequest.bot_id": ids,
+    "UpgradeContainerRequest.bot_id": ids,
+    "UpgradeContainerRequest.image": images,
+    "UpgradeContainerRequest.request_id": request_ids,
+    "UpgradeContainerRequest.ready_timeout": Values(st.just(Duration(seconds=1)), _durations().wild),
+    "UpgradeContainerRequest.grace_period": _durations(),
+    "UpgradeContainerRequest.skip_backup": Values(st.booleans(), st.booleans()),
+    "CreateBackupRequest.bot_id": ids,
+    "CreateBackupRequest.request_id": request_ids,
+    "CreateBackupRequest.stop_and_restart": Values(st.booleans(), st.booleans()),
+    "ListBackupsRequest.bot_id": ids,
+    "DeleteBackupRequest.backup_id": Values(st.just("") | word, wild_text | wild_path | st.just("b" * 300)),
+    "RestoreBackupRequest.bot_id": ids,
+    "RestoreBackupRequest.backup_id": Values(word, wild_text | wild_path | st.just("b" * 300)),
+    "RestoreBackupRequest.request_id": request_ids,
+    "RunActionRequest.bot_id": ids,
+    "RunActionRequest.action": Values(st.sampled_from(("ready", "doctor", "pairing-list")), wild_text | word),
+    "RunActionRequest.arguments": Values(
+        st.just([]), st.lists(wild_text | word, max_size=4) | _many(lambda numbers: ["x" for _ in numbers])
+    ),
     "GetStatsRequest.bot_ids": several_ids,
     "GetStatsRequest.max_age": _durations(),
     "WatchStatsRequest.bot_ids": several_ids,

@@ -77,12 +77,15 @@ def test_a_connections_streams_over_the_limit_wait_for_one_to_end(serve: ServeLo
 
 
 def test_one_connection_may_have_all_that_the_server_takes(serve: ServeLooped) -> None:
-    with serve(max_watchers=5, max_log_streams=3, max_concurrent_calls=7) as looped, connected(looped) as client:
+    with (
+        serve(max_watchers=5, max_log_streams=3, max_concurrent_calls=7, workers=2) as looped,
+        connected(looped) as client,
+    ):
         client.sendall(CLIENT_PREFACE)
         settings = client.recv(4096)
         length = int.from_bytes(settings[:3], "big")
         pairs = dict(struct.iter_unpack(">HI", settings[9 : 9 + length]))
-        all_calls = 2 * 5 + 3 + 2 * 7 + 256 + 64
+        all_calls = 2 * 5 + 3 + 2 * 7 + 256 + 2 + 256 + 64
         assert all_calls + 1 == pairs[3]  # SETTINGS_MAX_CONCURRENT_STREAMS; one more for a health check
 
 

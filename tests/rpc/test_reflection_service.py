@@ -13,14 +13,22 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from botmaker.container.v1 import bot_provisioner_pb2, container_manager_pb2, container_observer_pb2
+from botmaker.container.v1 import (
+    bot_provisioner_pb2,
+    container_maintainer_pb2,
+    container_manager_pb2,
+    container_observer_pb2,
+)
 from container_manager_client import connect
 from tests.rpc.conftest import ServeOn
 
 Request, Response = reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse
 Ask = Callable[..., list[Response]]
 VERSIONS = ("v1", "v1alpha")
-CONTRACT = (bot_provisioner_pb2.DESCRIPTOR, container_manager_pb2.DESCRIPTOR, container_observer_pb2.DESCRIPTOR)
+CONTRACT = tuple(
+    module.DESCRIPTOR
+    for module in (bot_provisioner_pb2, container_maintainer_pb2, container_manager_pb2, container_observer_pb2)
+)
 
 
 def symbols(scope: FileDescriptor | Descriptor) -> Iterator[str]:

@@ -23,6 +23,7 @@ def test_server_info_names_versions_and_the_limits_of_the_configuration(serve_on
     assert (container_manager.__version__, "memory", "1.0") == (answer.version, answer.backend, answer.backend_version)
     limits = answer.limits
     assert (7, 8, 9) == (limits.max_watchers, limits.max_log_streams, limits.max_concurrent_calls)
+    assert (256, 64) == (limits.max_maintenance_streams, limits.max_actions)
     assert (4 * 1024 * 1024, 32 * 1024 * 1024) == (limits.max_request_bytes, limits.max_response_bytes)
 
 
@@ -30,8 +31,11 @@ def test_server_info_names_the_services_of_the_listener_that_was_called(serve_on
     other = f"{unix}2"
     with serve_on(unix, other, services=(f"{other}=observer",)) as targets:
         services = [list(info(target).services) for target in targets]
-    every = [f"{PACKAGE}.{name}" for name in ("BotProvisioner", "ContainerManager", "ContainerObserver")]
-    assert [every, every[2:]] == services
+    every = [
+        f"{PACKAGE}.{name}"
+        for name in ("BotProvisioner", "ContainerMaintainer", "ContainerManager", "ContainerObserver")
+    ]
+    assert [every, every[3:]] == services
 
 
 def test_server_info_answers_while_the_backend_does_not(serve_on: ServeOn, unix: str, memory: MemoryBackend) -> None:

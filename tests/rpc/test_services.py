@@ -26,7 +26,7 @@ TOKEN = "t" * 32
 TCP = "tcp://127.0.0.1:0"
 PACKAGE = "botmaker.container.v1"
 FULL = {name: service.full_name for name, service in SERVICES.items()}
-DEFAULTS = {"unix": {"manager", "observer", "provisioner"}, "tcp": {"manager", "observer"}}
+DEFAULTS = {"unix": {"manager", "observer", "provisioner", "maintainer"}, "tcp": {"manager", "observer"}}
 
 
 @pytest.fixture
@@ -88,6 +88,7 @@ CASES = [
     (("UNIX=manager",), {**DEFAULTS, "unix": {"manager"}}),
     (("UNIX=observer",), {**DEFAULTS, "unix": {"observer"}}),
     (("TCP=provisioner,manager", "UNIX=provisioner"), {"unix": {"provisioner"}, "tcp": {"manager", "provisioner"}}),
+    (("TCP=maintainer",), {**DEFAULTS, "tcp": {"maintainer"}}),
     (("TCP=observer",), {**DEFAULTS, "tcp": {"observer"}}),
 ]
 
@@ -122,6 +123,7 @@ def test_reflection_describes_no_service_that_is_not_served_and_all_that_the_oth
         "container_manager": {"unix", "tcp"},
         "container_observer": {"unix"},
         "bot_provisioner": set(),
+        "container_maintainer": set(),
     }.items():
         shown = {
             which for which in served if found(served[which], file_by_filename=f"botmaker/container/v1/{name}.proto")
@@ -156,7 +158,7 @@ def test_without_a_token_nobody_hears_what_a_listener_serves(served: dict[str, g
     [
         (("unix:///other.sock=manager",), "does not listen on unix:///other.sock"),
         (("tcp://127.0.0.1:1=manager",), "does not listen on tcp://127.0.0.1:1"),
-        (("UNIX=managers",), "'managers' is no service; there are manager, observer, provisioner"),
+        (("UNIX=managers",), "'managers' is no service; there are manager, observer, provisioner, maintainer"),
         (("UNIX=",), "'' is no service"),
         (("UNIX=manager,",), "'' is no service"),
         (("UNIX=manager, observer",), "' observer' is no service"),

@@ -95,9 +95,10 @@ PACKAGES = {
     "logs": set(),
     "stats": set(),
     "observability": {"scheduling", "view"},
-    "rpc": {"provisioning", "scheduling", "view", "logs", "stats", "observability"},
+    "maintenance": {"provisioning", "scheduling", "view", "logs"},
+    "rpc": {"provisioning", "scheduling", "view", "logs", "stats", "observability", "maintenance"},
     "doctor": {"rpc", "observability", "engine", "backends", "provisioning"},
-    "cli": {"rpc", "observability", "doctor", "backends"},
+    "cli": {"rpc", "observability", "doctor", "backends", "maintenance"},
 }
 # Only these packages use gRPC.
 KNOW_GRPC = ("rpc", "observability", "doctor", "cli")

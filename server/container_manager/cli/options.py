@@ -95,7 +95,7 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     option(
         "--services",
         multiple=True,
-        help="What a listener serves: ADDRESS=manager,observer,provisioner. Repeatable. "
+        help="What a listener serves: ADDRESS=manager,observer,provisioner,maintainer. Repeatable. "
         "Not given: a unix socket serves all, TCP manager and observer.",
     ),
     option(

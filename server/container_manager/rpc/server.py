@@ -24,7 +24,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection_pb2
 
-from botmaker.container.v1 import bot_provisioner_pb2_grpc, container_manager_pb2_grpc, container_observer_pb2_grpc
+from botmaker.container.v1 import (
+    bot_provisioner_pb2_grpc,
+    container_maintainer_pb2_grpc,
+    container_manager_pb2_grpc,
+    container_observer_pb2_grpc,
+)
 from container_manager.addresses import Address, TcpAddress, UnixAddress, parse_address
 from container_manager.backend import Backend, CallObserver
 from container_manager.config import ServerConfig
@@ -38,6 +43,7 @@ from container_manager.rpc.listeners.socket_access import socket_access
 from container_manager.rpc.listeners.socket_watch import SocketWatch
 from container_manager.rpc.listeners.sockets import unix_socket_path
 from container_manager.rpc.listeners.tcp_access import tcp_access
+from container_manager.rpc.maintainer_servicer import ContainerMaintainerServicer
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.provisioner_servicer import BotProvisionerServicer
@@ -115,6 +121,7 @@ class Server:
             self._backend, self._operations, self.keeper, kept_ids, ServerInfo(config, self._backend)
         )
         self._provisioner = BotProvisionerServicer(self._backend, self._operations, self._servicer.restart_after)
+        self._maintainer = ContainerMaintainerServicer(self._backend)
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
             {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},
@@ -247,6 +254,7 @@ class Server:
         container_manager_pb2_grpc.add_ContainerManagerServicer_to_server(self._servicer, server)
         container_observer_pb2_grpc.add_ContainerObserverServicer_to_server(observer, server)
         bot_provisioner_pb2_grpc.add_BotProvisionerServicer_to_server(self._provisioner, server)
+        container_maintainer_pb2_grpc.add_ContainerMaintainerServicer_to_server(self._maintainer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health[served], server)
         add_reflection(server, (*served, _HEALTH), not_served(served))
 

@@ -10,6 +10,7 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from container_manager.backend import Backend
 from container_manager.config import ServerConfig
 from container_manager.errors import ContainerManagerError
+from container_manager.rpc.stream_kinds import ACTIONS, MAINTENANCE
 
 # Any number of callers cause one call to the backend in this time.
 _KEPT_SECONDS = 5.0
@@ -27,6 +28,8 @@ class ServerInfo:
             max_log_streams=config.max_log_streams,
             max_request_bytes=config.limits.receive_bytes,
             max_response_bytes=config.limits.send_bytes,
+            max_maintenance_streams=MAINTENANCE.limit(config),
+            max_actions=ACTIONS.limit(config),
         )
         self._asking = asyncio.Lock()
         self._version = ""

@@ -6,7 +6,12 @@ from collections.abc import Iterable, Mapping
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from botmaker.container.v1 import bot_provisioner_pb2, container_manager_pb2, container_observer_pb2
+from botmaker.container.v1 import (
+    bot_provisioner_pb2,
+    container_maintainer_pb2,
+    container_manager_pb2,
+    container_observer_pb2,
+)
 from container_manager.addresses import Address, UnixAddress, parse_address
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
@@ -15,10 +20,11 @@ SERVICES: Mapping[str, ServiceDescriptor] = {
     "manager": container_manager_pb2.DESCRIPTOR.services_by_name["ContainerManager"],
     "observer": container_observer_pb2.DESCRIPTOR.services_by_name["ContainerObserver"],
     "provisioner": bot_provisioner_pb2.DESCRIPTOR.services_by_name["BotProvisioner"],
+    "maintainer": container_maintainer_pb2.DESCRIPTOR.services_by_name["ContainerMaintainer"],
 }
 """By the name that ``--services`` has for it."""
 
-# A token leaks more easily than a group membership, and these two cannot write to a root.
+# A token leaks more easily than a group membership, and these two neither write to a root nor run programs in bots.
 _ON_TCP = ("manager", "observer")
 
 

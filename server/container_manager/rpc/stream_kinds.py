@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from grpc_health.v1 import health_pb2
 
-from botmaker.container.v1 import container_observer_pb2
+from botmaker.container.v1 import container_maintainer_pb2, container_observer_pb2
 from container_manager.config import ServerConfig
 from container_manager.rpc.reflection import REFLECTION_SERVICES
 from container_manager.scheduling.streams import StreamKind
 
 _OBSERVER = container_observer_pb2.DESCRIPTOR.services_by_name["ContainerObserver"].full_name
+_MAINTAINER = container_maintainer_pb2.DESCRIPTOR.services_by_name["ContainerMaintainer"].full_name
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 CONTAINERS = StreamKind(
@@ -33,6 +34,20 @@ STATS = StreamKind(
     (f"/{_OBSERVER}/WatchStats",),
     lambda config: config.max_watchers,
 )
+# Callers come back after the restart: the operations go on without them.
+MAINTENANCE = StreamKind(
+    "maintenance",
+    "upgrades, backups and restores",
+    tuple(f"/{_MAINTAINER}/{name}" for name in ("UpgradeContainer", "CreateBackup", "RestoreBackup")),
+    lambda _: 256,
+)
+ACTIONS = StreamKind(
+    "actions",
+    "actions",
+    (f"/{_MAINTAINER}/RunAction",),
+    lambda config: config.workers,
+    until_drained=True,
+)
 # Probes hear NOT_SERVING at the start of a shutdown, and until its end.
 HEALTH = StreamKind(
     "health",
@@ -50,7 +65,7 @@ REFLECTION = StreamKind(
     until_drained=True,
 )
 
-STREAM_KINDS = (CONTAINERS, LOGS, STATS, HEALTH, REFLECTION)
+STREAM_KINDS = (CONTAINERS, LOGS, STATS, MAINTENANCE, ACTIONS, HEALTH, REFLECTION)
 
 
 def stream_limits(config: ServerConfig) -> dict[StreamKind, int]:

@@ -178,29 +178,55 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("version", "backend", "backend_version", "services", "limits")
+    __slots__ = ("version", "backend", "backend_version", "services", "limits", "actions")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     BACKEND_VERSION_FIELD_NUMBER: _ClassVar[int]
     SERVICES_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
     version: str
     backend: str
     backend_version: str
     services: _containers.RepeatedScalarFieldContainer[str]
     limits: ServerLimits
-    def __init__(self, version: _Optional[str] = ..., backend: _Optional[str] = ..., backend_version: _Optional[str] = ..., services: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[ServerLimits, _Mapping]] = ...) -> None: ...
+    actions: _containers.RepeatedCompositeFieldContainer[ActionInfo]
+    def __init__(self, version: _Optional[str] = ..., backend: _Optional[str] = ..., backend_version: _Optional[str] = ..., services: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[ServerLimits, _Mapping]] = ..., actions: _Optional[_Iterable[_Union[ActionInfo, _Mapping]]] = ...) -> None: ...
+
+class ActionInfo(_message.Message):
+    __slots__ = ("name", "arguments", "images", "image_label")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    arguments: _containers.RepeatedCompositeFieldContainer[ActionArgument]
+    images: _containers.RepeatedScalarFieldContainer[str]
+    image_label: str
+    def __init__(self, name: _Optional[str] = ..., arguments: _Optional[_Iterable[_Union[ActionArgument, _Mapping]]] = ..., images: _Optional[_Iterable[str]] = ..., image_label: _Optional[str] = ...) -> None: ...
+
+class ActionArgument(_message.Message):
+    __slots__ = ("name", "pattern")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PATTERN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    pattern: str
+    def __init__(self, name: _Optional[str] = ..., pattern: _Optional[str] = ...) -> None: ...
 
 class ServerLimits(_message.Message):
-    __slots__ = ("max_concurrent_calls", "max_watchers", "max_log_streams", "max_request_bytes", "max_response_bytes")
+    __slots__ = ("max_concurrent_calls", "max_watchers", "max_log_streams", "max_request_bytes", "max_response_bytes", "max_maintenance_streams", "max_actions")
     MAX_CONCURRENT_CALLS_FIELD_NUMBER: _ClassVar[int]
     MAX_WATCHERS_FIELD_NUMBER: _ClassVar[int]
     MAX_LOG_STREAMS_FIELD_NUMBER: _ClassVar[int]
     MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_RESPONSE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_MAINTENANCE_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    MAX_ACTIONS_FIELD_NUMBER: _ClassVar[int]
     max_concurrent_calls: int
     max_watchers: int
     max_log_streams: int
     max_request_bytes: int
     max_response_bytes: int
-    def __init__(self, max_concurrent_calls: _Optional[int] = ..., max_watchers: _Optional[int] = ..., max_log_streams: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., max_response_bytes: _Optional[int] = ...) -> None: ...
+    max_maintenance_streams: int
+    max_actions: int
+    def __init__(self, max_concurrent_calls: _Optional[int] = ..., max_watchers: _Optional[int] = ..., max_log_streams: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., max_response_bytes: _Optional[int] = ..., max_maintenance_streams: _Optional[int] = ..., max_actions: _Optional[int] = ...) -> None: ...
