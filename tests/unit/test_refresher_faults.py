@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from container_manager.backends.docker.container_source import INSPECT_TIMEOUT_SECONDS
 from container_manager.model import ContainerState, HealthStatus
 from tests.support.fake_source import HANG, LOST, Fault, row_of
 from tests.support.kept_view import Kept
@@ -42,6 +43,7 @@ async def test_a_failing_inspection_is_tried_again_with_growing_delays_until_it_
     async with Kept() as kept:
         key = await known(kept)
         kept.source.faults[key] = fault
+        kept.source.change(key, state=RUNNING)
         kept.refresher.touch(key)
         began: list[float] = []
         while len(began) < 9:
@@ -57,6 +59,51 @@ async def test_a_failing_inspection_is_tried_again_with_growing_delays_until_it_
         count = len(kept.source.inspections)
         await asyncio.sleep(100)
         assert count == len(kept.source.inspections)
+
+
+@virtual
+async def test_a_container_whose_inspection_hangs_is_answered_for_while_the_list_shows_it_unchanged() -> None:
+    """A busy engine holds a container for seconds while it clears up after its process."""
+    async with Kept() as kept:
+        key = await known(kept, state=RUNNING)
+        kept.source.faults[key] = HANG
+        kept.refresher.touch(key)
+        await asyncio.sleep(5 * INSPECT_TIMEOUT_SECONDS + 1)
+        assert kept.view.answers_for(BOT)
+        await asyncio.sleep(INSPECT_TIMEOUT_SECONDS)
+        assert not kept.view.answers_for(BOT)
+
+
+@virtual
+async def test_whoever_waits_for_an_inspection_that_hangs_waits_for_the_next_one() -> None:
+    async with Kept() as kept:
+        key = await known(kept, state=RUNNING)
+        kept.source.faults[key] = HANG
+        kept.refresher.touch(key)
+        settled = asyncio.ensure_future(kept.refresher.settled((key,)))
+        await asyncio.sleep(INSPECT_TIMEOUT_SECONDS + 1)
+        kept.source.change(key, state=EXITED)
+        kept.source.faults.clear()
+        assert not settled.done()
+        await settled
+        assert shown(kept, key).state is EXITED
+
+
+@pytest.mark.parametrize("list_fails", [False, True])
+@virtual
+async def test_a_container_whose_inspection_hangs_is_doubted_when_the_list_does_not_show_it_unchanged(
+    *, list_fails: bool
+) -> None:
+    async with Kept() as kept:
+        key = await known(kept, state=RUNNING)
+        kept.source.faults[key] = HANG
+        if list_fails:
+            kept.source.list_fault = LOST
+        else:
+            kept.source.change(key, state=EXITED)
+        kept.refresher.touch(key)
+        await asyncio.sleep(INSPECT_TIMEOUT_SECONDS + 0.1)
+        assert not kept.view.answers_for(BOT)
 
 
 @virtual

@@ -15,6 +15,8 @@ class Inspection:
     def __init__(self) -> None:
         self.touched = 0
         """The view's clock at the last touch."""
+        self.timeouts = 0
+        """How often the engine did not answer in time."""
         self.task: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []

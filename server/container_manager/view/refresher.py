@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from container_manager.backend import Created, Listed, Source
+from container_manager.errors import EngineTimeoutError
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.validation import is_bot_id
 from container_manager.view.inspection import Inspection
+from container_manager.view.later_looks import LaterLooks
 from container_manager.view.live_view import LiveView
 from container_manager.view.removals import Removals
 
@@ -26,6 +28,8 @@ _FIRST_LOOK_SECONDS = 0.1
 _LAST_LOOK_SECONDS = 5.0
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
+# A busy engine holds a container for seconds while it clears up after its process, and inspections of it wait.
+_TIMEOUTS_BEFORE_DOUBT = 5
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +42,7 @@ class Refresher:
         self._source = source
         self._limit = asyncio.Semaphore(_INSPECTIONS_AT_ONCE)
         self._inspections: dict[str, Inspection] = {}
-        self._looks: dict[str, asyncio.TimerHandle] = {}
-        self._delays: dict[str, float] = {}
+        self._looks = LaterLooks(self.touch)
         # A key is trusted again after an inspection that began later than this, by the view's clock.
         self._doubted: dict[str, int] = {}
         self._removals = Removals(view, self.touch)
@@ -70,11 +73,10 @@ class Refresher:
             return False
         if not self.is_settled(status.container_id) or self._view.doubts & {status.container_id, entry.bot}:
             return False
-        known = entry.status
-        if (known.state, known.name, known.health, known.ports) != (status.state, status.name, row.health, row.ports):
+        if not _shows_the_same(row, entry.status):
             return False
         # It may have been inspected since the list began.
-        return entry.applied > began or self._view.apply(known, began)
+        return entry.applied > began or self._view.apply(entry.status, began)
 
     def begin(self) -> int:
         """The view's clock at the start of an operation of ours; what outdates its result is kept until :meth:`end`."""
@@ -156,9 +158,7 @@ class Refresher:
 
     async def close(self) -> None:
         """Stop all inspections."""
-        for handle in self._looks.values():
-            handle.cancel()
-        self._looks.clear()
+        self._looks.close()
         self._removals.close()
         tasks = [inspection.task for inspection in self._inspections.values() if inspection.task is not None]
         for task in tasks:
@@ -177,7 +177,7 @@ class Refresher:
                     inspection.begin_round()
                     self._under_way.add(began)
                     try:
-                        done = await self._inspect(key, began)
+                        done = await self._inspect(key, inspection, began)
                     finally:
                         self._under_way.discard(began)
                 if not done:
@@ -198,7 +198,7 @@ class Refresher:
         entry = self._view.get(key)
         return entry is not None and entry.began > touched and not entry.partial
 
-    async def _inspect(self, key: str, began: int) -> bool:
+    async def _inspect(self, key: str, inspection: Inspection, began: int) -> bool:
         """Inspect and apply. False: inspect again."""
         by_bot = is_bot_id(key)
         try:
@@ -211,12 +211,15 @@ class Refresher:
                 return not self._removals.is_unconfirmed(status.container_id)
             return self._apply(key, status, began)
         except Exception as exc:  # noqa: BLE001 - after any error the view does not answer for the container
+            inspection.timeouts += isinstance(exc, EngineTimeoutError)
+            if 0 < inspection.timeouts <= _TIMEOUTS_BEFORE_DOUBT and await self._is_listed_unchanged(key):
+                return False
             await self._doubt(key, began, exc)
             return True
 
     def _missing(self, key: str, began: int, *, by_bot: bool) -> None:
         self._trust(key, began)
-        self._stop_looking(key)
+        self._looks.stop(key)
         if not by_bot:
             self._removals.not_found(key)
             self._forget(key)
@@ -237,21 +240,32 @@ class Refresher:
             self.touch(former.status.container_id)
         now = self._view.get(container_id)
         if key != container_id or status.state not in _PASSING_STATES or (now and now.version != version):
-            self._stop_looking(key)
+            self._looks.stop(key)
             if container_id not in self._view.doubts:
-                self._stop_looking(container_id)
+                self._looks.stop(container_id)
         if status.state in _PASSING_STATES:
-            self._look_later(container_id, _FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS)
+            self._looks.schedule(container_id, _FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS)
         return True
 
     def _forget(self, container_id: str) -> None:
         self._view.remove(container_id)
         self._doubted.pop(container_id, None)
-        self._stop_looking(container_id)
+        self._looks.stop(container_id)
 
     def _forget_old_removals(self) -> None:
         """Forget removals that no inspection in progress can undo."""
         self._removals.forget(min(self._under_way, default=self._view.tick()), self._inspections)
+
+    async def _is_listed_unchanged(self, key: str) -> bool:
+        """Whether the engine's list, which waits for no container, shows a container as the view does."""
+        entry = self._view.of_bot(key) if is_bot_id(key) else self._view.get(key)
+        if entry is None or entry.partial:
+            return False
+        try:
+            rows = await self._source.list(entry.status.container_id)
+        except Exception:  # noqa: BLE001 - then nothing vouches for the view
+            return False
+        return any(_shows_the_same(row, entry.status) for row in rows)
 
     async def _doubt(self, key: str, began: int, exc: Exception) -> None:
         """Stop answering for a container that cannot be inspected; the view's list shows the engine's list row."""
@@ -261,7 +275,7 @@ class Refresher:
             _log.warning("%s cannot be inspected; trying again: %r", key, exc)
         self._view.doubts.add(key)
         self._doubted[key] = self._view.tick()
-        self._look_later(key, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
+        self._looks.schedule(key, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         if is_bot_id(key):
             return
         began = self._view.tick()
@@ -283,18 +297,7 @@ class Refresher:
             self._view.doubts.discard(key)
             self._doubted.pop(key, None)
 
-    def _look_later(self, key: str, first: float, last: float) -> None:
-        """Touch it after a delay that doubles each time."""
-        delay = self._delays.get(key, first)
-        self._stop_looking(key)
-        self._delays[key] = min(delay * 2, last)
-        self._looks[key] = asyncio.get_running_loop().call_later(delay, self._look, key)
 
-    def _look(self, key: str) -> None:
-        self._looks.pop(key, None)
-        self.touch(key)
-
-    def _stop_looking(self, key: str) -> None:
-        self._delays.pop(key, None)
-        if (handle := self._looks.pop(key, None)) is not None:
-            handle.cancel()
+def _shows_the_same(row: Listed, known: ContainerStatus) -> bool:
+    listed = row.status
+    return (known.state, known.name, known.health, known.ports) == (listed.state, listed.name, row.health, row.ports)
