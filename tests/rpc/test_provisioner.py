@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,26 +41,34 @@ def call(stub: BotProvisionerStub, operation: str, bot_id: str, timeout: float =
     return getattr(stub, method)(request(bot_id), timeout=timeout)
 
 
-@pytest.mark.parametrize("operation", REQUESTS)
 def test_a_provisioning_call_takes_the_bots_turn_and_waits_for_no_other_bot(
-    provisioner: BotProvisionerStub, calls: Calls, memory: MemoryBackend, bots: MemoryBots, operation: str
+    provisioner: BotProvisionerStub, calls: Calls, memory: MemoryBackend, bots: MemoryBots
 ) -> None:
-    busy, other = bots.bare(), bots.bare()
-    with ThreadPoolExecutor(1) as pool:
+    busy, other = {operation: bots.bare() for operation in REQUESTS}, bots.bare()
+
+    def is_refused(function: Callable[..., object], *arguments: object) -> None:
+        with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
+            function(*arguments, timeout=3)
+
+    with ThreadPoolExecutor(2 * len(busy)) as pool:
         with memory.held("stop_container"):
-            stop = pool.submit(calls.stop, busy)
-            memory.await_calls("stop_container")
-            call(provisioner, operation, other)
-            with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
-                call(provisioner, operation, busy, timeout=3)
-        stop.result()
-        assert [(operation, other)] == memory.seen(operation)
-        with memory.held(operation, busy):
-            held = pool.submit(call, provisioner, operation, busy)
-            memory.await_calls(operation, 2)
-            with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
-                calls.stop(busy, timeout=3)
-        held.result()
+            stops = [pool.submit(calls.stop, bot_id) for bot_id in busy.values()]
+            memory.await_calls("stop_container", len(busy))
+            for operation in REQUESTS:
+                call(provisioner, operation, other)
+            list(pool.map(lambda each: is_refused(call, provisioner, *each), busy.items()))
+        for stop in stops:
+            stop.result()
+        assert {operation: [(operation, other)] for operation in REQUESTS} == {each: memory.seen(each) for each in busy}
+        with ExitStack() as stack:
+            for operation, bot_id in busy.items():
+                stack.enter_context(memory.held(operation, bot_id))
+            held = [pool.submit(call, provisioner, *each) for each in busy.items()]
+            for operation in REQUESTS:
+                memory.await_calls(operation, 2)
+            list(pool.map(lambda bot_id: is_refused(calls.stop, bot_id), busy.values()))
+        for each in held:
+            each.result()
 
 
 @pytest.mark.parametrize("operation", ["put_secrets", "put_files"])

@@ -124,6 +124,8 @@ class FaultyWorld:
     def close(self) -> None:
         """Stop the service and remove the foreign containers."""
         self.service.close()
+        # Shown for a test that has failed.
+        print(self.service.log_text()[-20_000:])
         self.foreign.remove()
 
 
