@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,7 +126,7 @@ class FaultyWorld:
         """Stop the service and remove the foreign containers."""
         self.service.close()
         # Shown for a test that has failed.
-        print(self.service.log_text()[-20_000:])
+        sys.stdout.write(self.service.log_text()[-20_000:])
         self.foreign.remove()
 
 
