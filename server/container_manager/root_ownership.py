@@ -17,6 +17,36 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _MAX_LINKS = 40
 
 
+class UnusableRootError(Exception):
+    """The service cannot use a root directory. ``str()`` says why, as the end of a sentence about the root."""
+
+    def __init__(self, fault: str, remedy: str) -> None:
+        super().__init__(fault)
+        self.remedy = remedy
+
+
+def check_usable(path: Path) -> None:
+    """Raise :class:`UnusableRootError` unless this process can use the root directory ``path``, and no other user."""
+    try:
+        found = path.stat()
+        # Really open and enter it: access(2) ignores this process's capabilities.
+        os.scandir(path).close()
+        (path / "..").stat()
+    except FileNotFoundError:
+        raise UnusableRootError("does not exist", f"create it first, as with: install -d -m 0711 {path}") from None
+    except NotADirectoryError:
+        raise UnusableRootError("is not a directory", "give another one") from None
+    except PermissionError:
+        raise UnusableRootError("cannot be read by this user", "run it as the owner of the root") from None
+    except (OSError, ValueError) as exc:
+        raise UnusableRootError(f"cannot be used: {exc}", "give another one") from None
+    if fault := fault_of_root(found):
+        remedy = (
+            f"make it writable for its owner alone, root or this user: chown {os.geteuid()} {path}; chmod go-w {path}"
+        )
+        raise UnusableRootError(fault, remedy)
+
+
 def fault_of_root(root: os.stat_result) -> str | None:
     """What is wrong with a root directory that has this status; ``None``: no other user can replace its entries."""
     if root.st_uid not in (0, os.geteuid()):

@@ -59,9 +59,10 @@ def test_the_defaults_of_the_option_table_are_the_options_own() -> None:
     assert [] == wrong
 
 
-def test_doctor_takes_the_options_of_serve_but_for_the_log() -> None:
+def test_doctor_takes_the_options_of_serve_but_for_the_log_and_two_of_its_own() -> None:
     """As docs/options.md says."""
     assert set(options(serve)) - set(options(doctor)) == {"--log-format", "--log-level"}
+    assert set(options(doctor)) - set(options(serve)) == {"--running", "--output"}
 
 
 def test_the_operators_table_has_every_reason_that_an_error_can_give() -> None:

@@ -25,8 +25,9 @@ def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_an_installation_in_order_is_ok(engine_url: str, root: Path, target: str, test_image: str) -> None:
     done = doctor(
-        "--docker-host", engine_url, "--secrets-root", str(root), "--listen", target, "--default-image", test_image
-    )
+        "--docker-host", engine_url, "--secrets-root", str(root), "--listen", target, "--default-image", test_image,
+        "--running",
+    )  # fmt: skip
     assert (0, "") == (done.returncode, done.stderr), done.stdout
     assert "failed" not in done.stdout
     assert "a server answers" in done.stdout

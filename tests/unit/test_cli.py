@@ -328,7 +328,8 @@ def test_a_root_that_this_user_cannot_read_is_one_clear_line(tmp_path: Path, clo
     ended = subprocess.run(
         [sys.executable, "-c", code, root], env=env, capture_output=True, text=True, timeout=120, check=False
     )
-    assert (2, f"Error: the secrets root {root} cannot be read by this user\n") == (ended.returncode, ended.stderr)
+    line = f"Error: the secrets root {root} cannot be read by this user; run it as the owner of the root\n"
+    assert (2, line) == (ended.returncode, ended.stderr)
 
 
 def test_help_lists_every_option_with_its_variable() -> None:

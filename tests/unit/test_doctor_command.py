@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.testing import CliRunner, Result
 
@@ -14,13 +16,16 @@ WARNING = Finding("storage driver", Verdict.WARNING, "vfs", "use another")
 FAILED = Finding("engine", Verdict.FAILED, "is away", "start it")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *findings: Finding, terminal: bool = False, **environment: str) -> Result:
-    async def diagnose(_: object) -> list[Finding]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, *findings: Finding, terminal: bool = False, arguments: str = "", **environment: str
+) -> Result:
+    async def diagnose(_: object, *, running: bool) -> list[Finding]:
+        assert running is ("--running" in arguments)
         return list(findings)
 
     monkeypatch.setattr(doctor, "diagnose", diagnose)
     env = {"NO_COLOR": None, "TERM": "xterm", **environment}
-    return CliRunner().invoke(main, ["doctor"], env=env, color=terminal)
+    return CliRunner().invoke(main, ["doctor", *arguments.split()], env=env, color=terminal)
 
 
 def test_each_finding_is_a_line_with_its_verdict_and_its_remedy_below(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +37,15 @@ def test_each_finding_is_a_line_with_its_verdict_and_its_remedy_below(monkeypatc
         "failed  engine          is away",
         "                        -> start it",
     ] == lines
+
+
+def test_the_findings_are_one_array_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(monkeypatch, OK, FAILED, arguments="--running -o json")
+    assert 1 == result.exit_code
+    assert [
+        {"check": "clock", "verdict": "ok", "detail": "agrees", "remedy": None},
+        {"check": "engine", "verdict": "failed", "detail": "is away", "remedy": "start it"},
+    ] == json.loads(result.stdout)
 
 
 @pytest.mark.parametrize(

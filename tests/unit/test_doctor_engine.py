@@ -15,7 +15,7 @@ from container_manager.config import DockerServiceConfig
 from container_manager.doctor import Finding, Verdict
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.model import PullPolicy
-from tests.support.fake_engine import FakeEngine, Json, error
+from tests.support.fake_engine import FakeEngine, Hang, Json, error
 
 VERSION = {"Version": "28.5.2", "ApiVersion": "1.51"}
 
@@ -48,7 +48,7 @@ def test_an_engine_in_order_is_ok_in_every_point_but_what_the_disk_says(engine: 
     assert names == list(found)
     assert {Verdict.OK} == {finding.verdict for name, finding in found.items() if name != "engine's disk"}
     assert "28.5.2" in found["engine"].detail
-    assert "5 MB" in found["default image"].detail
+    assert "5.0 MB" in found["default image"].detail
 
 
 def test_no_engine_is_failed_and_the_only_finding(tmp_path: Path) -> None:
@@ -56,6 +56,15 @@ def test_no_engine_is_failed_and_the_only_finding(tmp_path: Path) -> None:
     assert ["engine"] == list(found)
     assert Verdict.FAILED is found["engine"].verdict
     assert "--docker-host" in found["engine"].remedy
+
+
+def test_an_engine_that_hangs_is_not_to_be_started(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("container_manager.doctor.engine_checks._TIMEOUT_SECONDS", 0.2)
+    engine.on("GET", "/info", Hang())
+    found = check(engine.url)
+    assert ["engine"] == list(found)
+    assert Verdict.FAILED is found["engine"].verdict
+    assert "the engine is there and hangs" in found["engine"].remedy
 
 
 def test_an_engine_that_refuses_this_process_is_failed_with_the_group_as_the_remedy(engine: FakeEngine) -> None:

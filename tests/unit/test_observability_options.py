@@ -200,6 +200,8 @@ def test_the_doctor_says_that_the_address_for_metrics_is_in_use(taken: str, monk
     monkeypatch.setattr("container_manager.doctor.observability_checks._SECONDS", 0.1)
     found = asyncio.run(check_metrics(taken))
     assert (Verdict.FAILED, True) == (found.verdict, "in use" in found.detail)
+    other = asyncio.run(check_metrics(taken, running=True))
+    assert (Verdict.FAILED, True) == (other.verdict, "not served by a container manager" in other.detail)
 
 
 def test_the_doctor_knows_the_metrics_of_a_service_that_runs(tmp_path: Path) -> None:
@@ -207,7 +209,8 @@ def test_the_doctor_knows_the_metrics_of_a_service_that_runs(tmp_path: Path) -> 
         telemetry = Telemetry(config(tmp_path, metrics_listen="127.0.0.1:0"), (), ())
         await telemetry.start()
         try:
-            return await check_metrics(telemetry.metrics_url.removeprefix("http://").removesuffix("/metrics"))
+            address = telemetry.metrics_url.removeprefix("http://").removesuffix("/metrics")
+            return await check_metrics(address, running=True)
         finally:
             await telemetry.stop(0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -25,7 +24,7 @@ from container_manager.config import (
 from container_manager.errors import InvalidImageReferenceError
 from container_manager.image_reference import check_image_reference
 from container_manager.model import PullPolicy
-from container_manager.root_ownership import fault_of_root
+from container_manager.root_ownership import UnusableRootError, check_usable
 
 _MAX_PORT = 65_535
 _OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -143,24 +142,8 @@ def _root(options: dict[str, Any], what: str) -> RootDirectory:
 
 def _check_root(what: str, path: Path) -> None:
     try:
-        is_directory = stat.S_ISDIR(path.stat().st_mode)
-    except FileNotFoundError:
-        raise ConfigurationError(
-            f"the {what} root {path} does not exist; create it first, for example with: install -d -m 0711 {path}"
-        ) from None
-    except PermissionError:
-        raise ConfigurationError(f"the {what} root {path} cannot be read by this user") from None
-    except (OSError, ValueError) as exc:
-        raise ConfigurationError(f"the {what} root {str(path)[:100]!r} cannot be used: {exc}") from None
-    if not is_directory:
-        raise ConfigurationError(f"the {what} root {path} is not a directory")
-    try:
-        # Really open and enter it: access(2) ignores this process's capabilities.
-        os.scandir(path).close()
-        (path / "..").stat()
-    except OSError:
-        raise ConfigurationError(f"the {what} root {path} cannot be read by this user") from None
-    if fault := fault_of_root(path.stat()):
-        raise ConfigurationError(
-            f"the {what} root {path} {fault}; it must be root's or this user's own, and writable by its owner alone"
-        )
+        check_usable(path)
+    except UnusableRootError as exc:
+        shown = str(path)[:100]
+        place = shown if shown.isprintable() else repr(shown)
+        raise ConfigurationError(f"the {what} root {place} {exc}; {exc.remedy}") from None

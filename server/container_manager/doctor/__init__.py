@@ -1,34 +1,37 @@
 """``container-manager doctor``: finds problems of an installation, before or while the service runs.
 
-``engine_checks`` asks the engine, ``host_checks`` examines directories and files, ``registry_checks`` the credentials
-for pulls, ``socket_checks`` sockets, and ``observability_checks`` the endpoints of metrics and traces. Each check
-returns :class:`Finding` values and changes nothing.
+``engine_checks`` asks the engine, ``host_checks`` and ``secret_checks`` examine directories and files,
+``registry_checks`` the credentials for pulls, ``socket_checks`` and ``tcp_checks`` the listeners, and
+``observability_checks`` the endpoints of metrics and traces. Each check returns :class:`Finding` values and changes
+nothing.
 """
 
 from __future__ import annotations
 
-from container_manager.addresses import TcpAddress, UnixAddress, parse_address
-from container_manager.bot_directories import RootDirectory, overlap
+from container_manager.addresses import UnixAddress, parse_address
+from container_manager.bot_directories import BotUser, RootDirectory, overlap
 from container_manager.config import ServerConfig
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.doctor.finding import Finding, Verdict
-from container_manager.doctor.host_checks import check_disk, check_root, check_token_file
+from container_manager.doctor.host_checks import check_disk, check_root
 from container_manager.doctor.registry_checks import check_registry_config
 from container_manager.doctor.socket_checks import check_socket
+from container_manager.doctor.tcp_checks import check_tcp
 from container_manager.errors import StartupError
-from container_manager.rpc.listeners.server_certificates import ServerCertificates
-from container_manager.rpc.listeners.tcp_access import check_reach
 from container_manager.rpc.services import served_services
 
 __all__ = ["Finding", "Verdict", "diagnose"]
 
 
-async def diagnose(config: ServerConfig) -> list[Finding]:
-    """Check everything that ``serve`` needs with this configuration; the findings, in the order of the checks."""
+async def diagnose(config: ServerConfig, *, running: bool = False) -> list[Finding]:
+    """Check everything that ``serve`` needs with this configuration; the findings, in the order of the checks.
+
+    ``running``: the service runs and serves its addresses, which otherwise have to be free.
+    """
     findings = await check_engine(config.service)
-    findings += _check_root("secrets", config.service.secrets_root, secret=True)
+    findings += _check_root("secrets", config.service.secrets_root, config.service.bot_user)
     if config.service.state_root is not None:
-        findings += _check_root("state", config.service.state_root, secret=False)
+        findings += _check_root("state", config.service.state_root)
         if problem := overlap(config.service.secrets_root, config.service.state_root):
             findings.append(Finding("roots", Verdict.FAILED, problem, "give each a directory of its own"))
     if config.service.registry_config is not None:
@@ -41,15 +44,15 @@ async def diagnose(config: ServerConfig) -> list[Finding]:
             findings.append(Finding("listener", Verdict.FAILED, str(exc), "give another --listen"))
             continue
         if isinstance(address, UnixAddress):
-            findings.append(check_socket(address.path, config.socket_mode, config.socket_group))
+            findings.append(check_socket(address.path, config.socket_mode, config.socket_group, running=running))
         else:
-            findings += _check_tcp(address, config)
+            findings += await check_tcp(address, config, running=running)
     if config.metrics_listen is not None or config.tracing is not None:
         # Import these only when they are needed, as the service does.
         from container_manager.doctor.observability_checks import check_metrics, check_tracing
 
         if config.metrics_listen is not None:
-            findings.append(await check_metrics(config.metrics_listen))
+            findings.append(await check_metrics(config.metrics_listen, running=running))
         if config.tracing is not None:
             findings.append(await check_tracing(config.tracing))
     return findings
@@ -70,22 +73,8 @@ def _check_services(config: ServerConfig) -> list[Finding]:
     ]
 
 
-def _check_tcp(address: TcpAddress, config: ServerConfig) -> list[Finding]:
-    findings = []
-    try:
-        check_reach(address, config)
-        if config.tls is not None:
-            ServerCertificates(config.tls)
-            findings.append(Finding("TLS files", Verdict.OK, f"{config.tls.cert} and its key belong together"))
-    except StartupError as exc:
-        findings.append(Finding("listener", Verdict.FAILED, str(exc), "change what the sentence names"))
-    if config.token_file is not None and not config.insecure_no_auth:
-        findings.append(check_token_file(config.token_file))
-    return findings
-
-
-def _check_root(what: str, root: RootDirectory, *, secret: bool) -> list[Finding]:
-    findings = check_root(what, root.path, secret=secret)
+def _check_root(what: str, root: RootDirectory, secrets_of: BotUser | None = None) -> list[Finding]:
+    findings = check_root(what, root.path, secrets_of=secrets_of)
     if root.path.is_dir():
         findings.append(check_disk(f"{what} root's disk", root.path))
     return findings

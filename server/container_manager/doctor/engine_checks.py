@@ -9,11 +9,12 @@ from typing import Any
 from container_manager.config import DockerServiceConfig
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk
+from container_manager.doctor.sizes import size_text
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.engine.user_namespace import unusable, user_namespace
-from container_manager.errors import ContainerManagerError, EngineAccessDeniedError
+from container_manager.errors import ContainerManagerError, EngineAccessDeniedError, EngineTimeoutError
 from container_manager.model import PullPolicy
 from container_manager.validation import is_bot_id
 
@@ -53,6 +54,9 @@ async def check_engine(config: DockerServiceConfig) -> list[Finding]:
         ]
     except EngineAccessDeniedError as exc:
         remedy = "run it as a user in the group that owns the engine's socket"
+        return [Finding("engine", Verdict.FAILED, str(exc), remedy)]
+    except EngineTimeoutError as exc:
+        remedy = "the engine is there and hangs: see its log and its host's load and disk, then restart it"
         return [Finding("engine", Verdict.FAILED, str(exc), remedy)]
     except ContainerManagerError as exc:
         return [Finding("engine", Verdict.FAILED, str(exc), "start the engine, or give its address with --docker-host")]
@@ -127,7 +131,7 @@ async def _default_image(engine: AsyncEngineClient, config: DockerServiceConfig)
         if config.pull_policy is PullPolicy.NEVER:
             return Finding("default image", Verdict.FAILED, f"{image} is absent, and the pull policy is never", remedy)
         return Finding("default image", Verdict.WARNING, f"{image} is absent; the first create has to pull it", remedy)
-    return Finding("default image", Verdict.OK, f"{image} is present ({(document.get('Size') or 0) / 1e6:,.0f} MB)")
+    return Finding("default image", Verdict.OK, f"{image} is present ({size_text(document.get('Size') or 0)})")
 
 
 def _clock(info: Json, asked: float, answered: float) -> Finding:

@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from container_manager.addresses import TcpAddress
 from container_manager.config import TracingConfig
 from container_manager.doctor.finding import Finding, Verdict
+from container_manager.doctor.socket_checks import IN_USE_REMEDY, NOT_SERVED_REMEDY
 from container_manager.errors import StartupError
 from container_manager.observability.metrics_endpoint import PATH, metrics_address
 from container_manager.observability.otlp_target import otlp_target
@@ -18,19 +19,22 @@ _SECONDS = 2.0
 _OURS = b"container_manager_build_info"
 
 
-async def check_metrics(text: str) -> Finding:
-    """Check that the address for metrics is free, or that a container manager serves metrics there."""
+async def check_metrics(text: str, *, running: bool = False) -> Finding:
+    """Check that the address for metrics is free, or, of a service that runs, that it serves metrics there."""
     name = "metrics"
     try:
         address = metrics_address(text)
     except StartupError as exc:
         return Finding(name, Verdict.FAILED, str(exc), "give a loopback address, such as 127.0.0.1:9464")
+    if running:
+        url = f"http://{address.grpc_target}{PATH}"
+        if await _serves_metrics(address):
+            return Finding(name, Verdict.OK, f"{url} is served by a container manager")
+        return Finding(name, Verdict.FAILED, f"{url} is not served by a container manager", NOT_SERVED_REMEDY)
     try:
         check_free(address)
     except StartupError as exc:
-        if await _serves_metrics(address):
-            return Finding(name, Verdict.OK, f"http://{address.grpc_target}{PATH} is served by a container manager")
-        return Finding(name, Verdict.FAILED, str(exc), "end what listens there, or give another --metrics-listen")
+        return Finding(name, Verdict.FAILED, str(exc), IN_USE_REMEDY)
     return Finding(name, Verdict.OK, f"{address.grpc_target} is free")
 
 

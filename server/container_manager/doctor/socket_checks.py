@@ -1,4 +1,7 @@
-"""Checks of unix sockets: mode, group, and whether a server answers."""
+"""Checks of unix sockets: mode and group, and whether a server has the path.
+
+Before a start, nobody may have it; while the service runs, it has.
+"""
 
 from __future__ import annotations
 
@@ -15,69 +18,109 @@ from container_manager.rpc.listeners.socket_access import socket_access
 
 _NAME = "socket"
 _CONNECT_SECONDS = 1.0
+IN_USE_REMEDY = "end it before another start; to examine a service that runs, give --running"
+NOT_SERVED_REMEDY = "start the service, or give the --listen that it has"
 
 
-def check_socket(path: Path, mode: int = DEFAULT_SOCKET_MODE, group: str | None = None) -> Finding:
-    """The first problem of the socket, or that it is fine; ``mode`` and ``group``: those that the service sets."""
-    if refused := _refused(path, mode, group):
-        return refused
+class _FailedError(Exception):
+    """``detail``, ``remedy``."""
+
+
+def check_socket(
+    path: Path, mode: int = DEFAULT_SOCKET_MODE, group: str | None = None, *, running: bool = False
+) -> Finding:
+    """The first problem of the socket, or that it is fine.
+
+    ``mode`` and ``group``: those that the service sets. ``running``: the service is expected to serve there.
+    """
     try:
-        directory = path.parent.stat()
-    except FileNotFoundError:
-        return Finding(_NAME, Verdict.OK, f"{path}: nothing there yet; the service creates its directory at start")
-    except OSError as exc:
-        return Finding(_NAME, Verdict.FAILED, f"{path.parent}: {exc.strerror}", "run it as a user that may enter it")
-    open_to_all = bool(directory.st_mode & stat.S_IXOTH)
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return _about_directory(path, "nothing there yet", open_to_all=open_to_all)
+        _check_access(path, mode, group)
+        return _served(path, mode) if running else _free(path)
+    except _FailedError as exc:
+        return Finding(_NAME, Verdict.FAILED, *exc.args)
     except OSError as exc:
         remedy = f"run it as a user that may enter {path.parent}"
-        return Finding(_NAME, Verdict.FAILED, f"{path}: {exc.strerror}", remedy)
-    return _about_socket(path, found, mode, open_to_all=open_to_all)
+        return Finding(_NAME, Verdict.FAILED, f"{exc.filename or path}: {exc.strerror}", remedy)
 
 
-def _refused(path: Path, mode: int, group: str | None) -> Finding | None:
-    """Why the service cannot set that mode and group; ``None`` if it can."""
+def _check_access(path: Path, mode: int, group: str | None) -> None:
+    """Raise if the service cannot set that mode and group."""
     try:
         gid = socket_access(mode, group).gid
     except StartupError as exc:
-        return Finding(_NAME, Verdict.FAILED, str(exc), "give another --socket-mode or --socket-group")
-    if gid is None or os.geteuid() == 0 or gid in {os.getegid(), *os.getgroups()}:
-        return None
-    user = user_name(os.geteuid())
-    detail = f"{path} cannot be given to the group {group_name(gid)}: the user {user} is not a member of it"
-    return Finding(_NAME, Verdict.FAILED, detail, f"usermod -aG {group_name(gid)} {user}")
+        raise _FailedError(str(exc), "give another --socket-mode or --socket-group") from exc
+    if gid is not None and os.geteuid() != 0 and gid not in {os.getegid(), *os.getgroups()}:
+        user = user_name(os.geteuid())
+        detail = f"{path} cannot be given to the group {group_name(gid)}: the user {user} is not a member of it"
+        raise _FailedError(detail, f"usermod -aG {group_name(gid)} {user}")
 
 
-def _about_socket(path: Path, found: os.stat_result, mode: int, *, open_to_all: bool) -> Finding:
-    if not stat.S_ISSOCK(found.st_mode):
-        return Finding(_NAME, Verdict.FAILED, f"{path} is not a socket", "move it away, or give another --listen")
-    there = f"{described(found)}, {_who_answers(path)}"
-    if found.st_mode & stat.S_IWOTH and open_to_all:
-        remedy = f"chmod o-rwx {path}; whoever opens it controls every bot"
-        return Finding(_NAME, Verdict.FAILED, f"{path}: {there}: any user may open it", remedy)
+def _free(path: Path) -> Finding:
+    """Before a start: nobody has the path, and this user may take it."""
+    directory = next(parent for parent in path.parents if _there(parent))
+    there = "nothing there yet"
+    if _there(path):
+        there = "no server answers; the next start replaces it"
+        if _is_served(path):
+            raise _FailedError(f"{path} is in use: a server has it", IN_USE_REMEDY)
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+        user = user_name(os.geteuid())
+        detail = f"{path} cannot be created: the user {user} may not write to {directory}"
+        raise _FailedError(detail, f"install -d -m 0750 -o {user} {path.parent}")
+    if directory != path.parent:
+        return Finding(_NAME, Verdict.OK, f"{path}: nothing there yet; the service creates its directory at start")
+    return _about_directory(path, there)
+
+
+def _served(path: Path, mode: int) -> Finding:
+    """While the service runs: a server answers, and the socket has the service's mode."""
+    if not _there(path) or not _is_served(path):
+        raise _FailedError(f"{path}: no server answers", NOT_SERVED_REMEDY)
+    found = path.lstat()
+    there = f"{described(found)}, a server answers"
+    if found.st_mode & stat.S_IWOTH and _open_to_all(path.parent):
+        detail = f"{path}: {there}: any user may open it"
+        raise _FailedError(detail, f"chmod o-rwx {path}; whoever opens it controls every bot")
     if stat.S_IMODE(found.st_mode) != mode:
         detail = f"{path}: {there}; its mode is not the --socket-mode {mode:04o}"
         return Finding(_NAME, Verdict.WARNING, detail, f"chmod {mode:04o} {path}, or restart the service")
-    return _about_directory(path, there, open_to_all=open_to_all)
+    return _about_directory(path, there)
 
 
-def _about_directory(path: Path, there: str, *, open_to_all: bool) -> Finding:
-    if open_to_all:
+def _about_directory(path: Path, there: str) -> Finding:
+    if _open_to_all(path.parent):
         detail = f"{path}: {there}; any user may enter {path.parent}; only the socket's mode keeps them out"
         return Finding(_NAME, Verdict.WARNING, detail, f"chmod o-rwx {path.parent}, or use a separate directory")
     return Finding(_NAME, Verdict.OK, f"{path}: {there}")
 
 
-def _who_answers(path: Path) -> str:
+def _open_to_all(directory: Path) -> bool:
+    return bool(directory.stat().st_mode & stat.S_IXOTH)
+
+
+def _there(path: Path) -> bool:
+    """Whether anything has this name. Raises OSError for a directory that this user may not enter."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_served(path: Path) -> bool:
+    """Whether a server has the socket, by the same sign as at a start."""
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise _FailedError(f"{path} is not a socket", "move it away, or give another --listen")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_CONNECT_SECONDS)
         try:
             probe.connect(str(path))
         except PermissionError:
-            return "this user may not open it"
+            remedy = "run it as the service's user, or as a member of the socket's group"
+            raise _FailedError(f"{path}: this user may not open it", remedy) from None
+        except ConnectionRefusedError:
+            return False
         except OSError:
-            return "no server answers"
-    return "a server answers"
+            # It does not accept connections in time, and a start does not take a path away from it.
+            return True
+    return True

@@ -75,7 +75,7 @@ def read_or_make_token(path: Path) -> str:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
-        return _read_token(path)
+        return read_token(path)
     except FileNotFoundError:
         raise StartupError(
             f"the token file {path} cannot be made: there is no directory {path.parent}; "
@@ -89,7 +89,8 @@ def read_or_make_token(path: Path) -> str:
     return token
 
 
-def _read_token(path: Path) -> str:
+def read_token(path: Path) -> str:
+    """The token in ``path``. Raises :class:`StartupError`."""
     if path.is_symlink():
         raise StartupError(f"the token file {path} is a symbolic link, which is never followed")
     try:
