@@ -17,6 +17,7 @@ from container_manager.deadline import Deadline
 from container_manager.errors import EngineUnavailableError
 from container_manager.model import (
     ContainerConfig,
+    ContainerDefinition,
     ContainerState,
     ContainerStatus,
     HealthStatus,
@@ -131,6 +132,13 @@ class Lifecycle(Protocol):
 
         Raises :class:`~container_manager.errors.ContainerNotFoundError` when it has none, and
         :class:`~container_manager.errors.NameInUseUnmanagedError` when a foreign container has its name.
+        """
+
+    def get_container_config(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerDefinition:
+        """What would make the bot's container again: a create with it gives a container of the same settings.
+
+        What the container has from its image is left out. Raises the errors of :meth:`require_container`, and
+        :class:`~container_manager.errors.ConfigNotReproducibleError` for a container that no create could have made.
         """
 
     def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:

@@ -17,6 +17,7 @@
     ├── UpgradeRolledBackError          FAILED_PRECONDITION  UPGRADE_ROLLED_BACK
     ├── RollbackFailedError             FAILED_PRECONDITION  ROLLBACK_FAILED
     ├── ActionNotAllowedError           PERMISSION_DENIED    ACTION_NOT_ALLOWED
+    ├── ConfigNotReproducibleError      FAILED_PRECONDITION  CONFIG_NOT_REPRODUCIBLE
     ├── ImageNotAllowedError            PERMISSION_DENIED    IMAGE_NOT_ALLOWED
     ├── ImageNotFoundError              FAILED_PRECONDITION  IMAGE_NOT_FOUND
     ├── ImagePullDeniedError            FAILED_PRECONDITION  IMAGE_PULL_DENIED
@@ -123,6 +124,13 @@ class SecretsReloadFailedError(ContainerManagerError):
 
     code = "FAILED_PRECONDITION"
     reason = "SECRETS_RELOAD_FAILED"
+
+
+class ConfigNotReproducibleError(ContainerManagerError):
+    """The container has settings that a create cannot give; metadata ``fields`` names them, separated by commas."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "CONFIG_NOT_REPRODUCIBLE"
 
 
 class ImageNotAllowedError(ContainerManagerError):

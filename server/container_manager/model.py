@@ -116,6 +116,16 @@ class ContainerConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+class ContainerDefinition(NamedTuple):
+    """What would make a container again."""
+
+    container_id: str
+    config: ContainerConfig
+    """With the image as it was asked for."""
+    image_id: str
+    """The image that the container was made from; ``config.image`` may name another one by now."""
+
+
 @dataclass(frozen=True, slots=True)
 class LastExit:
     """How the run before the present one ended."""

@@ -119,6 +119,7 @@ def calls() -> list[Call]:
         _call(f"{_OBSERVER}WatchContainers", observer_pb.WatchContainersRequest(bot_ids=[BOT_ID])),
         _call(f"{_OBSERVER}StreamLogs", logs),
         _call(f"{_OBSERVER}GetStats", observer_pb.GetStatsRequest(bot_ids=[BOT_ID], max_age=grace)),
+        _call(f"{_OBSERVER}GetContainerConfig", observer_pb.GetContainerConfigRequest(bot_id=BOT_ID)),
         _call(f"{_OBSERVER}WatchStats", observer_pb.WatchStatsRequest(bot_ids=[BOT_ID], interval=grace)),
         _call("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest(service=symbol)),
         _call("/grpc.health.v1.Health/Watch", health_pb2.HealthCheckRequest()),

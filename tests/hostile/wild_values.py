@@ -245,6 +245,7 @@ FIELDS: Mapping[str, Values] = {
     ),
     "GetStatsRequest.bot_ids": several_ids,
     "GetStatsRequest.max_age": _durations(),
+    "GetContainerConfigRequest.bot_id": ids,
     "WatchStatsRequest.bot_ids": several_ids,
     "WatchStatsRequest.interval": Values(st.builds(Duration, seconds=st.just(1)), _durations().wild),
 }

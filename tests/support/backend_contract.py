@@ -335,6 +335,8 @@ class WatchContract:
                 next(call)
         with fails_with("INVALID_ARGUMENT", "INVALID_BOT_ID"):
             observer.GetStats(observer_pb.GetStatsRequest(bot_ids=bot_ids))
+        with fails_with("INVALID_ARGUMENT", "INVALID_BOT_ID"):
+            observer.GetContainerConfig(observer_pb.GetContainerConfigRequest(bot_id=bot_ids[-1]))
 
     def test_stats_have_one_sample_of_each_running_bot(
         self, calls: Calls, observer: ContainerObserverStub, bots: SomeBots

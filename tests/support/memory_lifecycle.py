@@ -17,7 +17,14 @@ from container_manager.errors import (
     NameInUseUnmanagedError,
 )
 from container_manager.image_reference import check_image_allowed, check_image_reference
-from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason, LastExit
+from container_manager.model import (
+    ContainerConfig,
+    ContainerDefinition,
+    ContainerState,
+    ContainerStatus,
+    ExitReason,
+    LastExit,
+)
 from container_manager.operation import GracePeriod, Operation, Wait
 from tests.support.memory_provisioning import MemorySecrets
 from tests.support.memory_store import RUNNING, Container, Gate, MemoryStore
@@ -68,9 +75,7 @@ class MemoryLifecycle:
             if existing is None:
                 self._check_secrets(bot_id)
                 deadline.commit()
-                container = self._store.create(bot_id, config.image, config.command, request_id)
-                labels = tuple(sorted(config.labels.items()))
-                self._store.set(container, hostname=config.hostname, labels=labels)
+                container = self._store.create(bot_id, config, request_id)
                 return Created(container.status.container_id, container.status)
             container_id = existing.status.container_id
             if request_id and existing.request_id == request_id:
@@ -153,6 +158,11 @@ class MemoryLifecycle:
         self._read("require_container", bot_id, deadline)
         return self._require(bot_id).status
 
+    def get_container_config(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerDefinition:
+        self._read("get_container_config", bot_id, deadline)
+        container = self._require(bot_id)
+        return ContainerDefinition(container.status.container_id, container.config, container.status.image_id)
+
     def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:
         self._read("containers_of_bot", bot_id, deadline)
         with self._store.lock:
@@ -233,7 +243,7 @@ class MemoryLifecycle:
         if status.state in (ContainerState.PAUSED, ContainerState.REMOVING, ContainerState.DEAD):
             raise InvalidStateError(f"the container is {status.state.value}", bot_id=status.bot_id)
         self._check_secrets(status.bot_id)
-        if container.command[:1] == (NO_PROGRAM,):
+        if container.config.command[:1] == (NO_PROGRAM,):
             text = f'exec: "{NO_PROGRAM}": executable file not found'
             self._store.set(container, exit_reason=ExitReason.START_FAILED, error=text)
             raise CommandNotFoundError(text, bot_id=status.bot_id)

@@ -17,7 +17,15 @@ from typing import Any
 
 from container_manager.backend import Notice
 from container_manager.errors import EngineUnavailableError
-from container_manager.model import ContainerState, ContainerStatus, LogSource, RawEntry, container_name
+from container_manager.model import (
+    DEFAULT_HOST_IP,
+    ContainerConfig,
+    ContainerState,
+    ContainerStatus,
+    LogSource,
+    RawEntry,
+    container_name,
+)
 
 DEFAULT_IMAGE = "botmaker/openclaw:1"
 RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
@@ -31,7 +39,8 @@ class Container:
     """One stored container."""
 
     status: ContainerStatus
-    command: tuple[str, ...] = ()
+    config: ContainerConfig
+    """With the defaults of a create."""
     request_id: str = ""
     managed: bool = True
     """False: a foreign container that only has a bot's name."""
@@ -176,17 +185,26 @@ class MemoryStore:
         with self.lock:
             return next((each for each in self.containers.values() if each.status.name == container_name(bot_id)), None)
 
-    def create(self, bot_id: str, image: str = "", command: tuple[str, ...] = (), request_id: str = "") -> Container:
+    def create(self, bot_id: str, config: ContainerConfig | None = None, request_id: str = "") -> Container:
         """Create a container."""
         with self.lock:
             container_id = f"{next(self._ids):064x}"
-            image = image or DEFAULT_IMAGE
+            config = _with_defaults(config or ContainerConfig())
+            image = config.image
             image_id = f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
             created = ContainerState.CREATED
             status = ContainerStatus(
-                container_id, bot_id, container_name(bot_id), created, image, image_id, self.now_ns()
+                container_id,
+                bot_id,
+                container_name(bot_id),
+                created,
+                image,
+                image_id,
+                self.now_ns(),
+                hostname=config.hostname,
+                labels=tuple(sorted(config.labels.items())),
             )
-            container = self.containers[container_id] = Container(status, command, request_id)
+            container = self.containers[container_id] = Container(status, config, request_id)
             self._notify(container)
             return container
 
@@ -257,3 +275,9 @@ class MemoryStore:
     def _tell(self, notice: Notice | None) -> None:
         for listener in self._listeners:
             listener(notice)
+
+
+def _with_defaults(config: ContainerConfig) -> ContainerConfig:
+    ports = tuple(replace(port, host_ip=port.host_ip or DEFAULT_HOST_IP) for port in config.ports)
+    network = "" if config.network == "bridge" else config.network
+    return replace(config, image=config.image or DEFAULT_IMAGE, ports=ports, network=network)

@@ -89,10 +89,11 @@ class EngineClient:
         self._read("ping", lambda api: api.ping(), deadline)
 
     def user_namespace(self, deadline: Deadline) -> UserNamespace | None:
-        """The user namespace of this engine's containers; ``None``: they have the users of the host.
+        """The user namespace of this engine's containers; ``None``: they have the users of the host."""
+        return user_namespace(self.info(deadline))
 
-        As the API version, it is asked for once, and again after the engine was unreachable.
-        """
+    def info(self, deadline: Deadline) -> Json:
+        """The engine's settings. As the API version, asked for once, and again after the engine was unreachable."""
         info = self._info
         if info is None:
             try:
@@ -101,7 +102,7 @@ class EngineClient:
                 # Something between this process and the engine does not pass this request on.
                 info = {}
             self._info = info
-        return user_namespace(info)
+        return info
 
     def inspect_container(self, name_or_id: str, deadline: Deadline) -> Json | None:
         """The engine's inspect document; ``None`` when there is no such container."""
@@ -117,9 +118,7 @@ class EngineClient:
 
     def list_containers(self, label: str, deadline: Deadline, state: ContainerState | None = None) -> list[Json]:
         """The engine's list rows of every container that carries ``label``, in one call, whatever its state."""
-        filters = {"label": [label]}
-        if state is not None:
-            filters["status"] = [state.value]
+        filters = {"label": [label], **({} if state is None else {"status": [state.value]})}
         rows: list[Json] = self._read(
             "list_containers", lambda api: api.containers(all=True, filters=filters), deadline
         )

@@ -49,7 +49,8 @@ def config_from_proto(message: pb.ContainerConfig) -> ContainerConfig:
         ai_provider=message.ai_provider,
         ai_model=message.ai_model,
         channel_type=message.channel_type,
-        environment=dict(message.environment),
+        # A map of the wire has no order; in one and the same, equal requests make equal containers.
+        environment=dict(sorted(message.environment.items())),
         ports=tuple(_port_from_proto(index, port) for index, port in enumerate(message.ports)),
         network=message.network,
         extra_hosts=dict(message.extra_hosts),
@@ -62,6 +63,30 @@ def config_from_proto(message: pb.ContainerConfig) -> ContainerConfig:
         health_check=_health_check(message.health_check) if message.HasField("health_check") else None,
         hostname=message.hostname,
         labels=dict(message.labels),
+    )
+
+
+def config_to_proto(config: ContainerConfig) -> pb.ContainerConfig:
+    """The wire form of a config, the inverse of :func:`config_from_proto`; limits that are all 0 stay unset."""
+    limits, check = config.resources, config.health_check
+    return pb.ContainerConfig(
+        image=config.image,
+        ai_provider=config.ai_provider,
+        ai_model=config.ai_model,
+        channel_type=config.channel_type,
+        environment=dict(config.environment),
+        ports=[_port_to_proto(port) for port in config.ports],
+        network=config.network,
+        extra_hosts=dict(config.extra_hosts),
+        command=config.command,
+        resources=None
+        if limits == ResourceLimits()
+        else pb.ResourceLimits(
+            memory_bytes=limits.memory_bytes, nano_cpus=limits.nano_cpus, pids_limit=limits.pids_limit
+        ),
+        health_check=None if check is None else _health_check_to_proto(check),
+        hostname=config.hostname,
+        labels=dict(config.labels),
     )
 
 
@@ -136,15 +161,7 @@ def status_to_proto(status: ContainerStatus) -> pb.ContainerStatus:
         error=status.error,
         health=_HEALTH_NAMES[status.health] if status.health else None,
         restart_count=status.restart_count,
-        ports=[
-            pb.PortBinding(
-                container_port=port.container_port,
-                host_port=port.host_port,
-                host_ip=port.host_ip,
-                protocol=_PROTOCOL_NAMES[port.protocol],
-            )
-            for port in status.ports
-        ],
+        ports=[_port_to_proto(port) for port in status.ports],
         hostname=status.hostname,
         labels=dict(status.labels),
         last_exit=_last_exit_to_proto(status.last_exit) if status.last_exit else None,
@@ -167,6 +184,32 @@ def _health_check(message: pb.HealthCheck) -> HealthCheck:
         timeout_seconds=duration_seconds(f"{field}.timeout", message.timeout),
         start_period_seconds=duration_seconds(f"{field}.start_period", message.start_period),
         retries=message.retries,
+    )
+
+
+def _health_check_to_proto(check: HealthCheck) -> pb.HealthCheck:
+    return pb.HealthCheck(
+        command=check.command,
+        interval=_duration(check.interval_seconds),
+        timeout=_duration(check.timeout_seconds),
+        start_period=_duration(check.start_period_seconds),
+        retries=check.retries,
+    )
+
+
+def _duration(seconds: float) -> Duration | None:
+    if not seconds:
+        return None
+    whole, nanos = divmod(round(seconds * _NANOS), _NANOS)
+    return Duration(seconds=whole, nanos=nanos)
+
+
+def _port_to_proto(port: PortBinding) -> pb.PortBinding:
+    return pb.PortBinding(
+        container_port=port.container_port,
+        host_port=port.host_port,
+        host_ip=port.host_ip,
+        protocol=_PROTOCOL_NAMES[port.protocol],
     )
 
 

@@ -11,7 +11,8 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from container_manager.errors import FieldViolation, InvalidConfigError
 from container_manager.logs.cursor import Position, position_of
 from container_manager.logs.existing import LogOptions
-from container_manager.rpc.manager_codec import duration_seconds, timestamp
+from container_manager.model import ContainerDefinition
+from container_manager.rpc.manager_codec import config_to_proto, duration_seconds, timestamp
 from container_manager.rpc.wire import as_field, field
 from container_manager.stats.figures import ContainerStats
 from container_manager.view.subscription import Kind, WatchEvent
@@ -124,6 +125,11 @@ def stats_to_proto(bot_id: str, container_id: str, stats: ContainerStats) -> pb.
         pids=stats.pids,
         time=timestamp(stats.time_ns),
     )
+
+
+def definition_to_proto(definition: ContainerDefinition) -> pb.GetContainerConfigResponse:
+    """The wire form of a container's configuration."""
+    return pb.GetContainerConfigResponse(config=config_to_proto(definition.config), image_id=definition.image_id)
 
 
 def _position(cursor: str) -> Position:

@@ -122,6 +122,17 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         except TimeoutError:
             raise EngineTimeoutError("the call's deadline passed before all containers were sampled") from None
 
+    async def GetContainerConfig(
+        self, request: pb.GetContainerConfigRequest, context: Context
+    ) -> pb.GetContainerConfigResponse:
+        check_bot_id(request.bot_id)
+        definition = await self._operations.read(
+            request.bot_id,
+            lambda deadline: self._backend.lifecycle.get_container_config(request.bot_id, deadline=deadline),
+            caller_deadline(context),
+        )
+        return codec.definition_to_proto(definition)
+
     async def GetServerInfo(self, _request: pb.GetServerInfoRequest, _context: Context) -> pb.GetServerInfoResponse:
         return await self._info.answer(self.services)
 

@@ -173,6 +173,20 @@ class ContainerStats(_message.Message):
     time: _timestamp_pb2.Timestamp
     def __init__(self, bot_id: _Optional[str] = ..., container_id: _Optional[str] = ..., cpu_percent: _Optional[float] = ..., memory_usage_bytes: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., network_rx_bytes: _Optional[int] = ..., network_tx_bytes: _Optional[int] = ..., pids: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class GetContainerConfigRequest(_message.Message):
+    __slots__ = ("bot_id",)
+    BOT_ID_FIELD_NUMBER: _ClassVar[int]
+    bot_id: str
+    def __init__(self, bot_id: _Optional[str] = ...) -> None: ...
+
+class GetContainerConfigResponse(_message.Message):
+    __slots__ = ("config", "image_id")
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    config: _container_manager_pb2.ContainerConfig
+    image_id: str
+    def __init__(self, config: _Optional[_Union[_container_manager_pb2.ContainerConfig, _Mapping]] = ..., image_id: _Optional[str] = ...) -> None: ...
+
 class GetServerInfoRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

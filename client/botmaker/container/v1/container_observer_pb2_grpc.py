@@ -56,6 +56,11 @@ class ContainerObserverStub(object):
                 request_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.GetContainerConfig = channel.unary_unary(
+                '/botmaker.container.v1.ContainerObserver/GetContainerConfig',
+                request_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetContainerConfigRequest.SerializeToString,
+                response_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetContainerConfigResponse.FromString,
+                _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/botmaker.container.v1.ContainerObserver/GetServerInfo',
                 request_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetServerInfoRequest.SerializeToString,
@@ -126,6 +131,19 @@ class ContainerObserverServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetContainerConfig(self, request, context):
+        """GetContainerConfig returns the configuration with which CreateContainer would make the bot's container again, with the
+        image as it was asked for. What the container has from its image is left out. So is a variable, a label, a command or a
+        health check of the caller's that cannot be told from the image's, because it equals that.
+
+        NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or CONFIG_NOT_REPRODUCIBLE (metadata
+        fields) if the container has mounts or settings that CreateContainer cannot give, as one that was made by hand, or if
+        the engine no longer has its image.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetServerInfo(self, request, context):
         """GetServerInfo returns what a client asks before it relies on something: versions, the services on this listener, and
         limits. It answers without an engine, too.
@@ -156,6 +174,11 @@ def add_ContainerObserverServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsRequest.FromString,
                     response_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'GetContainerConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetContainerConfig,
+                    request_deserializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetContainerConfigRequest.FromString,
+                    response_serializer=botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetContainerConfigResponse.SerializeToString,
             ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
@@ -273,6 +296,33 @@ class ContainerObserver(object):
             '/botmaker.container.v1.ContainerObserver/GetStats',
             botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsRequest.SerializeToString,
             botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetContainerConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/botmaker.container.v1.ContainerObserver/GetContainerConfig',
+            botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetContainerConfigRequest.SerializeToString,
+            botmaker_dot_container_dot_v1_dot_container__observer__pb2.GetContainerConfigResponse.FromString,
             options,
             channel_credentials,
             insecure,

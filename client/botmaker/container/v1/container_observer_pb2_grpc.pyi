@@ -83,6 +83,15 @@ class ContainerObserverStub:
 
     UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
     """
+    GetContainerConfig: _grpc.UnaryUnaryMultiCallable[_container_observer_pb2.GetContainerConfigRequest, _container_observer_pb2.GetContainerConfigResponse]
+    """GetContainerConfig returns the configuration with which CreateContainer would make the bot's container again, with the
+    image as it was asked for. What the container has from its image is left out. So is a variable, a label, a command or a
+    health check of the caller's that cannot be told from the image's, because it equals that.
+
+    NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or CONFIG_NOT_REPRODUCIBLE (metadata
+    fields) if the container has mounts or settings that CreateContainer cannot give, as one that was made by hand, or if
+    the engine no longer has its image.
+    """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_container_observer_pb2.GetServerInfoRequest, _container_observer_pb2.GetServerInfoResponse]
     """GetServerInfo returns what a client asks before it relies on something: versions, the services on this listener, and
     limits. It answers without an engine, too.
@@ -136,6 +145,15 @@ class ContainerObserverAsyncStub(ContainerObserverStub):
     takes that long at most, and for more of them as long again for each further 256.
 
     UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
+    """
+    GetContainerConfig: _aio.UnaryUnaryMultiCallable[_container_observer_pb2.GetContainerConfigRequest, _container_observer_pb2.GetContainerConfigResponse]  # type: ignore[assignment]
+    """GetContainerConfig returns the configuration with which CreateContainer would make the bot's container again, with the
+    image as it was asked for. What the container has from its image is left out. So is a variable, a label, a command or a
+    health check of the caller's that cannot be told from the image's, because it equals that.
+
+    NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or CONFIG_NOT_REPRODUCIBLE (metadata
+    fields) if the container has mounts or settings that CreateContainer cannot give, as one that was made by hand, or if
+    the engine no longer has its image.
     """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_container_observer_pb2.GetServerInfoRequest, _container_observer_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """GetServerInfo returns what a client asks before it relies on something: versions, the services on this listener, and
@@ -211,6 +229,21 @@ class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
         takes that long at most, and for more of them as long again for each further 256.
 
         UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no stats.
+        """
+
+    @_abc_1.abstractmethod
+    def GetContainerConfig(
+        self,
+        request: _container_observer_pb2.GetContainerConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_container_observer_pb2.GetContainerConfigResponse, _abc.Awaitable[_container_observer_pb2.GetContainerConfigResponse]]:
+        """GetContainerConfig returns the configuration with which CreateContainer would make the bot's container again, with the
+        image as it was asked for. What the container has from its image is left out. So is a variable, a label, a command or a
+        health check of the caller's that cannot be told from the image's, because it equals that.
+
+        NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or CONFIG_NOT_REPRODUCIBLE (metadata
+        fields) if the container has mounts or settings that CreateContainer cannot give, as one that was made by hand, or if
+        the engine no longer has its image.
         """
 
     @_abc_1.abstractmethod

@@ -19,6 +19,7 @@ from http import HTTPStatus
 
 from container_manager.backend import CallObserver, Created
 from container_manager.backends.docker.command_check import CommandCheck
+from container_manager.backends.docker.config_reader import ConfigReader
 from container_manager.backends.docker.creation import ContainerCreator
 from container_manager.backends.docker.ending import restart, stop
 from container_manager.backends.docker.listing import ContainerLister
@@ -40,7 +41,7 @@ from container_manager.errors import (
     SecretsUnavailableError,
     StateUnavailableError,
 )
-from container_manager.model import ContainerConfig, ContainerState, ContainerStatus
+from container_manager.model import ContainerConfig, ContainerDefinition, ContainerState, ContainerStatus
 from container_manager.operation import Operation, Wait
 from container_manager.validation import check_grace_seconds
 
@@ -51,10 +52,7 @@ _STOPPED = (ContainerState.CREATED, ContainerState.EXITED)
 
 
 class DockerLifecycle:
-    """A :class:`~container_manager.backend.Lifecycle`, usable from any number of threads.
-
-    Operations on one bot at once are safe, and the engine arbitrates them; the RPC layer queues them.
-    """
+    """A lifecycle for any number of threads. The engine arbitrates operations on one bot, the RPC layer queues them."""
 
     def __init__(
         self, config: DockerServiceConfig, observer: CallObserver | None = None, reader: StatusReader | None = None
@@ -69,6 +67,7 @@ class DockerLifecycle:
         self._calls = LongCalls(config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer)
         self._commands = CommandCheck(self._engine)
         self._creator = ContainerCreator(self._engine, self._calls, self._commands, config, self._reader)
+        self._configs = ConfigReader(self._engine, config)
         self._lister = ContainerLister(self._engine, self._reader)
 
     def close(self) -> None:
@@ -163,6 +162,9 @@ class DockerLifecycle:
         if container is None:
             raise ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
         return container
+
+    def get_container_config(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerDefinition:
+        return self._configs.read(bot_id, deadline or Deadline())
 
     def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:
         """As the interface says; so also a container of another name, as BotMaker made them before this service."""

@@ -15,6 +15,12 @@ LABEL_HOSTNAME = "botmaker.bot-hostname"
 LABEL_CREATE_ID = "botmaker.create-id"
 """Random, one for each create call: tells the call's own container from any other of the same bot."""
 
+VARIABLE_BOT_ID = "BOT_ID"
+TYPED_VARIABLES = {"ai_provider": "AI_PROVIDER", "ai_model": "AI_MODEL", "channel_type": "CHANNEL_TYPE"}
+"""Fields of a configuration, and the variable that each of them sets."""
+
+DEFAULT_NETWORK = "bridge"
+
 
 def container_body(
     bot_id: str,
@@ -71,14 +77,10 @@ def _nanoseconds(seconds: float) -> int:
 
 
 def _environment(bot_id: str, config: ContainerConfig) -> list[str]:
-    typed = {
-        "BOT_ID": bot_id,
-        "AI_PROVIDER": config.ai_provider,
-        "AI_MODEL": config.ai_model,
-        "CHANNEL_TYPE": config.channel_type,
-    }
+    typed = {name: str(getattr(config, field)) for field, name in TYPED_VARIABLES.items()}
     # An empty field keeps the image's default.
-    variables = {name: value for name, value in typed.items() if value} | dict(config.environment)
+    set_fields = {name: value for name, value in typed.items() if value}
+    variables = {VARIABLE_BOT_ID: bot_id, **set_fields, **config.environment}
     return [f"{name}={value}" for name, value in variables.items()]
 
 
@@ -92,7 +94,7 @@ def _host_config(
     limits = config.resources
     host_config: dict[str, Any] = {
         "Mounts": mounts,
-        "NetworkMode": config.network or "bridge",
+        "NetworkMode": config.network or DEFAULT_NETWORK,
         "PortBindings": _port_bindings(config.ports),
         "ExtraHosts": [f"{name}:{address}" for name, address in config.extra_hosts.items()],
         "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},

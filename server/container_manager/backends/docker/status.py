@@ -65,8 +65,8 @@ def status_from_inspect(document: Json, image_labels: Mapping[str, str] | None =
         health=_enum(HealthStatus, (engine_state.get("Health") or {}).get("Status")) if state in _RUNNING else None,
         restart_count=document.get("RestartCount") or 0,
         ports=_ports((document.get("NetworkSettings") or {}).get("Ports")),
-        hostname=_hostname(labels, image_labels or {}, document["Config"].get("Hostname")),
-        labels=_own_labels(labels, image_labels or {}),
+        hostname=bot_hostname(labels, image_labels or {}, document["Config"].get("Hostname")),
+        labels=own_labels(labels, image_labels or {}),
     )
 
 
@@ -82,7 +82,7 @@ def status_from_row(row: Json) -> ContainerStatus:
         image=row.get("Image") or "",
         image_id=row.get("ImageID") or "",
         create_time_ns=row["Created"] * 1_000_000_000 if row.get("Created") else None,
-        labels=_own_labels(row.get("Labels") or {}, {}),
+        labels=own_labels(row.get("Labels") or {}, {}),
     )
 
 
@@ -90,14 +90,14 @@ def _is_own(key: str) -> bool:
     return key.startswith(OWN_LABEL_PREFIX)
 
 
-def _own_labels(labels: Mapping[str, str], image_labels: Mapping[str, str]) -> Labels:
+def own_labels(labels: Mapping[str, str], image_labels: Mapping[str, str]) -> Labels:
     """The labels that a create has given the container, by key."""
     return tuple(
         sorted((key, value) for key, value in labels.items() if not _is_own(key) and image_labels.get(key) != value)
     )
 
 
-def _hostname(labels: Mapping[str, str], image_labels: Mapping[str, str], host_name: str | None) -> str:
+def bot_hostname(labels: Mapping[str, str], image_labels: Mapping[str, str], host_name: str | None) -> str:
     """The bot's name: its label, unless that comes from the image alone, as after ``docker commit``."""
     hostname = labels.get(LABEL_HOSTNAME, "")
     return hostname if host_name == hostname or image_labels.get(LABEL_HOSTNAME) != hostname else ""
