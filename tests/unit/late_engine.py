@@ -61,7 +61,7 @@ class LateEngine:
     def remove(self, request: Request) -> Answer:
         """Carry out a removal."""
         container_id = request.path.rpartition("/")[2]
-        if container_id in self.running and request.query["force"] == "False":
+        if container_id in self.running and request.query["force"] == "0":
             return error(409, "You cannot remove a running container")
         return NO_CONTENT if self.containers.pop(container_id, None) else ABSENT
 

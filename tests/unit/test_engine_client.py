@@ -216,7 +216,7 @@ def test_a_container_is_removed_by_force_with_its_volumes(engine: FakeEngine, cl
     engine.on("DELETE", "/containers/c1", NO_CONTENT)
     client.remove_container("c1")
     (request,) = engine.seen("DELETE", "/containers/c1")
-    assert ("True", "True") == (request.query["v"], request.query["force"])
+    assert ("1", "1") == (request.query["v"], request.query["force"])
 
 
 @pytest.mark.parametrize("status", [204, 304])

@@ -115,7 +115,7 @@ def test_a_container_that_was_started_since_it_was_seen_has_its_grace_period_bef
     assert ID == carry_out(lifecycle.remove_container(BOT, 7, known=KNOWN["exited"]))
     assert ["DELETE ID", "GET NAME/json", "POST ID/stop", "DELETE ID"] == calls(engine)
     first, last = engine.seen("DELETE", "*")
-    assert ("False", "True") == (first.query["force"], last.query["force"])
+    assert ("0", "1") == (first.query["force"], last.query["force"])
     assert ["7"] == [each.query["t"] for each in engine.seen("POST", "*")]
 
 

@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import requests
+
+from container_manager.engine.transport_errors import EngineRejectedError
+
 
 class FileStart(NamedTuple):
     """The start of a file in a container, and who may do what with it."""
@@ -17,6 +21,24 @@ class FileStart(NamedTuple):
     uid: int
     gid: int
     content: bytes
+
+
+def archive_response(api: Any, method: str, container_id: str, path: str) -> requests.Response:
+    """The response of the endpoint, which the SDK offers for whole files only. ``api``: the SDK's client.
+
+    Raises :class:`EngineRejectedError` for an error response.
+    """
+    url = f"{api.base_url}/v{api.api_version}/containers/{container_id}/archive"
+    plain = {"Accept-Encoding": "identity"}
+    streams = method == "GET"
+    response: requests.Response = api.request(
+        method, url, params={"path": path}, headers=plain, stream=streams, timeout=api.timeout
+    )
+    if not response.ok:
+        # A response to HEAD has no body; the reason phrase is its only text.
+        response.close()
+        raise EngineRejectedError(response.status_code, response.reason)
+    return response
 
 
 def path_stat(headers: Mapping[str, str]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from docker.utils.proxy import ProxyConfig
 
 from container_manager.backend import CallObserver
 from container_manager.deadline import Deadline
-from container_manager.engine.archive import FileStart, first_file, path_stat
+from container_manager.engine.archive import FileStart, archive_response, first_file, path_stat
 from container_manager.engine.call_observer import observed
 from container_manager.engine.transport_errors import (
     HTTP_UNAUTHORIZED,
@@ -76,7 +76,7 @@ class EngineClient:
         self._api_version: str | None = None
         self._info: Json | None = None
         # Each with the monotonic time of its last use, oldest first.
-        self._idle: deque[tuple[float, docker.APIClient]] = deque()
+        self._idle: deque[tuple[float, SdkClient]] = deque()
         self._closed = False
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class EngineClient:
         info = self._info
         if info is None:
             try:
-                info = self._read("info", lambda api: _get_json(api, "/info"), deadline)
+                info = self._read("info", lambda api: api.get_json("/info"), deadline)
             except (EngineRejectedError, EngineAccessDeniedError):
                 # Something between this process and the engine does not pass this request on.
                 info = {}
@@ -106,7 +106,7 @@ class EngineClient:
 
     def inspect_container(self, name_or_id: str, deadline: Deadline) -> Json | None:
         """The engine's inspect document; ``None`` when there is no such container."""
-        return self._find("inspect_container", lambda api: _get_json(api, f"/containers/{name_or_id}/json"), deadline)
+        return self._find("inspect_container", lambda api: api.get_json(f"/containers/{name_or_id}/json"), deadline)
 
     def inspect_network(self, name: str, deadline: Deadline) -> Json | None:
         """The engine's inspect document of a network; ``None`` when there is none."""
@@ -114,7 +114,7 @@ class EngineClient:
 
     def inspect_image(self, name_or_id: str, deadline: Deadline) -> Json | None:
         """The engine's inspect document of an image; ``None`` when the engine does not have it."""
-        return self._find("inspect_image", lambda api: _get_json(api, f"/images/{name_or_id}/json"), deadline)
+        return self._find("inspect_image", lambda api: api.get_json(f"/images/{name_or_id}/json"), deadline)
 
     def list_containers(self, label: str, deadline: Deadline, state: ContainerState | None = None) -> list[Json]:
         """The engine's list rows of every container that carries ``label``, in one call, whatever its state."""
@@ -129,7 +129,9 @@ class EngineClient:
 
         ``None`` if there is no such path.
         """
-        return self._find("stat", lambda api: path_stat(_archive(api, "HEAD", container_id, path).headers), deadline)
+        return self._find(
+            "stat", lambda api: path_stat(archive_response(api, "HEAD", container_id, path).headers), deadline
+        )
 
     def read_start(self, container_id: str, path: str, size: int, deadline: Deadline) -> FileStart | None:
         """The first ``size`` bytes of a regular file in a container, running or not, with its owner.
@@ -137,9 +139,9 @@ class EngineClient:
         ``None`` if there is no such file.
         """
 
-        def read(api: docker.APIClient) -> FileStart | None:
+        def read(api: SdkClient) -> FileStart | None:
             # Closed before its end: the rest of the file is not read.
-            with _archive(api, "GET", container_id, path) as response:
+            with archive_response(api, "GET", container_id, path) as response:
                 return first_file(response.raw, size)
 
         return self._find("read_file", read, deadline)
@@ -150,21 +152,19 @@ class EngineClient:
 
     def create_container(self, name: str, body: Mapping[str, Any]) -> str:
         """Create a container from the engine's own JSON. Returns its id."""
-        return self._call(
-            "create_container",
-            lambda api: str(api.create_container_from_config(dict(body), name)["Id"]),  # type: ignore[no-untyped-call]
-            None,
-        )
+        path = f"/containers/create?name={name}"
+        return self._call("create_container", lambda api: str(json.loads(api.exchange("POST", path, body))["Id"]), None)
 
     def start_container(self, container_id: str) -> None:
         """Start a container: one request, never repeated. No effect on a running one."""
-        self._call("start_container", lambda api: api.start(container_id), None)
+        self._call("start_container", lambda api: api.exchange("POST", f"/containers/{container_id}/start"), None)
 
     def remove_container(self, container_id: str, *, force: bool = True) -> None:
         """Remove a container with its anonymous volumes; a running one only by force."""
-        self._call("remove_container", lambda api: api.remove_container(container_id, v=True, force=force), None)
+        path = f"/containers/{container_id}?v=1&force={int(force)}"
+        self._call("remove_container", lambda api: api.exchange("DELETE", path), None)
 
-    def _find(self, operation: str, call: Callable[[docker.APIClient], T], deadline: Deadline) -> T | None:
+    def _find(self, operation: str, call: Callable[[SdkClient], T], deadline: Deadline) -> T | None:
         try:
             return self._read(operation, call, deadline)
         except EngineRejectedError as exc:
@@ -172,14 +172,14 @@ class EngineClient:
                 return None
             raise
 
-    def _read(self, operation: str, call: Callable[[docker.APIClient], T], deadline: Deadline) -> T:
+    def _read(self, operation: str, call: Callable[[SdkClient], T], deadline: Deadline) -> T:
         # The engine may have restarted and closed a kept connection. Reads may be repeated.
         try:
             return self._call(operation, call, deadline)
         except EngineUnavailableError:
             return self._call(operation, call, deadline)
 
-    def _call(self, operation: str, call: Callable[[docker.APIClient], T], deadline: Deadline | None) -> T:
+    def _call(self, operation: str, call: Callable[[SdkClient], T], deadline: Deadline | None) -> T:
         timeout = self._timeout_seconds if deadline is None else deadline.at_most(self._timeout_seconds)
         with observed(self._observer, operation), self._translated_errors():
             try:
@@ -198,7 +198,7 @@ class EngineClient:
             self._keep(api)
             return result
 
-    def _keep(self, api: docker.APIClient) -> None:
+    def _keep(self, api: SdkClient) -> None:
         now = time.monotonic()
         self._idle.append((now, api))
         self._close_unused_since(math.inf if self._closed else now - _IDLE_SECONDS)
@@ -209,7 +209,7 @@ class EngineClient:
             while self._idle[0][0] < moment:
                 self._idle.popleft()[1].close()
 
-    def _connect(self, timeout_seconds: float) -> docker.APIClient:
+    def _connect(self, timeout_seconds: float) -> SdkClient:
         if self._api_version is None:
             api = SdkClient(self._docker_host, MINIMUM_DOCKER_API_VERSION)
             api.timeout = timeout_seconds  # type: ignore[assignment]
@@ -268,32 +268,28 @@ class SdkClient(docker.APIClient):
                 del self.adapters[scheme]
             self.base_url = "http+docker://localhost"
 
+    def get_json(self, path: str) -> Json:
+        """The document at the path. Raises :class:`EngineRejectedError` for an error response."""
+        document: Json = json.loads(self.exchange("GET", path))
+        return document
 
-def _archive(api: docker.APIClient, method: str, container_id: str, path: str) -> requests.Response:
-    """The response of the endpoint for a container's files, which the SDK offers for whole files only."""
-    url = f"{api.base_url}/v{api.api_version}/containers/{container_id}/archive"
-    plain = {"Accept-Encoding": "identity"}
-    streams = method == "GET"
-    response = api.request(method, url, params={"path": path}, headers=plain, stream=streams, timeout=api.timeout)
-    if not response.ok:
-        # A response to HEAD has no body; the reason phrase is its only text.
-        response.close()
-        raise docker.errors.APIError(response.reason, response=response, explanation=response.reason)
-    return response
-
-
-def _get_json(api: docker.APIClient, path: str) -> Json:
-    """GET on the SDK's connection, without its session: twice as fast, and most operations start with one."""
-    adapter = api.get_adapter(api.base_url)
-    if not isinstance(adapter, UnixHTTPAdapter):
-        response = api.get(f"{api.base_url}/v{api.api_version}{path}", timeout=api.timeout)
-        status, body = response.status_code, response.content
-    else:
-        answer = adapter.get_connection(api.base_url).urlopen(
-            "GET", f"/v{api.api_version}{path}", headers={"Host": "localhost"}, retries=False, timeout=api.timeout
-        )
-        status, body = answer.status, answer.data
-    if status != http.HTTPStatus.OK:
-        raise EngineRejectedError(status, error_text(body))
-    document: Json = json.loads(body)
-    return document
+    def exchange(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """The answer to a request on the SDK's connection, without its session, which takes as much CPU time again."""
+        url = f"/v{self.api_version}{path}"
+        content, headers = None, {}
+        if body is not None:
+            content, headers = json.dumps(body), {"Content-Type": "application/json"}
+        adapter = self.get_adapter(self.base_url)
+        if not isinstance(adapter, UnixHTTPAdapter):
+            response = self.request(
+                method, f"{self.base_url}{url}", data=content, headers=headers, timeout=self.timeout
+            )
+            status, answer = response.status_code, response.content
+        else:
+            headers["Host"] = "localhost"
+            pool = adapter.get_connection(self.base_url)
+            sent = pool.urlopen(method, url, body=content, headers=headers, retries=False, timeout=self.timeout)
+            status, answer = sent.status, sent.data
+        if status >= http.HTTPStatus.BAD_REQUEST:
+            raise EngineRejectedError(status, error_text(answer))
+        return answer

@@ -92,9 +92,8 @@ class Refresher:
     def created(self, bot_id: str, created: Created, began: int) -> bool:
         """An operation that began at ``began`` has made the bot's container. False: the bot has to be touched."""
         container_id, status = created
-        # In doubt, an inspection has to end that.
         if status is None or {bot_id, container_id} & self._view.doubts:
-            return False
+            return False  # an inspection has to end the doubt
         # An inspection that an event has led to may have been first, or the container may be gone again.
         if container_id not in self._view and self._removals.removed_at(container_id) < began:
             self._apply(bot_id, status, began)
@@ -261,11 +260,9 @@ class Refresher:
         entry = self._view.of_bot(key) if is_bot_id(key) else self._view.get(key)
         if entry is None or entry.partial:
             return False
-        try:
-            rows = await self._source.list(entry.status.container_id)
-        except Exception:  # noqa: BLE001 - then nothing vouches for the view
-            return False
-        return any(_shows_the_same(row, entry.status) for row in rows)
+        with suppress(Exception):
+            return any(_shows_the_same(row, entry.status) for row in await self._source.list(entry.status.container_id))
+        return False
 
     async def _doubt(self, key: str, began: int, exc: Exception) -> None:
         """Stop answering for a container that cannot be inspected; the view's list shows the engine's list row."""
