@@ -14,7 +14,8 @@ LOWEST := .venv-lowest/bin/python
 COMPUTES := nice -n 5
 IDLE := $(if $(shell command -v ionice),ionice -c 3) nice -n 19
 
-BOT_IMAGE_TESTS := $(patsubst %,tests/engine/test_%.py,bot_image bot_image_gateway end_to_end_bot make_serve)
+BOT_IMAGE_TESTS := $(sort $(wildcard tests/engine/test_bot_image*.py)) \
+	$(patsubst %,tests/engine/test_%.py,end_to_end_bot make_serve)
 FAULT_TESTS := tests/hostile tests/chaos
 # Of the unit tests, those that depend on the versions of the dependencies.
 VERSION_TESTS := tests/packaging/test_requirements.py tests/rpc \
