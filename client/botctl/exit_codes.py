@@ -39,7 +39,7 @@ MEANINGS = {
     ExitCode.NOT_ALLOWED: "not allowed: the socket's permissions, the token, or the client certificate",
     ExitCode.REFUSED: "refused in the current state: container exists already, image missing, start fails, …",
     ExitCode.NOT_NOW: "not possible now (engine or registry unreachable, bot busy, no answer in time): try again",
-    ExitCode.NOT_UP: "--wait: the bot was started, but exited, is unhealthy, or was not up in time",
+    ExitCode.NOT_UP: "--wait: the bot was started, but ended, is unhealthy, or was not ready in time",
     ExitCode.INTERRUPTED: "Ctrl-C",
     ExitCode.PIPE_CLOSED: "the reader closed the output, such as head",
     ExitCode.TERMINATED: "SIGTERM, such as from timeout",

@@ -23,6 +23,8 @@ class Result:
     done: str = ""
     """What was done, in one or two words. Empty if it failed."""
     problem: Problem | None = None
+    remark: str = ""
+    """What that means, for a person."""
     details: dict[str, Any] = field(default_factory=dict)
     """Further values for the JSON output."""
     log: list[str] = field(default_factory=list)

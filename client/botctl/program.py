@@ -9,6 +9,7 @@ from typing import Any
 import click
 import grpc
 
+from botctl.commands.action import action
 from botctl.commands.create import create
 from botctl.commands.files import files
 from botctl.commands.list import list_containers
@@ -82,6 +83,7 @@ for _command in (
     stats,
     secrets,
     files,
+    action,
     version,
 ):
     botctl.add_command(_command)

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from container_manager.model import SecretInfo
+from container_manager.model import LogSource, SecretInfo
+
+OnOutput = Callable[[LogSource, bytes], None]
+"""Receives each piece of a program's output as it comes, in the worker's thread."""
 
 
 class Secrets(Protocol):
@@ -61,14 +64,24 @@ class ActionResult(NamedTuple):
 class Actions(Protocol):
     """Programs inside bots' containers: synchronous, for worker threads."""
 
-    def run(self, container_id: str, command: Sequence[str], *, stdin: bytes, seconds: float) -> ActionResult:
+    def run(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        seconds: float,
+        on_output: OnOutput | None = None,
+    ) -> ActionResult:
         """Run a program inside a running container, as the container's user, and wait for its end.
 
         ``stdin`` reaches the program's standard input alone. ``seconds``: after this time,
-        :class:`~container_manager.errors.EngineTimeoutError`; the program may still run. Of its output, what exceeds
-        64 KiB is lost. A program that is not there ends with an exit code too, as in a shell.
+        :class:`~container_manager.errors.EngineTimeoutError`; the program may still run. The result
+        has the first 64 KiB of each output, and ``on_output`` receives all of it. A program that is not there ends with
+        an exit code too, as in a shell.
 
-        Raises :class:`~container_manager.errors.InvalidStateError` for a container that does not run.
+        Raises :class:`~container_manager.errors.InvalidStateError` for a container that does not run, and
+        :class:`~container_manager.errors.ContainerNotFoundError` for one that is gone.
         """
 
 

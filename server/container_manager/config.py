@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from container_manager.actions import Action
 from container_manager.bot_directories import DEFAULT_BOT_USER, DEFAULT_STATE_MOUNT, BotUser, RootDirectory
 from container_manager.model import PullPolicy
 
@@ -125,6 +126,8 @@ class ServerConfig:
     max_log_streams: int = 64
     max_concurrent_calls: int = 1000
     """Concurrent changes, running or waiting, and as many concurrent reads."""
+    actions: tuple[Action, ...] = ()
+    """The operator's actions, which come before the built-in ones."""
     limits: TransportLimits = field(default_factory=TransportLimits)
     drain_seconds: float = 20
     """How long a shutdown waits for running calls."""

@@ -52,7 +52,7 @@ def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
     of the reference separately, so that ``node:*`` does not allow the registry ``node:443``. ``*`` matches ``/`` within
     a repository. A glob that ends in ``*`` and has no tag allows every tag; ``*`` alone allows every image.
     """
-    if allowed and not any(_matches(reference, pattern) for pattern in allowed):
+    if allowed and not matches_any(reference, allowed):
         raise ImageNotAllowedError(
             f"image {reference} is not on the server's list of allowed images ({', '.join(allowed)})", image=reference
         )
@@ -61,6 +61,11 @@ def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
 def registry_of(reference: str) -> str:
     """The registry that an image comes from, such as ``localhost:5000``; empty for Docker Hub."""
     return _registry(split_version(reference)[0])
+
+
+def matches_any(reference: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the globs matches, as for :func:`check_image_allowed`."""
+    return any(_matches(reference, pattern) for pattern in patterns)
 
 
 def _matches(reference: str, pattern: str) -> bool:

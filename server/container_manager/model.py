@@ -161,6 +161,8 @@ class ContainerStatus:
     """The caller's own, by key."""
     last_exit: LastExit | None = None
     """``None`` also when this service has not seen that end."""
+    action_set: str = ""
+    """Which built-in actions the image has: see :mod:`container_manager.actions`. Not shown to callers."""
 
 
 @dataclass(frozen=True)

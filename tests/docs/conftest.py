@@ -23,8 +23,10 @@ from tests.support.serving import running_server
 # The id in the README.
 DEMO_BOT = "768851c1-180b-4431-8cb2-7f723c7c4c64"
 GATEWAY_PORT, TCP_PORT, HTTP_PORT = "18789", "50051", "8000"
-# Stands for the bot image: it logs that it is ready, and answers at the gateway's port.
+# Stands for the bot image: it logs that it is ready, answers at the gateway's port, and has the action `ready`.
 STAND_IN = """FROM {base}
+LABEL botmaker.actions=openclaw
+RUN printf '#!/bin/sh\\nexec wget -q -O - http://127.0.0.1:{port}/healthz\\n' >/bin/node && chmod 755 /bin/node
 CMD ["sh", "-c", "mkdir -p /tmp/www && echo '{{\\"ok\\":true,\\"status\\":\\"live\\"}}' >/tmp/www/healthz \
 && echo gateway ready && exec httpd -f -p {port} -h /tmp/www"]
 """

@@ -45,7 +45,8 @@ def test_a_bots_life(target: str, bots: Bots) -> None:
     limits = inspected["HostConfig"]
     assert (64 << 20, 500_000_000, 32) == (limits["Memory"], limits["NanoCpus"], limits["PidsLimit"])
     done = botctl(target, "start", "--wait", short)
-    assert (0, f"{bot_id}  running\n", "") == (done.returncode, done.stdout, done.stderr)
+    waited = "running for 10 s; its image has neither a health check nor the action ready"
+    assert (0, f"{bot_id}  {waited}\n", "") == (done.returncode, done.stdout, done.stderr)
     (status,) = told(botctl(target, "status", short, "-o", "json"))
     assert ("running", created["container_id"], 8080) == (
         *(status["state"], status["container_id"], status["ports"][0]["container_port"]),

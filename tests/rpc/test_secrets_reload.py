@@ -14,7 +14,6 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from container_manager.backend_provisioning import ActionResult
 from container_manager.errors import EngineTimeoutError, SecretsUnavailableError, StartFailedError
 from container_manager.model import ContainerState
-from container_manager.provisioning.secrets_reload import COMMAND
 from container_manager_client import connect
 from tests.rpc.conftest import ServeLooped
 from tests.support.backend_contract import put_secrets
@@ -22,6 +21,7 @@ from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.waiting import wait_until
 
+COMMAND = ("timeout", "-k", "5", "75", "node", "/opt/entrypoint/secrets-reload.mjs")
 Request, Response = pb.ReloadSecretsRequest, pb.ReloadSecretsResponse
 RELOAD, OR_RESTART = Request.MODE_RELOAD, Request.MODE_RELOAD_OR_RESTART
 FAILED = ActionResult(1, b"", b"gateway said: unauthorized\n")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from container_manager.backend_provisioning import ActionResult
-from container_manager.model import SecretInfo
+from container_manager.backend_provisioning import ActionResult, OnOutput
+from container_manager.errors import InvalidStateError
+from container_manager.model import ContainerState, LogSource, SecretInfo
 from tests.support.memory_store import MemoryStore
 
 
@@ -71,11 +72,30 @@ class MemoryActions:
         """How the next ones end."""
         self.runs: list[tuple[str, tuple[str, ...], bytes]] = []
         """The container's id, the command and the standard input of each."""
+        self.program: Callable[[OnOutput], int] | None = None
+        """What the next ones do instead, in the worker's thread."""
         self._store = store
 
-    def run(self, container_id: str, command: Sequence[str], *, stdin: bytes, seconds: float) -> ActionResult:  # noqa: ARG002
-        self._store.pass_step("run_action", self._store.containers[container_id].status.bot_id)
+    def run(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        seconds: float,  # noqa: ARG002
+        on_output: OnOutput | None = None,
+    ) -> ActionResult:
+        status = self._store.containers[container_id].status
+        if status.state is not ContainerState.RUNNING:
+            raise InvalidStateError("no program can run in the container", bot_id=status.bot_id)
+        self._store.pass_step("run_action", status.bot_id)
         self.runs.append((container_id, tuple(command), stdin))
+        receive = on_output or (lambda *_: None)
+        if self.program is not None:
+            return ActionResult(self.program(receive), b"", b"")
+        for source, data in ((LogSource.STDOUT, self.result.stdout), (LogSource.STDERR, self.result.stderr)):
+            if data:
+                receive(source, data)
         return self.result
 
 

@@ -22,11 +22,13 @@ from grpc_status import rpc_status
 
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import bot_provisioner_pb2_grpc as provisioner_pb_grpc
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
+from botmaker.container.v1 import container_maintainer_pb2_grpc as maintainer_pb_grpc
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1 import container_observer_pb2_grpc as observer_pb_grpc
-from container_manager.errors import ContainerManagerError, ContainerNotFoundError
+from container_manager.errors import ActionNotAllowedError, ContainerManagerError, ContainerNotFoundError
 from container_manager.rpc.interceptors.errors import to_status
 
 AWAY = object()
@@ -62,6 +64,8 @@ class ScriptedService:
         """The answer of ReloadSecrets."""
         self.info = observer_pb.GetServerInfoResponse(version="9.8", backend="docker", backend_version="28.5.1")
         """The answer of GetServerInfo."""
+        self.actions: list[Sequence[Any]] = []
+        """A script for each future RunAction: messages, errors; without one, its image declares no action."""
         self.at_once = 0
         self.most_at_once = 0
         self.gate = threading.Barrier(1)
@@ -73,6 +77,7 @@ class ScriptedService:
         pb_grpc.add_ContainerManagerServicer_to_server(_Manager(self), self._server)
         observer_pb_grpc.add_ContainerObserverServicer_to_server(_Observer(self), self._server)
         provisioner_pb_grpc.add_BotProvisionerServicer_to_server(_Provisioner(self), self._server)
+        maintainer_pb_grpc.add_ContainerMaintainerServicer_to_server(_Maintainer(self), self._server)
 
     @property
     def socket(self) -> Path:
@@ -100,6 +105,10 @@ class ScriptedService:
     def fail(self, method: str, error: ContainerManagerError | grpc.StatusCode, bot_id: str = "") -> None:
         """Let calls of this method fail; with ``bot_id``, only those for this bot."""
         self._failures[method, bot_id] = error
+
+    def forgive(self, method: str) -> None:
+        """Let calls of this method succeed again."""
+        self._failures = {key: error for key, error in self._failures.items() if key[0] != method}
 
     def of_bot(self, bot_id: str) -> pb.ContainerStatus | None:
         """The bot's container."""
@@ -233,6 +242,16 @@ class _Provisioner(provisioner_pb_grpc.BotProvisionerServicer):
     def PutFiles(self, request: Any, context: Any) -> provisioner_pb.PutFilesResponse:  # noqa: N802
         self._service.note(request, context)
         return provisioner_pb.PutFilesResponse()
+
+
+class _Maintainer(maintainer_pb_grpc.ContainerMaintainerServicer):
+    def __init__(self, service: ScriptedService) -> None:
+        self._service = service
+
+    def RunAction(self, request: Any, context: Any) -> Iterator[maintainer_pb.RunActionResponse]:  # noqa: N802
+        self._service.note(request, context)
+        scripts = self._service.actions or [[ActionNotAllowedError("image bot:1 has no action of this name")]]
+        yield from self._service.play(scripts, context)
 
 
 class _Observer(observer_pb_grpc.ContainerObserverServicer):

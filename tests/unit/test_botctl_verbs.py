@@ -6,21 +6,25 @@ import signal
 import threading
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from botctl.exit_codes import ExitCode, overall
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.errors import (
     CommandNotFoundError,
     ContainerAlreadyExistsError,
     OperationInProgressError,
+    ServiceNotAllowedError,
 )
 from tests.support.scripted_service import ScriptedService, entry
 from tests.support.waiting import wait_until
 from tests.unit.botctl_runs import Run, complaint, document
 
 UNKNOWN = "11111111-1111-1111-1111-111111111111"
+Event = maintainer_pb.RunActionResponse
 RUNNING, EXITED = pb.CONTAINER_STATE_RUNNING, pb.CONTAINER_STATE_EXITED
 VERBS = {"start": "started", "stop": "stopped", "restart": "restarted", "remove": "removed"}
 
@@ -150,9 +154,21 @@ def test_as_json_the_results_are_one_document_in_the_bots_order(botctl_run: Run,
 def test_waiting_tells_when_it_runs(
     botctl_run: Run, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botctl.waiting.SETTLE_SECONDS", 0)
+    monkeypatch.setattr("botctl.waiting.RUNNING_SECONDS", 0)
+    monkeypatch.setattr("botctl.waiting.HELD_SECONDS", 0)
     bot_id = scripted.add(state=EXITED)
-    assert f"{bot_id}  running\n" == botctl_run("start", "--wait", bot_id).stdout
+    neither = "its image has neither a health check nor the action ready"
+    assert f"{bot_id}  running for 0 s; {neither}\n" == botctl_run("start", "--wait", bot_id).stdout
+    assert ["running"] == [each["result"] for each in document(botctl_run("start", "--wait", bot_id, "-o", "json"))]
+    scripted.fail("RunAction", ServiceNotAllowedError("this listener does not serve ContainerMaintainer"))
+    unknown = "the service runs no actions for this address, so that nothing more is known"
+    assert f"{bot_id}  running for 0 s; {unknown}\n" == botctl_run("start", "--wait", bot_id).stdout
+    scripted.fail("RunAction", grpc.StatusCode.UNIMPLEMENTED)
+    assert f"{bot_id}  running for 0 s; {unknown}\n" == botctl_run("start", "--wait", bot_id).stdout
+    scripted.forgive("RunAction")
+    scripted.actions = [[Event(stdout=b'{"ready":true}\n'), Event(end=maintainer_pb.ActionEnd(exit_code=0))]]
+    assert f"{bot_id}  ready\n" == botctl_run("start", "--wait", bot_id).stdout
+    assert "ready" == scripted.seen("RunAction")[-1].action
     scripted.statuses = [pb.ContainerStatus(state=RUNNING, health=pb.HEALTH_STATUS_HEALTHY)]
     assert f"{bot_id}  healthy\n" == botctl_run("restart", "--wait", bot_id).stdout
 
@@ -180,7 +196,7 @@ def test_waiting_for_a_bot_that_fails_shows_its_last_lines(botctl_run: Run, scri
 def test_waiting_for_a_bot_that_ran_already_does_not_count_what_was_before(
     botctl_run: Run, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botctl.waiting.SETTLE_SECONDS", 0)
+    monkeypatch.setattr("botctl.waiting.RUNNING_SECONDS", 0)
     assert 0 == botctl_run("start", "--wait", scripted.add(state=RUNNING, restart_count=7)).exit_code
 
 
@@ -189,7 +205,12 @@ def test_a_wait_that_is_too_long_ends(botctl_run: Run, scripted: ScriptedService
     scripted.logs = [[]]
     said = botctl_run("start", "--wait", "--wait-timeout", "100ms", bot_id)
     assert ExitCode.NOT_UP == said.exit_code
-    assert "was not healthy within 0.1 s" in said.stderr
+    assert "was not ready within 0.1 s: its health check has not passed yet" in said.stderr
+    scripted.containers.clear()
+    scripted.actions = [[Event(stderr=b"a\nnot yet\n"), Event(end=maintainer_pb.ActionEnd(exit_code=1))]]
+    bot_id = scripted.add(state=EXITED)
+    said = botctl_run("start", "--wait", "--wait-timeout", "100ms", bot_id)
+    assert f"Error: {bot_id}: started, and was not ready within 0.1 s: its action ready says: not yet" in said.stderr
 
 
 def test_an_interrupted_run_gives_up_its_calls_and_ends_with_130(botctl_run: Run, scripted: ScriptedService) -> None:

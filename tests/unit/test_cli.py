@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from container_manager.actions import Action
 from container_manager.bot_directories import RootDirectory
 from container_manager.cli import main
 from container_manager.cli.serve import serve as command
@@ -136,6 +137,27 @@ def test_an_option_is_an_environment_variable_too(  # noqa: PLR0917 - fixtures a
     result, config = serve(option, text) if how == "option" else serve(environment={variable: text})
     assert config is not None, result.output
     assert value == read(config)
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_the_operators_actions_are_read_from_their_file(serve: Serve, tmp_path: Path, how: str) -> None:
+    file = tmp_path / "actions.toml"
+    file.write_text('[[action]]\nname = "a"\ncommand = ["b"]\n')
+    _, config = (
+        serve("--actions", str(file))
+        if how == "option"
+        else serve(environment={"CONTAINER_MANAGER_ACTIONS": str(file)})
+    )
+    assert config is not None
+    assert (Action("a", ("b",)),) == config.actions
+
+
+def test_a_file_of_actions_with_an_error_keeps_it_from_starting(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "actions.toml"
+    file.write_text('[[action]]\nname = "a"\ncommand = "b"\n')
+    result, config = serve("--actions", str(file))
+    assert (2, None) == (result.exit_code, config)
+    assert complaint(result).startswith(f"Error: {file}:3: command: is required")
 
 
 def test_every_option_reaches_the_configuration() -> None:

@@ -26,7 +26,15 @@ def client(engine: FakeEngine) -> Iterator[ExecClient]:
 
 
 def execute(client: ExecClient, seconds: float = 60.0) -> Any:
-    return client.execute("c1", ["program"], stdin=b"", seconds=seconds)
+    output: list[tuple[bool, bytes]] = []
+    code = client.execute(
+        "c1",
+        ["program"],
+        stdin=b"",
+        seconds=seconds,
+        on_output=lambda *piece: output.append(piece),
+    )
+    return code, output
 
 
 @pytest.mark.parametrize("code", [0, 1, 137])
@@ -34,7 +42,7 @@ def test_a_program_has_its_exit_code_although_the_engine_knows_it_a_moment_later
     engine: FakeEngine, client: ExecClient, code: int
 ) -> None:
     engine.on(*INSPECT, RUNNING, Json({"Running": False, "ExitCode": code}))
-    assert (code, b"out", b"") == execute(client)
+    assert (code, [(False, b"out")]) == execute(client)
 
 
 @pytest.mark.parametrize(

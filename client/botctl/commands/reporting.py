@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
+from rich.text import Text
 
 from botctl.exit_codes import ExitCode, overall, show_error
 from botctl.parallel import Result, Work, for_each
@@ -18,15 +19,41 @@ NO_CONTAINER = "no container"
 """The result of stopping or removing a bot without a container."""
 
 
-def report(session: Session, bots: Sequence[Selected], work: Work, *, doing: str, parallel: int) -> None:
+class Progress:
+    """What is being waited for, bot by bot. Work reports it from any thread."""
+
+    def __init__(self) -> None:
+        self._show: Callable[[str], None] = lambda _: None
+
+    def shown_by(self, show: Callable[[str], None]) -> None:
+        """Show each report with this function from now on."""
+        self._show = show
+
+    def report(self, bot_id: str, message: str) -> None:
+        """Report what is being waited for."""
+        self._show(f"{bot_id}: {message}")
+
+
+def report(
+    session: Session,
+    bots: Sequence[Selected],
+    work: Work,
+    *,
+    doing: str,
+    parallel: int,
+    progress: Progress | None = None,
+) -> None:
     """Runs the work for every bot, prints each result as it comes, and exits with the code for all of them.
 
+    ``progress``: the spinner also shows its last report.
     With ``--output json`` the results are one document, in the order of the bots.
     """
     if not bots and not session.as_json:
         session.notice("no bot matches: nothing to do")
-    results = {}
+    results: dict[str, Result] = {}
     with spinner(session.err, _progress(doing, bots, 0)) as update:
+        if progress is not None:
+            progress.shown_by(lambda text: update(f"{_progress(doing, bots, len(results))}; {printable(text)}"))
         for result in for_each(session, bots, work, parallel):
             results[result.bot_id] = result
             update(_progress(doing, bots, len(results)))
@@ -41,7 +68,8 @@ def report(session: Session, bots: Sequence[Selected], work: Work, *, doing: str
 def _print(session: Session, result: Result) -> None:
     if result.problem is None:
         if not session.as_json:
-            session.out.print(f"{result.bot_id}  {result.done}", soft_wrap=True)
+            remark = f" {result.remark}" if result.remark else ""
+            session.out.print(Text(f"{result.bot_id}  {result.done}{remark}"), soft_wrap=True)
         return
     show_error(f"{result.bot_id}: {result.problem.message}")
     if result.log and not session.as_json:

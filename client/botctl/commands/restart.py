@@ -7,7 +7,7 @@ from typing import Any
 import click
 from google.protobuf.duration_pb2 import Duration
 
-from botctl.commands.reporting import report
+from botctl.commands.reporting import Progress, report
 from botctl.commands.start import wait_for_bot, wait_options
 from botctl.options import grace_option, selection_options, with_session
 from botctl.parallel import Result
@@ -26,11 +26,12 @@ def restart(
     session: Session, *, grace: Duration | None, wait: bool, wait_timeout: Duration, parallel: int, **selection: Any
 ) -> None:
     """Stop bots and start them again. A stopped bot is started."""
+    progress = Progress()
 
     def work(bot: Selected) -> Result:
         session.manager.RestartContainer(pb.RestartContainerRequest(bot_id=bot.bot_id, grace_period=grace))
         if wait:
-            return wait_for_bot(session, bot, 0, seconds_of(wait_timeout))
+            return wait_for_bot(session, bot, 0, seconds_of(wait_timeout), progress)
         return Result(bot.bot_id, "restarted")
 
-    report(session, select(session, **selection), work, doing="restarting", parallel=parallel)
+    report(session, select(session, **selection), work, doing="restarting", parallel=parallel, progress=progress)

@@ -9,7 +9,8 @@ import click
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from botctl.commands.reporting import report
+from botctl.actions import probe
+from botctl.commands.reporting import Progress, report
 from botctl.exit_codes import ExitCode
 from botctl.log_reading import last_lines
 from botctl.options import selection_options, with_session
@@ -18,7 +19,7 @@ from botctl.param_types import DURATION, seconds_of
 from botctl.problems import Problem
 from botctl.selection import Selected, select
 from botctl.session import Session
-from botctl.waiting import NotUpError, wait_until_up
+from botctl.waiting import NotReadyError, wait_until_ready
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 _LAST_LINES = 10
@@ -32,14 +33,14 @@ def wait_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--wait-timeout",
             type=DURATION,
             metavar="DURATION",
-            default="60s",
+            default="120s",
             show_default=True,
             help="How long --wait waits for each bot.",
         ),
         click.option(
             "--wait",
             is_flag=True,
-            help="Wait until the bot is healthy, or has run for a while if its image has no health check.",
+            help="Wait until the bot is ready: by its health check, its action ready, or by running for 10 s.",
         ),
     ):
         function = option(function)
@@ -52,6 +53,7 @@ def wait_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @with_session
 def start(session: Session, *, wait: bool, wait_timeout: Duration, parallel: int, **selection: Any) -> None:
     """Start bots. A running bot is not changed."""
+    progress = Progress()
 
     def work(bot: Selected) -> Result:
         session.manager.StartContainer(pb.StartContainerRequest(bot_id=bot.bot_id))
@@ -59,22 +61,28 @@ def start(session: Session, *, wait: bool, wait_timeout: Duration, parallel: int
             return Result(bot.bot_id, "started")
         was_running = bot.before is not None and bot.before.state in _RUNNING
         restart_count = bot.before.restart_count if bot.before is not None and was_running else 0
-        return wait_for_bot(session, bot, restart_count, seconds_of(wait_timeout))
+        return wait_for_bot(session, bot, restart_count, seconds_of(wait_timeout), progress)
 
-    report(session, select(session, **selection), work, doing="starting", parallel=parallel)
+    report(session, select(session, **selection), work, doing="starting", parallel=parallel, progress=progress)
 
 
-def wait_for_bot(session: Session, bot: Selected, restart_count: int, timeout_seconds: float) -> Result:
-    """Waits until the bot is up. ``restart_count``: the container's, right after the start."""
+def wait_for_bot(
+    session: Session, bot: Selected, restart_count: int, timeout_seconds: float, progress: Progress
+) -> Result:
+    """Waits until the bot is ready. ``restart_count``: the container's, right after the start."""
     try:
-        done = wait_until_up(
-            lambda: session.status(bot.bot_id), restart_count=restart_count, timeout_seconds=timeout_seconds
+        ready = wait_until_ready(
+            lambda: session.status(bot.bot_id),
+            lambda: probe(session.maintainer, bot.bot_id),
+            restart_count=restart_count,
+            timeout_seconds=timeout_seconds,
+            on_progress=lambda message: progress.report(bot.bot_id, message),
         )
-    except NotUpError as exc:
+    except NotReadyError as exc:
         message = f"started, and {exc}"
     except grpc.RpcError as exc:
         message = f"started, but its state is unknown: {session.explain(exc).message}"
     else:
-        return Result(bot.bot_id, done)
+        return Result(bot.bot_id, ready.done, remark=ready.remark)
     lines = last_lines(session.observer, bot.bot_id, _LAST_LINES)
     return Result(bot.bot_id, problem=Problem(ExitCode.NOT_UP, message), log=lines)

@@ -228,6 +228,11 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         is_flag=True,
         help="Serve TCP on loopback without a token. For disposable machines only.",
     ),
+    option(
+        "--actions",
+        type=click.Path(path_type=Path),
+        help="TOML file with programs that callers may run in bots, beside the built-in ones.",
+    ),
     option("--metrics-listen", help="Serve Prometheus metrics at this address, such as 127.0.0.1:9464. Loopback only."),
     option(
         "--otlp-endpoint",

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from container_manager.actions import Action
 from container_manager.bot_directories import RootDirectory, overlap
 from container_manager.cli.options import hint
 from container_manager.config import (
@@ -21,8 +22,9 @@ from container_manager.config import (
     TlsConfig,
     TracingConfig,
 )
-from container_manager.errors import InvalidImageReferenceError
+from container_manager.errors import InvalidImageReferenceError, StartupError
 from container_manager.image_reference import check_image_reference
+from container_manager.maintenance.actions_file import read_actions
 from container_manager.model import PullPolicy
 from container_manager.root_ownership import UnusableRootError, check_usable
 
@@ -68,12 +70,20 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         "allowed_images": options["allowed_image"],
         "registry_config": _registry_config(options["registry_config"], os.environ),
     }
-    return ServerConfig(
-        service=DockerServiceConfig(**service),
-        tls=_tls(options),
-        tracing=_tracing(options),
+    server = {
         **_of_the_same_name(ServerConfig, options),
-    )
+        "tls": _tls(options),
+        "tracing": _tracing(options),
+        "actions": _actions(options["actions"]),
+    }
+    return ServerConfig(service=DockerServiceConfig(**service), **server)
+
+
+def _actions(path: Path | None) -> tuple[Action, ...]:
+    try:
+        return () if path is None else read_actions(path)
+    except StartupError as exc:
+        raise ConfigurationError(str(exc)) from exc
 
 
 def _registry_config(given: str | None, environment: Mapping[str, str]) -> RegistryConfig | None:

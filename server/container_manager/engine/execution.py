@@ -1,4 +1,4 @@
-"""Runs a program inside a container: the engine's exec endpoints."""
+"""Runs a program inside a container, and passes on its output as it comes: the engine's exec endpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,9 @@ from container_manager.engine.client import EngineClient
 from container_manager.engine.transport_errors import EngineRejectedError, error_text
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError
 
-MOST_OUTPUT_BYTES = 64 * 1024
+OnOutput = Callable[[bool, bytes], None]
+"""Receives each piece of output, and whether it is of the standard error. Called in the thread of the call."""
+
 _POLL_SECONDS = 0.05
 _CHUNK_BYTES = 32 * 1024
 _STDERR = 2
@@ -30,9 +32,9 @@ class ExecClient(EngineClient):
     """Runs programs in containers of one engine, from any number of threads."""
 
     def execute(
-        self, container_id: str, command: Sequence[str], *, stdin: bytes, seconds: float
-    ) -> tuple[int, bytes, bytes]:
-        """Exit code, standard output and standard error of the program; what exceeds 64 KiB of an output is lost.
+        self, container_id: str, command: Sequence[str], *, stdin: bytes, seconds: float, on_output: OnOutput
+    ) -> int:
+        """The program's exit code.
 
         ``stdin`` goes over a connection to the program, and into nothing that the engine records.
         """
@@ -43,8 +45,8 @@ class ExecClient(EngineClient):
         )
         ends = time.monotonic() + seconds
         with observed(self._observer, "exec_start"), self._translated_errors():
-            outputs = self._converse(exec_id, stdin, ends)
-        return self._exit_code(exec_id, ends), *outputs
+            self._converse(exec_id, stdin, ends, on_output)
+        return self._exit_code(exec_id, ends)
 
     def _exit_code(self, exec_id: str, ends: float) -> int:
         """The exit code, which the engine may know a moment after the end of the outputs."""
@@ -56,7 +58,7 @@ class ExecClient(EngineClient):
             raise EngineUnavailableError("the engine does not know how the program ended")
         return int(ended["ExitCode"])
 
-    def _converse(self, exec_id: str, stdin: bytes, ends: float) -> tuple[bytes, bytes]:
+    def _converse(self, exec_id: str, stdin: bytes, ends: float, on_output: OnOutput) -> None:
         """Start the program, send its input, and read both outputs to their end."""
         # The SDK loses what comes in one packet with the head of the response, and has no time-out.
         connection = http.client.HTTPConnection("localhost")
@@ -76,7 +78,7 @@ class ExecClient(EngineClient):
             with suppress(BrokenPipeError):
                 connection.sock.sendall(stdin)
                 connection.sock.shutdown(socket.SHUT_WR)
-            return _outputs(response.fp, connection.sock, ends)
+            _pass_on(response.fp, connection.sock, ends, on_output)
 
     def _connected(self) -> socket.socket:
         address = urlsplit(self._docker_host)
@@ -92,21 +94,19 @@ class ExecClient(EngineClient):
         return connection
 
 
-def _outputs(stream: Any, connection: socket.socket, ends: float) -> tuple[bytes, bytes]:
-    outputs = {False: bytearray(), True: bytearray()}
+def _pass_on(stream: Any, connection: socket.socket, ends: float, on_output: OnOutput) -> None:
     received = bytearray()
     while True:
         while len(received) >= _HEADER.size:
             kind, size = _HEADER.unpack_from(received)
             if len(received) < _HEADER.size + size:
                 break
-            output = outputs[kind == _STDERR]
-            output += received[_HEADER.size : _HEADER.size + min(size, MOST_OUTPUT_BYTES - len(output))]
+            on_output(kind == _STDERR, bytes(received[_HEADER.size : _HEADER.size + size]))
             del received[: _HEADER.size + size]
         connection.settimeout(_left(ends))
         chunk = stream.read1(_CHUNK_BYTES)
         if not chunk:
-            return bytes(outputs[False]), bytes(outputs[True])
+            return
         received += chunk
 
 

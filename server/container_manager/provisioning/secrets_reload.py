@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from container_manager.actions import bounded
 from container_manager.backend_provisioning import Actions, Secrets
 from container_manager.errors import SecretsReloadFailedError
 from container_manager.model import ContainerStatus
 
 SECONDS = 90.0
-_WITHIN_SECONDS = "75"
-# The program of images/openclaw. `timeout` ends it in the container, where nothing else would.
-COMMAND = ("timeout", "-k", "5", _WITHIN_SECONDS, "node", "/opt/entrypoint/secrets-reload.mjs")
+_WITHIN_SECONDS = 75
 _MOST_WORDS = 500
 _SHELLS_NOT_FOUND = (126, 127)
 
@@ -24,14 +24,14 @@ class Reloaded(NamedTuple):
     """The secrets that it has been proved to use."""
 
 
-def reload_secrets(container: ContainerStatus, secrets: Secrets, actions: Actions) -> Reloaded:
-    """Have the process in this running container read its secrets.
+def reload_secrets(container: ContainerStatus, secrets: Secrets, actions: Actions, command: Sequence[str]) -> Reloaded:
+    """Have the process in this running container read its secrets. ``command`` is that of its image for it.
 
     Raises :class:`SecretsReloadFailedError` with the bot's own words.
     """
     token = secrets.token_of_run(container.bot_id, container.start_time_ns or 0)
     # The token goes to the program's standard input alone: arguments and environment are shown to others.
-    result = actions.run(container.container_id, COMMAND, stdin=token, seconds=SECONDS)
+    result = actions.run(container.container_id, bounded(command, _WITHIN_SECONDS), stdin=token, seconds=SECONDS)
     if result.exit_code:
         words = _words(result.stderr or result.stdout, token)
         if result.exit_code in _SHELLS_NOT_FOUND:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Any, NoReturn
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_maintainer_pb2_grpc as pb_grpc
 from container_manager.backend import Backend
 from container_manager.errors import NotSupportedByBackendError
+from container_manager.maintenance.action_runner import ActionRunner
+from container_manager.rpc.call_deadline import caller_deadline
+from container_manager.rpc.maintainer_codec import action_event_to_proto
+from container_manager.validation import check_bot_id
 
 # A grpc.aio.ServicerContext, which takes no type parameters at run time.
 Context = Any
@@ -16,8 +21,9 @@ Context = Any
 class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     """Raises domain errors, also in the middle of a stream, as :class:`ContainerObserverServicer` does."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, actions: ActionRunner) -> None:
         self._backend = backend
+        self._actions = actions
 
     # The methods that stream are coroutines that write: a generator is closed only when it is garbage-collected.
 
@@ -43,9 +49,13 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         self._not_supported()
 
     async def RunAction(  # type: ignore[override]
-        self, _request: pb.RunActionRequest, _context: Context
+        self, request: pb.RunActionRequest, context: Context
     ) -> None:
-        self._not_supported()
+        check_bot_id(request.bot_id)
+        events = self._actions.run(request.bot_id, request.action, request.arguments, caller_deadline(context))
+        async with aclosing(events):
+            async for event in events:
+                await context.write(action_event_to_proto(event))
 
     def _not_supported(self) -> NoReturn:
         raise NotSupportedByBackendError("this version of the server does not do this yet", backend=self._backend.name)

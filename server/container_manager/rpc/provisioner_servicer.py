@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from botmaker.container.v1 import bot_provisioner_pb2_grpc as pb_grpc
+from container_manager.actions import SECRETS_RELOAD, DeclaredActions
 from container_manager.backend import Backend
 from container_manager.deadline import Deadline
 from container_manager.errors import (
@@ -39,11 +40,12 @@ MAX_HELD_BYTES = 64 * 1024 * 1024
 class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
     """Serves a backend's secrets and files. Raises domain errors, as :class:`ContainerManagerServicer` does."""
 
-    def __init__(self, backend: Backend, operations: BotOperations, restart: Restart) -> None:
+    def __init__(self, backend: Backend, operations: BotOperations, restart: Restart, actions: DeclaredActions) -> None:
         """``restart`` restarts the container that a function finds for it in the bot's turn; whether there was one."""
         self._backend = backend
         self._restart = restart
         self._operations = operations
+        self._actions = actions
         self._contents = Allowance(MAX_HELD_BYTES, "too many bytes wait to be written already; try again in a moment")
 
     async def PutSecrets(self, request: pb.PutSecretsRequest, context: Context) -> pb.PutSecretsResponse:
@@ -73,7 +75,8 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
             if container is None:
                 return None
             try:
-                reloaded = reload_secrets(container, self._backend.secrets, self._backend.actions)
+                command = self._actions.require(SECRETS_RELOAD, container).command_with(())
+                reloaded = reload_secrets(container, self._backend.secrets, self._backend.actions, command)
             except SecretsReloadFailedError:
                 if not may_restart:
                     raise

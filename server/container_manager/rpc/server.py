@@ -30,10 +30,13 @@ from botmaker.container.v1 import (
     container_manager_pb2_grpc,
     container_observer_pb2_grpc,
 )
+from container_manager.actions import DeclaredActions
 from container_manager.addresses import Address, TcpAddress, UnixAddress, parse_address
 from container_manager.backend import Backend, CallObserver
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
+from container_manager.maintenance.action_runner import ActionRunner
+from container_manager.maintenance.bot_status import BotStatuses
 from container_manager.observability.telemetry import Telemetry
 from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.grpc_workarounds import filter_grpc_log
@@ -116,12 +119,18 @@ class Server:
         self._servicer = ContainerManagerServicer(
             self._backend.lifecycle, self._operations, self.keeper, self._backend.secrets.forget_token
         )
+        actions = DeclaredActions(config.actions)
+        statuses = BotStatuses(self._backend.lifecycle, self._operations, self.keeper.view)
         kept_ids = Allowance(_IDS_PER_WATCHER * config.max_watchers, _TOO_MANY_IDS)
         self._observer = ContainerObserverServicer(
-            self._backend, self._operations, self.keeper, kept_ids, ServerInfo(config, self._backend)
+            self._backend, self._operations, self.keeper, kept_ids, ServerInfo(config, self._backend, actions)
         )
-        self._provisioner = BotProvisionerServicer(self._backend, self._operations, self._servicer.restart_after)
-        self._maintainer = ContainerMaintainerServicer(self._backend)
+        self._provisioner = BotProvisionerServicer(
+            self._backend, self._operations, self._servicer.restart_after, actions
+        )
+        self._maintainer = ContainerMaintainerServicer(
+            self._backend, ActionRunner(self._backend, self._operations, statuses, actions)
+        )
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
             {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import container_manager
 from botmaker.container.v1 import container_observer_pb2 as pb
+from container_manager.actions import LABEL_ACTIONS, Action, DeclaredActions
 from container_manager.backend import Backend
 from container_manager.config import ServerConfig
 from container_manager.errors import ContainerManagerError
@@ -20,8 +21,9 @@ _PATIENCE_SECONDS = 2.0
 class ServerInfo:
     """Of one server, on one event loop."""
 
-    def __init__(self, config: ServerConfig, backend: Backend) -> None:
+    def __init__(self, config: ServerConfig, backend: Backend, actions: DeclaredActions) -> None:
         self._backend = backend
+        self._actions = [_action_to_proto(action) for action in actions.all]
         self._limits = pb.ServerLimits(
             max_concurrent_calls=config.max_concurrent_calls,
             max_watchers=config.max_watchers,
@@ -43,6 +45,7 @@ class ServerInfo:
             backend_version=await self._backend_version(),
             services=sorted(services),
             limits=self._limits,
+            actions=self._actions,
         )
 
     async def _backend_version(self) -> str:
@@ -56,3 +59,12 @@ class ServerInfo:
                     self._version = ""
                 self._expires = now() + _KEPT_SECONDS
             return self._version
+
+
+def _action_to_proto(action: Action) -> pb.ActionInfo:
+    return pb.ActionInfo(
+        name=action.name,
+        arguments=[pb.ActionArgument(name=each.name, pattern=each.pattern) for each in action.arguments],
+        images=action.images,
+        image_label=f"{LABEL_ACTIONS}={action.action_set}" if action.action_set else "",
+    )

@@ -59,6 +59,7 @@ class BotOperations:
         self._most_pulling = most_pulling
         self._changing = KeyedSemaphore(1)
         self._reading = KeyedSemaphore(_READS_OF_ONE_BOT)
+        self._acting = KeyedSemaphore(1)
         self._grace_periods = GracePeriods()
         self._pulling = 0
         self._changes: set[asyncio.Future[Any]] = set()
@@ -85,6 +86,17 @@ class BotOperations:
         except TimeoutError:
             raise EngineTimeoutError("the engine did not answer earlier reads of the same container in time") from None
         return await self._read(WorkerPool.READ, operation, deadline, lambda _: end())
+
+    async def act(self, bot_id: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
+        """Run a program in a bot, beside changes of the same bot, after the programs that were asked for before."""
+        deadline.check()
+        try:
+            end = await self._acting.acquire(bot_id, deadline)
+        except TimeoutError:
+            raise OperationInProgressError(
+                "another action of this bot did not end before the call's deadline", bot_id=bot_id
+            ) from None
+        return await self._read(WorkerPool.ACTION, operation, deadline, lambda _: end())
 
     async def change(
         self,

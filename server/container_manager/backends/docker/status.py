@@ -12,6 +12,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, TypeVar
 
+from container_manager.actions import LABEL_ACTIONS
 from container_manager.backends.docker.exit_reasons import exit_reason
 from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_HOSTNAME, parse_port_key
 from container_manager.engine.timestamps import time_ns
@@ -67,6 +68,8 @@ def status_from_inspect(document: Json, image_labels: Mapping[str, str] | None =
         ports=_ports((document.get("NetworkSettings") or {}).get("Ports")),
         hostname=bot_hostname(labels, image_labels or {}, document["Config"].get("Hostname")),
         labels=own_labels(labels, image_labels or {}),
+        # A create cannot set it: the image has.
+        action_set=sys.intern(labels.get(LABEL_ACTIONS, "")),
     )
 
 
@@ -83,6 +86,7 @@ def status_from_row(row: Json) -> ContainerStatus:
         image_id=row.get("ImageID") or "",
         create_time_ns=row["Created"] * 1_000_000_000 if row.get("Created") else None,
         labels=own_labels(row.get("Labels") or {}, {}),
+        action_set=(row.get("Labels") or {}).get(LABEL_ACTIONS, ""),
     )
 
 

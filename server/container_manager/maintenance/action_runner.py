@@ -1,0 +1,118 @@
+"""Runs declared actions in bots' containers: one a bot at a time, bounded in time and output, and logged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import structlog
+
+from container_manager.actions import SECRETS_RELOAD, Action, DeclaredActions, bounded
+from container_manager.backend import Backend
+from container_manager.deadline import Deadline
+from container_manager.errors import ContainerManagerError
+from container_manager.maintenance.action_output import ActionOutput, Piece
+from container_manager.maintenance.bot_status import BotStatuses
+from container_manager.model import ContainerStatus
+from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.worker_pools import WorkerPool
+
+SECONDS = 60
+"""How long an action may run."""
+# For `timeout` to kill a program that ignores SIGTERM, and for the engine.
+_MORE_SECONDS = 15.0
+# Those of `timeout` and of its signals, coreutils' and busybox's.
+_TIMED_OUT = (124, 137, 143)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ActionEnd:
+    """How an action ended."""
+
+    exit_code: int
+    timed_out: bool
+    omitted_bytes: int
+    """Of output, beyond what is passed on."""
+
+
+class _Ended(NamedTuple):
+    exit_code: int
+    seconds: float
+
+
+class ActionRunner:
+    """For the event loop.
+
+    An action goes on when its caller goes away, and keeps its turn. It takes no turn of the bot's changes, so that a
+    bot can be stopped while it runs. The exception is the reload of secrets: what it has to know of them must not
+    change meanwhile.
+    """
+
+    def __init__(
+        self, backend: Backend, operations: BotOperations, statuses: BotStatuses, actions: DeclaredActions
+    ) -> None:
+        self._backend = backend
+        self._operations = operations
+        self._statuses = statuses
+        self._actions = actions
+
+    async def run(
+        self, bot_id: str, name: str, values: Sequence[str], deadline: Deadline
+    ) -> AsyncGenerator[Piece | ActionEnd, None]:
+        """The pieces of output as they come, and then the end.
+
+        Raises :class:`ActionNotAllowedError`, the errors of :meth:`BotStatuses.require` and those of ``Actions.run``.
+        """
+        container = await self._statuses.require(bot_id, deadline)
+        action = self._actions.require(name, container)
+        command = bounded(action.command_with(values), SECONDS)
+        output = ActionOutput(asyncio.get_running_loop())
+
+        def run(deadline: Deadline) -> _Ended:  # noqa: ARG001 - the program ends by itself
+            return self._run(container, action, command, output)
+
+        work = asyncio.ensure_future(self._in_turn(action, bot_id, run, deadline))
+        work.add_done_callback(lambda _: output.close())
+        try:
+            async for piece in output.pieces():
+                yield piece
+            ended = await work
+        finally:
+            work.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await work
+        timed_out = ended.exit_code in _TIMED_OUT and ended.seconds >= SECONDS
+        yield ActionEnd(ended.exit_code, timed_out, output.omitted_bytes)
+
+    async def _in_turn(
+        self, action: Action, bot_id: str, run: Callable[[Deadline], _Ended], deadline: Deadline
+    ) -> _Ended:
+        if action.name == SECRETS_RELOAD:
+            return await self._operations.change(WorkerPool.ACTION, bot_id, run, deadline)
+        return await self._operations.act(bot_id, run, deadline)
+
+    def _run(self, container: ContainerStatus, action: Action, command: Sequence[str], output: ActionOutput) -> _Ended:
+        """Runs in a worker."""
+        secrets, bot_id = self._backend.secrets, container.bot_id
+        reloads = action.name == SECRETS_RELOAD
+        stdin = secrets.token_of_run(bot_id, container.start_time_ns or 0) if reloads else b""
+        began = time.monotonic()
+        log = _log.bind(action=action.name, bot_id=bot_id, container_id=container.container_id)
+        try:
+            result = self._backend.actions.run(
+                container.container_id, command, stdin=stdin, seconds=SECONDS + _MORE_SECONDS, on_output=output.add
+            )
+        except ContainerManagerError as exc:
+            log.info("an action has failed", reason=exc.reason)
+            raise
+        seconds = time.monotonic() - began
+        log.info("an action has ended", exit_code=result.exit_code, seconds=round(seconds, 3))
+        if reloads and result.exit_code == 0:
+            secrets.forget_token(bot_id)
+        return _Ended(result.exit_code, seconds)
