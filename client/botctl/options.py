@@ -13,6 +13,7 @@ from botctl.connection import DEFAULT_TARGET, TARGET_VARIABLE, TOKEN_FILE_VARIAB
 from botctl.exit_codes import ExitCode, Failure
 from botctl.param_types import DURATION, LABEL
 from botctl.rendering.words import states
+from botctl.rendering.yaml_text import DOCUMENT_FORMATS
 from botctl.session import Session, session_of
 from botctl.tls_files import TLS_OPTIONS, TLS_VARIABLES
 
@@ -52,8 +53,9 @@ def shared_options(*, environment: bool) -> Callable[[F], F]:
             _kept(
                 "--output",
                 "-o",
-                type=click.Choice(["table", "json"]),
-                help="Output format; json is one document (JSON lines for watch, logs and stats).  [default: table]",
+                type=click.Choice(["table", *DOCUMENT_FORMATS]),
+                help="Output format; json and yaml are one document (one for each message of watch, logs and stats).  "
+                "[default: table]",
             ),
             *(
                 _kept(

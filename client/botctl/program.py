@@ -12,6 +12,7 @@ import grpc
 from botctl.commands.action import action
 from botctl.commands.create import create
 from botctl.commands.files import files
+from botctl.commands.inspect import inspect
 from botctl.commands.list import list_containers
 from botctl.commands.logs import logs
 from botctl.commands.remove import remove
@@ -78,6 +79,7 @@ for _command in (
     remove,
     status,
     list_containers,
+    inspect,
     watch,
     logs,
     stats,

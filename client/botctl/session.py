@@ -13,6 +13,7 @@ from rich.text import Text
 from botctl.connection import Connection, open_channel
 from botctl.problems import Problem, explain
 from botctl.rendering.terminal import console
+from botctl.rendering.yaml_text import DOCUMENT_FORMATS
 from botctl.tls_files import TLS_OPTIONS, tls_paths
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
@@ -25,6 +26,7 @@ class Session:
     """The context of one run. The channel opens at the first call, and :meth:`close` closes it."""
 
     def __init__(self, connection: Connection, *, as_json: bool = False) -> None:
+        """``as_json``: the output is for programs, in JSON or, with the same content, in YAML."""
         self.connection = connection
         self.as_json = as_json
         self._channel: grpc.Channel | None = None
@@ -100,4 +102,4 @@ def session_of(ctx: click.Context) -> Session:
         kept.get("botctl.token_file") or Connection.token_file,
         tls_paths(*(kept.get(f"botctl.tls_{part}") for part in TLS_OPTIONS)),
     )
-    return Session(connection, as_json=kept.get("botctl.output") == "json")
+    return Session(connection, as_json=kept.get("botctl.output") in DOCUMENT_FORMATS)

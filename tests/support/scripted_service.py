@@ -66,6 +66,8 @@ class ScriptedService:
         """The answer of GetServerInfo."""
         self.actions: list[Sequence[Any]] = []
         """A script for each future RunAction: messages, errors; without one, its image declares no action."""
+        self.configs: dict[str, pb.ContainerConfig] = {}
+        """The answers of GetContainerConfig by bot; a bot without one has an empty configuration."""
         self.at_once = 0
         self.most_at_once = 0
         self.gate = threading.Barrier(1)
@@ -272,6 +274,10 @@ class _Observer(observer_pb_grpc.ContainerObserverServicer):
         if service.batches and service.logs:
             service.logs[0] = _in_batches(service.logs[0], request.max_batch_entries)
         yield from service.play(service.logs, context)
+
+    def GetContainerConfig(self, request: Any, context: Any) -> observer_pb.GetContainerConfigResponse:  # noqa: N802
+        self._service.note(request, context)
+        return observer_pb.GetContainerConfigResponse(config=self._service.configs.get(request.bot_id))
 
     def GetStats(self, request: Any, context: Any) -> observer_pb.GetStatsResponse:  # noqa: N802
         self._service.note(request, context)

@@ -1,4 +1,4 @@
-"""The documents of ``--output json``. Every key is always present; ``null`` means that there is no value."""
+"""The documents of ``--output json`` and ``yaml``. Every key is always present; ``null``: there is no value."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from botctl.parallel import Result
 from botctl.rendering import words
+from botctl.rendering.yaml_text import yaml_text
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
@@ -18,17 +21,17 @@ from botmaker.container.v1 import container_observer_pb2 as observer_pb
 Json = dict[str, Any]
 
 _FIRST = ("bot_id", "state", "health")
-_NULL_IF_EMPTY = ("bot_id", "error", "hostname")
+_NULL_IF_EMPTY = ("bot_id", "error", "hostname", "ai_provider", "ai_model", "channel_type", "network")
 
 
 def write_document(document: Any) -> None:
     """Writes one indented document."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(yaml_text(document) if _as_yaml() else json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def write_line(document: Json) -> None:
-    """Writes one line of a stream."""
-    click.echo(json.dumps(document, ensure_ascii=False))
+def write_line(document: dict[str, Any]) -> None:
+    """Writes one message of a stream: a line of JSON, or a YAML document."""
+    click.echo(f"---\n{yaml_text(document)}" if _as_yaml() else json.dumps(document, ensure_ascii=False))
 
 
 def status_document(status: pb.ContainerStatus) -> Json:
@@ -41,6 +44,11 @@ def absent_document(bot_id: str) -> Json:
     """A bot without a container, with the same keys."""
     nothing: Json = dict.fromkeys(status_document(pb.ContainerStatus()))
     return {**nothing, "bot_id": bot_id, "state": words.ABSENT, "restart_count": 0, "ports": [], "labels": {}}
+
+
+def config_document(config: pb.ContainerConfig) -> Json:
+    """A configuration: all fields of the message."""
+    return {field.name: _value(config, field.name) for field in config.DESCRIPTOR.fields}
 
 
 def result_document(result: Result) -> Json:
@@ -89,20 +97,31 @@ def stats_document(sample: observer_pb.WatchStatsResponse | observer_pb.Containe
     }
 
 
-def _value(message: pb.ContainerStatus | pb.LastExit, name: str) -> Any:
+def _as_yaml() -> bool:
+    return click.get_current_context().meta.get("botctl.output") == "yaml"
+
+
+def _value(message: Message, name: str) -> Any:
     field: Any = message.DESCRIPTOR.fields_by_name[name]
     value: Any = getattr(message, name)
     if convert := _REPEATED.get(name):
         return convert(value)
     if field.has_presence and not message.HasField(name):
         return None
-    if isinstance(value, Timestamp):
-        return words.time_text(value)
-    if isinstance(value, pb.LastExit):
-        return {each.name: _value(value, each.name) for each in value.DESCRIPTOR.fields}
+    if isinstance(value, Message):
+        return _message_value(value)
     if field.enum_type is not None:
         return words.enum_word(field.enum_type, value) or None
     return None if name in _NULL_IF_EMPTY and not value else value
+
+
+def _message_value(message: Message) -> Any:
+    if isinstance(message, Timestamp):
+        return words.time_text(message)
+    if isinstance(message, Duration):
+        # As the options of create accept it.
+        return message.ToJsonString()
+    return {field.name: _value(message, field.name) for field in message.DESCRIPTOR.fields}
 
 
 def _port_document(port: pb.PortBinding) -> Json:
@@ -117,4 +136,7 @@ def _port_document(port: pb.PortBinding) -> Json:
 _REPEATED: dict[str, Callable[[Any], Any]] = {
     "ports": lambda ports: [_port_document(port) for port in ports],
     "labels": lambda labels: dict(sorted(labels.items())),
+    "environment": lambda variables: dict(sorted(variables.items())),
+    "extra_hosts": lambda hosts: dict(sorted(hosts.items())),
+    "command": list,
 }
