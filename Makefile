@@ -70,7 +70,7 @@ lock: ## lock the requirements again (UPGRADE=--upgrade uses the newest versions
 	$(LOCK) --group protoc --output-file requirements/protoc.txt
 	$(LOCK) --group audit --output-file requirements/audit.txt
 	echo uv | $(LOCK) --output-file requirements/uv.txt -
-	$(LOCK) $(AS_TESTED) --extra server --output-file requirements/server.txt pyproject.toml
+	$(LOCK) $(AS_TESTED) --extra server --extra cli --output-file requirements/server.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --group api-tier --output-file requirements/api-tier.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --group build --output-file requirements/build.txt
 

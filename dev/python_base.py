@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dev import docker_command
@@ -35,12 +36,7 @@ def ensure_python_base(docker_host: str) -> str:
     pull = ("pull", "--quiet", pinned)
     if not extra_certificates() and docker_command.succeeds(docker_host, *pull, timeout=_PULL_TIMEOUT_SECONDS):
         return pinned
-    print(f"Making {OFFLINE_IMAGE} from Debian's packages", file=sys.stderr, flush=True)
-    try:
-        install(("docker", "mmdebstrap"))
-    except MissingEngine as error:
-        raise DockerError(f"{pinned} cannot be pulled, and none be made here: {error}") from error
-    _make(docker_host)
+    make_debian_image(docker_host, OFFLINE_IMAGE, ["ca-certificates", "python3", "python3-venv"], 'CMD ["python3"]')
     return OFFLINE_IMAGE
 
 
@@ -60,8 +56,14 @@ def extra_certificates() -> Path | None:
     return next((path for path in named if path.is_file()), None)
 
 
-def _make(docker_host: str) -> None:
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates,python3,python3-venv"]
+def make_debian_image(docker_host: str, tag: str, packages: Sequence[str], *changes: str) -> None:
+    """Make an image of Debian's packages that trusts what this machine trusts. Raises DockerError."""
+    print(f"Making {tag} from Debian's packages", file=sys.stderr, flush=True)
+    try:
+        install(("docker", "mmdebstrap"))
+    except MissingEngine as error:
+        raise DockerError(f"{tag} cannot be made here: {error}") from error
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "locale", "doc")]
     command += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
     if (bundle := extra_certificates()) is not None:
@@ -70,8 +72,8 @@ def _make(docker_host: str) -> None:
     made = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False)
     if made.returncode:
         raise DockerError(f"mmdebstrap failed with status {made.returncode}, see above")
-    details = ("--change", 'CMD ["python3"]', "--message", f"Debian {_SUITE}, Python")
-    docker_command.run(docker_host, "import", *details, "-", OFFLINE_IMAGE, stdin=made.stdout)
+    details = [word for change in changes for word in ("--change", change)]
+    docker_command.run(docker_host, "import", *details, "-", tag, stdin=made.stdout)
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ class Listed:
 
 _TARGETS = ("tests/docs/test_names.py::test_every_target_of_make_that_a_document_names_is_there",)
 _WHEEL = ("tests/packaging/test_wheel.py::test_the_client_works_from_the_wheel_without_extras",)
+_SYSTEMD = "tests/engine/test_systemd.py"
 _COMPOSE = ("tests/engine/test_compose.py::test_a_bots_life_over_http_with_its_secrets_and_state",)
 
 LISTED = (
@@ -44,24 +45,33 @@ LISTED = (
     Listed(
         "deploy/README.md",
         "install -D -m 0644 deploy/systemd/",
-        "it changes users, services and files of the machine",
+        "it changes users, services and files of the machine; on one of its own, it is executed by",
         (
-            "tests/packaging/test_systemd_unit.py::test_systemd_finds_nothing_wrong_with_the_unit",
+            f"{_SYSTEMD}::test_the_socket_is_there_as_soon_as_systemctl_returns",
             "tests/packaging/test_systemd_unit.py::test_the_users_and_groups_that_the_unit_names_are_made",
         ),
     ),
     Listed(
         "deploy/README.md",
+        "botctl remove --all",
+        "it removes what the installation before it has made; on a machine of its own, it is executed by",
+        (f"{_SYSTEMD}::test_after_the_uninstallation_nothing_of_the_service_is_left_but_the_bots_data",),
+    ),
+    Listed(
+        "deploy/README.md",
         "runuser -u container-manager",
         "it is for the user that the unit has; without it, and with another file of settings, it is executed by",
-        ("tests/engine/test_doctor.py::test_the_readmes_doctor_has_the_settings_of_the_unit",),
+        (
+            "tests/engine/test_doctor.py::test_the_readmes_doctor_has_the_settings_of_the_unit",
+            f"{_SYSTEMD}::test_every_directory_of_the_defaults_is_made_and_the_doctor_finds_nothing_wrong",
+        ),
     ),
     Listed("deploy/README.md", "cd deploy\ncp .env.example .env", "it builds images, which takes minutes", _COMPOSE),
     Listed(
         "deploy/README.md",
         "docker-compose exec",
         "it needs the service in a container",
-        ("tests/engine/test_compose.py::test_doctor_finds_nothing_missing_in_the_container_that_runs",),
+        ("tests/engine/test_compose.py::test_the_commands_of_the_service_find_it_in_its_container",),
     ),
     Listed(
         "deploy/README.md",

@@ -283,11 +283,17 @@ def test_only_the_sockets_group_lets_a_container_to_the_service(
         container.remove(force=True)
 
 
-def test_doctor_finds_nothing_missing_in_the_container_that_runs(deployment: Deployment) -> None:
-    """Otherwise it, and so compose, would exit with a status other than 0."""
-    assert "a server answers" in deployment(
-        "exec", "-T", "container-manager", "container-manager", "doctor", "--running"
-    )
+def test_the_commands_of_the_service_find_it_in_its_container(deployment: Deployment) -> None:
+    """The README's two; with an exit status other than 0, compose would fail."""
+    [block] = [block for block in blocks("deploy/README.md") if block.text.startswith("docker-compose exec")]
+    shown = {}
+    for command in block.text.splitlines():
+        words = command.split()
+        assert ["docker-compose", "exec", "container-manager"] == words[:3]
+        shown[words[3]] = deployment("exec", "-T", *words[2:])
+    assert ["container-manager", "botctl"] == list(shown)
+    assert "a server answers" in shown["container-manager"]
+    assert shown["botctl"].startswith("BOT ")
 
 
 @pytest.fixture
@@ -322,6 +328,8 @@ def test_the_readmes_docker_run_gives_a_service_that_is_healthy_and_ends_cleanly
     subprocess.run(["sh", "-euc", command], env={**os.environ, "DOCKER_HOST": deployment.engine_url}, check=True)
     container = engine.containers.get(container_of_readme)
     wait_until(lambda: container.exec_run(["container-manager", "health"]).exit_code == 0, "it is healthy", 120)
+    # As the README says.
+    assert 0 == container.exec_run(["botctl", "list"]).exit_code
     assert {"max-size": "10m", "max-file": "3"} == container.attrs["HostConfig"]["LogConfig"]["Config"]
     assert (directory / "container-manager.sock").is_socket()
     container.stop(timeout=120)

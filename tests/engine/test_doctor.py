@@ -40,7 +40,7 @@ def test_what_has_failed_is_told_with_its_remedy_and_an_exit_status(tmp_path: Pa
     assert (1, "") == (done.returncode, done.stderr)
     failed = [line for line in done.stdout.splitlines() if line.startswith("failed")]
     assert ["engine", "secrets"] == [line.split()[1] for line in failed]
-    assert f"-> install -d -m 0711 {tmp_path}/none" in done.stdout
+    assert f"-> create it first, as with: install -d -m 0711 {tmp_path}/none" in done.stdout
 
 
 def test_the_readmes_doctor_has_the_settings_of_the_unit(

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.documents import blocks
+
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "systemd"
 UNIT = "container-manager.service"
 
@@ -68,6 +70,31 @@ def test_every_variable_of_the_defaults_is_one_of_the_services_options() -> None
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert used
     assert used <= set(re.findall(r"CONTAINER_MANAGER_\w+", told))
+
+
+def test_the_readme_makes_every_directory_that_the_defaults_name() -> None:
+    """Those that are commented out, too; the unit makes the socket's."""
+    text = (DEPLOYED / "container-manager.default").read_text()
+    values = re.findall(r"^#?CONTAINER_MANAGER_\w+=(?:unix://)?(/\S+)$", text, re.MULTILINE)
+    named = {str(Path(each).parent) if each.endswith(".sock") else each for each in values}
+    install = _installation()
+    [line] = [line for line in install.splitlines() if line.startswith("install -d")]
+    made = {word for word in line.split() if word.startswith("/")} | {f"/run/{_section('Service')['RuntimeDirectory']}"}
+    assert 3 <= len(named)
+    assert set() == named - made
+
+
+def test_botctl_is_beside_the_service_of_the_unit_and_on_the_path() -> None:
+    install = _installation()
+    environment = str(Path(_section("Service")["ExecStart"].split()[0]).parent)
+    assert f"{environment}/pip install '.[server,cli]'\n" in install
+    assert f"ln -s {environment}/container-manager {environment}/botctl /usr/local/bin/\n" in install
+
+
+def _installation() -> str:
+    """The README's commands."""
+    [block] = [block for block in blocks("deploy/README.md") if block.text.startswith("install -D ")]
+    return block.text
 
 
 def _section(name: str) -> dict[str, str]:
