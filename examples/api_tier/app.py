@@ -1,43 +1,45 @@
-"""Manages bots over HTTP with the client. See README.md in this directory."""
+"""Manages bots over HTTP with the client. See README.md in this directory.
+
+``bodies`` has the typed requests, ``failures`` the one form of all errors, ``events`` and ``logs`` the streams.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import Enum
 from typing import Annotated, Any
 
-import grpc
 import grpc.aio
-from fastapi import Body, FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import Body, FastAPI, Header, HTTPException, Query
+from fastapi.responses import StreamingResponse
+from fastapi_offline import FastAPIOffline
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import MessageToDict, MessageToJson, ParseDict, ParseError
+from google.protobuf.json_format import MessageToDict
+from pydantic import StringConstraints
 
+from bodies import BotConfig, Secrets
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
-from container_manager_client import connect_aio, error_info
+from container_manager_client import connect_aio
+from events import Events
+from failures import ANY_FAILURE, Failure, add_handlers
+from logs import read_log
 
 DEFAULT_TARGET = "unix:///run/botmaker/container-manager.sock"
-RESUME_SECONDS = 0.5
-MAX_BATCH_ENTRIES = 1000
+HEALTH_SECONDS = 2.0
+MAX_GRACE_SECONDS = 600
 
-# The mapping of google.rpc.Code to HTTP.
-HTTP_STATUS = {
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.FAILED_PRECONDITION: 400,
-    grpc.StatusCode.UNAUTHENTICATED: 401,
-    grpc.StatusCode.PERMISSION_DENIED: 403,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.ALREADY_EXISTS: 409,
-    grpc.StatusCode.ABORTED: 409,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
-}
+State = Enum("State", {name: name for name in pb.ContainerState.keys()[1:]})
+BotIds = Annotated[list[str], Query(alias="bot_id", default_factory=list)]
+Label = Annotated[str, StringConstraints(pattern="=")]
+GraceSeconds = Annotated[int | None, Query(ge=0, le=MAX_GRACE_SECONDS)]
 
 
 @asynccontextmanager
@@ -45,23 +47,45 @@ async def _connected(app: FastAPI) -> AsyncIterator[None]:
     async with connect_aio(os.environ.get("CONTAINER_MANAGER_TARGET", DEFAULT_TARGET)) as channel:
         app.state.manager = ContainerManagerStub(channel)
         app.state.observer = ContainerObserverStub(channel)
+        app.state.provisioner = BotProvisionerStub(channel)
+        app.state.events = Events(app.state.observer)
+        following = asyncio.create_task(app.state.events.follow())
         yield
+        following.cancel()
 
 
-app = FastAPI(title="BotMaker", lifespan=_connected)
+# The documentation page at /docs loads nothing from other servers.
+app = FastAPIOffline(title="BotMaker", lifespan=_connected, redoc_url=None, responses=ANY_FAILURE)
+add_handlers(app)
 
 
-@app.exception_handler(grpc.aio.AioRpcError)
-async def _failed(_: Request, exc: grpc.aio.AioRpcError) -> JSONResponse:
-    info = error_info(exc)
-    body = {"reason": info.reason or info.code.name, "message": info.message, "fields": dict(info.field_violations)}
-    return JSONResponse(body, HTTP_STATUS.get(info.code, 500))
+@app.get("/healthz")
+async def health() -> dict[str, str]:
+    """Whether the service and its engine answer; 503 if they do not."""
+    try:
+        info = await app.state.observer.GetServerInfo(observer_pb.GetServerInfoRequest(), timeout=HEALTH_SECONDS)
+    except grpc.aio.AioRpcError:
+        raise HTTPException(503, "the bot service does not answer") from None
+    if not info.backend_version:
+        raise HTTPException(503, "the engine of the bot service does not answer")
+    return {"status": "ok", "version": info.version}
 
 
 @app.get("/bots")
-async def list_bots() -> list[dict[str, Any]]:
-    """The containers of all bots, and orphans."""
-    answer = await app.state.manager.ListManagedContainers(pb.ListManagedContainersRequest())
+async def list_bots(
+    bot_ids: BotIds,
+    states: Annotated[list[State], Query(alias="state", default_factory=list)],
+    labels: Annotated[
+        list[Label], Query(alias="label", default_factory=list, description="NAME=VALUE; all must match")
+    ],
+) -> list[dict[str, Any]]:
+    """The containers of all bots, or of those that match. One call of the service answers for any number of them."""
+    request = pb.ListManagedContainersRequest(
+        bot_ids=bot_ids,
+        states=[state.value for state in states],
+        labels=dict(label.split("=", 1) for label in labels),
+    )
+    answer = await app.state.manager.ListManagedContainers(request)
     return [MessageToDict(container) for container in answer.containers]
 
 
@@ -70,19 +94,19 @@ async def get_bot(bot_id: str) -> dict[str, Any]:
     """The bot's container."""
     answer = await app.state.manager.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id))
     if not answer.HasField("status"):
-        raise HTTPException(404, f"bot {bot_id} has no container")
+        raise HTTPException(404, Failure(reason="CONTAINER_NOT_FOUND", message=f"bot {bot_id} has no container"))
     return MessageToDict(answer.status)
 
 
 @app.post("/bots/{bot_id}", status_code=201)
-async def create_bot(bot_id: str, config: Annotated[dict[str, Any], Body(default_factory=dict)]) -> dict[str, Any]:
-    """Create the bot's container from a ``ContainerConfig`` in JSON."""
-    try:
-        message = ParseDict(config, pb.ContainerConfig())
-    except ParseError as exc:
-        raise HTTPException(400, str(exc)) from exc
-    answer = await app.state.manager.CreateContainer(pb.CreateContainerRequest(bot_id=bot_id, config=message))
-    return MessageToDict(answer)
+async def create_bot(
+    bot_id: str,
+    config: Annotated[BotConfig, Body(default_factory=BotConfig)],
+    idempotency_key: Annotated[str, Header(description="The same key returns the same container")] = "",
+) -> dict[str, Any]:
+    """Create the bot's container. Its secrets must be there, see ``PUT /bots/{bot_id}/secrets``."""
+    request = pb.CreateContainerRequest(bot_id=bot_id, config=config.message(), request_id=idempotency_key)
+    return MessageToDict(await app.state.manager.CreateContainer(request))
 
 
 @app.post("/bots/{bot_id}/start")
@@ -92,13 +116,13 @@ async def start_bot(bot_id: str) -> None:
 
 
 @app.post("/bots/{bot_id}/stop")
-async def stop_bot(bot_id: str, grace_seconds: int | None = None) -> None:
+async def stop_bot(bot_id: str, grace_seconds: GraceSeconds = None) -> None:
     """Stop the bot."""
     await app.state.manager.StopContainer(pb.StopContainerRequest(bot_id=bot_id, grace_period=_grace(grace_seconds)))
 
 
 @app.post("/bots/{bot_id}/restart")
-async def restart_bot(bot_id: str, grace_seconds: int | None = None) -> None:
+async def restart_bot(bot_id: str, grace_seconds: GraceSeconds = None) -> None:
     """Stop the bot and start it again."""
     request = pb.RestartContainerRequest(bot_id=bot_id, grace_period=_grace(grace_seconds))
     await app.state.manager.RestartContainer(request)
@@ -106,53 +130,75 @@ async def restart_bot(bot_id: str, grace_seconds: int | None = None) -> None:
 
 @app.delete("/bots/{bot_id}")
 async def remove_bot(bot_id: str) -> None:
-    """Remove the bot's container, if it has one."""
+    """Remove the bot's container, if it has one. Its secrets and files stay."""
     await app.state.manager.RemoveContainer(pb.RemoveContainerRequest(bot_id=bot_id))
 
 
+@app.put("/bots/{bot_id}/secrets")
+async def put_secrets(bot_id: str, secrets: Secrets) -> None:
+    """Write secret files. The bot reads them when it starts, or when it is told to reload them."""
+    await app.state.provisioner.PutSecrets(secrets.message(bot_id))
+
+
+@app.get("/bots/{bot_id}/secrets")
+async def list_secrets(bot_id: str) -> list[dict[str, Any]]:
+    """Names, sizes and times of the secret files; never a value."""
+    answer = await app.state.provisioner.ListSecrets(provisioner_pb.ListSecretsRequest(bot_id=bot_id))
+    return [MessageToDict(secret) for secret in answer.secrets]
+
+
+@app.post("/bots/{bot_id}/secrets/reload")
+async def reload_secrets(bot_id: str, restart: bool = False) -> dict[str, Any]:
+    """Have the running bot read its secrets anew. With ``restart``, restart it if it cannot."""
+    modes = provisioner_pb.ReloadSecretsRequest
+    mode = modes.MODE_RELOAD_OR_RESTART if restart else modes.MODE_RELOAD
+    answer = await app.state.provisioner.ReloadSecrets(modes(bot_id=bot_id, mode=mode))
+    return MessageToDict(answer)
+
+
+@app.delete("/bots/{bot_id}/secrets")
+async def delete_secrets(bot_id: str, name: Annotated[list[str], Query(default_factory=list)]) -> None:
+    """Remove these secret files; without a name all of them, once the bot has no container."""
+    await app.state.provisioner.DeleteSecrets(provisioner_pb.DeleteSecretsRequest(bot_id=bot_id, names=name))
+
+
+@app.put("/bots/{bot_id}/files/{path:path}")
+async def put_file(
+    bot_id: str, path: str, content: Annotated[bytes, Body(media_type="application/octet-stream")]
+) -> None:
+    """Write a file below the bot's state directory, such as ``workspace/AGENTS.md``."""
+    request = provisioner_pb.PutFilesRequest(bot_id=bot_id, files={path: content})
+    await app.state.provisioner.PutFiles(request)
+
+
+@app.delete("/bots/{bot_id}/state")
+async def delete_state(bot_id: str) -> None:
+    """Remove all files of the bot, once it has no container."""
+    await app.state.provisioner.DeleteState(provisioner_pb.DeleteStateRequest(bot_id=bot_id))
+
+
+@app.get("/stats")
+async def stats(bot_ids: BotIds) -> list[dict[str, Any]]:
+    """The resource use of all running bots, or of these, a few seconds old at most."""
+    answer = await app.state.observer.GetStats(observer_pb.GetStatsRequest(bot_ids=bot_ids))
+    return [MessageToDict(container) for container in answer.containers]
+
+
 @app.get("/bots/{bot_id}/logs")
-async def bot_logs(bot_id: str, follow: bool = False, tail: int | None = None) -> StreamingResponse:
+async def bot_logs(
+    bot_id: str, follow: bool = False, tail: Annotated[int | None, Query(ge=0, lt=2**32)] = None
+) -> StreamingResponse:
     """The bot's log, standard output and standard error together."""
-    # Check first, because the HTTP status cannot change after the stream has started.
-    await get_bot(bot_id)
-    request = observer_pb.StreamLogsRequest(
-        bot_id=bot_id, follow=follow, tail_lines=tail, max_batch_entries=MAX_BATCH_ENTRIES
-    )
-
-    async def body() -> AsyncIterator[bytes]:
-        async for entries in _log_batches(request):
-            yield b"".join(entry.line if entry.partial else entry.line + b"\n" for entry in entries)
-
-    return StreamingResponse(body(), media_type="text/plain; charset=utf-8")
-
-
-async def _log_batches(request: observer_pb.StreamLogsRequest) -> AsyncIterator[Sequence[observer_pb.LogEntry]]:
-    """Yields the entries as they arrive. With ``follow``, resumes when the service or the engine is back."""
-    while True:
-        try:
-            async for message in app.state.observer.StreamLogs(request):
-                # A service that does not know batches sends one entry at a time, in entry.
-                entries = message.entries or [message.entry]
-                request.after_cursor = entries[-1].cursor
-                request.ClearField("tail_lines")
-                yield entries
-        except grpc.aio.AioRpcError as exc:
-            if not request.follow or exc.code() is not grpc.StatusCode.UNAVAILABLE:
-                raise
-            await asyncio.sleep(RESUME_SECONDS)
-        else:
-            return
+    request = observer_pb.StreamLogsRequest(bot_id=bot_id, follow=follow, tail_lines=tail)
+    return StreamingResponse(await read_log(app.state.observer, request), media_type="text/plain; charset=utf-8")
 
 
 @app.get("/events")
-async def events() -> StreamingResponse:
-    """The current statuses, then every change, as server-sent events."""
-
-    async def body() -> AsyncIterator[str]:
-        async for message in app.state.observer.WatchContainers(observer_pb.WatchContainersRequest()):
-            yield f"event: {message.WhichOneof('event')}\ndata: {MessageToJson(message, indent=None)}\n\n"
-
-    return StreamingResponse(body(), media_type="text/event-stream")
+async def events(bot_ids: BotIds, last_event_id: Annotated[str, Header()] = "") -> StreamingResponse:
+    """The current statuses, then every change, as server-sent events; of these bots only, if any are named."""
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+    body = app.state.events.read(last_event_id, set(bot_ids))
+    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
 
 def _grace(seconds: int | None) -> Duration | None:

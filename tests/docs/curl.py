@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import httpx
 
@@ -21,6 +22,8 @@ def main() -> int:
     parser.add_argument("-d", dest="data")
     parser.add_argument("url")
     options = parser.parse_args()
+    if (options.data or "").startswith("@"):
+        options.data = sys.stdin.read() if options.data == "@-" else Path(options.data[1:]).read_text(encoding="utf-8")
     headers = dict(header.split(": ", 1) for header in options.headers)
     method = options.method or ("GET" if options.data is None else "POST")
     for tries_left in range(options.retry, -1, -1):
