@@ -34,7 +34,7 @@ class DockerServiceConfig:
     state_mount: str = DEFAULT_STATE_MOUNT
     """Where the state directory appears in the bot's container: an absolute path in its shortest form."""
     bot_user: BotUser = DEFAULT_BOT_USER
-    """Owner of bots' secrets and state, as this host numbers it: with user namespaces, the remapped number."""
+    """Owner of bots' secrets and state, as in a container: an engine with user namespaces adds their base."""
     docker_host: str = "unix:///var/run/docker.sock"
     """The engine's endpoint: ``unix://`` or ``tcp://``. Never taken from the Docker CLI's context."""
     default_image: str = "botmaker/openclaw:2026.9.6"
@@ -131,6 +131,8 @@ class ServerConfig:
     limits: TransportLimits = field(default_factory=TransportLimits)
     drain_seconds: float = 20
     """How long a shutdown waits for running calls."""
+    audit_log: str | None = None
+    """File that gets a line for each call that may change something, or ``journal``. ``None``: no audit log."""
     metrics_listen: str | None = None
     """Loopback address and port that serve Prometheus metrics over HTTP. ``None``: no metrics."""
     tracing: TracingConfig | None = None

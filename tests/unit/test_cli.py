@@ -125,6 +125,7 @@ CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
     ("--socket-mode", "0600", lambda c: c.socket_mode, 0o600),
     ("--socket-group", "botmaker", lambda c: c.socket_group, "botmaker"),
     ("--token-file", "/t/token", lambda c: c.token_file, Path("/t/token")),
+    ("--audit-log", "/a/log", lambda c: c.audit_log, "/a/log"),
 ]
 
 

@@ -125,7 +125,7 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         type=_User(),
         default=":".join(map(str, DEFAULT_BOT_USER)),
         show_default=True,
-        help="Owner of bots' secrets and state, UID:GID as this host numbers them.",
+        help="Owner of bots' secrets and state, UID:GID as in a bot's container.",
     ),
     option(
         "--default-image",
@@ -232,6 +232,9 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         "--actions",
         type=click.Path(path_type=Path),
         help="TOML file with programs that callers may run in bots, beside the built-in ones.",
+    ),
+    option(
+        "--audit-log", help="File that gets a line of JSON for each change: who, what, which bot, outcome. Or: journal."
     ),
     option("--metrics-listen", help="Serve Prometheus metrics at this address, such as 127.0.0.1:9464. Loopback only."),
     option(

@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 import structlog
 
-from container_manager.observability.call import Call, CallTrace, Metadata, request_id_of
+from container_manager.observability.call import Call, Caller, CallTrace, Metadata, request_id_of
 from container_manager.validation import is_bot_id
 
 OTHER = "/other/other"
 """Stands for all methods that do not exist, since callers choose those names."""
 
 _CODE_OK = "OK"
+_CODE_UNAUTHENTICATED = "UNAUTHENTICATED"
 # Load balancers and probes call it every second; single calls are of no interest.
 _QUIET_PREFIX = "/grpc.health.v1.Health/"
 
@@ -43,14 +45,16 @@ StartTrace = Callable[["Method", Metadata, int], CallTrace]
 class Method:
     """One RPC, and the number of its calls under way."""
 
-    __slots__ = ("in_flight", "method", "name", "quiet", "read", "series", "service")
+    __slots__ = ("audited", "in_flight", "method", "name", "quiet", "read", "series", "service")
 
-    def __init__(self, name: str, *, read: bool = False) -> None:
+    def __init__(self, name: str, *, read: bool = False, audited: bool = False) -> None:
         """``name``: as gRPC writes it, ``/service/Method``."""
         self.name = name
         self.service, _, self.method = name.removeprefix("/").rpartition("/")
         self.read = read
         """Answered from memory: a success is logged at level debug, and traced only in its caller's trace."""
+        self.audited = audited
+        """Each call has a line in the audit log."""
         self.quiet = name.startswith(_QUIET_PREFIX)
         """Counted, but neither logged nor traced."""
         self.in_flight = 0
@@ -82,10 +86,16 @@ class Accounting:
         *,
         series: Callable[[str, str, str], Series] | None = None,
         start_trace: StartTrace | None = None,
+        changes: Iterable[str] = (),
+        audit: Callable[[Mapping[str, object]], None] | None = None,
     ) -> None:
-        """``series`` returns the metrics for a service, a method and a code."""
-        cheap = set(reads)
-        self.methods = {name: Method(name, read=name in cheap) for name in methods}
+        """``series`` returns the metrics for a service, a method and a code.
+
+        ``audit`` receives an entry for each call of the methods in ``changes``.
+        """
+        cheap, audited = set(reads), set(changes) if audit is not None else set()
+        self.methods = {name: Method(name, read=name in cheap, audited=name in audited) for name in methods}
+        self._audit = audit
         self._other = self.methods[OTHER] = Method(OTHER)
         self._series = series
         self._start_trace = start_trace
@@ -125,6 +135,8 @@ class Accounting:
                 ended_ns = each.call.started_ns + int(each.seconds * 1e9)
                 each.call.trace.end(each.code, each.bot_id, each.call.request_id, ended_ns)
             _log_call(each)
+            if self._audit is not None and each.call.caller is not None:
+                self._audit(_audit_entry(each, each.call.caller))
 
 
 def _count(series_of: Callable[[str, str, str], Series], ended: _Ended) -> None:
@@ -133,6 +145,22 @@ def _count(series_of: Callable[[str, str, str], Series], ended: _Ended) -> None:
     if series is None:
         series = method.series[ended.code] = series_of(method.service, method.method, ended.code)
     series.observe(ended.seconds)
+
+
+def _audit_entry(ended: _Ended, caller: Caller) -> dict[str, object]:
+    return {
+        "time": datetime.fromtimestamp(ended.call.started_ns / 1e9, UTC).isoformat(timespec="milliseconds"),
+        "method": ended.method.name,
+        "bot_id": ended.bot_id,
+        "code": ended.code,
+        "reason": ended.call.reason,
+        "duration_ms": round(ended.seconds * 1000, 3),
+        "listener": caller.listener,
+        "peer": caller.peer,
+        "certificate_subject": caller.certificate_subject,
+        "token": caller.token and ended.code != _CODE_UNAUTHENTICATED,
+        "request_id": ended.call.request_id,
+    }
 
 
 def _log_call(ended: _Ended) -> None:

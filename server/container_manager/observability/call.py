@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 REQUEST_ID_KEY = "x-request-id"
 """The metadata key of a call's id, in requests and in answers."""
@@ -34,15 +34,32 @@ class CallTrace(Protocol):
         """Record the end of the call, with the name of its status code."""
 
 
+class Caller(NamedTuple):
+    """Who has made a call, as far as gRPC tells."""
+
+    listener: str
+    """The address that the call came to."""
+    peer: str
+    """The caller's address, as gRPC writes it; of a unix socket it says nothing."""
+    certificate_subject: str
+    """The subject of the client's certificate; empty without one."""
+    token: bool
+    """Whether the call came with the listener's token."""
+
+
 class Call:
     """A call that is under way."""
 
-    __slots__ = ("bot_id", "request_id", "started", "started_ns", "trace")
+    __slots__ = ("bot_id", "caller", "reason", "request_id", "started", "started_ns", "trace")
 
     def __init__(self, request_id: str, trace: CallTrace | None, started_ns: int, started: float) -> None:
         self.request_id = request_id
         self.bot_id = ""
         """The request's, as it was sent; empty until the request has arrived, and for one without a bot id."""
+        self.caller: Caller | None = None
+        """Known of the calls that the audit log has."""
+        self.reason = ""
+        """The reason of the error that the call ends with."""
         self.trace = trace
         """``None``: tracing is off, or the call is a health check."""
         self.started_ns = started_ns

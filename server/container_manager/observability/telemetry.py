@@ -14,6 +14,7 @@ from container_manager.backend import CallObserver
 from container_manager.config import ServerConfig, TracingConfig
 from container_manager.errors import StartupError
 from container_manager.observability.accounting import Accounting
+from container_manager.observability.audit_log import AuditLog
 from container_manager.observability.call import current_call
 from container_manager.observability.loop_lag import LoopLag
 from container_manager.scheduling.streams import Streams
@@ -32,8 +33,10 @@ _log = structlog.get_logger(__name__)
 class Telemetry:
     """Of one service. Call :meth:`start` and :meth:`stop` once each, on its event loop."""
 
-    def __init__(self, config: ServerConfig, methods: Iterable[str], reads: Iterable[str]) -> None:
-        """``methods``: the names of all RPCs; ``reads``: those that are answered from memory.
+    def __init__(
+        self, config: ServerConfig, methods: Iterable[str], reads: Iterable[str], changes: Iterable[str] = ()
+    ) -> None:
+        """``methods``: the names of all RPCs; ``reads``: those answered from memory; ``changes``: those to be audited.
 
         Raises :class:`StartupError` for an option that cannot be followed.
         """
@@ -49,9 +52,12 @@ class Telemetry:
             self._endpoint = MetricsEndpoint(address, self._metrics.registry, self._settle)
             self._loop_lag = LoopLag(self._metrics.loop_lag)
         self._tracing = None if config.tracing is None else _tracing(config.tracing)
+        self._audit_log = None if config.audit_log is None else AuditLog(config.audit_log)
         self.accounting = Accounting(
             methods,
             reads,
+            changes=changes,
+            audit=None if self._audit_log is None else self._audit_log.write,
             series=None if self._metrics is None else self._metrics.rpc_series,
             start_trace=None if self._tracing is None else self._tracing.start_call,
         )
@@ -98,6 +104,9 @@ class Telemetry:
             await self._tracing.stop(min(seconds, _LAST_SPANS_SECONDS))
         if self._endpoint is not None:
             await self._endpoint.close()
+        # A call that a worker still carries out ends with the process.
+        if self._audit_log is not None:
+            self._audit_log.close()
 
     def _settle(self) -> None:
         self.accounting.settle()

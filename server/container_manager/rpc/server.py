@@ -20,6 +20,7 @@ from typing import Any
 
 import grpc.aio
 import structlog
+from google.protobuf.descriptor_pb2 import MethodOptions
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection_pb2
@@ -68,6 +69,12 @@ _ALL_SERVICES: tuple[Any, ...] = (
     reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
 )
 _METHODS = [f"/{service.full_name}/{method.name}" for service in _ALL_SERVICES for method in service.methods]
+_CHANGES = [
+    f"/{service.full_name}/{method.name}"
+    for service in SERVICES.values()
+    for method in service.methods
+    if method.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS
+]
 
 # Both count towards the second that the process may take after the drain period.
 _UNDO_SECONDS = 0.7
@@ -103,7 +110,7 @@ class Server:
         self._access = socket_access(config.socket_mode, config.socket_group)
         self.streams = Streams(stream_limits(config))
         self.places = CallPlaces(config.max_concurrent_calls, self.streams)
-        self.telemetry = Telemetry(config, _METHODS, READS)
+        self.telemetry = Telemetry(config, _METHODS, READS, _CHANGES)
         self._factory = ServerFactory(
             self._register,
             self._served,

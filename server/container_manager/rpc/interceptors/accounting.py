@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from container_manager.observability.accounting import Accounting, Method
-from container_manager.observability.call import REQUEST_ID_KEY, Metadata, current_call
+from container_manager.observability.call import REQUEST_ID_KEY, Caller, Metadata, current_call
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, replace_behavior
 
 # A call's interceptors and handler run in one task. The context would convert the metadata a second time.
@@ -21,8 +21,11 @@ _CODE_NAMES = {status.value[0]: status.name for status in grpc.StatusCode}
 class AccountingInterceptor(grpc.aio.ServerInterceptor):
     """Must be the outermost interceptor, so that it also accounts for the calls that others refuse."""
 
-    def __init__(self, accounting: Accounting) -> None:
+    def __init__(self, accounting: Accounting, listener: str, *, has_token: bool) -> None:
+        """``has_token``: the listener serves no call without its token."""
         self._accounting = accounting
+        self._listener = listener
+        self._has_token = has_token
         # By method: the inner handler and its wrapper. A refused call has another inner handler than an accepted one.
         self._handlers: dict[str, tuple[Handler, Handler]] = {}
 
@@ -40,6 +43,10 @@ class AccountingInterceptor(grpc.aio.ServerInterceptor):
             self._handlers[method.name] = handler, accounted
         return accounted
 
+    def _caller(self, context: Any) -> Caller:
+        subject = (context.auth_context() or {}).get("x509_subject", (b"",))[0]
+        return Caller(self._listener, context.peer(), subject.decode("utf-8", "replace"), self._has_token)
+
     def _accounted(self, method: Method, handler: Handler) -> Handler:
         accounting = self._accounting
 
@@ -47,6 +54,8 @@ class AccountingInterceptor(grpc.aio.ServerInterceptor):
             call = accounting.begin(method, _metadata.get())
             # Each call runs in its own task, so the context variable is the call's own.
             current_call.set(call)
+            if method.audited:
+                call.caller = self._caller(context)
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
             code = "UNKNOWN"
             try:

@@ -16,7 +16,7 @@ from container_manager.errors import (
     ContainerManagerError,
     InvalidArgumentError,
 )
-from container_manager.observability.call import request_id_metadata
+from container_manager.observability.call import current_call, request_id_metadata
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
 
 # gRPC reads a response's metadata up to 8 KiB by default, and a larger one is an error of another kind;
@@ -65,6 +65,9 @@ def _guarded(method: str, handler: Handler) -> Handler:
 async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
     """End the call with the status of ``error``."""
     status = to_status(error)
+    call = current_call.get()
+    if call is not None:
+        call.reason = error.reason
     try:
         # The metadata of an abort replaces the trailing metadata that was set before.
         details = (STATUS_DETAILS_KEY, status.SerializeToString())

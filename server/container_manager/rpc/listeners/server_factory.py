@@ -64,9 +64,10 @@ class ServerFactory:
         if isinstance(address, TcpAddress):
             # gRPC reports a port in use only in its own log.
             check_free(address)
+        has_token = isinstance(address, TcpAddress) and self._tcp.token is not None
         reception = ReceptionInterceptor()
         interceptors: list[grpc.aio.ServerInterceptor] = [
-            AccountingInterceptor(self._accounting),
+            AccountingInterceptor(self._accounting, str(address), has_token=has_token),
             ServedServicesInterceptor(not_served(self._served[address])),
             ErrorInterceptor(),
             reception,

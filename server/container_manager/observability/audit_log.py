@@ -1,0 +1,88 @@
+"""The audit log: one line of JSON for each call that may change something, in a file of its own or in the journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from container_manager.errors import StartupError
+
+JOURNAL = "journal"
+_JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
+_IDENTIFIER = "container-manager-audit"
+_MODE = 0o600
+
+_log = structlog.get_logger(__name__)
+
+
+class AuditLog:
+    """Appends lines to a file, which may be renamed at any time, or sends them to the journal."""
+
+    def __init__(self, target: str, journal: Path = _JOURNAL_SOCKET) -> None:
+        """``target``: the path of the file, or :data:`JOURNAL`. Raises :class:`StartupError` if it cannot be used."""
+        self._target = target
+        self._journal = journal
+        self._descriptor = -1
+        self._lost = 0
+        try:
+            self._open()
+        except OSError as exc:
+            raise StartupError(f"--audit-log: {target} cannot be written: {exc.strerror}") from exc
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """Append a line. Never raises: a line that cannot be written is counted, and the log says so."""
+        line = json.dumps(entry).encode("ascii")
+        try:
+            if self._target == JOURNAL:
+                message = b"SYSLOG_IDENTIFIER=%s\nPRIORITY=6\nMESSAGE=%s\n" % (_IDENTIFIER.encode(), line)
+                os.write(self._descriptor, message)
+            else:
+                self._reopen_if_renamed()
+                # In one write, so that no other process's line comes between.
+                os.write(self._descriptor, line + b"\n")
+        except OSError as exc:
+            self._lost += 1
+            if self._lost == 1:
+                _log.error("lines of the audit log are lost", target=self._target, problem=exc.strerror)
+            self._close()
+            with suppress(OSError):
+                self._open()
+            return
+        if self._lost:
+            _log.warning("the audit log is written again", target=self._target, lost=self._lost)
+            self._lost = 0
+
+    def close(self) -> None:
+        """Close the file or the connection."""
+        self._close()
+
+    def _open(self) -> None:
+        if self._target == JOURNAL:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connected:
+                connected.connect(str(self._journal))
+                self._descriptor = connected.detach()
+        else:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._descriptor = os.open(self._target, flags, _MODE)
+
+    def _reopen_if_renamed(self) -> None:
+        """As log rotation needs it."""
+        try:
+            there = Path(self._target).stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or not os.path.samestat(there, os.fstat(self._descriptor)):
+            self._close()
+            self._open()
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
