@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from container_manager.root_ownership import fault_of_root
 
 
 class BotUser(NamedTuple):
-    """The user that bots run as, and its group, as this host numbers them."""
+    """A user, such as the one that bots run as, and its group."""
 
     uid: int
     gid: int
@@ -36,6 +36,15 @@ _ENGINES_OWN = ("/proc", "/sys", "/dev")
 
 # The user "node", both in the official OpenClaw image and in images/openclaw.
 DEFAULT_BOT_USER = BotUser(1000, 1000)
+
+
+OnHost = Callable[[BotUser], BotUser]
+"""Which user of this host a user of a bot's container is; they differ on an engine that remaps users."""
+
+
+def same_user(user: BotUser) -> BotUser:
+    """:data:`OnHost` of an engine that does not remap users."""
+    return user
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def check_secrets_directory(root: RootDirectory, bot_id: str) -> None:
 
 
 def ensure_state_directory(root: RootDirectory, bot_id: str, user: BotUser = DEFAULT_BOT_USER) -> bool:
-    """Create the bot's state directory with mode 0700, owned by the bot's user, unless it exists; whether it did.
+    """Create the bot's state directory with mode 0700, owned by ``user``, unless it exists; whether it did.
 
     An empty one that still belongs to this process is what a crash between the two steps leaves; it is completed.
 
@@ -96,13 +105,14 @@ def ensure_state_directory(root: RootDirectory, bot_id: str, user: BotUser = DEF
         try:
             os.mkdir(bot_id, mode=0o700, dir_fd=descriptor)
             try:
-                _give_to_bot(bot_id, descriptor, user)
+                _give_if_new(bot_id, descriptor, user)
             except OSError:
                 os.rmdir(bot_id, dir_fd=descriptor)
                 raise
         except FileExistsError:
             check_directory(root, descriptor, bot_id, "state", StateUnavailableError)
-            _complete(bot_id, descriptor, user)
+            with suppress(OSError):
+                _give_if_new(bot_id, descriptor, user)
         except OSError as exc:
             raise StateUnavailableError(
                 f"the state directory {root.path / bot_id} cannot be created: {exc.strerror}", bot_id=bot_id
@@ -132,26 +142,16 @@ def check_state_directory(root: RootDirectory, bot_id: str) -> None:
         check_directory(root, descriptor, bot_id, "state", StateUnavailableError)
 
 
-def _give_to_bot(bot_id: str, descriptor: int, user: BotUser) -> None:
+def _give_if_new(bot_id: str, root: int, user: BotUser) -> None:
+    descriptor = os.open(bot_id, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
     try:
-        os.chown(bot_id, user.uid, user.gid, dir_fd=descriptor, follow_symlinks=False)
+        give_if_new(descriptor, user)
     except PermissionError:
         # A user without CAP_CHOWN, such as a developer, keeps the directory.
         if os.geteuid() == 0:
             raise
-
-
-def _complete(bot_id: str, root: int, user: BotUser) -> None:
-    """Give an empty state directory of this process's user to the bot's user."""
-    with suppress(OSError):
-        descriptor = os.open(bot_id, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-        try:
-            with os.scandir(descriptor) as entries:
-                is_empty = not any(entries)
-            if is_empty and os.fstat(descriptor).st_uid == os.geteuid():
-                os.fchown(descriptor, user.uid, user.gid)
-        finally:
-            os.close(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -193,3 +193,29 @@ def check_directory(
         raise error(f"the {what} directory {path} is a symbolic link, which is never followed", bot_id=bot_id)
     if not stat.S_ISDIR(mode):
         raise error(f"{path} is not a directory", bot_id=bot_id)
+
+
+def give(descriptor: int, user: BotUser, mode: int | None = None) -> None:
+    """Set owner and group of an open file or directory, and its mode unless that is ``None``, where they differ.
+
+    A process without CAP_CHOWN keeps its own group where the owner is right: the group has no right to what is a bot's.
+    """
+    found = os.fstat(descriptor)
+    if (found.st_uid, found.st_gid) != user:
+        try:
+            os.fchown(descriptor, *user)
+        except PermissionError as exc:
+            if found.st_uid != user.uid:
+                reason = f"the service needs CAP_CHOWN to give it to the bots' user {user.uid}"
+                raise PermissionError(exc.errno, reason) from exc
+    # A change of owner can clear bits of the mode.
+    if mode is not None and stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+        os.fchmod(descriptor, mode)
+
+
+def give_if_new(descriptor: int, user: BotUser, mode: int | None = None) -> None:
+    """:func:`give` an empty directory of this process's user: one that was just created, or left so by a crash."""
+    if os.fstat(descriptor).st_uid == os.geteuid():
+        with os.scandir(descriptor) as entries:
+            if not any(entries):
+                give(descriptor, user, mode)

@@ -15,6 +15,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from container_manager.backends.docker.backend import DockerBackend
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import DockerServiceConfig
@@ -28,7 +29,7 @@ from tests.support.waiting import wait_until
 
 BASE = BotUser(231072, 331072)
 BOT_USER = BotUser(BASE.uid + 1000, BASE.gid + 1000)
-AS_OPTION = "232072:332072"
+OWNER = "232072:332072"
 IMAGE = "botmaker-test/of-user-1000:1"
 # Read the secret, and write it into the state.
 COPY = ("sh", "-c", "cat /run/secrets/TOKEN >/home/node/.openclaw/copy; echo $?; exec sleep 100000")
@@ -118,6 +119,11 @@ def give(config: DockerServiceConfig, directory: BotUser, file: BotUser | None =
     return bot_id
 
 
+def owner(path: Path) -> tuple[int, int]:
+    """Owner and group."""
+    return path.stat().st_uid, path.stat().st_gid
+
+
 def users(config: DockerServiceConfig) -> Finding:
     """The doctor's finding about users."""
     [finding] = [each for each in asyncio.run(check_engine(config)) if each.name == "users"]
@@ -157,7 +163,7 @@ def test_secrets_that_no_user_of_the_bot_can_read_are_refused_with_the_owner_tha
     named: str,
 ) -> None:
     bot_id = give(config, *owners)
-    with pytest.raises(SecretsUnavailableError, match=f"{named}.* give it to {AS_OPTION}") as caught:
+    with pytest.raises(SecretsUnavailableError, match=f"{named}.* give it to {OWNER}") as caught:
         serve(config).create_container(bot_id, ContainerConfig(command=COPY))
     assert {"bot_id": bot_id} == caught.value.metadata
     assert [] == client.containers.list(all=True)
@@ -165,7 +171,7 @@ def test_secrets_that_no_user_of_the_bot_can_read_are_refused_with_the_owner_tha
     assert [] == list(config.state_root.path.iterdir())
     finding = users(config)
     assert (Verdict.FAILED, True) == (finding.verdict, bot_id in finding.detail)
-    assert AS_OPTION in finding.remedy
+    assert OWNER in finding.remedy
 
 
 def test_files_that_everybody_may_read_are_accepted(serve: Serve, config: DockerServiceConfig) -> None:
@@ -175,17 +181,34 @@ def test_files_that_everybody_may_read_are_accepted(serve: Serve, config: Docker
     serve(config).create_container(bot_id, ContainerConfig(command=COPY))
 
 
-def test_a_service_with_the_hosts_user_makes_no_state_that_a_bot_cannot_write_and_the_doctor_says_why(
+def test_what_is_put_belongs_to_the_remapped_user_and_the_bot_uses_it(
     serve: Serve, config: DockerServiceConfig, client: docker.DockerClient
 ) -> None:
-    config = replace(config, bot_user=BotUser(1000, 1000))
-    with pytest.raises(StateUnavailableError, match=f"--bot-user {AS_OPTION}"):
-        serve(config).create_container(give(config, BOT_USER), ContainerConfig(command=COPY))
-    assert [] == client.containers.list(all=True)
+    """With ``--bot-user`` as it is in the container, or as this host numbers it."""
+    for user in (BotUser(1000, 1000), BOT_USER):
+        config = replace(config, bot_user=user)
+        backend, bot_id = DockerBackend(config), str(uuid.uuid4())
+        backend.secrets.put_secrets(bot_id, {"TOKEN": b"the secret"})
+        backend.files.put_files(bot_id, {"a/b": b"b"})
+        asyncio.run(backend.close())
+        service = serve(config)
+        service.create_container(bot_id, ContainerConfig(command=COPY))
+        service.start_container(bot_id)
+        assert b"0\n" == wait_until(client.containers.get(f"botmaker-{bot_id}").logs, "the bot has copied its secret")
+        assert config.state_root is not None
+        made = [*(config.secrets_root.path / bot_id).rglob("*"), *(config.state_root.path / bot_id).rglob("*")]
+        assert {"TOKEN", "a", "b", "copy"} == {path.name for path in made}
+        made += [root.path / bot_id for root in (config.secrets_root, config.state_root)]
+        assert {BOT_USER} == {owner(path) for path in made}
+
+
+def test_a_state_directory_that_the_bot_cannot_write_is_refused(serve: Serve, config: DockerServiceConfig) -> None:
+    bot_id = give(config, BOT_USER)
     assert config.state_root is not None
-    assert [] == list(config.state_root.path.iterdir())
-    finding = users(config)
-    assert (Verdict.FAILED, f"start the service with --bot-user {AS_OPTION}") == (finding.verdict, finding.remedy)
+    (config.state_root.path / bot_id).mkdir(mode=0o700)
+    (config.state_root.path / bot_id / "memory").touch()
+    with pytest.raises(StateUnavailableError, match=f"give it to {OWNER}"):
+        serve(config).create_container(bot_id, ContainerConfig(command=COPY))
 
 
 def test_a_start_is_refused_once_the_secrets_are_no_longer_readable(serve: Serve, config: DockerServiceConfig) -> None:
@@ -193,7 +216,7 @@ def test_a_start_is_refused_once_the_secrets_are_no_longer_readable(serve: Serve
     service.create_container(bot_id, ContainerConfig(command=("sleep", "100000")))
     os.chown(config.secrets_root.path / bot_id, 1000, 1000)
     for verb in (service.start_container, service.restart_container):
-        with pytest.raises(SecretsUnavailableError, match=f"give it to {AS_OPTION}"):
+        with pytest.raises(SecretsUnavailableError, match=f"give it to {OWNER}"):
             verb(bot_id)
     os.chown(config.secrets_root.path / bot_id, *BOT_USER)
     service.start_container(bot_id)

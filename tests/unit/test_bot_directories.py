@@ -144,7 +144,7 @@ def test_a_user_that_cannot_give_files_away_keeps_the_state_directory_and_root_f
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(1, os.strerror(1))
 
-    monkeypatch.setattr(bot_directories.os, "chown", denied)
+    monkeypatch.setattr(bot_directories.os, "fchown", denied)
     if os.geteuid() == 0:
         with pytest.raises(StateUnavailableError):
             ensure_state_directory(root, BOT)
@@ -175,7 +175,7 @@ def test_a_state_directory_that_a_crash_left_half_made_is_completed(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(bot_directories.os, "chown", killed)
+        patch.setattr(bot_directories.os, "fchown", killed)
         with pytest.raises(Killed):
             ensure_state_directory(root, BOT)
     assert 0 == (root.path / BOT).stat().st_uid

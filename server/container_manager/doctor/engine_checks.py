@@ -93,14 +93,12 @@ def _users(info: Json, config: DockerServiceConfig) -> Finding:
     if namespace is None:
         return Finding(name, Verdict.OK, "the engine's containers have the users of this host")
     start = f"the engine remaps users, from {namespace.uid}:{namespace.gid} on"
-    if config.bot_user.uid < namespace.uid or config.bot_user.gid < namespace.gid:
-        detail = f"{start}, and --bot-user is {user}: a bot cannot use files of that user"
-        return Finding(name, Verdict.FAILED, detail, f"start the service with --bot-user {namespace.bot_user}")
+    on_host = "{}:{}".format(*namespace.on_host(config.bot_user))
     bots = sorted(path.name for path in config.secrets_root.path.glob("*") if is_bot_id(path.name))
-    if faults := list(unusable(config.secrets_root, bots, namespace)):
+    if faults := list(unusable(config.secrets_root, bots, namespace, config.bot_user)):
         more = f" (and {len(faults) - 1} more bots)" if len(faults) > 1 else ""
-        return Finding(name, Verdict.FAILED, f"{faults[0]}{more}", f"chown -R {user} the bots' secrets and state")
-    return Finding(name, Verdict.OK, f"{start}, and --bot-user is {user}")
+        return Finding(name, Verdict.FAILED, f"{faults[0]}{more}", f"chown -R {on_host} the bots' secrets and state")
+    return Finding(name, Verdict.OK, f"{start}, and --bot-user {user} is {on_host} of this host")
 
 
 def _init_process(info: Json) -> list[Finding]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from container_manager.bot_directories import DEFAULT_BOT_USER, RootDirectory
+from container_manager.bot_directories import DEFAULT_BOT_USER, BotUser, RootDirectory
 from container_manager.errors import ContainerManagerError, SecretsUnavailableError, StateUnavailableError
 
 # The engine's own data is in a directory of this name (moby, daemon.setupDaemonRoot).
@@ -27,13 +27,18 @@ class UserNamespace:
     uid: int
     gid: int
 
-    @property
-    def bot_user(self) -> str:
-        """The bot image's user as this host numbers it, as ``--bot-user`` takes it."""
-        return f"{self.uid + DEFAULT_BOT_USER.uid}:{self.gid + DEFAULT_BOT_USER.gid}"
+    def on_host(self, user: BotUser) -> BotUser:
+        """The user of this host that ``user`` of a container is. A number from the base on is the host's already."""
+        uid, gid = (
+            number if number >= base else base + number for number, base in zip(user, (self.uid, self.gid), strict=True)
+        )
+        return BotUser(uid, gid)
 
-    def fault_of(self, found: os.stat_result, rights: int) -> str | None:
-        """Why no user of a container can have these ``rights`` (a mode's lowest digit); ``None``: one can."""
+    def fault_of(self, found: os.stat_result, rights: int, user: BotUser = DEFAULT_BOT_USER) -> str | None:
+        """Why no user of a container can have these ``rights`` (a mode's lowest digit); ``None``: one can.
+
+        ``user``: the bots' user in a container, for the remedy.
+        """
         mode = stat.S_IMODE(found.st_mode)
         owner = found.st_uid >= self.uid and mode >> 6 & rights == rights
         group = found.st_gid >= self.gid and mode >> 3 & rights == rights
@@ -41,8 +46,8 @@ class UserNamespace:
             return None
         return (
             f"belongs to {found.st_uid}:{found.st_gid} with mode {mode:04o}, which gives no user of a bot's container "
-            f"the right to use it: the engine remaps users, from {self.uid}:{self.gid} on; give it to {self.bot_user}, "
-            f"and start the service with --bot-user {self.bot_user}"
+            f"the right to use it: the engine remaps users, from {self.uid}:{self.gid} on; "
+            "give it to {}:{}".format(*self.on_host(user))
         )
 
 
@@ -55,42 +60,50 @@ def user_namespace(info: Mapping[str, Any]) -> UserNamespace | None:
     return UserNamespace(int(root[1]), int(root[2]))
 
 
-def check_secrets_usable(root: RootDirectory, bot_id: str, namespace: UserNamespace) -> None:
+def check_secrets_usable(
+    root: RootDirectory, bot_id: str, namespace: UserNamespace, user: BotUser = DEFAULT_BOT_USER
+) -> None:
     """Raise :class:`SecretsUnavailableError` unless some user of the bot can read each of its secrets."""
     path = root.path / bot_id
-    for name, fault in _faults(root, bot_id, namespace, directory=stat.S_IXOTH, files=stat.S_IROTH):
+    for name, fault in _faults(root, bot_id, namespace, user, directory=stat.S_IXOTH, files=stat.S_IROTH):
         what = f"the secret {path / name}" if name else f"the secrets directory {path}"
         raise SecretsUnavailableError(f"{what} {fault}", bot_id=bot_id)
 
 
-def check_state_usable(root: RootDirectory, bot_id: str, namespace: UserNamespace) -> None:
+def check_state_usable(
+    root: RootDirectory, bot_id: str, namespace: UserNamespace, user: BotUser = DEFAULT_BOT_USER
+) -> None:
     """Raise :class:`StateUnavailableError` unless some user of the bot can write to its state directory."""
-    for _, fault in _faults(root, bot_id, namespace, directory=stat.S_IRWXO):
+    for _, fault in _faults(root, bot_id, namespace, user, directory=stat.S_IRWXO):
         raise StateUnavailableError(f"the state directory {root.path / bot_id} {fault}", bot_id=bot_id)
 
 
-def unusable(root: RootDirectory, bot_ids: list[str], namespace: UserNamespace) -> Iterator[str]:
+def unusable(
+    root: RootDirectory, bot_ids: list[str], namespace: UserNamespace, user: BotUser = DEFAULT_BOT_USER
+) -> Iterator[str]:
     """What is wrong with the secrets of these bots, one sentence for each bot."""
     for bot_id in bot_ids:
         try:
-            check_secrets_usable(root, bot_id, namespace)
+            check_secrets_usable(root, bot_id, namespace, user)
         except ContainerManagerError as exc:
             yield str(exc)
 
 
 def _faults(
-    root: RootDirectory, bot_id: str, namespace: UserNamespace, *, directory: int, files: int = 0
+    root: RootDirectory, bot_id: str, namespace: UserNamespace, user: BotUser, *, directory: int, files: int = 0
 ) -> Iterator[tuple[str, str]]:
     """Name and fault of the directory (its name is empty) and of its files, as far as this process may look."""
     path = root.path / bot_id
     try:
-        if fault := namespace.fault_of(path.lstat(), directory):
+        if fault := namespace.fault_of(path.lstat(), directory, user):
             yield "", fault
         elif files:
             with os.scandir(path) as entries:
                 for entry in entries:
                     # What a link leads to is another file, inside the bot's container.
-                    if entry.is_file(follow_symlinks=False) and (fault := namespace.fault_of(entry.stat(), files)):
+                    if entry.is_file(follow_symlinks=False) and (
+                        fault := namespace.fault_of(entry.stat(), files, user)
+                    ):
                         yield entry.name, fault
     except OSError:
         return

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from container_manager.bot_directories import BotUser
+from container_manager.bot_directories import BotUser, give
 from container_manager.errors import CapacityExceededError, ContainerManagerError
 
 DIRECTORY_MODE = 0o700
@@ -51,34 +51,6 @@ def write_file(name: str, parent: int, content: bytes, user: BotUser) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def give(descriptor: int, user: BotUser, mode: int) -> None:
-    """Set owner, group and mode of an open file or directory, if they differ.
-
-    A process without CAP_CHOWN keeps its own group where the owner is right: these modes give the group no right.
-    """
-    found = os.fstat(descriptor)
-    if (found.st_uid, found.st_gid) != user:
-        try:
-            os.fchown(descriptor, *user)
-        except PermissionError as exc:
-            if found.st_uid != user.uid:
-                reason = f"the service needs CAP_CHOWN to give it to the bots' user {user.uid}"
-                raise PermissionError(exc.errno, reason) from exc
-    # A change of owner can clear bits of the mode.
-    if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
-        os.fchmod(descriptor, mode)
-
-
-def give_if_new(descriptor: int, user: BotUser) -> None:
-    """Give an empty directory of this process's user to ``user``: one that was just created, or left so by a crash."""
-    found = os.fstat(descriptor)
-    if found.st_uid == os.geteuid() and (found.st_uid, found.st_gid) != user:
-        with os.scandir(descriptor) as entries:
-            if any(entries):
-                return
-        give(descriptor, user, DIRECTORY_MODE)
 
 
 def is_directory(name: str, parent: int) -> bool:

@@ -12,16 +12,18 @@ from contextlib import contextmanager, suppress
 
 from container_manager.bot_directories import (
     BotUser,
+    OnHost,
     RootDirectory,
     check_state_directory,
     ensure_state_directory,
+    give_if_new,
     opened_root,
+    same_user,
 )
 from container_manager.errors import StateUnavailableError
 from container_manager.provisioning.descriptors import (
     DIRECTORY_MODE,
     failures_as,
-    give_if_new,
     is_directory,
     opened_directory,
 )
@@ -37,17 +39,19 @@ from container_manager.provisioning.staging import (
 class HostFiles:
     """Each bot's state is the directory ``{root}/{bot_id}``."""
 
-    def __init__(self, root: RootDirectory | None, user: BotUser) -> None:
+    def __init__(self, root: RootDirectory | None, user: BotUser, host_user: OnHost = same_user) -> None:
         """``None``: bots keep no state."""
         self._root = root
         self._user = user
+        self._host_user = host_user
 
     def put_files(self, bot_id: str, files: Mapping[str, bytes]) -> None:
         if self._root is None:
             raise StateUnavailableError(
                 "the service keeps no state: it was started without a state root", bot_id=bot_id
             )
-        ensure_state_directory(self._root, bot_id, self._user)
+        owner = self._host_user(self._user)
+        ensure_state_directory(self._root, bot_id, owner)
         with self._opened_root(self._root, bot_id) as root, opened_directory(bot_id, root) as state:
             for path in files:
                 # Missing directories are created below.
@@ -58,10 +62,10 @@ class HostFiles:
                 ):
                     _check_place(path, parent, bot_id)
             with staging_directory(root) as staging:
-                staged = write_staged(staging, files.values(), self._user)
+                staged = write_staged(staging, files.values(), owner)
                 for source, path in zip(staged, files, strict=True):
                     *_, name = parts = path_parts(path)
-                    with self._naming(path, bot_id), _opened_parent(parts, state, self._user) as parent:
+                    with self._naming(path, bot_id), _opened_parent(parts, state, owner) as parent:
                         _check_place(path, parent, bot_id)
                         os.rename(source, name, src_dir_fd=staging, dst_dir_fd=parent)
                         os.fsync(parent)
@@ -106,7 +110,7 @@ def _opened_parent(parts: Sequence[str], state: int, user: BotUser | None = None
                     os.fsync(directory)
             with opened_directory(name, directory) as inner:
                 if user is not None:
-                    give_if_new(inner, user)
+                    give_if_new(inner, user, DIRECTORY_MODE)
                 following = os.dup(inner)
             os.close(directory)
             directory = following

@@ -7,14 +7,21 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from container_manager.bot_directories import BotUser, RootDirectory, check_directory, opened_root
+from container_manager.bot_directories import (
+    BotUser,
+    OnHost,
+    RootDirectory,
+    check_directory,
+    give,
+    opened_root,
+    same_user,
+)
 from container_manager.errors import SecretsUnavailableError
 from container_manager.model import SecretInfo
 from container_manager.provisioning.descriptors import (
     DIRECTORY_MODE,
     failures_as,
     fsync_directory,
-    give,
     is_directory,
     opened_directory,
 )
@@ -31,22 +38,24 @@ from container_manager.provisioning.staging import (
 class HostSecrets:
     """Each bot's secrets are the files of ``{root}/{bot_id}``, which only the bots' user can enter."""
 
-    def __init__(self, root: RootDirectory, user: BotUser) -> None:
+    def __init__(self, root: RootDirectory, user: BotUser, host_user: OnHost = same_user) -> None:
         self._root = root
         self._user = user
+        self._host_user = host_user
         self._tokens = KeptTokens()
 
     def put_secrets(
         self, bot_id: str, secrets: Mapping[str, bytes], *, replace_all: bool = False, run: int | None = None
     ) -> None:
+        owner = self._host_user(self._user)
         with self._opened_root(bot_id) as root, staging_directory(root) as staging:
-            staged = write_staged(staging, secrets.values(), self._user)
+            staged = write_staged(staging, secrets.values(), owner)
             with suppress(FileExistsError):
                 os.mkdir(bot_id, DIRECTORY_MODE, dir_fd=root)
                 fsync_directory(root)
             with self._opened(bot_id, root) as directory:
                 # Also one that a killed process has created and not yet given away.
-                give(directory, self._user, DIRECTORY_MODE)
+                give(directory, owner, DIRECTORY_MODE)
                 for name in secrets:
                     if is_directory(name, directory):
                         place = self._root.path / bot_id / name

@@ -93,7 +93,8 @@ class BotProvisionerServicer(object):
         """PutSecrets writes secret files. It creates the bot's secrets directory, which CreateContainer requires.
 
         INVALID_ARGUMENT / INVALID_CONFIG for an invalid name, and for too many or too large files. FAILED_PRECONDITION /
-        SECRETS_UNAVAILABLE if the secrets directory cannot be written, or is something other than a directory.
+        SECRETS_UNAVAILABLE if the secrets directory cannot be written, or is something other than a directory. UNAVAILABLE
+        / ENGINE_UNAVAILABLE if the engine has not answered since the server's start: it may remap the bot's user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +140,8 @@ class BotProvisionerServicer(object):
 
         INVALID_ARGUMENT / INVALID_CONFIG for an invalid path, and for too many or too large files. FAILED_PRECONDITION /
         STATE_UNAVAILABLE if the server keeps no state, if the state directory cannot be written, or if something other
-        than a directory is in the path of a file, or a directory is in place of the file.
+        than a directory is in the path of a file, or a directory is in place of the file. UNAVAILABLE /
+        ENGINE_UNAVAILABLE as for PutSecrets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

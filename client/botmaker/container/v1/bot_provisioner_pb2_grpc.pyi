@@ -53,7 +53,8 @@ class BotProvisionerStub:
     """PutSecrets writes secret files. It creates the bot's secrets directory, which CreateContainer requires.
 
     INVALID_ARGUMENT / INVALID_CONFIG for an invalid name, and for too many or too large files. FAILED_PRECONDITION /
-    SECRETS_UNAVAILABLE if the secrets directory cannot be written, or is something other than a directory.
+    SECRETS_UNAVAILABLE if the secrets directory cannot be written, or is something other than a directory. UNAVAILABLE
+    / ENGINE_UNAVAILABLE if the engine has not answered since the server's start: it may remap the bot's user.
     """
     ListSecrets: _grpc.UnaryUnaryMultiCallable[_bot_provisioner_pb2.ListSecretsRequest, _bot_provisioner_pb2.ListSecretsResponse]
     """ListSecrets lists the secret files with a name that PutSecrets accepts. A bot without a secrets directory has none.
@@ -83,7 +84,8 @@ class BotProvisionerStub:
 
     INVALID_ARGUMENT / INVALID_CONFIG for an invalid path, and for too many or too large files. FAILED_PRECONDITION /
     STATE_UNAVAILABLE if the server keeps no state, if the state directory cannot be written, or if something other
-    than a directory is in the path of a file, or a directory is in place of the file.
+    than a directory is in the path of a file, or a directory is in place of the file. UNAVAILABLE /
+    ENGINE_UNAVAILABLE as for PutSecrets.
     """
     DeleteState: _grpc.UnaryUnaryMultiCallable[_bot_provisioner_pb2.DeleteStateRequest, _bot_provisioner_pb2.DeleteStateResponse]
     """DeleteState removes the bot's state directory. It returns OK if there is none.
@@ -111,7 +113,8 @@ class BotProvisionerAsyncStub(BotProvisionerStub):
     """PutSecrets writes secret files. It creates the bot's secrets directory, which CreateContainer requires.
 
     INVALID_ARGUMENT / INVALID_CONFIG for an invalid name, and for too many or too large files. FAILED_PRECONDITION /
-    SECRETS_UNAVAILABLE if the secrets directory cannot be written, or is something other than a directory.
+    SECRETS_UNAVAILABLE if the secrets directory cannot be written, or is something other than a directory. UNAVAILABLE
+    / ENGINE_UNAVAILABLE if the engine has not answered since the server's start: it may remap the bot's user.
     """
     ListSecrets: _aio.UnaryUnaryMultiCallable[_bot_provisioner_pb2.ListSecretsRequest, _bot_provisioner_pb2.ListSecretsResponse]  # type: ignore[assignment]
     """ListSecrets lists the secret files with a name that PutSecrets accepts. A bot without a secrets directory has none.
@@ -141,7 +144,8 @@ class BotProvisionerAsyncStub(BotProvisionerStub):
 
     INVALID_ARGUMENT / INVALID_CONFIG for an invalid path, and for too many or too large files. FAILED_PRECONDITION /
     STATE_UNAVAILABLE if the server keeps no state, if the state directory cannot be written, or if something other
-    than a directory is in the path of a file, or a directory is in place of the file.
+    than a directory is in the path of a file, or a directory is in place of the file. UNAVAILABLE /
+    ENGINE_UNAVAILABLE as for PutSecrets.
     """
     DeleteState: _aio.UnaryUnaryMultiCallable[_bot_provisioner_pb2.DeleteStateRequest, _bot_provisioner_pb2.DeleteStateResponse]  # type: ignore[assignment]
     """DeleteState removes the bot's state directory. It returns OK if there is none.
@@ -172,7 +176,8 @@ class BotProvisionerServicer(metaclass=_abc_1.ABCMeta):
         """PutSecrets writes secret files. It creates the bot's secrets directory, which CreateContainer requires.
 
         INVALID_ARGUMENT / INVALID_CONFIG for an invalid name, and for too many or too large files. FAILED_PRECONDITION /
-        SECRETS_UNAVAILABLE if the secrets directory cannot be written, or is something other than a directory.
+        SECRETS_UNAVAILABLE if the secrets directory cannot be written, or is something other than a directory. UNAVAILABLE
+        / ENGINE_UNAVAILABLE if the engine has not answered since the server's start: it may remap the bot's user.
         """
 
     @_abc_1.abstractmethod
@@ -226,7 +231,8 @@ class BotProvisionerServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT / INVALID_CONFIG for an invalid path, and for too many or too large files. FAILED_PRECONDITION /
         STATE_UNAVAILABLE if the server keeps no state, if the state directory cannot be written, or if something other
-        than a directory is in the path of a file, or a directory is in place of the file.
+        than a directory is in the path of a file, or a directory is in place of the file. UNAVAILABLE /
+        ENGINE_UNAVAILABLE as for PutSecrets.
         """
 
     @_abc_1.abstractmethod

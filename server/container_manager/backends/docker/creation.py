@@ -9,6 +9,7 @@ from typing import Any
 from container_manager.backend import Created
 from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.backends.docker.given_up_creates import GivenUpCreates
+from container_manager.backends.docker.host_user import HostUser
 from container_manager.backends.docker.lookup import find_container, remove
 from container_manager.backends.docker.spec import LABEL_CREATE_ID, LABEL_REQUEST_ID, container_body
 from container_manager.backends.docker.state_directories import StateDirectories
@@ -62,7 +63,11 @@ class ContainerCreator:
         self._commands = commands
         self._reader = reader
         self._given_up = GivenUpCreates(engine)
-        self._states = StateDirectories(config.state_root, config.bot_user) if config.state_root is not None else None
+        self._states = (
+            StateDirectories(config.state_root, config.bot_user, HostUser(engine))
+            if config.state_root is not None
+            else None
+        )
 
     def close(self) -> None:
         """End what goes on in the background."""
@@ -94,12 +99,12 @@ class ContainerCreator:
         self._check_network(config.network, deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
         if (namespace := self._engine.user_namespace(deadline)) is not None:
-            check_secrets_usable(self._config.secrets_root, bot_id, namespace)
+            check_secrets_usable(self._config.secrets_root, bot_id, namespace, self._config.bot_user)
         if self._pulls(image, missing=False):
             yield from self._puller.pull(image, deadline)
         with self._states.prepared(bot_id) if self._states is not None else nullcontext():
             if namespace is not None and self._config.state_root is not None:
-                check_state_usable(self._config.state_root, bot_id, namespace)
+                check_state_usable(self._config.state_root, bot_id, namespace, self._config.bot_user)
             return (yield from self._create_prepared(bot_id, config, image, request_id, deadline))
 
     def _create_prepared(

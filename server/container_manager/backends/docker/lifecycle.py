@@ -222,9 +222,9 @@ class DockerLifecycle:
         if self._config.state_root is not None:
             check_state_directory(self._config.state_root, bot_id)
         if (namespace := self._engine.user_namespace(deadline)) is not None:
-            check_secrets_usable(self._config.secrets_root, bot_id, namespace)
+            check_secrets_usable(self._config.secrets_root, bot_id, namespace, self._config.bot_user)
             if self._config.state_root is not None:
-                check_state_usable(self._config.state_root, bot_id, namespace)
+                check_state_usable(self._config.state_root, bot_id, namespace, self._config.bot_user)
 
     def _stop(self, container: ContainerStatus, grace: int) -> Operation[bool]:
         """Stop it; False: the engine has no such container."""

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from container_manager.bot_directories import (
     BotUser,
+    OnHost,
     RootDirectory,
     ensure_state_directory,
     remove_empty_state_directory,
+    same_user,
 )
 from container_manager.errors import StateUnavailableError
 
@@ -30,10 +32,11 @@ class _Creates:
 class StateDirectories:
     """Makes the directories below one root. Safe for any number of threads, and for creates of one bot at once."""
 
-    def __init__(self, root: RootDirectory, user: BotUser) -> None:
-        """``user``: the owner of new directories."""
+    def __init__(self, root: RootDirectory, user: BotUser, host_user: OnHost = same_user) -> None:
+        """``user``: the owner of new directories, and ``host_user`` which user of this host that is."""
         self._root = root
         self._user = user
+        self._host_user = host_user
         self._lock = threading.Lock()
         self._bots: dict[str, _Creates] = {}
 
@@ -47,8 +50,9 @@ class StateDirectories:
             creates = self._bots.setdefault(bot_id, _Creates())
             creates.count += 1
         try:
+            owner = self._host_user(self._user)
             with self._lock:
-                creates.made |= ensure_state_directory(self._root, bot_id, self._user)
+                creates.made |= ensure_state_directory(self._root, bot_id, owner)
             yield
             creates.kept = True
         finally:
@@ -61,8 +65,9 @@ class StateDirectories:
 
     def keep(self, bot_id: str) -> None:
         """Make the directory of an existing container anew, if its create was given up; a fault shows at its start."""
+        owner = self._host_user(self._user)
         with self._lock:
             with suppress(StateUnavailableError):
-                ensure_state_directory(self._root, bot_id, self._user)
+                ensure_state_directory(self._root, bot_id, owner)
             if bot_id in self._bots:
                 self._bots[bot_id].kept = True
