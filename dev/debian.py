@@ -70,7 +70,8 @@ def unpacked(package: str, program: str, directory: Path) -> Path:
             download = ["sh", "-euc", _DOWNLOAD, "sh", package]
             if subprocess.run(download, cwd=scratch, capture_output=True, check=False).returncode:
                 raise LookupError(f"{package}: apt-get cannot download it")
-            Path(scratch, "root").rename(root)
+            with contextlib.suppress(OSError):
+                Path(scratch, "root").rename(root)  # unless another job has done the same
     for path in root.glob(f"**/bin/{program}"):
         return path
     raise LookupError(f"{package}: has no {program}")
