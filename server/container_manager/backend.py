@@ -20,6 +20,7 @@ from container_manager.model import (
     ContainerDefinition,
     ContainerState,
     ContainerStatus,
+    DiskUse,
     HealthStatus,
     PortBinding,
     RawEntry,
@@ -266,6 +267,12 @@ class Backend(Protocol):
         """A container's resource counters now; ``None`` when it does not run, or when they cannot be had in time.
 
         Not called when :attr:`limitations` has ``STATS``.
+        """
+
+    async def disk_use(self) -> Mapping[str, DiskUse]:
+        """What every managed container occupies on the disk, by its id. Takes seconds, and much of the disk's time.
+
+        Raises one of the ``Engine…Error`` kinds.
         """
 
     async def close(self) -> None:

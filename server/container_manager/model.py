@@ -223,6 +223,15 @@ The time is the engine's, which is neither unique nor ordered.
 """
 
 
+class DiskUse(NamedTuple):
+    """What a container occupies on the disk, in bytes; ``None``: unknown."""
+
+    state_bytes: int | None = None
+    """The bot's state directory."""
+    layer_bytes: int | None = None
+    """What the container has written outside its mounts."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawSample:
     """The engine's counters of one running container at one moment."""

@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager.model import DiskUse
 from container_manager_client import connect
 from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
@@ -67,6 +68,21 @@ def test_one_sample_of_each_running_bot_and_none_of_others(
     assert begun <= each.time.ToNanoseconds() <= time.time_ns()
     assert {two} == set(stats(observer, two, created, stopped, bare, str(uuid.uuid4())))
     assert {} == stats(observer, created)
+
+
+def test_sizes_on_the_disk_are_those_last_measured_and_absent_without_any(
+    observer: ContainerObserverStub, calls: Calls, bots: MemoryBots, memory: MemoryBackend
+) -> None:
+    both, state, none = (bots.new() for _ in range(3))
+    memory.disk_uses = {calls.run(both): DiskUse(1 << 40, 0), calls.run(state): DiskUse(state_bytes=5)}
+    calls.run(none)
+    for _ in range(3):
+        found = stats(observer)
+        assert (1 << 40, 0) == (found[both].state_bytes, found[both].layer_bytes)
+        assert [True, False] == [found[state].HasField(name) for name in ("state_bytes", "layer_bytes")]
+        assert [False, False] == [found[none].HasField(name) for name in ("state_bytes", "layer_bytes")]
+        assert 33 < found[both].cpu_percent < 34
+    assert 1 == memory.disk_uses_taken
 
 
 def test_a_sample_is_no_older_than_max_age_and_five_seconds_by_default(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from container_manager.backend import CallObserver, Feature
 from container_manager.bot_directories import RootDirectory
-from container_manager.model import ContainerState, RawSample
+from container_manager.model import ContainerState, DiskUse, RawSample
 from tests.support.memory_lifecycle import MemoryLifecycle
 from tests.support.memory_provisioning import MemoryActions, MemoryFiles, MemorySecrets
 from tests.support.memory_store import Container, MemoryStore
@@ -43,6 +43,9 @@ class MemoryBackend(MemoryStore):
         self.limitations = limitations or {}
         self.versions_asked = 0
         self.samples_taken = 0
+        self.disk_uses_taken = 0
+        self.disk_uses: dict[str, DiskUse] = {}
+        """What is measured, by container id."""
         self.unsampled: set[str] = set()
         """Containers that give no sample."""
         self.stuck: set[str] = set()
@@ -64,6 +67,10 @@ class MemoryBackend(MemoryStore):
 
     def log(self, container_id: str) -> MemoryLog:
         return MemoryLog(self, container_id)
+
+    async def disk_use(self) -> dict[str, DiskUse]:
+        self.disk_uses_taken += 1
+        return self.disk_uses
 
     async def sample(self, container_id: str) -> RawSample | None:
         self.samples_taken += 1

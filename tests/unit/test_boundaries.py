@@ -94,7 +94,7 @@ PACKAGES = {
     "view": set(),
     "logs": set(),
     "stats": set(),
-    "observability": {"scheduling", "view"},
+    "observability": {"scheduling", "view", "stats"},
     "maintenance": {"provisioning", "scheduling", "view", "logs"},
     "rpc": {"provisioning", "scheduling", "view", "logs", "stats", "observability", "maintenance"},
     "doctor": {"rpc", "observability", "engine", "backends", "provisioning"},

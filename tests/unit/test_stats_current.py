@@ -31,12 +31,12 @@ async def current(backend: SampledBackend, *running: str) -> AsyncIterator[tuple
 
 async def names(stats: CurrentStats, max_age_seconds: float, *bots: str) -> list[str]:
     """The containers in the answer."""
-    return [each.decode().split()[0] for each in await stats.figures(frozenset(bots), max_age_seconds)]
+    return [each.decode().split()[0] for _, each in await stats.figures(frozenset(bots), max_age_seconds)]
 
 
 async def times(stats: CurrentStats, max_age_seconds: float) -> list[float]:
     """When the samples in the answer were taken, on the loop's clock."""
-    return [int(each.split()[1]) / 1e9 for each in await stats.figures(ALL, max_age_seconds)]
+    return [int(each.split()[1]) / 1e9 for _, each in await stats.figures(ALL, max_age_seconds)]
 
 
 def now() -> float:

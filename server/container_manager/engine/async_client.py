@@ -78,14 +78,19 @@ class AsyncEngineClient:
                 return json.loads(await self._get(await self._versioned(path), params))
 
     async def get_items(
-        self, path: str, convert: Callable[[Any], T], params: Mapping[str, str] | None = None
+        self,
+        path: str,
+        convert: Callable[[Any], T],
+        params: Mapping[str, str] | None = None,
+        *,
+        timeout_seconds: float | None = None,
     ) -> list[T]:
         """The converted items of the JSON array in the response to GET. Errors as of :meth:`get_json`.
 
         Decodes and converts in small steps: thousands of items at once would hold up the event loop.
         """
         with observed(self._observer, operation_of(path)), self._translated_errors():
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(timeout_seconds or self._timeout_seconds):
                 text = (await self._get(await self._versioned(path), params)).decode()
                 items: list[T] = []
                 for item in json_items(text):

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from container_manager.observability.accounting import Method
 from container_manager.scheduling.streams import Streams
+from container_manager.stats.disk import DiskUses
 from container_manager.view.keeper import ViewKeeper
 
 _PREFIX = "container_manager"
@@ -31,12 +32,18 @@ class StateCollector(Collector):
     """Collects on the event loop, to which the state belongs."""
 
     def __init__(
-        self, methods: Iterable[Method], keeper: ViewKeeper, streams: Streams, spans: SpanCounts | None
+        self,
+        methods: Iterable[Method],
+        keeper: ViewKeeper,
+        streams: Streams,
+        disk: DiskUses,
+        spans: SpanCounts | None,
     ) -> None:
         """``spans``: ``None`` without tracing."""
         self._methods = methods
         self._keeper = keeper
         self._streams = streams
+        self._disk = disk
         self._spans = spans
 
     def describe(self) -> Iterable[Metric]:
@@ -51,6 +58,10 @@ class StateCollector(Collector):
         yield _counter("view_drift", "Differences that the audit found in the view; each is a bug.", view.drift)
         yield _counter("event_reconnects", "New subscriptions to the engine's events.", self._keeper.reconnects)
         yield self._open_streams()
+        uses = self._disk.newest().values()
+        state, layers = (sum(size or 0 for size in sizes) for sizes in zip(*uses, strict=True)) if uses else (0, 0)
+        yield _gauge("state_bytes", "What the state directories of all bots occupy on the disk.", state)
+        yield _gauge("layer_bytes", "What all containers have written outside their mounts.", layers)
         if self._spans is not None:
             yield _counter("spans_exported", "Spans that the collector has taken.", self._spans.exported)
             yield _dropped(self._spans)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,7 +11,7 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from container_manager.errors import FieldViolation, InvalidConfigError
 from container_manager.logs.cursor import Position, position_of
 from container_manager.logs.existing import LogOptions
-from container_manager.model import ContainerDefinition
+from container_manager.model import ContainerDefinition, DiskUse
 from container_manager.rpc.manager_codec import config_to_proto, duration_seconds, timestamp
 from container_manager.rpc.wire import as_field, field
 from container_manager.stats.figures import ContainerStats
@@ -99,9 +99,12 @@ def max_age_seconds_from_proto(message: pb.GetStatsRequest) -> float:
     return seconds
 
 
-def stats_response(figures: Iterable[bytes]) -> bytes:
-    """The wire form of a GetStatsResponse, from :func:`encoded_stats` of each container."""
-    return b"".join(field(_CONTAINERS, each) for each in figures)
+def stats_response(figures: Iterable[tuple[str, bytes]], disk: Mapping[str, DiskUse]) -> bytes:
+    """The wire form of a GetStatsResponse, from :func:`encoded_stats` of each container, and the disk use by its id."""
+    return b"".join(
+        field(_CONTAINERS, message + _encoded_disk_use(disk.get(container_id, DiskUse())))
+        for container_id, message in figures
+    )
 
 
 def encoded_stats(bot_id: str, container_id: str, stats: ContainerStats) -> bytes:
@@ -125,6 +128,11 @@ def stats_to_proto(bot_id: str, container_id: str, stats: ContainerStats) -> pb.
         pids=stats.pids,
         time=timestamp(stats.time_ns),
     )
+
+
+def _encoded_disk_use(use: DiskUse) -> bytes:
+    # Appended fields merge with those before them (protobuf.dev, Encoding).
+    return pb.ContainerStats(state_bytes=use.state_bytes, layer_bytes=use.layer_bytes).SerializeToString()
 
 
 def definition_to_proto(definition: ContainerDefinition) -> pb.GetContainerConfigResponse:

@@ -23,6 +23,7 @@ from container_manager.rpc.server_info import ServerInfo
 from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.stats.current import CurrentStats
+from container_manager.stats.disk import DiskUses
 from container_manager.stats.feed import StatsFeed
 from container_manager.stats.sampler import StatsSampler
 from container_manager.validation import check_bot_id
@@ -44,7 +45,14 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     """
 
     def __init__(
-        self, backend: Backend, operations: BotOperations, keeper: ViewKeeper, kept_ids: Allowance, info: ServerInfo
+        self,
+        backend: Backend,
+        operations: BotOperations,
+        keeper: ViewKeeper,
+        disk: DiskUses,
+        *,
+        kept_ids: Allowance,
+        info: ServerInfo,
     ) -> None:
         self._backend = backend
         self._info = info
@@ -52,6 +60,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         """Those of the listener, by full name."""
         self._operations = operations
         self._keeper = keeper
+        self._disk = disk
         self._versions = ContainerVersions(keeper.view)
         self._events = codec.WatchEventEncoder()
         self._kept_ids = kept_ids
@@ -118,7 +127,10 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         try:
             async with asyncio.timeout(caller_deadline(context).remaining()):
                 await self._keeper.in_sync()
-                return codec.stats_response(await self._current.figures(bot_ids, max_age_seconds))
+                figures, disk = await asyncio.gather(
+                    self._current.figures(bot_ids, max_age_seconds), self._disk.first()
+                )
+                return codec.stats_response(figures, disk)
         except TimeoutError:
             raise EngineTimeoutError("the call's deadline passed before all containers were sampled") from None
 

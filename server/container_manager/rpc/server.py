@@ -59,6 +59,7 @@ from container_manager.rpc.wire import encoded_status
 from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.streams import Streams
+from container_manager.stats.disk import DiskUses
 from container_manager.view.keeper import ViewKeeper
 
 _HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -122,7 +123,8 @@ class Server:
         self._backend = open_backend(self.telemetry.engine_observer)
         self.keeper = ViewKeeper(self._backend.source, encoded_status, self.telemetry.on_event_lag)
         self._operations = _bot_operations(config)
-        self.telemetry.watch(self.keeper, self.streams)
+        self._disk = DiskUses(self._backend.disk_use)
+        self.telemetry.watch(self.keeper, self.streams, self._disk)
         self._servicer = ContainerManagerServicer(
             self._backend.lifecycle, self._operations, self.keeper, self._backend.secrets.forget_token
         )
@@ -130,7 +132,12 @@ class Server:
         statuses = BotStatuses(self._backend.lifecycle, self._operations, self.keeper.view)
         kept_ids = Allowance(_IDS_PER_WATCHER * config.max_watchers, _TOO_MANY_IDS)
         self._observer = ContainerObserverServicer(
-            self._backend, self._operations, self.keeper, kept_ids, ServerInfo(config, self._backend, actions)
+            self._backend,
+            self._operations,
+            self.keeper,
+            self._disk,
+            kept_ids=kept_ids,
+            info=ServerInfo(config, self._backend, actions),
         )
         self._provisioner = BotProvisionerServicer(
             self._backend, self._operations, self._servicer.restart_after, actions
@@ -190,6 +197,7 @@ class Server:
         # Within the rest of the drain period and the extra second.
         await self.telemetry.stop(max(_LAST_TOLD_SECONDS, ends - asyncio.get_running_loop().time()))
         await self._observer.close()
+        await self._disk.close()
         await self.keeper.close()
         await self._backend.close()
         self._sockets.close()

@@ -47,8 +47,8 @@ class CurrentStats:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def figures(self, bot_ids: frozenset[str], max_age_seconds: float) -> list[bytes]:
-        """The encoded figures of the running containers of these bots; empty: of all.
+    async def figures(self, bot_ids: frozenset[str], max_age_seconds: float) -> list[tuple[str, bytes]]:
+        """The ids and encoded figures of the running containers of these bots; empty: of all.
 
         Each is from a sample of the last ``max_age_seconds``. A container that cannot be sampled in time is left out.
         """
@@ -58,7 +58,9 @@ class CurrentStats:
         for first in range(0, len(old), CONTAINERS_AT_ONCE):
             group = old[first : first + CONTAINERS_AT_ONCE]
             await asyncio.wait([self._taking(running, since) for running in group], timeout=PATIENCE_SECONDS)
-        return [message for running in containers if (message := _since(running, since)) is not None]
+        return [
+            (running.container_id, message) for running in containers if (message := _since(running, since)) is not None
+        ]
 
     def _taking(self, running: Running, since: float) -> asyncio.Task[None]:
         """The task that takes figures of the container that are no older than ``since``."""

@@ -152,7 +152,7 @@ class GetStatsResponse(_message.Message):
     def __init__(self, containers: _Optional[_Iterable[_Union[ContainerStats, _Mapping]]] = ...) -> None: ...
 
 class ContainerStats(_message.Message):
-    __slots__ = ("bot_id", "container_id", "cpu_percent", "memory_usage_bytes", "memory_limit_bytes", "network_rx_bytes", "network_tx_bytes", "pids", "time")
+    __slots__ = ("bot_id", "container_id", "cpu_percent", "memory_usage_bytes", "memory_limit_bytes", "network_rx_bytes", "network_tx_bytes", "pids", "time", "state_bytes", "layer_bytes")
     BOT_ID_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     CPU_PERCENT_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +162,8 @@ class ContainerStats(_message.Message):
     NETWORK_TX_BYTES_FIELD_NUMBER: _ClassVar[int]
     PIDS_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
+    STATE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LAYER_BYTES_FIELD_NUMBER: _ClassVar[int]
     bot_id: str
     container_id: str
     cpu_percent: float
@@ -171,7 +173,9 @@ class ContainerStats(_message.Message):
     network_tx_bytes: int
     pids: int
     time: _timestamp_pb2.Timestamp
-    def __init__(self, bot_id: _Optional[str] = ..., container_id: _Optional[str] = ..., cpu_percent: _Optional[float] = ..., memory_usage_bytes: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., network_rx_bytes: _Optional[int] = ..., network_tx_bytes: _Optional[int] = ..., pids: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    state_bytes: int
+    layer_bytes: int
+    def __init__(self, bot_id: _Optional[str] = ..., container_id: _Optional[str] = ..., cpu_percent: _Optional[float] = ..., memory_usage_bytes: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., network_rx_bytes: _Optional[int] = ..., network_tx_bytes: _Optional[int] = ..., pids: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state_bytes: _Optional[int] = ..., layer_bytes: _Optional[int] = ...) -> None: ...
 
 class GetContainerConfigRequest(_message.Message):
     __slots__ = ("bot_id",)

@@ -9,6 +9,7 @@ from container_manager.backend import CallObserver, Feature
 from container_manager.backends.docker.actions import DockerActions
 from container_manager.backends.docker.container_log import DockerContainerLog
 from container_manager.backends.docker.container_source import ContainerSource
+from container_manager.backends.docker.disk_use import disk_use
 from container_manager.backends.docker.host_user import HostUser
 from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.backends.docker.sampling import sample
@@ -18,7 +19,7 @@ from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.model import RawSample
+from container_manager.model import DiskUse, RawSample
 from container_manager.provisioning.host_files import HostFiles
 from container_manager.provisioning.host_secrets import HostSecrets
 
@@ -38,6 +39,7 @@ class DockerBackend:
         host_user = HostUser(self._users)
         self.secrets = HostSecrets(config.secrets_root, config.bot_user, host_user)
         self.files = HostFiles(config.state_root, config.bot_user, host_user)
+        self._state_root = config.state_root
         self._engine = AsyncEngineClient(
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )
@@ -54,6 +56,9 @@ class DockerBackend:
 
     async def sample(self, container_id: str) -> RawSample | None:
         return await sample(self._engine, container_id)
+
+    async def disk_use(self) -> Mapping[str, DiskUse]:
+        return await disk_use(self._engine, self._state_root)
 
     async def close(self) -> None:
         await self._engine.close()
