@@ -13,13 +13,12 @@ from botmaker.container.v1 import bot_provisioner_pb2
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 READ_SECONDS = 20.0
-START_SECONDS = 60.0
 # It may wait for a stop of the bot.
 PROVISIONING_SECONDS = 60.0
 # The server gives the bot 90 s, and a restart may follow.
 RELOAD_SECONDS = 240.0
-# A create may pull its image.
-CREATE_SECONDS = 600.0
+# A create may pull its image, and a start may wait until other bots are ready.
+LONG_SECONDS = 600.0
 # Added to the grace period of the call. Without one, UNKNOWN_GRACE_SECONDS stands for the server's default.
 AFTER_GRACE_SECONDS = 60.0
 UNKNOWN_GRACE_SECONDS = 90.0
@@ -36,21 +35,25 @@ _PROVISIONING = (
 
 def default_timeout(request: Any) -> float:
     """The default timeout of a call with this request, in seconds. It always exceeds the grace period of a stop."""
-    if isinstance(request, pb.CreateContainerRequest):
-        return CREATE_SECONDS
-    if isinstance(request, pb.StartContainerRequest):
-        return START_SECONDS
+    if isinstance(request, (pb.CreateContainerRequest, pb.StartContainerRequest)):
+        return LONG_SECONDS
     if isinstance(request, bot_provisioner_pb2.ReloadSecretsRequest):
         return RELOAD_SECONDS
     if isinstance(request, _PROVISIONING):
         return PROVISIONING_SECONDS
-    if isinstance(request, (pb.StopContainerRequest, pb.RestartContainerRequest, pb.RemoveContainerRequest)):
-        grace = UNKNOWN_GRACE_SECONDS
-        if request.HasField("grace_period"):
-            grace = request.grace_period.seconds + request.grace_period.nanos / 1e9
-        # The server refuses a grace out of bounds. Limit it here, because gRPC cannot handle such a timeout.
-        return min(max(grace, 0.0), LONGEST_GRACE_SECONDS) + AFTER_GRACE_SECONDS
+    if isinstance(request, pb.RestartContainerRequest):
+        return _grace_seconds(request) + LONG_SECONDS
+    if isinstance(request, (pb.StopContainerRequest, pb.RemoveContainerRequest)):
+        return _grace_seconds(request) + AFTER_GRACE_SECONDS
     return READ_SECONDS
+
+
+def _grace_seconds(request: Any) -> float:
+    grace = UNKNOWN_GRACE_SECONDS
+    if request.HasField("grace_period"):
+        grace = request.grace_period.seconds + request.grace_period.nanos / 1e9
+    # The server refuses a grace out of bounds. Limit it here, because gRPC cannot handle such a timeout.
+    return min(max(grace, 0.0), LONGEST_GRACE_SECONDS)
 
 
 def with_request_id(request: Any) -> Any:

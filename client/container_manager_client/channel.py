@@ -63,8 +63,9 @@ def connect(target: str, *, token: str | None = None, tls: TlsFiles | None = Non
     certificate must contain the host of the target. Raises :class:`ValueError` for an invalid target and for files
     without a certificate or key, and :class:`OSError` for files that cannot be read.
 
-    A call without a timeout gets a default: 20 s for reads, 60 s for start and provisioning, 4 min for ReloadSecrets,
-    10 min for create. For stop, restart and remove it is the grace period (90 s if the call sets none) plus one minute.
+    A call without a timeout gets a default: 20 s for reads, 60 s for provisioning, 4 min for ReloadSecrets, 10 min for
+    create and start. For stop and remove it is the grace period (90 s if the call sets none) plus one minute, and for
+    restart plus ten.
     Calls that end with UNAVAILABLE are retried up to four times in about 4 s, except start, restart and provisioning.
     Streams have no timeout and are not retried, because only their reader knows where to resume.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,6 +122,8 @@ class ServerConfig:
     """Serve TCP on loopback without a token: without ``tls``, any local process controls every bot."""
     workers: int = 64
     """Concurrent creates, and as many other concurrent changes."""
+    start_concurrency: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Bots that start at once, until they are ready."""
     max_watchers: int = 1000
     """Concurrent streams of WatchContainers, and as many of WatchStats; they name 100 bots each on average."""
     max_log_streams: int = 64

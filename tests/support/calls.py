@@ -35,9 +35,9 @@ class Calls:
         )
         return self.stub.CreateContainer(request, timeout=timeout).container_id
 
-    def start(self, bot_id: str) -> None:
+    def start(self, bot_id: str, timeout: float | None = None) -> None:
         """StartContainer."""
-        self.stub.StartContainer(pb.StartContainerRequest(bot_id=bot_id))
+        self.stub.StartContainer(pb.StartContainerRequest(bot_id=bot_id), timeout=timeout)
 
     def run(self, bot_id: str, *command: str, **config: Any) -> str:
         """Create and start; the container's id."""

@@ -120,6 +120,7 @@ CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
     ("--grace-seconds", "1.5", lambda c: c.service.grace_seconds, 1.5),
     ("--engine-timeout-seconds", "7", lambda c: c.service.engine_timeout_seconds, 7),
     ("--workers", "3", lambda c: c.workers, 3),
+    ("--start-concurrency", "3", lambda c: c.start_concurrency, 3),
     ("--max-concurrent-calls", "7", lambda c: c.max_concurrent_calls, 7),
     ("--drain-seconds", "0", lambda c: c.drain_seconds, 0),
     ("--socket-mode", "0600", lambda c: c.socket_mode, 0o600),

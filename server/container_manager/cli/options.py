@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -170,6 +171,13 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         default=64,
         show_default=True,
         help="Concurrent creates, and as many other concurrent changes.",
+    ),
+    option(
+        "--start-concurrency",
+        type=click.IntRange(1, 10_000),
+        default=lambda: len(os.sched_getaffinity(0)),
+        show_default="the machine's cores",
+        help="Bots that start at once. Further starts and restarts wait until one is ready, or for 60 s at most.",
     ),
     option(
         "--max-watchers",

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from container_manager.observability.accounting import Method
+from container_manager.scheduling.starts import Starts
 from container_manager.scheduling.streams import Streams
 from container_manager.stats.disk import DiskUses
 from container_manager.view.keeper import ViewKeeper
@@ -37,6 +38,7 @@ class StateCollector(Collector):
         keeper: ViewKeeper,
         streams: Streams,
         disk: DiskUses,
+        starts: Starts,
         spans: SpanCounts | None,
     ) -> None:
         """``spans``: ``None`` without tracing."""
@@ -44,6 +46,7 @@ class StateCollector(Collector):
         self._keeper = keeper
         self._streams = streams
         self._disk = disk
+        self._starts = starts
         self._spans = spans
 
     def describe(self) -> Iterable[Metric]:
@@ -62,6 +65,7 @@ class StateCollector(Collector):
         state, layers = (sum(size or 0 for size in sizes) for sizes in zip(*uses, strict=True)) if uses else (0, 0)
         yield _gauge("state_bytes", "What the state directories of all bots occupy on the disk.", state)
         yield _gauge("layer_bytes", "What all containers have written outside their mounts.", layers)
+        yield _gauge("starts_waiting", "Starts and restarts that wait for --start-concurrency.", self._starts.waiting)
         if self._spans is not None:
             yield _counter("spans_exported", "Spans that the collector has taken.", self._spans.exported)
             yield _dropped(self._spans)

@@ -17,6 +17,7 @@ from container_manager.observability.accounting import Accounting
 from container_manager.observability.audit_log import AuditLog
 from container_manager.observability.call import current_call
 from container_manager.observability.loop_lag import LoopLag
+from container_manager.scheduling.starts import Starts
 from container_manager.scheduling.streams import Streams
 from container_manager.stats.disk import DiskUses
 from container_manager.view.keeper import ViewKeeper
@@ -77,14 +78,14 @@ class Telemetry:
         """Records the age of an engine event, in seconds, once the view reflects it; ``None`` without metrics."""
         return None if self._metrics is None else self._metrics.event_lag
 
-    def watch(self, keeper: ViewKeeper, streams: Streams, disk: DiskUses) -> None:
-        """Add the metrics of the view, the streams and the disk. Call it once."""
+    def watch(self, keeper: ViewKeeper, streams: Streams, disk: DiskUses, starts: Starts) -> None:
+        """Add the metrics of the view, the streams, the disk and the starts. Call it once."""
         if self._metrics is None:
             return
         from container_manager.observability.state_collector import StateCollector
 
         methods = self.accounting.methods.values()
-        self._metrics.registry.register(StateCollector(methods, keeper, streams, disk, self._tracing))
+        self._metrics.registry.register(StateCollector(methods, keeper, streams, disk, starts, self._tracing))
 
     async def start(self) -> None:
         """Serve metrics and send spans. Raises :class:`StartupError`, and then does neither."""

@@ -12,7 +12,7 @@ from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
 from container_manager.backend import Created, Lifecycle
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
-from container_manager.model import ContainerFilter, ContainerStatus
+from container_manager.model import ContainerFilter, ContainerState, ContainerStatus
 from container_manager.operation import Operation
 from container_manager.rpc import manager_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
@@ -63,7 +63,9 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         return pb.CreateContainerResponse(container_id=created.container_id)
 
     async def StartContainer(self, request: pb.StartContainerRequest, context: Context) -> pb.StartContainerResponse:
-        await self._act(request.bot_id, context, self._lifecycle.start_container)
+        await self._act(
+            request.bot_id, context, self._lifecycle.start_container, starts=lambda: not self._runs(request.bot_id)
+        )
         return pb.StartContainerResponse()
 
     async def StopContainer(self, request: pb.StopContainerRequest, context: Context) -> pb.StopContainerResponse:
@@ -75,15 +77,16 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         self, request: pb.RestartContainerRequest, context: Context
     ) -> pb.RestartContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
-        await self._end(request.bot_id, context, self._lifecycle.restart_container, grace)
+        await self._end(request.bot_id, context, self._lifecycle.restart_container, grace, starts=lambda: True)
         return pb.RestartContainerResponse()
 
     async def restart_after(
-        self, bot_id: str, context: Context, find: Callable[[Deadline], ContainerStatus | None]
+        self, bot_id: str, context: Context, find: Callable[[Deadline], ContainerStatus | None], *, may: bool = True
     ) -> bool:
         """Restart the container that ``find`` returns, with the default grace period; whether there was one.
 
-        ``find`` has the bot's turn too, so that nobody stops or starts the bot between it and the restart.
+        ``may``: whether it may return one. ``find`` has the bot's turn too, so that nobody stops or starts the bot
+        between it and the restart.
         """
         change = self._keeper.change(bot_id)
         grace = self._lifecycle.default_grace_seconds
@@ -95,7 +98,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
             restart = self._lifecycle.restart_container(bot_id, grace, known=container, deadline=deadline)
             return (yield from self._ending(bot_id, restart))
 
-        return bool(await self._change(WorkerPool.ACTION, bot_id, act, change, context))
+        return bool(await self._change(WorkerPool.ACTION, bot_id, act, change, context, starts=lambda: may))
 
     async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
@@ -143,16 +146,14 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
             self._list = (view.version, encoded)
         return encoded
 
-    async def _end(
-        self, bot_id: str, context: Context, method: Any, grace_seconds: int | None, *, removes: bool = False
-    ) -> None:
+    async def _end(self, bot_id: str, context: Context, method: Any, grace_seconds: int | None, **how: Any) -> None:
         """Run a change that ends the bot's process."""
         grace = self._lifecycle.default_grace_seconds if grace_seconds is None else grace_seconds
 
         def end(bot_id: str, **known: Any) -> Operation[str]:
             return self._ending(bot_id, method(bot_id, grace_seconds=grace, **known))
 
-        await self._act(bot_id, context, end, grace_seconds=grace, removes=removes)
+        await self._act(bot_id, context, end, grace_seconds=grace, **how)
 
     def _ending(self, bot_id: str, change: Operation[str]) -> Operation[str]:
         container_id = yield from change
@@ -169,6 +170,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         *,
         grace_seconds: int | None = None,
         removes: bool = False,
+        starts: Callable[[], bool] = lambda: False,
     ) -> None:
         check_bot_id(bot_id)
         change = self._keeper.change(bot_id, removes=removes)
@@ -177,7 +179,12 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
             operation: Operation[str] = method(bot_id, known=change.known, deadline=deadline)
             return operation
 
-        await self._change(WorkerPool.CHANGE, bot_id, act, change, context, grace_seconds=grace_seconds)
+        await self._change(WorkerPool.CHANGE, bot_id, act, change, context, grace_seconds=grace_seconds, starts=starts)
+
+    def _runs(self, bot_id: str) -> bool:
+        """Whether the bot is known to run: a start leaves it as it is."""
+        entry = self._keeper.view.of_bot(bot_id) if self._keeper.view.answers_for(bot_id) else None
+        return entry is not None and entry.status.state is ContainerState.RUNNING
 
     async def _change(
         self,
@@ -188,6 +195,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         context: Context,
         *,
         grace_seconds: int | None = None,
+        starts: Callable[[], bool] = lambda: False,
     ) -> T:
         """The operation's result, once the view shows the change: a read after this response sees it."""
         deadline = caller_deadline(context)
@@ -198,6 +206,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
                 operation,
                 deadline,
                 grace_seconds=grace_seconds,
+                starts=starts,
                 on_turn=change.begin,
                 on_end=change.end,
             )

@@ -30,7 +30,7 @@ T = TypeVar("T")
 # A grpc.aio.ServicerContext, which takes no type parameters at run time.
 Context = Any
 
-Restart = Callable[[str, Context, Callable[[Deadline], ContainerStatus | None]], Awaitable[bool]]
+Restart = Callable[..., Awaitable[bool]]
 
 _WITH_PROCESS = (ContainerState.RUNNING, ContainerState.PAUSED)
 MAX_HELD_BYTES = 64 * 1024 * 1024
@@ -84,7 +84,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
                 return self._running(bot_id, deadline)
             return None
 
-        if await self._restart(bot_id, context, reload):
+        if await self._restart(bot_id, context, reload, may=may_restart):
             return reload_to_proto("RESTARTED")
         return reload_to_proto("NOT_RUNNING") if reloaded is None else reload_to_proto("RELOADED", reloaded.confirmed)
 

@@ -36,8 +36,7 @@ from container_manager.addresses import Address, TcpAddress, UnixAddress, parse_
 from container_manager.backend import Backend, CallObserver
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
-from container_manager.maintenance.action_runner import ActionRunner
-from container_manager.maintenance.bot_status import BotStatuses
+from container_manager.maintenance.maintenance import Maintenance
 from container_manager.observability.telemetry import Telemetry
 from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.grpc_workarounds import filter_grpc_log
@@ -58,6 +57,7 @@ from container_manager.rpc.stream_kinds import stream_limits
 from container_manager.rpc.wire import encoded_status
 from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.starts import Starts
 from container_manager.scheduling.streams import Streams
 from container_manager.stats.disk import DiskUses
 from container_manager.view.keeper import ViewKeeper
@@ -122,14 +122,15 @@ class Server:
         )
         self._backend = open_backend(self.telemetry.engine_observer)
         self.keeper = ViewKeeper(self._backend.source, encoded_status, self.telemetry.on_event_lag)
-        self._operations = _bot_operations(config)
+        starts = Starts(config.start_concurrency)
+        self._operations = _bot_operations(config, starts)
+        self.maintenance = Maintenance(self._backend, self._operations, self.keeper, DeclaredActions(config.actions))
+        starts.has_started = self.maintenance.has_started
         self._disk = DiskUses(self._backend.disk_use)
-        self.telemetry.watch(self.keeper, self.streams, self._disk)
+        self.telemetry.watch(self.keeper, self.streams, self._disk, starts)
         self._servicer = ContainerManagerServicer(
             self._backend.lifecycle, self._operations, self.keeper, self._backend.secrets.forget_token
         )
-        actions = DeclaredActions(config.actions)
-        statuses = BotStatuses(self._backend.lifecycle, self._operations, self.keeper.view)
         kept_ids = Allowance(_IDS_PER_WATCHER * config.max_watchers, _TOO_MANY_IDS)
         self._observer = ContainerObserverServicer(
             self._backend,
@@ -137,14 +138,12 @@ class Server:
             self.keeper,
             self._disk,
             kept_ids=kept_ids,
-            info=ServerInfo(config, self._backend, actions),
+            info=ServerInfo(config, self._backend, self.maintenance.actions),
         )
         self._provisioner = BotProvisionerServicer(
-            self._backend, self._operations, self._servicer.restart_after, actions
+            self._backend, self._operations, self._servicer.restart_after, self.maintenance.actions
         )
-        self._maintainer = ContainerMaintainerServicer(
-            self._backend, ActionRunner(self._backend, self._operations, statuses, actions)
-        )
+        self._maintainer = ContainerMaintainerServicer(self._backend, self.maintenance.runner)
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
             {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},
@@ -283,11 +282,14 @@ class Server:
         add_reflection(server, (*served, _HEALTH), not_served(served))
 
 
-def _bot_operations(config: ServerConfig) -> BotOperations:
+def _bot_operations(config: ServerConfig, starts: Starts) -> BotOperations:
     """Changes that are under way may be twice as many as have callers: they go on when these give up."""
     most, (descriptors, _) = 2 * config.max_concurrent_calls, resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors != resource.RLIM_INFINITY:
         most = min(most, int(descriptors * _CHANGES_SHARE))
     return BotOperations(
-        config.workers, most_changes=max(1, most), most_pulling=max(1, config.max_concurrent_calls // 2)
+        config.workers,
+        most_changes=max(1, most),
+        most_pulling=max(1, config.max_concurrent_calls // 2),
+        starts=starts,
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from container_manager.deadline import Deadline
 from container_manager.errors import (
@@ -19,6 +18,8 @@ from container_manager.errors import (
 from container_manager.operation import GracePeriod, Operation, Wait
 from container_manager.scheduling.grace_periods import GracePeriods
 from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
+from container_manager.scheduling.operation_parts import Parts, end_of
+from container_manager.scheduling.starts import Starts
 from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools
 
 T = TypeVar("T")
@@ -40,11 +41,14 @@ class BotOperations:
     state that the engine vouches for. One that has not begun never does.
     """
 
-    def __init__(self, workers: int, *, most_changes: int = 2000, most_pulling: int = 500) -> None:
+    def __init__(
+        self, workers: int, *, most_changes: int = 2000, most_pulling: int = 500, starts: Starts | None = None
+    ) -> None:
         """``workers`` creates work at once, as many programs in bots, and as many other changes.
 
         ``most_changes`` may be under way, those that wait or whose callers have gone included; each has at most one
-        connection to an engine. ``most_pulling`` of them may be creates that wait for their images.
+        connection to an engine. ``most_pulling`` of them may be creates that wait for their images. ``starts`` admits
+        starts; ``None``: all at once.
         """
         self._workers = WorkerPools(
             {
@@ -61,6 +65,7 @@ class BotOperations:
         self._reading = KeyedSemaphore(_READS_OF_ONE_BOT)
         self._acting = KeyedSemaphore(1)
         self._grace_periods = GracePeriods()
+        self._starts = starts
         self._pulling = 0
         self._changes: set[asyncio.Future[Any]] = set()
 
@@ -106,6 +111,7 @@ class BotOperations:
         deadline: Deadline,
         *,
         grace_seconds: float | None = None,
+        starts: Callable[[], bool] = lambda: False,
         on_turn: Callable[[], None] = lambda: None,
         on_end: Callable[[asyncio.Future[T] | None], None] = lambda _: None,
     ) -> T:
@@ -114,17 +120,28 @@ class BotOperations:
         ``grace_seconds``, of an operation that ends a process: while it waits for its turn, it ends the grace period
         of another one as soon as its own would end.
 
-        The callbacks are called on the event loop: ``on_turn`` when the bot's turn has come, and then ``on_end`` when
+        ``starts``: whether the operation is going to start the bot, asked when its turn has come. It then waits until
+        it is admitted. Its result says whether it has started the bot: not if it is empty.
+
+        The callbacks are called on the event loop: ``on_turn`` when the operation may begin, and then ``on_end`` when
         the operation has ended, whether anyone waits or not, with how it did; ``None``: it could not be started.
         """
         deadline.check()
         try:
             with self._grace_periods.waiting(bot_id, grace_seconds):
+                if self._starts is not None and grace_seconds is not None:
+                    self._starts.withdraw(bot_id)
                 end = await self._changing.acquire(bot_id, deadline)
         except TimeoutError:
             raise OperationInProgressError(
                 "another operation on this bot did not end before the call's deadline", bot_id=bot_id
             ) from None
+
+        try:
+            place = None if self._starts is None or not starts() else await self._starts.admit(bot_id, deadline)
+        except BaseException:
+            end()
+            raise
 
         def ended(work: asyncio.Future[T] | None) -> None:
             if work is not None:
@@ -133,11 +150,13 @@ class BotOperations:
                 on_end(work)
             finally:
                 end()
+                if place is not None:
+                    place.ended(started=_has_result(work))
 
         try:
             on_turn()
             self._check_room()
-            parts = _Parts(operation, deadline)
+            parts = Parts(operation, deadline)
             job = self._workers.submit(pool, parts.next)
         except BaseException:
             ended(None)
@@ -155,6 +174,8 @@ class BotOperations:
 
     def close(self) -> None:
         """Stop idle workers. Busy ones stop after their operation."""
+        if self._starts is not None:
+            self._starts.close()
         self._workers.close()
 
     def _check_room(self) -> None:
@@ -206,7 +227,7 @@ class BotOperations:
             "the call's deadline passed before the engine was done; a create is undone, any other change goes on"
         )
 
-    async def _finish(self, pool: WorkerPool, bot_id: str, parts: _Parts[T], part: asyncio.Future[Wait | None]) -> T:
+    async def _finish(self, pool: WorkerPool, bot_id: str, parts: Parts[T], part: asyncio.Future[Wait | None]) -> T:
         """Wait, and have workers run the parts after the first, until the operation has ended."""
         while (wait := await part) is not None:
             failure = await self._wait(pool, bot_id, wait)
@@ -216,10 +237,10 @@ class BotOperations:
     async def _wait(self, pool: WorkerPool, bot_id: str, wait: Wait) -> Exception | None:
         """Wait. Returns the error that the operation is to end with instead."""
         if isinstance(wait, GracePeriod):
-            await self._grace_periods.run(bot_id, wait, _end(wait))
+            await self._grace_periods.run(bot_id, wait, end_of(wait))
             return None
         if wait.future is None or pool is not WorkerPool.CREATE:
-            await _end(wait)
+            await end_of(wait)
             return None
         if self._pulling >= self._most_pulling:
             return CapacityExceededError(
@@ -227,53 +248,14 @@ class BotOperations:
             )
         self._pulling += 1
         try:
-            await _end(wait)
+            await end_of(wait)
         finally:
             self._pulling -= 1
         return None
 
 
-class _Parts(Generic[T]):
-    """An operation as the parts between its waits. Each runs in a worker."""
-
-    result: T
-
-    def __init__(self, begin: Callable[[Deadline], Operation[T] | T], deadline: Deadline) -> None:
-        self._begin = begin
-        self._deadline = deadline
-        self._operation: Operation[T] | None = None
-
-    def next(self, failure: Exception | None = None) -> Wait | None:
-        """Run up to the next wait, which it returns; ``None``: the operation has ended, with ``result``.
-
-        ``failure`` is raised at the wait where the operation is.
-        """
-        if self._operation is None:
-            begun = self._begin(self._deadline)
-            if not isinstance(begun, Generator):
-                self.result = begun
-                return None
-            self._operation = begun
-        try:
-            return next(self._operation) if failure is None else self._operation.throw(failure)
-        except StopIteration as end:
-            self.result = end.value
-            return None
-
-
-async def _end(wait: Wait) -> None:
-    """The end of a wait."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-
-    def end() -> None:
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(ended.set)
-
-    wait.on_end(end)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(wait.longest()):
-            await ended.wait()
+def _has_result(work: asyncio.Future[Any] | None) -> bool:
+    return work is not None and not work.cancelled() and work.exception() is None and bool(work.result())
 
 
 def _log_abandoned(work: asyncio.Future[Any]) -> None:

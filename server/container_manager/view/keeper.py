@@ -76,6 +76,10 @@ class ViewKeeper:
         """A change of the bot's container that is about to be made; ``removes``: by removing it."""
         return BotChange(self.view, self._refresher, self._touch, bot_id, removes=removes)
 
+    async def settled(self, bot_id: str) -> None:
+        """Wait until the view shows what the last change of the bot has done."""
+        await self._refresher.settled_bot(bot_id)
+
     async def look_at(self, bot_id: str) -> None:
         """Wait until the view has looked at the bot's container again."""
         self._touch(bot_id)

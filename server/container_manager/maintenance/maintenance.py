@@ -1,0 +1,34 @@
+"""What keeps the bots of one server alive: puts the parts of this package together."""
+
+from __future__ import annotations
+
+from container_manager.actions import READY, DeclaredActions
+from container_manager.backend import Backend
+from container_manager.deadline import Deadline
+from container_manager.maintenance.action_runner import ActionRunner
+from container_manager.maintenance.bot_status import BotStatuses
+from container_manager.maintenance.readiness import ReadinessWaiter
+from container_manager.maintenance.ready_probe import ReadyProbe
+from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.starts import PLACE_SECONDS
+from container_manager.view.keeper import ViewKeeper
+
+
+class Maintenance:
+    """For the event loop."""
+
+    def __init__(
+        self, backend: Backend, operations: BotOperations, keeper: ViewKeeper, actions: DeclaredActions
+    ) -> None:
+        self._keeper = keeper
+        self.actions = actions
+        self.statuses = BotStatuses(backend.lifecycle, operations, keeper.view)
+        self.runner = ActionRunner(backend, operations, self.statuses, actions)
+        self.readiness = ReadinessWaiter(self.statuses.get, ReadyProbe(backend.actions, operations, actions).probe)
+
+    async def has_started(self, bot_id: str) -> None:
+        """Wait until the bot is ready or will not be; not at all if nothing tells when it is ready."""
+        await self._keeper.settled(bot_id)
+        status = await self.statuses.get(bot_id, Deadline(PLACE_SECONDS))
+        if status is not None and (status.health is not None or self.actions.find(READY, status) is not None):
+            await self.readiness.ready(bot_id, PLACE_SECONDS)

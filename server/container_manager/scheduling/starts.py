@@ -1,0 +1,146 @@
+"""Which bots may start: few at once, in the order in which they were asked for.
+
+A bot that starts takes all the CPU that it gets. Six of them on two cores take so long that none is ready within
+minutes, while two at a time are all ready soon. So a start holds a place until its bot is ready, has ended, or has had
+its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from container_manager.deadline import Deadline
+from container_manager.errors import CapacityExceededError, ContainerManagerError, OperationInProgressError
+
+PLACE_SECONDS = 60.0
+"""How long a start holds its place at most: a bot that never gets ready does not hold up others for ever."""
+
+HasStarted = Callable[[str], Awaitable[None]]
+"""Waits until a bot, whose container has been started, no longer takes much CPU for it."""
+
+_log = logging.getLogger(__name__)
+
+
+class Starts:
+    """The places of one server, on its event loop."""
+
+    def __init__(self, at_once: int) -> None:
+        self.has_started: HasStarted | None = None
+        """``None``: a place is free as soon as the container has been started."""
+        self._free = at_once
+        self._queue: deque[_Waiting] = deque()
+        self._holding: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many starts wait for a place."""
+        return len(self._queue)
+
+    async def admit(self, bot_id: str, deadline: Deadline) -> Place:
+        """Wait for a place, first come, first served.
+
+        Raises :class:`CapacityExceededError` at the deadline, and :class:`OperationInProgressError` after
+        :meth:`withdraw`.
+        """
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(bot_id, deadline)
+        return Place(self._release, partial(self._hold, bot_id))
+
+    def withdraw(self, bot_id: str) -> None:
+        """A later call is to end the bot: its start need not wait any more, nor does that call wait for it."""
+        for waiting in self._queue:
+            if waiting.bot_id == bot_id and not waiting.admitted.done():
+                waiting.admitted.set_exception(
+                    OperationInProgressError(
+                        "a later call that ends the bot came while the start waited for its place", bot_id=bot_id
+                    )
+                )
+
+    def close(self) -> None:
+        """Stop looking at bots that have been started."""
+        for task in self._holding:
+            task.cancel()
+
+    def _hold(self, bot_id: str, place: Place) -> None:
+        task = asyncio.create_task(self._until_started(bot_id, place))
+        self._holding.add(task)
+        task.add_done_callback(self._holding.discard)
+
+    async def _until_started(self, bot_id: str, place: Place) -> None:
+        try:
+            if self.has_started is not None:
+                await self.has_started(bot_id)
+        except ContainerManagerError as exc:
+            _log.info("bot %s is not looked at while it starts: %s", bot_id, exc.reason)
+        finally:
+            place.release()
+
+    async def _wait(self, bot_id: str, deadline: Deadline) -> None:
+        waiting = _Waiting(bot_id)
+        self._queue.append(waiting)
+        try:
+            async with asyncio.timeout(deadline.remaining()) as scope:
+                await waiting.admitted
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            self._pass_on(waiting)
+            raise CapacityExceededError(
+                "other bots were still starting at the call's deadline, as many as --start-concurrency allows; "
+                "try again later, or with a longer deadline",
+                bot_id=bot_id,
+            ) from None
+        except BaseException:
+            self._pass_on(waiting)
+            raise
+        finally:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+
+    def _pass_on(self, waiting: _Waiting) -> None:
+        """It was given a place at the moment when its caller gave up."""
+        if waiting.admitted.done() and not waiting.admitted.cancelled() and waiting.admitted.exception() is None:
+            self._release()
+
+    def _release(self) -> None:
+        while self._queue:
+            waiting = self._queue.popleft()
+            if not waiting.admitted.done():
+                waiting.admitted.set_result(None)
+                return
+        self._free += 1
+
+
+class Place:
+    """A place that a start holds. It ends by itself after :data:`PLACE_SECONDS`."""
+
+    def __init__(self, release: Callable[[], None], hold: Callable[[Place], None]) -> None:
+        self._release: Callable[[], None] | None = release
+        self._hold = hold
+        self._timer = asyncio.get_running_loop().call_later(PLACE_SECONDS, self.release)
+
+    def ended(self, *, started: bool) -> None:
+        """The start has ended. If it has started the bot, the place is held until that is ready."""
+        if started:
+            self._hold(self)
+        else:
+            self.release()
+
+    def release(self) -> None:
+        """Let the next start go ahead."""
+        release, self._release = self._release, None
+        if release is not None:
+            self._timer.cancel()
+            release()
+
+
+class _Waiting:
+    def __init__(self, bot_id: str) -> None:
+        self.bot_id = bot_id
+        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()

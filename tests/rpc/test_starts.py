@@ -1,0 +1,146 @@
+"""Starts and restarts through the service: few at once, in order, and none of them holds up other calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.backend_provisioning import OnOutput
+from container_manager.errors import StartFailedError
+from container_manager.model import ContainerState
+from container_manager_client import connect
+from tests.rpc.conftest import ServeLooped
+from tests.support.calls import Calls, fails_with
+from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.observed_service import metrics
+from tests.support.scraping import value
+from tests.support.serving import LoopedServer
+from tests.support.waiting import wait_until
+
+STOPPED, RUNNING = ContainerState.EXITED, ContainerState.RUNNING
+Reload = provisioner_pb.ReloadSecretsRequest
+
+
+class World:
+    """A server that starts one bot at a time, and bots whose action ``ready`` fails until the test says otherwise."""
+
+    def __init__(self, looped: LoopedServer, channel: grpc.Channel, memory: MemoryBackend, bots: MemoryBots) -> None:
+        self.ready = threading.Event()
+        self.memory = memory
+        self.calls = Calls(ContainerManagerStub(channel))
+        self.pool = ThreadPoolExecutor(8)
+        self.provisioner = BotProvisionerStub(channel)
+        self._looped = looped
+        self._bots = bots
+        memory.actions.program = self._program
+
+    def bot(self, state: ContainerState = STOPPED, **fields: Any) -> str:
+        bot_id = self._bots.new()
+        self.memory.add(bot_id, state, **{"action_set": "openclaw", **fields})
+        return bot_id
+
+    @property
+    def waiting(self) -> float:
+        return value(metrics(self._looped), "container_manager_starts_waiting")
+
+    def await_waiting(self, count: int) -> None:
+        wait_until(lambda: count == self.waiting, f"{count} starts wait")
+
+    def _program(self, _on_output: OnOutput) -> int:
+        return 0 if self.ready.is_set() else 1
+
+
+@pytest.fixture
+def world(serve_looped: ServeLooped, unix: str, memory: MemoryBackend, bots: MemoryBots) -> Iterator[World]:
+    with (
+        serve_looped(unix, start_concurrency=1, metrics_listen="127.0.0.1:0") as looped,
+        connect(looped.server.addresses[0]) as channel,
+    ):
+        world = World(looped, channel, memory, bots)
+        with world.pool:
+            yield world
+
+
+def test_a_start_waits_until_the_bot_before_it_is_ready_while_everything_else_goes_on(world: World) -> None:
+    first, second, third, running = world.bot(), world.bot(), world.bot(), world.bot(RUNNING)
+    world.calls.start(first)
+    started = world.pool.submit(world.calls.start, second)
+    world.await_waiting(1)
+    restarted = world.pool.submit(world.calls.restart, third)
+    world.await_waiting(2)
+    for bot_id in (running, first):
+        world.calls.start(bot_id)
+    world.calls.stop(running)
+    status = world.calls.status(second)
+    assert status is not None
+    assert pb.CONTAINER_STATE_EXITED == status.state
+    assert not started.done()
+    world.ready.set()
+    started.result(60)
+    world.calls.stop(second)
+    restarted.result(60)
+    changes = world.memory.seen("start_container", "restart_container")
+    assert [second, third] == [bot_id for _, bot_id in changes if bot_id in {second, third}]
+    assert 0 == world.waiting
+
+
+def test_a_start_waits_until_its_deadline_and_is_then_not_done(world: World) -> None:
+    first, second = world.bot(), world.bot()
+    world.calls.start(first)
+    with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+        world.calls.start(second, timeout=1.5)
+    assert [("start_container", first)] == world.memory.seen("start_container")
+    world.calls.stop(first)
+    world.calls.start(second)
+
+
+@pytest.mark.parametrize("verb", ["stop", "remove"])
+def test_a_stop_does_not_wait_for_a_start_that_waits_and_the_start_gives_way(world: World, verb: str) -> None:
+    first, second = world.bot(), world.bot()
+    world.calls.start(first)
+    started = world.pool.submit(world.calls.start, second)
+    world.await_waiting(1)
+    getattr(world.calls, verb)(second)
+    with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
+        started.result(60)
+    assert 0 == world.waiting
+
+
+def test_a_start_that_fails_and_a_bot_that_is_stopped_hold_no_place(world: World) -> None:
+    first, second, third = world.bot(), world.bot(), world.bot()
+    world.memory.script("start_container", StartFailedError("no"), bot_id=first)
+    with fails_with("FAILED_PRECONDITION", "START_FAILED"):
+        world.calls.start(first)
+    world.calls.start(second)
+    world.calls.stop(second)
+    world.calls.start(third)
+
+
+def test_bots_of_which_nothing_is_declared_hold_no_place(world: World) -> None:
+    for _ in range(5):
+        world.calls.start(world.bot(action_set=""))
+    assert [] == world.memory.actions.runs
+
+
+def test_a_reload_that_may_restart_the_bot_waits_too_and_any_other_does_not(world: World) -> None:
+    first, second = world.bot(), world.bot(RUNNING)
+    world.calls.start(first)
+
+    def reload(mode: Any) -> Any:
+        return world.provisioner.ReloadSecrets(Reload(bot_id=second, mode=mode), timeout=60)
+
+    with fails_with("FAILED_PRECONDITION", "SECRETS_RELOAD_FAILED"):
+        reload(Reload.MODE_RELOAD)
+    reloaded = world.pool.submit(reload, Reload.MODE_RELOAD_OR_RESTART)
+    world.await_waiting(1)
+    world.calls.stop(first)
+    assert provisioner_pb.ReloadSecretsResponse.OUTCOME_RESTARTED == reloaded.result(60).outcome

@@ -1,0 +1,139 @@
+"""Which starts are admitted, in which order, and until when a start holds its place; on a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from container_manager.deadline import Deadline
+from container_manager.errors import CapacityExceededError, EngineUnavailableError, OperationInProgressError
+from container_manager.scheduling.starts import PLACE_SECONDS, Place, Starts
+from tests.support.virtual_loop import now, virtual
+
+
+class Bots:
+    """Bots that are ready some seconds after their start."""
+
+    def __init__(self, starts: Starts, ready_after: float) -> None:
+        self.admitted: list[tuple[str, float]] = []
+        self._starts = starts
+        self._ready_after = ready_after
+        starts.has_started = self._has_started
+
+    async def start(self, bot_id: str) -> None:
+        place = await self._starts.admit(bot_id, Deadline())
+        self.admitted.append((bot_id, now()))
+        place.ended(started=True)
+
+    async def _has_started(self, _bot_id: str) -> None:
+        await asyncio.sleep(self._ready_after)
+
+
+@virtual
+async def test_as_many_start_at_once_as_allowed_in_order_and_a_bot_holds_its_place_until_it_is_ready() -> None:
+    starts = Starts(2)
+    bots = Bots(starts, ready_after=20)
+    await asyncio.gather(*(bots.start(f"bot {number}") for number in range(6)))
+    expected = [(f"bot {number}", 20.0 * (number // 2)) for number in range(6)]
+    assert expected == bots.admitted
+
+
+@virtual
+async def test_one_that_is_never_ready_holds_its_place_for_a_minute() -> None:
+    bots = Bots(Starts(1), ready_after=1000)
+    await asyncio.gather(*(bots.start(f"bot {number}") for number in range(3)))
+    assert [0.0, PLACE_SECONDS, 2 * PLACE_SECONDS] == [second for _, second in bots.admitted]
+
+
+@virtual
+async def test_a_start_that_the_engine_does_not_answer_holds_its_place_for_a_minute_too() -> None:
+    starts = Starts(1)
+    hung = await starts.admit("a", Deadline())
+    place = await starts.admit("b", Deadline())
+    assert PLACE_SECONDS == now()
+    hung.ended(started=False)
+    waiting = asyncio.create_task(starts.admit("c", Deadline()))
+    await asyncio.sleep(1)
+    assert not waiting.done(), "a place that has been given up is not given up twice"
+    place.ended(started=False)
+    (await waiting).release()
+
+
+@virtual
+async def test_a_start_that_has_failed_lets_the_next_one_go_ahead_at_once() -> None:
+    starts = Starts(1)
+    Bots(starts, ready_after=20)
+    (await starts.admit("a", Deadline())).ended(started=False)
+    (await starts.admit("b", Deadline())).ended(started=True)
+    await starts.admit("c", Deadline())
+    assert 20 == now()
+
+
+@virtual
+async def test_if_nothing_tells_whether_bots_are_ready_a_place_ends_with_the_start() -> None:
+    starts = Starts(1)
+    for number in range(3):
+        (await starts.admit(f"bot {number}", Deadline())).ended(started=True)
+    assert 0 == now()
+
+
+async def waits(starts: Starts, bot_id: str, seconds: float | None = None) -> asyncio.Task[Place]:
+    """A start that waits for its place."""
+    task = asyncio.create_task(starts.admit(bot_id, Deadline(seconds)))
+    await asyncio.sleep(0)
+    return task
+
+
+@virtual
+async def test_the_wait_ends_at_the_callers_deadline_and_the_queue_goes_on() -> None:
+    starts = Starts(1)
+    first = await starts.admit("a", Deadline())
+    late, next_one = await waits(starts, "b", 5), await waits(starts, "c")
+    assert 2 == starts.waiting
+    with pytest.raises(CapacityExceededError, match="--start-concurrency"):
+        await late
+    assert 1 == starts.waiting
+    first.release()
+    await next_one
+    assert 0 == starts.waiting
+
+
+@virtual
+async def test_a_caller_that_gives_up_leaves_the_queue_also_at_the_moment_of_its_admission() -> None:
+    starts = Starts(1)
+    first = await starts.admit("a", Deadline())
+    gone, admitted, next_one = [await waits(starts, bot_id) for bot_id in "bcd"]
+    gone.cancel()
+    await asyncio.sleep(0)
+    first.release()
+    admitted.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await admitted
+    await next_one
+    assert (0, 0) == (starts.waiting, now())
+
+
+@virtual
+async def test_a_later_call_that_ends_the_bot_ends_the_wait_of_its_start() -> None:
+    starts = Starts(1)
+    first = await starts.admit("a", Deadline())
+    withdrawn, other = await waits(starts, "b"), await waits(starts, "c")
+    starts.withdraw("b")
+    with pytest.raises(OperationInProgressError, match="a later call that ends the bot"):
+        await withdrawn
+    first.release()
+    await other
+
+
+@virtual
+async def test_a_bot_that_cannot_be_looked_at_gives_up_its_place() -> None:
+    starts = Starts(1)
+
+    async def away(_bot_id: str) -> None:
+        raise EngineUnavailableError("the engine is away")
+
+    starts.has_started = away
+    (await starts.admit("a", Deadline())).ended(started=True)
+    await starts.admit("b", Deadline())
+    assert 0 == now()
