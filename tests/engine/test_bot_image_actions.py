@@ -1,0 +1,92 @@
+"""The real OpenClaw: it is ready when it says so, and its built-in actions do what they promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from botmaker.container.v1 import container_maintainer_pb2 as pb
+from botmaker.container.v1 import container_manager_pb2 as manager_pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager_client import connect
+from tests.support import gateway
+from tests.support.backend_contract import put_secrets
+from tests.support.botctl_process import botctl
+from tests.support.bots import Bots
+from tests.support.calls import Calls, fails_with
+from tests.support.serving import running_server
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to the bots' user"),
+]
+
+
+@pytest.fixture
+def target(service_config: DockerServiceConfig, openclaw_image: str, session_dir: Path) -> Iterator[str]:
+    """The address of a service whose default image is the bot image."""
+    state = session_dir / "actions-state"
+    state.mkdir(mode=0o755, exist_ok=True)
+    service = replace(service_config, default_image=openclaw_image, state_root=RootDirectory(state, state))
+    config = ServerConfig(service=service, listen=(f"unix://{session_dir}/actions/s.sock",))
+    with running_server(config) as addresses:
+        yield addresses[0]
+
+
+def test_a_bot_is_ready_when_its_gateway_is_and_the_built_in_actions_work(target: str, bots: Bots) -> None:
+    bot_id, token = bots.bare(), secrets.token_hex(24)
+    with connect(target) as channel:
+        calls, maintainer = Calls(ContainerManagerStub(channel)), ContainerMaintainerStub(channel)
+        # Nobody answers for this token: the channel stays unreachable, and the gateway is ready all the same.
+        put_secrets(
+            BotProvisionerStub(channel),
+            bot_id,
+            GATEWAY_TOKEN=token.encode(),
+            OPENAI_API_KEY=b"sk-none",
+            TELEGRAM_TOKEN=b"1:none",
+        )
+
+        def act(name: str, *arguments: str) -> tuple[int, bytes, bytes]:
+            request = pb.RunActionRequest(bot_id=bot_id, action=name, arguments=arguments)
+            events = list(maintainer.RunAction(request, timeout=180))
+            stdout, stderr = (b"".join(getattr(event, name) for event in events) for name in ("stdout", "stderr"))
+            return events[-1].end.exit_code, stdout, stderr
+
+        calls.create(
+            bot_id,
+            ai_provider="openai",
+            ai_model="gpt-5.4",
+            channel_type="telegram",
+            ports=[manager_pb.PortBinding(container_port=gateway.GATEWAY_PORT)],
+        )
+        started = botctl(target, "start", "--wait", "--wait-timeout", "300s", bot_id)
+        assert (0, f"{bot_id}  ready\n", "") == (started.returncode, started.stdout, started.stderr)
+        status = calls.status(bot_id)
+        assert status is not None
+        assert gateway.is_live(status.ports[0].host_port)
+        code, stdout, _ = act("ready")
+        assert (0, True) == (code, json.loads(stdout)["ready"])
+        code, stdout, stderr = act("pairing-list")
+        assert (0, []) == (code, json.loads(stdout)["requests"]), stderr
+        code, stdout, stderr = act("pairing-approve", "ABCD2345")
+        assert 1 == code
+        assert b"ABCD2345" in stdout + stderr, "OpenClaw says that it does not know this code"
+        code, stdout, _ = act("doctor")
+        assert code in (0, 1)
+        assert json.loads(stdout)
+        code, stdout, _ = act("secrets-reload")
+        assert (0, {"confirmed": ["GATEWAY_TOKEN"]}) == (code, json.loads(stdout))
+        with fails_with("PERMISSION_DENIED", "ACTION_NOT_ALLOWED"):
+            act("pairing-approve", "--notify")
+        calls.remove(bot_id, grace=0)
