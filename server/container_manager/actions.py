@@ -94,6 +94,10 @@ class DeclaredActions:
     def __init__(self, of_operator: Iterable[Action] = ()) -> None:
         self.all = (*of_operator, *BUILT_IN)
 
+    def declares(self, name: str) -> bool:
+        """Whether any image has an action of this name."""
+        return any(action.name == name for action in self.all)
+
     def find(self, name: str, container: ContainerStatus) -> Action | None:
         """The action that runs in this container under a name; ``None`` if its image has none."""
         return next((action for action in self.all if action.name == name and action.is_for(container)), None)

@@ -11,8 +11,10 @@ import grpc
 import pytest
 
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.rpc import server
 from container_manager_client import connect
@@ -20,7 +22,7 @@ from tests.rpc.conftest import ServeOn
 from tests.support.backend_contract import listed_secrets, put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.certificates import Authority, server_files
-from tests.support.memory_backend import MemoryBots
+from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.waiting import wait_until
 
 OURS = Authority()
@@ -90,6 +92,26 @@ def test_a_line_has_nothing_of_the_request_but_its_bot(channel: grpc.Channel, au
     assert {bot_id} == {each["bot_id"] for each in entries(audit, 3)}
     assert "the-" not in audit.read_text()
     assert "NAME_OF" not in audit.read_text()
+
+
+def test_a_line_of_an_action_has_its_name_if_it_is_declared_and_nothing_of_its_arguments(
+    channel: grpc.Channel, audit: Path, memory: MemoryBackend, bots: MemoryBots
+) -> None:
+    bot_id = bots.bare()
+    memory.add(bot_id, action_set="openclaw")
+
+    def act(action: str) -> None:
+        request = maintainer_pb.RunActionRequest(bot_id=bot_id, action=action, arguments=["ABCD2345"])
+        list(ContainerMaintainerStub(channel).RunAction(request))
+
+    act("pairing-approve")
+    with fails_with("PERMISSION_DENIED", "ACTION_NOT_ALLOWED"):
+        act("the-invented-one")
+    ran, refused = entries(audit, 2)
+    assert (bot_id, "pairing-approve", "OK") == (ran["bot_id"], ran["action"], ran["code"])
+    assert (bot_id, "ACTION_NOT_ALLOWED") == (refused["bot_id"], refused["reason"])
+    assert "ABCD2345" not in audit.read_text()
+    assert "invented" not in audit.read_text()
 
 
 def test_over_tls_a_line_has_the_certificates_subject_and_whether_there_was_the_token(

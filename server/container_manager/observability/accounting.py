@@ -152,6 +152,7 @@ def _audit_entry(ended: _Ended, caller: Caller) -> dict[str, object]:
         "time": datetime.fromtimestamp(ended.call.started_ns / 1e9, UTC).isoformat(timespec="milliseconds"),
         "method": ended.method.name,
         "bot_id": ended.bot_id,
+        **({"action": ended.call.action} if ended.call.action else {}),
         "code": ended.code,
         "reason": ended.call.reason,
         "duration_ms": round(ended.seconds * 1000, 3),

@@ -50,12 +50,14 @@ class Caller(NamedTuple):
 class Call:
     """A call that is under way."""
 
-    __slots__ = ("bot_id", "caller", "reason", "request_id", "started", "started_ns", "trace")
+    __slots__ = ("action", "bot_id", "caller", "reason", "request_id", "started", "started_ns", "trace")
 
     def __init__(self, request_id: str, trace: CallTrace | None, started_ns: int, started: float) -> None:
         self.request_id = request_id
         self.bot_id = ""
         """The request's, as it was sent; empty until the request has arrived, and for one without a bot id."""
+        self.action = ""
+        """The declared action that the call runs."""
         self.caller: Caller | None = None
         """Known of the calls that the audit log has."""
         self.reason = ""

@@ -9,7 +9,8 @@ from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_maintainer_pb2_grpc as pb_grpc
 from container_manager.backend import Backend
 from container_manager.errors import NotSupportedByBackendError
-from container_manager.maintenance.action_runner import ActionRunner
+from container_manager.maintenance.maintenance import Maintenance
+from container_manager.observability.call import current_call
 from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.maintainer_codec import action_event_to_proto
 from container_manager.validation import check_bot_id
@@ -21,9 +22,10 @@ Context = Any
 class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     """Raises domain errors, also in the middle of a stream, as :class:`ContainerObserverServicer` does."""
 
-    def __init__(self, backend: Backend, actions: ActionRunner) -> None:
+    def __init__(self, backend: Backend, maintenance: Maintenance) -> None:
         self._backend = backend
-        self._actions = actions
+        self._actions = maintenance.runner
+        self._declared = maintenance.actions
 
     # The methods that stream are coroutines that write: a generator is closed only when it is garbage-collected.
 
@@ -52,6 +54,9 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         self, request: pb.RunActionRequest, context: Context
     ) -> None:
         check_bot_id(request.bot_id)
+        call = current_call.get()
+        if call is not None and self._declared.declares(request.action):
+            call.action = request.action
         events = self._actions.run(request.bot_id, request.action, request.arguments, caller_deadline(context))
         async with aclosing(events):
             async for event in events:

@@ -143,7 +143,7 @@ class Server:
         self._provisioner = BotProvisionerServicer(
             self._backend, self._operations, self._servicer.restart_after, self.maintenance.actions
         )
-        self._maintainer = ContainerMaintainerServicer(self._backend, self.maintenance.runner)
+        self._maintainer = ContainerMaintainerServicer(self._backend, self.maintenance)
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
             {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},
