@@ -39,6 +39,7 @@ class StateCollector(Collector):
         streams: Streams,
         disk: DiskUses,
         starts: Starts,
+        *,
         spans: SpanCounts | None,
     ) -> None:
         """``spans``: ``None`` without tracing."""

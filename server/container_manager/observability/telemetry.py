@@ -85,7 +85,7 @@ class Telemetry:
         from container_manager.observability.state_collector import StateCollector
 
         methods = self.accounting.methods.values()
-        self._metrics.registry.register(StateCollector(methods, keeper, streams, disk, starts, self._tracing))
+        self._metrics.registry.register(StateCollector(methods, keeper, streams, disk, starts, spans=self._tracing))
 
     async def start(self) -> None:
         """Serve metrics and send spans. Raises :class:`StartupError`, and then does neither."""
