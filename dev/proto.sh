@@ -1,7 +1,8 @@
 #!/bin/sh
 # Generates the stubs under client/ from proto/; with --check it only compares, and fails if they differ.
 #
-# The generators are those of .venv-protoc, at the lowest versions that we support. What they write is used as it is.
+# The generators are those of .venv-protoc, at the lowest versions that we support. What they write is used as it is, but for
+# the names of the async stubs.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,6 +13,12 @@ generate() {
         --plugin=protoc-gen-mypy_grpc=.venv-protoc/bin/protoc-gen-mypy_grpc --proto_path=proto \
         --python_out="$1" --pyi_out="$1" --grpc_python_out="$1" --mypy_grpc_out="quiet:$1" \
         $(cd proto && find . -name '*.proto' | sed 's|^\./||' | sort)
+    # The type stubs declare a type of its own for a stub on an asyncio channel. It is the same class, and has no name in the
+    # generated modules, so that a program could not import it.
+    find "$1" -name '*_pb2_grpc.py' | while read -r module; do
+        names=$(sed -n 's/^class \(.*\)Stub(object):$/\1AsyncStub = \1Stub/p' "$module")
+        printf '\n\n%s\n' "$names" >>"$module"
+    done
 }
 
 if [ "${1:-}" != --check ]; then

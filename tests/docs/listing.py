@@ -116,6 +116,15 @@ LISTED = (
             "tests/unit/test_botctl_looking.py::test_each_shell_has_its_completion",
         ),
     ),
+    Listed(
+        "docs/client.md",
+        "types-grpcio",
+        "it changes an environment; types are checked by",
+        (
+            "tests/packaging/test_client_types.py::"
+            "test_a_strict_checker_accepts_a_right_program_and_finds_each_fault_of_a_wrong_one",
+        ),
+    ),
     Listed("docs/operations.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL),
     Listed(
         "examples/api_tier/README.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL

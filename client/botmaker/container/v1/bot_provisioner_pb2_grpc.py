@@ -372,3 +372,6 @@ class BotProvisioner(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+BotProvisionerAsyncStub = BotProvisionerStub

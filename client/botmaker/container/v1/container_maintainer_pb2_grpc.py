@@ -384,3 +384,6 @@ class ContainerMaintainer(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+ContainerMaintainerAsyncStub = ContainerMaintainerStub

@@ -405,3 +405,6 @@ class ContainerManager(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+ContainerManagerAsyncStub = ContainerManagerStub

@@ -359,3 +359,6 @@ class ContainerObserver(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+ContainerObserverAsyncStub = ContainerObserverStub
