@@ -69,6 +69,7 @@ lock: ## lock the requirements again (UPGRADE=--upgrade uses the newest versions
 	$(LOCK) --all-extras --group test --resolution lowest-direct --output-file requirements/lowest.txt pyproject.toml
 	$(LOCK) --group protoc --output-file requirements/protoc.txt
 	$(LOCK) --group audit --output-file requirements/audit.txt
+	$(LOCK) --group node --output-file requirements/node.txt
 	echo uv | $(LOCK) --output-file requirements/uv.txt -
 	$(LOCK) $(AS_TESTED) --extra server --extra cli --output-file requirements/server.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --group api-tier --output-file requirements/api-tier.txt pyproject.toml
@@ -85,7 +86,7 @@ release: env ## release VERSION=x.y.z: changelog, tag, packages, image; DRY_RUN=
 
 clean: ## remove the environments, and the private engine with its images
 	@if [ -e .dev/engine ]; then $(or $(wildcard $(PYTHON)),python3) -m dev.run --stop; fi
-	rm -rf .venv .venv-protoc .venv-lock .venv-lowest .venv-audit .dev
+	rm -rf .venv .venv-protoc .venv-lock .venv-lowest .venv-audit .venv-node .dev
 
 env:
 	@dev/env.sh

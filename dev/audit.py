@@ -20,7 +20,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 CLEAN, VULNERABLE, NOT_DONE = 0, 1, 3
 # The shortest first: where one requirement cannot be looked up, no further one is asked for.
-LOCKS = ("uv.txt", "audit.txt", "protoc.txt", "build.txt", "server.txt", "api-tier.txt", "dev.txt")
+LOCKS = ("uv.txt", "node.txt", "audit.txt", "protoc.txt", "build.txt", "server.txt", "api-tier.txt", "dev.txt")
 SERVICES = ("pypi", "osv")
 # A vulnerability's id, and why it does no harm here.
 ACCEPTED: dict[str, str] = {}

@@ -6,6 +6,7 @@
 #   dev/env.sh lock     .venv-lock, with uv, for `make lock`
 #   dev/env.sh lowest   .venv-lowest, with the lowest versions that we support, for `make test-lowest`
 #   dev/env.sh audit    .venv-audit, with pip-audit, for `make audit`
+#   dev/env.sh node     .venv-node, with Node and npm, for examples/node_client where the machine has no recent ones
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -84,4 +85,5 @@ lock) ensure .venv-lock requirements/uv.txt ;;
 lowest) ensure .venv-lowest requirements/lowest.txt "$project" ;;
 audit) ensure .venv-audit requirements/audit.txt ;;
 protoc) ensure .venv-protoc requirements/protoc.txt ;;
+node) ensure .venv-node requirements/node.txt ;;
 esac

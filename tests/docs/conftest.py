@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -58,7 +59,8 @@ def served(
     engine_url: str, session_dir: Path, ports: dict[str, str], stand_in: str
 ) -> Iterator[tuple[Path, ServerConfig]]:
     """A directory instead of ``/run/botmaker`` and ``/var/lib/botmaker``, and the service that uses it."""
-    directory = session_dir / "docs"
+    directory = Path(tempfile.mkdtemp(prefix="d", dir=session_dir))
+    directory.chmod(0o755)
     secrets, state = directory / "lib" / "secrets", directory / "lib" / "state"
     for path in (secrets, state):
         path.mkdir(mode=0o711, parents=True)

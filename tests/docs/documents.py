@@ -10,10 +10,14 @@ from pathlib import Path
 TOP = Path(__file__).parents[2]
 # Not documents of the project: those of environments and of tools.
 PLACES = ("*.md", "docs/**/*.md", "deploy/**/*.md", "examples/**/*.md", "images/**/*.md")
-DOCUMENTS = sorted({path.relative_to(TOP).as_posix() for place in PLACES for path in TOP.glob(place)})
+DOCUMENTS = sorted(
+    path
+    for path in {path.relative_to(TOP).as_posix() for place in PLACES for path in TOP.glob(place)}
+    if "node_modules" not in path
+)
 
 EXECUTED = ("sh", "console", "python")
-SHOWN = ("text", "mermaid", "json", "yaml", "ini", "toml", "proto", "promql")
+SHOWN = ("text", "mermaid", "json", "yaml", "ini", "toml", "proto", "promql", "typescript")
 
 _FENCE = re.compile(r"^( *)(```+)(.*)$")
 _HEADING = re.compile(r"^(#{1,6}) +(.*?)(?: +#+)?$")

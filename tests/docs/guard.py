@@ -46,7 +46,16 @@ _REDIRECTION = re.compile(r"(?<!\d)\d?>+(?!&)\s*(?!/dev/null)\S+")
 _ASSIGNMENT = re.compile(r"\w+=")
 _ABSOLUTE = re.compile(r"(?<![\w.}/~$\"])/(?!/)[\w.-][\w./-]*")
 # What Python blocks may import.
-_MODULES = {"asyncio", "botmaker", "container_manager", "container_manager_client", "google", "grpc", "pathlib"}
+_MODULES = {
+    "asyncio",
+    "botmaker",
+    "container_manager",
+    "container_manager_client",
+    "google",
+    "grpc",
+    "grpclib",
+    "pathlib",
+}
 
 
 def python_objections(source: str) -> list[str]:

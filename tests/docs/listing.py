@@ -130,6 +130,12 @@ LISTED = (
         "examples/api_tier/README.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL
     ),
     Listed(
+        "examples/node_client/README.md",
+        "cd examples/node_client",
+        "it changes the directory that other tests use; its commands are executed by",
+        ("tests/examples/test_node_client.py::test_the_clients_own_tests_pass",),
+    ),
+    Listed(
         "images/openclaw/README.md",
         "images/openclaw/build.sh",
         "it would take the tag from the image that is there; `make bot-image` runs it, and these use it",

@@ -110,7 +110,7 @@ def constants() -> set[str]:
         name
         for place in SOURCES
         for path in TOP.glob(place)
-        if path.is_file() and path.suffix not in {".md", ".pyc"}
+        if path.is_file() and path.suffix not in {".md", ".pyc"} and "node_modules" not in path.parts
         for name in re.findall(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+", path.read_text(encoding="utf-8"))
     }
 

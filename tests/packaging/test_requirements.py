@@ -98,7 +98,7 @@ INSTALLED_BY_IMAGES = {
 
 
 def test_there_are_locks_to_look_at() -> None:
-    assert {"audit.txt", "dev.txt", "lowest.txt", "protoc.txt", "uv.txt", *INSTALLED_BY_IMAGES} <= {
+    assert {"audit.txt", "dev.txt", "lowest.txt", "node.txt", "protoc.txt", "uv.txt", *INSTALLED_BY_IMAGES} <= {
         lock.name for lock in LOCKS
     }
 
@@ -117,6 +117,7 @@ def test_every_line_is_an_exact_version_with_hashes(lock: Path) -> None:
         ("lowest.txt", [*product(), *group("test")]),
         ("protoc.txt", list(group("protoc"))),
         ("audit.txt", list(group("audit"))),
+        ("node.txt", list(group("node"))),
         ("uv.txt", [Requirement("uv")]),
         *INSTALLED_BY_IMAGES.items(),
     ],

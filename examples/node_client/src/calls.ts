@@ -1,0 +1,67 @@
+/** What a call gets that its caller did not set: a deadline, retries, and a request id. */
+
+import { randomUUID } from "node:crypto";
+
+import type { CreateContainerRequest } from "./generated/botmaker/container/v1/CreateContainerRequest.js";
+import type { StopContainerRequest } from "./generated/botmaker/container/v1/StopContainerRequest.js";
+import { manager } from "./protocol.js";
+
+// In seconds. A create may pull an image; a reload may wait for the bot and restart it.
+const TIMEOUTS: Readonly<Record<string, number>> = {
+  CreateContainer: 600,
+  StartContainer: 60,
+  PutSecrets: 60,
+  DeleteSecrets: 60,
+  PutFiles: 60,
+  DeleteState: 60,
+  ReloadSecrets: 240,
+};
+const READ_TIMEOUT = 20;
+const STOPPING = ["StopContainer", "RestartContainer", "RemoveContainer"];
+const AFTER_GRACE = 60;
+const UNKNOWN_GRACE = 90;
+const LONGEST_GRACE = 86_400;
+
+// A start happens at most once, so StartContainer and RestartContainer are missing. A create always has a request id.
+const RETRIED = ["GetContainerStatus", "ListManagedContainers", "StopContainer", "RemoveContainer", "CreateContainer"];
+
+/** gRPC's service config. The waits last at least 3 s together, as long as a restart of the service. */
+export const SERVICE_CONFIG = JSON.stringify({
+  methodConfig: [
+    {
+      name: RETRIED.map((method) => ({ service: service(manager.GetContainerStatus.path), method })),
+      retryPolicy: {
+        maxAttempts: 5,
+        initialBackoff: "0.3s",
+        maxBackoff: "2s",
+        backoffMultiplier: 2,
+        retryableStatusCodes: ["UNAVAILABLE"],
+      },
+    },
+  ],
+});
+
+/** The default time-out of a call in milliseconds. It always exceeds the grace period of a stop. */
+export function defaultTimeout(path: string, request: unknown): number {
+  const method = name(path);
+  if (!STOPPING.includes(method)) {
+    return (TIMEOUTS[method] ?? READ_TIMEOUT) * 1000;
+  }
+  const grace = (request as StopContainerRequest).gracePeriod;
+  const seconds = grace ? Number(grace.seconds ?? 0) + (grace.nanos ?? 0) / 1e9 : UNKNOWN_GRACE;
+  return (Math.min(Math.max(seconds, 0), LONGEST_GRACE) + AFTER_GRACE) * 1000;
+}
+
+/** Gives a create without a request id one, so that its retry finds the container of the first attempt. */
+export function withRequestId<Request>(path: string, request: Request): Request {
+  const needsOne = path === manager.CreateContainer.path && !(request as CreateContainerRequest).requestId;
+  return needsOne ? { ...request, requestId: randomUUID() } : request;
+}
+
+function service(path: string): string {
+  return path.split("/")[1] ?? "";
+}
+
+function name(path: string): string {
+  return path.split("/")[2] ?? "";
+}

@@ -1,0 +1,53 @@
+"""gRPC-web and Connect are refused, as docs/clients.md says, and disturb nobody."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager_client import connect
+
+METHOD = "/botmaker.container.v1.ContainerManager/ListManagedContainers"
+
+
+def buf_curl(target: str, protocol: str) -> subprocess.CompletedProcess[str]:
+    """A call over HTTP/2."""
+    return subprocess.run(
+        [
+            *(str(Path(sys.executable).parent / "buf"), "curl", "--http2-prior-knowledge", "--protocol", protocol),
+            *("--unix-socket", target.removeprefix("unix://"), "--schema", str(Path(__file__).parents[2] / "proto")),
+            *("--data", "{}", f"http://localhost{METHOD}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("protocol", ["grpcweb", "connect"])
+def test_over_http2_their_streams_are_reset(target: str, protocol: str) -> None:
+    assert 0 == buf_curl(target, "grpc").returncode
+    done = buf_curl(target, protocol)
+    assert done.returncode != 0
+    assert "INTERNAL_ERROR" in done.stderr
+
+
+def test_http_1_gets_no_http_response(target: str) -> None:
+    client = http.client.HTTPConnection("localhost", timeout=30)
+    client.sock = socket.socket(socket.AF_UNIX)
+    client.sock.connect(target.removeprefix("unix://"))
+    headers = {"content-type": "application/grpc-web+proto"}
+    client.request("POST", METHOD, b"\0\0\0\0\0", headers)
+    with pytest.raises(http.client.HTTPException):
+        client.getresponse()
+    client.close()
+    with connect(target) as channel:
+        assert not ContainerManagerStub(channel).ListManagedContainers(pb.ListManagedContainersRequest()).containers
