@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 import uuid
@@ -132,6 +133,13 @@ def test_the_clients_own_tests_pass(node: Node) -> None:
     )
     assert 0 == done.returncode, done.stdout
     assert 2 == len(tests)
+
+
+def test_the_client_has_every_service_of_the_contract() -> None:
+    proto = NODE_CLIENT.parents[1] / "proto"
+    client = (NODE_CLIENT.parents[1] / "examples" / "node_client" / "proto" / "client.proto").read_text()
+    files = sorted(path.relative_to(proto).as_posix() for path in proto.rglob("*.proto"))
+    assert files == [name for name in re.findall(r'^import "(.*)";$', client, re.MULTILINE) if name in files]
 
 
 @pytest.mark.parametrize("listener", ["unix", "tcp"])

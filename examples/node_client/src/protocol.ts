@@ -19,6 +19,7 @@ const definition = loadSync("client.proto", {
 });
 const root = grpc.loadPackageDefinition(definition) as unknown as ProtoGrpcType;
 
+export const maintainer = root.botmaker.container.v1.ContainerMaintainer.service;
 export const manager = root.botmaker.container.v1.ContainerManager.service;
 export const observer = root.botmaker.container.v1.ContainerObserver.service;
 export const provisioner = root.botmaker.container.v1.BotProvisioner.service;

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 
 import { Connection } from "../src/index.js";
-import { manager, observer, provisioner, rpc } from "../src/protocol.js";
+import { maintainer, manager, observer, provisioner, rpc } from "../src/protocol.js";
 
 type Unary = (request: any, call: grpc.ServerUnaryCall<any, any>) => unknown;
 type Streaming = (call: grpc.ServerWritableStream<any, any>) => void;
@@ -29,7 +29,7 @@ export class ScriptedService {
 
   static async start(unary: Unary, streaming: Streaming = () => {}): Promise<ScriptedService> {
     const service = new ScriptedService(await mkdtemp(join(tmpdir(), "scripted-")));
-    for (const definition of [manager, observer, provisioner]) {
+    for (const definition of [maintainer, manager, observer, provisioner]) {
       const handlers = Object.entries(definition).map(([name, { responseStream }]) => [
         name,
         responseStream ? service.#stream(name, streaming) : service.#unary(name, unary),
