@@ -10,6 +10,7 @@ import click
 import grpc
 
 from botctl.commands.action import action
+from botctl.commands.backup import backup
 from botctl.commands.create import create
 from botctl.commands.files import files
 from botctl.commands.inspect import inspect
@@ -85,6 +86,7 @@ for _command in (
     stats,
     secrets,
     files,
+    backup,
     action,
     version,
 ):

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from container_manager.backend_maintenance import Maintenance, States
 from container_manager.backend_provisioning import Actions, Files, Secrets
 from container_manager.deadline import Deadline
 from container_manager.errors import EngineUnavailableError
@@ -259,6 +260,14 @@ class Backend(Protocol):
     @property
     def files(self) -> Files:
         """Bots' files, for worker threads."""
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """What else maintenance needs, for worker threads."""
+
+    @property
+    def states(self) -> States | None:
+        """Bots' states as a whole, for worker threads; ``None``: bots keep none."""
 
     def log(self, container_id: str) -> ContainerLog:
         """The log of a container. Not called when :attr:`limitations` has ``LOGS``."""

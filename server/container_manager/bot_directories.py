@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,18 +62,24 @@ class RootDirectory:
         return str(self.engine_path / bot_id)
 
 
-def overlap(secrets: RootDirectory, state: RootDirectory) -> str | None:
-    """Why these two roots cannot be used together; ``None`` when they are apart.
+def overlap(secrets: RootDirectory, state: RootDirectory | None, backups: Path | None) -> str | None:
+    """Why these roots cannot be used together; ``None`` when they are apart.
 
     A state directory is writable for its bot. Below the secrets root it could hold secrets of a bot, and the other way
-    round secrets would appear in a bot's state.
+    round secrets would appear in a bot's state. Backups have the states of all bots.
     """
-    for one, other in ((secrets.path, state.path), (secrets.engine_path, state.engine_path)):
-        first, second = one.resolve(), other.resolve()
-        if first == second:
-            return f"the secrets root {one} and the state root {other} are the same directory"
-        if first in second.parents or second in first.parents:
-            return f"of the secrets root {one} and the state root {other}, one contains the other"
+    seen_here, seen_by_engine = {"secrets": secrets.path}, {"secrets": secrets.engine_path}
+    if state is not None:
+        seen_here["state"], seen_by_engine["state"] = state.path, state.engine_path
+    if backups is not None:
+        seen_here["backup"] = backups
+    for roots in (seen_here, seen_by_engine):
+        for (what, one), (what_other, other) in combinations(roots.items(), 2):
+            first, second = one.resolve(), other.resolve()
+            if first == second:
+                return f"the {what} root {one} and the {what_other} root {other} are the same directory"
+            if first in second.parents or second in first.parents:
+                return f"of the {what} root {one} and the {what_other} root {other}, one contains the other"
     return None
 
 

@@ -120,6 +120,8 @@ class ServerConfig:
     """TLS for all TCP listeners, on loopback too. Callers then need a client certificate and the token."""
     insecure_no_auth: bool = False
     """Serve TCP on loopback without a token: without ``tls``, any local process controls every bot."""
+    backup_root: Path | None = None
+    """Holds the archives of bots' states. ``None``: the service keeps no backups."""
     workers: int = 64
     """Concurrent creates, and as many other concurrent changes."""
     start_concurrency: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # The kernel follows at most this many links in one path (path_resolution(7)).
 _MAX_LINKS = 40
 
@@ -25,15 +26,19 @@ class UnusableRootError(Exception):
         self.remedy = remedy
 
 
-def check_usable(path: Path) -> None:
-    """Raise :class:`UnusableRootError` unless this process can use the root directory ``path``, and no other user."""
+def check_usable(path: Path, *, private: bool = False) -> None:
+    """Raise :class:`UnusableRootError` unless this process can use the root directory ``path``, and no other user.
+
+    ``private``: other users must not even see what is in it.
+    """
+    mode = "0700" if private else "0711"
     try:
         found = path.stat()
         # Really open and enter it: access(2) ignores this process's capabilities.
         os.scandir(path).close()
         (path / "..").stat()
     except FileNotFoundError:
-        raise UnusableRootError("does not exist", f"create it first, as with: install -d -m 0711 {path}") from None
+        raise UnusableRootError("does not exist", f"create it first, as with: install -d -m {mode} {path}") from None
     except NotADirectoryError:
         raise UnusableRootError("is not a directory", "give another one") from None
     except PermissionError:
@@ -45,6 +50,9 @@ def check_usable(path: Path) -> None:
             f"make it writable for its owner alone, root or this user: chown {os.geteuid()} {path}; chmod go-w {path}"
         )
         raise UnusableRootError(fault, remedy)
+    if private and found.st_mode & _OTHERS:
+        fault = f"gives rights to other users (mode {stat.S_IMODE(found.st_mode):04o})"
+        raise UnusableRootError(fault, f"backups have all that bots know: chmod 0700 {path}")
 
 
 def fault_of_root(root: os.stat_result) -> str | None:

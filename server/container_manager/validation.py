@@ -125,6 +125,12 @@ def check_counts(counts: Mapping[str, int]) -> None:
         raise InvalidConfigError(*violations)
 
 
+def check_request_id(request_id: str) -> None:
+    """Raise :class:`InvalidConfigError` unless a call may have this request id. It may be empty."""
+    if violations := [*_request_id(request_id)]:
+        raise InvalidConfigError(*violations)
+
+
 def _request_id(request_id: str) -> Iterator[FieldViolation]:
     if not _REQUEST_ID.fullmatch(request_id):
         yield FieldViolation("request_id", "must be at most 128 printable ASCII characters without spaces")

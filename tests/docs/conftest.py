@@ -64,6 +64,8 @@ def served(
     secrets, state = directory / "lib" / "secrets", directory / "lib" / "state"
     for path in (secrets, state):
         path.mkdir(mode=0o711, parents=True)
+    backups = directory / "lib" / "backups"
+    backups.mkdir(mode=0o700)
     service = DockerServiceConfig(
         secrets_root=RootDirectory(secrets, secrets),
         state_root=RootDirectory(state, state),
@@ -74,6 +76,7 @@ def served(
         service=service,
         listen=(f"unix://{directory}/run/container-manager.sock", f"tcp://127.0.0.1:{ports[TCP_PORT]}"),
         token_file=directory / "lib" / "container-manager.token",
+        backup_root=backups,
     )
     with running_server(config):
         yield directory, config

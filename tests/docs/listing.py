@@ -53,6 +53,24 @@ LISTED = (
     ),
     Listed(
         "deploy/README.md",
+        "install -d -m 0700 -o container-manager",
+        "it changes services and files of the machine",
+        ("tests/packaging/test_systemd_unit.py::test_systemd_finds_nothing_wrong_with_the_backups_of_every_night",),
+    ),
+    Listed(
+        "docs/backups.md",
+        "botctl backup restore BOT",
+        "it is a form, not a command",
+        ("tests/rpc/test_botctl_backup.py::test_backups_are_made_listed_restored_and_removed",),
+    ),
+    Listed(
+        "docs/backups.md",
+        "scp /var/lib/botmaker/backups/",
+        "it needs a second machine",
+        ("tests/engine/test_backups.py::test_a_service_killed_amid_backup_and_restore_finishes_both",),
+    ),
+    Listed(
+        "deploy/README.md",
         "botctl remove --all",
         "it removes what the installation before it has made; on a machine of its own, it is executed by",
         (f"{_SYSTEMD}::test_after_the_uninstallation_nothing_of_the_service_is_left_but_the_bots_data",),

@@ -34,6 +34,17 @@ def test_systemd_finds_nothing_wrong_with_the_unit(unit: Path) -> None:
 
 
 @needs_systemd
+def test_systemd_finds_nothing_wrong_with_the_backups_of_every_night(unit: Path, tmp_path: Path) -> None:
+    for name in ("container-manager-backup.service", "container-manager-backup.timer"):
+        text = (DEPLOYED / name).read_text()
+        (tmp_path / name).write_text(re.sub(r"ExecStart=\S+", f"ExecStart={sys.executable}", text))
+    paths = [str(path) for path in tmp_path.glob("*backup*")]
+    assert 2 == len(paths)
+    done = subprocess.run(["systemd-analyze", "verify", str(unit), *paths], capture_output=True, text=True, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+@needs_systemd
 def test_the_unit_exposes_little_by_systemds_own_measure(unit: Path) -> None:
     """The exposure goes from 0 to 10; a unit without restrictions has 9.6. The threshold is in tenths."""
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]

@@ -14,14 +14,17 @@ It keeps the rules that :mod:`container_manager.backend` states; tests/support/l
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 from container_manager.backend import CallObserver, Feature
-from container_manager.bot_directories import RootDirectory
+from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.model import ContainerState, DiskUse, RawSample
+from container_manager.provisioning.host_states import HostStates
 from tests.support.memory_lifecycle import MemoryLifecycle
+from tests.support.memory_maintenance import MemoryMaintenance
 from tests.support.memory_provisioning import MemoryActions, MemoryFiles, MemorySecrets
 from tests.support.memory_store import Container, MemoryStore
 from tests.support.memory_streams import MemoryLog, MemorySource
@@ -38,7 +41,9 @@ class MemoryBackend(MemoryStore):
         *,
         allowed_images: tuple[str, ...] = (),
         limitations: Mapping[Feature, str] | None = None,
+        state_root: RootDirectory | None = None,
     ) -> None:
+        """``state_root``: where the states are that are copied and exchanged; files that are put are in memory."""
         super().__init__()
         self.limitations = limitations or {}
         self.versions_asked = 0
@@ -53,6 +58,8 @@ class MemoryBackend(MemoryStore):
         self.secrets = MemorySecrets(self)
         self.files = MemoryFiles(self)
         self.actions = MemoryActions(self)
+        self.maintenance = MemoryMaintenance(self)
+        self.states = None if state_root is None else HostStates(state_root, BotUser(os.geteuid(), os.getegid()))
         self.lifecycle = MemoryLifecycle(self, secrets_root, self.secrets, allowed_images=allowed_images)
         self.source = MemorySource(self)
 

@@ -97,7 +97,7 @@ PACKAGES = {
     "observability": {"scheduling", "view", "stats"},
     "maintenance": {"provisioning", "scheduling", "view", "logs"},
     "rpc": {"provisioning", "scheduling", "view", "logs", "stats", "observability", "maintenance"},
-    "doctor": {"rpc", "observability", "engine", "backends", "provisioning"},
+    "doctor": {"rpc", "observability", "engine", "backends", "provisioning", "maintenance"},
     "cli": {"rpc", "observability", "doctor", "backends", "maintenance"},
 }
 # Only these packages use gRPC.

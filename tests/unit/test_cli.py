@@ -169,7 +169,7 @@ def test_every_option_reaches_the_configuration() -> None:
             return super().__getitem__(name)
 
     read: set[str] = set()
-    options = command.make_context("serve", ["--state-root", "/srv/state"]).params
+    options = command.make_context("serve", ["--state-root", "/srv/state", "--backup-root", "/srv/backups"]).params
     server_config(Recorded(options), check_roots=False)
     assert set(options) - read == {"log_format", "log_level"}
 
@@ -200,9 +200,23 @@ def test_roots_that_overlap_are_refused(serve: Serve, tmp_path: Path, state: str
     (tmp_path / "secrets" / "state").mkdir()
     (tmp_path / "state").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "secrets" / "state")
-    result, config = serve("--state-root", str(tmp_path / state), *further)
-    assert "give each a directory of its own" in complaint(result)
+    for what in ("--state-root", *(() if further else ("--backup-root",))):
+        (tmp_path / state).chmod(0o700)
+        result, config = serve(what, str(tmp_path / state), *further)
+        assert "give each a directory of its own" in complaint(result)
+        assert config is None
+
+
+def test_the_backup_root_is_for_the_service_alone(serve: Serve, tmp_path: Path) -> None:
+    backups = tmp_path / "backups"
+    backups.mkdir(0o750)
+    result, config = serve("--backup-root", str(backups))
+    assert f"chmod 0700 {backups}" in complaint(result)
     assert config is None
+    backups.chmod(0o700)
+    _, config = serve(environment={"CONTAINER_MANAGER_BACKUP_ROOT": str(backups)})
+    assert config is not None
+    assert backups == config.backup_root
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", True), ("true", True), ("0", False), ("false", False)])
@@ -278,6 +292,8 @@ def test_repeatable_options_keep_their_order(serve: Serve) -> None:
         (["argument"], "argument"),
         (["--secrets-root", "/nowhere/at/all"], "the secrets root /nowhere/at/all does not exist; create it first"),
         (["--state-root", "/nowhere/at/all"], "the state root /nowhere/at/all does not exist; create it first"),
+        (["--backup-root", "/nowhere/at/all"], "the backup root /nowhere/at/all does not exist; create it first"),
+        (["--backup-root", "relative"], "--backup-root"),
         (["--secrets-root", "/dev/null"], "the secrets root /dev/null is not a directory"),
         (["--secrets-root", "/" + "a" * 5_000], "the secrets root"),
     ],

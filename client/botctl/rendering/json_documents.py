@@ -15,6 +15,7 @@ from botctl.parallel import Result
 from botctl.rendering import words
 from botctl.rendering.yaml_text import yaml_text
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
@@ -77,6 +78,12 @@ def log_document(entry: observer_pb.LogEntry) -> Json:
 def secret_document(secret: provisioner_pb.SecretInfo) -> Json:
     """A secret file, without its content."""
     return {"name": secret.name, "size_bytes": secret.size_bytes, "time": words.time_text(secret.time)}
+
+
+def backup_document(backup: maintainer_pb.Backup) -> Json:
+    """A backup: all fields of the message."""
+    document = {field.name: getattr(backup, field.name) for field in backup.DESCRIPTOR.fields}
+    return {**document, "create_time": words.time_text(backup.create_time)}
 
 
 def stats_document(sample: observer_pb.WatchStatsResponse | observer_pb.ContainerStats) -> Json:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from botctl.rendering import words
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
@@ -104,6 +105,15 @@ def secrets_table(secrets: Sequence[provisioner_pb.SecretInfo], now: Timestamp) 
     table = _table("NAME", "SIZE", "WRITTEN")
     for secret in secrets:
         table.add_row(secret.name, words.size_text(secret.size_bytes), f"{words.since_text(secret.time, now)} ago")
+    return table
+
+
+def backups_table(backups: Sequence[maintainer_pb.Backup], now: Timestamp) -> Table:
+    """Backups, each with its whole id."""
+    table = _table("BACKUP", "SIZE", "MADE", "IMAGE")
+    for backup in backups:
+        made = f"{words.since_text(backup.create_time, now)} ago"
+        table.add_row(backup.backup_id, words.size_text(backup.size_bytes), made, backup.image or _NONE)
     return table
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
@@ -34,6 +35,11 @@ def health_word(health: pb.HealthStatus) -> str:
 def reason_word(reason: pb.ExitReason) -> str:
     """Such as ``oom_killed``; empty while the process runs."""
     return enum_word(pb.ExitReason.DESCRIPTOR, reason)
+
+
+def restore_word(phase: maintainer_pb.RestorePhase) -> str:
+    """Such as ``waiting ready``."""
+    return enum_word(maintainer_pb.RestorePhase.DESCRIPTOR, phase).replace("_", " ")
 
 
 def protocol_word(protocol: pb.Protocol) -> str:

@@ -114,6 +114,7 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     option("--host-secrets-root", help="The same directory as the engine sees it, when this runs in a container."),
     option("--state-root", help="Directory with one state directory for each bot id. Not given: bots keep no state."),
     option("--host-state-root", help="The same directory as the engine sees it, when this runs in a container."),
+    option("--backup-root", help="Directory for backups of bots, with mode 0700. Not given: the service keeps none."),
     option(
         "--state-mount",
         type=_StateMount(),

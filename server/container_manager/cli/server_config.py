@@ -56,12 +56,15 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         raise click.BadParameter(exc.violations[0].description, param_hint=hint("default-image")) from exc
     secrets_root = _root(options, "secrets")
     state_root = _root(options, "state") if options["state_root"] else None
+    backup_root = _root(options, "backup").path if options["backup_root"] else None
     if check_roots:
         _check_root("secrets", secrets_root.path)
         if state_root is not None:
             _check_root("state", state_root.path)
-            if problem := overlap(secrets_root, state_root):
-                raise ConfigurationError(f"{problem}; give each a directory of its own")
+        if backup_root is not None:
+            _check_root("backup", backup_root, private=True)
+        if problem := overlap(secrets_root, state_root, backup_root):
+            raise ConfigurationError(f"{problem}; give each a directory of its own")
     service = {
         **_of_the_same_name(DockerServiceConfig, options),
         "secrets_root": secrets_root,
@@ -74,6 +77,7 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         **_of_the_same_name(ServerConfig, options),
         "tls": _tls(options),
         "tracing": _tracing(options),
+        "backup_root": backup_root,
         "actions": _actions(options["actions"]),
     }
     return ServerConfig(service=DockerServiceConfig(**service), **server)
@@ -141,7 +145,8 @@ def _is_docker_host(text: str) -> bool:
 
 def _root(options: dict[str, Any], what: str) -> RootDirectory:
     path = Path(options[f"{what}_root"])
-    engine_path = Path(options[f"host_{what}_root"] or path)
+    seen_by_engine = f"host_{what}_root"
+    engine_path = Path((seen_by_engine in options and options[seen_by_engine]) or path)
     if not path.is_absolute():
         given = options[f"{what}_root"]
         raise click.BadParameter(f"{given!r} must be an absolute path", param_hint=hint(f"{what}-root"))
@@ -150,9 +155,9 @@ def _root(options: dict[str, Any], what: str) -> RootDirectory:
     return RootDirectory(path, engine_path)
 
 
-def _check_root(what: str, path: Path) -> None:
+def _check_root(what: str, path: Path, *, private: bool = False) -> None:
     try:
-        check_usable(path)
+        check_usable(path, private=private)
     except UnusableRootError as exc:
         shown = str(path)[:100]
         place = shown if shown.isprintable() else repr(shown)

@@ -13,7 +13,7 @@ from container_manager.bot_directories import BotUser, RootDirectory, overlap
 from container_manager.config import ServerConfig
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.doctor.finding import Finding, Verdict
-from container_manager.doctor.host_checks import check_disk, check_root
+from container_manager.doctor.host_checks import check_backup_root, check_disk, check_root
 from container_manager.doctor.registry_checks import check_registry_config
 from container_manager.doctor.socket_checks import check_socket
 from container_manager.doctor.tcp_checks import check_tcp
@@ -29,11 +29,7 @@ async def diagnose(config: ServerConfig, *, running: bool = False) -> list[Findi
     ``running``: the service runs and serves its addresses, which otherwise have to be free.
     """
     findings = await check_engine(config.service)
-    findings += _check_root("secrets", config.service.secrets_root, config.service.bot_user)
-    if config.service.state_root is not None:
-        findings += _check_root("state", config.service.state_root)
-        if problem := overlap(config.service.secrets_root, config.service.state_root):
-            findings.append(Finding("roots", Verdict.FAILED, problem, "give each a directory of its own"))
+    findings += _check_roots(config)
     if config.service.registry_config is not None:
         findings += check_registry_config(config.service.registry_config)
     findings += _check_services(config)
@@ -71,6 +67,18 @@ def _check_services(config: ServerConfig) -> list[Finding]:
         Finding("services", Verdict.OK, f"{address} serves {', '.join(service.name for service in services)}")
         for address, services in served.items()
     ]
+
+
+def _check_roots(config: ServerConfig) -> list[Finding]:
+    secrets, state = config.service.secrets_root, config.service.state_root
+    findings = _check_root("secrets", secrets, config.service.bot_user)
+    if state is not None:
+        findings += _check_root("state", state)
+    if config.backup_root is not None:
+        findings.append(check_backup_root(config.backup_root))
+    if problem := overlap(secrets, state, config.backup_root):
+        findings.append(Finding("roots", Verdict.FAILED, problem, "give each a directory of its own"))
+    return findings
 
 
 def _check_root(what: str, root: RootDirectory, secrets_of: BotUser | None = None) -> list[Finding]:

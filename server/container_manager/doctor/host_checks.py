@@ -11,6 +11,8 @@ from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.ownership import described
 from container_manager.doctor.secret_checks import check_bots_secrets, named
 from container_manager.doctor.sizes import size_text
+from container_manager.maintenance.journal import JOURNAL_DIRECTORY
+from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
 from container_manager.provisioning.kept_tokens import KEPT_DIRECTORY
 from container_manager.provisioning.staging import STAGING_PREFIX
 from container_manager.root_ownership import UnusableRootError, check_usable, faults_above
@@ -18,6 +20,10 @@ from container_manager.validation import is_bot_id
 
 _DISK_WARNING_SHARE = 0.10
 _DISK_FAILED_SHARE = 0.02
+
+
+# What the service itself keeps in a root, beside the directories of bots.
+_OWN = (STAGING_PREFIX, KEPT_DIRECTORY, MAINTENANCE_DIRECTORY, JOURNAL_DIRECTORY)
 
 
 def check_root(what: str, path: Path, *, secrets_of: BotUser | None = None) -> list[Finding]:
@@ -39,6 +45,15 @@ def check_root(what: str, path: Path, *, secrets_of: BotUser | None = None) -> l
     return findings
 
 
+def check_backup_root(path: Path) -> Finding:
+    """The directory with the backups of bots, which have all that bots know."""
+    try:
+        check_usable(path, private=True)
+    except UnusableRootError as exc:
+        return Finding("backup root", Verdict.FAILED, f"{path} {exc}", exc.remedy)
+    return Finding("backup root", Verdict.OK, f"{path}, {described(path.stat())}")
+
+
 def check_disk(name: str, path: Path) -> Finding:
     """Free space on the file system of ``path``."""
     try:
@@ -54,8 +69,7 @@ def check_disk(name: str, path: Path) -> Finding:
 
 
 def _entries(name: str, entries: list[os.DirEntry[str]]) -> list[Finding]:
-    # The service's own.
-    entries = [entry for entry in entries if not entry.name.startswith((STAGING_PREFIX, KEPT_DIRECTORY))]
+    entries = [entry for entry in entries if not entry.name.startswith(_OWN)]
     links = [entry.name for entry in entries if entry.is_symlink()]
     strange = [entry.name for entry in entries if entry.name not in links and not is_bot_id(entry.name)]
     findings = []

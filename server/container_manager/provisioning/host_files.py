@@ -27,6 +27,7 @@ from container_manager.provisioning.descriptors import (
     is_directory,
     opened_directory,
 )
+from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
 from container_manager.provisioning.requests import path_parts
 from container_manager.provisioning.staging import (
     remove_bot_directory,
@@ -75,8 +76,10 @@ class HostFiles:
             return
         # A link is refused and not removed: it is not what this service has made.
         check_state_directory(self._root, bot_id)
-        with self._opened_root(self._root, bot_id) as root, suppress(FileNotFoundError):
-            remove_bot_directory(bot_id, root)
+        with self._opened_root(self._root, bot_id) as root:
+            for parent in ("", MAINTENANCE_DIRECTORY):
+                with suppress(FileNotFoundError):
+                    remove_bot_directory(bot_id, root, parent)
 
     def remove_leftovers(self) -> None:
         if self._root is not None:

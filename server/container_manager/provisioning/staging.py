@@ -65,11 +65,14 @@ def write_staged(directory: int, contents: Iterable[bytes], user: BotUser) -> li
     return names
 
 
-def remove_bot_directory(bot_id: str, root: int) -> None:
-    """Remove a bot's directory from a root: in one step from its place, and then all that was in it."""
-    with staging_directory(root) as staging:
-        os.rename(bot_id, _REMOVED, src_dir_fd=root, dst_dir_fd=staging)
-        fsync_directory(root)
+def remove_bot_directory(bot_id: str, root: int, below: str = "") -> None:
+    """Remove a bot's directory from a root: in one step from its place, and then all that was in it.
+
+    ``below``: a directory of the root that has it instead.
+    """
+    with opened_directory(below or ".", root) as parent, staging_directory(root) as staging:
+        os.rename(bot_id, _REMOVED, src_dir_fd=parent, dst_dir_fd=staging)
+        fsync_directory(parent)
         remove_all_in(staging)
 
 

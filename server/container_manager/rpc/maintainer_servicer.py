@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_maintainer_pb2_grpc as pb_grpc
 from container_manager.backend import Backend
-from container_manager.errors import NotSupportedByBackendError
+from container_manager.errors import BackupUnavailableError, NotSupportedByBackendError
+from container_manager.maintenance.backup import backup_document
+from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.maintenance import Maintenance
+from container_manager.maintenance.steps import NO_BACKUPS
 from container_manager.observability.call import current_call
+from container_manager.rpc import backup_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.maintainer_codec import action_event_to_proto
+from container_manager.rpc.maintenance_runs import MaintenanceRuns
+from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.validation import check_bot_id
+
+T = TypeVar("T")
 
 # A grpc.aio.ServicerContext, which takes no type parameters at run time.
 Context = Any
@@ -22,10 +31,14 @@ Context = Any
 class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     """Raises domain errors, also in the middle of a stream, as :class:`ContainerObserverServicer` does."""
 
-    def __init__(self, backend: Backend, maintenance: Maintenance) -> None:
+    def __init__(
+        self, backend: Backend, operations: BotOperations, maintenance: Maintenance, long_runs: MaintenanceRuns
+    ) -> None:
         self._backend = backend
+        self._operations = operations
         self._actions = maintenance.runner
         self._declared = maintenance.actions
+        self._long_runs = long_runs
 
     # The methods that stream are coroutines that write: a generator is closed only when it is garbage-collected.
 
@@ -35,20 +48,34 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         self._not_supported()
 
     async def CreateBackup(  # type: ignore[override]
-        self, _request: pb.CreateBackupRequest, _context: Context
+        self, request: pb.CreateBackupRequest, context: Context
     ) -> None:
-        self._not_supported()
+        run = await self._long_runs.runs.attach(codec.backup_from_proto(request))
+        async with aclosing(run.reports()) as reports:
+            async for report in reports:
+                await context.write(pb.CreateBackupResponse(progress=codec.progress_to_proto(report)))
+        await context.write(pb.CreateBackupResponse(backup=codec.backup_to_proto(run.result())))
 
-    async def ListBackups(self, _request: pb.ListBackupsRequest, _context: Context) -> pb.ListBackupsResponse:
-        self._not_supported()
+    async def ListBackups(self, request: pb.ListBackupsRequest, context: Context) -> pb.ListBackupsResponse:
+        if request.bot_id:
+            check_bot_id(request.bot_id)
+        backups = await self._stored(lambda store: store.list(request.bot_id), context)
+        documents = (codec.backup_to_proto(backup_document(backup)) for backup in backups)
+        return pb.ListBackupsResponse(backups=documents)
 
-    async def DeleteBackup(self, _request: pb.DeleteBackupRequest, _context: Context) -> pb.DeleteBackupResponse:
-        self._not_supported()
+    async def DeleteBackup(self, request: pb.DeleteBackupRequest, context: Context) -> pb.DeleteBackupResponse:
+        backup_id = codec.backup_id_from_proto(request)
+        await self._stored(lambda store: store.delete(backup_id), context)
+        return pb.DeleteBackupResponse()
 
     async def RestoreBackup(  # type: ignore[override]
-        self, _request: pb.RestoreBackupRequest, _context: Context
+        self, request: pb.RestoreBackupRequest, context: Context
     ) -> None:
-        self._not_supported()
+        run = await self._long_runs.runs.attach(codec.restore_from_proto(request))
+        async with aclosing(run.reports()) as reports:
+            async for report in reports:
+                await context.write(codec.restore_to_proto(report))
+        run.result()
 
     async def RunAction(  # type: ignore[override]
         self, request: pb.RunActionRequest, context: Context
@@ -61,6 +88,12 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         async with aclosing(events):
             async for event in events:
                 await context.write(action_event_to_proto(event))
+
+    async def _stored(self, call: Callable[[BackupStore], T], context: Context) -> T:
+        store = self._long_runs.store
+        if store is None:
+            raise BackupUnavailableError(NO_BACKUPS)
+        return await self._operations.read("backups", lambda _: call(store), caller_deadline(context))
 
     def _not_supported(self) -> NoReturn:
         raise NotSupportedByBackendError("this version of the server does not do this yet", backend=self._backend.name)

@@ -47,6 +47,7 @@ from container_manager.rpc.listeners.socket_watch import SocketWatch
 from container_manager.rpc.listeners.sockets import unix_socket_path
 from container_manager.rpc.listeners.tcp_access import tcp_access
 from container_manager.rpc.maintainer_servicer import ContainerMaintainerServicer
+from container_manager.rpc.maintenance_runs import maintenance_runs
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.provisioner_servicer import BotProvisionerServicer
@@ -143,7 +144,8 @@ class Server:
         self._provisioner = BotProvisionerServicer(
             self._backend, self._operations, self._servicer.restart_after, self.maintenance.actions
         )
-        self._maintainer = ContainerMaintainerServicer(self._backend, self.maintenance)
+        self._runs = maintenance_runs(config, self._backend, self._operations, self.keeper, self.maintenance.readiness)
+        self._maintainer = ContainerMaintainerServicer(self._backend, self._operations, self.maintenance, self._runs)
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
             {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},
@@ -165,6 +167,8 @@ class Server:
         try:
             for address in self._wanted:
                 self._listen(address)
+            # Before any call, so that it has its bots' turns.
+            await self._runs.recover()
             for server in self._servers:
                 await server.start()
         except BaseException:
@@ -195,6 +199,7 @@ class Server:
         left = self._operations.changes_under_way
         # Within the rest of the drain period and the extra second.
         await self.telemetry.stop(max(_LAST_TOLD_SECONDS, ends - asyncio.get_running_loop().time()))
+        await self._runs.runs.close()
         await self._observer.close()
         await self._disk.close()
         await self.keeper.close()

@@ -25,6 +25,8 @@ from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools
 T = TypeVar("T")
 
 _READ_WORKERS = 64
+# Each copies, compresses or verifies a whole state: more at once are no faster.
+_MAINTENANCE_WORKERS = 4
 # A container that the engine cannot inspect must not occupy the workers of all others (moby/moby#46782).
 _READS_OF_ONE_BOT = 2
 
@@ -57,6 +59,7 @@ class BotOperations:
                 WorkerPool.CREATE: workers,
                 WorkerPool.CHANGE: workers,
                 WorkerPool.ACTION: workers,
+                WorkerPool.MAINTENANCE: _MAINTENANCE_WORKERS,
             }
         )
         self._most_changes = most_changes

@@ -13,13 +13,14 @@ T = TypeVar("T")
 
 
 class WorkerPool(Enum):
-    """Each pool has its own workers: neither slow creates nor programs in bots delay a stop, and none delays a read."""
+    """Each pool has its own workers: nothing slow delays a stop, and nothing at all a read."""
 
     PROBE = "probe"
     READ = "read"
     CREATE = "create"
     CHANGE = "change"
     ACTION = "action"
+    MAINTENANCE = "maintenance"
 
 
 # Threads that run from the start, in each pool at least one. To start a thread takes the event loop a moment, and more

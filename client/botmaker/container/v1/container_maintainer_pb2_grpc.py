@@ -109,8 +109,7 @@ class ContainerMaintainerServicer(object):
 
     def CreateBackup(self, request, context):
         """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
-        has messages with progress, and ends with one that describes the archive. Secrets are left out, unless the server is
-        configured to encrypt them.
+        has messages with progress, and ends with one that describes the archive. Secrets are left out.
 
         A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
         nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or

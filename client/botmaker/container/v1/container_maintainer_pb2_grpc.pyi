@@ -68,8 +68,7 @@ class ContainerMaintainerStub:
     """
     CreateBackup: _grpc.UnaryStreamMultiCallable[_container_maintainer_pb2.CreateBackupRequest, _container_maintainer_pb2.CreateBackupResponse]
     """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
-    has messages with progress, and ends with one that describes the archive. Secrets are left out, unless the server is
-    configured to encrypt them.
+    has messages with progress, and ends with one that describes the archive. Secrets are left out.
 
     A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
     nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
@@ -142,8 +141,7 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
     """
     CreateBackup: _aio.UnaryStreamMultiCallable[_container_maintainer_pb2.CreateBackupRequest, _container_maintainer_pb2.CreateBackupResponse]  # type: ignore[assignment]
     """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
-    has messages with progress, and ends with one that describes the archive. Secrets are left out, unless the server is
-    configured to encrypt them.
+    has messages with progress, and ends with one that describes the archive. Secrets are left out.
 
     A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
     nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
@@ -225,8 +223,7 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_container_maintainer_pb2.CreateBackupResponse], _abc.AsyncIterator[_container_maintainer_pb2.CreateBackupResponse]]:
         """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
-        has messages with progress, and ends with one that describes the archive. Secrets are left out, unless the server is
-        configured to encrypt them.
+        has messages with progress, and ends with one that describes the archive. Secrets are left out.
 
         A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
         nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or

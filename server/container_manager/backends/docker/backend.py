@@ -12,6 +12,7 @@ from container_manager.backends.docker.container_source import ContainerSource
 from container_manager.backends.docker.disk_use import disk_use
 from container_manager.backends.docker.host_user import HostUser
 from container_manager.backends.docker.lifecycle import DockerLifecycle
+from container_manager.backends.docker.maintenance import DockerMaintenance
 from container_manager.backends.docker.sampling import sample
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.config import DockerServiceConfig
@@ -22,6 +23,7 @@ from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.model import DiskUse, RawSample
 from container_manager.provisioning.host_files import HostFiles
 from container_manager.provisioning.host_secrets import HostSecrets
+from container_manager.provisioning.host_states import HostStates
 
 
 class DockerBackend:
@@ -40,6 +42,8 @@ class DockerBackend:
         self.secrets = HostSecrets(config.secrets_root, config.bot_user, host_user)
         self.files = HostFiles(config.state_root, config.bot_user, host_user)
         self._state_root = config.state_root
+        self.maintenance = DockerMaintenance(config, observer)
+        self.states = None if config.state_root is None else HostStates(config.state_root, config.bot_user, host_user)
         self._engine = AsyncEngineClient(
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )
@@ -65,3 +69,4 @@ class DockerBackend:
         self.lifecycle.close()
         self.actions.close()
         self._users.close()
+        self.maintenance.close()

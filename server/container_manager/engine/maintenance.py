@@ -1,0 +1,44 @@
+"""The engine's calls that only maintenance needs."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient
+from container_manager.engine.transport_errors import EngineRejectedError
+
+# 404: gone. 409 and 500: not running, or in that state already, by the engine's version.
+_NOT_IN_THAT_STATE = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+class MaintenanceClient(EngineClient):
+    """Pauses containers of one engine, from any number of threads."""
+
+    def pause_container(self, container_id: str) -> bool:
+        """Freeze a container's processes; False: it does not run, or is paused already."""
+        return self._changed("pause_container", container_id, paused=True)
+
+    def unpause_container(self, container_id: str) -> bool:
+        """Let them go on; False: it was not paused."""
+        return self._changed("unpause_container", container_id, paused=False)
+
+    def _changed(self, operation: str, container_id: str, *, paused: bool) -> bool:
+        try:
+            if paused:
+                self._call(operation, lambda api: api.pause(container_id), None)
+            else:
+                self._call(operation, lambda api: api.unpause(container_id), None)
+        except EngineRejectedError as exc:
+            if exc.status in _NOT_IN_THAT_STATE and self._is_other(container_id, paused=paused):
+                return False
+            raise
+        return True
+
+    def _is_other(self, container_id: str, *, paused: bool) -> bool:
+        """Whether the container's own state explains the engine's refusal."""
+        document = self.inspect_container(container_id, Deadline())
+        if document is None:
+            return True
+        state = document["State"]
+        return bool(state["Paused"]) is paused or not state["Running"]

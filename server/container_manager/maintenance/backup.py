@@ -1,0 +1,149 @@
+"""Creates a backup of a bot.
+
+A running bot is frozen, or stopped, only while its state is copied; the archive is made from the copy. What is frozen
+or stopped is on the disk before, so that a service that was killed lets the bot go on at its next start, and begins
+anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from container_manager.backend_maintenance import REMAKEABLE
+from container_manager.errors import (
+    ConfigNotReproducibleError,
+    ContainerManagerError,
+    ContainerNotFoundError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+)
+from container_manager.maintenance.backup_store import Backup, new_backup_id
+from container_manager.maintenance.manifest import Manifest
+from container_manager.maintenance.steps import (
+    Means,
+    insist_on,
+    is_running,
+    require_store,
+    start,
+    stop,
+)
+from container_manager.maintenance.task import Report, Task
+from container_manager.model import ContainerState, ContainerStatus
+from container_manager.operation import Operation
+
+COPYING, ARCHIVING = "copying", "archiving"
+_COPY = f"{REMAKEABLE}backup"
+_LEFT_OUT = ("cache", "tmp")
+"""What a program makes anew, in every bot's state."""
+
+
+def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
+    """The operation ``backup``, with the argument ``stop_and_restart``. Its result is :func:`backup_document`."""
+    bot_id = task.bot_id
+    if task.phase:
+        yield from _let_go_on(means, task)
+    store = require_store(means)
+    status = means.lifecycle.get_container_status(bot_id)
+    has_state = means.states is not None and means.states.has_state(bot_id)
+    if status is None and not has_state:
+        raise ContainerNotFoundError("the bot has neither a container nor a state", bot_id=bot_id)
+    manifest, derived_paths = _described(means, bot_id, status)
+    task.enter(COPYING, "copying the state")
+    try:
+        if means.states is not None and has_state:
+            left_out = yield from _copied(means, task, status, (*_LEFT_OUT, *derived_paths))
+            task.report(Report(ARCHIVING, "writing the archive"))
+            on_progress = task.progress(ARCHIVING, "writing the archive", task.facts.get("size_bytes", 0))
+            manifest = replace(manifest, left_out=left_out)
+            with means.states.opened_aside(bot_id, _COPY) as copy:
+                backup = store.write(new_backup_id(bot_id), copy, manifest, on_progress)
+        else:
+            backup = store.write(new_backup_id(bot_id), None, manifest)
+    except ContainerManagerError:
+        yield from _let_go_on(means, task)
+        raise
+    yield from _let_go_on(means, task)
+    return backup_document(backup)
+
+
+def backup_document(backup: Backup) -> dict[str, Any]:
+    """A backup as JSON values."""
+    manifest = backup.manifest
+    return {
+        "backup_id": backup.backup_id,
+        "bot_id": manifest.bot_id,
+        "create_time_ns": manifest.create_time_ns,
+        "size_bytes": backup.size_bytes,
+        "sha256": backup.sha256,
+        "image": "" if manifest.config is None else manifest.config.image,
+        "image_id": manifest.image_id,
+    }
+
+
+def _described(means: Means, bot_id: str, status: ContainerStatus | None) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest without files, and what the image declares as derived."""
+    versions = {"container-manager": means.version}
+    manifest = partial(Manifest, bot_id, time.time_ns(), versions, was_running=is_running(status))
+    if status is None:
+        return manifest(), ()
+    image = means.maintenance.image_facts(status.image_id)
+    try:
+        config = means.lifecycle.get_container_config(bot_id).config
+    except ConfigNotReproducibleError:
+        # Its state can be restored to a container, but no container can be made from its description.
+        config = None
+    described = manifest(config=config, image_id=status.image_id, image_digests=image.digests)
+    return described, image.derived_paths
+
+
+def _copied(means: Means, task: Task, status: ContainerStatus | None, without: tuple[str, ...]) -> Operation[list[str]]:
+    """Copy the state aside while nothing changes it. Returns what cannot be copied."""
+    stops = bool(task.record.arguments.get("stop_and_restart"))
+    if status is not None and is_running(status) and stops:
+        task.enter(COPYING, "stopping the bot", stopped=True)
+        yield from stop(means, task.bot_id)
+    elif status is not None and status.state in (ContainerState.RUNNING, ContainerState.RESTARTING):
+        # Before the pause: it must not be forgotten. One that runs no process just now has nothing to pause.
+        task.enter(COPYING, "copying the state", paused=status.container_id)
+        if not means.maintenance.pause(status.container_id):
+            task.enter(COPYING, "copying the state", paused="")
+    states = means.states
+    if states is None:
+        return []
+    on_progress: Callable[[int], None] = task.progress(COPYING, "copying the state")
+    copied = states.copy_aside(task.bot_id, _COPY, without=without, on_progress=on_progress)
+    yield from _resume(means, task)
+    task.enter(ARCHIVING, "writing the archive", size_bytes=copied.size_bytes, paused="", stopped=False)
+    return copied.left_out
+
+
+def _let_go_on(means: Means, task: Task) -> Operation[None]:
+    """Undo all that the backup has done to the bot. Nothing of it is on the disk then."""
+    failure: ContainerManagerError | None = None
+    try:
+        yield from _resume(means, task)
+    except (EngineUnavailableError, EngineTimeoutError):
+        raise
+    except ContainerManagerError as exc:
+        # The bot cannot be started again, whoever tries.
+        failure = exc
+    if means.states is not None:
+        means.states.discard(task.bot_id, _COPY)
+    task.leave()
+    if failure is not None:
+        raise failure
+
+
+def _resume(means: Means, task: Task) -> Operation[None]:
+    paused = task.facts.get("paused")
+    if paused:
+        yield from insist_on(lambda: means.maintenance.unpause(paused))
+    if task.facts.get("stopped"):
+        # Somebody may have removed it meanwhile, with the engine's own means.
+        with suppress(ContainerNotFoundError):
+            yield from start(means, task.bot_id)

@@ -1,0 +1,225 @@
+"""The archives in the backup root: ``{backup_id}.tar.gz``, each with ``{backup_id}.sha256``, for sha256sum.
+
+A file gets its name when it is complete and on the disk. An archive that an operator has copied here from another
+machine is as good as one that was made here, with or without its checksum.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from container_manager.backend_maintenance import Progress
+from container_manager.bot_directories import BotUser
+from container_manager.errors import (
+    BackupCorruptError,
+    BackupNotFoundError,
+    BackupUnavailableError,
+)
+from container_manager.maintenance.archive import write_archive
+from container_manager.maintenance.manifest import Manifest
+from container_manager.maintenance.unpacking import read_manifest, unpack
+from container_manager.provisioning.descriptors import failures_as, fsync_directory
+from container_manager.root_ownership import fault_of_root
+
+ARCHIVE, CHECKSUM = ".tar.gz", ".sha256"
+_PART = ".part"
+_BACKUP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_PIECE_BYTES = 1024 * 1024
+_MODE = 0o600
+
+
+@dataclass(frozen=True)
+class Backup:
+    """An archive in the root."""
+
+    backup_id: str
+    size_bytes: int
+    sha256: str
+    manifest: Manifest
+    """Without its entries where it comes from a list."""
+
+
+def new_backup_id(bot_id: str, now_seconds: float | None = None) -> str:
+    """An id that tells its bot and its time, and that no other archive has."""
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() if now_seconds is None else now_seconds))
+    return f"{bot_id}-{moment}-{secrets.token_hex(4)}"
+
+
+class BackupStore:
+    """The archives below one root: synchronous, for worker threads. No method follows a link.
+
+    Each raises :class:`BackupUnavailableError` when the root cannot be used, and ``CapacityExceededError`` when there
+    is no room.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        # What is expensive to read of an archive, by what changes when another file takes its name.
+        self._known: dict[tuple[str, int, int, int], Backup] = {}
+
+    def write(
+        self, backup_id: str, state: int | None, manifest: Manifest, on_progress: Progress = lambda _: None
+    ) -> Backup:
+        """Write the archive of a state: see :func:`~container_manager.maintenance.archive.write_archive`."""
+        with self._opened() as root, _new_file(backup_id + ARCHIVE, root) as archive:
+            complete = write_archive(state, manifest, archive, lambda: _temporary(root), on_progress)
+            archive.seek(0)
+            sha256 = _sha256(archive)
+            with _new_file(backup_id + CHECKSUM, root) as checksum:
+                checksum.write(f"{sha256}  {backup_id}{ARCHIVE}\n".encode())
+            size = os.fstat(archive.fileno()).st_size
+        return Backup(backup_id, size, sha256, complete)
+
+    def list(self, bot_id: str = "") -> list[Backup]:
+        """The archives of a bot, or all, newest first. A damaged one is left out: a restore says what is wrong."""
+        backups = []
+        with self._opened() as root:
+            for backup_id in _ids(root):
+                with suppress(BackupNotFoundError, BackupCorruptError):
+                    backups.append(self._described(backup_id, root))
+        wanted = [each for each in backups if not bot_id or each.manifest.bot_id == bot_id]
+        return sorted(wanted, key=lambda each: (-each.manifest.create_time_ns, each.backup_id))
+
+    def manifest(self, backup_id: str) -> Manifest:
+        """Raises :class:`BackupNotFoundError` and :class:`BackupCorruptError`, as do the following."""
+        with self._opened() as root, _archive(backup_id, root) as archive:
+            return read_manifest(archive)
+
+    def unpack(
+        self, backup_id: str, directory: int, owner: BotUser, on_progress: Progress = lambda _: None
+    ) -> Manifest:
+        """Verify an archive as a whole while it is unpacked into an empty directory, which nobody else enters."""
+        with self._opened() as root, _archive(backup_id, root) as archive:
+            expected = _recorded(backup_id, root)
+            if expected and expected != _sha256(archive):
+                raise BackupCorruptError(
+                    "the archive is not the one that its checksum was made of", backup_id=backup_id
+                )
+            archive.seek(0)
+            return unpack(archive, directory, owner, on_progress)
+
+    def delete(self, backup_id: str) -> None:
+        """Remove an archive; one that is not there is gone."""
+        if not _BACKUP_ID.fullmatch(backup_id):
+            return
+        with self._opened() as root:
+            for name in (backup_id + ARCHIVE, backup_id + CHECKSUM):
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=root)
+            fsync_directory(root)
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes have left, while nothing is being written."""
+        with suppress(BackupUnavailableError), self._opened() as root:
+            with os.scandir(root) as entries:
+                names = {entry.name for entry in entries}
+            for name in names:
+                is_orphan = name.endswith(CHECKSUM) and name.removesuffix(CHECKSUM) + ARCHIVE not in names
+                if name.endswith((ARCHIVE + _PART, CHECKSUM + _PART)) or is_orphan:
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=root)
+
+    def _described(self, backup_id: str, root: int) -> Backup:
+        with _archive(backup_id, root) as archive:
+            found = os.fstat(archive.fileno())
+            key = (backup_id, found.st_ino, found.st_size, found.st_mtime_ns)
+            known = self._known.get(key)
+            if known is None:
+                manifest = replace(read_manifest(archive), entries=(), left_out=())
+                archive.seek(0)
+                sha256 = _recorded(backup_id, root) or _sha256(archive)
+                known = self._known[key] = Backup(backup_id, found.st_size, sha256, manifest)
+        return known
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        with failures_as(BackupUnavailableError, f"the backup root {self._root}", ""):
+            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if fault := fault_of_root(os.fstat(descriptor)):
+                    raise BackupUnavailableError(f"the backup root {self._root} {fault}")
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def _new_file(name: str, root: int) -> Iterator[IO[bytes]]:
+    """A file that gets its name at the end of the block, when it is on the disk; removed if the block raises."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name + _PART, flags, _MODE, dir_fd=root)
+    try:
+        with open(descriptor, "w+b") as file:  # noqa: PTH123 - a descriptor
+            os.fchmod(descriptor, _MODE)
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(name + _PART, name, src_dir_fd=root, dst_dir_fd=root)
+        os.fsync(root)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(name + _PART, dir_fd=root)
+        raise
+
+
+def _temporary(root: int) -> IO[bytes]:
+    """A file without a name, on the root's file system: it goes with the process."""
+    descriptor = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _MODE, dir_fd=root)
+    return open(descriptor, "w+b")  # noqa: PTH123 - a descriptor, for the caller to close
+
+
+@contextmanager
+def _archive(backup_id: str, root: int) -> Iterator[IO[bytes]]:
+    missing = BackupNotFoundError(f"there is no backup {backup_id[:200]!a}", backup_id=backup_id[:200])
+    if not _BACKUP_ID.fullmatch(backup_id):
+        raise missing
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(backup_id + ARCHIVE, flags, dir_fd=root)
+    except FileNotFoundError:
+        raise missing from None
+    except OSError as exc:
+        if exc.errno != errno.ELOOP:
+            raise
+        raise BackupCorruptError(f"the backup {backup_id} is a symbolic link", backup_id=backup_id) from None
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BackupCorruptError(f"the backup {backup_id} is not a file", backup_id=backup_id)
+        yield file
+
+
+def _ids(root: int) -> list[str]:
+    with os.scandir(root) as entries:
+        return [
+            entry.name.removesuffix(ARCHIVE)
+            for entry in entries
+            if entry.name.endswith(ARCHIVE) and entry.is_file(follow_symlinks=False)
+        ]
+
+
+def _recorded(backup_id: str, root: int) -> str:
+    """The checksum in the file beside an archive; empty: there is none."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        descriptor = os.open(backup_id + CHECKSUM, flags, dir_fd=root)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+            return file.read(64).decode("ascii", "replace")
+    return ""
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while piece := file.read(_PIECE_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()

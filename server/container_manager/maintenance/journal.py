@@ -1,0 +1,141 @@
+"""Where each operation is, on disk: what a service that was killed has to finish, and what callers may ask again.
+
+One file for each request id. It is written beside, fsynced and renamed, so it always has a whole record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from container_manager import errors
+from container_manager.bot_directories import BotUser
+from container_manager.errors import ContainerManagerError, StateUnavailableError
+from container_manager.provisioning.descriptors import DIRECTORY_MODE, failures_as, opened_directory, write_file
+
+JOURNAL_DIRECTORY = ".operations"
+KEPT_SECONDS = 7 * 24 * 3600
+_SUFFIX, _PART = ".json", ".part"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Record:
+    """An operation that has changed something, or has ended."""
+
+    request_id: str
+    kind: str
+    bot_id: str
+    arguments: Mapping[str, Any]
+    """What else the caller asked for."""
+    phase: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What later phases need to know of earlier ones."""
+    outcome: Mapping[str, Any] | None = None
+    """``None``: it has not ended. Else its result, or its error: see :func:`error_document`."""
+    time_seconds: float = 0.0
+    """When the record was written."""
+
+    def asks_the_same(self, other: Record) -> bool:
+        """Whether both are of calls with the same arguments."""
+        return (self.kind, self.bot_id, dict(self.arguments)) == (other.kind, other.bot_id, dict(other.arguments))
+
+
+class Journal:
+    """The records in ``{root}/.operations``: synchronous, for worker threads. One caller at a time for each record."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def find(self, request_id: str) -> Record | None:
+        """The record of a request id."""
+        with self._opened() as directory:
+            return _read(_name(request_id), directory)
+
+    def save(self, record: Record) -> None:
+        """Write a record; it is on the disk when this returns."""
+        document = {**asdict(record), "time_seconds": time.time()}
+        name = _name(record.request_id)
+        with self._opened() as directory:
+            with suppress(FileNotFoundError):
+                os.unlink(name + _PART, dir_fd=directory)
+            write_file(name + _PART, directory, json.dumps(document).encode(), BotUser(os.geteuid(), os.getegid()))
+            os.rename(name + _PART, name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.fsync(directory)
+
+    def forget(self, request_id: str) -> None:
+        """Remove a record."""
+        with self._opened() as directory, suppress(FileNotFoundError):
+            os.unlink(_name(request_id), dir_fd=directory)
+            os.fsync(directory)
+
+    def unfinished(self) -> list[Record]:
+        """The operations that a killed service has left. Removes what is too old."""
+        records = []
+        with self._opened() as directory:
+            with os.scandir(directory) as entries:
+                names = [entry.name for entry in entries if entry.name.endswith(_SUFFIX)]
+            for name in names:
+                record = _read(name, directory)
+                if record is not None and record.outcome is None:
+                    records.append(record)
+                elif record is not None and record.time_seconds < time.time() - KEPT_SECONDS:
+                    os.unlink(name, dir_fd=directory)
+        return records
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        with failures_as(StateUnavailableError, f"the journal of operations in {self._root}", ""):
+            root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with suppress(FileExistsError):
+                    os.mkdir(JOURNAL_DIRECTORY, DIRECTORY_MODE, dir_fd=root)
+                    os.fsync(root)
+                with opened_directory(JOURNAL_DIRECTORY, root) as directory:
+                    yield directory
+            finally:
+                os.close(root)
+
+
+def error_document(error: ContainerManagerError) -> dict[str, Any]:
+    """An error as an outcome."""
+    return {"error": {"reason": error.reason, "message": str(error), "metadata": error.metadata}}
+
+
+def error_of(outcome: Mapping[str, Any]) -> ContainerManagerError | None:
+    """The error of an outcome; ``None``: it is a result."""
+    error = outcome.get("error")
+    if error is None:
+        return None
+    classes = (each for each in vars(errors).values() if isinstance(each, type))
+    kinds = (each for each in classes if issubclass(each, ContainerManagerError))
+    kind = next((each for each in kinds if each.reason == error["reason"]), ContainerManagerError)
+    return kind(error["message"], **error["metadata"])
+
+
+def _name(request_id: str) -> str:
+    return hashlib.sha256(request_id.encode()).hexdigest() + _SUFFIX
+
+
+def _read(name: str, directory: int) -> Record | None:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        content = file.read()
+    try:
+        return Record(**json.loads(content))
+    except (ValueError, TypeError):
+        # Not written by this version of the service.
+        _log.warning("the record %s of an operation cannot be read; it is left as it is", name)
+        return None

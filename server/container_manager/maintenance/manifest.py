@@ -1,0 +1,170 @@
+"""What an archive of a bot's state contains, as the archive itself says in its first member."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from container_manager.errors import BackupCorruptError
+from container_manager.maintenance.config_document import config_from_document, config_to_document
+from container_manager.model import ContainerConfig
+from container_manager.validation import is_bot_id
+
+MANIFEST_NAME = "manifest.json"
+STATE_PREFIX = "state/"
+"""What stands before each path in the archive."""
+FORMAT = 1
+MAX_ENTRIES = 500_000
+MAX_BYTES = 1 << 38
+"""All files together: 256 GiB."""
+MAX_PATH_BYTES = 4096
+MAX_DEPTH = 64
+MAX_MANIFEST_BYTES = 512 * 1024 * 1024
+
+FILE, DIRECTORY, LINK = "file", "directory", "link"
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+_MAX_PART_BYTES = 255  # NAME_MAX of Linux' file systems
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file, directory or symbolic link of the state."""
+
+    path: str
+    """Relative; bytes that are not UTF-8 as surrogate escapes."""
+    kind: str
+    mode: int = 0
+    mtime_ns: int = 0
+    size: int = 0
+    sha256: str = ""
+    """Of a file."""
+    target: str = ""
+    """Of a link."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An archive's description."""
+
+    bot_id: str
+    create_time_ns: int
+    versions: Mapping[str, str]
+    """Of the service, the backend and the archive's makers; for a person."""
+    config: ContainerConfig | None = None
+    """``None``: the bot had no container."""
+    image_id: str = ""
+    image_digests: Sequence[str] = ()
+    """References of the image by content, from its registries."""
+    was_running: bool = False
+    left_out: Sequence[str] = ()
+    """Paths that the archive does not have: sockets, pipes, devices, and links that lead out of the state."""
+    entries: Sequence[Entry] = field(default_factory=list)
+    """In the archive's order: a directory before what is in it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all files."""
+        return sum(entry.size for entry in self.entries)
+
+
+def encoded(manifest: Manifest) -> bytes:
+    """The manifest as JSON."""
+    document = {
+        "format": FORMAT,
+        **asdict(manifest),
+        "config": None if manifest.config is None else config_to_document(manifest.config),
+        "entries": [_entry_document(entry) for entry in manifest.entries],
+    }
+    return json.dumps(document, indent=1).encode()
+
+
+def decoded(content: bytes) -> Manifest:
+    """The inverse of :func:`encoded`. Raises :class:`BackupCorruptError` for anything that no archive may have."""
+    try:
+        document = json.loads(content)
+        if document.pop("format") != FORMAT:
+            raise BackupCorruptError("the archive has another format than this version of the service reads")
+        config = document["config"]
+        manifest = Manifest(
+            **{
+                **document,
+                "config": None if config is None else config_from_document(config),
+                "entries": [Entry(**entry) for entry in document["entries"]],
+            }
+        )
+        _check(manifest)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+        raise BackupCorruptError("the archive's manifest cannot be read") from exc
+    return manifest
+
+
+def leads_out(path: str, target: str) -> bool:
+    """Whether a symbolic link may lead out of the state: by its text, whatever is in the state."""
+    if target.startswith("/") or not target:
+        return True
+    depth = path.count("/")
+    for part in target.split("/"):
+        if part == "..":
+            depth -= 1
+        elif part not in ("", "."):
+            depth += 1
+        if depth < 0:
+            return True
+    return False
+
+
+def _entry_document(entry: Entry) -> dict[str, Any]:
+    document = {"path": entry.path, "kind": entry.kind, "mode": entry.mode, "mtime_ns": entry.mtime_ns}
+    if entry.kind == FILE:
+        document |= {"size": entry.size, "sha256": entry.sha256}
+    elif entry.kind == LINK:
+        document |= {"target": entry.target}
+    return document
+
+
+def _check(manifest: Manifest) -> None:
+    if not is_bot_id(manifest.bot_id) or not isinstance(manifest.create_time_ns, int):
+        raise BackupCorruptError("the archive's manifest names no bot or no time")
+    if len(manifest.entries) > MAX_ENTRIES:
+        raise BackupCorruptError(f"the archive has {len(manifest.entries)} files; at most {MAX_ENTRIES} are restored")
+    directories = {""}
+    seen = set()
+    size = 0
+    for entry in manifest.entries:
+        if problem := _problem(entry, directories):
+            raise BackupCorruptError(f"the archive has {entry.path[:200]!a}, which {problem}")
+        if entry.path in seen:
+            raise BackupCorruptError(f"the archive has {entry.path[:200]!a} twice")
+        seen.add(entry.path)
+        if entry.kind == DIRECTORY:
+            directories.add(entry.path)
+        size += entry.size
+        if size > MAX_BYTES:
+            raise BackupCorruptError(f"the archive's files have more than {MAX_BYTES} bytes")
+
+
+def _problem(entry: Entry, directories: set[str]) -> str | None:
+    """What makes an entry one that no state may get."""
+    parts = entry.path.split("/")
+    is_link = entry.kind == LINK
+    problems = {
+        "leads out of the state": any(part in ("", ".", "..") for part in parts)
+        or "\0" in entry.path + entry.target
+        or (is_link and leads_out(entry.path, entry.target)),
+        "is nested too deep": len(parts) > MAX_DEPTH + 1 or len(_bytes(entry.path)) > MAX_PATH_BYTES,
+        "has too long a name": any(len(_bytes(part)) > _MAX_PART_BYTES for part in parts),
+        "is in no directory of the archive": "/".join(parts[:-1]) not in directories,
+        "has an impossible mode or size": not 0 <= entry.mode <= 0o777 or entry.size < 0,
+        "has an impossible time": abs(entry.mtime_ns) >= 1 << 63,
+        "has no checksum": entry.kind == FILE and not _SHA256.fullmatch(entry.sha256),
+        "is neither a file, a directory nor a link": entry.kind not in (FILE, DIRECTORY, LINK),
+    }
+    return next((problem for problem, is_so in problems.items() if is_so), None)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

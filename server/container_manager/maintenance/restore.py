@@ -1,0 +1,163 @@
+"""Restores a backup to a bot.
+
+The archive is verified and unpacked beside the bot's state. Only then is the bot stopped, and the states change
+places. The former state stays until the bot is ready; if it does not become ready, they change back. The facts of each
+phase are on the disk before it begins, and each of its steps may be repeated, so a service that was killed continues.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from container_manager.backend_maintenance import REMAKEABLE
+from container_manager.errors import (
+    ContainerManagerError,
+    ContainerNotFoundError,
+    RollbackFailedError,
+    UpgradeRolledBackError,
+)
+from container_manager.maintenance.config_document import config_from_document, config_to_document
+from container_manager.maintenance.steps import (
+    Means,
+    insist,
+    is_running,
+    process_ended,
+    require_states,
+    require_store,
+    start,
+    stop,
+)
+from container_manager.maintenance.task import Report, Task
+from container_manager.operation import Operation
+from container_manager.validation import check_create
+
+VERIFYING, STOPPING, REPLACING, WAITING_READY = "verifying", "stopping", "replacing", "waiting_ready"
+COMMITTED, ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED = "committed", "rolling_back", "rolled_back", "rollback_failed"
+READY_SECONDS = 120.0
+
+
+def restore_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
+    """The operation ``restore``, with the argument ``backup_id``. Its result is empty."""
+    if not task.phase:
+        yield from _verify(means, task)
+    try:
+        yield from _replace(means, task)
+    except (NotReadyError, ContainerManagerError) as exc:
+        task.enter(ROLLING_BACK, f"putting back the former state: {exc}", reason=str(exc))
+    if task.phase == ROLLING_BACK:
+        yield from _roll_back(means, task)
+    # Before anything of the former state is removed: it is not put back any more.
+    task.enter(COMMITTED, "the bot has the restored state")
+    for name in _names(task):
+        # What cannot be removed takes room, and does no other harm.
+        with suppress(ContainerManagerError):
+            require_states(means).discard(task.bot_id, name)
+    return {}
+
+
+class NotReadyError(Exception):
+    """The bot does not run with the restored state."""
+
+
+def _verify(means: Means, task: Task) -> Operation[None]:
+    """Unpack the archive, and enter the first phase that changes something."""
+    store, states = require_store(means), require_states(means)
+    bot_id, backup_id = task.bot_id, str(task.record.arguments["backup_id"])
+    restored, _ = _names(task)
+    manifest = store.manifest(backup_id)
+    status = means.lifecycle.get_container_status(bot_id)
+    if status is None:
+        if manifest.config is None:
+            raise ContainerNotFoundError(
+                "the bot has no container, and the backup has no description of one; create it first", bot_id=bot_id
+            )
+        check_create(task.record.request_id, manifest.config)
+    states.discard(bot_id, restored)
+    words = "verifying and unpacking the archive"
+    with states.new_aside(bot_id, restored) as directory:
+        on_progress = task.progress(VERIFYING, words, manifest.size_bytes)
+        store.unpack(backup_id, directory, states.owner(), on_progress)
+    config = None if status is not None or manifest.config is None else config_to_document(manifest.config)
+    was_running = is_running(status) if status is not None else manifest.was_running
+    try:
+        task.enter(STOPPING, "stopping the bot", was_running=was_running, create=config)
+        if config is not None:
+            # The commonest fault, such as an image that cannot be had, shows before anything is changed.
+            yield from _create(means, task)
+    except ContainerManagerError:
+        states.discard(bot_id, restored)
+        task.leave()
+        raise
+
+
+def _replace(means: Means, task: Task) -> Operation[None]:
+    states, (restored, former) = require_states(means), _names(task)
+    bot_id = task.bot_id
+    if task.phase == STOPPING:
+        yield from stop(means, bot_id)
+        task.enter(REPLACING, "putting the restored state in place")
+    if task.phase == REPLACING:
+        if task.facts["create"] is not None:
+            yield from _create(means, task)
+        if not states.has_state(bot_id) and not states.has_aside(bot_id, former):
+            with states.new_aside(bot_id, former):
+                pass
+        states.exchange(bot_id, put=restored, keep=former)
+        task.enter(WAITING_READY, "starting the bot")
+    if task.phase == WAITING_READY and task.facts["was_running"]:
+        yield from started(means, task, READY_SECONDS)
+
+
+def started(means: Means, task: Task, seconds: float) -> Operation[None]:
+    """Start the bot and wait until it is ready. Raises :class:`NotReadyError` if it is not."""
+    try:
+        yield from start(means, task.bot_id)
+        problem = yield from insist(
+            lambda: means.ready(task.bot_id, seconds, lambda words: task.report(Report(WAITING_READY, words)))
+        )
+    except ContainerManagerError as exc:
+        problem = str(exc)
+    if problem:
+        raise NotReadyError(problem)
+
+
+def _roll_back(means: Means, task: Task) -> Operation[None]:
+    """Put everything back. Always raises."""
+    reason, bot_id = task.facts["reason"], task.bot_id
+    states, (restored, former) = require_states(means), _names(task)
+    try:
+        if task.facts["create"] is not None:
+            yield from insist(lambda: means.lifecycle.remove_container(bot_id, 0))
+            process_ended(means, bot_id)
+        else:
+            yield from stop(means, bot_id)
+        states.exchange(bot_id, put=former, keep=restored)
+        if task.facts["was_running"] and task.facts["create"] is None:
+            yield from start(means, bot_id)
+    except ContainerManagerError as exc:
+        task.report(Report(ROLLBACK_FAILED, str(exc)))
+        raise RollbackFailedError(
+            f"{reason}; the former state could not be put back: {exc}. It is kept beside the bot's state as {former}",
+            bot_id=bot_id,
+        ) from exc
+    with suppress(ContainerManagerError):
+        # The archive still has it.
+        states.discard(bot_id, restored)
+    task.report(Report(ROLLED_BACK, "the bot has its former state"))
+    raise UpgradeRolledBackError(f"the bot has its former state again: {reason}", bot_id=bot_id)
+
+
+def _create(means: Means, task: Task) -> Operation[None]:
+    """Make the bot's container, unless an earlier attempt has made it."""
+    config = config_from_document(task.facts["create"])
+    create = partial(means.lifecycle.create_container, task.bot_id, config, request_id=task.record.request_id)
+    yield from create()
+
+
+def _names(task: Task) -> tuple[str, str]:
+    """What this restore's copies beside the state are called: the restored one, and the former one."""
+    key = hashlib.sha256(task.record.request_id.encode()).hexdigest()[:16]
+    return f"{REMAKEABLE}restored-{key}", f"former-{key}"

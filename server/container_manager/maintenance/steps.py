@@ -1,0 +1,107 @@
+"""The steps that backups and restores have in common. Each can be carried out again after it was killed half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from container_manager.backend import Lifecycle
+from container_manager.backend_maintenance import Maintenance, States
+from container_manager.backend_provisioning import Secrets
+from container_manager.errors import (
+    BackupUnavailableError,
+    ContainerManagerError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+)
+from container_manager.maintenance.backup_store import BackupStore
+from container_manager.model import ContainerState, ContainerStatus
+from container_manager.operation import Operation, Wait
+
+T = TypeVar("T")
+
+NO_BACKUPS = "the service keeps no backups: it was started without --backup-root"
+RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
+# For what has to be done: an engine may be restarted, or start later than this service.
+_PATIENCE_SECONDS = 600
+_RETRY_SECONDS = 1.0
+
+
+class Ready(Protocol):
+    """Waits until a bot is ready."""
+
+    def __call__(self, bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> Operation[str]:
+        """Why the bot has not become ready, in words for a person; empty: it is ready. ``on_wait``: what is awaited."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the operations work with."""
+
+    lifecycle: Lifecycle
+    secrets: Secrets
+    maintenance: Maintenance
+    states: States | None
+    """``None``: bots keep no state."""
+    store: BackupStore | None
+    """``None``: the service keeps no backups."""
+    ready: Ready
+    version: str
+    """Of this service."""
+
+
+def require_store(means: Means) -> BackupStore:
+    """The store of backups. Raises :class:`BackupUnavailableError` without one."""
+    if means.store is None:
+        raise BackupUnavailableError(NO_BACKUPS)
+    return means.store
+
+
+def require_states(means: Means) -> States:
+    """The states of bots. Raises :class:`BackupUnavailableError` without any."""
+    if means.states is None:
+        raise BackupUnavailableError("the service keeps no state of bots: it was started without --state-root")
+    return means.states
+
+
+def is_running(status: ContainerStatus | None) -> bool:
+    """Whether a bot is up, or would be if it did not crash."""
+    return status is not None and status.state in RUNNING
+
+
+def stop(means: Means, bot_id: str, grace_seconds: int | None = None) -> Operation[None]:
+    """Stop the bot, whatever becomes of the engine meanwhile."""
+    yield from insist(lambda: means.lifecycle.stop_container(bot_id, grace_seconds))
+    process_ended(means, bot_id)
+
+
+def process_ended(means: Means, bot_id: str) -> None:
+    """The bot's process has ended; what was kept for it is of no use any more."""
+    with suppress(ContainerManagerError):
+        means.secrets.forget_token(bot_id)
+
+
+def start(means: Means, bot_id: str) -> Operation[None]:
+    """Start the bot."""
+    yield from insist(lambda: means.lifecycle.start_container(bot_id))
+
+
+def insist(call: Callable[[], Operation[T]]) -> Operation[T]:
+    """Carry out an operation that may be repeated, again and again while the engine cannot be reached."""
+    for _ in range(int(_PATIENCE_SECONDS / _RETRY_SECONDS)):
+        with suppress(EngineUnavailableError, EngineTimeoutError):
+            return (yield from call())
+        yield Wait(seconds=_RETRY_SECONDS)
+    return (yield from call())
+
+
+def insist_on(call: Callable[[], T]) -> Operation[T]:
+    """As :func:`insist`, for a function."""
+
+    def operation() -> Operation[T]:
+        yield from ()
+        return call()
+
+    return (yield from insist(operation))

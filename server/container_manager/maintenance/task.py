@@ -1,0 +1,100 @@
+"""An operation as it knows itself: the phase that it is in, and what later phases need to know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from container_manager.errors import ContainerManagerError, RollbackFailedError, UpgradeRolledBackError
+from container_manager.maintenance.journal import Journal, Record, error_document
+from container_manager.operation import Operation
+
+_OUTCOMES = (UpgradeRolledBackError, RollbackFailedError)
+_REPORT_SECONDS = 0.1
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where an operation is."""
+
+    phase: str = ""
+    message: str = ""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Task:
+    """What an operation, in a worker thread, knows of itself."""
+
+    def __init__(self, record: Record, journal: Journal, publish: Callable[[Report], None]) -> None:
+        self.record = record
+        self._journal = journal
+        self._publish = publish
+        self._reported = 0.0
+        self._last = Report(record.phase, facts=record.facts)
+
+    @property
+    def bot_id(self) -> str:
+        """The bot."""
+        return self.record.bot_id
+
+    @property
+    def phase(self) -> str:
+        """The phase that is on the disk; empty: nothing was changed yet."""
+        return self.record.phase
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What was entered with this phase and earlier ones."""
+        return self.record.facts
+
+    def enter(self, phase: str, message: str = "", **facts: Any) -> None:
+        """Begin a phase; it is on the disk when this returns."""
+        self.record = replace(self.record, phase=phase, facts={**self.record.facts, **facts})
+        self._journal.save(self.record)
+        self.report(Report(phase, message, facts=self.record.facts))
+
+    def leave(self) -> None:
+        """All is as it was before the first phase; nothing of it is on the disk when this returns."""
+        self._journal.forget(self.record.request_id)
+        self.record = replace(self.record, phase="", facts={})
+
+    def end(self, outcome: Mapping[str, Any]) -> None:
+        """Record the outcome; it is on the disk when this returns."""
+        self._journal.save(replace(self.record, outcome=outcome))
+
+    def report(self, report: Report) -> None:
+        """Tell those who watch. Of many reports of one phase, some are left out."""
+        now = time.monotonic()
+        if report.phase == self._last.phase and now < self._reported + _REPORT_SECONDS:
+            return
+        self._last, self._reported = report, now
+        self._publish(report)
+
+    def progress(self, phase: str, message: str, total_bytes: int = 0) -> Callable[[int], None]:
+        """A function that reports how many bytes are done."""
+        return lambda done: self.report(Report(phase, message, done, total_bytes, self.record.facts))
+
+
+Work = Callable[[Task], Operation[Result]]
+
+
+def recorded(work: Work, task: Task) -> Operation[Result]:
+    """Carry out an operation, from the phase that the task is in, and record its outcome."""
+    try:
+        result = yield from work(task)
+    except _OUTCOMES as exc:
+        task.end(error_document(exc))
+        raise
+    except ContainerManagerError as exc:
+        if task.phase:
+            # The record stays, and with it all that is needed to continue.
+            raise RuntimeError(f"it failed in the phase {task.phase}, which cannot fail") from exc
+        raise
+    task.end({"result": result})
+    return result

@@ -1,0 +1,183 @@
+"""Verifies an archive, and unpacks it into an empty directory that nobody else enters.
+
+What the manifest says is checked before anything is written. Then each member must be the next entry of the manifest,
+with that content. So nothing outside the directory is written, and no more than the manifest announces.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
+
+from container_manager.backend_maintenance import Progress
+from container_manager.bot_directories import BotUser
+from container_manager.errors import BackupCorruptError
+from container_manager.maintenance.manifest import (
+    DIRECTORY,
+    FILE,
+    LINK,
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    STATE_PREFIX,
+    Entry,
+    Manifest,
+    decoded,
+)
+
+_PIECE_BYTES = 1024 * 1024
+_ZEROS = bytes(_PIECE_BYTES)
+
+
+def read_manifest(archive: IO[bytes]) -> Manifest:
+    """The manifest of an archive, which is read no further. Raises :class:`BackupCorruptError`."""
+    with _opened(archive) as tar:
+        return _manifest(tar)
+
+
+def unpack(archive: IO[bytes], directory: int, user: BotUser, on_progress: Progress = lambda _: None) -> Manifest:
+    """Unpack the state of an archive into an open, empty directory; everything belongs to ``user`` then.
+
+    Raises :class:`BackupCorruptError` for an archive that is not what its manifest says; the directory then has a part
+    of the state.
+    """
+    with _opened(archive) as tar:
+        manifest = _manifest(tar)
+        unpacker = _Unpacker(directory, user, on_progress)
+        for entry in manifest.entries:
+            member = _next(tar)
+            if member is None or not _is(member, entry):
+                raise BackupCorruptError(f"the archive does not have {entry.path[:200]!a} as its manifest says")
+            unpacker.add(entry, tar, member)
+        if _next(tar) is not None:
+            raise BackupCorruptError("the archive has more files than its manifest")
+        unpacker.finish(manifest)
+        # To its end, for the checksum of the compressed data.
+        while tar.fileobj is not None and tar.fileobj.read(_PIECE_BYTES):
+            pass
+    return manifest
+
+
+@contextmanager
+def _opened(archive: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    try:
+        with (
+            gzip.GzipFile(fileobj=archive, mode="rb") as decompressed,
+            tarfile.open(fileobj=decompressed, mode="r|", encoding="utf-8", errors="surrogateescape") as tar,
+        ):
+            yield tar
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError) as exc:
+        raise BackupCorruptError("the archive is damaged") from exc
+
+
+def _manifest(tar: tarfile.TarFile) -> Manifest:
+    first = tar.next()
+    if first is None or first.name != MANIFEST_NAME or not first.isreg() or first.size > MAX_MANIFEST_BYTES:
+        raise BackupCorruptError("the archive does not begin with a manifest")
+    file = tar.extractfile(first)
+    content = b"" if file is None else file.read()
+    if len(content) != first.size:
+        raise BackupCorruptError("the archive is damaged")
+    return decoded(content)
+
+
+def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    # It would remember every member.
+    tar.members.clear()  # type: ignore[attr-defined] # typeshed leaves it out
+    return tar.next()
+
+
+def _is(member: tarfile.TarInfo, entry: Entry) -> bool:
+    if member.name != STATE_PREFIX + entry.path:
+        return False
+    if entry.kind == FILE:
+        return member.type in tarfile.REGULAR_TYPES and not member.issparse() and member.size == entry.size
+    if entry.kind == LINK:
+        return member.issym() and member.linkname == entry.target
+    return member.isdir()
+
+
+class _Unpacker:
+    """Writes the entries. Every parent is a directory that it has made, and is opened without following links."""
+
+    def __init__(self, directory: int, user: BotUser, on_progress: Progress) -> None:
+        self._root = directory
+        self._user = user
+        self._on_progress = on_progress
+        self._size = 0
+
+    def add(self, entry: Entry, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        name = entry.path.rpartition("/")[2]
+        with self._parent(entry.path) as parent:
+            if entry.kind == DIRECTORY:
+                os.mkdir(name, 0o700, dir_fd=parent)
+            elif entry.kind == LINK:
+                os.symlink(entry.target, name, dir_fd=parent)
+                self._give(name, parent)
+            else:
+                self._write(entry, name, parent, tar.extractfile(member))
+
+    def finish(self, manifest: Manifest) -> None:
+        """Give the directories their owner, mode and time, deepest first: a file in one changes its time."""
+        for entry in reversed(manifest.entries):
+            if entry.kind == DIRECTORY:
+                with self._parent(entry.path + "/") as directory:
+                    self._settle(directory, entry)
+
+    def _write(self, entry: Entry, name: str, parent: int, content: IO[bytes] | None) -> None:
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
+        digest = hashlib.sha256()
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            while content is not None and (piece := content.read(_PIECE_BYTES)):
+                digest.update(piece)
+                self._size += len(piece)
+                self._on_progress(self._size)
+                if piece == _ZEROS[: len(piece)]:
+                    # A hole: a sparse file may be larger than the disk.
+                    file.seek(len(piece), os.SEEK_CUR)
+                    continue
+                left = memoryview(piece)
+                while left:
+                    left = left[file.write(left) :]
+            if digest.hexdigest() != entry.sha256:
+                raise BackupCorruptError(f"the content of {entry.path[:200]!a} is not what the manifest says")
+            file.truncate(entry.size)
+            self._settle(descriptor, entry)
+
+    def _settle(self, descriptor: int, entry: Entry) -> None:
+        with _own_user_suffices():
+            os.fchown(descriptor, *self._user)
+        os.fchmod(descriptor, entry.mode)
+        os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def _give(self, name: str, parent: int) -> None:
+        with _own_user_suffices():
+            os.chown(name, *self._user, dir_fd=parent, follow_symlinks=False)
+
+    @contextmanager
+    def _parent(self, path: str) -> Iterator[int]:
+        directory = os.dup(self._root)
+        try:
+            for name in path.split("/")[:-1]:
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                inner = os.open(name, flags, dir_fd=directory)
+                os.close(directory)
+                directory = inner
+            yield directory
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def _own_user_suffices() -> Iterator[None]:
+    """A user without CAP_CHOWN, such as a developer, keeps the files."""
+    if os.geteuid() == 0:
+        yield
+    else:
+        with suppress(PermissionError):
+            yield

@@ -1,0 +1,98 @@
+"""The long operations of a server, with all that they work with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+
+import container_manager
+from container_manager.backend import Backend
+from container_manager.backend_maintenance import States
+from container_manager.config import ServerConfig
+from container_manager.errors import ContainerManagerError
+from container_manager.maintenance.backup import create_backup
+from container_manager.maintenance.backup_store import BackupStore
+from container_manager.maintenance.journal import Journal
+from container_manager.maintenance.readiness import ReadinessWaiter
+from container_manager.maintenance.restore import restore_backup
+from container_manager.maintenance.runs import Runs
+from container_manager.maintenance.steps import Means
+from container_manager.operation import Operation, Wait
+from container_manager.rpc.backup_codec import BACKUP, RESTORE
+from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.view.keeper import ViewKeeper
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MaintenanceRuns:
+    """The operations, and the backups that they make."""
+
+    runs: Runs
+    store: BackupStore | None
+    """``None``: the service keeps no backups."""
+    states: States | None
+    """``None``: bots keep no state."""
+    ready: ReadyWaits
+
+    async def recover(self) -> None:
+        """Continue what a killed service has left, and remove what it has left behind."""
+        self.ready.loop = asyncio.get_running_loop()
+        try:
+            await self.runs.recover(self._remove_leftovers)
+        except ContainerManagerError as exc:
+            # The calls that need it have the same error.
+            _log.warning("operations that were under way cannot be continued: %s", exc)
+
+    def _remove_leftovers(self, busy: Collection[str]) -> None:
+        if self.store is not None:
+            self.store.remove_leftovers()
+        if self.states is not None:
+            self.states.remove_leftovers(busy)
+
+
+def maintenance_runs(
+    config: ServerConfig, backend: Backend, operations: BotOperations, keeper: ViewKeeper, waiter: ReadinessWaiter
+) -> MaintenanceRuns:
+    """Nothing runs before :meth:`MaintenanceRuns.recover`."""
+    service = config.service
+    store = None if config.backup_root is None else BackupStore(config.backup_root)
+    ready = ReadyWaits(waiter, keeper)
+    means = Means(
+        lifecycle=backend.lifecycle,
+        secrets=backend.secrets,
+        maintenance=backend.maintenance,
+        states=backend.states,
+        store=store,
+        ready=ready,
+        version=container_manager.__version__,
+    )
+    kinds = {BACKUP: partial(create_backup, means), RESTORE: partial(restore_backup, means)}
+    runs = Runs(kinds, Journal(service.secrets_root.path), operations, keeper.look_at)
+    return MaintenanceRuns(runs, store, backend.states, ready)
+
+
+class ReadyWaits:
+    """Waits on the event loop for operations in worker threads."""
+
+    def __init__(self, waiter: ReadinessWaiter, keeper: ViewKeeper) -> None:
+        self._waiter = waiter
+        self._keeper = keeper
+        self.loop: asyncio.AbstractEventLoop
+        """Where to wait; set before the first operation."""
+
+    def __call__(self, bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> Operation[str]:
+        """A :class:`~container_manager.maintenance.steps.Ready`."""
+        waited = asyncio.run_coroutine_threadsafe(self._wait(bot_id, seconds, on_wait), self.loop)
+        yield Wait(future=waited)
+        return waited.result()
+
+    async def _wait(self, bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> str:
+        # The view may still show the bot as it was before its start.
+        await self._keeper.look_at(bot_id)
+        readiness = await self._waiter.ready(bot_id, seconds, on_progress=on_wait)
+        return "" if readiness.ready else f"the bot {readiness.message}"

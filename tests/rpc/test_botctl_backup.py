@@ -1,0 +1,89 @@
+"""``botctl backup`` on a real server with bots in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from botctl.exit_codes import ExitCode
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import ServerConfig
+from container_manager.maintenance import readiness
+from tests.support.calls import Calls
+from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.unit.botctl_runs import complaint, document, run
+
+
+@pytest.fixture
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the roots of states and backups."""
+    monkeypatch.setattr(readiness, "RUNNING_SECONDS", 0.2)
+    for name in ("states", "backups"):
+        (tmp_path / "roots" / name).mkdir(0o700, parents=True)
+    return tmp_path / "roots"
+
+
+@pytest.fixture
+def memory(rpc_secrets: RootDirectory, roots: Path) -> MemoryBackend:
+    return MemoryBackend(rpc_secrets, state_root=RootDirectory(roots / "states", roots / "states"))
+
+
+@pytest.fixture
+def server_config(server_config: Callable[..., ServerConfig], roots: Path) -> Callable[..., ServerConfig]:
+    return lambda *listen, **further: server_config(*listen, **{"backup_root": roots / "backups", **further})
+
+
+def test_backups_are_made_listed_restored_and_removed(target: str, bots: MemoryBots, calls: Calls, roots: Path) -> None:
+    bot_id, other = bots.new(), bots.new()
+    calls.run(bot_id, image="bot:1")
+    state = roots / "states" / bot_id
+    state.mkdir()
+    (state / "file").write_text("old")
+
+    made = run("backup", "create", bot_id[:8], "-o", "json", BOTCTL_TARGET=target)
+    (result,) = document(made)
+    backup_id = result["backup_id"]
+    assert (bot_id, "backed up", "bot:1", []) == tuple(result[key] for key in ("bot_id", "result", "image", "removed"))
+    listed = run("backup", "list", BOTCTL_TARGET=target).stdout.splitlines()
+    assert ["BACKUP", "SIZE", "MADE", "IMAGE"] == listed[0].split()
+    assert backup_id in listed[1]
+    assert listed[1].endswith("bot:1")
+    assert [backup_id] == [
+        each["backup_id"] for each in document(run("backup", "list", bot_id, "-o", "json", BOTCTL_TARGET=target))
+    ]
+
+    (state / "file").write_text("new")
+    for restored in (bot_id, other):
+        given = run("backup", "restore", restored, backup_id, BOTCTL_TARGET=target)
+        assert (0, f"{restored}  restored\n") == (given.exit_code, given.stdout), given.stderr
+        assert "old" == (roots / "states" / restored / "file").read_text()
+
+    removed = run("backup", "rm", backup_id, BOTCTL_TARGET=target)
+    assert (0, f"{backup_id}  removed\n") == (removed.exit_code, removed.stdout)
+    assert [] == os.listdir(roots / "backups")  # noqa: PTH208 - names only
+    missing = run("backup", "restore", bot_id, backup_id, BOTCTL_TARGET=target)
+    assert ExitCode.DONE != missing.exit_code
+    assert "there is no backup" in missing.stderr
+
+
+def test_only_the_newest_are_kept(target: str, bots: MemoryBots, calls: Calls) -> None:
+    bot_id, other = bots.new(), bots.new()
+    for each in (bot_id, other):
+        calls.create(each, image="bot:1")
+    made = [
+        document(run("backup", "create", "--all", "--keep", "2", "-o", "json", BOTCTL_TARGET=target)) for _ in range(3)
+    ]
+    assert [0, 0, 1] == [len(results[0]["removed"]) for results in made]
+    kept = document(run("backup", "list", bot_id, "-o", "json", BOTCTL_TARGET=target))
+    newest = [next(each["backup_id"] for each in results if each["bot_id"] == bot_id) for results in made[:0:-1]]
+    assert newest == [each["backup_id"] for each in kept]
+    assert 4 == len(document(run("backup", "list", "-o", "json", BOTCTL_TARGET=target)))
+
+
+def test_a_service_that_is_not_there_is_one_line(tmp_path: Path, bots: MemoryBots) -> None:
+    target = f"unix://{tmp_path}/none.sock"
+    for arguments in (("list",), ("restore", bots.new(), "b"), ("create", bots.new()), ("rm", "b")):
+        assert complaint(run("backup", *arguments, BOTCTL_TARGET=target), ExitCode.NO_SERVICE)

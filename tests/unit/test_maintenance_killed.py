@@ -1,0 +1,278 @@
+"""The service is killed between any two steps of an operation: the next one finishes it, and nothing is lost."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
+
+import pytest
+
+from container_manager.bot_directories import BotUser, RootDirectory
+from container_manager.errors import ContainerManagerError, EngineUnavailableError, UpgradeRolledBackError
+from container_manager.maintenance.backup import create_backup
+from container_manager.maintenance.backup_store import BackupStore
+from container_manager.maintenance.journal import Journal, Record
+from container_manager.maintenance.restore import restore_backup
+from container_manager.maintenance.steps import Means
+from container_manager.maintenance.task import Result, Task, Work, recorded
+from container_manager.model import ContainerConfig, ContainerState
+from container_manager.operation import Operation, carry_out
+from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
+from tests.support.memory_backend import MemoryBackend
+from tests.unit.provisioned import BOT, OTHER
+
+USER = BotUser(os.geteuid(), os.getegid())
+PATCHED = ("lifecycle", "maintenance", "states", "store", "secrets")
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Steps:
+    """Counts the steps that an operation takes in all that it works with, and ends the process at one of them."""
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self._count = itertools.count()
+
+    def step(self) -> None:
+        """A moment at which the process may be killed."""
+        if next(self._count) == self._last:
+            raise Killed
+
+    def around(self, target: Any) -> Any:
+        """The same object, with a step before and after each call of a method."""
+        return _Stepping(target, self)
+
+
+class _Stepping:
+    def __init__(self, target: Any, steps: Steps) -> None:
+        self._target, self._steps = target, steps
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        if not callable(found):
+            return found
+
+        def stepped(*args: Any, **kwargs: Any) -> Any:
+            self._steps.step()
+            result = found(*args, **kwargs)
+            if isinstance(result, Generator):
+                return self._carried(result)
+            self._steps.step()
+            return result
+
+        return stepped
+
+    def _carried(self, operation: Operation[Any]) -> Operation[Any]:
+        result = yield from operation
+        self._steps.step()
+        return result
+
+
+class World:
+    """A machine with bots, on which services come and go."""
+
+    def __init__(self, path: Path) -> None:
+        for name in ("secrets", "states", "backups"):
+            (path / name).mkdir(0o700)
+        for bot_id in (BOT, OTHER):
+            (path / "secrets" / bot_id).mkdir()
+        self.states = path / "states"
+        secrets, states = (RootDirectory(path / name, path / name) for name in ("secrets", "states"))
+        self.memory = MemoryBackend(secrets, state_root=states)
+        self.store = BackupStore(path / "backups")
+        self.journal = Journal(path / "secrets")
+        self.is_ready = True
+        self.kinds: dict[str, Callable[[Means, Task], Operation[Result]]] = {
+            "backup": create_backup,
+            "restore": restore_backup,
+        }
+
+    def add(self, bot_id: str, content: str, *, running: bool = True) -> None:
+        """A bot with a state."""
+        (self.states / bot_id).mkdir()
+        (self.states / bot_id / "file").write_text(content)
+        carry_out(self.memory.lifecycle.create_container(bot_id, ContainerConfig(image="bot:1")))
+        if running:
+            carry_out(self.memory.lifecycle.start_container(bot_id))
+
+    def run(self, record: Record, last: int = -1) -> Result | None:
+        """Carry out an operation, in a service that is killed at that step; ``None``: it was."""
+        steps = Steps(last)
+        means = Means(
+            lifecycle=steps.around(self.memory.lifecycle),
+            secrets=self.memory.secrets,
+            maintenance=steps.around(self.memory.maintenance),
+            states=steps.around(self.memory.states),
+            store=steps.around(self.store),
+            ready=self._ready,
+            version="1",
+        )
+        task = Task(record, steps.around(self.journal), lambda _: None)
+        work: Work = partial(self.kinds[record.kind], means)
+        try:
+            return carry_out(recorded(work, task))
+        except Killed:
+            return None
+
+    def restart(self) -> list[Record]:
+        """A service starts and finishes what it finds. Returns that."""
+        records = self.journal.unfinished()
+        for states in [self.memory.states]:
+            assert states is not None
+            states.remove_leftovers({record.bot_id for record in records})
+        self.store.remove_leftovers()
+        for record in records:
+            with suppress(UpgradeRolledBackError):
+                self.run(record)
+        return records
+
+    def everywhere(self, bot_id: str) -> list[str]:
+        """The content of the bot's state and of all complete copies of it."""
+        asides = self.states / MAINTENANCE_DIRECTORY / bot_id
+        places = [self.states / bot_id, *(asides.iterdir() if asides.exists() else ())]
+        return [
+            (place / "file").read_text() for place in places if place.suffix != ".part" and (place / "file").exists()
+        ]
+
+    def state(self, bot_id: str) -> ContainerState | None:
+        """The state of the bot's container."""
+        container = self.memory.named(bot_id)
+        return None if container is None else container.status.state
+
+    def is_clean(self, bot_id: str) -> bool:
+        """Whether nothing is left of an operation."""
+        return not (self.states / MAINTENANCE_DIRECTORY / bot_id).exists() and [] == self.journal.unfinished()
+
+    def _ready(self, bot_id: str, _seconds: float, _on_wait: Callable[[str], None]) -> Operation[str]:
+        yield from ()
+        running = self.state(bot_id) is ContainerState.RUNNING
+        # What is wrong is the state that was restored.
+        bad = not self.is_ready and "restored" in (self.states / bot_id / "file").read_text()
+        return "" if running and not bad else "it does not answer"
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory, where nothing waits for a disk."""
+    in_memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as directory:
+        yield Path(directory)
+
+
+def worlds(tmp_path: Path) -> Iterator[tuple[int, World]]:
+    """A new machine for each step at which a service may be killed."""
+    for step in itertools.count():
+        path = tmp_path / str(step)
+        path.mkdir()
+        yield step, World(path)
+        shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("stop_and_restart", [False, True])
+def test_a_killed_backup_lets_the_bot_go_on_and_is_made_after_all(tmp_path: Path, stop_and_restart: bool) -> None:
+    record = Record("r", "backup", BOT, {"stop_and_restart": stop_and_restart})
+    for step, world in worlds(tmp_path):
+        world.add(BOT, "old")
+        ended = world.run(record, step) is not None
+        found = world.restart()
+        assert ContainerState.RUNNING is world.state(BOT)
+        assert ["old"] == world.everywhere(BOT)
+        assert world.is_clean(BOT)
+        assert ended or (world.journal.find("r") or record).outcome is not None or found == []
+        assert len(world.store.list()) >= len(found)
+        if ended:
+            assert step > 20
+            break
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_a_killed_restore_is_finished_or_rolled_back(tmp_path: Path, running: bool, is_ready: bool) -> None:
+    """A bot that is stopped is not asked whether it is ready."""
+    goes_well = is_ready or not running
+    for step, world in worlds(tmp_path):
+        world.add(BOT, "restored", running=running)
+        backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+        assert backup is not None
+        (world.states / BOT / "file").write_text("former")
+        world.is_ready = is_ready
+        record = Record("r", "restore", BOT, {"backup_id": backup["backup_id"]})
+        killed = True
+        try:
+            killed = world.run(record, step) is None
+        except UpgradeRolledBackError:
+            killed = False
+        assert goes_well or "former" in world.everywhere(BOT)
+        assert {"former", "restored"} >= set(world.everywhere(BOT))
+        assert world.everywhere(BOT), "the only copy is gone"
+        found = world.restart()
+        expected = "restored" if goes_well and (found or not killed or world.journal.find("r")) else "former"
+        assert [expected] == world.everywhere(BOT), step
+        assert (ContainerState.RUNNING if running else ANY) == world.state(BOT)
+        assert running or world.state(BOT) in (ContainerState.CREATED, ContainerState.EXITED)
+        assert world.is_clean(BOT)
+        if not killed:
+            assert step > 20
+            break
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_a_killed_restore_to_a_new_bot_makes_it_or_leaves_nothing(tmp_path: Path, is_ready: bool) -> None:
+    for step, world in worlds(tmp_path):
+        world.add(BOT, "restored")
+        backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+        assert backup is not None
+        world.is_ready = is_ready
+        record = Record("r", "restore", OTHER, {"backup_id": backup["backup_id"]})
+        killed = True
+        try:
+            killed = world.run(record, step) is None
+        except UpgradeRolledBackError:
+            killed = False
+        found = world.restart()
+        made = is_ready and bool(found or not killed or world.journal.find("r"))
+        assert (["restored"] if made else []) == world.everywhere(OTHER), step
+        assert (ContainerState.RUNNING if made else None) == world.state(OTHER)
+        assert world.is_clean(OTHER)
+        if not killed:
+            assert step > 20
+            break
+
+
+def test_an_engine_that_goes_away_for_a_while_does_not_end_a_restore(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "restored")
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+    assert backup is not None
+    (world.states / BOT / "file").write_text("former")
+    world.memory.script("stop_container", EngineUnavailableError("away"), None)
+    assert {} == world.run(Record("r", "restore", BOT, {"backup_id": backup["backup_id"]}))
+    assert ["restored"] == world.everywhere(BOT)
+
+
+def test_an_unexpected_error_keeps_the_record(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "old")
+    record = Record("r", "odd", BOT, {})
+
+    def work(_means: Means, task: Task) -> Operation[Result]:
+        yield from ()
+        task.enter("first", fact=1)
+        raise ContainerManagerError("odd")
+
+    world.kinds["odd"] = work
+    with pytest.raises(RuntimeError, match="in the phase first"):
+        world.run(record)
+    assert [replace(record, phase="first", facts={"fact": 1}, time_seconds=ANY)] == world.journal.unfinished()
