@@ -136,14 +136,9 @@ LISTED = (
     ),
     Listed(
         "docs/client.md",
-        "types-grpcio",
+        "pip install types-grpcio",
         "it changes an environment; types are checked by",
-        (
-            (
-                "tests/packaging/test_client_types.py::"
-                "test_a_strict_checker_accepts_a_right_program_and_finds_each_fault_of_a_wrong_one"
-            ),
-        ),
+        ("tests/packaging/test_client_types.py::test_each_checker_accepts_the_program_and_finds_every_fault",),
     ),
     Listed("docs/operations.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL),
     Listed(

@@ -49,7 +49,7 @@ def pyright(directory: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("check", [mypy, pyright])
-def test_a_strict_checker_accepts_a_right_program_and_finds_each_fault_of_a_wrong_one(
+def test_each_checker_accepts_the_program_and_finds_every_fault(
     check: Callable[[Path], subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "right.py").write_text(PROGRAM.read_text())
