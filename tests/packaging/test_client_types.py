@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import importlib
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from dev.node_client import ensure_node
 
 TOP = Path(__file__).parents[2]
 PROGRAM = TOP / "tests" / "support" / "typed_client.py"
@@ -39,12 +40,13 @@ def mypy(directory: Path) -> subprocess.CompletedProcess[str]:
 
 def pyright(directory: Path) -> subprocess.CompletedProcess[str]:
     """Pyright in its strict mode."""
-    if shutil.which("node") is None:
-        pytest.skip("pyright needs Node")
     config = directory / "pyrightconfig.json"
     config.write_text(json.dumps({"typeCheckingMode": "strict"}))
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--project", config]
-    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, cwd=directory)
+    environment = ensure_node().environment
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=110, check=False, cwd=directory, env=environment
+    )
 
 
 @pytest.mark.timeout(120)
