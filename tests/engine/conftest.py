@@ -15,6 +15,7 @@ from container_manager.config import DockerServiceConfig
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
 from tests.support.bot_image import BotContainers
+from tests.support.bot_image_bench import MOUNTS, TMPFS, Bench
 from tests.support.registry import Registry
 
 BuildImage = Callable[[str], str]
@@ -52,6 +53,22 @@ def bot_containers(
     made = BotContainers(engine, openclaw_image, test_labels)
     yield made
     made.remove_all()
+
+
+@pytest.fixture(scope="module")
+def bench(engine: docker.DockerClient, openclaw_image: str, test_labels: dict[str, str]) -> Iterator[Bench]:
+    """A container of the bot image in which tests run its entry point; removed after the module."""
+    container = engine.containers.run(
+        openclaw_image,
+        ["sleep", "infinity"],
+        labels=test_labels,
+        init=True,
+        detach=True,
+        tmpfs=TMPFS,
+        mounts=list(MOUNTS),
+    )
+    yield Bench(container)
+    container.remove(force=True, v=True)
 
 
 @pytest.fixture

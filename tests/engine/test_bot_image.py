@@ -8,63 +8,20 @@ import pytest
 
 from tests.support.bot_image import (
     ANTHROPIC_TELEGRAM,
-    CONFIG_FILE,
-    OPENAI_DISCORD,
     SECRETS_DIRECTORY,
     BotContainers,
     SecretFile,
     random_secrets,
-    read_tree,
-    rendered,
 )
+from tests.support.bot_image_bench import Bench
 from tests.support.bots import NODE_UID
 
 EX_NOINPUT = 66
 EX_CONFIG = 78
 
-OPENAI_SLACK = {"AI_PROVIDER": "openai", "AI_MODEL": "gpt-5.4", "CHANNEL_TYPE": "slack"}
-GROQ = {"AI_PROVIDER": "groq", "AI_MODEL": "openai/gpt-oss-120b"}
 OLLAMA = {"AI_PROVIDER": "ollama", "AI_MODEL": "qwen3:8b", "CHANNEL_TYPE": ""}
-NO_CHANNEL = {"AI_PROVIDER": "anthropic", "AI_MODEL": "claude-opus-5"}
 
 SECRET = b"sk-do-not-show-me"
-
-
-def file_reference(name: str) -> dict[str, str]:
-    return {"source": "file", "provider": name.lower(), "id": "value"}
-
-
-@pytest.mark.parametrize(
-    ("environment", "names"),
-    [
-        pytest.param(ANTHROPIC_TELEGRAM, ("ANTHROPIC_API_KEY", "TELEGRAM_TOKEN"), id="anthropic-telegram"),
-        pytest.param(OPENAI_DISCORD, ("OPENAI_API_KEY", "DISCORD_TOKEN"), id="openai-discord"),
-        pytest.param(OPENAI_SLACK, ("OPENAI_API_KEY", "SLACK_TOKEN", "SLACK_APP_TOKEN"), id="openai-slack"),
-        pytest.param(GROQ, ("GROQ_API_KEY",), id="groq"),
-        pytest.param(OLLAMA, (), id="ollama-without-key"),
-        pytest.param(NO_CHANNEL, ("ANTHROPIC_API_KEY",), id="no-channel"),
-    ],
-)
-def test_rendered_config_passes_validation(
-    bot_containers: BotContainers, environment: dict[str, str], names: tuple[str, ...]
-) -> None:
-    """The rendered configuration refers to exactly the secrets of its provider and channel, and OpenClaw accepts it."""
-    files = random_secrets("GATEWAY_TOKEN", *names)
-
-    outcome = bot_containers.run(environment, files, ["openclaw", "config", "validate"])
-
-    assert outcome.exit_code == 0, outcome.stderr
-    assert "Config valid" in outcome.stdout
-    config = rendered(outcome.container)
-    assert config["agents"]["defaults"]["model"] == {
-        "primary": f"{environment['AI_PROVIDER']}/{environment['AI_MODEL']}"
-    }
-    assert config["gateway"]["auth"] == {"mode": "token", "token": file_reference("GATEWAY_TOKEN")}
-    assert list(config["models"]["providers"]) == [environment["AI_PROVIDER"]]
-    assert list(config.get("channels", {})) == [channel for channel in [environment.get("CHANNEL_TYPE")] if channel]
-    assert config["secrets"]["providers"] == {
-        name.lower(): {"source": "file", "path": f"{SECRETS_DIRECTORY}/{name}", "mode": "singleValue"} for name in files
-    }
 
 
 def test_openclaw_finds_every_secret_and_no_plain_text(bot_containers: BotContainers) -> None:
@@ -76,13 +33,15 @@ def test_openclaw_finds_every_secret_and_no_plain_text(bot_containers: BotContai
     assert outcome.exit_code == 0, outcome.stdout + outcome.stderr
 
 
-def test_config_is_private_to_its_owner(bot_containers: BotContainers) -> None:
+def test_config_is_private_to_its_owner(bench: Bench) -> None:
     """openclaw.json belongs to uid 1000 and has mode 0600; render prints the same text."""
-    outcome = bot_containers.run(OLLAMA, random_secrets("GATEWAY_TOKEN"), ["render"])
+    bench.put_secrets(random_secrets("GATEWAY_TOKEN"))
+    state = bench.new_directory()
 
-    ((member, text),) = read_tree(outcome.container, CONFIG_FILE).values()
-    assert (member.uid, member.mode & 0o777) == (NODE_UID, 0o600)
-    assert outcome.stdout == text.decode()
+    ended = bench.entry_point(OLLAMA | {"OPENCLAW_STATE_DIR": state}, "render")
+
+    assert ended.stdout == bench.shell(f"cat {state}/openclaw.json")
+    assert f"{NODE_UID} 600\n{NODE_UID} 700\n" == bench.shell(f"stat -c '%u %a' {state}/openclaw.json {state}")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +54,9 @@ def test_config_is_private_to_its_owner(bot_containers: BotContainers) -> None:
         pytest.param({"AI_MODEL": ""}, r"AI_MODEL is not set", id="no-model"),
         pytest.param({"AI_MODEL": "${HOME}"}, r'AI_MODEL is "\$\{HOME\}"', id="model-with-substitution"),
         pytest.param(
-            {"CHANNEL_TYPE": "fax"}, r'CHANNEL_TYPE is "fax"; .*discord, slack, telegram', id="unknown-channel"
+            {"CHANNEL_TYPE": "fax"},
+            r'CHANNEL_TYPE is "fax"; .*discord, slack, telegram, whatsapp',
+            id="unknown-channel",
         ),
         pytest.param(
             OLLAMA | {"OLLAMA_BASE_URL": "http://user:hunter2@host"},
@@ -104,18 +65,16 @@ def test_config_is_private_to_its_owner(bot_containers: BotContainers) -> None:
         ),
     ],
 )
-def test_refuses_an_environment_it_does_not_understand(
-    bot_containers: BotContainers, change: dict[str, str], expected: str
-) -> None:
+def test_refuses_an_environment_it_does_not_understand(bench: Bench, change: dict[str, str], expected: str) -> None:
     """A missing or unknown setting stops the entry point with one line that says what is allowed, and exit code 78."""
-    files = random_secrets("GATEWAY_TOKEN", "ANTHROPIC_API_KEY", "TELEGRAM_TOKEN")
+    bench.put_secrets(random_secrets("GATEWAY_TOKEN", "ANTHROPIC_API_KEY", "TELEGRAM_TOKEN"))
 
-    outcome = bot_containers.run(ANTHROPIC_TELEGRAM | change, files)
+    ended = bench.entry_point(ANTHROPIC_TELEGRAM | change)
 
-    assert outcome.exit_code == EX_CONFIG
-    assert re.fullmatch(f"entrypoint: {expected}.*\n", outcome.stderr)
-    assert outcome.stdout == ""
-    assert "hunter2" not in outcome.stderr
+    assert ended.exit_code == EX_CONFIG
+    assert re.fullmatch(f"entrypoint: {expected}.*\n", ended.stderr)
+    assert ended.stdout == ""
+    assert "hunter2" not in ended.stderr
 
 
 @pytest.mark.parametrize("missing", ["GATEWAY_TOKEN", "ANTHROPIC_API_KEY", "TELEGRAM_TOKEN"])
@@ -145,16 +104,43 @@ def test_refuses_to_start_without_a_required_secret(bot_containers: BotContainer
         pytest.param(SecretFile(b" \n"), r"is empty", id="blank"),
     ],
 )
-def test_refuses_a_secret_file_that_is_not_private(
-    bot_containers: BotContainers, file: SecretFile, expected: str
-) -> None:
+def test_refuses_a_secret_file_that_is_not_private(bench: Bench, file: SecretFile, expected: str) -> None:
     """A secret file that others can read, a link, one of another owner, an empty one: one line and exit code 66."""
     other = SecretFile(SECRET)  # what the links lead to
-    files = random_secrets("GATEWAY_TOKEN", "TELEGRAM_TOKEN") | {"OTHER": other, "ANTHROPIC_API_KEY": file}
+    bench.put_secrets(random_secrets("GATEWAY_TOKEN", "TELEGRAM_TOKEN") | {"OTHER": other, "ANTHROPIC_API_KEY": file})
 
-    outcome = bot_containers.run(ANTHROPIC_TELEGRAM, files, ["render"])
+    ended = bench.entry_point(ANTHROPIC_TELEGRAM, "render")
 
-    assert outcome.exit_code == EX_NOINPUT
+    assert ended.exit_code == EX_NOINPUT
     expected_line = f"entrypoint: secret file {SECRETS_DIRECTORY}/ANTHROPIC_API_KEY {expected}\n"
-    assert re.fullmatch(expected_line, outcome.stderr), outcome.stderr
-    assert SECRET.decode() not in outcome.stderr
+    assert re.fullmatch(expected_line, ended.stderr), ended.stderr
+    assert SECRET.decode() not in ended.stderr
+
+
+@pytest.mark.parametrize("environment", [ANTHROPIC_TELEGRAM, OLLAMA], ids=["with-key", "key-is-optional"])
+def test_a_secrets_directory_that_the_bot_cannot_enter_is_one_line_that_says_what_to_do(
+    bench: Bench, environment: dict[str, str]
+) -> None:
+    """It was a stack of Node's, where a provider needs no key."""
+    bench.put_secrets(random_secrets("GATEWAY_TOKEN", "ANTHROPIC_API_KEY", "TELEGRAM_TOKEN"), uid=0)
+
+    ended = bench.entry_point(environment, "render")
+
+    expected = (
+        f"entrypoint: the secrets in {SECRETS_DIRECTORY} cannot be read: the directory belongs to uid 0 with mode 0700"
+        "; on the host, give it and its files to uid 1000 (chown -R 1000)\n"
+    )
+    assert (EX_NOINPUT, "", expected) == ended
+
+
+@pytest.mark.parametrize(
+    ("uid", "said"),
+    [(0, "the secrets in /run/secrets cannot be read"), (1000, "secret file /run/secrets/GATEWAY_")],
+)
+def test_a_reload_that_cannot_read_the_token_says_so_in_one_line(bench: Bench, uid: int, said: str) -> None:
+    bench.put_secrets({"GATEWAY_TOKEN": SecretFile(SECRET, mode=0)}, uid=uid)
+
+    ended = bench.run(("node", "/opt/entrypoint/secrets-reload.mjs"), {})
+
+    assert (EX_NOINPUT, 1) == (ended.exit_code, ended.stderr.count("\n"))
+    assert ended.stderr.startswith(said)

@@ -1,61 +1,110 @@
-// Puts the rendered configuration in place. The entry point owns openclaw.json: what the environment says holds
-// after every start. What someone else wrote there is moved aside, never lost; settings to keep go into
-// openclaw.user.json, which OpenClaw itself merges below the rendered ones.
+// Puts the rendered configuration in place. Three authors write openclaw.json: the environment, whose settings hold after
+// every start; the bot's owner, in openclaw.user.json; and OpenClaw itself, when somebody uses `openclaw config set`, the
+// control page, or pairs the first sender. What OpenClaw wrote stays. To tell it from settings that the environment or the
+// owner has withdrawn, a third file keeps what the last start wrote.
 
 import { createHash } from "node:crypto";
 import {
   closeSync,
-  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { homedir } from "node:os";
-import { join } from "node:path";
+import { createRequire } from "node:module";
+import { basename, dirname, join } from "node:path";
 
-import { EXIT, Refusal } from "./refusal.mjs";
+import { isMap, merged, replaced, without } from "./merge.mjs";
+import { configFile, userFile } from "./paths.mjs";
+import { EXIT, OPENCLAW, Refusal, quoted } from "./refusal.mjs";
 
-const DIRECTORY = join(homedir(), ".openclaw");
-const NAME = "openclaw.json";
-const USER_NAME = "openclaw.user.json";
-const FILE = join(DIRECTORY, NAME);
-/** What the last start wrote, as sha256sum prints it: tells our file from one that someone has changed. */
-const SUM_FILE = `${FILE}.sha256`;
-
-/** The text of openclaw.json. */
-export function serialize(config) {
-  const include = existsSync(join(DIRECTORY, USER_NAME)) ? { $include: `./${USER_NAME}` } : {};
-  return `${JSON.stringify({ ...include, ...config }, undefined, 2)}\n`;
-}
+const MOST_NAMED = 5;
 
 /**
- * Makes `text` the content of openclaw.json.
- * @param {(line: string) => void} say told when another configuration was moved aside
+ * Writes openclaw.json, and returns its text.
+ * @param {object} rendered what the environment asks for
+ * @param {(line: string) => void} say told what of the present file is not kept
  */
-export function write(text, say) {
-  try {
-    mkdirSync(DIRECTORY, { recursive: true, mode: 0o700 });
-    const present = read(FILE);
-    if (present !== undefined && present !== text && read(SUM_FILE) !== sum(present)) {
-      const aside = `${FILE}.replaced-${new Date().toISOString().replaceAll(":", "")}`;
-      renameSync(FILE, aside);
-      say(`openclaw.json was changed since it was rendered; that one is kept as ${aside}`);
+export function write(rendered, say) {
+  const file = configFile(process.env);
+  const recordFile = join(dirname(file), "openclaw.rendered.json");
+  guarded(file, () => mkdirSync(dirname(file), { recursive: true, mode: 0o700 }));
+  const settings = ownersSettings(userFile(file));
+  return guarded(file, () => {
+    const wanted = merged(settings, rendered);
+    const others = writtenByOthers(file, recordFile, say);
+    const lost = replaced(others, wanted);
+    if (lost.length > 0) {
+      const names = lost.slice(0, MOST_NAMED).join(", ") + (lost.length > MOST_NAMED ? ", …" : "");
+      say(`${basename(file)} was changed where the environment or openclaw.user.json decides; not kept: ${quoted(names)}`);
     }
-    replace(FILE, text);
-    replace(SUM_FILE, sum(text));
-  } catch (error) {
-    throw new Refusal(
-      EXIT.STATE,
-      `cannot write ${FILE} (${error.code ?? error.name}); a directory mounted at ${DIRECTORY} must belong to uid ${process.getuid()}`,
-    );
+    const text = `${JSON.stringify(merged(others, wanted), undefined, 2)}\n`;
+    // First the record: without it, a start that is killed here would take its own settings for OpenClaw's.
+    replace(recordFile, `${JSON.stringify(wanted, undefined, 2)}\n`);
+    replace(file, text);
+    rmSync(`${file}.sha256`, { force: true });
+    return text;
+  });
+}
+
+/** The settings in the present file that no start of this entry point has written. */
+function writtenByOthers(file, recordFile, say) {
+  const text = read(file);
+  if (text === undefined) {
+    return {};
+  }
+  const present = parsed(text);
+  if (!isMap(present)) {
+    const aside = `${file}.replaced-${new Date().toISOString().replaceAll(":", "")}`;
+    renameSync(file, aside);
+    say(`${basename(file)} is not a JSON5 object; it is kept as ${aside}`);
+    return {};
+  }
+  if (read(`${file}.sha256`)?.startsWith(sum(text))) {
+    // Written by an entry point before there was a record, and not changed since.
+    return {};
+  }
+  const former = parsed(read(recordFile) ?? "");
+  const others = without(present, isMap(former) ? former : {});
+  if (others.$include === `./${basename(userFile(file))}`) {
+    // Also of such an entry point. With it, OpenClaw would refuse to write.
+    delete others.$include;
+  }
+  return others;
+}
+
+/** What the bot's owner has put into openclaw.user.json. */
+function ownersSettings(file) {
+  const text = guarded(file, () => read(file), "read");
+  if (text === undefined) {
+    return {};
+  }
+  const settings = parsed(text);
+  if (!isMap(settings)) {
+    throw new Refusal(EXIT.ENVIRONMENT, `${file} is not a JSON5 object; correct it, or remove it`);
+  }
+  return settings;
+}
+
+/** The value of a JSON5 text, as OpenClaw reads its configuration; undefined if it is none. */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // Not JSON. OpenClaw's own package has the parser of its superset.
+  }
+  try {
+    return createRequire(realpathSync(OPENCLAW))("json5").parse(text);
+  } catch {
+    return undefined;
   }
 }
 
-const sum = (text) => `${createHash("sha256").update(text).digest("hex")}  ${NAME}\n`;
+const sum = (text) => createHash("sha256").update(text).digest("hex");
 
 /** The content of a file; undefined where there is none. */
 function read(file) {
@@ -82,3 +131,37 @@ function replace(file, text) {
   }
   renameSync(draft, file);
 }
+
+/** Turns the failure of a system call into one line that names the cause. */
+function guarded(file, action, verb = "written") {
+  try {
+    return action();
+  } catch (error) {
+    if (!error.syscall) {
+      throw error;
+    }
+    const place = error.path && error.path !== `${file}.tmp` ? error.path : file;
+    const cause = CAUSES[error.code]?.(dirname(file)) ?? "see the error's name";
+    throw new Refusal(EXIT.STATE, `${file} cannot be ${verb}: ${error.code} at ${place}: ${cause}`);
+  }
+}
+
+const ofAnotherUser = (directory) =>
+  `uid ${process.getuid()} has no right to it; a directory mounted at ${directory} must belong to uid ${process.getuid()}`;
+const full = () => "the disk is full; free space on the host";
+const CAUSES = {
+  EACCES: ofAnotherUser,
+  EPERM: ofAnotherUser,
+  EROFS: () => "its file system is read-only; mount a directory there that can be written",
+  ENOSPC: full,
+  EDQUOT: full,
+  ENOENT: () => "a directory of this path is missing, or it is a link to nothing",
+  ENOTDIR: () => "a part of this path is not a directory",
+  EEXIST: () => "something that is not a directory is in the place of a directory",
+  EISDIR: () => "a directory is in the place of a file",
+  ELOOP: () => "its links lead in a circle",
+  ENAMETOOLONG: () => "this path is too long",
+  EBUSY: () => "the file is a mount of its own; mount its directory instead",
+  EXDEV: () => "the file is a mount of its own; mount its directory instead",
+  EIO: () => "the disk reports an error",
+};

@@ -10,22 +10,24 @@ import { delimiter, join } from "node:path";
 
 import { render } from "./config.mjs";
 import * as configFile from "./config-file.mjs";
-import { EXIT, Refusal, quoted } from "./refusal.mjs";
+import { EXIT, OPENCLAW, Refusal, quoted } from "./refusal.mjs";
 import * as secretFiles from "./secret-files.mjs";
-
-const OPENCLAW = "/usr/local/bin/openclaw";
 
 const say = (line) => process.stderr.write(`entrypoint: ${line}\n`);
 
-/** Renders and writes the configuration; returns its text. */
-function prepare() {
+/** Renders and writes the configuration for OpenClaw with these arguments; returns its text. */
+function prepare(args = []) {
+  if (args.some((argument) => argument === "--dev" || /^--profile(=|$)/.test(argument))) {
+    throw new Refusal(
+      EXIT.ENVIRONMENT,
+      "OpenClaw would not use the rendered configuration with --profile or --dev; set OPENCLAW_STATE_DIR instead",
+    );
+  }
   const { config, required } = render(process.env, secretFiles);
   for (const name of required) {
     secretFiles.check(name);
   }
-  const text = configFile.serialize(config);
-  configFile.write(text, say);
-  return text;
+  return configFile.write(config, say);
 }
 
 /** Replaces this process, so that signals reach the program and its exit code is the container's. */
@@ -63,13 +65,13 @@ function isExecutable(file) {
 function main([command = "gateway", ...args]) {
   switch (command) {
     case "gateway":
-      prepare();
+      prepare(args);
       return becomeOpenclaw(["gateway", "run", ...args]);
     case "render":
       return void process.stdout.write(prepare());
     case "openclaw":
       if (process.env.AI_PROVIDER) {
-        prepare();
+        prepare(args);
       }
       return becomeOpenclaw(args);
     default:

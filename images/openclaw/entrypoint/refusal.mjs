@@ -1,5 +1,8 @@
 // The one error that the entry point reports as a single line and an exit code, without a stack trace.
 
+/** OpenClaw's command. */
+export const OPENCLAW = "/usr/local/bin/openclaw";
+
 /** Exit codes of the entry point's own refusals, from sysexits.h. Every other code is the gateway's. */
 export const EXIT = Object.freeze({
   /** A command that is not in the image, as shells report it. */
@@ -8,7 +11,7 @@ export const EXIT = Object.freeze({
   ENVIRONMENT: 78,
   /** EX_NOINPUT: a required secret file is missing or not acceptable. */
   SECRET: 66,
-  /** EX_CANTCREAT: openclaw.json cannot be written. */
+  /** EX_CANTCREAT: openclaw.json cannot be written or read. */
   STATE: 73,
 });
 

@@ -9,16 +9,31 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync, realpathSync } from "node:fs";
 
-import { path } from "./secret-files.mjs";
+import { gatewayPort } from "./config.mjs";
+import { OPENCLAW, Refusal } from "./refusal.mjs";
+import { check, path } from "./secret-files.mjs";
 
-const OPENCLAW = "/usr/local/bin/openclaw";
-const HOST = "127.0.0.1:18789";
+const HOST = `127.0.0.1:${gatewayPort(process.env)}`;
 const TOKEN_FILE = "GATEWAY_TOKEN";
 const RELOAD_MS = 25_000;
 const REQUEST_MS = 10_000;
 
-const now = readFileSync(path(TOKEN_FILE), "utf8").trim();
+const now = token();
 const before = readFileSync(0, "utf8").trim();
+
+/** The token in its file. Ends the program with one line where that cannot be used. */
+function token() {
+  try {
+    check(TOKEN_FILE);
+  } catch (error) {
+    if (!(error instanceof Refusal)) {
+      throw error;
+    }
+    process.stderr.write(`${error.message}\n`);
+    process.exit(error.exitCode);
+  }
+  return readFileSync(path(TOKEN_FILE), "utf8").trim();
+}
 
 /** Why the reload with this token failed; undefined: it succeeded. */
 function failureOfReload(token) {
