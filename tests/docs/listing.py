@@ -22,6 +22,7 @@ class Listed:
 _TARGETS = ("tests/docs/test_names.py::test_every_target_of_make_that_a_document_names_is_there",)
 _WHEEL = ("tests/packaging/test_wheel.py::test_the_client_works_from_the_wheel_without_extras",)
 _SYSTEMD = "tests/engine/test_systemd.py"
+_AS_BOTMAKER = "tests/engine/test_bot_image_botmaker.py"
 _COMPOSE = ("tests/engine/test_compose.py::test_a_bots_life_over_http_with_its_secrets_and_state",)
 
 LISTED = (
@@ -155,6 +156,27 @@ LISTED = (
         "images/openclaw/build.sh",
         "it would take the tag from the image that is there; `make bot-image` runs it, and these use it",
         ("tests/engine/test_bot_image_gateway.py::test_gateway_accepts_its_token_and_nothing_else",),
+    ),
+    Listed(
+        "images/openclaw/README.md",
+        "bot_id=8b0f0d4e-5a0c-4d0e-9c55-4a1f5e3b7d21\nopenssl",
+        "it needs a proxy and its token",
+        (f"{_AS_BOTMAKER}::test_its_requests_go_through_the_proxy_with_its_token_in_place_of_a_key",),
+    ),
+    Listed(
+        "images/openclaw/README.md",
+        "# For a bot that runs: its plugin",
+        "it downloads a plugin",
+        (
+            "tests/engine/test_bot_image_providers.py::test_openclaw_accepts_the_readmes_example_of_another_channel",
+            "tests/engine/test_bot_image_state.py::test_the_owners_file_lies_below_the_environment_and_above_openclaws_own_writes",
+        ),
+    ),
+    Listed(
+        "images/openclaw/README.md",
+        "openssl rand -hex 32     | botctl",
+        "it needs an image that cannot be pulled everywhere; with one of its layout, a slow test does the same",
+        (f"{_AS_BOTMAKER}::test_the_official_images_layout_runs_as_the_readme_says",),
     ),
     Listed(
         "images/openclaw/README.md",

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.docs.documents import blocks
 from tests.support.bot_image import random_secrets
 from tests.support.bot_image_bench import Bench
 
+README = "images/openclaw/README.md"
 EX_CONFIG = 78
 COMPLETIONS = "openai-completions"
 
@@ -96,6 +98,20 @@ def test_openclaw_accepts_every_provider_and_every_channel(bench: Bench) -> None
     assert validated.exit_code == 0, validated.stdout + validated.stderr
     assert "Config valid" in validated.stdout
     assert "warning" not in f"{validated.stdout}{validated.stderr}".lower()
+
+
+@pytest.mark.timeout(300)
+def test_openclaw_accepts_the_readmes_example_of_another_channel(bench: Bench) -> None:
+    (example,) = [block.text for block in blocks(README) if block.language == "json" and "matrix" in block.text]
+    state = bench.new_directory()
+    bench.write(f"{state}/openclaw.user.json", example)
+    config = bench.rendered({"AI_PROVIDER": "vllm", "AI_MODEL": "m", "OPENCLAW_STATE_DIR": state})
+    assert json.loads(example)["channels"] == config["channels"]
+    assert {"gateway_token", "matrix_token"} == {*config["secrets"]["providers"]}
+
+    validated = bench.run(("openclaw", "config", "validate"), {"OPENCLAW_STATE_DIR": state})
+
+    assert "Config valid" in validated.stdout, validated.stdout + validated.stderr
 
 
 @pytest.mark.parametrize(("channel", "secrets"), CHANNELS.items(), ids=CHANNELS)

@@ -6,12 +6,15 @@ import http.client
 import json
 from dataclasses import dataclass
 
+import aiohttp
+
 GATEWAY_PORT = 18789
 # Nine seconds on an idle machine.
 GATEWAY_START_SECONDS = 240.0
 
 PROBE_SECONDS = 15.0
 TOOL_SECONDS = 60.0
+COMPLETION_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,29 @@ def _request(
         return Answer(response.status, response.read().decode())
     finally:
         connection.close()
+
+
+def complete(port: int, token: str, words: str) -> Answer:
+    """Has the bot answer these words with its model, by the gateway's HTTP API, which its configuration must enable."""
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    body = json.dumps({"model": "openclaw", "messages": [{"role": "user", "content": words}]})
+    return _request(port, "POST", "/v1/chat/completions", body, headers, timeout_seconds=COMPLETION_SECONDS)
+
+
+async def refusal_of_page(port: int, token: str, *, origin: str) -> str:
+    """The code with which the gateway refuses its control page, when a browser has loaded that from ``origin``.
+
+    The page has to prove an identity of its browser after its origin, which this one has not.
+    """
+    client = {"id": "openclaw-control-ui", "version": "1", "platform": "web", "mode": "webchat"}
+    about = {"minProtocol": 4, "maxProtocol": 4, "client": client, "role": "operator", "scopes": ["operator.admin"]}
+    connect = {"type": "req", "id": "1", "method": "connect", "params": {**about, "auth": {"token": token}}}
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TOOL_SECONDS)) as session,
+        session.ws_connect(f"http://127.0.0.1:{port}/", origin=origin) as page,
+    ):
+        await page.send_json(connect)
+        while (answer := await page.receive_json())["type"] != "res":
+            pass
+        code: str = answer["error"]["details"]["code"]
+        return code
