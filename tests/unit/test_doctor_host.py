@@ -281,6 +281,7 @@ def test_everything_that_serve_would_need_is_looked_at_and_nothing_is_made(root:
     found = [each for each in found if each[0] != "secrets root's disk"]
     # The secrets are of the user that runs these tests, not of --bot-user.
     expected = [("engine", FAILED), ("secrets root", OK), ("bots' secrets", WARNING), ("state root", FAILED)]
+    expected.append(("state mount", OK))
     assert [*expected, ("socket", OK), ("listener", OK), ("token file", OK), ("listener", FAILED)] == found
 
 

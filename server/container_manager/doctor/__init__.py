@@ -74,6 +74,7 @@ def _check_roots(config: ServerConfig) -> list[Finding]:
     findings = _check_root("secrets", secrets, config.service.bot_user)
     if state is not None:
         findings += _check_root("state", state)
+        findings.append(Finding("state mount", Verdict.OK, f"{config.service.state_mount} in bots' containers"))
     if config.backup_root is not None:
         findings.append(check_backup_root(config.backup_root))
     if problem := overlap(secrets, state, config.backup_root):
