@@ -199,6 +199,20 @@ def test_a_published_port_is_bound_on_loopback_and_shown_as_bound(calls: Calls, 
     assert tcp.host_port == int(bots.inspect(bot_id)["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostPort"])
 
 
+def test_a_port_is_published_on_every_address_if_the_caller_asks_for_it(calls: Calls, bots: Bots) -> None:
+    """On each family of addresses by itself."""
+    bot_id = bots.new()
+    ports = [pb.PortBinding(container_port=8080, host_ip=address) for address in ("0.0.0.0", "::")]
+    calls.create(bot_id, *FOREVER, ports=ports)
+    bound = bots.inspect(bot_id)["HostConfig"]["PortBindings"]
+    assert ["0.0.0.0", "::"] == [each["HostIp"] for each in bound["8080/tcp"]]
+    bot_id = bots.new()
+    calls.run(bot_id, *FOREVER, ports=ports[:1])
+    status = calls.status(bot_id)
+    assert status is not None
+    assert ["0.0.0.0"] == [port.host_ip for port in status.ports]
+
+
 def test_networks_by_name_none_and_a_user_defined_one(calls: Calls, bots: Bots, test_labels: dict[str, str]) -> None:
     alone, together = bots.new(), bots.new()
     network = bots.engine.networks.create(f"botmaker-test-{together[:8]}", labels=test_labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -14,8 +15,10 @@ import grpc
 import pytest
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
 from container_manager_client import connect
@@ -136,6 +139,28 @@ def test_a_bot_owns_the_files_that_were_put_into_its_state(
     calls.remove(bot_id, grace=0)
     delete_state(provisioner, bot_id)
     delete_secrets(provisioner, bot_id)
+
+
+def test_a_caller_that_chooses_image_command_or_files_can_make_a_bot_print_its_own_secrets(
+    calls: Calls, provisioner: BotProvisionerStub, channel: grpc.Channel, bots: Bots, test_image: str
+) -> None:
+    lines = f"FROM {test_image}\nUSER {NODE_UID}\n"
+    image, _ = bots.engine.images.build(fileobj=io.BytesIO(lines.encode()), rm=True, forcerm=True)
+    bot_id, other = bots.bare(), bots.bare()
+    try:
+        put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"of this bot")
+        put_secrets(provisioner, other, GATEWAY_TOKEN=b"of another bot")
+        script = b"cat /run/secrets/* /run/secrets/../*/GATEWAY_TOKEN"
+        provisioner.PutFiles(pb.PutFilesRequest(bot_id=bot_id, files={"run.sh": script}))
+        calls.run(bot_id, "sh", "/home/node/.openclaw/run.sh", image=image.id)
+        bots.wait_for_log(bot_id, b"of this bot")
+        stream = ContainerObserverStub(channel).StreamLogs(observer_pb.StreamLogsRequest(bot_id=bot_id))
+        printed = b"".join(message.entry.line for message in stream)
+        calls.remove(bot_id, grace=0)
+    finally:
+        bots.engine.images.remove(image.id, force=True)
+    assert b"of this bot" in printed
+    assert b"of another bot" not in printed
 
 
 def test_a_caller_whose_only_right_is_the_sockets_group_provisions_creates_starts_rotates_and_removes_a_bot(

@@ -120,3 +120,20 @@ def test_without_one_of_them_the_refusal_says_why_and_no_half_file_is_left(
             put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
     assert ("needs CAP_CHOWN" if missing == "CAP_CHOWN" else "Permission denied") in caught[0].message
     assert [] == [path for path in (directory / "secrets").iterdir() if path.name.startswith(STAGING_PREFIX)]
+
+
+def test_without_the_third_one_what_a_bot_keeps_in_a_sticky_directory_cannot_be_removed(
+    directory: Path, engine_url: str, test_image: str, bots_there: Bots
+) -> None:
+    bot_id = bots_there.bare()
+    sticky = directory / "state" / bot_id / "sticky"
+    capabilities = [name for name in of_the_unit("AmbientCapabilities") if name != "CAP_FOWNER"]
+    with served(directory, engine_url, test_image, capabilities) as channel:
+        provisioner = BotProvisionerStub(channel)
+        put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"first")
+        provisioner.PutFiles(pb.PutFilesRequest(bot_id=bot_id, files={"sticky/x": b"x"}))
+        # As the bot itself could do it.
+        sticky.chmod(0o1777)
+        with fails_with("FAILED_PRECONDITION", "STATE_UNAVAILABLE") as caught:
+            delete_state(provisioner, bot_id)
+    assert "Operation not permitted" in caught[0].message

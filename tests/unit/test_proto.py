@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import Descriptor
 
+from botmaker.container.v1 import bot_provisioner_pb2, container_observer_pb2
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 FILE = pb.DESCRIPTOR
@@ -172,3 +176,29 @@ def test_an_enums_values_are_the_contracts(name: str, prefix: str, values: list[
     found = FILE.enum_types_by_name[name].values_by_name
     expected = {f"{prefix}_{value}": number for number, value in enumerate(values)}
     assert expected == {value: descriptor.number for value, descriptor in found.items()}
+
+
+def fields_of(message: Descriptor) -> Iterator[str]:
+    """The fields of a message and of those in it, by their full names."""
+    for field in message.fields:
+        yield field.full_name.removeprefix("botmaker.container.v1.")
+        if field.message_type is not None and field.message_type.file.package == FILE.package:
+            yield from fields_of(field.message_type)
+
+
+def test_no_response_of_the_provisioner_has_a_field_for_a_content() -> None:
+    methods = bot_provisioner_pb2.DESCRIPTOR.services_by_name["BotProvisioner"].methods
+    returned = {name for method in methods for name in fields_of(method.output_type)}
+    assert {
+        "ListSecretsResponse.secrets",
+        "SecretInfo.name",
+        "SecretInfo.size_bytes",
+        "SecretInfo.time",
+        "ReloadSecretsResponse.outcome",
+        "ReloadSecretsResponse.confirmed",
+    } == returned
+
+
+def test_every_rpc_of_the_observer_is_without_side_effects() -> None:
+    methods = container_observer_pb2.DESCRIPTOR.services_by_name["ContainerObserver"].methods
+    assert {NO_SIDE_EFFECTS} == {method.GetOptions().idempotency_level for method in methods}

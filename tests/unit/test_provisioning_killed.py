@@ -97,6 +97,26 @@ def test_no_half_secret_is_ever_seen_and_the_same_call_completes_it(root: RootDi
             secrets.put_secrets(BOT, {"A": OLD, "OTHER": OLD})
 
 
+def test_the_token_that_a_running_bot_has_loaded_is_kept_whenever_its_replacement_is_killed(
+    root: RootDirectory,
+) -> None:
+    secrets = HostSecrets(root, USER)
+
+    def replace() -> None:
+        secrets.put_secrets(BOT, {"GATEWAY_TOKEN": NEW}, run=1)
+
+    secrets.put_secrets(BOT, {"GATEWAY_TOKEN": OLD})
+    for _ in kills(replace):
+        seen = (root.path / BOT / "GATEWAY_TOKEN").read_bytes()
+        assert seen in {OLD, NEW}
+        assert OLD == (secrets.token_of_run(BOT, 1) or seen), "the process can be asked to reload"
+        secrets.remove_leftovers()
+        replace()
+        assert (NEW, OLD) == ((root.path / BOT / "GATEWAY_TOKEN").read_bytes(), secrets.token_of_run(BOT, 1))
+        secrets.put_secrets(BOT, {"GATEWAY_TOKEN": OLD})
+        secrets.forget_token(BOT)
+
+
 def test_no_half_file_is_ever_seen_and_the_same_call_completes_it(root: RootDirectory) -> None:
     files = HostFiles(root, USER)
     wanted = {"a/b/one": NEW, "a/two": NEW, "three": NEW}
