@@ -32,6 +32,9 @@ from container_manager.operation import Operation
 CallObserver = Callable[[str, str, int, float], None]
 """Receives each call that a backend makes to an engine: the operation, its outcome, its start in nanoseconds since the
 epoch, and its duration in seconds. Called from any thread."""
+CALL_OUTCOMES = ("ok", "not_found", "rejected", "timeout", "unavailable", "denied", "cancelled", "error")
+PULL = "pull_image"
+"""The operation of a pull."""
 
 
 class Feature(Enum):

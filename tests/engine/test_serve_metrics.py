@@ -19,6 +19,7 @@ from tests.support.serving import server_process
 from tests.support.span_receiver import SpanReceiver, attributes
 from tests.support.waiting import wait_until
 
+EXITS = "container_manager_bot_exits_total"
 ENGINE_CALLS = "container_manager_engine_call_duration_seconds_count"
 
 
@@ -34,7 +35,7 @@ def test_calls_are_counted_logged_and_traced_down_to_the_engine(
         *("--metrics-listen", "127.0.0.1:0"),
         *("--log-format", "json"),
     ]
-    bot_id = bots.new()
+    bot_id, crashing = bots.new(), bots.new()
     with (
         SpanReceiver() as receiver,
         server_process([*arguments, "--otlp-endpoint", receiver.endpoint], directory / "log") as server,
@@ -49,23 +50,32 @@ def test_calls_are_counted_logged_and_traced_down_to_the_engine(
             # Without the service, so that the event arrives first.
             engine.containers.get(f"botmaker-{bot_id}").kill()
             wait_until(lambda: value(scrape(url), "container_manager_event_lag_seconds_count"), "an event is seen", 60)
+            wait_until(lambda: value(scrape(url), EXITS, reason="KILLED") == 1, "its end is counted", 60)
             rpc.remove(bot_id)
+            rpc.run(crashing, "sh", "-c", "exit 3")
+            wait_until(lambda: value(scrape(url), "container_manager_bot_restarts_total") >= 2, "it is revived", 60)
+            rpc.stop(crashing)
+            container = engine.containers.get(f"botmaker-{crashing}")
+            ends = container.attrs["RestartCount"] + (container.attrs["State"]["ExitCode"] == 3)
+            wait_until(lambda: value(scrape(url), EXITS, reason="ERROR") >= ends, "its ends are counted", 60)
             text = scrape(url)
         server.terminate()
         assert 0 == server.wait(60)
-    for method in ("CreateContainer", "StartContainer", "GetContainerStatus", "RemoveContainer"):
-        assert 1 == ended(text, method, "OK"), method
-    for operation in ("create_container", "start_container", "remove_container"):
-        assert 1 == value(text, ENGINE_CALLS, operation=operation, outcome="ok"), operation
+    for method, count in (("CreateContainer", 2), ("StartContainer", 2), ("GetContainerStatus", 1)):
+        assert count == ended(text, method, "OK"), method
+    for operation, count in (("create_container", 2), ("start_container", 2), ("remove_container", 1)):
+        assert count == value(text, ENGINE_CALLS, operation=operation, outcome="ok"), operation
+    assert (0, 1) == tuple(value(text, "container_manager_bots", state=state) for state in ("RUNNING", "EXITED"))
+    assert 0 == value(text, "container_manager_pulls_total", outcome="ok")
     assert 0 == value(text, "container_manager_view_drift_total")
     assert value(text, "process_resident_memory_bytes") > 10_000_000
 
-    (start,) = [span for span in receiver.spans if span.name.endswith("/StartContainer")]
+    start = next(span for span in receiver.spans if span.name.endswith("/StartContainer"))
     below = [span.name for span in receiver.spans if span.parent_span_id == start.span_id]
     assert ["engine start_container"] == below, "the view says which container to start"
 
     lines = [json.loads(line) for line in (directory / "log").read_text().splitlines()]
-    (line,) = [line for line in lines if line.get("method", "").endswith("/StartContainer")]
+    line = next(line for line in lines if line.get("method", "").endswith("/StartContainer"))
     assert (bot_id, "OK", attributes(start)["botmaker.request_id"], start.trace_id.hex()) == (
         line["bot_id"],
         line["code"],

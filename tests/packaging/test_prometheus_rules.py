@@ -56,6 +56,8 @@ def slow(alert: str, bucket: str, fast: str, slow: str) -> list[Case]:
 
 UP, IN_SYNC = f"up{{{JOB}}}", f"container_manager_view_in_sync{{{JOB}}}"
 OTHER_CODE = f'container_manager_rpcs_total{{{JOB},code="OK"}}'
+STOPPED = f'container_manager_bot_exits_total{{{JOB},reason="KILLED"}}'
+PULLED = f'container_manager_pulls_total{{{JOB},outcome="ok"}}'
 OPEN, MOST = f"process_open_fds{{{JOB}}}", f"process_max_fds{{{JOB}}}"
 OF_ANOTHER_JOB = {'process_open_fds{job="other"}': "99x20", 'process_max_fds{job="other"}': "100x20"}
 LOST = f'container_manager_spans_dropped_total{{{JOB},reason="x"}}'
@@ -69,6 +71,11 @@ CASES = [
     *counted("ContainerManagerViewWrong", "container_manager_view_drift_total", 1),
     *counted("ContainerManagerInternalError", "container_manager_rpcs_total", 1, ',code="INTERNAL",method="X"'),
     Case("ContainerManagerInternalError", {OTHER_CODE: "0+9x79"}, 70, "quiet"),
+    *counted("ContainerManagerBotCrashed", "container_manager_bot_exits_total", 1, ',reason="ERROR"'),
+    Case("ContainerManagerBotCrashed", {STOPPED: "0+9x79"}, 70, "quiet"),
+    *counted("ContainerManagerBotsCrashAgainAndAgain", "container_manager_bot_restarts_total", 11),
+    *counted("ContainerManagerPullFailed", "container_manager_pulls_total", 1, ',outcome="not_found"'),
+    Case("ContainerManagerPullFailed", {PULLED: "0+9x79"}, 70, "quiet"),
     *counted("ContainerManagerCallsRefused", "container_manager_rpcs_total", 1, ',code="RESOURCE_EXHAUSTED"'),
     *counted("ContainerManagerUnauthenticatedCalls", "container_manager_rpcs_total", 11, ',code="UNAUTHENTICATED"'),
     Case("ContainerManagerFileDescriptors", {OPEN: "80x20", MOST: "100x20", **OF_ANOTHER_JOB}, 6, "quiet"),

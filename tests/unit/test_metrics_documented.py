@@ -79,16 +79,17 @@ def test_queries_and_alerts_name_metrics_that_there_are() -> None:
 
 
 def test_the_reasons_kinds_and_outcomes_that_are_documented_are_those_that_there_are(exposed: list[Any]) -> None:
-    values = {
-        (label, value)
-        for family in exposed
-        for sample in family.samples
-        for label, value in sample.labels.items()
-        if label in ("reason", "kind")
-    }
     meanings = {name: meaning for name, _, _, meaning in ROW.findall(DOCUMENT)}
+    # The outcomes of pulls are those of all engine calls.
+    meanings["container_manager_pulls_total"] = meanings["container_manager_engine_call_duration_seconds"]
     for label, metric in (
         ("reason", "container_manager_spans_dropped_total"),
         ("kind", "container_manager_streams_open"),
+        ("reason", "container_manager_bot_exits_total"),
+        ("state", "container_manager_bots"),
+        ("outcome", "container_manager_pulls_total"),
     ):
-        assert {value for of, value in values if of == label} <= set(re.findall(r"`(\w+)`", meanings[metric]))
+        [family] = [each for each in exposed if each.name == metric.removesuffix("_total")]
+        values = {sample.labels[label] for sample in family.samples}
+        assert values
+        assert values <= set(re.findall(r"`(\w+)`", meanings[metric])), metric

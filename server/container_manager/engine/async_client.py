@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import aiohttp
 
-from container_manager.backend import CallObserver
+from container_manager.backend import PULL, CallObserver
 from container_manager.engine.call_observer import observed, operation_of
 from container_manager.engine.json_items import json_items
 from container_manager.engine.transport_errors import (
@@ -134,7 +134,7 @@ class AsyncEngineClient:
         :meth:`get_json`, without a time-out.
         """
         headers = {} if registry_auth is None else {"X-Registry-Auth": registry_auth}
-        with observed(self._observer, "pull_image"), self._translated_errors(registry=True):
+        with observed(self._observer, PULL), self._translated_errors(registry=True):
             path = await self._versioned("/images/create")
             response = await self._open(path, params, method="POST", headers=headers)
             try:

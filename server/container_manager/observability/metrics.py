@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 import container_manager
+from container_manager.backend import CALL_OUTCOMES, PULL
 from container_manager.observability.accounting import Method
 
 _PREFIX = "container_manager"
@@ -51,6 +52,12 @@ class Metrics:
             registry=self.registry,
             buckets=_ENGINE_BUCKETS,
         )
+        self._pulls = Counter(
+            f"{_PREFIX}_pulls", "Pulls of images that have ended.", ("outcome",), registry=self.registry
+        )
+        for outcome in CALL_OUTCOMES:
+            # Exposed as 0: see create_rpc_counters.
+            self._pulls.labels(outcome)
         self._event_lag_seconds = Histogram(
             f"{_PREFIX}_event_lag_seconds",
             "Time from an event at the engine until the view reflects it.",
@@ -89,6 +96,8 @@ class Metrics:
     def engine_call(self, operation: str, outcome: str, seconds: float) -> None:
         """Record a call to the engine."""
         self._engine_seconds.labels(operation, outcome).observe(seconds)
+        if operation == PULL:
+            self._pulls.labels(outcome).inc()
 
     def event_lag(self, seconds: float) -> None:
         """Record the age of an event when the view reflects it."""

@@ -82,10 +82,15 @@ class Telemetry:
         """Add the metrics of the view, the streams, the disk and the starts. Call it once."""
         if self._metrics is None:
             return
+        from container_manager.observability.bot_runs import BotRuns
         from container_manager.observability.state_collector import StateCollector
 
         methods = self.accounting.methods.values()
-        self._metrics.registry.register(StateCollector(methods, keeper, streams, disk, starts, spans=self._tracing))
+        runs = BotRuns()
+        keeper.view.add_listener(runs)
+        self._metrics.registry.register(
+            StateCollector(methods, keeper, streams, disk, starts, spans=self._tracing, runs=runs)
+        )
 
     async def start(self) -> None:
         """Serve metrics and send spans. Raises :class:`StartupError`, and then does neither."""

@@ -1,0 +1,66 @@
+"""Counts how bots' runs end, from the changes of the live view. It costs nothing while nothing changes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from container_manager.model import ContainerStatus, ExitReason
+from container_manager.view.live_view import Entry
+
+UNKNOWN = "UNKNOWN"
+
+
+class _Seen(NamedTuple):
+    """What the counts contain of one container."""
+
+    end: object
+    """Identifies the end of its last run."""
+    restarts: int
+
+
+class BotRuns:
+    """A :class:`~container_manager.view.live_view.Listener` that counts from the first look at each container on."""
+
+    def __init__(self) -> None:
+        self.exits = {reason.name: 0 for reason in ExitReason} | {UNKNOWN: 0}
+        """Ended runs, by reason."""
+        self.restarts = 0
+        """Restarts by the engine's restart policy."""
+        self._seen: dict[str, _Seen] = {}
+
+    def changed(self, entry: Entry) -> None:
+        """Called by the view."""
+        if entry.partial:
+            # A list row does not tell of ends and restarts.
+            return
+        status = entry.status
+        end, reason = _last_end(status)
+        before = self._seen.get(status.container_id)
+        self._seen[status.container_id] = _Seen(end, status.restart_count)
+        if before is None:
+            return
+        # The engine counts a restart when the run before it ends, and sets the count to 0 at a start by hand.
+        restarts = max(0, status.restart_count - before.restarts)
+        ends = max(restarts, int(end is not None and end != before.end))
+        self.restarts += restarts
+        self.exits[reason.name if reason is not None else UNKNOWN] += ends
+
+    def removed(self, entry: Entry, version: int) -> None:  # noqa: ARG002 - as the view calls it
+        """Called by the view."""
+        self._seen.pop(entry.status.container_id, None)
+
+    def lost(self, version: int) -> None:
+        """Called by the view; what is missed shows when the containers are compared."""
+
+    def regained(self) -> None:
+        """Called by the view."""
+
+
+def _last_end(status: ContainerStatus) -> tuple[object, ExitReason | None]:
+    """What identifies the end of the last run, and its reason; ``None``: there was none, or it is not known."""
+    if status.exit_reason is not None:
+        # A failed start has no time.
+        return status.finish_time_ns or status.exit_reason, status.exit_reason
+    if status.last_exit is not None:
+        return status.last_exit.finish_time_ns, status.last_exit.exit_reason
+    return None, None
