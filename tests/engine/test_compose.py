@@ -19,6 +19,7 @@ from container_manager import __version__
 from dev.debian import MissingEngine
 from tests.docs.documents import blocks
 from tests.support.bots import GATEWAY_TOKEN, Bots
+from tests.support.calls import FOREVER
 from tests.support.compose import BUILD_SECONDS, Deployment, LabelledBase, compose_command
 from tests.support.waiting import wait_until
 
@@ -36,27 +37,6 @@ SHOWS_AND_KEEPS = (
     "-c",
     "cat /run/secrets/GATEWAY_TOKEN; echo; echo kept >/home/node/.openclaw/line; sleep 100000",
 )
-PROVISIONS = """
-import sys
-from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb, container_manager_pb2 as pb
-from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
-from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager_client import connect
-step, bot_id = sys.argv[1:]
-with connect("unix:///run/botmaker/container-manager.sock") as channel:
-    manager, provisioner = ContainerManagerStub(channel), BotProvisionerStub(channel)
-    if step == "put":
-        provisioner.PutSecrets(provisioner_pb.PutSecretsRequest(bot_id=bot_id, secrets={"GATEWAY_TOKEN": b"first"}))
-        provisioner.PutFiles(provisioner_pb.PutFilesRequest(bot_id=bot_id, files={"a/b": b"b"}))
-    elif step == "create":
-        config = pb.ContainerConfig(command=["sleep", "100000"])
-        manager.CreateContainer(pb.CreateContainerRequest(bot_id=bot_id, config=config))
-        manager.StartContainer(pb.StartContainerRequest(bot_id=bot_id))
-    else:
-        manager.RemoveContainer(pb.RemoveContainerRequest(bot_id=bot_id, grace_period={"seconds": 0}))
-        provisioner.DeleteSecrets(provisioner_pb.DeleteSecretsRequest(bot_id=bot_id))
-        provisioner.DeleteState(provisioner_pb.DeleteStateRequest(bot_id=bot_id))
-"""
 CONNECT = """
 import socket
 socket.socket(socket.AF_UNIX).connect("/run/botmaker/container-manager.sock")
@@ -206,28 +186,33 @@ def test_the_api_tier_provisions_a_bot_although_it_has_no_directory_of_it(
     engine: docker.DockerClient, deployment: Deployment, bots: Bots, roots: Roots
 ) -> None:
     bot_id = bots.bare()
-    tier = deployment.container(engine, "api-tier")
-
-    def provisioned(step: str) -> None:
-        done = tier.exec_run(["/opt/api-tier/bin/python", "-c", PROVISIONS, step, bot_id])
-        assert (0, b"") == done
-
-    provisioned("put")
-    for path in (roots.secrets / bot_id, roots.state / bot_id):
-        assert (1000, 1000, 0o40700) == (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode)
-    assert "first" == (roots.secrets / bot_id / "GATEWAY_TOKEN").read_text()
-    # Again, into directories that only the bots' user can enter.
-    provisioned("put")
-    provisioned("create")
-    container = engine.containers.get(f"botmaker-{bot_id}")
-    shown = container.exec_run(["cat", "/run/secrets/GATEWAY_TOKEN", "/home/node/.openclaw/a/b"], user="1000")
-    assert (0, b"firstb") == shown
-    provisioned("delete")
+    url = f"/bots/{bot_id}"
+    with deployment.http() as http:
+        wait_until(lambda: http.get("/healthz").status_code == 200, "the API tier serves", 60)
+        # The second time into directories that only the bots' user can enter.
+        for token in ("first", "second"):
+            http.put(f"{url}/secrets", json={"secrets": {"GATEWAY_TOKEN": token}}).raise_for_status()
+            http.put(f"{url}/files/a/b", content=b" b").raise_for_status()
+            for path in (roots.secrets / bot_id, roots.state / bot_id):
+                assert (1000, 1000, 0o40700) == (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode)
+            assert token == (roots.secrets / bot_id / "GATEWAY_TOKEN").read_text()
+        http.post(url, json={"command": FOREVER}).raise_for_status()
+        http.post(f"{url}/start").raise_for_status()
+        container = engine.containers.get(f"botmaker-{bot_id}")
+        shown = container.exec_run(["cat", "/run/secrets/GATEWAY_TOKEN", "/home/node/.openclaw/a/b"], user="1000")
+        assert (0, b"second b") == shown
+        for path in (url, f"{url}/secrets", f"{url}/state"):
+            http.delete(path).raise_for_status()
     assert ([], False, False) == (
         bots.containers(),
         (roots.secrets / bot_id).exists(),
         (roots.state / bot_id).exists(),
     )
+
+
+def test_the_api_tier_becomes_healthy_by_its_own_page(engine: docker.DockerClient, deployment: Deployment) -> None:
+    tier = deployment.container(engine, "api-tier")
+    wait_until(lambda: engine.api.inspect_container(tier.id)["State"]["Health"]["Status"] == "healthy", "healthy", 120)
 
 
 # CAP_CHOWN is 0, CAP_DAC_OVERRIDE 1 and CAP_FOWNER 3 (capability.h).

@@ -86,6 +86,13 @@ def test_with_the_units_capabilities_a_bot_is_provisioned_rotated_and_removed(
 ) -> None:
     bot_id = bots_there.bare()
     capabilities = of_the_unit("AmbientCapabilities")
+    # What a service that was killed has left is removed at the start, also what belongs to the bots' user.
+    for root in ("secrets", "state"):
+        left = directory / root / f"{STAGING_PREFIX}left"
+        (left / "removed").mkdir(parents=True)
+        (left / "removed" / "0").touch()
+        for path in (left, left / "removed", left / "removed" / "0"):
+            os.chown(path, *((UID, UID) if path == left else (NODE_UID, NODE_UID)))
     assert capabilities == of_the_unit("CapabilityBoundingSet")
     with served(directory, engine_url, test_image, capabilities) as channel:
         calls, provisioner = Calls(ContainerManagerStub(channel)), BotProvisionerStub(channel)

@@ -17,6 +17,7 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.errors import CapacityExceededError, ContainerManagerError, StateUnavailableError
 from container_manager.provisioning import descriptors
 from container_manager.provisioning.host_files import HostFiles
+from container_manager.provisioning.host_secrets import HostSecrets
 from tests.unit.provisioned import BOT, OTHER, USER, contents, entries, owned, root_at, staged
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -82,6 +83,14 @@ def test_files_and_missing_directories_belong_to_the_bots_user(files: HostFiles,
     for path in (state, *state.rglob("*")):
         assert (*USER, "0o700" if path.is_dir() else "0o600") == owned(path), path
     assert [] == staged(root)
+
+
+def test_the_path_that_the_engine_sees_is_never_written_to(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    root = RootDirectory(tmp_path / "own", tmp_path / "host")
+    HostFiles(root, USER).put_files(BOT, {"a": b"1"})
+    HostSecrets(root, USER).put_secrets(OTHER, {"a": b"1"})
+    assert ([BOT, OTHER], ["own"]) == (entries(root.path), entries(tmp_path))
 
 
 def test_owner_and_mode_are_right_whatever_the_umask(files: HostFiles, root: RootDirectory) -> None:
