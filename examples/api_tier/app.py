@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Annotated, Any
 
 import grpc.aio
-from fastapi import Body, FastAPI, Header, HTTPException, Query
+from fastapi import Body, FastAPI, Header, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
 from fastapi_offline import FastAPIOffline
 from google.protobuf.duration_pb2 import Duration
@@ -35,10 +35,12 @@ from logs import read_log
 DEFAULT_TARGET = "unix:///run/botmaker/container-manager.sock"
 HEALTH_SECONDS = 2.0
 MAX_GRACE_SECONDS = 600
+MAX_FILE_BYTES = 1024 * 1024
 
 State = Enum("State", {name: name for name in pb.ContainerState.keys()[1:]})
 BotIds = Annotated[list[str], Query(alias="bot_id", default_factory=list)]
 Label = Annotated[str, StringConstraints(pattern="=")]
+ANY_BYTES = {"requestBody": {"required": True, "content": {"application/octet-stream": {}}}}
 GraceSeconds = Annotated[int | None, Query(ge=0, le=MAX_GRACE_SECONDS)]
 
 
@@ -162,13 +164,16 @@ async def delete_secrets(bot_id: str, name: Annotated[list[str], Query(default_f
     await app.state.provisioner.DeleteSecrets(provisioner_pb.DeleteSecretsRequest(bot_id=bot_id, names=name))
 
 
-@app.put("/bots/{bot_id}/files/{path:path}")
-async def put_file(
-    bot_id: str, path: str, content: Annotated[bytes, Body(media_type="application/octet-stream")]
-) -> None:
-    """Write a file below the bot's state directory, such as ``workspace/AGENTS.md``."""
-    request = provisioner_pb.PutFilesRequest(bot_id=bot_id, files={path: content})
-    await app.state.provisioner.PutFiles(request)
+@app.put("/bots/{bot_id}/files/{path:path}", openapi_extra=ANY_BYTES)
+async def put_file(bot_id: str, path: str, request: Request) -> None:
+    """Write a file of at most 1 MiB below the bot's state directory, such as ``workspace/AGENTS.md``."""
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > MAX_FILE_BYTES:
+            raise HTTPException(413, f"a file has at most {MAX_FILE_BYTES} bytes")
+    files = provisioner_pb.PutFilesRequest(bot_id=bot_id, files={path: content})
+    await app.state.provisioner.PutFiles(files)
 
 
 @app.delete("/bots/{bot_id}/state")

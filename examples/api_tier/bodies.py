@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 from google.protobuf.json_format import ParseDict
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.alias_generators import to_camel
 
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
@@ -21,6 +22,13 @@ class _Body(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", use_attribute_docstrings=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_unicode(cls, body: Any) -> Any:
+        """JSON allows halves of surrogate pairs, which no message can hold."""
+        json.dumps(body, ensure_ascii=False).encode()
+        return body
 
 
 class PortBinding(_Body):

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--retry-delay", type=float, default=1)
     parser.add_argument("-X", dest="method")
     parser.add_argument("-H", dest="headers", action="append", default=[])
-    parser.add_argument("-d", dest="data")
+    parser.add_argument("-d", "--data-binary", dest="data")
     parser.add_argument("url")
     options = parser.parse_args()
     if (options.data or "").startswith("@"):
