@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
+from container_manager.backends.docker.backend import DockerBackend
 from container_manager.backends.docker.host_user import HostUser
 from container_manager.bot_directories import BotUser
+from container_manager.config import DockerServiceConfig
 from container_manager.engine.client import EngineClient
 from container_manager.engine.user_namespace import UserNamespace
 from container_manager.errors import EngineUnavailableError
@@ -68,3 +71,20 @@ def test_nothing_is_written_before_the_engine_has_said_whether_it_remaps_users(
     secrets.put_secrets(BOT, {"A": b"1"})
     owners = {(path.stat().st_uid, path.stat().st_gid) for path in root.path.rglob("*")}
     assert {(101_000, 201_000)} == owners
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_an_engine_that_comes_back_and_remaps_otherwise_is_asked_again(engine: FakeEngine, tmp_path: Path) -> None:
+    root = root_at(tmp_path / "root")
+    backend = DockerBackend(DockerServiceConfig(secrets_root=root, docker_host=engine.url))
+    owners = []
+    for answer in (REMAPS, {}):
+        engine.on("GET", "/info", Json(answer))
+        backend.secrets.put_secrets(BOT, {"A": b"1"})
+        owners.append((root.path / BOT / "A").stat().st_uid)
+        # As the health check sees it.
+        engine.on("GET", "/_ping", Cut(), Cut())
+        with pytest.raises(EngineUnavailableError):
+            backend.lifecycle.ping()
+    asyncio.run(backend.close())
+    assert [101_000, 1000] == owners

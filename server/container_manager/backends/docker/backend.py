@@ -10,14 +10,12 @@ from container_manager.backends.docker.actions import DockerActions
 from container_manager.backends.docker.container_log import DockerContainerLog
 from container_manager.backends.docker.container_source import ContainerSource
 from container_manager.backends.docker.disk_use import disk_use
-from container_manager.backends.docker.host_user import HostUser
 from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.backends.docker.maintenance import DockerMaintenance
 from container_manager.backends.docker.sampling import sample
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.config import DockerServiceConfig
 from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.model import DiskUse, RawSample
@@ -37,13 +35,15 @@ class DockerBackend:
         reader = StatusReader()
         self.lifecycle = DockerLifecycle(config, observer, reader)
         self.actions = DockerActions(config, observer)
-        self._users = EngineClient(config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer)
-        host_user = HostUser(self._users)
-        self.secrets = HostSecrets(config.secrets_root, config.bot_user, host_user)
-        self.files = HostFiles(config.state_root, config.bot_user, host_user)
+        self.secrets = HostSecrets(config.secrets_root, config.bot_user, self.lifecycle.host_user)
+        self.files = HostFiles(config.state_root, config.bot_user, self.lifecycle.host_user)
         self._state_root = config.state_root
         self.maintenance = DockerMaintenance(config, observer)
-        self.states = None if config.state_root is None else HostStates(config.state_root, config.bot_user, host_user)
+        self.states = (
+            None
+            if config.state_root is None
+            else HostStates(config.state_root, config.bot_user, self.lifecycle.host_user)
+        )
         self._engine = AsyncEngineClient(
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )
@@ -68,5 +68,4 @@ class DockerBackend:
         await self._engine.close()
         self.lifecycle.close()
         self.actions.close()
-        self._users.close()
         self.maintenance.close()

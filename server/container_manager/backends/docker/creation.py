@@ -63,8 +63,9 @@ class ContainerCreator:
         self._commands = commands
         self._reader = reader
         self._given_up = GivenUpCreates(engine)
+        self.host_user = HostUser(engine)
         self._states = (
-            StateDirectories(config.state_root, config.bot_user, HostUser(engine))
+            StateDirectories(config.state_root, config.bot_user, self.host_user)
             if config.state_root is not None
             else None
         )

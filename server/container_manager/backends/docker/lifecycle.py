@@ -67,6 +67,8 @@ class DockerLifecycle:
         self._calls = LongCalls(config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer)
         self._commands = CommandCheck(self._engine)
         self._creator = ContainerCreator(self._engine, self._calls, self._commands, config, self._reader)
+        self.host_user = self._creator.host_user
+        """Which user of this host a user of a container is."""
         self._configs = ConfigReader(self._engine, config)
         self._lister = ContainerLister(self._engine, self._reader)
 
