@@ -27,7 +27,8 @@ class _Body(BaseModel):
     @classmethod
     def _is_unicode(cls, body: Any) -> Any:
         """JSON allows halves of surrogate pairs, which no message can hold."""
-        json.dumps(body, ensure_ascii=False).encode()
+        if isinstance(body, dict):
+            json.dumps(body, ensure_ascii=False).encode()
         return body
 
 

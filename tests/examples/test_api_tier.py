@@ -29,6 +29,8 @@ SHOW = ("cat", "/run/secrets/GATEWAY_TOKEN", "/home/node/.openclaw/workspace/AGE
 ABSENT = "00000000-0000-4000-8000-000000000000"
 # Python 3.13 has another name for it.
 TOO_LARGE = HTTPStatus(413).name
+JSON = {"content-type": "application/json"}
+IN_A_NAME = rb'{"labels": {"\ud800": ""}}'
 SURROGATE = rb'{"secrets": {"A": "\ud800"}}'
 Told = dict[str, Any]
 
@@ -163,6 +165,7 @@ def test_stats_are_those_of_running_bots(api_tier: ApiTier, bots: Bots) -> None:
         ("POST", f"/bots/{ABSENT}", {"json": {"no_such_field": 1}}, (400, "INVALID_REQUEST", "no_such_field")),
         ("POST", f"/bots/{ABSENT}", {"json": {"ports": [{"containerPort": 1 << 16}]}}, (400, "INVALID_REQUEST", "")),
         ("POST", f"/bots/{ABSENT}", {"content": b"{"}, (400, "INVALID_REQUEST", "")),
+        ("POST", f"/bots/{ABSENT}", {"content": b"{", "headers": JSON}, (400, "INVALID_REQUEST", "")),
         ("POST", f"/bots/{ABSENT}", {"json": {"environment": {"1BAD": ""}}}, (400, "INVALID_CONFIG", "environment")),
         ("POST", f"/bots/{ABSENT}/stop?grace_seconds=-1", {}, (400, "INVALID_REQUEST", "grace_seconds")),
         ("GET", "/bots?label=x", {}, (400, "INVALID_REQUEST", "label")),
@@ -170,8 +173,8 @@ def test_stats_are_those_of_running_bots(api_tier: ApiTier, bots: Bots) -> None:
         ("PUT", f"/bots/{ABSENT}/files/a%2F..%2Fb", {"content": b"x"}, (400, "INVALID_CONFIG", "files")),
         ("PUT", f"/bots/{ABSENT}/files/a", {"content": bytes((1 << 20) + 1)}, (413, TOO_LARGE, "")),
         ("PUT", f"/bots/{ABSENT}/secrets", {"json": {"secrets": {"A": "x" * (5 << 20)}}}, (413, TOO_LARGE, "")),
-        ("PUT", f"/bots/{ABSENT}/secrets", {"content": SURROGATE}, (400, "INVALID_REQUEST", "")),
-        ("POST", f"/bots/{ABSENT}", {"content": rb'{"labels": {"\ud800": ""}}'}, (400, "INVALID_REQUEST", "")),
+        ("PUT", f"/bots/{ABSENT}/secrets", {"content": SURROGATE, "headers": JSON}, (400, "INVALID_REQUEST", "")),
+        ("POST", f"/bots/{ABSENT}", {"content": IN_A_NAME, "headers": JSON}, (400, "INVALID_REQUEST", "")),
         ("GET", "/no/such/path", {}, (404, "NOT_FOUND", "")),
         ("PATCH", "/bots", {}, (405, "METHOD_NOT_ALLOWED", "")),
     ],
