@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from container_manager.validation import is_bot_id
 from dev.node_client import NODE_CLIENT, Node, ensure_node_client
 from tests.support.bots import NODE_UID, Bots
 from tests.support.calls import FOREVER, Calls
@@ -222,6 +223,6 @@ def test_what_botmakers_api_tier_does_is_done_by_a_user_whose_only_right_is_the_
         answers={"restart-service": restart_service, "in-bot": in_bot},
     )
     assert [] == containers.list(all=True, filters={"label": f"tenant={tenant}"})
-    assert [of_another] == [path.name for path in bots.secrets_root.iterdir()]
+    assert [of_another] == [path.name for path in bots.secrets_root.iterdir() if is_bot_id(path.name)]
     assert states == set(service.state_root.iterdir())
     assert "running" == containers.get(f"botmaker-{of_another}").status
