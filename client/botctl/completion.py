@@ -7,15 +7,16 @@ from contextlib import closing
 import click
 from click.shell_completion import CompletionItem
 
-from botctl.rendering.words import state_word
-from botctl.session import session_of
-
 # The user waits for the completion.
 _SECONDS = 1.0
 
 
 def complete_bot_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The ids that start with the text and are not on the command line yet, with the containers' states as help."""
+    # Names of commands and options are completed without these.
+    from botctl.rendering.words import state_word
+    from botctl.session import session_of
+
     given = ctx.params.get(param.name or "") or ()
     try:
         with closing(session_of(ctx)) as session:

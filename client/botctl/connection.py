@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-import grpc
+from typing import TYPE_CHECKING
 
 from botctl.exit_codes import ExitCode, Failure
 from botctl.input_files import read_input_file
 from botctl.tls_files import ALL_OPTIONS, TLS_VARIABLES, TlsPaths
-from container_manager_client import connect
+
+if TYPE_CHECKING:
+    import grpc
 
 DEFAULT_TARGET = "unix:///run/botmaker/container-manager.sock"
 SERVER_TOKEN_FILE = "/var/lib/botmaker/container-manager.token"  # noqa: S105 - a path, not a token
@@ -59,6 +60,8 @@ def open_channel(connection: Connection) -> grpc.Channel:
             f"{connection.socket} is too long: a socket's path has at most {_MAX_UNIX_PATH_BYTES} bytes",
             ExitCode.USAGE,
         )
+    from container_manager_client import connect
+
     try:
         return connect(connection.target, token=token, tls=tls)
     except ValueError as exc:

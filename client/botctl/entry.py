@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 _EXTRA_PACKAGES = ("click", "rich")
@@ -18,13 +19,14 @@ def main() -> None:
     # Exit like Ctrl-C, so that live tables restore the cursor.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     _prepare_outputs()
+    for package in _EXTRA_PACKAGES:
+        # Before the run: most commands need rich only for their first line of output.
+        if find_spec(package) is None:
+            sys.exit(
+                f"botctl needs {package}, which is not installed: install the extra 'cli', as in pip install '.[cli]'"
+            )
     try:
         from botctl.program import botctl
-    except ModuleNotFoundError as exc:
-        missing = (exc.name or "").partition(".")[0]
-        if missing not in _EXTRA_PACKAGES:
-            raise
-        sys.exit(f"botctl needs {missing}, which is not installed: install the extra 'cli', as in pip install '.[cli]'")
     except KeyboardInterrupt:
         sys.exit(130)
     botctl(prog_name="botctl")

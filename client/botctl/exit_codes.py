@@ -10,7 +10,6 @@ from typing import IO, Any
 import click
 
 from botctl.rendering.terminal import colours_on
-from botctl.rendering.words import one_line
 
 
 class ExitCode(IntEnum):
@@ -50,7 +49,7 @@ class Failure(click.ClickException):
     """Ends the run with one line on standard error, and an exit code."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
-        super().__init__(one_line(message))
+        super().__init__(_one_line(message))
         self.exit_code: int = code.value  # type: ignore[misc] # a class variable in click
 
     def show(self, file: IO[Any] | None = None) -> None:
@@ -62,7 +61,14 @@ def show_error(message: str, file: IO[Any] | None = None) -> None:
     """Writes an error as one line to standard error."""
     stream = file or sys.stderr
     start = click.style("Error:", fg="red", bold=True) if colours_on(stream) else "Error:"
-    click.echo(f"{start} {one_line(message)}", file=stream, color=True)
+    click.echo(f"{start} {_one_line(message)}", file=stream, color=True)
+
+
+def _one_line(message: str) -> str:
+    # The words of states come from the generated messages, which a run without an error need not load.
+    from botctl.rendering.words import one_line
+
+    return one_line(message)
 
 
 def overall(codes: Iterable[ExitCode]) -> ExitCode:

@@ -12,9 +12,7 @@ from botctl.completion import complete_bot_ids
 from botctl.connection import DEFAULT_TARGET, TARGET_VARIABLE, TOKEN_FILE_VARIABLE
 from botctl.exit_codes import ExitCode, Failure
 from botctl.param_types import DURATION, LABEL
-from botctl.rendering.words import states
 from botctl.rendering.yaml_text import DOCUMENT_FORMATS
-from botctl.session import Session, session_of
 from botctl.tls_files import TLS_OPTIONS, TLS_VARIABLES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,12 +86,14 @@ def shared_options(*, environment: bool) -> Callable[[F], F]:
 
 
 def with_session(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the shared options to a command, and passes it the :class:`Session` as its first argument."""
+    """Adds the shared options to a command, whose first argument becomes the :class:`~botctl.session.Session`."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
+        from botctl.session import session_of
+
         ctx = click.get_current_context()
-        session: Session = session_of(ctx)
+        session = session_of(ctx)
         ctx.call_on_close(session.close)
         return function(session, *args, **kwargs)
 
@@ -112,6 +112,8 @@ def bot_id_argument(function: F) -> F:
 
 def state_option(text: str) -> Callable[[F], F]:
     """``--state``, repeatable."""
+    from botctl.rendering.words import states
+
     choice = click.Choice(states(), case_sensitive=False)
     return click.option("--state", "only_states", type=choice, multiple=True, help=text)
 

@@ -6,13 +6,15 @@ import ipaddress
 import re
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from botmaker.container.v1 import container_manager_pb2 as pb
+if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from botmaker.container.v1 import container_manager_pb2 as pb
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([bkmgt])(?:i?b)?)?", re.ASCII | re.IGNORECASE)
 _SIZE_UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -87,6 +89,8 @@ class _Duration(_TextType):
     expected = "a duration such as 500ms, 10s, 2m or 1h"
 
     def read(self, text: str) -> Duration:
+        from google.protobuf.duration_pb2 import Duration
+
         match = _matched(_DURATION, text)
         seconds = Decimal(match[1]) * _DURATION_UNITS[match[2] or "s"]
         if seconds > _MAX_SECONDS:
@@ -99,6 +103,8 @@ class _Time(_TextType):
     expected = "a time such as 2026-11-24T08:30:00Z, or a duration before now such as 10m"
 
     def read(self, text: str) -> Timestamp:
+        from google.protobuf.timestamp_pb2 import Timestamp
+
         if _DURATION.fullmatch(text):
             moment = Timestamp()
             moment.GetCurrentTime()
@@ -115,6 +121,8 @@ class _Port(_TextType):
     expected = "a port such as 80, 8080:80 or 127.0.0.1:8080:80/udp"
 
     def read(self, text: str) -> pb.PortBinding:
+        from botmaker.container.v1 import container_manager_pb2 as pb
+
         match = _matched(_PORT, text)
         host_ip = (match[1] or "").strip("[]")
         if host_ip:

@@ -8,7 +8,7 @@ import grpc
 
 from botctl.connection import SERVER_TOKEN_FILE, TOKEN_FILE_VARIABLE, Connection
 from botctl.exit_codes import ExitCode
-from botctl.reachability import why_unreachable
+from botctl.reachability import went_away, why_unreachable
 from botctl.rendering.words import one_line
 from container_manager_client import ErrorInfo, error_info
 
@@ -67,6 +67,8 @@ def _of_service(info: ErrorInfo, connection: Connection) -> tuple[ExitCode, str]
 def _of_grpc(info: ErrorInfo, connection: Connection) -> tuple[ExitCode, str]:
     if info.code is _Code.UNAVAILABLE:
         return why_unreachable(connection, info.message)
+    if info.code is _Code.CANCELLED:
+        return ExitCode.NOT_NOW, went_away(connection)
     if info.code is _Code.UNIMPLEMENTED:
         return connection.not_a_manager
     if info.code is _Code.UNAUTHENTICATED:

@@ -4,42 +4,68 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import Any
 
 import click
-import grpc
+from click.shell_completion import CompletionItem
 
-from botctl.commands.action import action
-from botctl.commands.backup import backup
-from botctl.commands.create import create
-from botctl.commands.files import files
-from botctl.commands.inspect import inspect
-from botctl.commands.list import list_containers
-from botctl.commands.logs import logs
-from botctl.commands.remove import remove
-from botctl.commands.restart import restart
-from botctl.commands.secrets import secrets
-from botctl.commands.start import start
-from botctl.commands.stats import stats
-from botctl.commands.status import status
-from botctl.commands.stop import stop
-from botctl.commands.version import version
-from botctl.commands.watch import watch
 from botctl.exit_codes import ExitCode, Failure, exit_codes_help
 from botctl.options import shared_options
-from botctl.session import session_of
+
+COMMANDS = {
+    "create": "Create a bot's container without starting it.",
+    "start": "Start bots.",
+    "stop": "Stop bots.",
+    "restart": "Stop bots and start them again.",
+    "remove": "Remove bots' containers, even running ones.",
+    "wait": "Wait until bots are ready, or with --for exited until they have ended.",
+    "status": "Show all details of bots' containers.",
+    "list": "List the containers of all bots, and orphans: managed containers without a bot.",
+    "inspect": "Show a bot's configuration and status, in JSON or YAML.",
+    "watch": "Show bots' states as they change until Ctrl-C.",
+    "logs": "Show a bot's log, standard output and standard error in order.",
+    "stats": "Show the resource use of running bots until Ctrl-C, or once with --no-stream.",
+    "secrets": "Write, reload, list and remove bots' secret files.",
+    "files": "Write files into bots' state directories.",
+    "backup": "Back up bots' states and configurations into the server's backup directory, and restore them.",
+    "action": "Run a declared program in a bot, such as pairing-list or pairing-approve CODE.",
+    "version": "Show the versions of botctl, of the server and of what runs the containers.",
+    "completion": "Print the script that completes commands in a shell.",
+}
+"""Each command, a module of :mod:`botctl.commands`, and the first sentence of its help.
+
+A run imports the module of its own command alone: gRPC, the generated messages and rich take most of a start.
+"""
+# The names of functions that Python would not let have the command's.
+_FUNCTIONS = {"list": "list_containers"}
 
 
 class Program(click.Group):
     """The group of all commands. Turns an exception into an exit code and at most one line of output."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own signature
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"botctl.commands.{cmd_name}")
+        command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name, help=COMMANDS[name]) for name in sorted(COMMANDS) if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except grpc.RpcError as exc:
-            problem = session_of(ctx).explain(exc)
-            raise Failure(problem.message, problem.exit_code) from exc
         except KeyboardInterrupt:
             ctx.exit(ExitCode.INTERRUPTED)
         except BrokenPipeError:
@@ -48,7 +74,22 @@ class Program(click.Group):
         except OSError as exc:
             _discard_stdout()
             raise Failure(f"the output cannot be written: {exc.strerror or exc}") from exc
+        except Exception as exc:
+            if (failure := _failure(ctx, exc)) is None:
+                raise
+            raise failure from exc
         return result
+
+
+def _failure(ctx: click.Context, exc: Exception) -> Failure | None:
+    """What an error of gRPC means; ``None`` for any other exception."""
+    grpc = sys.modules.get("grpc")
+    if grpc is None or not isinstance(exc, grpc.RpcError):
+        return None
+    from botctl.session import session_of
+
+    problem = session_of(ctx).explain(exc)
+    return Failure(problem.message, problem.exit_code)
 
 
 def _discard_stdout() -> None:
@@ -70,24 +111,3 @@ def botctl() -> None:
 
     BOT is a bot's id or a unique prefix of it. Options may come before or after the name of the command.
     """
-
-
-for _command in (
-    create,
-    start,
-    stop,
-    restart,
-    remove,
-    status,
-    list_containers,
-    inspect,
-    watch,
-    logs,
-    stats,
-    secrets,
-    files,
-    backup,
-    action,
-    version,
-):
-    botctl.add_command(_command)

@@ -24,6 +24,8 @@ _NO_TLS = "WRONG_VERSION_NUMBER"
 _NOT_HTTP2 = ("Failed parsing HTTP/2", "http1.x server", "ALPN")
 _CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "_ALERT_")
 _NOBODY = ("Connection refused", "No route to host", "unreachable", "errors resolving", "DNS resolution")
+# It was not there during the call.
+_GONE = (*_CLOSED, *_NOBODY, "No such file", "GOAWAY")
 _START = "start it with: container-manager serve"
 
 
@@ -31,11 +33,19 @@ def why_unreachable(connection: Connection, grpc_message: str) -> Why:
     """The exit code, and a line that says what to do. ``grpc_message``: gRPC's own details of the failure."""
     path = connection.socket
     why = _why_tcp(connection, grpc_message) if path is None else _why_socket_unreachable(connection, path)
+    if why is None and any(word in grpc_message for word in _GONE):
+        # It accepts connections again. gRPC's details are about one that is gone.
+        return ExitCode.NOT_NOW, went_away(connection)
     return why or (
         ExitCode.NO_SERVICE,
         f"the service at {connection.target} did not answer ({grpc_message}); if this persists, look at its log, or "
         + CHOOSE_TARGET,
     )
+
+
+def went_away(connection: Connection) -> str:
+    """What to say of a call that did not survive a restart of the service."""
+    return f"the service at {connection.target} ended or was restarted during the call; see what it did, and try again"
 
 
 def _why_tcp(connection: Connection, details: str) -> Why | None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import click
 import grpc
-from rich.console import Console
-from rich.text import Text
 
 from botctl.connection import Connection, open_channel
-from botctl.problems import Problem, explain
-from botctl.rendering.terminal import console
 from botctl.rendering.yaml_text import DOCUMENT_FORMATS
 from botctl.tls_files import TLS_OPTIONS, tls_paths
 from botmaker.container.v1 import container_manager_pb2 as pb
-from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
-from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
-from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from botctl.problems import Problem
+    from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+    from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
+    from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+    from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 
 
 class Session:
@@ -34,31 +36,43 @@ class Session:
     @cached_property
     def manager(self) -> ContainerManagerStub:
         """The stub of the seven calls."""
+        from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+
         return ContainerManagerStub(self._open())
 
     @cached_property
     def observer(self) -> ContainerObserverStub:
         """The stub of the streams."""
+        from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+
         return ContainerObserverStub(self._open())
 
     @cached_property
     def provisioner(self) -> BotProvisionerStub:
         """The stub of secrets and files."""
+        from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+
         return BotProvisionerStub(self._open())
 
     @cached_property
     def maintainer(self) -> ContainerMaintainerStub:
         """The stub of upgrades, backups and actions."""
+        from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
+
         return ContainerMaintainerStub(self._open())
 
     @cached_property
     def out(self) -> Console:
         """Standard output, for results."""
+        from botctl.rendering.console import console
+
         return console(sys.stdout)
 
     @cached_property
     def err(self) -> Console:
         """Standard error, for progress and notices."""
+        from botctl.rendering.console import console
+
         return console(sys.stderr)
 
     def containers(self, timeout: float | None = None) -> list[pb.ContainerStatus]:
@@ -72,6 +86,8 @@ class Session:
 
     def explain(self, exc: grpc.RpcError) -> Problem:
         """Why a call failed."""
+        from botctl.problems import explain
+
         return explain(exc, self.connection)
 
     def notice(self, text: str) -> None:
@@ -80,6 +96,8 @@ class Session:
 
     def aside(self, text: str) -> None:
         """Writes one dim line to standard error."""
+        from rich.text import Text
+
         # A style of the console would also apply to a spinner below the line.
         self.err.print(Text(text, style="dim"), soft_wrap=True)
 

@@ -5,12 +5,14 @@ With invalid files gRPC only reports that it cannot connect.
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from botctl.exit_codes import ExitCode, Failure
 from botctl.input_files import read_input_file
-from container_manager_client import TlsFiles
+
+if TYPE_CHECKING:
+    from container_manager_client import TlsFiles
 
 TLS_OPTIONS = {"ca": "--tls-ca", "cert": "--tls-cert", "key": "--tls-key"}
 TLS_VARIABLES = {"ca": "BOTCTL_TLS_CA", "cert": "BOTCTL_TLS_CERT", "key": "BOTCTL_TLS_KEY"}
@@ -33,6 +35,8 @@ class TlsPaths:
 
     def read(self) -> TlsFiles:
         """Reads and checks the files. Raises :class:`Failure` that names the invalid file."""
+        from container_manager_client import TlsFiles
+
         ca = read_input_file("TLS CA file", self.ca, instead="--tls-ca names the CA of the service's certificate")
         cert = read_input_file("TLS certificate", self.cert, instead="--tls-cert names this client's certificate")
         key = read_input_file("TLS key", self.key, instead="--tls-key names the key of the certificate in --tls-cert")
@@ -42,6 +46,8 @@ class TlsPaths:
         return TlsFiles(ca, cert, key)
 
     def _check_pair(self) -> None:
+        import ssl
+
         try:
             # Without a password, OpenSSL would ask for one on the terminal.
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(self.cert, self.key, password="")
@@ -70,6 +76,8 @@ def tls_paths(ca: str | None, cert: str | None, key: str | None) -> TlsPaths | N
 
 
 def _check_certificates(what: str, name: str, content: bytes) -> None:
+    import ssl
+
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("latin-1"))
     except (ssl.SSLError, ValueError, TypeError) as exc:

@@ -128,7 +128,7 @@ LISTED = (
     ),
     Listed(
         "docs/botctl.md",
-        'eval "$(_BOTCTL_COMPLETE=bash_source',
+        'eval "$(botctl completion bash)',
         "it is for the files that interactive shells begin with",
         (
             "tests/engine/test_botctl.py::test_bash_completes_commands_and_bots",

@@ -218,7 +218,7 @@ def test_bash_completes_commands_and_bots(target: str, bots: Bots, calls: Calls)
     bot_id = bots.new()
     calls.create(bot_id, *FOREVER)
     script = """
-        eval "$(_BOTCTL_COMPLETE=bash_source botctl)"
+        eval "$(botctl completion bash)"
         complete -p botctl >/dev/null || exit 1
         try() {
             COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()

@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import container_manager_client
 from botctl.exit_codes import ExitCode
+from botctl.program import COMMANDS
+from botctl.program import botctl as program
+from botctl.rendering.console import console
 from botctl.rendering.tables import containers_table, details_table, print_table, stats_table
-from botctl.rendering.terminal import console
 from botctl.rendering.words import size_text, span_text, state_word
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
@@ -245,6 +248,51 @@ def completed(shell: str, words: str, position: int, target: str) -> list[str]:
     return result.stdout.split()
 
 
+LOADED = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+from botctl.entry import main
+main()
+"""
+HEAVY = ("google", "grpc", "rich", "ssl", "asyncio")
+
+
+def loaded(*arguments: str, **variables: str) -> set[str]:
+    """The modules that a run loads, in a process of its own."""
+    command = [sys.executable, "-c", LOADED, *arguments]
+    env = {**environment(), **variables}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_a_run_loads_what_its_own_command_needs_and_nothing_further(scripted: ScriptedService) -> None:
+    """So a list takes half of the CPU that loading everything takes, and a TAB a third."""
+    scripted.add(BOT)
+    command_names = {
+        "TAB for a command": loaded(_BOTCTL_COMPLETE="bash_complete", COMP_WORDS="botctl st", COMP_CWORD="1"),
+        "help": loaded("--help"),
+    }
+    for what, modules in command_names.items():
+        assert set() == modules & set(HEAVY), what
+        assert set() == {each for each in modules if each.startswith("botctl.commands.")}, what
+    target = scripted.target
+    listing = {"table": loaded("list", "--target", target), "json": loaded("list", "-o", "json", "--target", target)}
+    for modules in listing.values():
+        assert {"botctl.commands", "botctl.commands.list"} == {
+            each for each in modules if each.startswith("botctl.commands")
+        }
+        assert set() == modules & {"rich.live", "rich.progress", "botctl.problems", "importlib.metadata"}
+    assert "rich" not in listing["json"]
+    words = {"COMP_WORDS": "botctl start ", "COMP_CWORD": "2", "BOTCTL_TARGET": target}
+    assert "rich" not in loaded(_BOTCTL_COMPLETE="bash_complete", **words)
+
+
+def test_the_help_of_the_program_has_the_first_sentence_of_each_commands_own() -> None:
+    context = click.Context(program)
+    own = {name: program.get_command(context, name).get_short_help_str(limit=200) for name in COMMANDS}  # type: ignore[union-attr]
+    assert own == COMMANDS
+
+
 def test_the_shell_completes_bot_ids_that_are_not_there_yet(scripted: ScriptedService) -> None:
     scripted.add(BOT)
     scripted.add(OTHER, state=EXITED)
@@ -281,6 +329,7 @@ def test_the_completion_is_silent_without_a_service(target: str) -> None:
 def test_each_shell_has_its_completion(shell: str) -> None:
     result = run(_BOTCTL_COMPLETE=f"{shell}_source")
     assert "_BOTCTL_COMPLETE" in result.stdout
+    assert result.stdout.rstrip() == run("completion", shell).stdout.rstrip()
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
@@ -295,7 +344,7 @@ def test_without_its_extra_it_says_in_one_line_what_to_install(missing: str) -> 
 
 def test_a_module_of_its_own_that_is_missing_is_not_taken_for_the_extra() -> None:
     code = "import sys; sys.modules['botctl.session'] = None; from botctl.entry import main; main()"
-    ended = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
+    ended = subprocess.run([sys.executable, "-c", code, "list"], env=environment(), capture_output=True, check=False)
     assert b"ModuleNotFoundError" in ended.stderr
 
 

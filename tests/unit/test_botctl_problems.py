@@ -16,6 +16,7 @@ import pytest
 
 from botctl.connection import Connection
 from botctl.exit_codes import MEANINGS, ExitCode
+from botctl.problems import explain
 from botctl.reachability import why_unreachable
 from container_manager.errors import (
     CapacityExceededError,
@@ -128,6 +129,46 @@ def test_a_server_that_is_no_container_manager_is_reported() -> None:
         said = complaint(run("--target", f"unix://{path}/s.sock", "start", BOT), ExitCode.NO_SERVICE)
         server.stop(0).wait()
     assert "is not a container manager" in said
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ("Socket closed", ExitCode.NOT_NOW),
+        ("recvmsg:Connection reset by peer", ExitCode.NOT_NOW),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: unix:/s: No such file or directory",
+            ExitCode.NOT_NOW,
+        ),
+        ("failed to connect to all addresses; last error: Timeout occurred", ExitCode.NO_SERVICE),
+    ],
+)
+def test_a_call_that_a_restart_of_the_service_broke_is_one_line_without_grpcs_own_words(
+    directory: Path, details: str, expected: ExitCode
+) -> None:
+    """By the time that the failure is looked into, the service is back."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{directory}/s.sock")
+        listener.listen()
+        with answering(listener, b""):
+            code, said = why_unreachable(Connection(f"unix://{directory}/s.sock"), details)
+    assert expected is code
+    assert (expected is ExitCode.NOT_NOW) == (details not in said)
+    assert ("ended or was restarted during the call" in said) == (expected is ExitCode.NOT_NOW)
+
+
+def test_a_call_that_the_end_of_the_service_cancelled_is_one_line_without_grpcs_own_words() -> None:
+    class Cancelled(grpc.RpcError):
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.CANCELLED
+
+        def details(self) -> str:
+            return "Cancelled on the server side"
+
+    problem = explain(Cancelled(), Connection("unix:///run/x.sock"))
+    assert ExitCode.NOT_NOW is problem.exit_code
+    assert "ended or was restarted during the call" in problem.message
+    assert "server side" not in problem.message
 
 
 @contextmanager

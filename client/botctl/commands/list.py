@@ -8,7 +8,6 @@ import click
 
 from botctl.options import label_option, once, state_option, with_session
 from botctl.rendering.json_documents import status_document, write_document
-from botctl.rendering.tables import containers_table, print_table
 from botctl.rendering.words import now, state_named
 from botctl.session import Session
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -26,6 +25,9 @@ def list_containers(session: Session, only_states: Sequence[str], labels: Sequen
     if session.as_json:
         write_document([status_document(each) for each in containers])
     elif containers or not session.out.is_terminal:
+        # Documents need no rich, which takes a quarter of the start.
+        from botctl.rendering.tables import containers_table, print_table
+
         print_table(session.out, containers_table(containers, session.out, now()))
     else:
         session.notice("no bot has such a container" if only_states or labels else "no bot has a container")

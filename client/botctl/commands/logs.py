@@ -24,7 +24,9 @@ _MAX_UINT32 = (1 << 32) - 1
 @click.option("--follow", "-f", is_flag=True, help="Continue with new lines until the container is removed.")
 @click.option("--tail", "-n", type=click.IntRange(0, _MAX_UINT32), metavar="N", help="Start with the last N lines.")
 @click.option(
+    "--since",
     "--after",
+    "after",
     type=TIME,
     metavar="TIME",
     help="Only lines after this time: 2026-11-24T08:30:00Z, or 10m for 10 minutes ago.",

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import click
-from rich.text import Text
 
 from botctl.exit_codes import ExitCode, overall, show_error
 from botctl.parallel import Result, Work, for_each
 from botctl.rendering.json_documents import result_document, write_document
-from botctl.rendering.live import spinner
 from botctl.rendering.words import printable
 from botctl.selection import Selected
 from botctl.session import Session
@@ -48,6 +46,8 @@ def report(
     ``progress``: the spinner also shows its last report.
     With ``--output json`` the results are one document, in the order of the bots.
     """
+    from botctl.rendering.live import spinner
+
     if not bots and not session.as_json:
         session.notice("no bot matches: nothing to do")
     results: dict[str, Result] = {}
@@ -68,6 +68,8 @@ def report(
 def _print(session: Session, result: Result) -> None:
     if result.problem is None:
         if not session.as_json:
+            from rich.text import Text
+
             remark = f" {result.remark}" if result.remark else ""
             session.out.print(Text(f"{result.bot_id}  {result.done}{remark}"), soft_wrap=True)
         return

@@ -67,9 +67,18 @@ def start(session: Session, *, wait: bool, wait_timeout: Duration, parallel: int
 
 
 def wait_for_bot(
-    session: Session, bot: Selected, restart_count: int, timeout_seconds: float, progress: Progress
+    session: Session,
+    bot: Selected,
+    restart_count: int,
+    timeout_seconds: float,
+    progress: Progress,
+    *,
+    before: str = "started, ",
 ) -> Result:
-    """Waits until the bot is ready. ``restart_count``: the container's, right after the start."""
+    """Waits until the bot is ready. ``restart_count``: the container's, right after the start.
+
+    ``before``: what a message of a failure begins with.
+    """
     try:
         ready = wait_until_ready(
             lambda: session.status(bot.bot_id),
@@ -79,9 +88,9 @@ def wait_for_bot(
             on_progress=lambda message: progress.report(bot.bot_id, message),
         )
     except NotReadyError as exc:
-        message = f"started, and {exc}"
+        message = f"{before}and {exc}" if before else str(exc)
     except grpc.RpcError as exc:
-        message = f"started, but its state is unknown: {session.explain(exc).message}"
+        message = f"{before}{'but ' if before else ''}its state is unknown: {session.explain(exc).message}"
     else:
         return Result(bot.bot_id, ready.done, remark=ready.remark)
     lines = last_lines(session.observer, bot.bot_id, _LAST_LINES)

@@ -13,10 +13,10 @@ from rich.console import RenderableType
 
 from botctl.options import bot_id_arguments, with_session
 from botctl.param_types import DURATION, seconds_of
+from botctl.rendering.console import is_live
 from botctl.rendering.json_documents import stats_document, write_document, write_line
 from botctl.rendering.live import live_table
 from botctl.rendering.tables import print_table, stats_table
-from botctl.rendering.terminal import is_live
 from botctl.rendering.words import size_text, time_text
 from botctl.resuming import resumed
 from botctl.selection import watched_ids

@@ -10,10 +10,10 @@ import click
 from rich.console import RenderableType
 
 from botctl.options import bot_id_arguments, label_option, once, with_session
+from botctl.rendering.console import is_live
 from botctl.rendering.json_documents import Json, status_document, write_line
 from botctl.rendering.live import live_table
 from botctl.rendering.tables import containers_table, state_text
-from botctl.rendering.terminal import is_live
 from botctl.rendering.words import now, printable, time_text
 from botctl.resuming import resumed
 from botctl.selection import watched_ids

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from botctl.parallel import Result
 from botctl.rendering import words
 from botctl.rendering.yaml_text import yaml_text
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
+
+if TYPE_CHECKING:
+    from botctl.parallel import Result
 
 Json = dict[str, Any]
 

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from botctl.rendering.terminal import is_live
+from botctl.rendering.console import is_live
 
 _PER_SECOND = 4
 # The header of the table, the line below it, and the prompt after it.
