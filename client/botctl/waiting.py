@@ -119,7 +119,17 @@ class _Wait:
             self.take(found)
         elif self._clock() >= self._next_probe:
             self._next_probe = self._clock() + _PROBE_SECONDS
-            self.take(_of_probe(self._probe()))
+            self.take(self._probed())
+
+    def _probed(self) -> _Seen:
+        probed = self._probe()
+        if probed.exit_code not in _CANNOT_RUN:
+            return _of_probe(probed)
+        cannot = _Seen(f"its action ready cannot be run: {probed.words}")
+        # The first time, the container may just have ended: the engine tells that in the same way.
+        if self.seen == cannot:
+            raise NotReadyError(cannot.message)
+        return cannot
 
     def take(self, seen: _Seen) -> None:
         """Take over what has been found."""
@@ -147,8 +157,6 @@ def _of_probe(probed: Probed) -> _Seen:
     if probed.exit_code is None:
         ready = Ready("running", f"for {RUNNING_SECONDS:g} s; {probed.words}")
         return _Seen(f"waiting until it has run for {RUNNING_SECONDS:g} s; {probed.words}", ready, RUNNING_SECONDS)
-    if probed.exit_code in _CANNOT_RUN:
-        raise NotReadyError(f"its action ready cannot be run: {probed.words}")
     if probed.exit_code:
         return _Seen(f"its action ready says: {probed.words}")
     return _Seen(f"ready, waiting until it has been so for {HELD_SECONDS:g} s", Ready("ready"), HELD_SECONDS)

@@ -71,12 +71,14 @@ class Action:
         return ActionNotAllowedError(f"the action {self.name} cannot run: {why}", action=self.name)
 
 
+_PAIRING = ("node", "--disable-warning=ExperimentalWarning", "/opt/entrypoint/pairing.mjs")
+
 BUILT_IN = (
     Action("ready", ("node", "/opt/entrypoint/ready.mjs"), action_set="openclaw"),
-    Action("pairing-list", ("openclaw", "pairing", "list", "--json"), action_set="openclaw"),
+    Action("pairing-list", (*_PAIRING, "list", "--json"), action_set="openclaw"),
     Action(
         "pairing-approve",
-        ("openclaw", "pairing", "approve", "{code}"),
+        (*_PAIRING, "approve", "{code}"),
         (Argument("code", "[A-Z0-9]{8}"),),
         action_set="openclaw",
     ),

@@ -61,7 +61,8 @@ def test_an_action_runs_under_a_time_out_and_its_output_comes_before_its_exit_co
     assert (b"out\n", b"err\n", 3, False, 0) == (stdout, stderr, end.exit_code, end.timed_out, end.omitted_bytes)
     ((container_id, command, stdin),) = memory.actions.runs
     assert memory.containers[container_id].status.bot_id == bot_id
-    assert ("timeout", "-k", "5", "60", "openclaw", "pairing", "approve", SECRET) == command
+    assert ("timeout", "-k", "5", "60", "node") == command[:5]
+    assert ("/opt/entrypoint/pairing.mjs", "approve", SECRET) == command[-3:]
     assert b"" == stdin
 
 
@@ -111,8 +112,8 @@ def test_a_bot_runs_one_action_at_a_time_and_others_wait_until_their_deadline(
             list(act(maintainer, bot_id, "doctor", timeout=1.5))
     outcome(first)
     outcome(second)
-    commands = [command[4:6] for container, command, _ in memory.actions.runs if container != other]
-    assert ("openclaw", "pairing") == commands[-1]
+    names = [memory.containers[container].status.bot_id for container, _, _ in memory.actions.runs]
+    assert [bot_id, bot_id] == [name for name in names if name != other]
 
 
 def test_an_action_goes_on_when_its_caller_goes_away_and_keeps_its_turn(

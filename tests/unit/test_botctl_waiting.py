@@ -117,9 +117,19 @@ def test_a_bot_that_will_not_be_ready_fails_at_once(status: pb.ContainerStatus |
     assert str(caught.value).startswith(why)
 
 
-def test_an_action_that_cannot_be_run_fails_at_once() -> None:
+def test_an_action_that_cannot_be_run_twice_in_the_same_run_fails() -> None:
+    cannot = Probed(127, "node: not found")
     with pytest.raises(NotReadyError, match="its action ready cannot be run: node: not found"):
-        waited(lambda _: running(), lambda _: Probed(127, "node: not found"), timeout=0)
+        waited(lambda _: running(), lambda _: cannot, timeout=2)
+    # The engine answers for a container that has ended as for a program that is not there.
+    stopped = Probed(126, "cannot exec in a stopped container")
+
+    def at(now: float) -> pb.ContainerStatus:
+        if now < 0.5:
+            return running(start_time=Timestamp(seconds=1))
+        return running(start_time=Timestamp(seconds=9), restart_count=1)
+
+    assert (Ready("ready"), 5.5) == waited(at, lambda now: stopped if now < 2 else READY)
 
 
 def test_restarts_from_before_the_wait_do_not_count() -> None:

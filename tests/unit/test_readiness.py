@@ -131,10 +131,22 @@ def test_what_will_not_be_ready_ends_the_wait_at_once(status: ContainerStatus | 
 
 
 @pytest.mark.parametrize("code", [126, 127])
-def test_an_action_that_cannot_be_run_ends_the_wait_at_once(code: int) -> None:
-    waited = Waited(timeline((0, at())), timeline((0, Probed(code, "node: not found"))))
+def test_an_action_that_cannot_be_run_twice_in_the_same_run_ends_the_wait(code: int) -> None:
+    cannot = Probed(code, "node: not found")
+    waited = Waited(timeline((0, at())), timeline((0, cannot)))
     expected = Readiness(ready=False, message="its action ready cannot be run: node: not found")
-    assert (expected, 0.0) == (waited.outcome, waited.seconds)
+    assert (expected, 2.0) == (waited.outcome, waited.seconds)
+    assert ["its action ready cannot be run: node: not found"] == waited.progress
+    once = Waited(timeline((0, at())), timeline((0, cannot), (2, READY)))
+    assert (True, 5.0) == (once.outcome.ready, once.seconds)
+
+
+def test_an_action_that_comes_when_the_container_has_just_ended_says_nothing_of_the_next_run() -> None:
+    """The engine answers for a container that has ended as for a program that is not there."""
+    stopped = Probed(126, "cannot exec in a stopped container")
+    again = at(restart_count=1, start_time_ns=6)
+    waited = Waited(timeline((0, at()), (0.5, again)), timeline((0, stopped), (2.5, READY)))
+    assert (True, 5.5) == (waited.outcome.ready, waited.seconds)
 
 
 def test_ends_from_before_the_start_do_not_count() -> None:

@@ -40,14 +40,14 @@ async def test_as_many_start_at_once_as_allowed_in_order_and_a_bot_holds_its_pla
 
 
 @virtual
-async def test_one_that_is_never_ready_holds_its_place_for_a_minute() -> None:
+async def test_one_that_is_never_ready_holds_its_place_for_two_minutes() -> None:
     bots = Bots(Starts(1), ready_after=1000)
     await asyncio.gather(*(bots.start(f"bot {number}") for number in range(3)))
     assert [0.0, PLACE_SECONDS, 2 * PLACE_SECONDS] == [second for _, second in bots.admitted]
 
 
 @virtual
-async def test_a_start_that_the_engine_does_not_answer_holds_its_place_for_a_minute_too() -> None:
+async def test_a_start_that_the_engine_does_not_answer_holds_its_place_for_two_minutes_too() -> None:
     starts = Starts(1)
     hung = await starts.admit("a", Deadline())
     place = await starts.admit("b", Deadline())

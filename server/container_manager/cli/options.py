@@ -178,7 +178,7 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         type=click.IntRange(1, 10_000),
         default=lambda: len(os.sched_getaffinity(0)),
         show_default="the machine's cores",
-        help="Bots that start at once. Further starts and restarts wait until one is ready, or for 60 s at most.",
+        help="Bots that start at once. Further starts and restarts wait until one is ready, or for 120 s at most.",
     ),
     option(
         "--max-watchers",

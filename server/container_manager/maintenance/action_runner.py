@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import structlog
 
-from container_manager.actions import SECRETS_RELOAD, Action, DeclaredActions, bounded
+from container_manager.actions import READY, SECRETS_RELOAD, Action, DeclaredActions, bounded
 from container_manager.backend import Backend
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
@@ -112,7 +113,9 @@ class ActionRunner:
             log.info("an action has failed", reason=exc.reason)
             raise
         seconds = time.monotonic() - began
-        log.info("an action has ended", exit_code=result.exit_code, seconds=round(seconds, 3))
+        # A caller that waits until the bot is ready runs this one every other second.
+        level = logging.DEBUG if action.name == READY else logging.INFO
+        log.log(level, "an action has ended", exit_code=result.exit_code, seconds=round(seconds, 3))
         if reloads and result.exit_code == 0:
             secrets.forget_token(bot_id)
         return _Ended(result.exit_code, seconds)

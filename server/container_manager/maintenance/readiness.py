@@ -104,7 +104,11 @@ class ReadinessWaiter:
                 RUNNING_SECONDS,
             )
         if probed.exit_code in CANNOT_RUN:
-            raise _NeverReadyError(f"its action ready cannot be run: {probed.words}")
+            cannot = _Seen(f"its action ready cannot be run: {probed.words}")
+            # The first time, the container may just have ended: the engine tells that in the same way.
+            if wait.seen == cannot:
+                raise _NeverReadyError(cannot.message)
+            return cannot
         if probed.exit_code:
             return _Seen(f"its action ready says: {probed.words}")
         return _Seen("ready", HELD_SECONDS)
@@ -147,6 +151,7 @@ class _Wait:
         if status.start_time_ns != self._start_time_ns:
             # Another run of the process.
             self._start_time_ns, self._since, self._next_probe = status.start_time_ns, None, 0.0
+            self.seen = _Seen("")
         if problem := _problem(status, status.restart_count - self._restart_count):
             raise _NeverReadyError(problem)
 

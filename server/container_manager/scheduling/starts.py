@@ -16,7 +16,7 @@ from functools import partial
 from container_manager.deadline import Deadline
 from container_manager.errors import CapacityExceededError, ContainerManagerError, OperationInProgressError
 
-PLACE_SECONDS = 60.0
+PLACE_SECONDS = 120.0
 """How long a start holds its place at most: a bot that never gets ready does not hold up others for ever."""
 
 HasStarted = Callable[[str], Awaitable[None]]
