@@ -4,7 +4,7 @@
 
 import { realpathSync } from "node:fs";
 
-const OPENCLAW = "/usr/local/bin/openclaw";
+import { OPENCLAW } from "./refusal.mjs";
 
 const [command, ...args] = process.argv.slice(2);
 const channel = process.env.CHANNEL_TYPE;
