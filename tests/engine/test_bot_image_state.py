@@ -164,19 +164,31 @@ def test_a_configuration_that_is_no_object_is_kept_aside(configuration: Configur
     assert text == configuration.bench.shell(f"cat {configuration.state}/openclaw.json.replaced-*")
 
 
-def test_a_configuration_of_the_image_before_is_taken_over(configuration: Configuration) -> None:
+def test_a_configuration_of_the_image_before_is_replaced(configuration: Configuration) -> None:
     """It had a checksum in place of a record, and included the owner's file."""
-    former = '{"$include": "./openclaw.user.json", "channels": {"telegram": {"enabled": true}}}'
-    configuration.write(former)
+    configuration.write('{"$include": "./openclaw.user.json", "channels": {"telegram": {"enabled": true}}}')
     configuration.bench.shell(f"cd {configuration.state} && sha256sum openclaw.json >openclaw.json.sha256")
     config = configuration.start()
     assert not {"channels", "$include"} & {*config}
-    # Changed since: then what it has stays.
-    changed = Configuration(configuration.bench)
-    changed.write(former)
-    changed.write("0  openclaw.json", "openclaw.json.sha256")
-    config = changed.start()
-    assert ({"telegram": {"enabled": True}}, False) == (config["channels"], "$include" in config)
+    assert "" == configuration.said
+    assert "" == configuration.bench.shell(f"cd {configuration.state} && ls | grep -e replaced -e sha256 || true")
+
+
+def test_a_configuration_from_elsewhere_is_kept_aside(configuration: Configuration) -> None:
+    """As BotMaker writes it: this version of OpenClaw refuses to start with two of its keys."""
+    botmakers = {
+        "gateway": {"port": 19000, "controlUi": {"allowInsecureAuth": True}},
+        "agents": {"defaults": {"workspace": "/app/botdata/workspace", "memorySearch": {"enabled": False}}},
+    }
+    configuration.write(botmakers)
+    config = configuration.start()
+    assert "openclaw.json was not written by this image; it is kept as " in configuration.said
+    assert {"model": {"primary": "vllm/m"}} == config["agents"]["defaults"]
+    assert "allowInsecureAuth" not in config["gateway"]["controlUi"]
+    assert botmakers == json.loads(configuration.bench.shell(f"cat {configuration.state}/openclaw.json.replaced-*"))
+    # From then on, what OpenClaw writes there stays.
+    configuration.write(config | {"session": {"scope": "global"}})
+    assert {"scope": "global"} == configuration.start()["session"]
 
 
 def test_a_start_that_was_killed_between_its_two_files_takes_nothing_of_its_own_for_openclaws(

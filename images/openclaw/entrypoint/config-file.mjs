@@ -51,30 +51,26 @@ export function write(rendered, say) {
   });
 }
 
-/** The settings in the present file that no start of this entry point has written. */
+/**
+ * The settings in the present file that no start of this entry point has written. A file that is not from here at all may
+ * have been for another version of OpenClaw, and one wrong key keeps the gateway from starting: it is put aside.
+ */
 function writtenByOthers(file, recordFile, say) {
   const text = read(file);
-  if (text === undefined) {
+  // Written by an entry point before there was a record, and not changed since.
+  if (text === undefined || read(`${file}.sha256`)?.startsWith(sum(text))) {
     return {};
   }
   const present = parsed(text);
-  if (!isMap(present)) {
-    const aside = `${file}.replaced-${new Date().toISOString().replaceAll(":", "")}`;
-    renameSync(file, aside);
-    say(`${basename(file)} is not a JSON5 object; it is kept as ${aside}`);
-    return {};
-  }
-  if (read(`${file}.sha256`)?.startsWith(sum(text))) {
-    // Written by an entry point before there was a record, and not changed since.
-    return {};
-  }
   const former = parsed(read(recordFile) ?? "");
-  const others = without(present, isMap(former) ? former : {});
-  if (others.$include === `./${basename(userFile(file))}`) {
-    // Also of such an entry point. With it, OpenClaw would refuse to write.
-    delete others.$include;
+  if (isMap(present) && isMap(former)) {
+    return without(present, former);
   }
-  return others;
+  const aside = `${file}.replaced-${new Date().toISOString().replaceAll(":", "")}`;
+  renameSync(file, aside);
+  const why = isMap(present) ? "was not written by this image" : "is not a JSON5 object";
+  say(`${basename(file)} ${why}; it is kept as ${aside}`);
+  return {};
 }
 
 /** What the bot's owner has put into openclaw.user.json. */
