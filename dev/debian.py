@@ -18,6 +18,7 @@ PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "git": "git",
     "docker-compose": "docker-compose",
+    "tmux": "tmux",
 }
 # What an engine of ours needs.
 ENGINE_PROGRAMS = ("dockerd", "docker", "iptables", "ip", "mmdebstrap", "git")

@@ -18,7 +18,7 @@ from botctl.exit_codes import ExitCode
 from botctl.program import COMMANDS
 from botctl.program import botctl as program
 from botctl.rendering.console import console
-from botctl.rendering.tables import containers_table, details_table, print_table, stats_table
+from botctl.rendering.tables import containers_table, details_table, print_table, sparkline, stats_table
 from botctl.rendering.words import size_text, span_text, state_word
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
@@ -223,6 +223,13 @@ def test_the_tables_of_stats_and_of_one_container(monkeypatch: pytest.MonkeyPatc
     text = terminal_text(lambda _: details_table(one, Timestamp(seconds=75)), monkeypatch, NO_COLOR="1")
     assert "two lines" in text
     assert "(1m 5s ago)" in text
+
+
+def test_a_sparkline_has_a_bar_for_each_figure() -> None:
+    assert "▁▁▂▄█" == sparkline([0, 12, 13, 40, 100])
+    # More than a core: a full bar is the largest figure.
+    assert "▁▄█" == sparkline([0, 150, 350])
+    assert "" == sparkline([])
 
 
 @pytest.mark.parametrize(

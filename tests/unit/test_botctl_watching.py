@@ -178,3 +178,14 @@ def test_a_bot_that_is_no_longer_sampled_leaves_the_table(monkeypatch: pytest.Mo
     assert [BOT, OTHER] == [each.bot_id for each in samples.current()]
     now = 112.0
     assert [BOT] == [each.bot_id for each in samples.current()]
+
+
+def test_a_table_is_in_the_order_that_is_asked_for(botctl_run: Run, scripted: ScriptedService) -> None:
+    for bot_id, cpu, memory in ((BOT, 1, 5), (OTHER, 2, 4)):
+        scripted.stats.containers.add(bot_id=bot_id, container_id=bot_id, cpu_percent=cpu, memory_usage_bytes=memory)
+
+    def order(*arguments: str) -> list[str]:
+        return [line.split()[0] for line in botctl_run("stats", "--no-stream", *arguments).stdout.splitlines()[1:]]
+
+    assert [BOT, OTHER] == order() == order("--sort", "memory")
+    assert [OTHER, BOT] == order("--sort", "cpu")

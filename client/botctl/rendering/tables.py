@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -20,6 +20,9 @@ Sample = observer_pb.WatchStatsResponse | observer_pb.ContainerStats
 _NONE = "-"
 # On narrower terminals, ids are shortened to unique prefixes.
 _WIDE = 120
+# On still narrower ones, stats leave out what changes least.
+_NARROW = 80
+_BARS = "▁▂▃▄▅▆▇█"
 _SHORT_CONTAINER_ID = 12
 _PORTS_SHARE = 5
 _STYLES = {
@@ -53,22 +56,39 @@ def containers_table(containers: Sequence[pb.ContainerStatus], console: Console,
     return table
 
 
-def stats_table(samples: Iterable[Sample], console: Console) -> Table:
-    """One row for each running container."""
-    table = _table("BOT", "CPU", "MEMORY", "OF", "NET IN", "NET OUT", "PIDS", numbers_from=1)
+def stats_table(
+    samples: Iterable[Sample], console: Console, cpu_histories: Mapping[str, Iterable[float]] | None = None
+) -> Table:
+    """One row for each running container; a narrow terminal gets fewer columns, and a wide one ``cpu_histories``."""
     rows = list(samples)
     ids = _ids([each.bot_id for each in rows], console)
+    titles = ["BOT", "CPU", "MEMORY", "OF", "NET IN", "NET OUT", "PIDS"]
+    if console.is_terminal and console.width < _NARROW:
+        titles = ["BOT", "CPU", "MEMORY", "PIDS"]
+    with_histories = cpu_histories is not None and console.is_terminal and console.width >= _WIDE
+    table = _table(*titles, numbers_from=1)
+    if with_histories:
+        table.add_column("CPU, LATEST LAST", no_wrap=True)
     for each in rows:
-        table.add_row(
-            ids.get(each.bot_id) or Text(f"({each.container_id[:_SHORT_CONTAINER_ID]})", style="yellow"),
-            f"{each.cpu_percent:.1f}%",
-            words.size_text(each.memory_usage_bytes),
-            words.size_text(each.memory_limit_bytes),
-            words.size_text(each.network_rx_bytes),
-            words.size_text(each.network_tx_bytes),
-            str(each.pids),
-        )
+        cells = {
+            "BOT": ids.get(each.bot_id) or Text(f"({each.container_id[:_SHORT_CONTAINER_ID]})", style="yellow"),
+            "CPU": f"{each.cpu_percent:.1f}%",
+            "MEMORY": words.size_text(each.memory_usage_bytes),
+            "OF": words.size_text(each.memory_limit_bytes),
+            "NET IN": words.size_text(each.network_rx_bytes),
+            "NET OUT": words.size_text(each.network_tx_bytes),
+            "PIDS": str(each.pids),
+        }
+        history = [sparkline(cpu_histories.get(each.container_id, ()))] if with_histories and cpu_histories else []
+        table.add_row(*(cells[title] for title in titles), *history)
     return table
+
+
+def sparkline(percents: Iterable[float]) -> str:
+    """A bar for each figure. A full one is a whole core, or the largest figure if that is more."""
+    figures = list(percents)
+    most = max([100.0, *figures])
+    return "".join(_BARS[min(int(figure / most * len(_BARS)), len(_BARS) - 1)] for figure in figures)
 
 
 def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
