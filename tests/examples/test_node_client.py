@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from container_manager.validation import is_bot_id
+from container_manager_client.call_defaults import default_timeout
+from container_manager_client.channel import SERVICE_CONFIG
 from dev.node_client import NODE_CLIENT, Node, ensure_node_client
 from tests.support.bots import NODE_UID, Bots
 from tests.support.calls import FOREVER, Calls
@@ -141,6 +147,19 @@ def test_the_client_has_every_service_of_the_contract() -> None:
     client = (NODE_CLIENT.parents[1] / "examples" / "node_client" / "proto" / "client.proto").read_text()
     files = sorted(path.relative_to(proto).as_posix() for path in proto.rglob("*.proto"))
     assert files == [name for name in re.findall(r'^import "(.*)";$', client, re.MULTILINE) if name in files]
+
+
+def test_the_clients_deadlines_and_retries_are_those_of_the_python_client(node: Node) -> None:
+    program = str(NODE_CLIENT / "dist" / "test" / "service" / "defaults.js")
+    printed = subprocess.run([node.program, program], env=node.environment, capture_output=True, check=True).stdout
+    timeouts = {
+        f"/{service.full_name}/{method.name}": default_timeout(method.input_type._concrete_class())
+        for file in (maintainer_pb, pb, observer_pb, provisioner_pb)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if not method.server_streaming
+    }
+    assert {"timeouts": timeouts, "serviceConfig": json.loads(SERVICE_CONFIG)} == json.loads(printed)
 
 
 @pytest.mark.parametrize("listener", ["unix", "tcp"])

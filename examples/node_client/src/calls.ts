@@ -6,10 +6,10 @@ import type { CreateContainerRequest } from "./generated/botmaker/container/v1/C
 import type { StopContainerRequest } from "./generated/botmaker/container/v1/StopContainerRequest.js";
 import { manager } from "./protocol.js";
 
-// In seconds. A create may pull an image; a reload may wait for the bot and restart it.
+// In seconds. A create may pull an image, a start may wait for those of other bots, and a reload may restart the bot.
 const TIMEOUTS: Readonly<Record<string, number>> = {
   CreateContainer: 600,
-  StartContainer: 60,
+  StartContainer: 600,
   PutSecrets: 60,
   DeleteSecrets: 60,
   PutFiles: 60,
@@ -17,8 +17,8 @@ const TIMEOUTS: Readonly<Record<string, number>> = {
   ReloadSecrets: 240,
 };
 const READ_TIMEOUT = 20;
-const STOPPING = ["StopContainer", "RestartContainer", "RemoveContainer"];
-const AFTER_GRACE = 60;
+// Added to the grace period of the call.
+const AFTER_GRACE: Readonly<Record<string, number>> = { StopContainer: 60, RemoveContainer: 60, RestartContainer: 600 };
 const UNKNOWN_GRACE = 90;
 const LONGEST_GRACE = 86_400;
 
@@ -44,12 +44,13 @@ export const SERVICE_CONFIG = JSON.stringify({
 /** The default time-out of a call in milliseconds. It always exceeds the grace period of a stop. */
 export function defaultTimeout(path: string, request: unknown): number {
   const method = name(path);
-  if (!STOPPING.includes(method)) {
+  const afterGrace = AFTER_GRACE[method];
+  if (afterGrace === undefined) {
     return (TIMEOUTS[method] ?? READ_TIMEOUT) * 1000;
   }
   const grace = (request as StopContainerRequest).gracePeriod;
   const seconds = grace ? Number(grace.seconds ?? 0) + (grace.nanos ?? 0) / 1e9 : UNKNOWN_GRACE;
-  return (Math.min(Math.max(seconds, 0), LONGEST_GRACE) + AFTER_GRACE) * 1000;
+  return (Math.min(Math.max(seconds, 0), LONGEST_GRACE) + afterGrace) * 1000;
 }
 
 /** Gives a create without a request id one, so that its retry finds the container of the first attempt. */

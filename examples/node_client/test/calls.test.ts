@@ -78,10 +78,10 @@ describe("calls", { concurrency: true }, () => {
       assert.deepEqual(service.timeouts, [
         ["GetContainerStatus", 20],
         ["CreateContainer", 600],
-        ["StartContainer", 60],
+        ["StartContainer", 600],
         ["StopContainer", 150],
         ["StopContainer", 360],
-        ["RestartContainer", 60],
+        ["RestartContainer", 600],
         ["RemoveContainer", 60],
         ["PutSecrets", 60],
         ["ReloadSecrets", 240],
