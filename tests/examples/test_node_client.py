@@ -112,6 +112,11 @@ def service(serve: Callable[..., Service], directory: Path) -> Service:
     return serve(*listen, "--state-root", str(state_root), "--socket-group", str(group))
 
 
+def bots_in(root: Path) -> set[str]:
+    """The bots that have a directory. The service has some of its own beside them."""
+    return {path.name for path in root.iterdir() if is_bot_id(path.name)}
+
+
 def run(node: Node, program: str, *arguments: str, answers: Answers | None = None) -> None:
     """Run a program of the client's tests, and answer each line that it prints."""
     command = [node.program, str(NODE_CLIENT / "dist" / "test" / "service" / f"{program}.js"), *arguments]
@@ -220,7 +225,7 @@ def test_what_botmakers_api_tier_does_is_done_by_a_user_whose_only_right_is_the_
     of_another = bots.new()
     calls.run(of_another, *FOREVER, labels={"tenant": "another"})
     containers = bots.engine.containers
-    states = set(service.state_root.iterdir())
+    states = bots_in(service.state_root)
 
     def restart_service() -> str:
         service.stop()
@@ -242,6 +247,6 @@ def test_what_botmakers_api_tier_does_is_done_by_a_user_whose_only_right_is_the_
         answers={"restart-service": restart_service, "in-bot": in_bot},
     )
     assert [] == containers.list(all=True, filters={"label": f"tenant={tenant}"})
-    assert [of_another] == [path.name for path in bots.secrets_root.iterdir() if is_bot_id(path.name)]
-    assert states == set(service.state_root.iterdir())
+    assert {of_another} == bots_in(bots.secrets_root)
+    assert states == bots_in(service.state_root)
     assert "running" == containers.get(f"botmaker-{of_another}").status

@@ -74,7 +74,7 @@ describe("calls", { concurrency: true }, () => {
       await connection.call(manager.RemoveContainer, { botId, gracePeriod: {} });
       await connection.call(provisioner.PutSecrets, { botId });
       await connection.call(provisioner.ReloadSecrets, { botId });
-      await connection.call(manager.GetContainerStatus, { botId }, { timeout: 7000 });
+      await connection.call(manager.GetContainerStatus, { botId }, { timeout: 30_000 });
       assert.deepEqual(service.timeouts, [
         ["GetContainerStatus", 20],
         ["CreateContainer", 600],
@@ -85,7 +85,7 @@ describe("calls", { concurrency: true }, () => {
         ["RemoveContainer", 60],
         ["PutSecrets", 60],
         ["ReloadSecrets", 240],
-        ["GetContainerStatus", 7],
+        ["GetContainerStatus", 30],
       ]);
     });
   });

@@ -17,7 +17,7 @@ export const AWAY = { code: grpc.status.UNAVAILABLE, details: "Socket closed" };
 
 export class ScriptedService {
   readonly requests: [string, any][] = [];
-  /** Time until the deadline of each call, in seconds. */
+  /** Time until the deadline of each call, in seconds, rounded up to tens: a call may take a moment to arrive. */
   readonly timeouts: [string, number][] = [];
   readonly #server = new grpc.Server();
 
@@ -55,7 +55,7 @@ export class ScriptedService {
   #unary(name: string, answer: Unary): grpc.handleUnaryCall<any, any> {
     return (call, callback) => {
       this.requests.push([name, call.request]);
-      this.timeouts.push([name, Math.round((Number(call.getDeadline()) - Date.now()) / 1000)]);
+      this.timeouts.push([name, Math.ceil((Number(call.getDeadline()) - Date.now()) / 10_000) * 10]);
       try {
         callback(null, answer(call.request, call) ?? {});
       } catch (error) {
