@@ -1,9 +1,10 @@
-"""Resolves the bot ids of the command line, which may be unique prefixes."""
+"""Resolves the bots of the command line: ids, unique prefixes of ids, and host names that only one bot has."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from botctl.exit_codes import ExitCode, Failure
 
@@ -25,20 +26,34 @@ def new_bot_id(text: str) -> str:
     return bot_id
 
 
-def whole_ids(given: Sequence[str], known: Iterable[str]) -> list[str]:
-    """The whole ids, each once. A whole id is accepted even if it is unknown. Raises :class:`Failure`."""
+def whole_ids(
+    given: Sequence[str], known: Iterable[str], hostnames: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """The whole ids, each once. A whole id is accepted even if it is unknown. Raises :class:`Failure`.
+
+    ``hostnames``: those of the known bots, by bot id.
+    """
     candidates = sorted({bot_id for bot_id in known if bot_id})
-    return list(dict.fromkeys(_whole_id(text, candidates) for text in given))
+    return list(dict.fromkeys(_whole_id(text, candidates, hostnames) for text in given))
 
 
-def _whole_id(text: str, candidates: list[str]) -> str:
-    prefix = text.lower()
-    if is_bot_id(prefix):
-        return prefix
-    # An empty prefix matches any bot: a script with an unset variable must not remove one.
-    if not _PREFIX.fullmatch(prefix):
-        raise Failure(f"{text!r} is neither a bot id nor a prefix of one: botctl list shows the ids", ExitCode.USAGE)
-    found = [bot_id for bot_id in candidates if bot_id.startswith(prefix)]
+def _whole_id(text: str, candidates: list[str], hostnames: Mapping[str, str]) -> str:
+    name = text.lower()
+    if is_bot_id(name):
+        return name
+    # An empty text matches no bot: a script with an unset variable must not remove one.
+    is_prefix = _PREFIX.fullmatch(name) is not None
+    found = [
+        bot_id
+        for bot_id in candidates
+        if (is_prefix and bot_id.startswith(name)) or (name and hostnames.get(bot_id, "").lower() == name)
+    ]
+    if not found and not is_prefix:
+        raise Failure(
+            f"{text!r} is neither a bot id nor a prefix of one, and no bot has this host name: "
+            "botctl list shows ids and host names",
+            ExitCode.USAGE,
+        )
     if not found:
         raise Failure(f"no bot id starts with {text!r}: botctl list shows the ids", ExitCode.NOT_FOUND)
     if len(found) > 1:

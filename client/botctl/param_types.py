@@ -164,6 +164,7 @@ TIME = _Time()
 PORT = _Port()
 VARIABLE = _Pair("variable", "=", "a variable such as NAME=VALUE")
 LABEL = _Pair("label", "=", "a label such as KEY=VALUE")
+FILTER = _Pair("filter", "=", "a filter such as state=running")
 HOST = _Pair("host", "=:", "a host name and an address such as db:10.0.0.5 or host.docker.internal:host-gateway")
 
 

@@ -39,6 +39,8 @@ A run imports the module of its own command alone: gRPC, the generated messages 
 """
 # The names of functions that Python would not let have the command's.
 _FUNCTIONS = {"list": "list_containers"}
+# The names that users of docker type.
+_ALIASES = {"ls": "list", "ps": "list", "rm": "remove"}
 
 
 class Program(click.Group):
@@ -48,10 +50,11 @@ class Program(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
-        if cmd_name not in COMMANDS:
+        name = _ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        module = import_module(f"botctl.commands.{cmd_name}")
-        command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
+        module = import_module(f"botctl.commands.{name}")
+        command: click.Command = getattr(module, _FUNCTIONS.get(name, name))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -109,5 +112,6 @@ def _discard_stdout() -> None:
 def botctl() -> None:
     """Manage bots' containers through the container manager.
 
-    BOT is a bot's id or a unique prefix of it. Options may come before or after the name of the command.
+    BOT is a bot's id, a unique prefix of it, or the bot's host name if no other bot has it. Options may come before or
+    after the name of the command. ls and ps are short for list, and rm for remove.
     """

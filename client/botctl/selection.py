@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from botctl.bot_ids import is_bot_id, whole_ids
+from botctl.bot_ids import whole_ids
 from botctl.rendering.words import state_named
 from botctl.session import Session
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -37,16 +37,5 @@ def select(session: Session, *, bot_ids: Sequence[str], all_bots: bool, only_sta
             session.notice(f"skipped: {orphan.name} has no bot id; use the engine's own tools")
         return [Selected(each.bot_id, each) for each in found if each.bot_id]
     by_id = {each.bot_id: each for each in containers}
-    return [Selected(bot_id, by_id.get(bot_id)) for bot_id in whole_ids(bot_ids, by_id)]
-
-
-def watched_ids(session: Session, given: Sequence[str]) -> list[str]:
-    """The ids of bots to watch. A whole id needs no container yet."""
-    return whole_ids(given, (each.bot_id for each in session.containers()))
-
-
-def provisioned_id(session: Session, given: str) -> str:
-    """The id of a bot to provision. A whole id needs no container, and no other service of the listener."""
-    if is_bot_id(given.lower()):
-        return given.lower()
-    return watched_ids(session, [given])[0]
+    hostnames = {bot_id: each.hostname for bot_id, each in by_id.items()}
+    return [Selected(bot_id, by_id.get(bot_id)) for bot_id in whole_ids(bot_ids, by_id, hostnames)]

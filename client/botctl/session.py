@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import click
 import grpc
 
+from botctl.bot_ids import is_bot_id, whole_ids
 from botctl.connection import Connection, open_channel
 from botctl.rendering.yaml_text import DOCUMENT_FORMATS
 from botctl.tls_files import TLS_OPTIONS, tls_paths
@@ -78,6 +80,20 @@ class Session:
     def containers(self, timeout: float | None = None) -> list[pb.ContainerStatus]:
         """The status of every managed container."""
         return list(self.manager.ListManagedContainers(pb.ListManagedContainersRequest(), timeout=timeout).containers)
+
+    def whole_ids(self, given: Sequence[str]) -> list[str]:
+        """Resolves ids, unique prefixes of ids and host names. Whole ids need no container and no call.
+
+        Raises :class:`Failure`.
+        """
+        if all(is_bot_id(text.lower()) for text in given):
+            return whole_ids(given, ())
+        hostnames = {each.bot_id: each.hostname for each in self.containers()}
+        return whole_ids(given, hostnames, hostnames)
+
+    def whole_id(self, given: str) -> str:
+        """The same for one bot."""
+        return self.whole_ids([given])[0]
 
     def status(self, bot_id: str) -> pb.ContainerStatus | None:
         """The status of a bot's container. ``None`` if it has none."""

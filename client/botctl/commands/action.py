@@ -15,7 +15,6 @@ from botctl.options import bot_id_argument, with_session
 from botctl.rendering.json_documents import write_document
 from botctl.rendering.terminal import is_terminal
 from botctl.rendering.words import printable
-from botctl.selection import watched_ids
 from botctl.session import Session
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 
@@ -30,7 +29,7 @@ def action(session: Session, bot_id: str, name: str, arguments: Sequence[str]) -
 
     An exit code of the program other than 0 is exit code 1 here.
     """
-    (whole_id,) = watched_ids(session, [bot_id])
+    whole_id = session.whole_id(bot_id)
     kept = _Kept() if session.as_json else None
     end = run_action(session.maintainer, whole_id, name, arguments, on_output=kept or _Shown())
     if kept is not None:

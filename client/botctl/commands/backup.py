@@ -15,7 +15,7 @@ from botctl.rendering.json_documents import backup_document, write_document
 from botctl.rendering.tables import backups_table, print_table
 from botctl.rendering.words import now, restore_word, size_text
 from botctl.resuming import resumed
-from botctl.selection import Selected, provisioned_id, select
+from botctl.selection import Selected, select
 from botctl.session import Session
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 
@@ -68,7 +68,7 @@ def create(session: Session, *, stops: bool, keep: int | None, parallel: int, **
 @with_session
 def list_backups(session: Session, bot_id: str | None) -> None:
     """List the backups of a bot, or of all bots, newest first."""
-    wanted = "" if bot_id is None else provisioned_id(session, bot_id)
+    wanted = "" if bot_id is None else session.whole_id(bot_id)
     backups = session.maintainer.ListBackups(pb.ListBackupsRequest(bot_id=wanted)).backups
     if session.as_json:
         write_document([backup_document(each) for each in backups])
@@ -101,7 +101,7 @@ def restore(session: Session, bot_id: str, backup_id: str) -> None:
     The whole backup is verified before anything is changed. A running bot gets its former state back if it does not
     become ready. A bot without a container gets one as the backup describes it.
     """
-    whole_id = provisioned_id(session, bot_id)
+    whole_id = session.whole_id(bot_id)
     request = pb.RestoreBackupRequest(bot_id=whole_id, backup_id=backup_id, request_id=str(uuid.uuid4()))
     progress = Progress()
     # Fails at once if there is no service, or none with backups.

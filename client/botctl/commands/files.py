@@ -10,7 +10,7 @@ from botctl.commands.reporting import report
 from botctl.contents import SOURCE, Source, read_contents
 from botctl.options import bot_id_argument, with_session
 from botctl.parallel import Result
-from botctl.selection import Selected, provisioned_id
+from botctl.selection import Selected
 from botctl.session import Session
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 
@@ -32,7 +32,7 @@ def put(session: Session, bot_id: str, sources: Sequence[Source]) -> None:
 
     PATH is relative to the bot's state directory. Missing directories are created.
     """
-    request = pb.PutFilesRequest(bot_id=provisioned_id(session, bot_id), files=read_contents(sources))
+    request = pb.PutFilesRequest(bot_id=session.whole_id(bot_id), files=read_contents(sources))
 
     def work(bot: Selected) -> Result:
         session.provisioner.PutFiles(request)

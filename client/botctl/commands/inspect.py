@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 import grpc
 
-from botctl.bot_ids import is_bot_id, whole_ids
 from botctl.exit_codes import ExitCode, Failure, show_error
 from botctl.options import bot_id_argument, with_session
 from botctl.rendering.json_documents import config_document, status_document, write_document
@@ -25,8 +24,7 @@ def inspect(session: Session, bot_id: str) -> None:
     """
     if click.get_current_context().meta.get("botctl.output") == "table":
         raise click.UsageError("inspect writes json, which is its default, or yaml")
-    known = [] if is_bot_id(bot_id.lower()) else [each.bot_id for each in session.containers()]
-    (bot_id,) = whole_ids([bot_id], known)
+    bot_id = session.whole_id(bot_id)
     status = session.status(bot_id)
     if status is None:
         raise Failure(f"{bot_id}: has no container; create one with: botctl create {bot_id}", ExitCode.NOT_FOUND)

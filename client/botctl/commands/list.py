@@ -6,28 +6,66 @@ from collections.abc import Sequence
 
 import click
 
-from botctl.options import label_option, once, state_option, with_session
+from botctl.filters import Filters
+from botctl.options import label_option, state_option, with_session
+from botctl.param_types import FILTER
 from botctl.rendering.json_documents import status_document, write_document
-from botctl.rendering.words import now, state_named
+from botctl.rendering.template import check_template, fill
+from botctl.rendering.words import now
 from botctl.session import Session
-from botmaker.container.v1 import container_manager_pb2 as pb
+
+Pairs = Sequence[tuple[str, str]]
 
 
 @click.command("list")
 @state_option("Only containers in this state. Repeatable.")
 @label_option("Only containers with this label. Repeatable: with all of them.")
+@click.option(
+    "--filter",
+    "-f",
+    "filters",
+    type=FILTER,
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only label=KEY=VALUE, label=KEY, state=STATE or hostname=NAME, with * for any characters. Repeatable.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Only the bots' ids, one per line.")
+@click.option(
+    "--format",
+    "template",
+    metavar="TEMPLATE",
+    help="A line for each container, such as '{bot_id} {state} {labels.team}', with the fields of the JSON output.",
+)
 @with_session
-def list_containers(session: Session, only_states: Sequence[str], labels: Sequence[tuple[str, str]]) -> None:
+def list_containers(
+    session: Session,
+    *,
+    only_states: Sequence[str],
+    labels: Pairs,
+    filters: Pairs,
+    quiet: bool,
+    template: str | None,
+) -> None:
     """List the containers of all bots, and orphans: managed containers without a bot."""
-    states = [state_named(word) for word in only_states]
-    request = pb.ListManagedContainersRequest(states=states, labels=once("--label", labels))
-    containers = session.manager.ListManagedContainers(request).containers
+    if (quiet, template is not None, session.as_json).count(True) > 1:
+        raise click.UsageError("give only one of --quiet, --format and --output")
+    if template is not None:
+        check_template(template)
+    wanted = Filters.read(filters, only_states, labels)
+    listed = session.manager.ListManagedContainers(wanted.request()).containers
+    containers = [each for each in listed if wanted.matches(each)]
     if session.as_json:
         write_document([status_document(each) for each in containers])
+    elif quiet:
+        for bot_id in dict.fromkeys(each.bot_id for each in containers if each.bot_id):
+            click.echo(bot_id)
+    elif template is not None:
+        for each in containers:
+            click.echo(fill(template, each))
     elif containers or not session.out.is_terminal:
         # Documents need no rich, which takes a quarter of the start.
         from botctl.rendering.tables import containers_table, print_table
 
         print_table(session.out, containers_table(containers, session.out, now()))
     else:
-        session.notice("no bot has such a container" if only_states or labels else "no bot has a container")
+        session.notice("no bot has such a container" if wanted else "no bot has a container")

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from botctl.bot_ids import whole_ids
 from botctl.log_reading import LogReading, LogSelection
 from botctl.options import bot_id_argument, with_session
 from botctl.param_types import SIZE, TIME
@@ -40,7 +39,7 @@ def logs(session: Session, bot_id: str, *, timestamps: bool, **wanted: Any) -> N
     --follow continues across restarts of the bot and of the service, without losing or repeating lines.
     """
     # List even for a whole id: an unavailable service is an error here, while the stream waits for it.
-    (whole_id,) = whole_ids([bot_id], (each.bot_id for each in session.containers()))
+    whole_id = session.whole_id(bot_id)
     reading = LogReading(session.observer, LogSelection(whole_id, **wanted), session.notice)
     if session.as_json:
         for entries in reading:

@@ -13,7 +13,7 @@ from botctl.parallel import Result
 from botctl.rendering.json_documents import secret_document, write_document
 from botctl.rendering.tables import print_table, secrets_table
 from botctl.rendering.words import now
-from botctl.selection import Selected, provisioned_id
+from botctl.selection import Selected
 from botctl.session import Session
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 
@@ -47,7 +47,7 @@ def put(session: Session, bot_id: str, sources: Sequence[Source], *, replace_all
     if not sources and not replace_all:
         raise click.UsageError("name at least one secret: NAME=@FILE")
     request = pb.PutSecretsRequest(
-        bot_id=provisioned_id(session, bot_id), secrets=read_contents(sources), replace_all=replace_all
+        bot_id=session.whole_id(bot_id), secrets=read_contents(sources), replace_all=replace_all
     )
 
     def work(bot: Selected) -> Result:
@@ -67,7 +67,7 @@ def reload(session: Session, bot_id: str, *, or_restart: bool) -> None:
     The bot proves that it uses its new GATEWAY_TOKEN. Other secrets cannot be proved.
     """
     mode = Reload.MODE_RELOAD_OR_RESTART if or_restart else Reload.MODE_RELOAD
-    request = Reload(bot_id=provisioned_id(session, bot_id), mode=mode)
+    request = Reload(bot_id=session.whole_id(bot_id), mode=mode)
 
     def work(bot: Selected) -> Result:
         response = session.provisioner.ReloadSecrets(request)
@@ -81,7 +81,7 @@ def reload(session: Session, bot_id: str, *, or_restart: bool) -> None:
 @with_session
 def list_secrets(session: Session, bot_id: str) -> None:
     """List a bot's secret files: names, sizes and times."""
-    request = pb.ListSecretsRequest(bot_id=provisioned_id(session, bot_id))
+    request = pb.ListSecretsRequest(bot_id=session.whole_id(bot_id))
     found = session.provisioner.ListSecrets(request).secrets
     if session.as_json:
         write_document([secret_document(each) for each in found])
@@ -101,7 +101,7 @@ def remove(session: Session, bot_id: str, names: Sequence[str], *, all_secrets: 
     # Without names, the request would remove everything.
     if all_secrets == bool(names):
         raise click.UsageError("name secrets or give --all" + (", not both" if names else ""))
-    request = pb.DeleteSecretsRequest(bot_id=provisioned_id(session, bot_id), names=names)
+    request = pb.DeleteSecretsRequest(bot_id=session.whole_id(bot_id), names=names)
 
     def work(bot: Selected) -> Result:
         session.provisioner.DeleteSecrets(request)

@@ -20,7 +20,6 @@ from botctl.rendering.live import live_table
 from botctl.rendering.tables import Sample, print_table, stats_table
 from botctl.rendering.words import size_text, time_text
 from botctl.resuming import resumed
-from botctl.selection import watched_ids
 from botctl.session import Session
 from botmaker.container.v1 import container_observer_pb2 as pb
 
@@ -83,7 +82,7 @@ def stats(session: Session, bot_ids: Sequence[str], interval: Duration, *, sort:
     Shows all bots unless some are named. CPU is in percent of one core. On a terminal it updates a table, otherwise it
     prints a line for each sample.
     """
-    wanted = watched_ids(session, bot_ids)
+    wanted = session.whole_ids(bot_ids)
     if no_stream:
         _print_once(session, wanted, sort or "bot")
         return

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import click
 
-from botctl.bot_ids import is_bot_id, whole_ids
 from botctl.exit_codes import ExitCode, show_error
 from botctl.options import bot_id_arguments, with_session
 from botctl.rendering.json_documents import absent_document, status_document, write_document
@@ -22,10 +21,7 @@ def status(session: Session, bot_ids: Sequence[str]) -> None:
     """Show all details of bots' containers."""
     if not bot_ids:
         raise click.UsageError("name at least one bot; botctl list shows all")
-    known: list[str] = []
-    if not all(is_bot_id(text.lower()) for text in bot_ids):
-        known = [each.bot_id for each in session.containers()]
-    found = {bot_id: session.status(bot_id) for bot_id in whole_ids(bot_ids, known)}
+    found = {bot_id: session.status(bot_id) for bot_id in session.whole_ids(bot_ids)}
     if session.as_json:
         write_document([status_document(each) if each else absent_document(key) for key, each in found.items()])
     else:

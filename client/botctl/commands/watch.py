@@ -16,7 +16,6 @@ from botctl.rendering.live import live_table
 from botctl.rendering.tables import containers_table, state_text
 from botctl.rendering.words import now, printable, time_text
 from botctl.resuming import resumed
-from botctl.selection import watched_ids
 from botctl.session import Session
 from botctl.watch_state import Event, WatchState
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -32,7 +31,7 @@ def watch(session: Session, bot_ids: Sequence[str], labels: Sequence[tuple[str, 
 
     Shows all bots unless some are named. On a terminal it updates a table, otherwise it prints a line for each change.
     """
-    request = observer_pb.WatchContainersRequest(bot_ids=watched_ids(session, bot_ids), labels=once("--label", labels))
+    request = observer_pb.WatchContainersRequest(bot_ids=session.whole_ids(bot_ids), labels=once("--label", labels))
     watched = WatchState()
 
     def open_stream() -> Any:

@@ -37,7 +37,9 @@ _HEALTH_STYLES = {pb.HEALTH_STATUS_UNHEALTHY: "red", pb.HEALTH_STATUS_STARTING: 
 
 def containers_table(containers: Sequence[pb.ContainerStatus], console: Console, now: Timestamp) -> Table:
     """One row for each container."""
-    table = _table("BOT", "STATE", "SINCE", "RESTARTS", "PORTS", "IMAGE")
+    # A column of host names only where bots have some.
+    named = ["HOSTNAME"] if any(each.hostname for each in containers) else []
+    table = _table("BOT", *named, "STATE", "SINCE", "RESTARTS", "PORTS", "IMAGE")
     # On a terminal the image gets the rest of the line. A port is never cut, because that would change its number.
     table.expand = console.is_terminal
     if console.is_terminal:
@@ -47,6 +49,7 @@ def containers_table(containers: Sequence[pb.ContainerStatus], console: Console,
         table.add_row(
             # Show the container name of an orphan.
             ids.get(each.bot_id) or Text(words.printable(f"({each.name or each.container_id})"), style="yellow"),
+            *(Text(words.printable(each.hostname) or _NONE) for _ in named),
             state_text(each),
             _since(each, now),
             str(each.restart_count) if each.restart_count else _NONE,
