@@ -35,7 +35,7 @@ def documented_queries() -> list[str]:
     return queries
 
 
-def test_every_documented_query_has_a_result_and_every_rule_is_evaluated(
+def test_every_documented_query_has_a_result_and_the_first_crash_of_a_bot_fires_its_alert(
     engine: docker.DockerClient, service_config: DockerServiceConfig, session_dir: Path, bots: Bots
 ) -> None:
     directory = Path(tempfile.mkdtemp(prefix="p", dir=session_dir))
@@ -58,3 +58,5 @@ def test_every_documented_query_has_a_result_and_every_rule_is_evaluated(
                 wait_until(partial(prometheus.query, query), f"a result of {query}", 20)
             wait_until(lambda: prometheus.unhealthy_rules() == [], "every rule has been evaluated")
             assert set() == prometheus.firing()
+            rpc.run(bots.new(), "sh", "-c", "exit 3")
+            wait_until(lambda: "BotCrashed" in prometheus.firing(), "the alert of the first crash")

@@ -67,6 +67,11 @@ CASES = [
     Case("ContainerManagerDown", {}, 3, "fires"),
     Case("ContainerManagerEngineDown", {IN_SYNC: "1x3 0 1x9"}, 5, "quiet"),
     Case("ContainerManagerEngineDown", {IN_SYNC: "1x3 0x9"}, 5, "fires"),
+    *counted("BotCrashed", "container_manager_bot_exits_total", 1, ',reason="ERROR"'),
+    *counted("BotCrashed", "container_manager_bot_exits_total", 1, ',reason="OOM_KILLED"'),
+    Case("BotCrashed", {f'container_manager_bot_exits_total{{{JOB},reason="KILLED"}}': "0+1x79"}, 70, "quiet"),
+    *counted("BotPullsFail", "container_manager_pulls_total", 1, ',outcome="not_found"'),
+    Case("BotPullsFail", {f'container_manager_pulls_total{{{JOB},outcome="ok"}}': "0+1x79"}, 70, "quiet"),
     *counted("ContainerManagerEngineUnstable", "container_manager_event_reconnects_total", 4),
     *counted("ContainerManagerViewWrong", "container_manager_view_drift_total", 1),
     *counted("ContainerManagerInternalError", "container_manager_rpcs_total", 1, ',code="INTERNAL",method="X"'),
@@ -119,7 +124,7 @@ def test_each_alert_fires_at_its_first_event_and_not_without_one(tmp_path: Path)
 
 def test_the_documents_say_what_to_do_about_each_alert() -> None:
     section = read("docs/observability.md").partition("### Alerts")[2]
-    rows = re.findall(r"^\| `(ContainerManager\w+)` \|[^|]+\| [^|]+ \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|[^|]+\| [^|]+ \|$", section, re.MULTILINE)
     assert list(ALERTS) == rows
 
 
