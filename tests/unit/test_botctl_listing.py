@@ -80,8 +80,8 @@ def test_the_server_filters_by_labels_with_values_and_by_states(botctl_run: Run,
         (["--filter", "state"], "'state' is not a filter such as state=running"),
         (["--format", "{botid}"], "no such field: {botid}; did you mean bot_id?"),
         (["--format", "{image.x}"], "no such field: {image.x}"),
-        (["-q", "-o", "json"], "give only one of --quiet, --format and --output"),
-        (["-q", "--format", "x"], "give only one of --quiet, --format and --output"),
+        (["-q", "-o", "json"], "give only one of --quiet, --format, --wide and --output"),
+        (["-q", "--format", "x"], "give only one of --quiet, --format, --wide and --output"),
     ],
 )
 def test_a_wrong_word_is_refused_with_the_right_one_before_any_call(
@@ -141,3 +141,23 @@ def test_nothing_but_the_whole_host_name_is_taken_and_never_an_empty_one(text: s
     with pytest.raises(Failure, match="is neither a bot id nor a prefix of one") as caught:
         whole_ids([text], [BOT, OTHER], {BOT: "anna", OTHER: ""})
     assert ExitCode.USAGE == caught.value.exit_code
+
+
+def test_wide_shows_what_running_bots_occupy_on_the_disk(botctl_run: Run, fleet: ScriptedService) -> None:
+    running = fleet.of_bot(BOT)
+    assert running is not None
+    fleet.stats.containers.add(
+        bot_id=BOT, container_id=running.container_id, state_bytes=5 * 1024 * 1024, layer_bytes=0
+    )
+    head, *rows = botctl_run("list", "--wide").stdout.splitlines()
+    assert ["STATE SIZE", "LAYER SIZE"] == [title for title in ("STATE SIZE", "LAYER SIZE") if title in head]
+    (wide,) = (row for row in rows if row.startswith(BOT))
+    assert "5.0 MiB" in wide
+    assert [BOT, THIRD] == list(fleet.seen("GetStats")[0].bot_ids)
+    assert "STATE SIZE" not in botctl_run("list").stdout
+    assert 1 == len(fleet.seen("GetStats"))
+
+
+def test_wide_asks_for_no_sizes_where_nothing_runs(botctl_run: Run, fleet: ScriptedService) -> None:
+    assert 0 == botctl_run("list", "--wide", "--state", "exited").exit_code
+    assert [] == fleet.seen("GetStats")

@@ -13,6 +13,8 @@ from botctl.rendering.json_documents import status_document, write_document
 from botctl.rendering.template import check_template, fill
 from botctl.rendering.words import now
 from botctl.session import Session
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -36,6 +38,7 @@ Pairs = Sequence[tuple[str, str]]
     metavar="TEMPLATE",
     help="A line for each container, such as '{bot_id} {state} {labels.team}', with the fields of the JSON output.",
 )
+@click.option("--wide", is_flag=True, help="Also what running bots occupy on the disk.")
 @with_session
 def list_containers(
     session: Session,
@@ -45,10 +48,11 @@ def list_containers(
     filters: Pairs,
     quiet: bool,
     template: str | None,
+    wide: bool,
 ) -> None:
     """List the containers of all bots, and orphans: managed containers without a bot."""
-    if (quiet, template is not None, session.as_json).count(True) > 1:
-        raise click.UsageError("give only one of --quiet, --format and --output")
+    if (quiet, template is not None, session.as_json, wide).count(True) > 1:
+        raise click.UsageError("give only one of --quiet, --format, --wide and --output")
     if template is not None:
         check_template(template)
     wanted = Filters.read(filters, only_states, labels)
@@ -66,6 +70,16 @@ def list_containers(
         # Documents need no rich, which takes a quarter of the start.
         from botctl.rendering.tables import containers_table, print_table
 
-        print_table(session.out, containers_table(containers, session.out, now()))
+        disk = _disk_use(session, containers) if wide else None
+        print_table(session.out, containers_table(containers, session.out, now(), disk))
     else:
         session.notice("no bot has such a container" if wanted else "no bot has a container")
+
+
+def _disk_use(session: Session, containers: Sequence[pb.ContainerStatus]) -> dict[str, observer_pb.ContainerStats]:
+    """What the running ones of these containers occupy, by container id."""
+    bot_ids = {each.bot_id for each in containers if each.bot_id and each.state == pb.CONTAINER_STATE_RUNNING}
+    if not bot_ids:
+        return {}
+    found = session.observer.GetStats(observer_pb.GetStatsRequest(bot_ids=sorted(bot_ids))).containers
+    return {each.container_id: each for each in found}

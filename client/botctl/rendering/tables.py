@@ -35,11 +35,17 @@ _STYLES = {
 _HEALTH_STYLES = {pb.HEALTH_STATUS_UNHEALTHY: "red", pb.HEALTH_STATUS_STARTING: "yellow"}
 
 
-def containers_table(containers: Sequence[pb.ContainerStatus], console: Console, now: Timestamp) -> Table:
-    """One row for each container."""
+def containers_table(
+    containers: Sequence[pb.ContainerStatus],
+    console: Console,
+    now: Timestamp,
+    disk: Mapping[str, observer_pb.ContainerStats] | None = None,
+) -> Table:
+    """One row for each container. ``disk`` has the sizes on the disk, by container id; ``None``: not shown."""
     # A column of host names only where bots have some.
     named = ["HOSTNAME"] if any(each.hostname for each in containers) else []
-    table = _table("BOT", *named, "STATE", "SINCE", "RESTARTS", "PORTS", "IMAGE")
+    sizes = [] if disk is None else ["STATE SIZE", "LAYER SIZE"]
+    table = _table("BOT", *named, "STATE", "SINCE", "RESTARTS", *sizes, "PORTS", "IMAGE")
     # On a terminal the image gets the rest of the line. A port is never cut, because that would change its number.
     table.expand = console.is_terminal
     if console.is_terminal:
@@ -53,10 +59,18 @@ def containers_table(containers: Sequence[pb.ContainerStatus], console: Console,
             state_text(each),
             _since(each, now),
             str(each.restart_count) if each.restart_count else _NONE,
+            *([] if disk is None else _sizes(disk.get(each.container_id))),
             Text(_ports(each)),
             Text(words.printable(each.image)),
         )
     return table
+
+
+def _sizes(stats: observer_pb.ContainerStats | None) -> list[str]:
+    return [
+        words.size_text(getattr(stats, name)) if stats is not None and stats.HasField(name) else _NONE
+        for name in ("state_bytes", "layer_bytes")
+    ]
 
 
 def stats_table(
