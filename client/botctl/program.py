@@ -29,6 +29,7 @@ COMMANDS = {
     "secrets": "Write, reload, list and remove bots' secret files.",
     "files": "Write files into bots' state directories.",
     "backup": "Back up bots' states and configurations into the server's backup directory, and restore them.",
+    "upgrade": "Replace bots' containers by ones of another image, with the same configuration and state.",
     "action": "Run a declared program in a bot, such as pairing-list or pairing-approve CODE.",
     "version": "Show the versions of botctl, of the server and of what runs the containers.",
     "completion": "Print the script that completes commands in a shell.",

@@ -87,11 +87,13 @@ class Lifecycle(Protocol):
         *,
         request_id: str = "",
         absent: bool = False,
+        image_id: str = "",
         deadline: Deadline | None = None,
     ) -> Operation[Created]:
         """Create the bot's container. A failed create, or one past its deadline, leaves nothing behind.
 
         ``absent``: the caller saw a moment ago that the bot has no container; the backend may skip looking.
+        ``image_id``: the image to take, which is there, whatever ``config.image`` names by now.
         """
 
     def start_container(

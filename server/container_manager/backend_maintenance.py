@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from container_manager.bot_directories import BotUser
+from container_manager.operation import Operation
 
 Progress = Callable[[int], None]
 """Receives the number of bytes that are done."""
@@ -45,6 +46,12 @@ class Maintenance(Protocol):
 
     def unpause(self, container_id: str) -> None:
         """Let them go on; no effect on a container that is not paused or is gone."""
+
+    def prepare_image(self, image: str) -> Operation[str]:
+        """The id of the image that a create with ``image`` would take; pulls it as a create would.
+
+        Raises the errors of a create for its image.
+        """
 
     def image_facts(self, image_id: str) -> ImageFacts:
         """Of an image that is gone, nothing is known."""

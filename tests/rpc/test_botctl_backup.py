@@ -11,6 +11,7 @@ import pytest
 from botctl.exit_codes import ExitCode
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
+from container_manager.errors import ImageNotFoundError
 from container_manager.maintenance import readiness
 from tests.support.calls import Calls
 from tests.support.memory_backend import MemoryBackend, MemoryBots
@@ -87,3 +88,19 @@ def test_a_service_that_is_not_there_is_one_line(tmp_path: Path, bots: MemoryBot
     target = f"unix://{tmp_path}/none.sock"
     for arguments in (("list",), ("restore", bots.new(), "b"), ("create", bots.new()), ("rm", "b")):
         assert complaint(run("backup", *arguments, BOTCTL_TARGET=target), ExitCode.NO_SERVICE)
+
+
+def test_a_fleet_is_upgraded_one_after_another_until_one_fails(
+    target: str, bots: MemoryBots, calls: Calls, memory: MemoryBackend
+) -> None:
+    for _ in range(3):
+        calls.create(bots.new(), image="bot:1")
+    first = run("upgrade", bots.ids[0][:8], "--image", "bot:2", BOTCTL_TARGET=target)
+    assert (0, f"{bots.ids[0]}  upgraded to bot:2\n") == (first.exit_code, first.stdout), first.stderr
+    memory.script("prepare_image", None, ImageNotFoundError("no such image"), None)
+    rest = run("upgrade", "--all", "--image", "bot:3", "--fail-fast", "-o", "json", BOTCTL_TARGET=target)
+    assert ExitCode.DONE != rest.exit_code
+    outcomes = [(each["result"], (each["error"] or {}).get("message", "")) for each in document(rest)]
+    assert [("upgraded", ""), ("failed", "no such image")] == outcomes[:2]
+    assert outcomes[2][1].startswith("not begun")
+    assert ["bot:2", "bot:3", "bot:1"] == [(calls.status(bot_id) or pytest.fail("gone")).image for bot_id in bots.ids]

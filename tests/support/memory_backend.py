@@ -58,7 +58,7 @@ class MemoryBackend(MemoryStore):
         self.secrets = MemorySecrets(self)
         self.files = MemoryFiles(self)
         self.actions = MemoryActions(self)
-        self.maintenance = MemoryMaintenance(self)
+        self.maintenance = MemoryMaintenance(self, allowed_images)
         self.states = None if state_root is None else HostStates(state_root, BotUser(os.geteuid(), os.getegid()))
         self.lifecycle = MemoryLifecycle(self, secrets_root, self.secrets, allowed_images=allowed_images)
         self.source = MemorySource(self)

@@ -63,9 +63,10 @@ class MemoryLifecycle:
         *,
         request_id: str = "",
         absent: bool = False,  # noqa: ARG002 - looking costs nothing here
+        image_id: str = "",
         deadline: Deadline | None = None,
     ) -> Operation[Created]:
-        if config.image:
+        if config.image and not image_id:
             check_image_reference(config.image)
             check_image_allowed(config.image, self._allowed_images)
         deadline = deadline or Deadline()
@@ -76,6 +77,8 @@ class MemoryLifecycle:
                 self._check_secrets(bot_id)
                 deadline.commit()
                 container = self._store.create(bot_id, config, request_id)
+                if image_id:
+                    self._store.set(container, image_id=image_id)
                 return Created(container.status.container_id, container.status)
             container_id = existing.status.container_id
             if request_id and existing.request_id == request_id:
@@ -96,6 +99,7 @@ class MemoryLifecycle:
             container = self._known(known) or self._require(bot_id)
             if container.status.state not in (ContainerState.RUNNING, ContainerState.RESTARTING):
                 self._run(container)
+            self._store.actions_after.pop("start_container", lambda: None)()
             return container.status.container_id
 
     def stop_container(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from container_manager.backend_maintenance import ImageFacts
+from container_manager.image_reference import check_image_allowed, check_image_reference
 from container_manager.model import ContainerState
-from tests.support.memory_store import MemoryStore
+from container_manager.operation import Operation
+from tests.support.memory_store import MemoryStore, image_id_of
 
 
 class MemoryMaintenance:
     """Of the store's containers."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, allowed_images: tuple[str, ...] = ()) -> None:
+        self.allowed_images = allowed_images
         self.facts = ImageFacts()
         """Of every image."""
         self._store = store
@@ -20,6 +23,13 @@ class MemoryMaintenance:
 
     def unpause(self, container_id: str) -> None:
         self._change("unpause", container_id, ContainerState.PAUSED, ContainerState.RUNNING)
+
+    def prepare_image(self, image: str) -> Operation[str]:
+        check_image_reference(image)
+        check_image_allowed(image, self.allowed_images)
+        yield from ()
+        self._store.pass_step("prepare_image", "")
+        return image_id_of(image)
 
     def image_facts(self, image_id: str) -> ImageFacts:  # noqa: ARG002 - all are alike
         return self.facts

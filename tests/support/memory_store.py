@@ -85,6 +85,7 @@ class MemoryStore:
         self._notices: list[Notice] = []
         self._listeners: set[Callable[[Notice | None], None]] = set()
         self._held_notices: list[Notice] | None = None
+        self.actions_after: dict[str, Callable[[], None]] = {}
         self._scripts: dict[tuple[str, str], list[Step]] = {}
         self._last_ns = 0
         self._ids = itertools.count(1)
@@ -95,6 +96,10 @@ class MemoryStore:
         """Script the method's next calls, in order; the last step repeats. ``bot_id``: only calls for this bot."""
         with self.lock:
             self._scripts[method, bot_id] = list(steps)
+
+    def after(self, method: str, action: Callable[[], None]) -> None:
+        """Have this done after the method's next call, as what the container itself does."""
+        self.actions_after[method] = action
 
     @contextmanager
     def held(self, method: str, bot_id: str = "") -> Iterator[Gate]:
@@ -191,7 +196,7 @@ class MemoryStore:
             container_id = f"{next(self._ids):064x}"
             config = _with_defaults(config or ContainerConfig())
             image = config.image
-            image_id = f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+            image_id = image_id_of(image)
             created = ContainerState.CREATED
             status = ContainerStatus(
                 container_id,
@@ -281,3 +286,8 @@ def _with_defaults(config: ContainerConfig) -> ContainerConfig:
     ports = tuple(replace(port, host_ip=port.host_ip or DEFAULT_HOST_IP) for port in config.ports)
     network = "" if config.network == "bridge" else config.network
     return replace(config, image=config.image or DEFAULT_IMAGE, ports=ports, network=network)
+
+
+def image_id_of(image: str) -> str:
+    """The id of an image in memory."""
+    return f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"

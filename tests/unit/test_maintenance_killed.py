@@ -24,10 +24,12 @@ from container_manager.maintenance.journal import Journal, Record
 from container_manager.maintenance.restore import restore_backup
 from container_manager.maintenance.steps import Means
 from container_manager.maintenance.task import Result, Task, Work, recorded
+from container_manager.maintenance.upgrade import upgrade
 from container_manager.model import ContainerConfig, ContainerState
 from container_manager.operation import Operation, carry_out
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
 from tests.support.memory_backend import MemoryBackend
+from tests.support.memory_store import image_id_of
 from tests.unit.provisioned import BOT, OTHER
 
 USER = BotUser(os.geteuid(), os.getegid())
@@ -97,6 +99,7 @@ class World:
         self.kinds: dict[str, Callable[[Means, Task], Operation[Result]]] = {
             "backup": create_backup,
             "restore": restore_backup,
+            "upgrade": upgrade,
         }
 
     def add(self, bot_id: str, content: str, *, running: bool = True) -> None:
@@ -117,6 +120,7 @@ class World:
             states=steps.around(self.memory.states),
             store=steps.around(self.store),
             ready=self._ready,
+            last_log=_no_log,
             version="1",
         )
         task = Task(record, steps.around(self.journal), lambda _: None)
@@ -158,6 +162,10 @@ class World:
     def _ready(self, bot_id: str, _seconds: float, _on_wait: Callable[[str], None]) -> Operation[str]:
         yield from ()
         running = self.state(bot_id) is ContainerState.RUNNING
+        container = self.memory.named(bot_id)
+        if container is not None and container.status.image == "bot:2":
+            (self.states / bot_id / "file").write_text("migrated")
+            return "" if self.is_ready else "it never gets ready"
         # What is wrong is the state that was restored.
         bad = not self.is_ready and "restored" in (self.states / bot_id / "file").read_text()
         return "" if running and not bad else "it does not answer"
@@ -169,6 +177,11 @@ def tmp_path() -> Iterator[Path]:
     in_memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as directory:
         yield Path(directory)
+
+
+def _no_log(_container_id: str) -> Operation[list[str]]:
+    yield from ()
+    return []
 
 
 def worlds(tmp_path: Path) -> Iterator[tuple[int, World]]:
@@ -276,3 +289,40 @@ def test_an_unexpected_error_keeps_the_record(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="in the phase first"):
         world.run(record)
     assert [replace(record, phase="first", facts={"fact": 1}, time_seconds=ANY)] == world.journal.unfinished()
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_a_killed_upgrade_is_finished_or_rolled_back(tmp_path: Path, running: bool, is_ready: bool) -> None:
+    """The new image migrates the state when it starts. A bot that is stopped is not started."""
+    goes_well = is_ready or not running
+    arguments = {"image": "bot:2", "ready_seconds": 1.0, "grace_seconds": None, "skip_backup": False}
+    for step, world in worlds(tmp_path):
+        world.add(BOT, "former", running=running)
+        world.is_ready = is_ready
+        record = Record("r", "upgrade", BOT, arguments)
+        killed = True
+        try:
+            killed = world.run(record, step) is None
+        except UpgradeRolledBackError:
+            killed = False
+        assert goes_well or "former" in world.everywhere(BOT)
+        found = world.restart()
+        changed = bool(found or not killed or world.journal.find("r"))
+        container = world.memory.named(BOT)
+        assert container is not None
+        expected = "bot:2" if goes_well and changed else "bot:1"
+        assert (expected, image_id_of(expected)) == (container.status.image, container.status.image_id), step
+        assert running is (container.status.state is ContainerState.RUNNING)
+        assert ("migrated" if running and expected == "bot:2" else "former") == (
+            world.states / BOT / "file"
+        ).read_text()
+        if goes_well or not changed:
+            assert world.is_clean(BOT)
+            assert len(world.everywhere(BOT)) == 1
+        else:
+            assert ["former", "migrated"] == sorted(world.everywhere(BOT)), "the failed state is kept"
+        if not killed:
+            assert step > 30
+            assert 1 == len(world.store.list(BOT))
+            break

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 from botctl.exit_codes import ExitCode, overall, show_error
 from botctl.parallel import Result, Work, for_each
@@ -40,18 +45,26 @@ def report(
     doing: str,
     parallel: int,
     progress: Progress | None = None,
+    table: Callable[[int], tuple[RenderableType, str]] | None = None,
 ) -> None:
     """Runs the work for every bot, prints each result as it comes, and exits with the code for all of them.
 
-    ``progress``: the spinner also shows its last report.
+    ``progress``: the spinner also shows its last report. ``table``: a terminal shows this instead of the spinner, see
+    :func:`~botctl.rendering.live.live_table`.
     With ``--output json`` the results are one document, in the order of the bots.
     """
-    from botctl.rendering.live import spinner
+    from botctl.rendering.console import is_live
+    from botctl.rendering.live import live_table, spinner
 
     if not bots and not session.as_json:
         session.notice("no bot matches: nothing to do")
     results: dict[str, Result] = {}
-    with spinner(session.err, _progress(doing, bots, 0)) as update:
+    with ExitStack() as stack:
+        if table is not None and is_live(session.err):
+            stack.enter_context(live_table(session.err, table))
+            update: Callable[[str], None] = lambda _: None  # noqa: E731
+        else:
+            update = stack.enter_context(spinner(session.err, _progress(doing, bots, 0)))
         if progress is not None:
             progress.shown_by(lambda text: update(f"{_progress(doing, bots, len(results))}; {printable(text)}"))
         for result in for_each(session, bots, work, parallel):

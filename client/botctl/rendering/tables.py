@@ -154,6 +154,14 @@ def backups_table(backups: Sequence[maintainer_pb.Backup], now: Timestamp) -> Ta
     return table
 
 
+def upgrades_table(rows: Iterable[tuple[str, str, str]]) -> Table:
+    """Upgrades under way: each bot, its phase, and what is being done."""
+    table = _table("BOT", "PHASE", "")
+    for bot_id, phase, message in rows:
+        table.add_row(bot_id, phase, words.printable(message))
+    return table
+
+
 def print_table(console: Console, table: Table) -> None:
     """Prints a table. In a pipe, lines have no trailing blanks."""
     if console.is_terminal:

@@ -42,6 +42,11 @@ def restore_word(phase: maintainer_pb.RestorePhase) -> str:
     return enum_word(maintainer_pb.RestorePhase.DESCRIPTOR, phase).replace("_", " ")
 
 
+def upgrade_word(phase: maintainer_pb.UpgradePhase) -> str:
+    """Such as ``backing up``."""
+    return enum_word(maintainer_pb.UpgradePhase.DESCRIPTOR, phase).replace("_", " ")
+
+
 def protocol_word(protocol: pb.Protocol) -> str:
     """Such as ``udp``; ``tcp`` if unspecified."""
     return enum_word(pb.Protocol.DESCRIPTOR, protocol) or "tcp"

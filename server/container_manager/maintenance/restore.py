@@ -111,12 +111,12 @@ def _replace(means: Means, task: Task) -> Operation[None]:
         yield from started(means, task, READY_SECONDS)
 
 
-def started(means: Means, task: Task, seconds: float) -> Operation[None]:
+def started(means: Means, task: Task, seconds: float, phase: str = WAITING_READY) -> Operation[None]:
     """Start the bot and wait until it is ready. Raises :class:`NotReadyError` if it is not."""
     try:
         yield from start(means, task.bot_id)
         problem = yield from insist(
-            lambda: means.ready(task.bot_id, seconds, lambda words: task.report(Report(WAITING_READY, words)))
+            lambda: means.ready(task.bot_id, seconds, lambda words: task.report(Report(phase, words, facts=task.facts)))
         )
     except ContainerManagerError as exc:
         problem = str(exc)

@@ -48,6 +48,8 @@ class Means:
     store: BackupStore | None
     """``None``: the service keeps no backups."""
     ready: Ready
+    last_log: Callable[[str], Operation[list[str]]]
+    """The last lines of a container's log; none if it cannot be read."""
     version: str
     """Of this service."""
 

@@ -14,7 +14,7 @@ from container_manager.maintenance.journal import Record
 from container_manager.maintenance.task import Report
 from container_manager.validation import check_bot_id, check_request_id
 
-BACKUP, RESTORE = "backup", "restore"
+BACKUP, RESTORE, UPGRADE = "backup", "restore", "upgrade"
 
 _RESTORE_PHASES = {
     restore.VERIFYING: pb.RESTORE_PHASE_VERIFYING,
@@ -32,12 +32,12 @@ _FIRST_RESTORE_PHASE = pb.RESTORE_PHASE_VERIFYING
 
 def backup_from_proto(request: pb.CreateBackupRequest) -> Record:
     """What CreateBackup asks for. Raises the errors of an invalid request."""
-    return _record(BACKUP, request, {"stop_and_restart": request.stop_and_restart})
+    return record_from_proto(BACKUP, request, {"stop_and_restart": request.stop_and_restart})
 
 
 def restore_from_proto(request: pb.RestoreBackupRequest) -> Record:
     """What RestoreBackup asks for. Raises the errors of an invalid request."""
-    return _record(RESTORE, request, {"backup_id": backup_id_from_proto(request)})
+    return record_from_proto(RESTORE, request, {"backup_id": backup_id_from_proto(request)})
 
 
 def backup_id_from_proto(request: pb.RestoreBackupRequest | pb.DeleteBackupRequest) -> str:
@@ -69,7 +69,12 @@ def backup_to_proto(document: Mapping[str, Any]) -> pb.Backup:
     return pb.Backup(**fields, create_time=create_time)
 
 
-def _record(kind: str, request: pb.CreateBackupRequest | pb.RestoreBackupRequest, arguments: dict[str, Any]) -> Record:
+def record_from_proto(
+    kind: str,
+    request: pb.CreateBackupRequest | pb.RestoreBackupRequest | pb.UpgradeContainerRequest,
+    arguments: dict[str, Any],
+) -> Record:
+    """A long operation with these arguments. Raises the errors of an invalid bot id or request id."""
     check_bot_id(request.bot_id)
     if not request.request_id:
         raise InvalidConfigError(FieldViolation("request_id", "is required: a retry with it does nothing twice"))

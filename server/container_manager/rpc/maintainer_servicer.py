@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_maintainer_pb2_grpc as pb_grpc
 from container_manager.backend import Backend
-from container_manager.errors import BackupUnavailableError, NotSupportedByBackendError
+from container_manager.errors import BackupUnavailableError
 from container_manager.maintenance.backup import backup_document
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.maintenance import Maintenance
@@ -19,6 +19,7 @@ from container_manager.rpc import backup_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.maintainer_codec import action_event_to_proto
 from container_manager.rpc.maintenance_runs import MaintenanceRuns
+from container_manager.rpc.upgrade_codec import upgrade_from_proto, upgrade_to_proto
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.validation import check_bot_id
 
@@ -43,9 +44,13 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     # The methods that stream are coroutines that write: a generator is closed only when it is garbage-collected.
 
     async def UpgradeContainer(  # type: ignore[override]
-        self, _request: pb.UpgradeContainerRequest, _context: Context
+        self, request: pb.UpgradeContainerRequest, context: Context
     ) -> None:
-        self._not_supported()
+        run = await self._long_runs.runs.attach(upgrade_from_proto(request))
+        async with aclosing(run.reports()) as reports:
+            async for report in reports:
+                await context.write(upgrade_to_proto(report))
+        run.result()
 
     async def CreateBackup(  # type: ignore[override]
         self, request: pb.CreateBackupRequest, context: Context
@@ -94,6 +99,3 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         if store is None:
             raise BackupUnavailableError(NO_BACKUPS)
         return await self._operations.read("backups", lambda _: call(store), caller_deadline(context))
-
-    def _not_supported(self) -> NoReturn:
-        raise NotSupportedByBackendError("this version of the server does not do this yet", backend=self._backend.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,10 +21,13 @@ from container_manager.maintenance.readiness import ReadinessWaiter
 from container_manager.maintenance.restore import restore_backup
 from container_manager.maintenance.runs import Runs
 from container_manager.maintenance.steps import Means
+from container_manager.maintenance.upgrade import upgrade
 from container_manager.operation import Operation, Wait
-from container_manager.rpc.backup_codec import BACKUP, RESTORE
+from container_manager.rpc.backup_codec import BACKUP, RESTORE, UPGRADE
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.view.keeper import ViewKeeper
+
+_LINES, _LINE_LENGTH, _LOG_SECONDS = 6, 100, 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +65,7 @@ def maintenance_runs(
     """Nothing runs before :meth:`MaintenanceRuns.recover`."""
     service = config.service
     store = None if config.backup_root is None else BackupStore(config.backup_root)
-    ready = ReadyWaits(waiter, keeper)
+    ready = ReadyWaits(waiter, keeper, backend)
     means = Means(
         lifecycle=backend.lifecycle,
         secrets=backend.secrets,
@@ -69,9 +73,14 @@ def maintenance_runs(
         states=backend.states,
         store=store,
         ready=ready,
+        last_log=ready.last_log,
         version=container_manager.__version__,
     )
-    kinds = {BACKUP: partial(create_backup, means), RESTORE: partial(restore_backup, means)}
+    kinds = {
+        BACKUP: partial(create_backup, means),
+        RESTORE: partial(restore_backup, means),
+        UPGRADE: partial(upgrade, means),
+    }
     runs = Runs(kinds, Journal(service.secrets_root.path), operations, keeper.look_at)
     return MaintenanceRuns(runs, store, backend.states, ready)
 
@@ -79,8 +88,9 @@ def maintenance_runs(
 class ReadyWaits:
     """Waits on the event loop for operations in worker threads."""
 
-    def __init__(self, waiter: ReadinessWaiter, keeper: ViewKeeper) -> None:
+    def __init__(self, waiter: ReadinessWaiter, keeper: ViewKeeper, backend: Backend) -> None:
         self._waiter = waiter
+        self._backend = backend
         self._keeper = keeper
         self.loop: asyncio.AbstractEventLoop
         """Where to wait; set before the first operation."""
@@ -90,6 +100,20 @@ class ReadyWaits:
         waited = asyncio.run_coroutine_threadsafe(self._wait(bot_id, seconds, on_wait), self.loop)
         yield Wait(future=waited)
         return waited.result()
+
+    def last_log(self, container_id: str) -> Operation[list[str]]:
+        """The last lines of a container's log, for a person; none if it cannot be read."""
+        read = asyncio.run_coroutine_threadsafe(self._last_log(container_id), self.loop)
+        yield Wait(future=read)
+        return read.result()
+
+    async def _last_log(self, container_id: str) -> list[str]:
+        lines: list[str] = []
+        with suppress(ContainerManagerError, TimeoutError):
+            async with asyncio.timeout(_LOG_SECONDS), aclosing(self._backend.log(container_id).existing(_LINES)) as log:
+                async for entries in log:
+                    lines += (line.decode("utf-8", "replace")[:_LINE_LENGTH] for _, _, line, _ in entries)
+        return lines[-_LINES:]
 
     async def _wait(self, bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> str:
         # The view may still show the bot as it was before its start.

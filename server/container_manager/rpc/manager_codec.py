@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.errors import FieldViolation, InvalidConfigError
 from container_manager.model import (
@@ -91,7 +92,10 @@ def config_to_proto(config: ContainerConfig) -> pb.ContainerConfig:
 
 
 def grace_seconds_from_proto(
-    message: pb.StopContainerRequest | pb.RestartContainerRequest | pb.RemoveContainerRequest,
+    message: pb.StopContainerRequest
+    | pb.RestartContainerRequest
+    | pb.RemoveContainerRequest
+    | maintainer_pb.UpgradeContainerRequest,
 ) -> int | None:
     """The grace period in whole seconds; ``None`` when the request has none. Raises :class:`InvalidConfigError`."""
     if not message.HasField("grace_period"):

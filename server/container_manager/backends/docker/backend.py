@@ -38,7 +38,7 @@ class DockerBackend:
         self.secrets = HostSecrets(config.secrets_root, config.bot_user, self.lifecycle.host_user)
         self.files = HostFiles(config.state_root, config.bot_user, self.lifecycle.host_user)
         self._state_root = config.state_root
-        self.maintenance = DockerMaintenance(config, observer)
+        self.maintenance = DockerMaintenance(config, self.lifecycle.images, observer)
         self.states = (
             None
             if config.state_root is None

@@ -8,6 +8,7 @@ from typing import Any
 
 from container_manager.backend import Created
 from container_manager.backends.docker.command_check import CommandCheck
+from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.given_up_creates import GivenUpCreates
 from container_manager.backends.docker.host_user import HostUser
 from container_manager.backends.docker.lookup import find_container, remove
@@ -19,8 +20,6 @@ from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import create_error, engine_error
-from container_manager.engine.images import ImagePuller
-from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError, was_not_sent
 from container_manager.engine.user_namespace import check_secrets_usable, check_state_usable
 from container_manager.errors import (
@@ -33,8 +32,8 @@ from container_manager.errors import (
     SecretsUnavailableError,
     StateUnavailableError,
 )
-from container_manager.image_reference import check_image_allowed, check_image_reference, is_image_id
-from container_manager.model import ContainerConfig, PullPolicy, container_name
+from container_manager.image_reference import is_image_id
+from container_manager.model import ContainerConfig, container_name
 from container_manager.operation import Operation, Wait
 from container_manager.validation import check_grace_seconds
 
@@ -51,7 +50,7 @@ class ContainerCreator:
     def __init__(
         self,
         engine: EngineClient,
-        calls: LongCalls,
+        images: ContainerImages,
         commands: CommandCheck,
         config: DockerServiceConfig,
         reader: StatusReader,
@@ -59,7 +58,7 @@ class ContainerCreator:
         self._engine = engine
         self._config = config
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
-        self._puller = ImagePuller(calls, config.registry_config)
+        self._images = images
         self._commands = commands
         self._reader = reader
         self._given_up = GivenUpCreates(engine)
@@ -75,14 +74,28 @@ class ContainerCreator:
         self._given_up.close()
 
     def create(
-        self, bot_id: str, config: ContainerConfig, request_id: str, deadline: Deadline, *, absent: bool = False
+        self,
+        bot_id: str,
+        config: ContainerConfig,
+        request_id: str,
+        deadline: Deadline | None,
+        *,
+        absent: bool = False,
+        image_id: str = "",
     ) -> Operation[Created]:
         """The bot's new container, or the one that an earlier call with this ``request_id`` made.
 
         ``absent``: the caller saw that the bot has none. The engine refuses a second one of the same name anyway.
+        ``image_id``: the image to take, which was checked before and is not pulled.
         """
-        image = self._image(config.image)
-        if absent and not self._pulls(image, missing=False):
+        deadline = deadline or Deadline()
+        if image_id:
+            if existing := self._existing(bot_id, request_id, deadline):
+                return Created(existing)
+            image = self._images.pinned(config.image, image_id, deadline)
+            return (yield from self._create(bot_id, config, image, request_id, deadline, pulls=False))
+        image = self._images.allowed(config.image)
+        if absent and not self._images.pulls(image, missing=False):
             try:
                 return (yield from self._create(bot_id, config, image, request_id, deadline))
             except (InvalidConfigError, SecretsUnavailableError, StateUnavailableError, ImageNotFoundError):
@@ -95,14 +108,21 @@ class ContainerCreator:
         return (yield from self._create(bot_id, config, image, request_id, deadline))
 
     def _create(
-        self, bot_id: str, config: ContainerConfig, image: str, request_id: str, deadline: Deadline
+        self,
+        bot_id: str,
+        config: ContainerConfig,
+        image: str,
+        request_id: str,
+        deadline: Deadline,
+        *,
+        pulls: bool = True,
     ) -> Operation[Created]:
         self._check_network(config.network, deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
         if (namespace := self._engine.user_namespace(deadline)) is not None:
             check_secrets_usable(self._config.secrets_root, bot_id, namespace, self._config.bot_user)
-        if self._pulls(image, missing=False):
-            yield from self._puller.pull(image, deadline)
+        if pulls and self._images.pulls(image, missing=False):
+            yield from self._images.pull(image, deadline)
         with self._states.prepared(bot_id) if self._states is not None else nullcontext():
             if namespace is not None and self._config.state_root is not None:
                 check_state_usable(self._config.state_root, bot_id, namespace, self._config.bot_user)
@@ -145,20 +165,6 @@ class ContainerCreator:
                     bot_id=bot_id,
                 )
             yield Wait(seconds=_NAME_POLL_SECONDS, deadline=deadline)
-
-    def _image(self, requested: str) -> str:
-        if not requested:
-            return self._config.default_image
-        check_image_reference(requested)
-        if requested != self._config.default_image:
-            check_image_allowed(requested, self._config.allowed_images)
-        return requested
-
-    def _pulls(self, image: str, *, missing: bool) -> bool:
-        """Whether to pull the image: before the create, or (``missing``) after the engine reported it missing."""
-        if is_image_id(image):
-            return False
-        return self._config.pull_policy is (PullPolicy.MISSING if missing else PullPolicy.ALWAYS)
 
     def _existing(self, bot_id: str, request_id: str, deadline: Deadline) -> str | None:
         document = find_container(self._engine, bot_id, deadline)
@@ -230,12 +236,12 @@ class ContainerCreator:
         try:
             return self._post(bot_id, body, deadline)
         except _ImageMissingError as exc:
-            if not self._pulls(image, missing=True):
+            if not self._images.pulls(image, missing=True):
                 policy = "" if is_image_id(image) else f", and the pull policy is {self._config.pull_policy.value}"
                 raise ImageNotFoundError(f"image {image} is not on the engine{policy}", image=image) from exc
         if find_container(self._engine, bot_id, deadline) is not None:
             raise _NameTakenError
-        yield from self._puller.pull(image, deadline)
+        yield from self._images.pull(image, deadline)
         try:
             return self._post(bot_id, body, deadline)
         except _ImageMissingError as exc:

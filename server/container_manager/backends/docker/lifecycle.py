@@ -20,6 +20,7 @@ from http import HTTPStatus
 from container_manager.backend import CallObserver, Created
 from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.backends.docker.config_reader import ConfigReader
+from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.creation import ContainerCreator
 from container_manager.backends.docker.ending import restart, stop
 from container_manager.backends.docker.listing import ContainerLister
@@ -60,17 +61,15 @@ class DockerLifecycle:
         """``observer`` receives each call to the engine; ``reader``: shared with what follows the engine."""
         self._config = config
         self._grace_seconds = check_grace_seconds(config.grace_seconds)
-        self._engine = EngineClient(
-            config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
-        )
+        seconds = config.engine_timeout_seconds
+        self._engine = EngineClient(config.docker_host, timeout_seconds=seconds, observer=observer)
+        self._calls = LongCalls(config.docker_host, timeout_seconds=seconds, observer=observer)
         self._reader = reader or StatusReader()
-        self._calls = LongCalls(config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer)
         self._commands = CommandCheck(self._engine)
-        self._creator = ContainerCreator(self._engine, self._calls, self._commands, config, self._reader)
-        self.host_user = self._creator.host_user
-        """Which user of this host a user of a container is."""
-        self._configs = ConfigReader(self._engine, config)
-        self._lister = ContainerLister(self._engine, self._reader)
+        self.images = ContainerImages(self._engine, self._calls, config)
+        self._creator = ContainerCreator(self._engine, self.images, self._commands, config, self._reader)
+        self.host_user = self._creator.host_user  # of a container's user
+        self._configs, self._lister = ConfigReader(self._engine, config), ContainerLister(self._engine, self._reader)
 
     def close(self) -> None:
         """Close idle connections to the engine. No method may be called afterwards."""
@@ -92,9 +91,10 @@ class DockerLifecycle:
         *,
         request_id: str = "",
         absent: bool = False,
+        image_id: str = "",
         deadline: Deadline | None = None,
     ) -> Operation[Created]:
-        return self._creator.create(bot_id, config, request_id, deadline or Deadline(), absent=absent)
+        return self._creator.create(bot_id, config, request_id, deadline, absent=absent, image_id=image_id)
 
     @property
     def default_grace_seconds(self) -> int:

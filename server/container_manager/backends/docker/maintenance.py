@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from container_manager.backend import CallObserver
 from container_manager.backend_maintenance import ImageFacts
+from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.maintenance import MaintenanceClient
 from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.operation import Operation
 
 DERIVED_LABEL = "botmaker.derived-state"
 """Of an image: paths below the state that its programs make anew, separated by commas."""
@@ -17,8 +19,11 @@ DERIVED_LABEL = "botmaker.derived-state"
 class DockerMaintenance:
     """A :class:`~container_manager.backend_maintenance.Maintenance`, usable from any number of threads."""
 
-    def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
+    def __init__(
+        self, config: DockerServiceConfig, images: ContainerImages, observer: CallObserver | None = None
+    ) -> None:
         """``observer`` receives each call to the engine."""
+        self._images = images
         self._engine = MaintenanceClient(
             config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
         )
@@ -38,6 +43,9 @@ class DockerMaintenance:
             self._engine.unpause_container(container_id)
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
+
+    def prepare_image(self, image: str) -> Operation[str]:
+        return self._images.prepare(image, Deadline())
 
     def image_facts(self, image_id: str) -> ImageFacts:
         try:

@@ -1,0 +1,202 @@
+"""Replaces a bot's container by one of another image, and puts everything back if the bot does not become ready.
+
+What is needed for that is on the disk before anything is changed: the configuration, and the images of both containers.
+The state is copied while the bot is stopped. The copy is the former state, which goes back byte for byte; what the new
+image has made of it is kept as ``failed``. A service that was killed continues from the last phase, whose steps may be
+repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import suppress
+from typing import Any
+
+from container_manager.errors import ContainerManagerError, RollbackFailedError, UpgradeRolledBackError
+from container_manager.maintenance.backup_store import new_backup_id
+from container_manager.maintenance.config_document import config_from_document, config_to_document
+from container_manager.maintenance.manifest import Manifest
+from container_manager.maintenance.restore import READY_SECONDS, NotReadyError, started
+from container_manager.maintenance.steps import (
+    Means,
+    insist,
+    is_running,
+    process_ended,
+    require_states,
+    require_store,
+    stop,
+)
+from container_manager.maintenance.task import Report, Task
+from container_manager.operation import Operation
+
+PULLING, STOPPING, BACKING_UP, REPLACING = "pulling", "stopping", "backing_up", "replacing"
+WAITING_READY, COMMITTED = "waiting_ready", "committed"
+ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED = "rolling_back", "rolled_back", "rollback_failed"
+FAILED = "failed"
+"""The state that the last image has left that did not become ready, beside the bot's state."""
+
+
+def upgrade(means: Means, task: Task) -> Operation[dict[str, Any]]:
+    """The operation ``upgrade``: arguments ``image``, ``ready_seconds``, ``grace_seconds`` and ``skip_backup``."""
+    if not task.phase and not (yield from _prepare(means, task)):
+        return {}
+    if task.phase not in (ROLLING_BACK, COMMITTED):
+        try:
+            yield from _replace(means, task)
+        except (NotReadyError, ContainerManagerError) as exc:
+            log = yield from _last_log(means, task)
+            task.enter(ROLLING_BACK, f"putting back the old image: {exc}", reason=str(exc), log=log)
+    if task.phase == ROLLING_BACK:
+        yield from _roll_back(means, task)
+    # Before the copy is removed: the former state is not put back any more.
+    task.enter(COMMITTED, "the bot has the new image")
+    if task.facts["copies"]:
+        # What cannot be removed takes room, and does no other harm.
+        with suppress(ContainerManagerError):
+            require_states(means).discard(task.bot_id, _former(task))
+    return {}
+
+
+def _prepare(means: Means, task: Task) -> Operation[bool]:
+    """Check everything and get the image, and then enter the first phase. False: the bot has this image already."""
+    bot_id, image = task.bot_id, str(task.record.arguments["image"])
+    task.report(Report(PULLING, f"getting the image {image}"))
+    definition = means.lifecycle.get_container_config(bot_id)
+    status = means.lifecycle.require_container(bot_id)
+    has_state = means.states is not None and means.states.has_state(bot_id)
+    copies = has_state and not task.record.arguments["skip_backup"]
+    if copies:
+        require_store(means)
+    new_image_id = yield from means.maintenance.prepare_image(image)
+    if (definition.config.image, definition.image_id) == (image, new_image_id):
+        task.report(Report(COMMITTED, "the bot has this image already"))
+        return False
+    task.enter(
+        STOPPING,
+        "stopping the bot",
+        container_id=definition.container_id,
+        config=config_to_document(definition.config),
+        old_image_id=definition.image_id,
+        new_image_id=new_image_id,
+        was_running=is_running(status),
+        copies=copies,
+    )
+    return True
+
+
+def _replace(means: Means, task: Task) -> Operation[None]:
+    bot_id, facts = task.bot_id, task.facts
+    if task.phase == STOPPING:
+        yield from stop(means, bot_id, task.record.arguments["grace_seconds"])
+        task.enter(BACKING_UP, "copying the state")
+    if task.phase == BACKING_UP:
+        task.enter(REPLACING, "replacing the container", backup_id=_copy(means, task) if facts["copies"] else "")
+    if task.phase == REPLACING:
+        yield from _remove(means, task, only=facts["container_id"])
+        yield from _create(means, task, str(task.record.arguments["image"]), facts["new_image_id"], "new")
+        task.enter(WAITING_READY, "starting the bot")
+    if task.phase == WAITING_READY and facts["was_running"]:
+        yield from started(means, task, task.record.arguments["ready_seconds"])
+
+
+def _copy(means: Means, task: Task) -> str:
+    """Copy the state beside it, and into an archive; the archive's id."""
+    states, store, former = require_states(means), require_store(means), _former(task)
+    if not states.has_aside(task.bot_id, former):
+        states.copy_aside(task.bot_id, former, on_progress=task.progress(BACKING_UP, "copying the state"))
+    image_id = str(task.facts["old_image_id"])
+    manifest = Manifest(
+        task.bot_id,
+        time.time_ns(),
+        {"container-manager": means.version},
+        config_from_document(task.facts["config"]),
+        image_id,
+        means.maintenance.image_facts(image_id).digests,
+        was_running=task.facts["was_running"],
+    )
+    on_progress = task.progress(BACKING_UP, "writing the archive")
+    with states.opened_aside(task.bot_id, former) as copy:
+        return store.write(new_backup_id(task.bot_id), copy, manifest, on_progress).backup_id
+
+
+def _roll_back(means: Means, task: Task) -> Operation[None]:
+    """Put everything back. Always raises."""
+    bot_id, facts = task.bot_id, task.facts
+    reason = "\n".join([facts["reason"], *(["Its last log lines:", *facts["log"]] if facts["log"] else [])])
+    try:
+        yield from _put_back(means, task)
+        if facts["was_running"]:
+            yield from started(means, task, READY_SECONDS, ROLLING_BACK)
+    except (NotReadyError, ContainerManagerError) as exc:
+        task.report(Report(ROLLBACK_FAILED, str(exc), facts=facts))
+        kept = f"{_former(task)} beside the bot's state, if it is not that state itself"
+        where = f" The former state is {kept}." if facts["copies"] else ""
+        raise RollbackFailedError(
+            f"the bot could not be put back to its old image: {exc}.{where} Why the upgrade failed: {reason}",
+            bot_id=bot_id,
+        ) from exc
+    task.report(Report(ROLLED_BACK, "the bot is as it was before", facts=facts))
+    raise UpgradeRolledBackError(f"the bot has its old image and its former state again: {reason}", bot_id=bot_id)
+
+
+def _put_back(means: Means, task: Task) -> Operation[None]:
+    bot_id, facts = task.bot_id, task.facts
+    status = yield from insist_status(means, bot_id)
+    if status is not None and status.container_id == facts["container_id"]:
+        # Nothing was replaced yet.
+        return
+    if not facts.get("removed"):
+        yield from _remove(means, task)
+        task.enter(ROLLING_BACK, "putting back the former state", removed=True)
+    if facts["copies"]:
+        states, former = require_states(means), _former(task)
+        if states.has_aside(bot_id, former):
+            states.discard(bot_id, FAILED)
+            states.exchange(bot_id, put=former, keep=FAILED)
+    yield from _create(means, task, facts["config"]["image"], facts["old_image_id"], "old")
+
+
+def insist_status(means: Means, bot_id: str) -> Operation[Any]:
+    """The status of the bot's container, as soon as the engine can be reached."""
+
+    def look() -> Operation[Any]:
+        yield from ()
+        return means.lifecycle.get_container_status(bot_id)
+
+    return (yield from insist(look))
+
+
+def _remove(means: Means, task: Task, only: str = "") -> Operation[None]:
+    """Remove the bot's container; ``only``: if it is this one."""
+    status = yield from insist_status(means, task.bot_id)
+    if status is None or (only and status.container_id != only):
+        return
+    yield from insist(lambda: means.lifecycle.remove_container(task.bot_id, 0))
+    process_ended(means, task.bot_id)
+
+
+def _create(means: Means, task: Task, image: str, image_id: str, which: str) -> Operation[None]:
+    """Make the container of one of both images, unless an earlier attempt has made it."""
+    config = config_from_document({**task.facts["config"], "image": image})
+    yield from insist(
+        lambda: means.lifecycle.create_container(
+            task.bot_id, config, request_id=f"{_key(task)}-{which}", image_id=image_id
+        )
+    )
+
+
+def _last_log(means: Means, task: Task) -> Operation[list[str]]:
+    """The last lines that the new container has written."""
+    status = means.lifecycle.get_container_status(task.bot_id)
+    if status is None or status.container_id == task.facts["container_id"]:
+        return []
+    return (yield from means.last_log(status.container_id))
+
+
+def _key(task: Task) -> str:
+    return hashlib.sha256(task.record.request_id.encode()).hexdigest()[:16]
+
+
+def _former(task: Task) -> str:
+    return f"former-{_key(task)}"

@@ -1,0 +1,209 @@
+"""UpgradeContainer: what it changes, what it refuses, and how it puts everything back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from botmaker.container.v1 import container_maintainer_pb2 as pb
+from botmaker.container.v1 import container_manager_pb2 as manager_pb
+from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import ServerConfig
+from container_manager.errors import ImageNotFoundError, StartFailedError
+from container_manager.maintenance import readiness
+from container_manager.model import ContainerState, HealthStatus
+from tests.support.calls import Calls, fails_with
+from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.memory_store import image_id_of
+
+RUNNING, EXITED = manager_pb.CONTAINER_STATE_RUNNING, manager_pb.CONTAINER_STATE_EXITED
+PHASES = [
+    pb.UPGRADE_PHASE_PULLING,
+    pb.UPGRADE_PHASE_STOPPING,
+    pb.UPGRADE_PHASE_BACKING_UP,
+    pb.UPGRADE_PHASE_REPLACING,
+    pb.UPGRADE_PHASE_WAITING_READY,
+    pb.UPGRADE_PHASE_COMMITTED,
+]
+
+
+@pytest.fixture
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the roots of states and backups."""
+    monkeypatch.setattr(readiness, "RUNNING_SECONDS", 0.2)
+    for name in ("states", "backups"):
+        (tmp_path / "roots" / name).mkdir(0o700, parents=True)
+    return tmp_path / "roots"
+
+
+@pytest.fixture
+def memory(rpc_secrets: RootDirectory, roots: Path) -> MemoryBackend:
+    states = RootDirectory(roots / "states", roots / "states")
+    return MemoryBackend(rpc_secrets, state_root=states, allowed_images=("bot:*",))
+
+
+@pytest.fixture
+def server_config(
+    server_config: Callable[..., ServerConfig], roots: Path, request: pytest.FixtureRequest
+) -> Callable[..., ServerConfig]:
+    """With a backup root, unless the test has the marker's parameter ``None``."""
+    backups = roots / "backups" if getattr(request, "param", True) else None
+    return lambda *listen, **further: server_config(*listen, **{"backup_root": backups, **further})
+
+
+@pytest.fixture
+def maintainer(grpc_channel: Any) -> ContainerMaintainerStub:
+    """The maintainer's generated stub."""
+    return ContainerMaintainerStub(grpc_channel)
+
+
+@pytest.fixture
+def state(roots: Path, bot_id: str) -> Path:
+    """The bot's state."""
+    return roots / "states" / bot_id
+
+
+@pytest.fixture
+def bot_id(bots: MemoryBots, calls: Calls, roots: Path) -> str:
+    """A running bot with a state."""
+    bot_id = bots.new()
+    calls.run(bot_id, "serve", image="bot:1", environment={"A": "b"}, labels={"tier": "one"})
+    (roots / "states" / bot_id / "cache").mkdir(parents=True)
+    (roots / "states" / bot_id / "cache" / "file").write_text("old")
+    return bot_id
+
+
+def upgraded(
+    maintainer: ContainerMaintainerStub, bot_id: str, image: str = "bot:2", request_id: str = "", **fields: Any
+) -> list[pb.UpgradeContainerResponse]:
+    """UpgradeContainer; the last message of each phase."""
+    request = pb.UpgradeContainerRequest(bot_id=bot_id, image=image, request_id=request_id or str(uuid4()), **fields)
+    messages = {each.phase: each for each in maintainer.UpgradeContainer(request, timeout=60)}
+    return list(messages.values())
+
+
+def status_of(calls: Calls, bot_id: str) -> manager_pb.ContainerStatus:
+    """The status of a bot with a container."""
+    status = calls.status(bot_id)
+    assert status is not None
+    return status
+
+
+def test_a_running_bot_gets_the_new_image_with_its_configuration_and_state(
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend, state: Path
+) -> None:
+    before = status_of(calls, bot_id)
+    messages = upgraded(maintainer, bot_id)
+    assert PHASES == [each.phase for each in messages]
+    last = messages[-1]
+    assert (before.image_id, image_id_of("bot:2")) == (last.old_image_id, last.new_image_id)
+    after = status_of(calls, bot_id)
+    assert (RUNNING, "bot:2", last.new_image_id) == (after.state, after.image, after.image_id)
+    assert before.container_id != after.container_id
+    assert before.labels == after.labels
+    container = memory.named(bot_id)
+    assert container is not None
+    assert {"A": "b"} == dict(container.config.environment)
+    assert "old" == (state / "cache" / "file").read_text()
+    (backup,) = maintainer.ListBackups(pb.ListBackupsRequest(bot_id=bot_id)).backups
+    assert (last.backup_id, "bot:1") == (backup.backup_id, backup.image)
+
+
+def test_a_stopped_bot_is_replaced_and_not_started(
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls
+) -> None:
+    calls.stop(bot_id)
+    upgraded(maintainer, bot_id)
+    after = status_of(calls, bot_id)
+    assert "bot:2" == after.image
+    assert after.state in (EXITED, manager_pb.CONTAINER_STATE_CREATED)
+
+
+def test_the_image_that_it_has_already_changes_nothing(
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls
+) -> None:
+    before = status_of(calls, bot_id)
+    assert pb.UPGRADE_PHASE_COMMITTED == upgraded(maintainer, bot_id, "bot:1")[-1].phase
+    assert before == calls.status(bot_id)
+
+
+def test_what_is_wrong_with_the_image_shows_before_anything_is_changed(
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend
+) -> None:
+    before = status_of(calls, bot_id)
+    with fails_with("PERMISSION_DENIED", "IMAGE_NOT_ALLOWED"):
+        upgraded(maintainer, bot_id, "other:1")
+    with fails_with("INVALID_ARGUMENT", "INVALID_IMAGE_REFERENCE"):
+        upgraded(maintainer, bot_id, "Bot:1")
+    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
+        upgraded(maintainer, bot_id, "")
+    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
+        upgraded(maintainer, bot_id, ready_timeout={"seconds": 3601})
+    memory.script("prepare_image", ImageNotFoundError("no such image"), None)
+    with fails_with("FAILED_PRECONDITION", "IMAGE_NOT_FOUND"):
+        upgraded(maintainer, bot_id, request_id="the-same")
+    assert before == calls.status(bot_id)
+    assert pb.UPGRADE_PHASE_COMMITTED == upgraded(maintainer, bot_id, request_id="the-same")[-1].phase
+
+
+def test_a_bot_that_is_not_ready_is_as_it_was_and_the_failed_state_is_kept(  # noqa: PLR0917 - fixtures
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend, state: Path, roots: Path
+) -> None:
+    before = status_of(calls, bot_id)
+
+    def migrated() -> None:
+        (state / "cache" / "file").write_text("migrated")
+        memory.write(bot_id, b"cannot read the database")
+        memory.change(bot_id, health=HealthStatus.UNHEALTHY)
+
+    memory.after("start_container", migrated)
+    for _ in range(2):
+        with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK") as info:
+            upgraded(maintainer, bot_id, request_id="the-same")
+        assert "its health check fails" in info[0].message
+        assert "cannot read the database" in info[0].message
+    after = status_of(calls, bot_id)
+    assert (RUNNING, "bot:1", before.image_id) == (after.state, after.image, after.image_id)
+    assert "old" == (state / "cache" / "file").read_text()
+    kept = roots / "states" / ".maintenance" / bot_id
+    assert ["failed"] == [path.name for path in kept.iterdir()]
+    assert "migrated" == (kept / "failed" / "cache" / "file").read_text()
+
+
+def test_a_bot_that_cannot_be_put_back_says_where_its_state_is(
+    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, roots: Path
+) -> None:
+    memory.script("start_container", StartFailedError("the engine says no"))
+    with fails_with("FAILED_PRECONDITION", "ROLLBACK_FAILED") as info:
+        upgraded(maintainer, bot_id)
+    assert "the engine says no" in info[0].message
+    assert "former-" in info[0].message
+    kept = roots / "states" / ".maintenance" / bot_id
+    assert {"failed"} == {path.name for path in kept.iterdir()}
+    assert ContainerState.CREATED is (memory.named(bot_id) or pytest.fail("it is gone")).status.state
+
+
+@pytest.mark.parametrize("server_config", [False], indirect=True)
+def test_a_bot_with_state_needs_a_backup_root_unless_the_caller_does_without(
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, bots: MemoryBots, roots: Path
+) -> None:
+    before = status_of(calls, bot_id)
+    with fails_with("FAILED_PRECONDITION", "BACKUP_UNAVAILABLE"):
+        upgraded(maintainer, bot_id)
+    assert before == calls.status(bot_id)
+    assert "" == upgraded(maintainer, bot_id, skip_backup=True)[-1].backup_id
+    assert "bot:2" == status_of(calls, bot_id).image
+    without_state = bots.new()
+    calls.run(without_state, image="bot:1")
+    upgraded(maintainer, without_state)
+    assert "bot:2" == status_of(calls, without_state).image
+
+
+def test_a_bot_without_a_container_is_not_found(maintainer: ContainerMaintainerStub, bots: MemoryBots) -> None:
+    with fails_with("NOT_FOUND", "CONTAINER_NOT_FOUND"):
+        upgraded(maintainer, bots.new())
