@@ -71,6 +71,10 @@ class Lifecycle(Protocol):
     ``known`` is the bot's container as the caller saw it a moment ago. The backend may act on that container without
     looking the bot up, and looks up when it is gone or is not in that state; or ignores it. Start, stop, restart and
     remove return the id of the container that they acted on, empty for none.
+
+    A bot's container has the name :func:`~container_manager.model.container_name`. Where a bot has none, but containers
+    of other names that were made for it, reads show the newest of these. Every change then raises
+    :class:`~container_manager.errors.ContainerNameMismatchError` and touches none.
     """
 
     @property
@@ -138,7 +142,7 @@ class Lifecycle(Protocol):
         """The status of the bot's container.
 
         Raises :class:`~container_manager.errors.ContainerNotFoundError` when it has none, and
-        :class:`~container_manager.errors.NameInUseUnmanagedError` when a foreign container has its name.
+        :class:`~container_manager.errors.NameInUseUnmanagedError` when only a foreign container has its name.
         """
 
     def get_container_config(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerDefinition:
@@ -194,7 +198,7 @@ class Source(Protocol):
         """The full status of a managed container; ``None`` when it is gone or not managed."""
 
     async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
-        """The full status of the bot's container; ``None`` when it has none."""
+        """The full status of the container with the bot's name; ``None`` when it has none."""
 
     def subscribe(self) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
         """Notices from a little before now on, without end; the iterator raises when the backend is lost."""

@@ -8,6 +8,7 @@
     ├── ContainerNotFoundError          NOT_FOUND            CONTAINER_NOT_FOUND
     ├── ContainerAlreadyExistsError     ALREADY_EXISTS       CONTAINER_ALREADY_EXISTS
     ├── NameInUseUnmanagedError         FAILED_PRECONDITION  NAME_IN_USE_UNMANAGED
+    ├── ContainerNameMismatchError      FAILED_PRECONDITION  CONTAINER_NAME_MISMATCH
     ├── SecretsUnavailableError         FAILED_PRECONDITION  SECRETS_UNAVAILABLE
     ├── StateUnavailableError           FAILED_PRECONDITION  STATE_UNAVAILABLE
     ├── SecretsReloadFailedError        FAILED_PRECONDITION  SECRETS_RELOAD_FAILED
@@ -103,6 +104,19 @@ class NameInUseUnmanagedError(ContainerManagerError):
 
     code = "FAILED_PRECONDITION"
     reason = "NAME_IN_USE_UNMANAGED"
+
+
+class ContainerNameMismatchError(ContainerManagerError):
+    """The bot's only container has another name than the service gives; metadata ``container_id`` and ``name``."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "CONTAINER_NAME_MISMATCH"
+
+    @classmethod
+    def of(cls, bot_id: str, container_id: str, name: str) -> ContainerNameMismatchError:
+        """The error about this container."""
+        message = f"the bot's container is named {name}; the operator renames it with: container-manager adopt"
+        return cls(message, bot_id=bot_id, container_id=container_id, name=name)
 
 
 class SecretsUnavailableError(ContainerManagerError):

@@ -15,7 +15,7 @@ from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager_client import error_info
 from tests.support.bots import Bots
-from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.calls import FOREVER, Calls
 from tests.support.waiting import wait_until
 
 Foreign = Callable[[str | None, dict[str, str]], Container]
@@ -44,9 +44,9 @@ def fingerprint(container: Container) -> dict[str, Any]:
     return container.attrs
 
 
-def every_outcome(calls: Calls, observer: ContainerObserverStub, bot_id: str) -> dict[str, str]:
-    """The outcome of each verb; for a refusal, its reason."""
-    logs = observer_pb.StreamLogsRequest(bot_id=bot_id, follow=True)
+def every_outcome(calls: Calls, observer: ContainerObserverStub, bot_id: str, *, logs: bool = True) -> dict[str, str]:
+    """The outcome of each verb; for a refusal, its reason. ``logs``: whether to wait for an entry of the log."""
+    follow = observer_pb.StreamLogsRequest(bot_id=bot_id, follow=True)
     verbs: dict[str, Callable[[], object]] = {
         "create": lambda: calls.create(bot_id, *FOREVER),
         "create with a request id": lambda: calls.create(bot_id, *FOREVER, request_id="wish"),
@@ -54,7 +54,7 @@ def every_outcome(calls: Calls, observer: ContainerObserverStub, bot_id: str) ->
         "stop": lambda: calls.stop(bot_id, grace=0),
         "restart": lambda: calls.restart(bot_id, grace=0),
         "remove": lambda: calls.remove(bot_id, grace=0),
-        "logs": lambda: next(observer.StreamLogs(logs, timeout=60)),
+        **({"logs": lambda: next(observer.StreamLogs(follow, timeout=60))} if logs else {}),
         "status": lambda: calls.status(bot_id),
     }
     return {verb: _outcome(call) for verb, call in verbs.items()}
@@ -94,10 +94,6 @@ def malformed(bot_id: str) -> dict[str, str]:
 
 
 FORGERIES: dict[str, tuple[Callable[[str], str], Callable[[str], dict[str, str]]]] = {
-    "another name, an existing bot's id": (
-        lambda bot_id: f"else-{bot_id}",
-        lambda bot_id: {"botmaker.managed": "true", "botmaker.bot-id": bot_id, "botmaker.request-id": "wish"},
-    ),
     "our name and more": (lambda bot_id: f"botmaker-{bot_id}-1", lambda _: {"botmaker.managed": "true"}),
     "a malformed bot id": (lambda bot_id: f"else-{bot_id}", malformed),
     "our name in capitals": (
@@ -125,27 +121,41 @@ def test_a_forged_container_is_shown_as_what_it_is_beside_the_bots_own_and_no_ve
     assert ["None"] * 4 == [outcomes[verb] for verb in ("start", "stop", "restart", "remove")]
     assert ["CONTAINER_NOT_FOUND", "None"] == [outcomes["logs"], outcomes["status"]]
     (shown,) = wait_until(lambda: [each for each in calls.list() if each.container_id == container.id], "it is listed")
-    shown_id = labels["botmaker.bot-id"] if forgery == "another name, an existing bot's id" else ""
-    assert (name, shown_id, pb.CONTAINER_STATE_RUNNING) == (shown.name, shown.bot_id, shown.state)
+    assert (name, "", pb.CONTAINER_STATE_RUNNING) == (shown.name, shown.bot_id, shown.state)
     assert before == fingerprint(container)
 
 
-def test_conformance_12_a_container_with_our_labels_but_another_name_is_listed_and_never_touched(
-    calls: Calls, bots: Bots, foreign: Foreign
+def test_conformance_12_a_container_with_our_labels_but_another_name_is_shown_and_never_touched(
+    calls: Calls, observer: ContainerObserverStub, bots: Bots, foreign: Foreign
 ) -> None:
     bot_id = bots.new()
-    container = foreign(f"someone-else-{bot_id}", {"botmaker.managed": "true", "botmaker.bot-id": bot_id})
-    before = fingerprint(container)
-    assert calls.status(bot_id) is None
-    with fails_with("NOT_FOUND", "CONTAINER_NOT_FOUND"):
-        calls.start(bot_id)
-    calls.stop(bot_id, grace=0)
-    calls.remove(bot_id, grace=0)
     own = calls.create(bot_id, *FOREVER)
+    labels = {"botmaker.managed": "true", "botmaker.bot-id": bot_id, "botmaker.request-id": "wish"}
+    container = foreign(f"someone-else-{bot_id}", labels)
+    before = fingerprint(container)
     wait_until(
         lambda: {own, container.id} == {status.container_id for status in calls.listed([bot_id])}, "both are listed"
     )
+    # Beside the bot's own container, it is only listed.
+    status = calls.status(bot_id)
+    assert status is not None
+    assert own == status.container_id
+    calls.start(bot_id)
+    calls.stop(bot_id, grace=0)
     calls.remove(bot_id)
+    # Without one, it is what the bot has.
+    logs = observer.StreamLogs(observer_pb.StreamLogsRequest(bot_id=bot_id), timeout=60)
+    assert [] == list(logs)
+    outcomes = every_outcome(calls, observer, bot_id, logs=False)
+    status = calls.status(bot_id)
+    assert status is not None
+    assert str(status) == outcomes.pop("status")
+    assert {"CONTAINER_NAME_MISMATCH"} == set(outcomes.values())
+    assert (container.id, container.name, pb.CONTAINER_STATE_RUNNING) == (
+        status.container_id,
+        status.name,
+        status.state,
+    )
     assert before == fingerprint(container)
 
 

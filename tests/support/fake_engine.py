@@ -9,7 +9,7 @@
 
 Paths are globs, without the API version and the query (``*`` matches ``/`` too); the rule added last wins. A rule gives
 its answers in order and repeats the last one; an answer may be a function of the :class:`Request`. Without a matching
-rule, ``/_ping`` and ``/version`` answer as an engine does, and anything else is 404.
+rule, ``/_ping`` and ``/version`` answer as an engine does, the list of containers is empty, and anything else is 404.
 """
 
 from __future__ import annotations
@@ -207,6 +207,8 @@ class FakeEngine:
             return Raw(b"OK", headers={"Content-Type": "text/plain"})
         if request.path == "/version":
             return Json({"ApiVersion": self.api_version, "MinAPIVersion": "1.24", "Version": "fake"})
+        if request.path == "/containers/json":
+            return Json([])
         name = request.path.split("/")[2:3]
         return error(404, f"No such container: {name[0]}" if name else "page not found")
 

@@ -11,6 +11,7 @@ from container_manager.deadline import Deadline
 from container_manager.errors import (
     CommandNotFoundError,
     ContainerAlreadyExistsError,
+    ContainerNameMismatchError,
     ContainerNotFoundError,
     EngineTimeoutError,
     InvalidStateError,
@@ -155,12 +156,12 @@ class MemoryLifecycle:
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
         self._read("get_container_status", bot_id, deadline)
-        container = self._store.named(bot_id)
-        return container.status if container is not None and container.managed else None
+        container = self._store.shown(bot_id)
+        return None if container is None else container.status
 
     def require_container(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus:
         self._read("require_container", bot_id, deadline)
-        return self._require(bot_id).status
+        return (self._store.shown(bot_id) or self._require(bot_id)).status
 
     def get_container_config(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerDefinition:
         self._read("get_container_config", bot_id, deadline)
@@ -234,6 +235,9 @@ class MemoryLifecycle:
         container = self._store.named(bot_id)
         if container is not None and not container.managed:
             raise NameInUseUnmanagedError("the name is held by a container that this service did not make")
+        shown = self._store.shown(bot_id)
+        if container is None and shown is not None:
+            raise ContainerNameMismatchError.of(bot_id, shown.status.container_id, shown.status.name)
         return container
 
     def _require(self, bot_id: str) -> Container:

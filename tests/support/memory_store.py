@@ -25,6 +25,7 @@ from container_manager.model import (
     LogSource,
     RawEntry,
     container_name,
+    owned_bot,
 )
 
 DEFAULT_IMAGE = "botmaker/openclaw:1"
@@ -173,14 +174,14 @@ class MemoryStore:
     def change(self, bot_id: str, **fields: Any) -> None:
         """Change fields of the bot's container, as when something other than the service acts on it."""
         with self.lock:
-            container = self.named(bot_id)
+            container = self.named(bot_id) or self.shown(bot_id)
             assert container is not None
             self.set(container, **fields)
 
     def write(self, bot_id: str, line: bytes, source: LogSource = LogSource.STDOUT, *, partial: bool = False) -> None:
         """Write to the bot's log."""
         with self.lock:
-            container = self.named(bot_id)
+            container = self.named(bot_id) or self.shown(bot_id)
             assert container is not None
             container.log.append((self.now_ns(), source, line, partial))
             self._tell(Notice(container.status.container_id, gone=False, managed=container.managed))
@@ -189,6 +190,14 @@ class MemoryStore:
         """The container with the bot's name."""
         with self.lock:
             return next((each for each in self.containers.values() if each.status.name == container_name(bot_id)), None)
+
+    def shown(self, bot_id: str) -> Container | None:
+        """The bot's container: the one with the bot's name, else the newest that was made for it."""
+        with self.lock:
+            made = [each for each in self.containers.values() if each.managed and each.status.bot_id == bot_id]
+            return max(
+                made, key=lambda each: (owned_bot(each.status) == bot_id, each.status.create_time_ns), default=None
+            )
 
     def create(self, bot_id: str, config: ContainerConfig | None = None, request_id: str = "") -> Container:
         """Create a container."""

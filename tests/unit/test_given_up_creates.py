@@ -79,7 +79,7 @@ def test_what_the_engine_makes_after_the_create_was_given_up_is_removed(
 ) -> None:
     late.hold(answer)
     refused(service, cls, request_id=request_id)
-    late.engine.await_request(*LIST, count=3)
+    late.await_searches(3)
     made = late.carry_out()
     await_the_end()
     assert (made, {}) == (removed(late.engine), late.containers)
@@ -93,7 +93,7 @@ def test_what_it_has_made_already_is_removed_at_once(late: LateEngine, service: 
     late.answer_to_create = make
     refused(service, EngineUnavailableError)
     await_the_end()
-    assert (1, {}) == (len(late.engine.seen(*LIST)), late.containers)
+    assert (1, {}) == (len(late.searches()), late.containers)
 
 
 @pytest.mark.parametrize("answer", [error(400, "no"), error(500, "no"), error(401, "no")])
@@ -101,7 +101,7 @@ def test_a_refused_create_is_not_searched_for(late: LateEngine, service: DockerS
     late.hold(answer)
     with pytest.raises(ContainerManagerError):
         service.create_container(BOT)
-    assert (0, []) == (searching(), late.engine.seen(*LIST))
+    assert (0, []) == (searching(), late.searches())
 
 
 def test_a_create_that_was_not_sent_is_not_searched_for(
@@ -128,7 +128,7 @@ def test_the_search_outlasts_an_engine_that_is_lost_for_longer_than_a_search(
     is_lost = False
     late.engine.on(*LIST, lambda request: lost if is_lost else late._list(request))
     refused(service, EngineUnavailableError)
-    late.engine.await_request(*LIST)
+    late.await_searches(1)
     is_lost = True
     lost_since = time.monotonic()
     wait_until(lambda: time.monotonic() > lost_since + 0.4, "twice the time of a search has passed")
@@ -174,7 +174,7 @@ def test_a_container_that_somebody_has_started_stays(late: LateEngine, service: 
     late.before_list.clear()
     refused(service, EngineUnavailableError)
     (made,) = late.carry_out()
-    late.engine.await_request(*LIST)
+    late.await_searches(1)
     late.before_list.set()
     late.engine.on(*REMOVE, lambda request: (late.running.add(made), late.remove(request))[1])
     await_the_end()
@@ -279,7 +279,7 @@ def test_a_second_make_without_an_answer_is_searched_for(late: LateEngine, servi
 
     late.answer_to_create = make
     refused(service, EngineUnavailableError)
-    late.engine.await_request(*LIST, count=2)
+    late.await_searches(2)
     late.carry_out()
     await_the_end()
     assert {} == late.containers
@@ -346,7 +346,7 @@ def test_the_end_of_the_service_ends_the_search_and_says_what_is_left(
 ) -> None:
     late.hold(Cut())
     refused(service, EngineUnavailableError)
-    late.engine.await_request(*LIST)
+    late.await_searches(1)
     service.close()
     await_the_end()
     (made,) = late.carry_out()

@@ -79,13 +79,55 @@ def test_an_entry_keeps_the_status_in_its_wire_form(view: LiveView) -> None:
     assert (A, f"{A.container_id} {NAME}".encode()) == (entry.status, entry.encoded)
 
 
-@pytest.mark.parametrize("orphan", [{"name": "other"}, {"bot_id": OTHER_BOT}, {"bot_id": ""}], ids=str)
-def test_a_bots_container_is_one_whose_name_and_label_agree_and_any_other_is_only_listed(
-    view: LiveView, orphan: dict[str, str]
+@pytest.mark.parametrize(
+    ("fields", "holders"),
+    [
+        ({"name": "other"}, ("a", None)),
+        ({"bot_id": OTHER_BOT}, (None, "a")),
+        ({"bot_id": "", "name": "other"}, (None, None)),
+        ({"bot_id": ""}, (None, None)),
+    ],
+    ids=str,
+)
+def test_a_container_of_another_name_is_its_bots_by_the_label_and_owned_by_none(
+    view: LiveView, fields: dict[str, str], holders: tuple[str | None, str | None]
 ) -> None:
-    apply(view, replace(A, **orphan))
-    assert (None, None) == (view.of_bot(BOT), view.of_bot(OTHER_BOT))
+    apply(view, replace(A, **fields))
+    assert holders == (held_by(view), held_by(view, OTHER_BOT))
+    assert {None} == {entry.bot for entry in view.entries()}
     assert (["a"], True, True) == (listed(view), view.answers_for(BOT), view.answers_for_all)
+
+
+def test_the_container_with_the_bots_name_comes_before_the_newest_of_other_names(view: LiveView) -> None:
+    anna, berta = (
+        replace(A, container_id=key * 64, name=key, create_time_ns=time) for key, time in (("c", 3), ("d", 4))
+    )
+    apply(view, berta, anna)
+    assert "d" == held_by(view)
+    apply(view, A)
+    assert "a" == held_by(view)
+    view.remove(A.container_id)
+    assert "d" == held_by(view)
+    apply(view, replace(anna, name=NAME))
+    assert "c" == held_by(view)
+    view.remove(anna.container_id)
+    view.remove(berta.container_id)
+    assert held_by(view) is None
+
+
+def test_a_bot_is_answered_for_once_all_its_containers_of_other_names_are_known(view: LiveView) -> None:
+    """Any of them may have been given the bot's name."""
+    anna, berta = (replace(A, container_id=key * 64, name=key) for key in "cd")
+    apply(view, anna, berta)
+    assert view.answers_for(BOT)
+    view.doubts.add(anna.container_id)
+    assert (False, True) == (view.answers_for(BOT), view.answers_for(OTHER_BOT))
+    apply(view, A)
+    assert view.answers_for(BOT)
+    view.remove(A.container_id)
+    view.doubts.clear()
+    view.doubts.add("unknown")
+    assert not view.answers_for(BOT)
 
 
 def held_by(view: LiveView, bot_id: str = BOT) -> str | None:
@@ -93,13 +135,19 @@ def held_by(view: LiveView, bot_id: str = BOT) -> str | None:
     return None if entry is None else entry.status.container_id[0]
 
 
-def test_a_container_that_is_renamed_away_and_back_is_the_bots_only_while_it_has_the_name(view: LiveView) -> None:
+def owner(view: LiveView) -> str | None:
+    """The bot that owns the container."""
+    (entry,) = view.entries()
+    return entry.bot
+
+
+def test_a_container_that_is_renamed_away_and_back_is_owned_only_while_it_has_the_name(view: LiveView) -> None:
     apply(view, A)
-    assert "a" == held_by(view)
+    assert (BOT, "a") == (owner(view), held_by(view))
     apply(view, replace(A, name="other"))
-    assert held_by(view) is None
+    assert (None, "a") == (owner(view), held_by(view))
     apply(view, A)
-    assert "a" == held_by(view)
+    assert (BOT, "a") == (owner(view), held_by(view))
     view.remove(A.container_id)
     assert held_by(view) is None
 

@@ -57,8 +57,12 @@ class BotChange:
             return
         entry = self._view.of_bot(self._bot_id)
         self.absent = entry is None
-        # An event that has not been looked into may be of a rename.
-        if entry is not None and all(map(self._refresher.is_settled, (self._bot_id, entry.status.container_id))):
+        # An event that has not been looked into may be of a rename. A container of another name may not be changed.
+        if (
+            entry is not None
+            and entry.bot
+            and all(map(self._refresher.is_settled, (self._bot_id, entry.status.container_id)))
+        ):
             self._container = entry.status
 
     def end(self, work: asyncio.Future[Any] | None) -> None:

@@ -36,7 +36,7 @@ class Entry:
 
 
 class Listener(Protocol):
-    """Receives changes as they are applied. Must not block or call the view."""
+    """Receives changes as they are applied. Must not block, nor change the view."""
 
     def changed(self, entry: Entry) -> None:
         """A container is new or has changed."""
@@ -65,6 +65,8 @@ class LiveView:
         self._owned_bot = owned_bot
         self._entries: dict[str, Entry] = {}
         self._by_bot: dict[str, str] = {}
+        # Containers that were made for a bot and have another name, by the bot.
+        self._misnamed: dict[str, set[str]] = {}
         self._order: list[str] | None = None
         self._listeners: set[Listener] = set()
         self._regained = asyncio.Event()
@@ -89,19 +91,25 @@ class LiveView:
         return self._entries.get(container_id)
 
     def of_bot(self, bot_id: str) -> Entry | None:
-        """The bot's container."""
+        """The bot's container: the one that it owns, else the newest that was made for it and has another name."""
         container_id = self._by_bot.get(bot_id)
-        return None if container_id is None else self._entries[container_id]
+        if container_id is not None:
+            return self._entries[container_id]
+        misnamed = [self._entries[key] for key in self._misnamed.get(bot_id, ())]
+        return max(misnamed, key=_age, default=None)
 
     def answers_for(self, bot_id: str) -> bool:
         """Whether :meth:`of_bot` is trustworthy for this bot."""
         if not self.in_sync or bot_id in self.doubts:
             return False
-        entry = self.of_bot(bot_id)
-        if entry is None:
-            # An unknown container that could not be inspected may be this bot's.
-            return all(key in self._entries or is_bot_id(key) for key in self.doubts)
-        return not entry.partial and entry.status.container_id not in self.doubts
+        container_id = self._by_bot.get(bot_id)
+        if container_id is not None:
+            return self._is_certain(container_id)
+        # An unknown container that could not be inspected may be this bot's.
+        if not all(key in self._entries or is_bot_id(key) for key in self.doubts):
+            return False
+        # Any of these may have been renamed to the bot's name.
+        return all(map(self._is_certain, self._misnamed.get(bot_id, ())))
 
     @property
     def answers_for_all(self) -> bool:
@@ -145,7 +153,7 @@ class LiveView:
         self._entries[key] = entry
         if before is None or before.status.create_time_ns != status.create_time_ns:
             self._order = None
-        if before is not None and before.bot not in (None, bot):
+        if before is not None and (before.bot, before.status.bot_id) != (bot, status.bot_id):
             self._release(before)
         self._claim(entry)
         for listener in self._listeners:
@@ -197,12 +205,28 @@ class LiveView:
 
     def _claim(self, entry: Entry) -> None:
         """If two containers have had a bot's name, the bot owns the one that was seen later."""
+        status = entry.status
         if entry.bot is None:
+            if status.bot_id:
+                self._misnamed.setdefault(status.bot_id, set()).add(status.container_id)
             return
-        holder = self.of_bot(entry.bot)
-        if holder is None or holder.began <= entry.began:
-            self._by_bot[entry.bot] = entry.status.container_id
+        holder = self._by_bot.get(entry.bot)
+        if holder is None or self._entries[holder].began <= entry.began:
+            self._by_bot[entry.bot] = status.container_id
 
     def _release(self, entry: Entry) -> None:
-        if entry.bot is not None and self._by_bot.get(entry.bot) == entry.status.container_id:
+        container_id, bot_id = entry.status.container_id, entry.status.bot_id
+        if entry.bot is not None and self._by_bot.get(entry.bot) == container_id:
             del self._by_bot[entry.bot]
+        if container_id in (misnamed := self._misnamed.get(bot_id, set())):
+            misnamed.discard(container_id)
+            if not misnamed:
+                del self._misnamed[bot_id]
+
+    def _is_certain(self, container_id: str) -> bool:
+        return not self._entries[container_id].partial and container_id not in self.doubts
+
+
+def _age(entry: Entry) -> tuple[int, str]:
+    """Greater for a newer container."""
+    return entry.status.create_time_ns or 0, entry.status.container_id

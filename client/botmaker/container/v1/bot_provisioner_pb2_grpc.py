@@ -127,7 +127,8 @@ class BotProvisionerServicer(object):
         other images may offer the same program. The program proves that the gateway accepts its new token and refuses the
         one before. That a provider's key is used cannot be proved.
 
-        FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, or INVALID_STATE if the container is paused.
+        FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, INVALID_STATE if the container is paused, or
+        CONTAINER_NAME_MISMATCH if it has another name than the service gives.
         With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -75,7 +75,8 @@ class BotProvisionerStub:
     other images may offer the same program. The program proves that the gateway accepts its new token and refuses the
     one before. That a provider's key is used cannot be proved.
 
-    FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, or INVALID_STATE if the container is paused.
+    FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, INVALID_STATE if the container is paused, or
+    CONTAINER_NAME_MISMATCH if it has another name than the service gives.
     With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
     """
     PutFiles: _grpc.UnaryUnaryMultiCallable[_bot_provisioner_pb2.PutFilesRequest, _bot_provisioner_pb2.PutFilesResponse]
@@ -135,7 +136,8 @@ class BotProvisionerAsyncStub(BotProvisionerStub):
     other images may offer the same program. The program proves that the gateway accepts its new token and refuses the
     one before. That a provider's key is used cannot be proved.
 
-    FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, or INVALID_STATE if the container is paused.
+    FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, INVALID_STATE if the container is paused, or
+    CONTAINER_NAME_MISMATCH if it has another name than the service gives.
     With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
     """
     PutFiles: _aio.UnaryUnaryMultiCallable[_bot_provisioner_pb2.PutFilesRequest, _bot_provisioner_pb2.PutFilesResponse]  # type: ignore[assignment]
@@ -216,7 +218,8 @@ class BotProvisionerServicer(metaclass=_abc_1.ABCMeta):
         other images may offer the same program. The program proves that the gateway accepts its new token and refuses the
         one before. That a provider's key is used cannot be proved.
 
-        FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, or INVALID_STATE if the container is paused.
+        FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, INVALID_STATE if the container is paused, or
+        CONTAINER_NAME_MISMATCH if it has another name than the service gives.
         With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
         """
 

@@ -31,6 +31,11 @@ class ContainerManagerStub(object):
     The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
     in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
     carry its labels.
+
+    A bot's container has the name "botmaker-{bot_id}". BotMaker itself used to give other names. While a bot has only such
+    a container, reads show it under its real name, the newest if there are several, and every change is refused with
+    FAILED_PRECONDITION / CONTAINER_NAME_MISMATCH (metadata container_id and name). The operator renames it with
+    `container-manager adopt`. Beside a container with the bot's own name, it is only listed.
     """
 
     def __init__(self, channel):
@@ -82,6 +87,11 @@ class ContainerManagerServicer(object):
     The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
     in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
     carry its labels.
+
+    A bot's container has the name "botmaker-{bot_id}". BotMaker itself used to give other names. While a bot has only such
+    a container, reads show it under its real name, the newest if there are several, and every change is refused with
+    FAILED_PRECONDITION / CONTAINER_NAME_MISMATCH (metadata container_id and name). The operator renames it with
+    `container-manager adopt`. Beside a container with the bot's own name, it is only listed.
     """
 
     def CreateContainer(self, request, context):
@@ -215,6 +225,11 @@ class ContainerManager(object):
     The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
     in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
     carry its labels.
+
+    A bot's container has the name "botmaker-{bot_id}". BotMaker itself used to give other names. While a bot has only such
+    a container, reads show it under its real name, the newest if there are several, and every change is refused with
+    FAILED_PRECONDITION / CONTAINER_NAME_MISMATCH (metadata container_id and name). The operator renames it with
+    `container-manager adopt`. Beside a container with the bot's own name, it is only listed.
     """
 
     @staticmethod

@@ -6,7 +6,7 @@ The lifecycle of one Docker container per bot, for callers that must not hold th
 Every error carries a google.rpc.ErrorInfo with domain "container.botmaker" and a stable reason. Any RPC can return
 ENGINE_UNAVAILABLE, ENGINE_ACCESS_DENIED, ENGINE_TIMEOUT, CAPACITY_EXCEEDED, UNAUTHENTICATED, SERVICE_NOT_ALLOWED and
 INTERNAL_ERROR. Any RPC that takes a bot_id can return INVALID_BOT_ID. The five RPCs that change a container can also return
-NAME_IN_USE_UNMANAGED and OPERATION_IN_PROGRESS. The comment of each RPC lists its other errors.
+NAME_IN_USE_UNMANAGED, CONTAINER_NAME_MISMATCH and OPERATION_IN_PROGRESS. The comment of each RPC lists its other errors.
 """
 
 from botmaker.container.v1 import container_manager_pb2 as _container_manager_pb2
@@ -38,6 +38,11 @@ class ContainerManagerStub:
     The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
     in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
     carry its labels.
+
+    A bot's container has the name "botmaker-{bot_id}". BotMaker itself used to give other names. While a bot has only such
+    a container, reads show it under its real name, the newest if there are several, and every change is refused with
+    FAILED_PRECONDITION / CONTAINER_NAME_MISMATCH (metadata container_id and name). The operator renames it with
+    `container-manager adopt`. Beside a container with the bot's own name, it is only listed.
     """
 
     @_typing.overload
@@ -103,6 +108,11 @@ class ContainerManagerAsyncStub(ContainerManagerStub):
     The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
     in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
     carry its labels.
+
+    A bot's container has the name "botmaker-{bot_id}". BotMaker itself used to give other names. While a bot has only such
+    a container, reads show it under its real name, the newest if there are several, and every change is refused with
+    FAILED_PRECONDITION / CONTAINER_NAME_MISMATCH (metadata container_id and name). The operator renames it with
+    `container-manager adopt`. Beside a container with the bot's own name, it is only listed.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -164,6 +174,11 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
     The bot_id alone identifies a bot. A bot has at most one container. Changes to one bot run one at a time, in the order
     in which they arrive. Changes to different bots run in parallel. The service never touches a container that does not
     carry its labels.
+
+    A bot's container has the name "botmaker-{bot_id}". BotMaker itself used to give other names. While a bot has only such
+    a container, reads show it under its real name, the newest if there are several, and every change is refused with
+    FAILED_PRECONDITION / CONTAINER_NAME_MISMATCH (metadata container_id and name). The operator renames it with
+    `container-manager adopt`. Beside a container with the bot's own name, it is only listed.
     """
 
     @_abc_1.abstractmethod

@@ -1,9 +1,10 @@
 """The operations on bots' containers, carried out on one Docker Engine.
 
 A bot's container is the one with the bot's name, if its labels say that it is ours. Every operation then acts on its
-id, so that nothing foreign that takes the name meanwhile is touched. The engine is the only truth: nothing is
-remembered between calls. A caller that knows the bot's container passes it as ``known``, which saves the look-up; where
-the engine has no such container any more, the operation looks it up after all.
+id, so that nothing foreign that takes the name meanwhile is touched. One with the labels and another name is shown, and
+never changed. The engine is the only truth: nothing is remembered between calls. A caller that knows the bot's
+container passes it as ``known``, which saves the look-up; where the engine has no such container any more, it is looked
+up after all.
 
     (absent) ──create──► CREATED ──start──► RUNNING ──crash──► RESTARTING ──restart policy──► RUNNING
     RUNNING, PAUSED, RESTARTING ──stop──► EXITED ──start──► RUNNING          any ──remove──► (absent)
@@ -24,18 +25,22 @@ from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.creation import ContainerCreator
 from container_manager.backends.docker.ending import restart, stop
 from container_manager.backends.docker.listing import ContainerLister
-from container_manager.backends.docker.lookup import container_ids, find_container, remove
+from container_manager.backends.docker.lookup import (
+    container_ids,
+    find_container,
+    find_shown_container,
+    not_found,
+    remove,
+)
+from container_manager.backends.docker.start_directories import check_directories
 from container_manager.backends.docker.status_reader import StatusReader
-from container_manager.bot_directories import check_secrets_directory, check_state_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error, start_error
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.engine.user_namespace import check_secrets_usable, check_state_usable
 from container_manager.errors import (
-    ContainerNotFoundError,
     EngineTimeoutError,
     EngineUnavailableError,
     NameInUseUnmanagedError,
@@ -154,16 +159,16 @@ class DockerLifecycle:
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
         deadline = deadline or Deadline()
         try:
-            document = find_container(self._engine, bot_id, deadline)
+            document = find_shown_container(self._engine, bot_id, deadline)
         except NameInUseUnmanagedError:
             return None
         return None if document is None else self._reader.read(self._engine, document, deadline)
 
     def require_container(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus:
-        container = self._find(bot_id, deadline)
-        if container is None:
-            raise ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
-        return container
+        document = find_shown_container(self._engine, bot_id, deadline or Deadline())
+        if document is None:
+            raise not_found(bot_id)
+        return self._reader.status(document)
 
     def get_container_config(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerDefinition:
         return self._configs.read(bot_id, deadline or Deadline())
@@ -185,13 +190,18 @@ class DockerLifecycle:
         document = find_container(self._engine, bot_id, deadline or Deadline())
         return None if document is None else self._reader.status(document)
 
+    def _require(self, bot_id: str, deadline: Deadline | None) -> ContainerStatus:
+        if (container := self._find(bot_id, deadline)) is None:
+            raise not_found(bot_id)
+        return container
+
     def _start(
         self, bot_id: str, grace: int | None, known: ContainerStatus | None, deadline: Deadline | None
     ) -> Operation[str]:
         """``grace``: of a restart; ``None``: only start it."""
-        container = known or self.require_container(bot_id, deadline=deadline)
+        container = known or self._require(bot_id, deadline)
         try:
-            self._check_directories(bot_id, deadline or Deadline())
+            check_directories(self._engine, self._config, bot_id, deadline or Deadline())
         except (SecretsUnavailableError, StateUnavailableError):
             # A bot that runs has been started, whatever has become of its directories.
             now = self._find(bot_id, deadline) if grace is None else None
@@ -216,17 +226,8 @@ class DockerLifecycle:
             return container.container_id
         if known is None:
             # Removed since the look-up above.
-            raise ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
+            raise not_found(bot_id)
         return (yield from self._start(bot_id, grace, None, deadline))
-
-    def _check_directories(self, bot_id: str, deadline: Deadline) -> None:
-        check_secrets_directory(self._config.secrets_root, bot_id)
-        if self._config.state_root is not None:
-            check_state_directory(self._config.state_root, bot_id)
-        if (namespace := self._engine.user_namespace(deadline)) is not None:
-            check_secrets_usable(self._config.secrets_root, bot_id, namespace, self._config.bot_user)
-            if self._config.state_root is not None:
-                check_state_usable(self._config.state_root, bot_id, namespace, self._config.bot_user)
 
     def _stop(self, container: ContainerStatus, grace: int) -> Operation[bool]:
         """Stop it; False: the engine has no such container."""
