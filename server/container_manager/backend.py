@@ -198,7 +198,7 @@ class Source(Protocol):
         """The full status of a managed container; ``None`` when it is gone or not managed."""
 
     async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
-        """The full status of the container with the bot's name; ``None`` when it has none."""
+        """The full status of the bot's container, as :meth:`Lifecycle.get_container_status` has it."""
 
     def subscribe(self) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
         """Notices from a little before now on, without end; the iterator raises when the backend is lost."""

@@ -5,7 +5,7 @@ Times are integers in nanoseconds since the Unix epoch, as fine as the engine te
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -257,3 +257,14 @@ def container_name(bot_id: str) -> str:
 def owned_bot(status: ContainerStatus) -> str | None:
     """The bot whose container this is; ``None`` for a container that has the labels but not the bot's name."""
     return status.bot_id if status.bot_id and status.name == container_name(status.bot_id) else None
+
+
+def newest_of_bot(bot_id: str, containers: Iterable[ContainerStatus | None]) -> ContainerStatus | None:
+    """Of these, the bot's container: the one with its name, else the newest that was made for it."""
+    found = [each for each in containers if each is not None and each.bot_id == bot_id]
+    return max(found, key=lambda each: (owned_bot(each) == bot_id, *age(each)), default=None)
+
+
+def age(status: ContainerStatus) -> tuple[int, str]:
+    """Greater for a newer container."""
+    return status.create_time_ns or 0, status.container_id

@@ -49,11 +49,9 @@ def looped(private_engine: PrivateEngine, tmp_path: Path, session_dir: Path, own
 def make_certain(calls: Calls, bots: Bots, bot_ids: list[str], image: str) -> None:
     """Also a running container with a published port, and one with a health check."""
     published, checked = bot_ids[:2]
-    for bot_id in (published, checked):
-        calls.remove(bot_id, grace=0)
-        for container in bots.containers():
-            if container.labels.get("botmaker.bot-id") == bot_id:
-                container.remove(force=True)
+    for container in bots.containers():
+        if container.labels.get("botmaker.bot-id") in (published, checked):
+            container.remove(force=True)
     calls.run(published, *FOREVER, ports=[pb.PortBinding(container_port=8080)])
     create_behind_the_back(bots.engine.api, f"botmaker-{checked}", checked, image)
     bots.engine.api.start(f"botmaker-{checked}")

@@ -34,7 +34,9 @@ def test_changes_by_others_are_reported_too(calls: Calls, observer: ContainerObs
             watch.wait_for(lambda messages, state=state: states(messages)[-1:] == [state], f"state {state}")
         container.rename(f"other-{bot_id}")
         watch.wait_for(lambda messages: messages[-1].changed.name == f"other-{bot_id}", "the new name")
-        assert calls.status(bot_id) is None
+        status = calls.status(bot_id)
+        assert status is not None
+        assert f"other-{bot_id}" == status.name
         container.remove()
         watch.wait_for(lambda messages: kinds(messages)[-1] == "removed", "removed")
 

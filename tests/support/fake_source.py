@@ -24,7 +24,7 @@ from typing import Any
 from container_manager.backend import Listed, Notice
 from container_manager.backends.docker.container_source import INSPECT_TIMEOUT_SECONDS
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError
-from container_manager.model import ContainerState, ContainerStatus, container_name, owned_bot
+from container_manager.model import ContainerState, ContainerStatus, container_name, newest_of_bot
 
 HANG = "hang"
 """A fault: no answer until the time-out of an inspection."""
@@ -133,7 +133,7 @@ class FakeSource:
 
     def of_bot(self, bot_id: str) -> ContainerStatus | None:
         """The bot's container."""
-        return next((status for status in self.containers.values() if owned_bot(status) == bot_id), None)
+        return newest_of_bot(bot_id, self.containers.values())
 
     def began(self, key: str) -> list[Inspection]:
         """All inspections of a key so far."""

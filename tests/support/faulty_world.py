@@ -18,7 +18,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from container_manager_client import connect
 from dev.engine import PrivateEngine
 from tests.support.bots import Bots
-from tests.support.calls import FOREVER, Calls
+from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.engine_truth import engines_own, without_last_exits
 from tests.support.foreign import ForeignContainers
 from tests.support.ledger import UNKNOWN
@@ -52,10 +52,10 @@ class FaultyWorld:
             *("--default-image", image),
             *options,
         )
-        # The forged labels name a bot of the mix; the occupied name belongs to a bot outside it.
+        # Bots outside the mix: one whose labels containers of other names carry, and one whose name is occupied.
         self.bot_ids = [bots.new() for _ in range(24)]
-        self.held_bot_id = bots.new()
-        self.foreign = ForeignContainers(self.docker, image, self.bot_ids[0], self.held_bot_id)
+        self.forged_bot_id, self.held_bot_id = bots.new(), bots.new()
+        self.foreign = ForeignContainers(self.docker, image, self.forged_bot_id, self.held_bot_id)
         self.service = self.serve()
 
     def serve(self) -> ServerProcess:
@@ -111,6 +111,8 @@ class FaultyWorld:
         return sum(by_bot.get(bot_id) != entry for bot_id, entry in known.items())
 
     def _next_creates(self, calls: Calls) -> None:
+        with fails_with("FAILED_PRECONDITION", "CONTAINER_NAME_MISMATCH"):
+            calls.remove(self.forged_bot_id, grace=0)
         for bot_id in self.bot_ids:
             calls.remove(bot_id, grace=0)
             made = calls.create(bot_id, *FOREVER, network="none")

@@ -25,7 +25,7 @@ from container_manager.model import (
     LogSource,
     RawEntry,
     container_name,
-    owned_bot,
+    newest_of_bot,
 )
 
 DEFAULT_IMAGE = "botmaker/openclaw:1"
@@ -194,10 +194,8 @@ class MemoryStore:
     def shown(self, bot_id: str) -> Container | None:
         """The bot's container: the one with the bot's name, else the newest that was made for it."""
         with self.lock:
-            made = [each for each in self.containers.values() if each.managed and each.status.bot_id == bot_id]
-            return max(
-                made, key=lambda each: (owned_bot(each.status) == bot_id, each.status.create_time_ns), default=None
-            )
+            status = newest_of_bot(bot_id, (each.status for each in self.containers.values() if each.managed))
+            return None if status is None else self.containers[status.container_id]
 
     def create(self, bot_id: str, config: ContainerConfig | None = None, request_id: str = "") -> Container:
         """Create a container."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from container_manager.backend import Listed, Notice
 from container_manager.errors import ContainerNotFoundError, EngineUnavailableError
-from container_manager.model import ContainerStatus, RawEntry, owned_bot
+from container_manager.model import ContainerStatus, RawEntry
 from tests.support.memory_store import RUNNING, Container, MemoryStore
 
 
@@ -45,10 +45,8 @@ class MemorySource:
 
     async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
         self._store.check_there()
-        container = self._store.named(bot_id)
-        if container is None or not container.managed or owned_bot(container.status) != bot_id:
-            return None
-        return container.status
+        container = self._store.shown(bot_id)
+        return None if container is None else container.status
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[AsyncIterator[Notice]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from container_manager.backends.docker.status import status_from_inspect, status
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import ContainerManagerError, EngineAccessDeniedError, EngineUnavailableError
 from container_manager.model import ExitReason, owned_bot
-from tests.unit.documents import BOT, FINISHED, FINISHED_S, ID, LABELS, NAME, OTHER_BOT, inspected, running
+from tests.unit.documents import BOT, FINISHED, FINISHED_S, ID, LABELS, NAME, OTHER_BOT, OTHER_ID, inspected, running
 
 OURS = {"botmaker.managed": "true", "image": "img", "name": NAME}
 ROW = {"Id": ID, "Names": [f"/{NAME}"], "Labels": LABELS, "State": "running", "Created": 5}
@@ -30,7 +31,17 @@ TIME_NS = 1_795_750_000_000_000_001
 class ScriptedEngine:
     """Stands in for an ``AsyncEngineClient``."""
 
-    def __init__(self, answer: Any = None, chunks: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        answer: Any = None,
+        chunks: Sequence[bytes] = (),
+        *,
+        rows: list[Any] | None = None,
+        documents: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """``rows``: of the list; ``documents``: of containers, by their keys; else, ``answer`` is the answer."""
+        self.rows = rows
+        self.documents = documents
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.timeouts: list[float | None] = []
         self._answer = answer
@@ -40,9 +51,12 @@ class ScriptedEngine:
     async def get_json(self, path: str, params: dict[str, str] | None = None, *, timeout_seconds: Any = None) -> Any:
         self._asked(path, params)
         self.timeouts.append(timeout_seconds)
-        if isinstance(self._answer, Exception):
-            raise self._answer
-        return self._answer
+        if path == "/containers/json" and self.rows is not None:
+            return self.rows
+        answer = self.documents.get(path.split("/")[2], self._answer)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def get_items(self, path: str, convert: Callable[[Any], Any], params: dict[str, str]) -> list[Any]:
         return [convert(item) for item in await self.get_json(path, params)]
@@ -322,16 +336,29 @@ def test_a_container_is_inspected_by_its_id_or_by_its_bots_name_and_not_for_long
     ids=["none", "no labels", "not managed", "another value"],
 )
 def test_a_container_that_is_gone_or_not_managed_is_none(method: str, answer: Any) -> None:
-    assert read(answer, method, BOT) is None
+    assert at_once(getattr(ContainerSource(ScriptedEngine(answer, rows=[])), method)(BOT)) is None
 
 
 @pytest.mark.parametrize("labels", [{**LABELS, "botmaker.bot-id": OTHER_BOT}, {"botmaker.managed": "true"}])
 def test_a_container_with_the_bots_name_and_anothers_label_is_not_the_bots(labels: dict[str, str]) -> None:
     document = inspected(labels=labels)
-    assert read(document, "inspect_bot", BOT) is None
+    assert at_once(ContainerSource(ScriptedEngine(document, rows=[])).inspect_bot(BOT)) is None
     found = read(document, "inspect", ID)
     assert (ID, None) == (found.container_id, owned_bot(found))
 
 
-def test_a_bots_former_container_under_another_name_is_nobodys() -> None:
+def test_a_bots_former_container_under_another_name_is_owned_by_nobody() -> None:
     assert owned_bot(read(inspected(name="other"), "inspect", ID)) is None
+
+
+@pytest.mark.parametrize("named", [EngineRejectedError(404, "none"), inspected(labels={})], ids=["absent", "foreign"])
+def test_a_bot_without_a_container_of_its_name_has_the_newest_with_its_labels(named: Any) -> None:
+    newer = inspected(container_id=OTHER_ID, name="newer", Created="2026-11-20T10:00:00.123456790Z")
+    unmanaged = inspected(container_id="u" * 64, labels={"botmaker.bot-id": BOT}, Created="2026-11-21T00:00:00Z")
+    documents = {NAME: named, OTHER_ID: newer, ID: inspected(name="older"), "u" * 64: unmanaged}
+    engine = ScriptedEngine(
+        EngineRejectedError(404, "gone"), rows=[{"Id": key} for key in (*documents, "x" * 64)], documents=documents
+    )
+    found = at_once(ContainerSource(engine).inspect_bot(BOT))
+    assert (OTHER_ID, "newer") == (found.container_id, found.name)
+    assert {"all": "1", "filters": {"label": [f"botmaker.bot-id={BOT}"]}} == dict(engine.requests)["/containers/json"]

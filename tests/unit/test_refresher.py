@@ -186,13 +186,15 @@ async def test_settled_bot_after_a_removal_shows_none() -> None:
 
 
 @virtual
-async def test_settled_bot_after_a_rename_by_somebody_else_shows_the_container_as_an_orphan() -> None:
+async def test_settled_bot_after_a_rename_by_somebody_else_shows_the_container_under_its_new_name() -> None:
     async with Kept() as kept:
         key = await known(kept)
         kept.source.change(key, name="other")
         kept.refresher.touch(BOT)
         await kept.refresher.settled_bot(BOT)
-        assert (None, kept.source.containers) == (kept.view.of_bot(BOT), kept.shown())
+        entry = kept.view.of_bot(BOT)
+        assert entry is not None
+        assert (None, key, kept.source.containers) == (entry.bot, entry.status.container_id, kept.shown())
 
 
 @virtual

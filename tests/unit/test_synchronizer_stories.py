@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from container_manager.backend import Created
-from container_manager.model import ContainerState, ContainerStatus, HealthStatus, container_name, owned_bot
+from container_manager.model import (
+    ContainerState,
+    ContainerStatus,
+    HealthStatus,
+    container_name,
+    newest_of_bot,
+    owned_bot,
+)
 from container_manager.view.bot_change import BotChange
 from tests.support.fake_source import HANG, LOST, FakeSource, Id
 from tests.support.kept_view import Kept
@@ -70,8 +77,8 @@ class Story:
             self.wrong.append(f"the audit counted {view.drift}")
         for bot_id in BOTS:
             entry = view.of_bot(bot_id)
-            if (entry and entry.status) != source.of_bot(bot_id):
-                self.wrong_of_bots.append(f"at quiet {entry} was shown for {source.of_bot(bot_id)}")
+            if (entry and entry.status) != (right := source.of_bot(bot_id)):
+                self.wrong_of_bots.append(f"at quiet {entry} was shown for {right}")
 
     def _change(self) -> None:
         """A change by another client of the engine."""
@@ -144,7 +151,8 @@ class Story:
             await self._moment()
             # Like a backend: act on the known container, and look it up again if there is none.
             status = change.known if change.known and change.known.container_id in source.containers else None
-            status = status or source.of_bot(bot_id)
+            found = source.of_bot(bot_id)
+            status = status or (found if found and owned_bot(found) else None)
             work = asyncio.get_running_loop().create_future()
             if status is not None and removes:
                 source.remove(status.container_id)
@@ -181,7 +189,7 @@ class Story:
         for number, (key, status) in enumerate(self._source.history):
             there[key] = status
             if number >= serial:
-                yield next((each for each in there.values() if each and owned_bot(each) == bot_id), None)
+                yield newest_of_bot(bot_id, there.values())
 
 
 many = settings(max_examples=50, derandomize=True)

@@ -165,7 +165,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
             Deadline(_LOOKUP_SECONDS),
         )
         # The view does not know this container yet.
-        await self._keeper.look_at(bot_id, status.container_id)
+        await self._keeper.look_at(bot_id)
         if status.container_id not in view and not view.answers_for(bot_id):
             # The reader would consider the container removed.
             raise EngineUnavailableError(f"the container of bot {bot_id} cannot be followed at the moment; try again")

@@ -118,4 +118,4 @@ class BotChange:
 
     def _shows(self, container_id: str) -> bool:
         entry = self._view.of_bot(self._bot_id)
-        return entry is not None and entry.status.container_id == container_id
+        return entry is not None and entry.bot is not None and entry.status.container_id == container_id

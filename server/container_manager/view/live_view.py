@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from container_manager.model import ContainerState, ContainerStatus
+from container_manager.model import ContainerState, ContainerStatus, age
 from container_manager.validation import is_bot_id
 
 
@@ -96,7 +96,7 @@ class LiveView:
         if container_id is not None:
             return self._entries[container_id]
         misnamed = [self._entries[key] for key in self._misnamed.get(bot_id, ())]
-        return max(misnamed, key=_age, default=None)
+        return max(misnamed, key=lambda entry: age(entry.status), default=None)
 
     def answers_for(self, bot_id: str) -> bool:
         """Whether :meth:`of_bot` is trustworthy for this bot."""
@@ -225,8 +225,3 @@ class LiveView:
 
     def _is_certain(self, container_id: str) -> bool:
         return not self._entries[container_id].partial and container_id not in self.doubts
-
-
-def _age(entry: Entry) -> tuple[int, str]:
-    """Greater for a newer container."""
-    return entry.status.create_time_ns or 0, entry.status.container_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from container_manager.engine.async_client import AsyncEngineClient, EngineStrea
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineUnavailableError
-from container_manager.model import ContainerStatus, container_name
+from container_manager.model import ContainerStatus, container_name, newest_of_bot
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -94,11 +94,13 @@ class ContainerSource:
         return None if document is None else await self._status(document)
 
     async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
-        """The current status of the bot's container; ``None`` when it has none."""
+        """The current status of the bot's container: the one with its name, else the newest with its labels."""
         document = await self._inspect(container_name(bot_id))
-        if document is None or document["Config"]["Labels"].get(LABEL_BOT_ID) != bot_id:
-            return None
-        return await self._status(document)
+        if document is not None and document["Config"]["Labels"].get(LABEL_BOT_ID) == bot_id:
+            return await self._status(document)
+        filters = {"label": [f"{LABEL_BOT_ID}={bot_id}"]}
+        rows = await self._get("/containers/json", {"all": "1", "filters": json.dumps(filters)})
+        return newest_of_bot(bot_id, [await self.inspect(row["Id"]) for row in rows or ()])
 
     async def _status(self, document: Json) -> ContainerStatus:
         if image_id := self._reader.unknown_image(document):
@@ -106,20 +108,19 @@ class ContainerSource:
         return self._reader.status(document)
 
     async def _inspect(self, key: str) -> Json | None:
-        document = await self._get(f"/containers/{key}/json")
+        document: Json | None = await self._get(f"/containers/{key}/json")
         if document is None or (document["Config"].get("Labels") or {}).get(LABEL_MANAGED) != "true":
             return None
         return document
 
-    async def _get(self, path: str) -> Json | None:
+    async def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """What the engine has at the path; ``None`` if there is none."""
         try:
-            document: Json = await self._engine.get_json(path, timeout_seconds=INSPECT_TIMEOUT_SECONDS)
+            return await self._engine.get_json(path, params, timeout_seconds=INSPECT_TIMEOUT_SECONDS)
         except EngineRejectedError as exc:
             if exc.status == _HTTP_NOT_FOUND:
                 return None
             raise engine_error(exc) from exc
-        return document
 
     async def _notices(self, stream: EngineStream) -> AsyncIterator[Notice]:
         async for line in lines_of(stream):
