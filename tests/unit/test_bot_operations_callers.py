@@ -152,7 +152,7 @@ def test_work_that_never_began_gives_its_bots_turn_back_while_all_workers_are_bu
                 await refused
         else:
             await asyncio.sleep(0)
-            assert 2 == len(operations._changing)
+            assert 2 == len(operations._turns)
             refused.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await refused

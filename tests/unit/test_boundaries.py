@@ -98,7 +98,7 @@ PACKAGES = {
     "maintenance": {"provisioning", "scheduling", "view", "logs"},
     "rpc": {"provisioning", "scheduling", "view", "logs", "stats", "observability", "maintenance"},
     "doctor": {"rpc", "observability", "engine", "backends", "provisioning", "maintenance"},
-    "cli": {"rpc", "observability", "doctor", "backends", "maintenance"},
+    "cli": {"rpc", "observability", "doctor", "backends", "engine", "maintenance"},
 }
 # Only these packages use gRPC.
 KNOW_GRPC = ("rpc", "observability", "doctor", "cli")

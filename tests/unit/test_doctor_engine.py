@@ -16,6 +16,7 @@ from container_manager.doctor import Finding, Verdict
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.model import PullPolicy
 from tests.support.fake_engine import FakeEngine, Hang, Json, error
+from tests.unit.documents import row
 
 VERSION = {"Version": "28.5.2", "ApiVersion": "1.51"}
 
@@ -44,7 +45,7 @@ def check(docker_host: str, **config: Any) -> dict[str, Finding]:
 
 def test_an_engine_in_order_is_ok_in_every_point_but_what_the_disk_says(engine: FakeEngine) -> None:
     found = check(engine.url)
-    names = ["engine", "API version", "storage driver", "users", "default image", "clock", "engine's disk"]
+    names = ["engine", "API version", "storage driver", "users", "default image", "names", "clock", "engine's disk"]
     assert names == list(found)
     assert {Verdict.OK} == {finding.verdict for name, finding in found.items() if name != "engine's disk"}
     assert "28.5.2" in found["engine"].detail
@@ -133,6 +134,27 @@ def test_an_absent_default_image_is_a_warning_and_failed_where_nothing_is_pulled
     engine.on("GET", "/images/*/json", error(404, "No such image"))
     assert Verdict.WARNING is check(engine.url)["default image"].verdict
     assert Verdict.FAILED is check(engine.url, pull_policy=PullPolicy.NEVER)["default image"].verdict
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["botmaker-anna"], "1 container, botmaker-anna, has"),
+        (["botmaker-anna", "botmaker-zoe"], "2 containers, such as botmaker-anna, have"),
+    ],
+)
+def test_containers_that_botmaker_named_are_counted_with_the_command_that_renames_them(
+    engine: FakeEngine, names: list[str], said: str
+) -> None:
+    rows = [row(f"{number:064x}", Names=[f"/{name}"], Created=number) for number, name in enumerate(names)]
+    own = row("f" * 64)
+    unlabelled = row("e" * 64, Names=["/x"], Labels={"botmaker.managed": "true"})
+    engine.on("GET", "/containers/json", Json([own, unlabelled, *rows]))
+    found = check(engine.url)["names"]
+    assert (Verdict.WARNING, True) == (found.verdict, found.detail.startswith(said))
+    assert "container-manager adopt" in found.remedy
+    engine.on("GET", "/containers/json", Json([own, unlabelled]))
+    assert Verdict.OK is check(engine.url)["names"].verdict
 
 
 @pytest.mark.parametrize(

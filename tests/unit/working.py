@@ -54,7 +54,7 @@ def run(scenario: Callable[[BotOperations], Awaitable[None]], workers: int = 4) 
             await asyncio.wait_for(scenario(operations), 20)
             assert await operations.drain(10)
             await asyncio.sleep(0)
-            assert 0 == len(operations._changing) == len(operations._reading) == len(operations._grace_periods)
+            assert 0 == len(operations._turns) == len(operations._reading) == len(operations._grace_periods)
             assert not operations.busy
             assert 0 == operations.changes_under_way
         finally:

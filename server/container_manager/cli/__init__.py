@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from container_manager.cli.adopt import adopt
 from container_manager.cli.doctor import doctor
 from container_manager.cli.health import health
 from container_manager.cli.serve import serve
@@ -24,3 +25,4 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(doctor)
 main.add_command(health)
+main.add_command(adopt)

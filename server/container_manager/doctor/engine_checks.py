@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from container_manager.backends.docker.adoption import misnamed_containers
 from container_manager.config import DockerServiceConfig
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk
@@ -49,6 +50,7 @@ async def check_engine(config: DockerServiceConfig) -> list[Finding]:
             _users(info, config),
             *_init_process(info),
             await _default_image(engine, config),
+            await _names(engine),
             _clock(info, asked, answered),
             _engine_disk(info),
         ]
@@ -130,6 +132,20 @@ async def _default_image(engine: AsyncEngineClient, config: DockerServiceConfig)
             return Finding("default image", Verdict.FAILED, f"{image} is absent, and the pull policy is never", remedy)
         return Finding("default image", Verdict.WARNING, f"{image} is absent; the first create has to pull it", remedy)
     return Finding("default image", Verdict.OK, f"{image} is present ({size_text(document.get('Size') or 0)})")
+
+
+async def _names(engine: AsyncEngineClient) -> Finding:
+    found = await misnamed_containers(engine)
+    if not found:
+        return Finding("names", Verdict.OK, "no bot has a container of another name")
+    one = (
+        f"1 container, {found[0].name}, has"
+        if len(found) == 1
+        else f"{len(found)} containers, such as {found[0].name}, have"
+    )
+    detail = f"{one} the labels of a bot and another name, as BotMaker gave it; calls cannot change such bots"
+    remedy = "container-manager adopt --dry-run says what an adoption would do; then run it without --dry-run"
+    return Finding("names", Verdict.WARNING, detail, remedy)
 
 
 def _clock(info: Json, asked: float, answered: float) -> Finding:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from container_manager.bot_directories import BotUser
+from container_manager.bot_locks import LOCK_FILE
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.ownership import described
 from container_manager.doctor.secret_checks import check_bots_secrets, named
@@ -23,7 +24,7 @@ _DISK_FAILED_SHARE = 0.02
 
 
 # What the service itself keeps in a root, beside the directories of bots.
-_OWN = (STAGING_PREFIX, KEPT_DIRECTORY, MAINTENANCE_DIRECTORY, JOURNAL_DIRECTORY)
+_OWN = (STAGING_PREFIX, KEPT_DIRECTORY, MAINTENANCE_DIRECTORY, JOURNAL_DIRECTORY, LOCK_FILE)
 
 
 def check_root(what: str, path: Path, *, secrets_of: BotUser | None = None) -> list[Finding]:

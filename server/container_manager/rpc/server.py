@@ -34,6 +34,7 @@ from botmaker.container.v1 import (
 from container_manager.actions import DeclaredActions
 from container_manager.addresses import Address, TcpAddress, UnixAddress, parse_address
 from container_manager.backend import Backend, CallObserver
+from container_manager.bot_locks import shared_locks
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
 from container_manager.maintenance.maintenance import Maintenance
@@ -292,9 +293,5 @@ def _bot_operations(config: ServerConfig, starts: Starts) -> BotOperations:
     most, (descriptors, _) = 2 * config.max_concurrent_calls, resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors != resource.RLIM_INFINITY:
         most = min(most, int(descriptors * _CHANGES_SHARE))
-    return BotOperations(
-        config.workers,
-        most_changes=max(1, most),
-        most_pulling=max(1, config.max_concurrent_calls // 2),
-        starts=starts,
-    )
+    pulling, locks = max(1, config.max_concurrent_calls // 2), shared_locks(config.service.secrets_root.path)
+    return BotOperations(config.workers, most_changes=max(1, most), most_pulling=pulling, starts=starts, locks=locks)

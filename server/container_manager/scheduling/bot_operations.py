@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from container_manager.bot_locks import BotLocks
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     CapacityExceededError,
@@ -16,6 +17,7 @@ from container_manager.errors import (
     OperationInProgressError,
 )
 from container_manager.operation import GracePeriod, Operation, Wait
+from container_manager.scheduling.bot_turns import BotTurns
 from container_manager.scheduling.grace_periods import GracePeriods
 from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
 from container_manager.scheduling.operation_parts import Parts, end_of
@@ -44,13 +46,19 @@ class BotOperations:
     """
 
     def __init__(
-        self, workers: int, *, most_changes: int = 2000, most_pulling: int = 500, starts: Starts | None = None
+        self,
+        workers: int,
+        *,
+        most_changes: int = 2000,
+        most_pulling: int = 500,
+        starts: Starts | None = None,
+        locks: BotLocks | None = None,
     ) -> None:
         """``workers`` creates work at once, as many programs in bots, and as many other changes.
 
         ``most_changes`` may be under way, those that wait or whose callers have gone included; each has at most one
         connection to an engine. ``most_pulling`` of them may be creates that wait for their images. ``starts`` admits
-        starts; ``None``: all at once.
+        starts; ``None``: all at once. ``locks`` keep changes of other processes away, and are closed with this.
         """
         self._workers = WorkerPools(
             {
@@ -64,7 +72,7 @@ class BotOperations:
         )
         self._most_changes = most_changes
         self._most_pulling = most_pulling
-        self._changing = KeyedSemaphore(1)
+        self._turns = BotTurns(locks)
         self._reading = KeyedSemaphore(_READS_OF_ONE_BOT)
         self._acting = KeyedSemaphore(1)
         self._grace_periods = GracePeriods()
@@ -134,7 +142,7 @@ class BotOperations:
             with self._grace_periods.waiting(bot_id, grace_seconds):
                 if self._starts is not None and grace_seconds is not None:
                     self._starts.withdraw(bot_id)
-                end = await self._changing.acquire(bot_id, deadline)
+                end = await self._turns.acquire(bot_id, deadline)
         except TimeoutError:
             raise OperationInProgressError(
                 "another operation on this bot did not end before the call's deadline", bot_id=bot_id
@@ -176,10 +184,12 @@ class BotOperations:
         return not self._changes
 
     def close(self) -> None:
-        """Stop idle workers. Busy ones stop after their operation."""
+        """Stop idle workers. Busy ones stop after their operation; their bots' locks end with the process."""
         if self._starts is not None:
             self._starts.close()
         self._workers.close()
+        if not self._changes:
+            self._turns.close()
 
     def _check_room(self) -> None:
         if len(self._changes) >= self._most_changes:

@@ -1,0 +1,82 @@
+"""Keeps the changes of a running service and ``container-manager adopt`` apart, bot by bot, across processes.
+
+A service shares a bot's lock with other services during each change of the bot. ``adopt`` has it alone while it looks
+at the bot's containers and renames one. The locks are records of one file in the secrets root, which both are given:
+one byte for each bot (fcntl(2), open file description locks). The kernel releases them when their process ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import struct
+from pathlib import Path
+
+LOCK_FILE = ".bots.lock"
+
+_MODE = 0o600
+_WOULD_BLOCK = (errno.EACCES, errno.EAGAIN)
+
+_log = logging.getLogger(__name__)
+
+
+class BotLocks:
+    """The locks of one secrets root; usable from one thread at a time, and for one lock of a bot at once."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises :class:`OSError` if the file cannot be made, opened or locked."""
+        self._file = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        try:
+            if os.geteuid() == 0:
+                # A service of the root's owner has to open what the superuser has made.
+                os.fchown(self._file, root.stat().st_uid, -1)
+            # Some file systems have no locks.
+            self.share("")
+            self.release("")
+        except BaseException:
+            self.close()
+            raise
+
+    def share(self, bot_id: str) -> bool:
+        """Take the bot's lock for a change, beside other services. ``False``: the bot is being adopted."""
+        return self._lock(bot_id, fcntl.F_RDLCK)
+
+    def take(self, bot_id: str) -> bool:
+        """Take the bot's lock alone. ``False``: a service is changing the bot, or the bot is being adopted."""
+        return self._lock(bot_id, fcntl.F_WRLCK)
+
+    def release(self, bot_id: str) -> None:
+        """Release the bot's lock."""
+        self._lock(bot_id, fcntl.F_UNLCK)
+
+    def close(self) -> None:
+        """Release all locks."""
+        os.close(self._file)
+
+    def _lock(self, bot_id: str, kind: int) -> bool:
+        # struct flock: type, whence, start, length, and a process that has to be 0.
+        record = struct.pack("@hhqqi4x", kind, os.SEEK_SET, _place(bot_id), 1, 0)
+        try:
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)
+        except OSError as exc:
+            if exc.errno in _WOULD_BLOCK:
+                return False
+            raise
+        return True
+
+
+def shared_locks(root: Path) -> BotLocks | None:
+    """The locks for a service; ``None``, and a warning in the log, where there can be none."""
+    try:
+        return BotLocks(root)
+    except OSError as exc:
+        _log.warning("adopt no bot beside this service, which has no lock file: %s", exc)
+        return None
+
+
+def _place(bot_id: str) -> int:
+    """The bot's byte, which need not exist. It is one of 2^62, so that no two bots have the same one."""
+    return int.from_bytes(hashlib.blake2b(bot_id.encode(), digest_size=8).digest()) >> 2

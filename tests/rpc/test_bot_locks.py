@@ -1,0 +1,78 @@
+"""A bot that ``container-manager adopt`` looks at is changed by no service meanwhile, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from container_manager.bot_directories import RootDirectory
+from container_manager.bot_locks import LOCK_FILE, BotLocks
+from container_manager.config import ServerConfig
+from container_manager.rpc.server import Server
+from tests.support.backend_contract import put_secrets
+from tests.support.calls import Calls, fails_with
+from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def locks(rpc_secrets: RootDirectory) -> Iterator[BotLocks]:
+    """Another process's."""
+    locks = BotLocks(rpc_secrets.path)
+    yield locks
+    locks.close()
+
+
+def test_a_change_waits_while_its_bot_is_adopted_and_other_bots_do_not(
+    calls: Calls, provisioner: BotProvisionerStub, memory: MemoryBackend, bots: MemoryBots, locks: BotLocks
+) -> None:
+    bot_id, other = bots.new(), bots.new()
+    calls.run(bot_id)
+    assert locks.take(bot_id)
+    calls.run(other)
+    with ThreadPoolExecutor(2) as pool:
+        stopped = pool.submit(calls.stop, bot_id, 0)
+        put = pool.submit(put_secrets, provisioner, bot_id, A=b"x")
+        with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
+            calls.stub.RemoveContainer(pb.RemoveContainerRequest(bot_id=bot_id), timeout=1)
+        assert [("start_container", bot_id)] == [call for call in memory.seen() if call[1] == bot_id][-1:]
+        # Reads do not wait.
+        status = calls.status(bot_id)
+        assert status is not None
+        assert pb.CONTAINER_STATE_RUNNING == status.state
+        assert not stopped.done()
+        locks.release(bot_id)
+        stopped.result(60)
+        put.result(60)
+    assert locks.take(bot_id)
+
+
+def test_a_bot_cannot_be_adopted_while_a_change_of_it_is_under_way_also_when_its_caller_has_gone(
+    calls: Calls, memory: MemoryBackend, bots: MemoryBots, locks: BotLocks
+) -> None:
+    bot_id = bots.new()
+    calls.run(bot_id)
+    with memory.held("stop_container"):
+        with pytest.raises(grpc.RpcError):
+            calls.stop(bot_id, grace=0, timeout=1)
+        assert not locks.take(bot_id)
+        assert locks.share(bot_id), "another service's change is the engine's to arbitrate"
+        locks.release(bot_id)
+    wait_until(lambda: locks.take(bot_id), "the change has ended")
+
+
+def test_a_service_without_a_place_for_the_lock_serves_and_says_what_not_to_do(
+    server_config: Callable[..., ServerConfig],
+    memory: MemoryBackend,
+    rpc_secrets: RootDirectory,
+    unix: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (rpc_secrets.path / LOCK_FILE).mkdir()
+    Server(server_config(unix), memory.opened)
+    assert "adopt no bot beside this service" in capsys.readouterr().out
