@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
@@ -67,12 +68,9 @@ def test_a_bot_cannot_be_adopted_while_a_change_of_it_is_under_way_also_when_its
 
 
 def test_a_service_without_a_place_for_the_lock_serves_and_says_what_not_to_do(
-    server_config: Callable[..., ServerConfig],
-    memory: MemoryBackend,
-    rpc_secrets: RootDirectory,
-    unix: str,
-    capsys: pytest.CaptureFixture[str],
+    server_config: Callable[..., ServerConfig], memory: MemoryBackend, rpc_secrets: RootDirectory, unix: str
 ) -> None:
     (rpc_secrets.path / LOCK_FILE).mkdir()
-    Server(server_config(unix), memory.opened)
-    assert "adopt no bot beside this service" in capsys.readouterr().out
+    with capture_logs() as logged:
+        Server(server_config(unix), memory.opened)
+    assert ["no lock file: adopt no bot beside this service"] == [line["event"] for line in logged]
