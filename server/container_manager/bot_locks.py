@@ -53,8 +53,10 @@ class BotLocks:
         self._lock(bot_id, fcntl.F_UNLCK)
 
     def close(self) -> None:
-        """Release all locks."""
-        os.close(self._file)
+        """Release all locks; without effect if that has been done."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def _lock(self, bot_id: str, kind: int) -> bool:
         # struct flock: type, whence, start, length, and a process that has to be 0.

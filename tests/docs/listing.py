@@ -25,6 +25,9 @@ _SYSTEMD = "tests/engine/test_systemd.py"
 _AS_BOTMAKER = "tests/engine/test_bot_image_botmaker.py"
 _COMPOSE = ("tests/engine/test_compose.py::test_a_bots_life_over_http_with_its_secrets_and_state",)
 
+_MIGRATION = ("tests/engine/test_adoption.py::test_the_page_on_migrating_does_what_it_says",)
+_ADOPTS = "it could adopt bots of others; on an engine of its own, with BotMaker's containers, it is executed by"
+
 LISTED = (
     Listed(
         "CONTRIBUTING.md", "make ", "the tests are within `make test`; that each target is there is shown by", _TARGETS
@@ -141,6 +144,10 @@ LISTED = (
         "it changes an environment; types are checked by",
         ("tests/packaging/test_client_types.py::test_each_checker_accepts_the_program_and_finds_every_fault",),
     ),
+    Listed("docs/migrating-from-botmaker.md", "$ botctl status", _ADOPTS, _MIGRATION),
+    Listed("docs/migrating-from-botmaker.md", "$ container-manager adopt --dry-run", _ADOPTS, _MIGRATION),
+    Listed("docs/migrating-from-botmaker.md", "bot=", _ADOPTS, _MIGRATION),
+    Listed("docs/migrating-from-botmaker.md", "botctl stop", _ADOPTS, _MIGRATION),
     Listed("docs/operations.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL),
     Listed(
         "examples/api_tier/README.md", "pip install", "it changes an environment; the wheel is installed by", _WHEEL

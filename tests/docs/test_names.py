@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.sdk import environment_variables
 
 from container_manager import errors
+from container_manager.cli.adopt import adopt
 from container_manager.cli.doctor import doctor
 from container_manager.cli.serve import serve
 from tests.docs.documents import DOCUMENTS, TOP, blocks, prose, read
@@ -59,10 +60,13 @@ def test_the_defaults_of_the_option_table_are_the_options_own() -> None:
     assert [] == wrong
 
 
-def test_doctor_takes_the_options_of_serve_but_for_the_log_and_two_of_its_own() -> None:
+@pytest.mark.parametrize(
+    ("command", "own"), [(doctor, {"--running", "--output"}), (adopt, {"--dry-run"})], ids=["doctor", "adopt"]
+)
+def test_a_command_takes_the_options_of_serve_but_for_the_log_and_has_its_own(command: object, own: set[str]) -> None:
     """As docs/options.md says."""
-    assert set(options(serve)) - set(options(doctor)) == {"--log-format", "--log-level"}
-    assert set(options(doctor)) - set(options(serve)) == {"--running", "--output"}
+    assert set(options(serve)) - set(options(command)) == {"--log-format", "--log-level"}
+    assert set(options(command)) - set(options(serve)) == own
 
 
 def test_the_operators_table_has_every_reason_that_an_error_can_give() -> None:

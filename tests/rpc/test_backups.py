@@ -142,6 +142,24 @@ class TestCreate:
         assert [backup] == listed(maintainer) == listed(maintainer, bot_id)
         assert [] == listed(maintainer, str(uuid4()))
 
+    def test_a_container_of_another_name_is_neither_backed_up_nor_restored(
+        self, maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, calls: Calls, states: Path
+    ) -> None:
+        backup = created(maintainer, bot_id)
+        memory.change(bot_id, name="botmaker-anna")
+        wait_until(lambda: (now := calls.status(bot_id)) and now.name == "botmaker-anna", "it is shown")
+        before = [container.status for container in memory.containers.values()]
+        for call in (
+            lambda: created(maintainer, bot_id),
+            lambda: created(maintainer, bot_id, stop_and_restart=True),
+            lambda: restored(maintainer, bot_id, backup.backup_id),
+        ):
+            with fails_with("FAILED_PRECONDITION", "CONTAINER_NAME_MISMATCH"):
+                call()
+        assert before == [container.status for container in memory.containers.values()]
+        assert [backup] == listed(maintainer)
+        assert nothing_is_left(bot_id, states)
+
     def test_a_running_bot_is_paused_while_it_is_copied(
         self, maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, calls: Calls
     ) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from structlog.testing import capture_logs
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.bot_locks import LOCK_FILE, BotLocks
-from container_manager.config import ServerConfig
-from container_manager.rpc.server import Server
+from container_manager.bot_locks import LOCK_FILE, BotLocks, shared_locks
 from tests.support.backend_contract import put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
@@ -67,10 +64,9 @@ def test_a_bot_cannot_be_adopted_while_a_change_of_it_is_under_way_also_when_its
     wait_until(lambda: locks.take(bot_id), "the change has ended")
 
 
-def test_a_service_without_a_place_for_the_lock_serves_and_says_what_not_to_do(
-    server_config: Callable[..., ServerConfig], memory: MemoryBackend, rpc_secrets: RootDirectory, unix: str
+def test_a_root_without_a_place_for_the_lock_is_told_and_the_service_serves(
+    rpc_secrets: RootDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
     (rpc_secrets.path / LOCK_FILE).mkdir()
-    with capture_logs() as logged:
-        Server(server_config(unix), memory.opened)
-    assert ["no lock file: adopt no bot beside this service"] == [line["event"] for line in logged]
+    assert shared_locks(rpc_secrets.path) is None
+    assert "adopt no bot beside this service" in caplog.text

@@ -9,7 +9,7 @@ import pytest
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
-from botmaker.container.v1.container_observer_pb2 import GetStatsRequest, StreamLogsRequest
+from botmaker.container.v1.container_observer_pb2 import GetContainerConfigRequest, GetStatsRequest, StreamLogsRequest
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.model import ContainerState, container_name
@@ -62,6 +62,16 @@ def test_every_change_is_refused_and_the_container_is_shown_under_its_real_name(
     assert pb.ContainerState.Value(f"CONTAINER_STATE_{state.upper()}") == status.state
     assert [status] == calls.listed([bot_id])
     assert {container_id: before} == {each.status.container_id: each.status for each in bots.containers()}
+
+
+def test_its_configuration_is_none_that_a_create_could_give(
+    calls: Calls, observer: ContainerObserverStub, memory: MemoryBackend, bots: MemoryBots
+) -> None:
+    bot_id = bots.new()
+    container_id = add(memory, calls, bot_id, "botmaker-anna")
+    with fails_with("FAILED_PRECONDITION", "CONFIG_NOT_REPRODUCIBLE") as caught:
+        observer.GetContainerConfig(GetContainerConfigRequest(bot_id=bot_id), timeout=60)
+    assert (container_id, "Name") == (caught[0].metadata["container_id"], caught[0].metadata["fields"])
 
 
 def test_of_several_the_newest_is_the_bots_and_all_are_listed(

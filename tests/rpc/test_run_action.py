@@ -66,6 +66,19 @@ def test_an_action_runs_under_a_time_out_and_its_output_comes_before_its_exit_co
     assert b"" == stdin
 
 
+@pytest.mark.parametrize("notices_fail", [False, True], ids=["from the view", "from the backend"])
+def test_nothing_runs_in_a_container_of_another_name(
+    maintainer: ContainerMaintainerStub, memory: MemoryBackend, bots: MemoryBots, notices_fail: bool
+) -> None:
+    memory.notices_fail = notices_fail
+    bot_id = bots.new()
+    container_id = memory.add(bot_id, name="botmaker-anna")
+    with fails_with("FAILED_PRECONDITION", "CONTAINER_NAME_MISMATCH") as caught:
+        outcome(act(maintainer, bot_id, "doctor"))
+    assert (container_id, "botmaker-anna") == (caught[0].metadata["container_id"], caught[0].metadata["name"])
+    assert [] == memory.actions.runs
+
+
 def test_output_comes_as_the_program_writes_it(
     maintainer: ContainerMaintainerStub, memory: MemoryBackend, bot_id: str
 ) -> None:

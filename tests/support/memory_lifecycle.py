@@ -10,6 +10,7 @@ from container_manager.bot_directories import RootDirectory, check_secrets_direc
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     CommandNotFoundError,
+    ConfigNotReproducibleError,
     ContainerAlreadyExistsError,
     ContainerNameMismatchError,
     ContainerNotFoundError,
@@ -25,6 +26,7 @@ from container_manager.model import (
     ContainerStatus,
     ExitReason,
     LastExit,
+    owned_bot,
 )
 from container_manager.operation import GracePeriod, Operation, Wait
 from tests.support.memory_provisioning import MemorySecrets
@@ -165,7 +167,10 @@ class MemoryLifecycle:
 
     def get_container_config(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerDefinition:
         self._read("get_container_config", bot_id, deadline)
-        container = self._require(bot_id)
+        container = self._store.shown(bot_id) or self._require(bot_id)
+        if owned_bot(container.status) is None:
+            container_id = container.status.container_id
+            raise ConfigNotReproducibleError("other name", bot_id=bot_id, container_id=container_id, fields="Name")
         return ContainerDefinition(container.status.container_id, container.config, container.status.image_id)
 
     def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:

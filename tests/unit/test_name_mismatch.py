@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from container_manager.backends.docker.config_reader import ConfigReader
 from container_manager.backends.docker.docker_service import DockerService
-from container_manager.errors import ContainerNameMismatchError, EngineUnavailableError, NameInUseUnmanagedError
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient
+from container_manager.errors import (
+    ConfigNotReproducibleError,
+    ContainerNameMismatchError,
+    EngineUnavailableError,
+    NameInUseUnmanagedError,
+)
 from tests.support.fake_engine import NO_CONTENT, FakeEngine, Json, Request, error
 from tests.unit.documents import BOT, ID, LABELS, NAME, OTHER_ID, inspected, row, running
 
@@ -99,3 +110,13 @@ def test_an_engine_that_cannot_list_them_is_no_engine_without_them(
     engine.on(*LIST, error(500, "boom"))
     with pytest.raises(EngineUnavailableError):
         getattr(service, call)(BOT)
+
+
+def test_its_configuration_is_none_that_a_create_could_give(engine: FakeEngine, client: EngineClient) -> None:
+    keeps(engine, {**ANNA, "HostConfig": {"Mounts": []}})
+    engine.on("GET", "/images/*/json", Json({"Config": {}}))
+    engine.on("GET", "/info", Json({}))
+    root = RootDirectory(Path("/"), Path("/"))
+    with pytest.raises(ConfigNotReproducibleError) as caught:
+        ConfigReader(client, DockerServiceConfig(secrets_root=root)).read(BOT, Deadline())
+    assert "Name" == caught.value.metadata["fields"].split(",")[0]

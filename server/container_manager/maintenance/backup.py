@@ -26,6 +26,7 @@ from container_manager.maintenance.backup_store import Backup, new_backup_id
 from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.steps import (
     Means,
+    container_of,
     insist_on,
     is_running,
     require_store,
@@ -48,7 +49,7 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
     if task.phase:
         yield from _let_go_on(means, task)
     store = require_store(means)
-    status = means.lifecycle.get_container_status(bot_id)
+    status = container_of(means, bot_id)
     has_state = means.states is not None and means.states.has_state(bot_id)
     if status is None and not has_state:
         raise ContainerNotFoundError("the bot has neither a container nor a state", bot_id=bot_id)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from container_manager.backend import Lifecycle
 from container_manager.deadline import Deadline
-from container_manager.model import ContainerStatus
+from container_manager.errors import ContainerNameMismatchError
+from container_manager.model import ContainerStatus, owned_bot
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.view.live_view import LiveView
 
@@ -27,11 +28,18 @@ class BotStatuses:
         )
 
     async def require(self, bot_id: str, deadline: Deadline) -> ContainerStatus:
-        """The status. Raises the errors of :meth:`Lifecycle.require_container`."""
+        """The status of the container that may be acted on.
+
+        Raises the errors of :meth:`Lifecycle.require_container`, and :class:`ContainerNameMismatchError`.
+        """
         entry = self._view.of_bot(bot_id)
         if entry is not None and self._view.answers_for(bot_id):
-            return entry.status
-        # Only the engine knows whether a foreign container has the bot's name.
-        return await self._operations.read(
-            bot_id, lambda deadline: self._lifecycle.require_container(bot_id, deadline=deadline), deadline
-        )
+            status = entry.status
+        else:
+            # Only the engine knows whether a foreign container has the bot's name.
+            status = await self._operations.read(
+                bot_id, lambda deadline: self._lifecycle.require_container(bot_id, deadline=deadline), deadline
+            )
+        if owned_bot(status) is None:
+            raise ContainerNameMismatchError.of(bot_id, status.container_id, status.name)
+        return status

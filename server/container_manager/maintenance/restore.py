@@ -22,6 +22,7 @@ from container_manager.errors import (
 from container_manager.maintenance.config_document import config_from_document, config_to_document
 from container_manager.maintenance.steps import (
     Means,
+    container_of,
     insist,
     is_running,
     process_ended,
@@ -68,7 +69,7 @@ def _verify(means: Means, task: Task) -> Operation[None]:
     bot_id, backup_id = task.bot_id, str(task.record.arguments["backup_id"])
     restored, _ = _names(task)
     manifest = store.manifest(backup_id)
-    status = means.lifecycle.get_container_status(bot_id)
+    status = container_of(means, bot_id)
     if status is None:
         if manifest.config is None:
             raise ContainerNotFoundError(

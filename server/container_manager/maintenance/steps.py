@@ -13,11 +13,12 @@ from container_manager.backend_provisioning import Secrets
 from container_manager.errors import (
     BackupUnavailableError,
     ContainerManagerError,
+    ContainerNameMismatchError,
     EngineTimeoutError,
     EngineUnavailableError,
 )
 from container_manager.maintenance.backup_store import BackupStore
-from container_manager.model import ContainerState, ContainerStatus
+from container_manager.model import ContainerState, ContainerStatus, owned_bot
 from container_manager.operation import Operation, Wait
 
 T = TypeVar("T")
@@ -66,6 +67,14 @@ def require_states(means: Means) -> States:
     if means.states is None:
         raise BackupUnavailableError("the service keeps no state of bots: it was started without --state-root")
     return means.states
+
+
+def container_of(means: Means, bot_id: str) -> ContainerStatus | None:
+    """The bot's container, for operations that act on it. Raises :class:`ContainerNameMismatchError`."""
+    status = means.lifecycle.get_container_status(bot_id)
+    if status is not None and owned_bot(status) is None:
+        raise ContainerNameMismatchError.of(bot_id, status.container_id, status.name)
+    return status
 
 
 def is_running(status: ContainerStatus | None) -> bool:

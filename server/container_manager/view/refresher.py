@@ -258,7 +258,8 @@ class Refresher:
     async def _is_listed_unchanged(self, key: str) -> bool:
         """Whether the engine's list, which waits for no container, shows a container as the view does."""
         entry = self._view.of_bot(key) if is_bot_id(key) else self._view.get(key)
-        if entry is None or entry.partial:
+        # Another container may have the name of a bot that is shown by one of another name.
+        if entry is None or entry.partial or (is_bot_id(key) and entry.bot is None):
             return False
         with suppress(Exception):
             return any(_shows_the_same(row, entry.status) for row in await self._source.list(entry.status.container_id))

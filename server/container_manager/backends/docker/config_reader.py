@@ -11,16 +11,16 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from container_manager.backends.docker.config_from_inspect import config_from_inspect, merged_variables
-from container_manager.backends.docker.lookup import find_container
+from container_manager.backends.docker.lookup import find_shown_container, name_of, not_found
 from container_manager.backends.docker.spec import LABEL_CREATE_ID, LABEL_REQUEST_ID, container_body
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import ConfigNotReproducibleError, ContainerNotFoundError, InvalidArgumentError
+from container_manager.errors import ConfigNotReproducibleError, InvalidArgumentError
 from container_manager.image_reference import check_image_reference
-from container_manager.model import ContainerConfig, ContainerDefinition
+from container_manager.model import ContainerConfig, ContainerDefinition, container_name
 from container_manager.validation import check_config_counts, check_create
 
 Json = dict[str, Any]
@@ -50,9 +50,9 @@ class ConfigReader:
 
         Raises :class:`ContainerNotFoundError`, :class:`NameInUseUnmanagedError`, :class:`ConfigNotReproducibleError`.
         """
-        document = find_container(self._engine, bot_id, deadline)
+        document = find_shown_container(self._engine, bot_id, deadline)
         if document is None:
-            raise ContainerNotFoundError("the bot has no container", bot_id=bot_id)
+            raise not_found(bot_id)
         try:
             image = self._engine.inspect_image(document["Image"], deadline)
         except EngineRejectedError as exc:
@@ -68,7 +68,8 @@ class ConfigReader:
         image_config = image.get("Config") or {}
         config = config_from_inspect(document, image_config)
         runtime = self._engine.info(deadline).get("DefaultRuntime") or "runc"
-        fields = [*_refused(config), *differences(document, self._body(bot_id, config), image_config, runtime)]
+        named = [] if name_of(document) == container_name(bot_id) else ["Name"]
+        fields = [*named, *_refused(config), *differences(document, self._body(bot_id, config), image_config, runtime)]
         if fields:
             raise ConfigNotReproducibleError(
                 f"the container has settings that a create cannot give: {', '.join(fields)}; it was made by hand, or "
