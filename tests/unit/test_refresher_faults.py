@@ -37,6 +37,20 @@ async def test_a_container_that_cannot_be_inspected_holds_up_no_other_and_shows_
         assert (False, True) == (kept.view.answers_for(BOT), kept.view.answers_for(OTHER_BOT))
 
 
+@virtual
+async def test_a_bot_is_doubted_while_the_container_of_its_name_hangs_though_one_of_another_name_is_unchanged() -> None:
+    async with Kept() as kept:
+        other = await known(kept, name="botmaker-anna", state=RUNNING)
+        assert kept.view.answers_for(BOT)
+        own = kept.source.create(BOT, announce=False)
+        kept.source.faults[own] = HANG
+        kept.refresher.touch(BOT)
+        await asyncio.sleep(INSPECT_TIMEOUT_SECONDS + 0.1)
+        entry = kept.view.of_bot(BOT)
+        assert entry is not None
+        assert (other, False) == (entry.status.container_id, kept.view.answers_for(BOT))
+
+
 @FAULTS
 @virtual
 async def test_a_failing_inspection_is_tried_again_with_growing_delays_until_it_recovers(fault: Fault) -> None:

@@ -256,9 +256,8 @@ class Refresher:
         self._removals.forget(min(self._under_way, default=self._view.tick()), self._inspections)
 
     async def _is_listed_unchanged(self, key: str) -> bool:
-        """Whether the engine's list, which waits for no container, shows a container as the view does."""
+        """Whether the engine's list, which waits for no container, shows one, or that of a bot's name, as the view."""
         entry = self._view.of_bot(key) if is_bot_id(key) else self._view.get(key)
-        # Another container may have the name of a bot that is shown by one of another name.
         if entry is None or entry.partial or (is_bot_id(key) and entry.bot is None):
             return False
         with suppress(Exception):
