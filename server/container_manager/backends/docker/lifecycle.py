@@ -19,19 +19,14 @@ from collections.abc import Collection
 from http import HTTPStatus
 
 from container_manager.backend import CallObserver, Created
+from container_manager.backends.docker import lookup
 from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.backends.docker.config_reader import ConfigReader
 from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.creation import ContainerCreator
 from container_manager.backends.docker.ending import restart, stop
 from container_manager.backends.docker.listing import ContainerLister
-from container_manager.backends.docker.lookup import (
-    container_ids,
-    find_container,
-    find_shown_container,
-    not_found,
-    remove,
-)
+from container_manager.backends.docker.lookup import container_ids, find_container, not_found, remove
 from container_manager.backends.docker.start_directories import check_directories
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.config import DockerServiceConfig
@@ -159,13 +154,13 @@ class DockerLifecycle:
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
         deadline = deadline or Deadline()
         try:
-            document = find_shown_container(self._engine, bot_id, deadline)
+            document = lookup.find_shown_container(self._engine, bot_id, deadline)
         except NameInUseUnmanagedError:
             return None
         return None if document is None else self._reader.read(self._engine, document, deadline)
 
     def require_container(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus:
-        document = find_shown_container(self._engine, bot_id, deadline or Deadline())
+        document = lookup.find_shown_container(self._engine, bot_id, deadline or Deadline())
         if document is None:
             raise not_found(bot_id)
         return self._reader.status(document)
