@@ -124,6 +124,18 @@ def test_a_stopped_bot_is_replaced_and_not_started(
     assert after.state in (EXITED, manager_pb.CONTAINER_STATE_CREATED)
 
 
+def test_a_bot_with_another_container_beside_its_own_is_not_upgraded(
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend
+) -> None:
+    """Once its own were removed, it would have the other one, and the new one could not be made."""
+    before = status_of(calls, bot_id)
+    memory.add(bot_id, name="botmaker-anna")
+    with fails_with("FAILED_PRECONDITION", "INVALID_STATE"):
+        upgraded(maintainer, bot_id)
+    assert before == calls.status(bot_id)
+    assert 2 == len(memory.containers)
+
+
 def test_the_image_that_it_has_already_changes_nothing(
     maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls
 ) -> None:

@@ -13,7 +13,12 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from container_manager.errors import ContainerManagerError, RollbackFailedError, UpgradeRolledBackError
+from container_manager.errors import (
+    ContainerManagerError,
+    InvalidStateError,
+    RollbackFailedError,
+    UpgradeRolledBackError,
+)
 from container_manager.maintenance.backup_store import new_backup_id
 from container_manager.maintenance.config_document import config_from_document, config_to_document
 from container_manager.maintenance.manifest import Manifest
@@ -64,6 +69,11 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
     task.report(Report(PULLING, f"getting the image {image}"))
     definition = means.lifecycle.get_container_config(bot_id)
     status = means.lifecycle.require_container(bot_id)
+    if len(means.lifecycle.containers_of_bot(bot_id)) > 1:
+        # Between two containers of its own, the bot would have another one, and no create would be accepted.
+        raise InvalidStateError(
+            "the bot has containers of other names beside its own; remove them first", bot_id=bot_id
+        )
     has_state = means.states is not None and means.states.has_state(bot_id)
     copies = has_state and not task.record.arguments["skip_backup"]
     if copies:
