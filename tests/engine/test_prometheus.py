@@ -59,4 +59,4 @@ def test_every_documented_query_has_a_result_and_the_first_crash_of_a_bot_fires_
             wait_until(lambda: prometheus.unhealthy_rules() == [], "every rule has been evaluated")
             assert set() == prometheus.firing()
             rpc.run(bots.new(), "sh", "-c", "exit 3")
-            wait_until(lambda: "BotCrashed" in prometheus.firing(), "the alert of the first crash")
+            wait_until(lambda: "ContainerManagerBotCrashed" in prometheus.firing(), "the alert of the first crash")
