@@ -187,6 +187,18 @@ def test_a_bot_that_is_not_ready_is_as_it_was_and_the_failed_state_is_kept(  # n
     assert "migrated" == (kept / "failed" / "cache" / "file").read_text()
 
 
+def test_a_bot_whose_state_cannot_be_backed_up_keeps_its_container(
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, roots: Path
+) -> None:
+    before = status_of(calls, bot_id)
+    (roots / "backups").rmdir()
+    with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK") as info:
+        upgraded(maintainer, bot_id)
+    assert "the backup root" in info[0].message
+    after = status_of(calls, bot_id)
+    assert (before.container_id, RUNNING) == (after.container_id, after.state)
+
+
 def test_a_bot_that_cannot_be_put_back_says_where_its_state_is(
     maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, roots: Path
 ) -> None:

@@ -156,9 +156,7 @@ def _put_back(means: Means, task: Task) -> Operation[None]:
     if status is not None and status.container_id == facts["container_id"]:
         # Nothing was replaced yet.
         return
-    if not facts.get("removed"):
-        yield from _remove(means, task)
-        task.enter(ROLLING_BACK, "putting back the former state", removed=True)
+    yield from _remove(means, task)
     if facts["copies"]:
         states, former = require_states(means), _former(task)
         if states.has_aside(bot_id, former):
