@@ -62,6 +62,12 @@ LISTED = (
         ("tests/packaging/test_systemd_unit.py::test_systemd_finds_nothing_wrong_with_the_backups_of_every_night",),
     ),
     Listed(
+        "docs/operations.md",
+        "botctl upgrade --all",
+        "it acts on every bot of the engine",
+        ("tests/rpc/test_botctl_backup.py::test_a_fleet_is_upgraded_one_after_another_until_one_fails",),
+    ),
+    Listed(
         "docs/backups.md",
         "botctl backup restore BOT",
         "it is a form, not a command",
