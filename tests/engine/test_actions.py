@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
+from container_manager.actions import bounded
 from container_manager.backend_provisioning import ActionResult
 from container_manager.backends.docker.actions import DockerActions
 from container_manager.config import DockerServiceConfig
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError, InvalidStateError
+from container_manager.model import LogSource
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
 
@@ -62,6 +65,31 @@ def test_standard_input_is_in_nothing_that_the_engine_shows(
 def test_too_much_output_is_cut_and_does_not_hold_up_the_program(actions: DockerActions, container_id: str) -> None:
     result = run(actions, container_id, "sh", "-c", "head -c 3000000 /dev/zero; echo end >&2")
     assert (0, 64 * 1024, b"end\n") == (result.exit_code, len(result.stdout), result.stderr)
+
+
+def test_output_comes_as_the_program_writes_it(actions: DockerActions, container_id: str) -> None:
+    came: list[tuple[LogSource, bytes, float]] = []
+    script = "echo one; sleep 1; echo two >&2"
+    result = actions.run(
+        container_id,
+        ("sh", "-c", script),
+        seconds=60,
+        on_output=lambda source, data: came.append((source, data, time.monotonic())),
+    )
+    assert (0, b"one\n", b"two\n") == result
+    (first, second) = came
+    assert (LogSource.STDOUT, b"one\n", LogSource.STDERR, b"two\n") == (*first[:2], *second[:2])
+    assert second[2] - first[2] > 0.5
+
+
+def test_a_bounded_program_is_ended_in_the_container(actions: DockerActions, container_id: str) -> None:
+    """As by the image's own ``timeout``: 143 in busybox, 124 in coreutils."""
+    began = time.monotonic()
+    assert run(actions, container_id, *bounded(("sleep", "1000"), 1)).exit_code in (124, 143)
+    assert time.monotonic() - began < 30
+    running = run(actions, container_id, "ps", "-o", "args").stdout.splitlines()
+    assert b"sleep 100000" in running
+    assert b"sleep 1000" not in running
 
 
 def test_a_program_that_is_not_there_ends_as_in_a_shell(actions: DockerActions, container_id: str) -> None:
