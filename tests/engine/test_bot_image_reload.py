@@ -12,8 +12,10 @@ import grpc
 import pytest
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
@@ -56,7 +58,12 @@ def test_conformance_18_a_rotated_token_and_key_reach_the_running_gateway_and_th
     started = calls.status(bot_id)
     assert started is not None
     port = started.ports[0].host_port
-    wait_until(lambda: gateway.is_live(port), "the gateway is live", gateway.GATEWAY_START_SECONDS)
+    ready = maintainer_pb.RunActionRequest(bot_id=bot_id, action="ready")
+
+    def is_ready() -> bool:
+        return list(ContainerMaintainerStub(channel).RunAction(ready, timeout=60))[-1].end.exit_code == 0
+
+    wait_until(is_ready, "the gateway says that it is ready", gateway.GATEWAY_START_SECONDS)
 
     def accepted() -> list[int]:
         return [number for number, token in enumerate(tokens) if gateway.use_tool(port, token).status == 200]
