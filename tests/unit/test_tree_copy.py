@@ -64,6 +64,12 @@ def test_files_directories_and_links_are_copied_with_all_that_belongs_to_them(so
     assert (6, 3_000_000, []) == (copied.entries, copied.size_bytes, copied.left_out)
 
 
+def test_no_copy_has_the_rights_of_another_user(source: Path, tmp_path: Path) -> None:
+    (source / "a" / "empty").chmod(0o6751)
+    copy(source, tmp_path / "copy")
+    assert 0o751 == stat.S_IMODE((tmp_path / "copy" / "a" / "empty").stat().st_mode)
+
+
 def test_a_file_with_two_names_becomes_two_files_that_the_source_does_not_share(source: Path, tmp_path: Path) -> None:
     """What the new version writes must not appear in the copy."""
     os.link(source / "a" / "empty", source / "other")

@@ -139,6 +139,6 @@ def _copy_data(source: int, target: int, size: int) -> Iterator[int]:
 
 def _copy_attributes(status: os.stat_result, target: int) -> None:
     os.fchown(target, status.st_uid, status.st_gid)
-    # After the owner: a change of owner clears bits of the mode.
-    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    # Without the bits that change the user: they have no effect in a bot, and systemd's RestrictSUIDSGID refuses them.
+    os.fchmod(target, status.st_mode & 0o1777)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
