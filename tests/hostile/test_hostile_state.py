@@ -124,9 +124,11 @@ def test_a_bot_that_keeps_writing_has_its_state_removed_all_the_same(root: RootD
         os.mkdir(f"n{next(numbers)}", dir_fd=directory)
 
     try:
-        with Restless(write):
+        with Restless(write) as bot:
             files.delete_state(BOT)
             assert not (root.path / BOT).exists()
+            written = bot.done
+            assert written == bot.done, "it cannot write any more"
     finally:
         os.close(directory)
     files.remove_leftovers()

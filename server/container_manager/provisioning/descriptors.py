@@ -7,7 +7,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from container_manager.bot_directories import BotUser, give
 from container_manager.errors import CapacityExceededError, ContainerManagerError
@@ -81,6 +81,7 @@ def remove_all_in(directory: int) -> None:
 
 def _remove_directory(name: str, parent: int) -> None:
     with opened_directory(name, parent) as directory, os.scandir(directory) as entries:
+        _close_to_its_owner(directory)
         for entry in entries:
             if not _unlinked(entry.name, directory):
                 os.rename(entry.name, f"up-{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=parent)
@@ -90,6 +91,13 @@ def _remove_directory(name: str, parent: int) -> None:
         # An entry was not read because the directory changed meanwhile; the caller sees it again.
         if exc.errno != errno.ENOTEMPTY:
             raise
+
+
+def _close_to_its_owner(directory: int) -> None:
+    """A process of the bot may have kept a descriptor of it, and write faster than this process removes."""
+    if os.fstat(directory).st_uid != os.geteuid():
+        with suppress(PermissionError):
+            os.fchmod(directory, 0)
 
 
 def _unlinked(name: str, parent: int) -> bool:
