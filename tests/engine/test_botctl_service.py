@@ -128,9 +128,12 @@ def test_a_refused_user_is_told_whether_a_token_or_a_group_is_missing(
     arguments: list[str], directory: Path, target: str, bots: Bots
 ) -> None:
     directory.chmod(0o755)
+    # Another user may not read where Python and its packages lie, so everything is loaded before.
     as_nobody = (
-        "import os, sys; from botctl.program import botctl;"
-        "os.setgroups([]); os.setgid(65534); os.setuid(65534); botctl(sys.argv[1:])"
+        "import botctl, importlib, os, pkgutil, sys\n"
+        "for module in pkgutil.walk_packages(botctl.__path__, 'botctl.'):\n"
+        "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534); botctl.program.botctl(sys.argv[1:])"
     )
     with server_process([*arguments, "--listen", "tcp://127.0.0.1:0"], directory / "log") as server:
         tcp = server.line.split()[-1]
