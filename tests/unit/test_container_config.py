@@ -247,9 +247,7 @@ def test_what_engines_add_or_write_differently_is_no_setting(change: Callable[[J
         ("HostConfig.Runtime", "kata"),
         ("HostConfig.SecurityOpt", None),
         ("HostConfig.SecurityOpt", ["no-new-privileges", "seccomp=unconfined"]),
-        ("HostConfig.ShmSize", 1 << 30),
         ("HostConfig.Tmpfs", {"/tmp": ""}),
-        ("HostConfig.Ulimits", [{"Name": "nofile", "Soft": 1, "Hard": 1}]),
         ("HostConfig.UsernsMode", "host"),
         ("HostConfig.VolumesFrom", ["other"]),
         ("Config.Cmd", None),
@@ -327,3 +325,28 @@ def test_the_engines_own_default_runtime_is_no_setting() -> None:
     again = body(config_from_inspect(document, IMAGE))
     assert [] == list(differences(document, again, IMAGE, "crun"))
     assert ["HostConfig.Runtime"] == list(differences(document, again, IMAGE, "runc"))
+
+
+ENGINES_DEFAULTS: Json = {
+    "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3", "compress": "true"}},
+    "ShmSize": 128 << 20,
+    "Ulimits": [{"Name": "nofile", "Soft": 1024, "Hard": 2048}],
+}
+
+
+@pytest.mark.parametrize("setting", ENGINES_DEFAULTS)
+def test_what_the_engines_own_settings_give_to_every_container_is_no_setting(setting: str) -> None:
+    """As an engine shows it that has ``log-opts``, ``default-shm-size`` and ``default-ulimits`` in daemon.json."""
+    document = made(FULL, IMAGE)
+    document["HostConfig"][setting] = ENGINES_DEFAULTS[setting]
+    assert [] == different(document, IMAGE)
+    by_image = {**IMAGE, "Labels": {**IMAGE["Labels"], "botmaker.create-id": "c7e1"}}
+    assert [f"HostConfig.{setting}"] == different(document, by_image)
+    del document["Config"]["Labels"]["botmaker.create-id"]
+    assert [f"HostConfig.{setting}"] == different(document, IMAGE)
+
+
+def test_fewer_logs_than_a_create_gives_are_a_setting() -> None:
+    document = made(FULL, IMAGE)
+    document["HostConfig"]["LogConfig"]["Config"]["max-size"] = "1m"
+    assert ["HostConfig.LogConfig"] == different(document, IMAGE)

@@ -103,8 +103,29 @@ def differences(document: Json, body: Json, image: Json, default_runtime: str) -
     expected = _merged(body, image)
     yield from (f"Config.{key}" for key in _different(_without_own_labels(document["Config"]), expected))
     host = {"Runtime": default_runtime, "ShmSize": _SHM_BYTES, **body["HostConfig"]}
+    if _made_by_service(document, image):
+        host |= _engines_defaults(document["HostConfig"], host)
     yield from (f"HostConfig.{key}" for key in _different(document["HostConfig"], host))
     yield from _network_differences(document, body["HostConfig"]["NetworkMode"])
+
+
+def _made_by_service(document: Json, image: Json) -> bool:
+    """Whether a create of this service made the container: only that gives the label, unless the image has it."""
+    create_id = (document["Config"].get("Labels") or {}).get(LABEL_CREATE_ID)
+    return bool(create_id) and create_id != (image.get("Labels") or {}).get(LABEL_CREATE_ID)
+
+
+def _engines_defaults(actual: Json, expected: Json) -> Json:
+    """What the engine's own settings (daemon.json) may have added to a create, and would add to the next one.
+
+    Where the service made the container, nobody else can have set these: they cannot be changed afterwards.
+    """
+    log, found = expected["LogConfig"], actual.get("LogConfig") or {}
+    return {
+        "LogConfig": {**log, "Config": {**(found.get("Config") or {}), **log["Config"]}},
+        "ShmSize": actual.get("ShmSize"),
+        "Ulimits": actual.get("Ulimits"),
+    }
 
 
 def _merged(body: Json, image: Json) -> Json:
@@ -114,7 +135,7 @@ def _merged(body: Json, image: Json) -> Json:
         **{key: image.get(key) for key in _FROM_IMAGE},
         **{key: value for key, value in _without_own_labels(body).items() if key != "HostConfig"},
         "Env": merged_variables(body["Env"], image.get("Env") or ()),
-        "Labels": {**(image.get("Labels") or {}), **_without_own_labels(body)["Labels"]},
+        "Labels": {**_without_own_labels(image)["Labels"], **_without_own_labels(body)["Labels"]},
         "ExposedPorts": {**(image.get("ExposedPorts") or {}), **body["ExposedPorts"]},
         "Healthcheck": {**(image.get("Healthcheck") or {}), **check},
     }
