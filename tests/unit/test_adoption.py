@@ -16,7 +16,7 @@ from container_manager.backends.docker import adoption
 from container_manager.bot_locks import LOCK_FILE, BotLocks
 from container_manager.cli import main
 from tests.support.fake_engine import NO_CONTENT, Answer, Cut, FakeEngine, Json, Request, error
-from tests.unit.documents import BOT, ID, IMAGE_ID, LABELS, NAME, OTHER_BOT, OTHER_ID, inspected, row, running
+from tests.unit.documents import BOT, ID, IMAGE_ID, LABELS, NAME, OTHER_BOT, OTHER_ID, inspected, row, running, state
 
 RENAME = ("POST", "/containers/*/rename")
 Adopt = Callable[..., Result]
@@ -110,6 +110,16 @@ def test_a_dry_run_says_so_and_neither_renames_nor_locks(containers: Containers,
     assert [] == list(tmp_path.iterdir())
 
 
+def crash(containers: Containers) -> Callable[[Request], Answer]:
+    """A rename at the moment when the process ends."""
+
+    def rename(_: Request) -> Answer:
+        containers.documents[ID]["State"] = state("restarting")
+        return error(404, "sandbox 2aed not found")
+
+    return rename
+
+
 REFUSALS: dict[str, tuple[Callable[[Containers], None], str]] = {
     "two of other names": (lambda all_: all_.add("botmaker-zoe", OTHER_ID), "other containers too: botmaker-zoe;"),
     "one of the bot's name": (lambda all_: all_.add(NAME, OTHER_ID), f"other containers too: {NAME};"),
@@ -128,6 +138,14 @@ REFUSALS: dict[str, tuple[Callable[[Containers], None], str]] = {
     ),
     "no image": (lambda all_: all_.engine.on("GET", "/images/*/json", error(404, "none")), "its image is gone"),
     "a terminal": (lambda all_: all_.add("botmaker-anna", config={"Tty": True}), "it has a terminal"),
+    "a crash loop": (
+        lambda all_: all_.documents[ID].update(State=state("restarting")),
+        "first: docker stop botmaker-anna",
+    ),
+    "its process ends a moment later": (
+        lambda all_: all_.engine.on("POST", f"/containers/{ID}/rename", crash(all_)),
+        "first: docker stop botmaker-anna",
+    ),
     "the name was taken a moment ago": (
         lambda all_: all_.engine.on(*RENAME, error(409, "Conflict. It is in use")),
         f"the engine refused the name {NAME}: Conflict. It is in use",

@@ -84,7 +84,11 @@ async def _refusal(engine: AsyncEngineClient, container: ContainerStatus) -> str
         return "it was removed meanwhile"
     if (now := document["Name"].removeprefix("/")) != container.name:
         return f"it was renamed to {now} meanwhile"
-    return await _conflict(engine, container) or await _unfitness(engine, document, container.bot_id)
+    return (
+        await _conflict(engine, container)
+        or await _unfitness(engine, document, container.bot_id)
+        or _crash_loop(document, container.name)
+    )
 
 
 async def _conflict(engine: AsyncEngineClient, container: ContainerStatus) -> str:
@@ -111,14 +115,23 @@ async def _unfitness(engine: AsyncEngineClient, document: Json, bot_id: str) -> 
     return ""
 
 
+def _crash_loop(document: Json, name: str) -> str:
+    """Whether the engine waits to start it again. It then renames no container, whose network it does not find."""
+    if not document["State"].get("Restarting"):
+        return ""
+    return f"its process ends again and again, and the engine renames none that it restarts; first: docker stop {name}"
+
+
 async def _rename(engine: AsyncEngineClient, container: ContainerStatus) -> str:
     """Rename it; why that was not possible, or nothing."""
     name = container_name(container.bot_id)
     try:
         await engine.post("rename_container", f"/containers/{container.container_id}/rename", {"name": name})
     except EngineRejectedError as exc:
-        # Since the look at them, the name was taken or the container removed.
-        return f"the engine refused the name {name}: {exc.text}"
+        # Since the look at them, the name was taken, the container removed, or its process ended.
+        document = await _find(engine, f"/containers/{container.container_id}/json")
+        loop = "" if document is None else _crash_loop(document, container.name)
+        return loop or f"the engine refused the name {name}: {exc.text}"
     return ""
 
 
