@@ -136,6 +136,16 @@ def test_a_bot_with_another_container_beside_its_own_is_not_upgraded(
     assert 2 == len(memory.containers)
 
 
+def test_a_bot_whose_container_has_another_name_is_not_upgraded_before_its_adoption(
+    maintainer: ContainerMaintainerStub, bots: MemoryBots, memory: MemoryBackend
+) -> None:
+    bot_id = bots.new()
+    container_id = memory.add(bot_id, name="botmaker-anna")
+    with fails_with("FAILED_PRECONDITION", "CONTAINER_NAME_MISMATCH") as caught:
+        upgraded(maintainer, bot_id)
+    assert {"bot_id": bot_id, "container_id": container_id, "name": "botmaker-anna"} == caught[0].metadata
+
+
 def test_the_image_that_it_has_already_changes_nothing(
     maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls
 ) -> None:

@@ -25,6 +25,7 @@ from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.restore import READY_SECONDS, NotReadyError, started
 from container_manager.maintenance.steps import (
     Means,
+    container_of,
     insist,
     is_running,
     process_ended,
@@ -67,8 +68,8 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
     """Check everything and get the image, and then enter the first phase. False: the bot has this image already."""
     bot_id, image = task.bot_id, str(task.record.arguments["image"])
     task.report(Report(PULLING, f"getting the image {image}"))
+    status = container_of(means, bot_id)
     definition = means.lifecycle.get_container_config(bot_id)
-    status = means.lifecycle.require_container(bot_id)
     if len(means.lifecycle.containers_of_bot(bot_id)) > 1:
         # Between two containers of its own, the bot would have another one, and no create would be accepted.
         raise InvalidStateError(
