@@ -30,7 +30,14 @@ STATUSES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 # Reasons for which no caller of this tier can do anything.
-OURS = {"SECRETS_UNAVAILABLE", "STATE_UNAVAILABLE", "ENGINE_ACCESS_DENIED", "SERVICE_NOT_ALLOWED"}
+OURS = {
+    "CONTAINER_NAME_MISMATCH",
+    "ENGINE_ACCESS_DENIED",
+    "NAME_IN_USE_UNMANAGED",
+    "SECRETS_UNAVAILABLE",
+    "SERVICE_NOT_ALLOWED",
+    "STATE_UNAVAILABLE",
+}
 # What a caller reads of an error that is not its own, or that is gRPC's. Their own words go to the log.
 MESSAGES = {
     413: "the request is too large",

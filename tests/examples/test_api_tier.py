@@ -198,6 +198,16 @@ def test_missing_secrets_are_the_servers_problem_and_show_no_path(api_tier: ApiT
     assert [] == bots.containers()
 
 
+def test_a_container_of_another_name_is_the_operators_problem(api_tier: ApiTier, bots: Bots, test_image: str) -> None:
+    bot_id = bots.bare()
+    labels = {"botmaker.managed": "true", "botmaker.bot-id": bot_id}
+    bots.engine.containers.create(test_image, list(FOREVER), name=f"botmaker-{bot_id[:8]}", labels=labels)
+    answer = api_tier.http.post(f"/bots/{bot_id}/stop")
+    assert (500, "CONTAINER_NAME_MISMATCH") == (answer.status_code, answer.json()["reason"])
+    assert "adopt" not in answer.text
+    assert "container-manager adopt" in api_tier.log.read_text()
+
+
 def test_a_secret_of_a_refused_request_is_in_no_error_and_no_log(api_tier: ApiTier) -> None:
     secrets = {"GATEWAY_TOKEN": "the-secret-value", "B": 5, "C": ["the-secret-value"]}
     answer = api_tier.http.put(f"/bots/{ABSENT}/secrets", json={"secrets": secrets})
