@@ -24,6 +24,7 @@ from dev.remains import start_ticks
 from tests.support.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
+PACKAGE = CHECKOUT / ".dev" / "packages" / "busybox-static"
 MARK = "KILLED_RUN"
 RECORD = "engine.json"
 TEST = """
@@ -134,8 +135,8 @@ def run() -> Iterator[KilledRun]:
         checkout = Path(directory)
         shutil.copytree(CHECKOUT / "dev", checkout / "dev")
         shutil.copy(CHECKOUT / "Makefile", checkout)
-        if (CHECKOUT / ".dev" / "packages").exists():
-            shutil.copytree(CHECKOUT / ".dev" / "packages", checkout / ".dev" / "packages")
+        # All that the test image needs.
+        shutil.copytree(PACKAGE, checkout / PACKAGE.relative_to(CHECKOUT), symlinks=True)
         (checkout / "dev" / "env.sh").write_text("#!/bin/sh\n")
         (checkout / ".venv").symlink_to(sys.prefix)
         (checkout / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")

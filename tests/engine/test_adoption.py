@@ -27,10 +27,10 @@ from tests.docs.documents import blocks
 from tests.docs.likeness import Likeness
 from tests.docs.sandbox import Sandbox
 from tests.docs.test_commands import run_console
-from tests.support.botmaker import BotMakerFiles, build_image, create_container
 from tests.support.calls import Calls, fails_with
 from tests.support.observing import reading, watching
 from tests.support.serving import running_server
+from tests.support.upstream_botmaker import BotMakerFiles, build_image, create_container
 from tests.support.waiting import wait_until
 
 PAGE = "docs/migrating-from-botmaker.md"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,9 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager_client import connect
 
+# Beside the lowest versions there is none.
+BUF = Path(__file__).parents[2] / ".venv" / "bin" / "buf"
+
 METHOD = "/botmaker.container.v1.ContainerManager/ListManagedContainers"
 
 
@@ -21,7 +23,7 @@ def buf_curl(target: str, protocol: str) -> subprocess.CompletedProcess[str]:
     """A call over HTTP/2."""
     return subprocess.run(
         [
-            *(str(Path(sys.executable).parent / "buf"), "curl", "--http2-prior-knowledge", "--protocol", protocol),
+            *(str(BUF), "curl", "--http2-prior-knowledge", "--protocol", protocol),
             *("--unix-socket", target.removeprefix("unix://"), "--schema", str(Path(__file__).parents[2] / "proto")),
             *("--data", "{}", f"http://localhost{METHOD}"),
         ],
