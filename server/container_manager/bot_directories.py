@@ -33,7 +33,7 @@ SECRETS_TARGET = "/run/secrets"
 DEFAULT_STATE_MOUNT = "/home/node/.openclaw"
 """Where OpenClaw keeps its state, with the user of both images and unless its variables say otherwise."""
 # The engine mounts its own there.
-_ENGINES_OWN = ("/proc", "/sys", "/dev")
+_ENGINES_OWN = ("/proc", "/sys", "/dev", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/sbin/docker-init")
 
 # The user "node", both in the official OpenClaw image and in images/openclaw.
 DEFAULT_BOT_USER = BotUser(1000, 1000)
