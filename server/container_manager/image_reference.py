@@ -31,8 +31,11 @@ def is_image_id(reference: str) -> bool:
     return _IMAGE_ID.fullmatch(reference) is not None
 
 
-def check_image_reference(reference: str) -> None:
-    """Raise :class:`InvalidImageReferenceError` unless ``reference`` is ``name[:tag][@digest]`` or an image id."""
+def check_image_reference(reference: str, field: str = "config.image") -> None:
+    """Raise :class:`InvalidImageReferenceError` unless ``reference`` is ``name[:tag][@digest]`` or an image id.
+
+    ``field``: of the request, which the error names.
+    """
     if is_image_id(reference):
         return
     # Check the length first, so that the expression never runs over megabytes.
@@ -41,7 +44,7 @@ def check_image_reference(reference: str) -> None:
     if not name or len(name) > _MAX_NAME_LENGTH or name in _RESERVED:
         given = ascii(reference[:64])
         raise InvalidImageReferenceError(
-            FieldViolation("config.image", f"{given} is not an image reference of the form name[:tag][@digest]")
+            FieldViolation(field, f"{given} is not an image reference of the form name[:tag][@digest]")
         )
 
 

@@ -160,8 +160,9 @@ def test_what_is_wrong_with_the_image_shows_before_anything_is_changed(
     before = status_of(calls, bot_id)
     with fails_with("PERMISSION_DENIED", "IMAGE_NOT_ALLOWED"):
         upgraded(maintainer, bot_id, "other:1")
-    with fails_with("INVALID_ARGUMENT", "INVALID_IMAGE_REFERENCE"):
+    with fails_with("INVALID_ARGUMENT", "INVALID_IMAGE_REFERENCE") as caught:
         upgraded(maintainer, bot_id, "Bot:1")
+    assert ["image"] == [field for field, _ in caught[0].field_violations]
     with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
         upgraded(maintainer, bot_id, "")
     with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):

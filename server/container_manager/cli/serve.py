@@ -22,7 +22,7 @@ from container_manager.root_ownership import faults_above
 @server_options
 @log_options
 def serve(**options: Any) -> None:
-    """Serve the ContainerManager and the ContainerObserver until SIGTERM or Ctrl-C."""
+    """Serve the API until SIGTERM or Ctrl-C."""
     config = server_config(options)
     # gRPC's core writes what callers sent, tokens included, to standard error. It reads this variable when it is
     # loaded; to debug gRPC itself, set another level.

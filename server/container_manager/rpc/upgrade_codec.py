@@ -36,7 +36,7 @@ def upgrade_from_proto(request: pb.UpgradeContainerRequest) -> Record:
             raise InvalidConfigError(FieldViolation("ready_timeout", f"must be 1 to {MOST_READY_SECONDS} seconds"))
     if not request.image:
         raise InvalidConfigError(FieldViolation("image", "is required"))
-    check_image_reference(request.image)
+    check_image_reference(request.image, "image")
     arguments = {
         "image": request.image,
         "ready_seconds": ready_seconds,
