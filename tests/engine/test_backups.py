@@ -104,3 +104,21 @@ def test_a_service_killed_amid_backup_and_restore_finishes_both(
     assert again is not None
     assert (RUNNING, image) == (again.state, again.image)
     maintained.calls.remove(bot_id, grace=0)
+
+
+def test_a_bot_that_crashes_again_and_again_is_backed_up(
+    maintained: MaintainedService, bots: Bots, engine: docker.DockerClient
+) -> None:
+    """Also between two runs, when the engine refuses to pause it."""
+    bot_id = bots.new()
+    maintained.calls.run(bot_id, "sh", "-c", "date >>/home/node/.openclaw/runs; exit 3")
+
+    def wait_seconds() -> float:
+        container = engine.api.inspect_container(f"botmaker-{bot_id}")
+        # The engine waits twice as long after each run, from 0.1 s on.
+        return 0.1 * 2 ** container["RestartCount"] if container["State"]["Restarting"] else 0
+
+    wait_until(lambda: wait_seconds() > 3, "it waits for its next run", 30)
+    assert maintained.create_backup(bot_id, "backup").size_bytes
+    assert engine.api.inspect_container(f"botmaker-{bot_id}")["State"]["Running"], "it goes on crashing"
+    maintained.calls.remove(bot_id, grace=0)

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,6 +30,7 @@ from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.waiting import wait_until
+from tests.unit.archives import CONFIG, MANIFEST, archive_of, put
 
 RUNNING, PAUSED, EXITED = (
     manager_pb.CONTAINER_STATE_RUNNING,
@@ -185,6 +187,15 @@ class TestCreate:
         status = calls.status(bot_id)
         assert status is not None
         assert RUNNING == status.state
+
+    def test_a_bot_that_crashes_again_and_again_is_stopped_for_the_copy(
+        self, maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend
+    ) -> None:
+        """Between two runs it cannot be paused, and it would start amid the copy."""
+        memory.change(bot_id, state=ContainerState.RESTARTING)
+        created(maintainer, bot_id)
+        seen = [name for name, _ in memory.seen("pause", "stop_container", "start_container")]
+        assert ["pause", "stop_container", "start_container"] == seen[-3:]
 
     @pytest.mark.parametrize("stop_and_restart", [False, True])
     def test_a_bot_that_is_stopped_or_paused_stays_so(
@@ -392,6 +403,16 @@ class TestRestore:
             restored(maintainer, other, backup.backup_id)
         assert {"inner/file": "mine", "cache/asset": "mine"} == contents(states / other)
         assert nothing_is_left(other, states)
+
+    def test_a_description_that_no_service_would_write_is_refused(
+        self, maintainer: ContainerMaintainerStub, bots: MemoryBots, backups: Path, states: Path
+    ) -> None:
+        bot_id = bots.new()
+        config = replace(CONFIG, environment=[3])  # type: ignore[arg-type]
+        put(backups, archive_of([], manifest=replace(MANIFEST, config=config)))
+        with fails_with("DATA_LOSS", "BACKUP_CORRUPT"):
+            restored(maintainer, bot_id, "backup")
+        assert nothing_is_left(bot_id, states)
 
     def test_a_bot_that_does_not_start_gets_its_former_state_back(
         self, maintainer: ContainerMaintainerStub, bot_id: str, states: Path, calls: Calls, memory: MemoryBackend

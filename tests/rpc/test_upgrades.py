@@ -208,6 +208,7 @@ def test_a_bot_whose_state_cannot_be_backed_up_keeps_its_container(
     assert "the backup root" in info[0].message
     after = status_of(calls, bot_id)
     assert (before.container_id, RUNNING) == (after.container_id, after.state)
+    assert not (roots / "states" / ".maintenance" / bot_id).exists(), "a copy that nobody needs takes room"
 
 
 def test_a_bot_that_cannot_be_put_back_says_where_its_state_is(

@@ -22,7 +22,7 @@ from container_manager.maintenance import manifest as manifest_module
 from container_manager.maintenance.archive import write_archive
 from container_manager.maintenance.manifest import DIRECTORY, LINK, Entry, Manifest, decoded, encoded, leads_out
 from container_manager.maintenance.unpacking import read_manifest
-from tests.unit.archives import MANIFEST, archive_of, file_entry, member, opened, state_member, unpacked_bytes
+from tests.unit.archives import CONFIG, MANIFEST, archive_of, file_entry, member, opened, state_member, unpacked_bytes
 from tests.unit.provisioned import USER
 
 AS_GIVEN = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -188,6 +188,9 @@ HOSTILE = {
     "a manifest that is no JSON": gzip.compress(member("manifest.json", b"{") + bytes(1024)),
     "a manifest of nested lists": gzip.compress(member("manifest.json", b"[" * 100_000) + bytes(1024)),
     "a manifest that is a list": gzip.compress(member("manifest.json", b"[]") + bytes(1024)),
+    "an impossible time of the backup": archive_of([], manifest=replace(MANIFEST, create_time_ns=1 << 70)),
+    "an image that is no text": archive_of([], manifest=replace(MANIFEST, config=replace(CONFIG, image="\ud800"))),
+    "an image's id that is a list": archive_of([], manifest=replace(MANIFEST, image_id=[])),  # type: ignore[arg-type]
     "no tar": gzip.compress(b"x" * 10_000),
     "no gzip": b"x" * 10_000,
     "nothing": b"",

@@ -6,21 +6,30 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY
+from unittest.mock import ANY, patch
 
 import pytest
 
 from container_manager.bot_directories import BotUser, RootDirectory
-from container_manager.errors import ContainerManagerError, EngineUnavailableError, UpgradeRolledBackError
+from container_manager.errors import (
+    CapacityExceededError,
+    ContainerManagerError,
+    EngineUnavailableError,
+    RollbackFailedError,
+    UpgradeRolledBackError,
+)
+from container_manager.maintenance import steps
+from container_manager.maintenance import task as task_module
 from container_manager.maintenance.backup import create_backup
 from container_manager.maintenance.backup_store import BackupStore
-from container_manager.maintenance.journal import Journal, Record
+from container_manager.maintenance.journal import Journal, Record, error_document
 from container_manager.maintenance.restore import restore_backup
 from container_manager.maintenance.steps import Means
 from container_manager.maintenance.task import Result, Task, Work, recorded
@@ -33,6 +42,7 @@ from tests.support.memory_store import image_id_of
 from tests.unit.provisioned import BOT, OTHER
 
 USER = BotUser(os.geteuid(), os.getegid())
+UPGRADE = {"image": "bot:2", "ready_seconds": 1.0, "grace_seconds": None, "skip_backup": False}
 PATCHED = ("lifecycle", "maintenance", "states", "store", "secrets")
 
 
@@ -184,6 +194,10 @@ def _no_log(_container_id: str) -> Operation[list[str]]:
     return []
 
 
+def _full(*_: object) -> None:
+    raise CapacityExceededError("no room")
+
+
 def worlds(tmp_path: Path) -> Iterator[tuple[int, World]]:
     """A new machine for each step at which a service may be killed."""
     for step in itertools.count():
@@ -275,6 +289,68 @@ def test_an_engine_that_goes_away_for_a_while_does_not_end_a_restore(tmp_path: P
     assert ["restored"] == world.everywhere(BOT)
 
 
+def test_a_full_disk_before_the_first_phase_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "former")
+    monkeypatch.setattr(Journal, "save", _full)
+    with pytest.raises(CapacityExceededError):
+        world.run(Record("r", "upgrade", BOT, UPGRADE))
+    assert ContainerState.RUNNING is world.state(BOT)
+    assert world.is_clean(BOT)
+
+
+@pytest.mark.parametrize("phase", ["backing_up", "replacing", "waiting_ready", "committed"])
+def test_an_upgrade_goes_on_once_the_disk_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    """Neither its phase nor the decision to go back can be written for a while."""
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "former")
+    save, refused = Journal.save, []
+
+    def full_for_a_while(journal: Journal, record: Record) -> None:
+        if record.phase in {phase, "rolling_back"} and record.outcome is None and len(refused) < 4:
+            refused.append(record.phase)
+            _full()
+        save(journal, record)
+
+    monkeypatch.setattr(Journal, "save", full_for_a_while)
+    with suppress(UpgradeRolledBackError):
+        world.run(Record("r", "upgrade", BOT, UPGRADE))
+    assert 4 == len(refused)
+    assert ContainerState.RUNNING is world.state(BOT)
+    assert [] == world.journal.unfinished()
+
+
+@pytest.mark.parametrize("kind", ["upgrade", "restore"])
+def test_a_rollback_waits_for_an_engine_that_is_away_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(steps, "_PATIENCE_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "restored")
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+    assert backup is not None
+    (world.states / BOT / "file").write_text("former")
+    world.is_ready = False
+    away = [EngineUnavailableError("away"), EngineUnavailableError("away"), None]
+    world.memory.script(*{"upgrade": ("remove_container", None), "restore": ("stop_container", None)}[kind], *away)
+    with pytest.raises(UpgradeRolledBackError):
+        world.run(Record("r", kind, BOT, UPGRADE if kind == "upgrade" else {"backup_id": backup["backup_id"]}))
+    assert (ContainerState.RUNNING, "former") == (world.state(BOT), (world.states / BOT / "file").read_text())
+
+
+def test_the_record_of_a_bot_that_could_not_be_put_back_is_kept(tmp_path: Path) -> None:
+    """It may have the only description of the container."""
+    world = World(tmp_path)
+    for request_id, error in (("r", RollbackFailedError("failed")), ("s", UpgradeRolledBackError("rolled back"))):
+        world.journal.save(Record(request_id, "upgrade", BOT, {}, facts={"config": {}}, outcome=error_document(error)))
+    with patch("container_manager.maintenance.journal.time.time", return_value=time.time() + 8 * 24 * 3600):
+        assert [] == world.journal.unfinished()
+    assert world.journal.find("r")
+    assert not world.journal.find("s")
+
+
 def test_an_unexpected_error_keeps_the_record(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.add(BOT, "old")
@@ -296,11 +372,10 @@ def test_an_unexpected_error_keeps_the_record(tmp_path: Path) -> None:
 def test_a_killed_upgrade_is_finished_or_rolled_back(tmp_path: Path, running: bool, is_ready: bool) -> None:
     """The new image migrates the state when it starts. A bot that is stopped is not started."""
     goes_well = is_ready or not running
-    arguments = {"image": "bot:2", "ready_seconds": 1.0, "grace_seconds": None, "skip_backup": False}
     for step, world in worlds(tmp_path):
         world.add(BOT, "former", running=running)
         world.is_ready = is_ready
-        record = Record("r", "upgrade", BOT, arguments)
+        record = Record("r", "upgrade", BOT, UPGRADE)
         killed = True
         try:
             killed = world.run(record, step) is None

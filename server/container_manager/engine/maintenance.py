@@ -16,7 +16,7 @@ class MaintenanceClient(EngineClient):
     """Pauses containers of one engine, from any number of threads."""
 
     def pause_container(self, container_id: str) -> bool:
-        """Freeze a container's processes; False: it does not run, or is paused already."""
+        """Freeze a container's processes; False: it does not run, is being restarted, or is paused already."""
         return self._changed("pause_container", container_id, paused=True)
 
     def unpause_container(self, container_id: str) -> bool:
@@ -41,4 +41,5 @@ class MaintenanceClient(EngineClient):
         if document is None:
             return True
         state = document["State"]
-        return bool(state["Paused"]) is paused or not state["Running"]
+        # "Running" is also true between two runs of a container that is restarted.
+        return bool(state["Paused"]) is paused or not state["Running"] or bool(state["Restarting"])

@@ -109,10 +109,11 @@ def _copied(means: Means, task: Task, status: ContainerStatus | None, without: t
         task.enter(COPYING, "stopping the bot", stopped=True)
         yield from stop(means, task.bot_id)
     elif status is not None and status.state in (ContainerState.RUNNING, ContainerState.RESTARTING):
-        # Before the pause: it must not be forgotten. One that runs no process just now has nothing to pause.
+        # Before the pause: it must not be forgotten.
         task.enter(COPYING, "copying the state", paused=status.container_id)
         if not means.maintenance.pause(status.container_id):
             task.enter(COPYING, "copying the state", paused="")
+            yield from _stopped_if_up(means, task)
     states = means.states
     if states is None:
         return []
@@ -121,6 +122,14 @@ def _copied(means: Means, task: Task, status: ContainerStatus | None, without: t
     yield from _resume(means, task)
     task.enter(ARCHIVING, "writing the archive", size_bytes=copied.size_bytes, paused="", stopped=False)
     return copied.left_out
+
+
+def _stopped_if_up(means: Means, task: Task) -> Operation[None]:
+    """Stop a bot that crashes again and again: between two runs it cannot be paused, and would start amid the copy."""
+    status = container_of(means, task.bot_id)
+    if status is not None and status.state in (ContainerState.RUNNING, ContainerState.RESTARTING):
+        task.enter(COPYING, "stopping the bot", stopped=True)
+        yield from stop(means, task.bot_id)
 
 
 def _let_go_on(means: Means, task: Task) -> Operation[None]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from container_manager import errors
 from container_manager.bot_directories import BotUser
-from container_manager.errors import ContainerManagerError, StateUnavailableError
+from container_manager.errors import ContainerManagerError, RollbackFailedError, StateUnavailableError
 from container_manager.provisioning.descriptors import DIRECTORY_MODE, failures_as, opened_directory, write_file
 
 JOURNAL_DIRECTORY = ".operations"
@@ -88,7 +88,7 @@ class Journal:
                 record = _read(name, directory)
                 if record is not None and record.outcome is None:
                     records.append(record)
-                elif record is not None and record.time_seconds < time.time() - KEPT_SECONDS:
+                elif record is not None and _may_go(record):
                     os.unlink(name, dir_fd=directory)
         return records
 
@@ -120,6 +120,12 @@ def error_of(outcome: Mapping[str, Any]) -> ContainerManagerError | None:
     kinds = (each for each in classes if issubclass(each, ContainerManagerError))
     kind = next((each for each in kinds if each.reason == error["reason"]), ContainerManagerError)
     return kind(error["message"], **error["metadata"])
+
+
+def _may_go(record: Record) -> bool:
+    """Whether a record has been kept for long enough. It may have the only description of a bot without a container."""
+    is_needed = isinstance(error_of(record.outcome or {}), RollbackFailedError)
+    return not is_needed and record.time_seconds < time.time() - KEPT_SECONDS
 
 
 def _name(request_id: str) -> str:

@@ -26,6 +26,7 @@ MAX_MANIFEST_BYTES = 512 * 1024 * 1024
 
 FILE, DIRECTORY, LINK = "file", "directory", "link"
 
+_MAX_TIME_NS = 1 << 63
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_PART_BYTES = 255  # NAME_MAX of Linux' file systems
 
@@ -127,8 +128,12 @@ def _entry_document(entry: Entry) -> dict[str, Any]:
 
 
 def _check(manifest: Manifest) -> None:
-    if not is_bot_id(manifest.bot_id) or not isinstance(manifest.create_time_ns, int):
+    time_ns = manifest.create_time_ns
+    if not is_bot_id(manifest.bot_id) or not isinstance(time_ns, int) or not 0 <= time_ns < _MAX_TIME_NS:
         raise BackupCorruptError("the archive's manifest names no bot or no time")
+    # A list shows them: one archive must not spoil the others.
+    for text in (manifest.image_id, "" if manifest.config is None else manifest.config.image):
+        text.encode()
     if len(manifest.entries) > MAX_ENTRIES:
         raise BackupCorruptError(f"the archive has {len(manifest.entries)} files; at most {MAX_ENTRIES} are restored")
     directories = {""}

@@ -14,8 +14,11 @@ from typing import Any
 
 from container_manager.backend_maintenance import REMAKEABLE
 from container_manager.errors import (
+    BackupCorruptError,
     ContainerManagerError,
     ContainerNotFoundError,
+    EngineTimeoutError,
+    EngineUnavailableError,
     RollbackFailedError,
     UpgradeRolledBackError,
 )
@@ -75,7 +78,12 @@ def _verify(means: Means, task: Task) -> Operation[None]:
             raise ContainerNotFoundError(
                 "the bot has no container, and the backup has no description of one; create it first", bot_id=bot_id
             )
-        check_create(task.record.request_id, manifest.config)
+        try:
+            check_create(task.record.request_id, manifest.config)
+        except (TypeError, AttributeError) as exc:
+            raise BackupCorruptError(
+                "the archive's description of the container cannot be read", backup_id=backup_id
+            ) from exc
     states.discard(bot_id, restored)
     words = "verifying and unpacking the archive"
     with states.new_aside(bot_id, restored) as directory:
@@ -138,6 +146,9 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
         states.exchange(bot_id, put=former, keep=restored)
         if task.facts["was_running"] and task.facts["create"] is None:
             yield from start(means, bot_id)
+    except (EngineUnavailableError, EngineTimeoutError):
+        # It goes on when the engine is back.
+        raise
     except ContainerManagerError as exc:
         task.report(Report(ROLLBACK_FAILED, str(exc)))
         raise RollbackFailedError(

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from container_manager.errors import ContainerManagerError, RollbackFailedError, UpgradeRolledBackError
+from container_manager.errors import (
+    CapacityExceededError,
+    ContainerManagerError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    RollbackFailedError,
+    UpgradeRolledBackError,
+)
 from container_manager.maintenance.journal import Journal, Record, error_document
-from container_manager.operation import Operation
+from container_manager.operation import Operation, Wait
 
 _OUTCOMES = (UpgradeRolledBackError, RollbackFailedError)
+_TEMPORARY = (EngineUnavailableError, EngineTimeoutError, CapacityExceededError)
+"""An engine that is away for long, and a full disk. Either ends some day."""
+_AGAIN_SECONDS = 30.0
 _REPORT_SECONDS = 0.1
+
+_log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
@@ -55,8 +68,9 @@ class Task:
 
     def enter(self, phase: str, message: str = "", **facts: Any) -> None:
         """Begin a phase; it is on the disk when this returns."""
-        self.record = replace(self.record, phase=phase, facts={**self.record.facts, **facts})
-        self._journal.save(self.record)
+        record = replace(self.record, phase=phase, facts={**self.record.facts, **facts})
+        self._journal.save(record)
+        self.record = record
         self.report(Report(phase, message, facts=self.record.facts))
 
     def leave(self) -> None:
@@ -85,16 +99,26 @@ Work = Callable[[Task], Operation[Result]]
 
 
 def recorded(work: Work, task: Task) -> Operation[Result]:
-    """Carry out an operation, from the phase that the task is in, and record its outcome."""
-    try:
-        result = yield from work(task)
-    except _OUTCOMES as exc:
-        task.end(error_document(exc))
-        raise
-    except ContainerManagerError as exc:
-        if task.phase:
-            # The record stays, and with it all that is needed to continue.
-            raise RuntimeError(f"it failed in the phase {task.phase}, which cannot fail") from exc
-        raise
-    task.end({"result": result})
-    return result
+    """Carry out an operation, from the phase that the task is in, and record its outcome.
+
+    What has changed something and cannot go on just now is tried again: until then, the bot may be paused or stopped.
+    """
+    while True:
+        try:
+            result = yield from work(task)
+        except _OUTCOMES as exc:
+            task.end(error_document(exc))
+            raise
+        except _TEMPORARY as exc:
+            if not task.phase:
+                raise
+            _log.warning("the %s of bot %s waits and goes on later: %s", task.record.kind, task.bot_id, exc)
+            yield Wait(seconds=_AGAIN_SECONDS)
+        except ContainerManagerError as exc:
+            if task.phase:
+                # The record stays, and with it all that is needed to continue.
+                raise RuntimeError(f"it failed in the phase {task.phase}, which cannot fail") from exc
+            raise
+        else:
+            task.end({"result": result})
+            return result

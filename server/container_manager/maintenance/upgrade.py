@@ -15,6 +15,8 @@ from typing import Any
 
 from container_manager.errors import (
     ContainerManagerError,
+    EngineTimeoutError,
+    EngineUnavailableError,
     InvalidStateError,
     RollbackFailedError,
     UpgradeRolledBackError,
@@ -139,6 +141,9 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
         yield from _put_back(means, task)
         if facts["was_running"]:
             yield from started(means, task, READY_SECONDS, ROLLING_BACK)
+    except (EngineUnavailableError, EngineTimeoutError):
+        # It goes on when the engine is back.
+        raise
     except (NotReadyError, ContainerManagerError) as exc:
         task.report(Report(ROLLBACK_FAILED, str(exc), facts=facts))
         kept = f"{_former(task)} beside the bot's state, if it is not that state itself"
@@ -155,7 +160,10 @@ def _put_back(means: Means, task: Task) -> Operation[None]:
     bot_id, facts = task.bot_id, task.facts
     status = yield from insist_status(means, bot_id)
     if status is not None and status.container_id == facts["container_id"]:
-        # Nothing was replaced yet.
+        # Nothing was replaced yet: the state is still the former one, and needs no copy.
+        if facts["copies"]:
+            with suppress(ContainerManagerError):
+                require_states(means).discard(bot_id, _former(task))
         return
     yield from _remove(means, task)
     if facts["copies"]:
