@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,3 +116,19 @@ def test_the_journal_gets_each_line_as_a_message_also_after_its_restart(place: P
     fields = [line.split(b"=", 1) for line in received.splitlines()]
     assert {b"container-manager-audit"} == {value for name, value in fields if name == b"SYSLOG_IDENTIFIER"}
     assert [{"number": 1}, {"number": 4}] == [json.loads(value) for name, value in fields if name == b"MESSAGE"]
+
+
+def test_a_journal_that_hangs_does_not_hang_the_service(place: Path) -> None:
+    with journal(place):
+        log = AuditLog(JOURNAL, place)
+
+        def fill() -> None:
+            # More than it queues.
+            while not log._lost:
+                log.write({"method": "m"})
+
+        writer = threading.Thread(target=fill, daemon=True)
+        writer.start()
+        writer.join(10)
+        assert not writer.is_alive()
+        log.close()

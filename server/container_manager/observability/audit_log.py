@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ JOURNAL = "journal"
 _JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 _IDENTIFIER = "container-manager-audit"
 _MODE = 0o600
+_MOST_MICROSECONDS = 100_000
 
 _log = structlog.get_logger(__name__)
 
@@ -66,6 +68,8 @@ class AuditLog:
     def _open(self) -> None:
         if self._target == JOURNAL:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connected:
+                # A journal that hangs must not hang the service: a line that it does not take in time is lost.
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, _MOST_MICROSECONDS))
                 connected.connect(str(self._journal))
                 self._descriptor = connected.detach()
         else:
