@@ -130,11 +130,11 @@ def open_sandbox(
     yield open_one
     for sandbox in opened:
         sandbox.close()
-    for path in secrets_root.iterdir():
-        if is_bot_id(path.name):
-            all_bot_ids.append(path.name)
-            filters = {"label": f"botmaker.bot-id={path.name}"}
-            for container in engine.containers.list(all=True, filters=filters, ignore_removed=True):
-                container.remove(force=True, v=True)
+    # What the service keeps beside the bots' directories stays: it goes on.
+    for path in (path for path in secrets_root.iterdir() if is_bot_id(path.name)):
+        all_bot_ids.append(path.name)
+        filters = {"label": f"botmaker.bot-id={path.name}"}
+        for container in engine.containers.list(all=True, filters=filters, ignore_removed=True):
+            container.remove(force=True, v=True)
         shutil.rmtree(path)
     shutil.rmtree(directory / "one", ignore_errors=True)

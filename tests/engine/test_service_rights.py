@@ -16,6 +16,7 @@ import pytest
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.bot_locks import LOCK_FILE
 from container_manager.maintenance.journal import JOURNAL_DIRECTORY
 from container_manager.provisioning.kept_tokens import KEPT_DIRECTORY
 from container_manager.provisioning.staging import STAGING_PREFIX
@@ -112,7 +113,7 @@ def test_with_the_units_capabilities_a_bot_is_provisioned_rotated_and_removed(
         delete_secrets(provisioner, bot_id)
         delete_state(provisioner, bot_id)
     left = {path for root in ("secrets", "state") for path in (directory / root).rglob("*")}
-    assert set() == left - {directory / "secrets" / name for name in (KEPT_DIRECTORY, JOURNAL_DIRECTORY)}
+    assert set() == left - {directory / "secrets" / name for name in (KEPT_DIRECTORY, JOURNAL_DIRECTORY, LOCK_FILE)}
 
 
 @pytest.mark.parametrize("missing", ["CAP_CHOWN", "CAP_DAC_OVERRIDE"])

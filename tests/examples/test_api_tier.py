@@ -330,7 +330,9 @@ def test_events_go_on_across_a_restart_of_the_service_and_tell_what_happened_mea
         until(told, "removed", botId=stays)
     reader.join(60)
     kinds = {(event["event"], (event["data"].get(event["event"]) or {}).get("botId")) for event in after}
-    assert {("changed", stays), ("removed", goes), ("resynced", None)} == kinds
+    # The engine may have bots of other tests as well.
+    ours = {kind for kind in kinds if kind[1] in (stays, goes, None)}
+    assert {("changed", stays), ("removed", goes), ("resynced", None)} == ours
     assert "removed" == list(received.queue)[-1]["event"], "every reader goes on"
     log = api_tier.log.read_text()
     assert "Traceback" not in log

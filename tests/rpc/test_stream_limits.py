@@ -68,7 +68,7 @@ def test_more_streams_than_allowed_are_refused_while_statuses_answer(
             read.wait_for(bool, "the first message")
         with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
             next(STREAMS[kind](observer, bot_id))
-        assert calls.status(bot_id) is not None
+        wait_until(lambda: calls.status(bot_id) is not None, "the view has the new bot")
         reads[0].call.cancel()
         wait_until(lambda: limited.server.streams.count(kind) == 1, "its place is free")
         again = stack.enter_context(reading(STREAMS[kind](observer, bot_id)))
