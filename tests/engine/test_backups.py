@@ -119,6 +119,6 @@ def test_a_bot_that_crashes_again_and_again_is_backed_up(
         return 0.1 * 2 ** container["RestartCount"] if container["State"]["Restarting"] else 0
 
     wait_until(lambda: wait_seconds() > 3, "it waits for its next run", 30)
-    assert maintained.create_backup(bot_id, "backup").size_bytes
+    assert maintained.create_backup(bot_id, "crash-loop").size_bytes
     assert engine.api.inspect_container(f"botmaker-{bot_id}")["State"]["Running"], "it goes on crashing"
     maintained.calls.remove(bot_id, grace=0)
