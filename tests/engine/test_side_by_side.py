@@ -14,6 +14,7 @@ from container_manager.config import DockerServiceConfig, ServerConfig
 from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, STUBBORN, Calls, fails_with
+from tests.support.engine_truth import without_last_exits
 from tests.support.serving import running_server
 
 
@@ -86,6 +87,7 @@ def test_conformance_15_a_restarted_service_lists_the_same(
                 calls.create(bots.new(), *FOREVER)
                 calls.run(bots.new(), "true")
                 calls.stop(bots.ids[2])
-            lists.append(calls.listed(bots.ids))
+            # The engine forgets how the run before the present one ended, and so does a service that is restarted.
+            lists.append(without_last_exits(calls.listed(bots.ids)))
     assert len(lists[0]) == 3
     assert lists[0] == lists[1]
