@@ -22,6 +22,8 @@ from container_manager.errors import ContainerManagerError, RollbackFailedError,
 from container_manager.provisioning.descriptors import DIRECTORY_MODE, failures_as, opened_directory, write_file
 
 JOURNAL_DIRECTORY = ".operations"
+BACKUP, RESTORE, UPGRADE = "backup", "restore", "upgrade"
+"""The kinds of operations."""
 KEPT_SECONDS = 7 * 24 * 3600
 _SUFFIX, _PART = ".json", ".part"
 

@@ -7,9 +7,7 @@ phase are on the disk before it begins, and each of its steps may be repeated, s
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from container_manager.backend_maintenance import REMAKEABLE
@@ -24,23 +22,32 @@ from container_manager.errors import (
 )
 from container_manager.maintenance.config_document import config_from_document, config_to_document
 from container_manager.maintenance.steps import (
+    COMMITTED,
+    READY_SECONDS,
+    REPLACING,
+    ROLLBACK_FAILED,
+    ROLLED_BACK,
+    ROLLING_BACK,
+    STOPPING,
+    WAITING_READY,
     Means,
+    NotReadyError,
     container_of,
+    former_state,
     insist,
     is_running,
     process_ended,
     require_states,
     require_store,
     start,
+    started,
     stop,
 )
 from container_manager.maintenance.task import Report, Task
 from container_manager.operation import Operation
 from container_manager.validation import check_create
 
-VERIFYING, STOPPING, REPLACING, WAITING_READY = "verifying", "stopping", "replacing", "waiting_ready"
-COMMITTED, ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED = "committed", "rolling_back", "rolled_back", "rollback_failed"
-READY_SECONDS = 120.0
+VERIFYING = "verifying"
 
 
 def restore_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
@@ -60,10 +67,6 @@ def restore_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
         with suppress(ContainerManagerError):
             require_states(means).discard(task.bot_id, name)
     return {}
-
-
-class NotReadyError(Exception):
-    """The bot does not run with the restored state."""
 
 
 def _verify(means: Means, task: Task) -> Operation[None]:
@@ -120,19 +123,6 @@ def _replace(means: Means, task: Task) -> Operation[None]:
         yield from started(means, task, READY_SECONDS)
 
 
-def started(means: Means, task: Task, seconds: float, phase: str = WAITING_READY) -> Operation[None]:
-    """Start the bot and wait until it is ready. Raises :class:`NotReadyError` if it is not."""
-    try:
-        yield from start(means, task.bot_id)
-        problem = yield from insist(
-            lambda: means.ready(task.bot_id, seconds, lambda words: task.report(Report(phase, words, facts=task.facts)))
-        )
-    except ContainerManagerError as exc:
-        problem = str(exc)
-    if problem:
-        raise NotReadyError(problem)
-
-
 def _roll_back(means: Means, task: Task) -> Operation[None]:
     """Put everything back. Always raises."""
     reason, bot_id = task.facts["reason"], task.bot_id
@@ -165,11 +155,9 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
 def _create(means: Means, task: Task) -> Operation[None]:
     """Make the bot's container, unless an earlier attempt has made it."""
     config = config_from_document(task.facts["create"])
-    create = partial(means.lifecycle.create_container, task.bot_id, config, request_id=task.record.request_id)
-    yield from create()
+    yield from means.lifecycle.create_container(task.bot_id, config, request_id=task.record.request_id)
 
 
 def _names(task: Task) -> tuple[str, str]:
     """What this restore's copies beside the state are called: the restored one, and the former one."""
-    key = hashlib.sha256(task.record.request_id.encode()).hexdigest()[:16]
-    return f"{REMAKEABLE}restored-{key}", f"former-{key}"
+    return f"{REMAKEABLE}restored-{task.key}", former_state(task)

@@ -1,4 +1,4 @@
-"""The steps that backups and restores have in common. Each can be carried out again after it was killed half-way."""
+"""The steps that backups, restores and upgrades have in common. Each may be repeated after it was killed half-way."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from container_manager.errors import (
     EngineUnavailableError,
 )
 from container_manager.maintenance.backup_store import BackupStore
+from container_manager.maintenance.task import Report, Task
 from container_manager.model import ContainerState, ContainerStatus, owned_bot
 from container_manager.operation import Operation, Wait
 
 T = TypeVar("T")
+
+STOPPING, REPLACING, WAITING_READY, COMMITTED = "stopping", "replacing", "waiting_ready", "committed"
+ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED = "rolling_back", "rolled_back", "rollback_failed"
+"""The phases that restores and upgrades have in common, in their order."""
+READY_SECONDS = 120.0
+"""How long a bot may take to become ready, unless the caller says otherwise."""
 
 NO_BACKUPS = "the service keeps no backups: it was started without --backup-root"
 RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
@@ -97,6 +104,28 @@ def process_ended(means: Means, bot_id: str) -> None:
 def start(means: Means, bot_id: str) -> Operation[None]:
     """Start the bot."""
     yield from insist(lambda: means.lifecycle.start_container(bot_id))
+
+
+class NotReadyError(Exception):
+    """The bot has not become ready; the message says why."""
+
+
+def started(means: Means, task: Task, seconds: float, phase: str = WAITING_READY) -> Operation[None]:
+    """Start the bot and wait until it is ready. Raises :class:`NotReadyError` if it is not."""
+    try:
+        yield from start(means, task.bot_id)
+        problem = yield from insist(
+            lambda: means.ready(task.bot_id, seconds, lambda words: task.report(Report(phase, words, facts=task.facts)))
+        )
+    except ContainerManagerError as exc:
+        problem = str(exc)
+    if problem:
+        raise NotReadyError(problem)
+
+
+def former_state(task: Task) -> str:
+    """What the state from before the operation is called, beside the bot's state."""
+    return f"former-{task.key}"
 
 
 def insist(call: Callable[[], Operation[T]]) -> Operation[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -55,6 +56,11 @@ class Task:
     def bot_id(self) -> str:
         """The bot."""
         return self.record.bot_id
+
+    @property
+    def key(self) -> str:
+        """Stands for the request id in names."""
+        return hashlib.sha256(self.record.request_id.encode()).hexdigest()[:16]
 
     @property
     def phase(self) -> str:

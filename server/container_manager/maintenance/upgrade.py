@@ -8,7 +8,6 @@ repeated.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from contextlib import suppress
 from typing import Any
@@ -24,23 +23,32 @@ from container_manager.errors import (
 from container_manager.maintenance.backup_store import new_backup_id
 from container_manager.maintenance.config_document import config_from_document, config_to_document
 from container_manager.maintenance.manifest import Manifest
-from container_manager.maintenance.restore import READY_SECONDS, NotReadyError, started
 from container_manager.maintenance.steps import (
+    COMMITTED,
+    READY_SECONDS,
+    REPLACING,
+    ROLLBACK_FAILED,
+    ROLLED_BACK,
+    ROLLING_BACK,
+    STOPPING,
+    WAITING_READY,
     Means,
+    NotReadyError,
     container_of,
+    former_state,
     insist,
+    insist_on,
     is_running,
     process_ended,
     require_states,
     require_store,
+    started,
     stop,
 )
 from container_manager.maintenance.task import Report, Task
 from container_manager.operation import Operation
 
-PULLING, STOPPING, BACKING_UP, REPLACING = "pulling", "stopping", "backing_up", "replacing"
-WAITING_READY, COMMITTED = "waiting_ready", "committed"
-ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED = "rolling_back", "rolled_back", "rollback_failed"
+PULLING, BACKING_UP = "pulling", "backing_up"
 FAILED = "failed"
 """The state that the last image has left that did not become ready, beside the bot's state."""
 
@@ -62,7 +70,7 @@ def upgrade(means: Means, task: Task) -> Operation[dict[str, Any]]:
     if task.facts["copies"]:
         # What cannot be removed takes room, and does no other harm.
         with suppress(ContainerManagerError):
-            require_states(means).discard(task.bot_id, _former(task))
+            require_states(means).discard(task.bot_id, former_state(task))
     return {}
 
 
@@ -115,7 +123,7 @@ def _replace(means: Means, task: Task) -> Operation[None]:
 
 def _copy(means: Means, task: Task) -> str:
     """Copy the state beside it, and into an archive; the archive's id."""
-    states, store, former = require_states(means), require_store(means), _former(task)
+    states, store, former = require_states(means), require_store(means), former_state(task)
     if not states.has_aside(task.bot_id, former):
         states.copy_aside(task.bot_id, former, on_progress=task.progress(BACKING_UP, "copying the state"))
     image_id = str(task.facts["old_image_id"])
@@ -146,7 +154,7 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
         raise
     except (NotReadyError, ContainerManagerError) as exc:
         task.report(Report(ROLLBACK_FAILED, str(exc), facts=facts))
-        kept = f"{_former(task)} beside the bot's state, if it is not that state itself"
+        kept = f"{former_state(task)} beside the bot's state, if it is not that state itself"
         where = f" The former state is {kept}." if facts["copies"] else ""
         raise RollbackFailedError(
             f"the bot could not be put back to its old image: {exc}.{where} Why the upgrade failed: {reason}",
@@ -158,35 +166,25 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
 
 def _put_back(means: Means, task: Task) -> Operation[None]:
     bot_id, facts = task.bot_id, task.facts
-    status = yield from insist_status(means, bot_id)
+    status = yield from insist_on(lambda: means.lifecycle.get_container_status(bot_id))
     if status is not None and status.container_id == facts["container_id"]:
         # Nothing was replaced yet: the state is still the former one, and needs no copy.
         if facts["copies"]:
             with suppress(ContainerManagerError):
-                require_states(means).discard(bot_id, _former(task))
+                require_states(means).discard(bot_id, former_state(task))
         return
     yield from _remove(means, task)
     if facts["copies"]:
-        states, former = require_states(means), _former(task)
+        states, former = require_states(means), former_state(task)
         if states.has_aside(bot_id, former):
             states.discard(bot_id, FAILED)
             states.exchange(bot_id, put=former, keep=FAILED)
     yield from _create(means, task, facts["config"]["image"], facts["old_image_id"], "old")
 
 
-def insist_status(means: Means, bot_id: str) -> Operation[Any]:
-    """The status of the bot's container, as soon as the engine can be reached."""
-
-    def look() -> Operation[Any]:
-        yield from ()
-        return means.lifecycle.get_container_status(bot_id)
-
-    return (yield from insist(look))
-
-
 def _remove(means: Means, task: Task, only: str = "") -> Operation[None]:
     """Remove the bot's container; ``only``: if it is this one."""
-    status = yield from insist_status(means, task.bot_id)
+    status = yield from insist_on(lambda: means.lifecycle.get_container_status(task.bot_id))
     if status is None or (only and status.container_id != only):
         return
     yield from insist(lambda: means.lifecycle.remove_container(task.bot_id, 0))
@@ -198,7 +196,7 @@ def _create(means: Means, task: Task, image: str, image_id: str, which: str) -> 
     config = config_from_document({**task.facts["config"], "image": image})
     yield from insist(
         lambda: means.lifecycle.create_container(
-            task.bot_id, config, request_id=f"{_key(task)}-{which}", image_id=image_id
+            task.bot_id, config, request_id=f"{task.key}-{which}", image_id=image_id
         )
     )
 
@@ -209,11 +207,3 @@ def _last_log(means: Means, task: Task) -> Operation[list[str]]:
     if status is None or status.container_id == task.facts["container_id"]:
         return []
     return (yield from means.last_log(status.container_id))
-
-
-def _key(task: Task) -> str:
-    return hashlib.sha256(task.record.request_id.encode()).hexdigest()[:16]
-
-
-def _former(task: Task) -> str:
-    return f"former-{_key(task)}"

@@ -8,18 +8,17 @@ from typing import Any, TypeVar
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_maintainer_pb2_grpc as pb_grpc
-from container_manager.backend import Backend
 from container_manager.errors import BackupUnavailableError
 from container_manager.maintenance.backup import backup_document
 from container_manager.maintenance.backup_store import BackupStore
+from container_manager.maintenance.journal import Record
+from container_manager.maintenance.long_runs import LongRuns
 from container_manager.maintenance.maintenance import Maintenance
 from container_manager.maintenance.steps import NO_BACKUPS
+from container_manager.maintenance.task import Report, Result
 from container_manager.observability.call import current_call
-from container_manager.rpc import backup_codec as codec
+from container_manager.rpc import maintainer_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
-from container_manager.rpc.maintainer_codec import action_event_to_proto
-from container_manager.rpc.maintenance_runs import MaintenanceRuns
-from container_manager.rpc.upgrade_codec import upgrade_from_proto, upgrade_to_proto
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.validation import check_bot_id
 
@@ -32,10 +31,7 @@ Context = Any
 class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     """Raises domain errors, also in the middle of a stream, as :class:`ContainerObserverServicer` does."""
 
-    def __init__(
-        self, backend: Backend, operations: BotOperations, maintenance: Maintenance, long_runs: MaintenanceRuns
-    ) -> None:
-        self._backend = backend
+    def __init__(self, operations: BotOperations, maintenance: Maintenance, long_runs: LongRuns) -> None:
         self._operations = operations
         self._actions = maintenance.runner
         self._declared = maintenance.actions
@@ -46,20 +42,17 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     async def UpgradeContainer(  # type: ignore[override]
         self, request: pb.UpgradeContainerRequest, context: Context
     ) -> None:
-        run = await self._long_runs.runs.attach(upgrade_from_proto(request))
-        async with aclosing(run.reports()) as reports:
-            async for report in reports:
-                await context.write(upgrade_to_proto(report))
-        run.result()
+        await self._follow(codec.upgrade_from_proto(request), codec.upgrade_to_proto, context)
 
     async def CreateBackup(  # type: ignore[override]
         self, request: pb.CreateBackupRequest, context: Context
     ) -> None:
-        run = await self._long_runs.runs.attach(codec.backup_from_proto(request))
-        async with aclosing(run.reports()) as reports:
-            async for report in reports:
-                await context.write(pb.CreateBackupResponse(progress=codec.progress_to_proto(report)))
-        await context.write(pb.CreateBackupResponse(backup=codec.backup_to_proto(run.result())))
+        result = await self._follow(
+            codec.backup_from_proto(request),
+            lambda report: pb.CreateBackupResponse(progress=codec.progress_to_proto(report)),
+            context,
+        )
+        await context.write(pb.CreateBackupResponse(backup=codec.backup_to_proto(result)))
 
     async def ListBackups(self, request: pb.ListBackupsRequest, context: Context) -> pb.ListBackupsResponse:
         if request.bot_id:
@@ -76,11 +69,7 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     async def RestoreBackup(  # type: ignore[override]
         self, request: pb.RestoreBackupRequest, context: Context
     ) -> None:
-        run = await self._long_runs.runs.attach(codec.restore_from_proto(request))
-        async with aclosing(run.reports()) as reports:
-            async for report in reports:
-                await context.write(codec.restore_to_proto(report))
-        run.result()
+        await self._follow(codec.restore_from_proto(request), codec.restore_to_proto, context)
 
     async def RunAction(  # type: ignore[override]
         self, request: pb.RunActionRequest, context: Context
@@ -92,7 +81,15 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         events = self._actions.run(request.bot_id, request.action, request.arguments, caller_deadline(context))
         async with aclosing(events):
             async for event in events:
-                await context.write(action_event_to_proto(event))
+                await context.write(codec.action_event_to_proto(event))
+
+    async def _follow(self, record: Record, to_proto: Callable[[Report], Any], context: Context) -> Result:
+        """Begin an operation, or join it, and write where it is until it has ended. Returns its result."""
+        run = await self._long_runs.runs.attach(record)
+        async with aclosing(run.reports()) as reports:
+            async for report in reports:
+                await context.write(to_proto(report))
+        return run.result()
 
     async def _stored(self, call: Callable[[BackupStore], T], context: Context) -> T:
         store = self._long_runs.store

@@ -37,6 +37,7 @@ from container_manager.backend import Backend, CallObserver
 from container_manager.bot_locks import shared_locks
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
+from container_manager.maintenance.long_runs import long_runs
 from container_manager.maintenance.maintenance import Maintenance
 from container_manager.observability.telemetry import Telemetry
 from container_manager.rpc.engine_health import EngineHealth
@@ -48,7 +49,6 @@ from container_manager.rpc.listeners.socket_watch import SocketWatch
 from container_manager.rpc.listeners.sockets import unix_socket_path
 from container_manager.rpc.listeners.tcp_access import tcp_access
 from container_manager.rpc.maintainer_servicer import ContainerMaintainerServicer
-from container_manager.rpc.maintenance_runs import maintenance_runs
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
 from container_manager.rpc.provisioner_servicer import BotProvisionerServicer
@@ -145,8 +145,8 @@ class Server:
         self._provisioner = BotProvisionerServicer(
             self._backend, self._operations, self._servicer.restart_after, self.maintenance.actions
         )
-        self._runs = maintenance_runs(config, self._backend, self._operations, self.keeper, self.maintenance.readiness)
-        self._maintainer = ContainerMaintainerServicer(self._backend, self._operations, self.maintenance, self._runs)
+        self._runs = long_runs(config, self._backend, self._operations, self.keeper, self.maintenance.readiness)
+        self._maintainer = ContainerMaintainerServicer(self._operations, self.maintenance, self._runs)
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
             {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},

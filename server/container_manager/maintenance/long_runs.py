@@ -16,14 +16,13 @@ from container_manager.config import ServerConfig
 from container_manager.errors import ContainerManagerError
 from container_manager.maintenance.backup import create_backup
 from container_manager.maintenance.backup_store import BackupStore
-from container_manager.maintenance.journal import Journal
+from container_manager.maintenance.journal import BACKUP, RESTORE, UPGRADE, Journal
 from container_manager.maintenance.readiness import ReadinessWaiter
 from container_manager.maintenance.restore import restore_backup
 from container_manager.maintenance.runs import Runs
 from container_manager.maintenance.steps import Means
 from container_manager.maintenance.upgrade import upgrade
 from container_manager.operation import Operation, Wait
-from container_manager.rpc.backup_codec import BACKUP, RESTORE, UPGRADE
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.view.keeper import ViewKeeper
 
@@ -33,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class MaintenanceRuns:
+class LongRuns:
     """The operations, and the backups that they make."""
 
     runs: Runs
@@ -59,10 +58,10 @@ class MaintenanceRuns:
             self.states.remove_leftovers(busy)
 
 
-def maintenance_runs(
+def long_runs(
     config: ServerConfig, backend: Backend, operations: BotOperations, keeper: ViewKeeper, waiter: ReadinessWaiter
-) -> MaintenanceRuns:
-    """Nothing runs before :meth:`MaintenanceRuns.recover`."""
+) -> LongRuns:
+    """Nothing runs before :meth:`LongRuns.recover`."""
     service = config.service
     store = None if config.backup_root is None else BackupStore(config.backup_root)
     ready = ReadyWaits(waiter, keeper, backend)
@@ -82,7 +81,7 @@ def maintenance_runs(
         UPGRADE: partial(upgrade, means),
     }
     runs = Runs(kinds, Journal(service.secrets_root.path), operations, keeper.look_at)
-    return MaintenanceRuns(runs, store, backend.states, ready)
+    return LongRuns(runs, store, backend.states, ready)
 
 
 class ReadyWaits:
