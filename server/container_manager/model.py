@@ -116,6 +116,12 @@ class ContainerConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+VARIABLE_BOT_ID = "BOT_ID"
+"""The variable with the bot's id in its container."""
+TYPED_VARIABLES = {"ai_provider": "AI_PROVIDER", "ai_model": "AI_MODEL", "channel_type": "CHANNEL_TYPE"}
+"""Fields of a :class:`ContainerConfig`, and the variable that each of them sets."""
+
+
 class ContainerDefinition(NamedTuple):
     """What would make a container again."""
 

@@ -9,10 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
 from container_manager.errors import FieldViolation, InvalidBotIdError, InvalidConfigError
-from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, HealthCheck, PortBinding, ResourceLimits
+from container_manager.model import (
+    DEFAULT_HOST_IP,
+    TYPED_VARIABLES,
+    VARIABLE_BOT_ID,
+    ContainerConfig,
+    HealthCheck,
+    PortBinding,
+    ResourceLimits,
+)
 from container_manager.model import Protocol as TransportProtocol
 
-RESERVED_ENVIRONMENT = ("BOT_ID", "AI_PROVIDER", "AI_MODEL", "CHANNEL_TYPE")
+RESERVED_ENVIRONMENT = (VARIABLE_BOT_ID, *TYPED_VARIABLES.values())
 MAX_GRACE_SECONDS = 86_400
 MAX_ITEMS = 1_000
 MAX_BOT_IDS = 10_000

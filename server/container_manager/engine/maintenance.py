@@ -17,18 +17,16 @@ class MaintenanceClient(EngineClient):
 
     def pause_container(self, container_id: str) -> bool:
         """Freeze a container's processes; False: it does not run, is being restarted, or is paused already."""
-        return self._changed("pause_container", container_id, paused=True)
+        return self._changed("pause", container_id, paused=True)
 
     def unpause_container(self, container_id: str) -> bool:
         """Let them go on; False: it was not paused."""
-        return self._changed("unpause_container", container_id, paused=False)
+        return self._changed("unpause", container_id, paused=False)
 
-    def _changed(self, operation: str, container_id: str, *, paused: bool) -> bool:
+    def _changed(self, verb: str, container_id: str, *, paused: bool) -> bool:
+        path = f"/containers/{container_id}/{verb}"
         try:
-            if paused:
-                self._call(operation, lambda api: api.pause(container_id), None)
-            else:
-                self._call(operation, lambda api: api.unpause(container_id), None)
+            self._call(f"{verb}_container", lambda api: api.exchange("POST", path), None)
         except EngineRejectedError as exc:
             if exc.status in _NOT_IN_THAT_STATE and self._is_other(container_id, paused=paused):
                 return False

@@ -32,6 +32,7 @@ from container_manager.maintenance.manifest import (
     encoded,
     leads_out,
 )
+from container_manager.provisioning.descriptors import names_in
 
 # Twice as fast as the default, for archives that are a tenth larger.
 _LEVEL = 3
@@ -139,9 +140,7 @@ class _Hashing(io.RawIOBase):
 
 def _walk(directory: int, prefix: str = "") -> Iterator[tuple[str, str, int]]:
     """Every entry below a directory, in a fixed order, each directory before what is in it: path, name, parent."""
-    with os.scandir(directory) as entries:
-        names = sorted(entry.name for entry in entries)
-    for name in names:
+    for name in sorted(names_in(directory)):
         yield f"{prefix}{name}", name, directory
         if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

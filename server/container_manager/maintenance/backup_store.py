@@ -29,7 +29,7 @@ from container_manager.errors import (
 from container_manager.maintenance.archive import write_archive
 from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.unpacking import read_manifest, unpack
-from container_manager.provisioning.descriptors import failures_as, fsync_directory
+from container_manager.provisioning.descriptors import failures_as, fsync_directory, names_in
 from container_manager.root_ownership import fault_of_root
 
 ARCHIVE, CHECKSUM = ".tar.gz", ".sha256"
@@ -122,8 +122,7 @@ class BackupStore:
     def remove_leftovers(self) -> None:
         """Remove what killed processes have left, while nothing is being written."""
         with suppress(BackupUnavailableError), self._opened() as root:
-            with os.scandir(root) as entries:
-                names = {entry.name for entry in entries}
+            names = set(names_in(root))
             for name in names:
                 is_orphan = name.endswith(CHECKSUM) and name.removesuffix(CHECKSUM) + ARCHIVE not in names
                 if name.endswith((ARCHIVE + _PART, CHECKSUM + _PART)) or is_orphan:

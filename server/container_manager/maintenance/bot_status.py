@@ -10,6 +10,12 @@ from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.view.live_view import LiveView
 
 
+def check_own_name(container: ContainerStatus) -> None:
+    """Raise :class:`ContainerNameMismatchError` for a container that was made for a bot and has another name."""
+    if owned_bot(container) is None:
+        raise ContainerNameMismatchError.of(container.bot_id, container.container_id, container.name)
+
+
 class BotStatuses:
     """On one event loop."""
 
@@ -40,6 +46,5 @@ class BotStatuses:
             status = await self._operations.read(
                 bot_id, lambda deadline: self._lifecycle.require_container(bot_id, deadline=deadline), deadline
             )
-        if owned_bot(status) is None:
-            raise ContainerNameMismatchError.of(bot_id, status.container_id, status.name)
+        check_own_name(status)
         return status

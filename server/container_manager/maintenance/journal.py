@@ -19,7 +19,13 @@ from typing import Any
 from container_manager import errors
 from container_manager.bot_directories import BotUser
 from container_manager.errors import ContainerManagerError, RollbackFailedError, StateUnavailableError
-from container_manager.provisioning.descriptors import DIRECTORY_MODE, failures_as, opened_directory, write_file
+from container_manager.provisioning.descriptors import (
+    DIRECTORY_MODE,
+    failures_as,
+    names_in,
+    opened_directory,
+    write_file,
+)
 
 JOURNAL_DIRECTORY = ".operations"
 BACKUP, RESTORE, UPGRADE = "backup", "restore", "upgrade"
@@ -84,9 +90,7 @@ class Journal:
         """The operations that a killed service has left. Removes what is too old."""
         records = []
         with self._opened() as directory:
-            with os.scandir(directory) as entries:
-                names = [entry.name for entry in entries if entry.name.endswith(_SUFFIX)]
-            for name in names:
+            for name in (name for name in names_in(directory) if name.endswith(_SUFFIX)):
                 record = _read(name, directory)
                 if record is not None and record.outcome is None:
                     records.append(record)

@@ -13,13 +13,13 @@ from container_manager.backend_provisioning import Secrets
 from container_manager.errors import (
     BackupUnavailableError,
     ContainerManagerError,
-    ContainerNameMismatchError,
     EngineTimeoutError,
     EngineUnavailableError,
 )
 from container_manager.maintenance.backup_store import BackupStore
+from container_manager.maintenance.bot_status import check_own_name
 from container_manager.maintenance.task import Report, Task
-from container_manager.model import ContainerState, ContainerStatus, owned_bot
+from container_manager.model import ContainerState, ContainerStatus
 from container_manager.operation import Operation, Wait
 
 T = TypeVar("T")
@@ -79,8 +79,8 @@ def require_states(means: Means) -> States:
 def container_of(means: Means, bot_id: str) -> ContainerStatus | None:
     """The bot's container, for operations that act on it. Raises :class:`ContainerNameMismatchError`."""
     status = means.lifecycle.get_container_status(bot_id)
-    if status is not None and owned_bot(status) is None:
-        raise ContainerNameMismatchError.of(bot_id, status.container_id, status.name)
+    if status is not None:
+        check_own_name(status)
     return status
 
 

@@ -53,6 +53,20 @@ def write_file(name: str, parent: int, content: bytes, user: BotUser) -> None:
         os.close(descriptor)
 
 
+def exists(name: str, parent: int) -> bool:
+    """Whether there is anything of this name."""
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def names_in(directory: int) -> list[str]:
+    """The names of a directory's entries, in any order."""
+    return os.listdir(directory)
+
+
 def is_directory(name: str, parent: int) -> bool:
     """Whether there is a directory of this name; a link to one is none."""
     try:
@@ -73,7 +87,7 @@ def remove_all_in(directory: int) -> None:
     Moves nested directories up before it empties them: a bot can nest them deeper than any stack or number of
     descriptors.
     """
-    while names := _names(directory):
+    while names := names_in(directory):
         for name in names:
             if not _unlinked(name, directory):
                 _remove_directory(name, directory)
@@ -107,8 +121,3 @@ def _unlinked(name: str, parent: int) -> bool:
     except IsADirectoryError:
         return False
     return True
-
-
-def _names(directory: int) -> list[str]:
-    with os.scandir(directory) as entries:
-        return [entry.name for entry in entries]

@@ -20,9 +20,11 @@ from container_manager.errors import SecretsUnavailableError
 from container_manager.model import SecretInfo
 from container_manager.provisioning.descriptors import (
     DIRECTORY_MODE,
+    exists,
     failures_as,
     fsync_directory,
     is_directory,
+    names_in,
     opened_directory,
 )
 from container_manager.provisioning.kept_tokens import TOKEN_NAME, KeptTokens
@@ -78,7 +80,7 @@ class HostSecrets:
 
     def list_secrets(self, bot_id: str) -> list[SecretInfo]:
         with self._opened_root(bot_id) as root:
-            if not _is_there(bot_id, root):
+            if not exists(bot_id, root):
                 return []
             with self._opened(bot_id, root) as directory, os.scandir(directory) as entries:
                 found = [(each.name, each.stat(follow_symlinks=False)) for each in entries if is_secret_name(each.name)]
@@ -87,7 +89,7 @@ class HostSecrets:
 
     def delete_secrets(self, bot_id: str, names: Collection[str], *, run: int | None = None) -> None:
         with self._opened_root(bot_id) as root:
-            if not _is_there(bot_id, root):
+            if not exists(bot_id, root):
                 return
             with staging_directory(root) as staging, self._opened(bot_id, root) as directory:
                 if TOKEN_NAME in names:
@@ -100,7 +102,7 @@ class HostSecrets:
     def delete_all_secrets(self, bot_id: str) -> None:
         with self._opened_root(bot_id) as root:
             self._tokens.forget(bot_id, root)
-            if _is_there(bot_id, root):
+            if exists(bot_id, root):
                 check_directory(self._root, root, bot_id, "secrets", SecretsUnavailableError)
                 remove_bot_directory(bot_id, root)
 
@@ -123,16 +125,8 @@ class HostSecrets:
             yield directory
 
 
-def _is_there(name: str, parent: int) -> bool:
-    with suppress(FileNotFoundError):
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
-        return True
-    return False
-
-
 def _move_others(directory: int, staging: int, kept: Collection[str]) -> None:
     """Move what is not ``kept`` to where it is removed."""
-    with os.scandir(directory) as entries:
-        others = [entry.name for entry in entries if entry.name not in kept]
+    others = [name for name in names_in(directory) if name not in kept]
     for number, name in enumerate(others):
         os.rename(name, f"other-{number}", src_dir_fd=directory, dst_dir_fd=staging)

@@ -26,9 +26,11 @@ from container_manager.bot_directories import (
 from container_manager.errors import StateUnavailableError
 from container_manager.provisioning.descriptors import (
     DIRECTORY_MODE,
+    exists,
     failures_as,
     fsync_directory,
     is_directory,
+    names_in,
     opened_directory,
     remove_all_in,
 )
@@ -82,7 +84,7 @@ class HostStates:
 
     def has_aside(self, bot_id: str, name: str) -> bool:
         with self._opened(bot_id) as root:
-            if not _exists(MAINTENANCE_DIRECTORY, root):
+            if not exists(MAINTENANCE_DIRECTORY, root):
                 return False
             with self._asides(bot_id, root) as asides:
                 return is_directory(name, asides)
@@ -90,7 +92,7 @@ class HostStates:
     def exchange(self, bot_id: str, *, put: str, keep: str) -> None:
         with self._opened(bot_id) as root, self._asides(bot_id, root) as asides:
             if is_directory(put, asides):
-                if _exists(bot_id, root) and not is_directory(keep, asides):
+                if exists(bot_id, root) and not is_directory(keep, asides):
                     os.rename(bot_id, keep, src_dir_fd=root, dst_dir_fd=asides)
                     os.fsync(asides)
                 # Where a killed exchange goes on, a create may have made an empty directory in between.
@@ -102,7 +104,7 @@ class HostStates:
 
     def discard(self, bot_id: str, name: str) -> None:
         with self._opened(bot_id) as root:
-            if not _exists(MAINTENANCE_DIRECTORY, root):
+            if not exists(MAINTENANCE_DIRECTORY, root):
                 return
             with self._asides(bot_id, root) as asides:
                 _remove(name + _PART, asides)
@@ -116,9 +118,9 @@ class HostStates:
         with suppress(FileNotFoundError, StateUnavailableError), self._opened("") as root:
             os.stat(MAINTENANCE_DIRECTORY, dir_fd=root, follow_symlinks=False)
             with opened_directory(MAINTENANCE_DIRECTORY, root) as maintenance:
-                for bot_id in set(_names(maintenance)) - set(busy):
+                for bot_id in set(names_in(maintenance)) - set(busy):
                     with opened_directory(bot_id, maintenance) as asides:
-                        for name in _names(asides):
+                        for name in names_in(asides):
                             if name.startswith(REMAKEABLE) or name.endswith(_PART):
                                 _remove(name, asides)
                     _remove_if_empty(bot_id, root)
@@ -158,19 +160,6 @@ class HostStates:
                     _remove(part, asides)
                 _remove_if_empty(bot_id, root)
                 raise
-
-
-def _names(directory: int) -> list[str]:
-    with os.scandir(directory) as entries:
-        return [entry.name for entry in entries]
-
-
-def _exists(name: str, parent: int) -> bool:
-    try:
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _make(name: str, parent: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from container_manager.bot_directories import BotUser
-from container_manager.provisioning.descriptors import opened_directory, write_file
+from container_manager.provisioning.descriptors import names_in, opened_directory, write_file
 
 TOKEN_NAME = "GATEWAY_TOKEN"  # noqa: S105 - a name
 KEPT_DIRECTORY = ".kept-tokens"
@@ -52,9 +52,7 @@ class KeptTokens:
         with _opened(root) as kept:
             if kept is None:
                 return
-            with os.scandir(kept) as entries:
-                names = [entry.name for entry in entries if entry.name.startswith(f"{bot_id}.")]
-            for name in names:
+            for name in (name for name in names_in(kept) if name.startswith(f"{bot_id}.")):
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=kept)
 

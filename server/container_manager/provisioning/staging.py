@@ -18,6 +18,7 @@ from container_manager.bot_directories import BotUser
 from container_manager.provisioning.descriptors import (
     DIRECTORY_MODE,
     fsync_directory,
+    names_in,
     opened_directory,
     remove_all_in,
     write_file,
@@ -84,9 +85,7 @@ def remove_leftovers(root: Path) -> None:
         # A missing root has an error of its own, in the calls that need it.
         return
     try:
-        with os.scandir(descriptor) as entries:
-            names = [entry.name for entry in entries if entry.name.startswith(STAGING_PREFIX)]
-        for name in names:
+        for name in (name for name in names_in(descriptor) if name.startswith(STAGING_PREFIX)):
             try:
                 _remove_unlocked(name, descriptor)
             except FileNotFoundError:

@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 
 from container_manager.backend_maintenance import Copied, Progress
 from container_manager.errors import CapacityExceededError
+from container_manager.provisioning.descriptors import names_in
 
 MAX_ENTRIES = 500_000
 MAX_DEPTH = 64
@@ -57,9 +58,7 @@ class _TreeCopy:
         """``prefix``: the directory's path with a slash, empty for the whole tree."""
         if prefix.count("/") > MAX_DEPTH:
             raise CapacityExceededError(f"directories are nested deeper than {MAX_DEPTH}: {prefix[:200]!a}")
-        with os.scandir(source) as entries:
-            names = sorted(entry.name for entry in entries)
-        for name in names:
+        for name in sorted(names_in(source)):
             if f"{prefix}{name}" in self._without:
                 continue
             self.copied.entries += 1

@@ -10,8 +10,9 @@ from botmaker.container.v1 import bot_provisioner_pb2_grpc as pb_grpc
 from container_manager.actions import SECRETS_RELOAD, DeclaredActions
 from container_manager.backend import Backend
 from container_manager.deadline import Deadline
-from container_manager.errors import ContainerNameMismatchError, InvalidStateError, SecretsReloadFailedError
-from container_manager.model import ContainerState, ContainerStatus, owned_bot
+from container_manager.errors import InvalidStateError, SecretsReloadFailedError
+from container_manager.maintenance.bot_status import check_own_name
+from container_manager.model import ContainerState, ContainerStatus
 from container_manager.provisioning.kept_tokens import TOKEN_NAME
 from container_manager.provisioning.requests import check_files, check_secret_names, check_secrets
 from container_manager.provisioning.secrets_reload import Reloaded, reload_secrets
@@ -71,8 +72,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
             container = self._running(bot_id, deadline)
             if container is None:
                 return None
-            if owned_bot(container) is None:
-                raise ContainerNameMismatchError.of(bot_id, container.container_id, container.name)
+            check_own_name(container)
             try:
                 command = self._actions.require(SECRETS_RELOAD, container).command_with(())
                 reloaded = reload_secrets(container, self._backend.secrets, self._backend.actions, command)

@@ -11,9 +11,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from container_manager.backends.docker.spec import DEFAULT_NETWORK, TYPED_VARIABLES, VARIABLE_BOT_ID, parse_port_key
+from container_manager.backends.docker.spec import DEFAULT_NETWORK, parse_port_key
 from container_manager.backends.docker.status import bot_hostname, own_labels
-from container_manager.model import ContainerConfig, HealthCheck, PortBinding, ResourceLimits
+from container_manager.model import (
+    TYPED_VARIABLES,
+    VARIABLE_BOT_ID,
+    ContainerConfig,
+    HealthCheck,
+    PortBinding,
+    ResourceLimits,
+)
 
 Json = dict[str, Any]
 

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from container_manager.bot_directories import SECRETS_TARGET
-from container_manager.model import DEFAULT_HOST_IP, ContainerConfig, HealthCheck, PortBinding, Protocol
+from container_manager.model import (
+    DEFAULT_HOST_IP,
+    TYPED_VARIABLES,
+    VARIABLE_BOT_ID,
+    ContainerConfig,
+    HealthCheck,
+    PortBinding,
+    Protocol,
+)
 
 LABEL_MANAGED = "botmaker.managed"
 LABEL_BOT_ID = "botmaker.bot-id"
@@ -14,10 +22,6 @@ LABEL_REQUEST_ID = "botmaker.request-id"
 LABEL_HOSTNAME = "botmaker.bot-hostname"
 LABEL_CREATE_ID = "botmaker.create-id"
 """Random, one for each create call: tells the call's own container from any other of the same bot."""
-
-VARIABLE_BOT_ID = "BOT_ID"
-TYPED_VARIABLES = {"ai_provider": "AI_PROVIDER", "ai_model": "AI_MODEL", "channel_type": "CHANNEL_TYPE"}
-"""Fields of a configuration, and the variable that each of them sets."""
 
 DEFAULT_NETWORK = "bridge"
 
