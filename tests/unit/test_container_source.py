@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from container_manager.backend import Notice
 from container_manager.backends.docker.container_source import INSPECT_TIMEOUT_SECONDS, ContainerSource
 from container_manager.backends.docker.status import status_from_inspect, status_from_row
+from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import ContainerManagerError, EngineAccessDeniedError, EngineUnavailableError
 from container_manager.model import ExitReason, owned_bot
@@ -57,6 +58,8 @@ class ScriptedEngine:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    find_json: Any = AsyncEngineClient.find_json
 
     async def get_items(self, path: str, convert: Callable[[Any], Any], params: dict[str, str]) -> list[Any]:
         return [convert(item) for item in await self.get_json(path, params)]

@@ -29,7 +29,6 @@ _WASTEFUL_DRIVERS = ("vfs",)
 # What the engine shows for the version of an init process that it cannot run, or that is not docker-init.
 _UNKNOWN_INIT = "N/A"
 _DEFAULT_INIT = "docker-init"
-_HTTP_NOT_FOUND = 404
 _CLOCK_WARNING_SECONDS = 2.0
 # The service requests events from five seconds before its own time; with a larger difference it could miss some.
 _CLOCK_FAILED_SECONDS = 5.0
@@ -122,11 +121,8 @@ def _init_process(info: Json) -> list[Finding]:
 
 async def _default_image(engine: AsyncEngineClient, config: DockerServiceConfig) -> Finding:
     image = config.default_image
-    try:
-        document = await engine.get_json(f"/images/{image}/json")
-    except EngineRejectedError as exc:
-        if exc.status != _HTTP_NOT_FOUND:
-            raise
+    document = await engine.find_json(f"/images/{image}/json")
+    if document is None:
         remedy = f"build it with `make bot-image`, or run: docker pull {image}"
         if config.pull_policy is PullPolicy.NEVER:
             return Finding("default image", Verdict.FAILED, f"{image} is absent, and the pull policy is never", remedy)

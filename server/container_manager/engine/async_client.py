@@ -77,6 +77,17 @@ class AsyncEngineClient:
             async with asyncio.timeout(timeout_seconds or self._timeout_seconds):
                 return json.loads(await self._get(await self._versioned(path), params))
 
+    async def find_json(
+        self, path: str, params: Mapping[str, str] | None = None, *, timeout_seconds: float | None = None
+    ) -> Any:
+        """As :meth:`get_json`; ``None`` if the engine has nothing at the path."""
+        try:
+            return await self.get_json(path, params, timeout_seconds=timeout_seconds)
+        except EngineRejectedError as exc:
+            if exc.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+
     async def get_items(
         self,
         path: str,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_MANAGED
@@ -147,9 +146,7 @@ async def _rows(engine: AsyncEngineClient, label: str) -> list[Json]:
 
 async def _find(engine: AsyncEngineClient, path: str) -> Json | None:
     try:
-        document: Json = await engine.get_json(path)
+        document: Json | None = await engine.find_json(path)
     except EngineRejectedError as exc:
-        if exc.status == HTTPStatus.NOT_FOUND:
-            return None
         raise engine_error(exc) from exc
     return document

@@ -27,7 +27,6 @@ _log = logging.getLogger(__name__)
 INSPECT_TIMEOUT_SECONDS = 2.0
 """A container that takes longer to inspect counts as one that the engine cannot inspect (moby/moby#46782)."""
 
-_HTTP_NOT_FOUND = 404
 # Subscribe to events from a little before: the subscription starts after its response, and clocks may differ. Repeated
 # events do no harm.
 _OVERLAP_SECONDS = 5
@@ -116,10 +115,8 @@ class ContainerSource:
     async def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """What the engine has at the path; ``None`` if there is none."""
         try:
-            return await self._engine.get_json(path, params, timeout_seconds=INSPECT_TIMEOUT_SECONDS)
+            return await self._engine.find_json(path, params, timeout_seconds=INSPECT_TIMEOUT_SECONDS)
         except EngineRejectedError as exc:
-            if exc.status == _HTTP_NOT_FOUND:
-                return None
             raise engine_error(exc) from exc
 
     async def _notices(self, stream: EngineStream) -> AsyncIterator[Notice]:
