@@ -16,6 +16,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.maintenance import readiness
 from tests.support.calls import Calls
 from tests.support.fake_engine import FakeEngine
 from tests.support.memory_backend import MemoryBackend, MemoryBots
@@ -24,6 +25,15 @@ from tests.support.serving import LoopedServer, looped_server, running_server
 
 ServeOn = Callable[..., AbstractContextManager[list[str]]]
 ServeLooped = Callable[..., AbstractContextManager[LoopedServer]]
+
+
+@pytest.fixture
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the roots of states and backups."""
+    monkeypatch.setattr(readiness, "RUNNING_SECONDS", 0.2)
+    for name in ("states", "backups"):
+        (tmp_path / "roots" / name).mkdir(0o700, parents=True)
+    return tmp_path / "roots"
 
 
 @pytest.fixture

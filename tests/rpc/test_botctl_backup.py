@@ -12,19 +12,9 @@ from botctl.exit_codes import ExitCode
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
 from container_manager.errors import ImageNotFoundError
-from container_manager.maintenance import readiness
 from tests.support.calls import Calls
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.unit.botctl_runs import complaint, document, run
-
-
-@pytest.fixture
-def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with the roots of states and backups."""
-    monkeypatch.setattr(readiness, "RUNNING_SECONDS", 0.2)
-    for name in ("states", "backups"):
-        (tmp_path / "roots" / name).mkdir(0o700, parents=True)
-    return tmp_path / "roots"
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintai
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
 from container_manager.errors import ImageNotFoundError, StartFailedError
-from container_manager.maintenance import readiness
 from container_manager.model import ContainerState, HealthStatus
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
@@ -30,15 +29,6 @@ PHASES = [
     pb.UPGRADE_PHASE_WAITING_READY,
     pb.UPGRADE_PHASE_COMMITTED,
 ]
-
-
-@pytest.fixture
-def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with the roots of states and backups."""
-    monkeypatch.setattr(readiness, "RUNNING_SECONDS", 0.2)
-    for name in ("states", "backups"):
-        (tmp_path / "roots" / name).mkdir(0o700, parents=True)
-    return tmp_path / "roots"
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.creation import ContainerCreator
 from container_manager.backends.docker.ending import restart, stop
 from container_manager.backends.docker.listing import ContainerLister
-from container_manager.backends.docker.lookup import container_ids, find_container, not_found, remove
 from container_manager.backends.docker.start_directories import check_directories
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.config import DockerServiceConfig
@@ -69,7 +68,8 @@ class DockerLifecycle:
         self.images = ContainerImages(self._engine, self._calls, config)
         self._creator = ContainerCreator(self._engine, self.images, self._commands, config, self._reader)
         self.host_user = self._creator.host_user  # of a container's user
-        self._configs, self._lister = ConfigReader(self._engine, config), ContainerLister(self._engine, self._reader)
+        self._configs = ConfigReader(self._engine, config)
+        self._lister = ContainerLister(self._engine, self._reader)
 
     def close(self) -> None:
         """Close idle connections to the engine. No method may be called afterwards."""
@@ -162,7 +162,7 @@ class DockerLifecycle:
     def require_container(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus:
         document = lookup.find_shown_container(self._engine, bot_id, deadline or Deadline())
         if document is None:
-            raise not_found(bot_id)
+            raise lookup.not_found(bot_id)
         return self._reader.status(document)
 
     def get_container_config(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerDefinition:
@@ -170,7 +170,7 @@ class DockerLifecycle:
 
     def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:
         """As the interface says; so also a container of another name, as BotMaker made them before this service."""
-        return container_ids(self._engine, bot_id, deadline or Deadline())
+        return lookup.container_ids(self._engine, bot_id, deadline or Deadline())
 
     def list_managed_containers(
         self, states: Collection[ContainerState] = (), *, deadline: Deadline | None = None
@@ -182,12 +182,12 @@ class DockerLifecycle:
         return self._grace_seconds if grace_seconds is None else grace_seconds
 
     def _find(self, bot_id: str, deadline: Deadline | None = None) -> ContainerStatus | None:
-        document = find_container(self._engine, bot_id, deadline or Deadline())
+        document = lookup.find_container(self._engine, bot_id, deadline or Deadline())
         return None if document is None else self._reader.status(document)
 
     def _require(self, bot_id: str, deadline: Deadline | None) -> ContainerStatus:
         if (container := self._find(bot_id, deadline)) is None:
-            raise not_found(bot_id)
+            raise lookup.not_found(bot_id)
         return container
 
     def _start(
@@ -221,7 +221,7 @@ class DockerLifecycle:
             return container.container_id
         if known is None:
             # Removed since the look-up above.
-            raise not_found(bot_id)
+            raise lookup.not_found(bot_id)
         return (yield from self._start(bot_id, grace, None, deadline))
 
     def _stop(self, container: ContainerStatus, grace: int) -> Operation[bool]:
@@ -258,7 +258,7 @@ class DockerLifecycle:
 
     def _remove(self, container: ContainerStatus) -> Operation[None]:
         try:
-            gone = remove(self._engine, container.container_id)
+            gone = lookup.remove(self._engine, container.container_id)
         except EngineRejectedError as exc:
             raise engine_error(exc, container.bot_id) from exc
         except EngineTimeoutError:
