@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class WorkerPool(Enum):
-    """Each pool has its own workers: nothing slow delays a stop, and nothing at all a read."""
+    """Each pool has its own workers: nothing slow delays a stop, and nothing delays a read."""
 
     PROBE = "probe"
     READ = "read"

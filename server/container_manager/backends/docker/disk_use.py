@@ -19,8 +19,8 @@ from container_manager.model import DiskUse, owned_bot
 
 # The engine looks at every file of every writable layer.
 _LAYERS_SECONDS = 300.0
-# It follows no link and leaves other file systems out. Bots may write any number of files: what they cost, nobody is
-# to notice. The paths come on standard input: there is a limit for arguments.
+# It follows no link and leaves other file systems out. It has the lowest priority, since a bot may have any number of
+# files. It reads the paths from standard input, since the length of arguments is limited.
 _DU = ("nice", "-n", "19", "du", "--summarize", "--one-file-system", "--block-size=1", "--null", "--files0-from=-")
 
 

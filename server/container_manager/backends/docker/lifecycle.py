@@ -67,7 +67,8 @@ class DockerLifecycle:
         self._commands = CommandCheck(self._engine)
         self.images = ContainerImages(self._engine, self._calls, config)
         self._creator = ContainerCreator(self._engine, self.images, self._commands, config, self._reader)
-        self.host_user = self._creator.host_user  # of a container's user
+        self.host_user = self._creator.host_user
+        """Which user of this host a user of a container is."""
         self._configs = ConfigReader(self._engine, config)
         self._lister = ContainerLister(self._engine, self._reader)
 
