@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backend_provisioning import OnOutput
+from container_manager.bot_directories import RootDirectory
 from container_manager.errors import StartFailedError
+from container_manager.maintenance import readiness
 from container_manager.model import ContainerState
 from container_manager_client import connect
 from tests.rpc.conftest import ServeLooped
@@ -39,6 +44,7 @@ class World:
         self.calls = Calls(ContainerManagerStub(channel))
         self.pool = ThreadPoolExecutor(8)
         self.provisioner = BotProvisionerStub(channel)
+        self.maintainer = ContainerMaintainerStub(channel)
         self._looped = looped
         self._bots = bots
         memory.actions.program = self._program
@@ -60,9 +66,17 @@ class World:
 
 
 @pytest.fixture
-def world(serve_looped: ServeLooped, unix: str, memory: MemoryBackend, bots: MemoryBots) -> Iterator[World]:
+def memory(rpc_secrets: RootDirectory, roots: Path) -> MemoryBackend:
+    return MemoryBackend(rpc_secrets, state_root=RootDirectory(roots / "states", roots / "states"))
+
+
+@pytest.fixture
+def world(
+    serve_looped: ServeLooped, unix: str, memory: MemoryBackend, bots: MemoryBots, roots: Path
+) -> Iterator[World]:
+    further = {"backup_root": roots / "backups", "metrics_listen": "127.0.0.1:0"}
     with (
-        serve_looped(unix, start_concurrency=1, metrics_listen="127.0.0.1:0") as looped,
+        serve_looped(unix, start_concurrency=1, **further) as looped,
         connect(looped.server.addresses[0]) as channel,
     ):
         world = World(looped, channel, memory, bots)
@@ -144,3 +158,60 @@ def test_a_reload_that_may_restart_the_bot_waits_too_and_any_other_does_not(worl
     world.await_waiting(1)
     world.calls.stop(first)
     assert provisioner_pb.ReloadSecretsResponse.OUTCOME_RESTARTED == reloaded.result(60).outcome
+
+
+def upgraded(world: World, bot_id: str) -> list[str]:
+    """What an upgrade says."""
+    request = maintainer_pb.UpgradeContainerRequest(bot_id=bot_id, image="bot:2", request_id="u", skip_backup=True)
+    return [each.message for each in world.maintainer.UpgradeContainer(request, timeout=60)]
+
+
+def rolled_back(world: World, bot_id: str) -> list[str]:
+    """What an upgrade says whose new container cannot be started; it has its place, and the old one waits for one."""
+    world.memory.script("start_container", StartFailedError("no"), None, bot_id=bot_id)
+    with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK"):
+        upgraded(world, bot_id)
+    return []
+
+
+def backed_up(world: World, bot_id: str) -> list[str]:
+    """What a backup says that stops the bot and starts it again."""
+    request = maintainer_pb.CreateBackupRequest(bot_id=bot_id, request_id="b", stop_and_restart=True)
+    return [each.progress.message for each in world.maintainer.CreateBackup(request, timeout=60)]
+
+
+def restored(world: World, bot_id: str) -> list[str]:
+    """What a restore says."""
+    request = maintainer_pb.CreateBackupRequest(bot_id=bot_id, request_id="b")
+    *_, last = world.maintainer.CreateBackup(request, timeout=60)
+    again = maintainer_pb.RestoreBackupRequest(bot_id=bot_id, backup_id=last.backup.backup_id, request_id="r")
+    return [each.message for each in world.maintainer.RestoreBackup(again, timeout=60)]
+
+
+@pytest.mark.parametrize("operation", [upgraded, rolled_back, backed_up, restored])
+def test_upgrades_backups_and_restores_start_their_bots_in_order_and_a_stop_waits_for_them(
+    world: World, roots: Path, operation: Callable[[World, str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have begun: none of them can end between the stop of a bot and its start."""
+    for seconds in ("HELD_SECONDS", "_LOOK_SECONDS", "_PROBE_SECONDS"):
+        monkeypatch.setattr(readiness, seconds, 0.05)
+    first, second, third = world.bot(), world.bot(RUNNING), world.bot()
+    (roots / "states" / second).mkdir()
+    world.calls.start(first)
+    done = world.pool.submit(operation, world, second)
+    world.await_waiting(1)
+    last = world.pool.submit(world.calls.start, third)
+    world.await_waiting(2)
+    with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
+        world.calls.stop(second, timeout=0.5)
+    assert 2 == world.waiting
+    world.ready.set()
+    messages = done.result(60)
+    last.result(60)
+    assert messages == [] or "waiting until fewer other bots are starting" in messages
+    started = [bot_id for name, bot_id in world.memory.seen("start_container") if bot_id in {second, third}]
+    assert second == started[0]
+    assert third in started
+    status = world.calls.status(second)
+    assert status is not None
+    assert pb.CONTAINER_STATE_RUNNING == status.state

@@ -129,6 +129,7 @@ class World:
             maintenance=steps.around(self.memory.maintenance),
             states=steps.around(self.memory.states),
             store=steps.around(self.store),
+            admit=_admit,
             ready=self._ready,
             last_log=_no_log,
             version="1",
@@ -192,6 +193,11 @@ def tmp_path() -> Iterator[Path]:
 def _no_log(_container_id: str) -> Operation[list[str]]:
     yield from ()
     return []
+
+
+def _admit(_bot_id: str, _on_wait: Callable[[str], None]) -> Operation[Callable[[bool], None]]:
+    yield from ()
+    return lambda _: None
 
 
 def _full(*_: object) -> None:

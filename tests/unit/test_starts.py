@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from container_manager.deadline import Deadline
 from container_manager.errors import CapacityExceededError, EngineUnavailableError, OperationInProgressError
+from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.starts import PLACE_SECONDS, Place, Starts
+from container_manager.scheduling.worker_pools import WorkerPool
 from tests.support.virtual_loop import now, virtual
 
 
@@ -137,3 +142,42 @@ async def test_a_bot_that_cannot_be_looked_at_gives_up_its_place() -> None:
     (await starts.admit("a", Deadline())).ended(started=True)
     await starts.admit("b", Deadline())
     assert 0 == now()
+
+
+@virtual
+async def test_a_start_that_an_upgrade_has_to_make_gives_way_to_no_later_call() -> None:
+    starts = Starts(1)
+    first = await starts.admit("a", Deadline())
+    kept = asyncio.create_task(starts.admit("b", Deadline(), gives_way=False, is_overtaken=True))
+    await asyncio.sleep(0)
+    starts.withdraw("b")
+    first.release()
+    await kept
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_a_start_behind_another_change_gives_way_to_a_later_stop_when_its_turn_comes(free: bool) -> None:
+    """Unless there is a place for it: then the stop does not wait for long."""
+
+    async def scenario() -> None:
+        starts = Starts(1)
+        operations = BotOperations(1, starts=starts)
+        if not free:
+            await starts.admit("another bot", Deadline())
+        gate = threading.Event()
+
+        def submit(work: Callable[[Deadline], Any], **how: Any) -> asyncio.Task[Any]:
+            return asyncio.create_task(operations.change(WorkerPool.CHANGE, "bot", work, Deadline(), **how))
+
+        first = submit(lambda _: gate.wait(10))
+        start = submit(lambda _: "started", starts=lambda: True)
+        stop = submit(lambda _: "stopped", grace_seconds=10)
+        await asyncio.sleep(0)
+        gate.set()
+        ends = await asyncio.wait_for(asyncio.gather(first, start, stop, return_exceptions=True), 10)
+        assert free is (ends[1] == "started")
+        assert free is not isinstance(ends[1], OperationInProgressError)
+        assert "stopped" == ends[2]
+        operations.close()
+
+    asyncio.run(scenario())

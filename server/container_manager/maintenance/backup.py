@@ -156,4 +156,4 @@ def _resume(means: Means, task: Task) -> Operation[None]:
     if task.facts.get("stopped"):
         # Somebody may have removed it meanwhile, with the engine's own means.
         with suppress(ContainerNotFoundError):
-            yield from start(means, task.bot_id)
+            yield from start(means, task)

@@ -13,6 +13,7 @@ import container_manager
 from container_manager.backend import Backend
 from container_manager.backend_maintenance import States
 from container_manager.config import ServerConfig
+from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
 from container_manager.maintenance.backup import create_backup
 from container_manager.maintenance.backup_store import BackupStore
@@ -24,9 +25,11 @@ from container_manager.maintenance.steps import Means
 from container_manager.maintenance.upgrade import upgrade
 from container_manager.operation import Operation, Wait
 from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.starts import Starts
 from container_manager.view.keeper import ViewKeeper
 
 _LINES, _LINE_LENGTH, _LOG_SECONDS = 6, 100, 5.0
+_UNTOLD_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -40,11 +43,11 @@ class LongRuns:
     """``None``: the service keeps no backups."""
     states: States | None
     """``None``: bots keep no state."""
-    ready: ReadyWaits
+    waits: LoopWaits
 
     async def recover(self) -> None:
         """Continue what a killed service has left, and remove what it has left behind."""
-        self.ready.loop = asyncio.get_running_loop()
+        self.waits.loop = asyncio.get_running_loop()
         try:
             await self.runs.recover(self._remove_leftovers)
         except ContainerManagerError as exc:
@@ -59,20 +62,20 @@ class LongRuns:
 
 
 def long_runs(
-    config: ServerConfig, backend: Backend, operations: BotOperations, keeper: ViewKeeper, waiter: ReadinessWaiter
+    config: ServerConfig, backend: Backend, operations: BotOperations, keeper: ViewKeeper, waits: LoopWaits
 ) -> LongRuns:
     """Nothing runs before :meth:`LongRuns.recover`."""
     service = config.service
     store = None if config.backup_root is None else BackupStore(config.backup_root)
-    ready = ReadyWaits(waiter, keeper, backend)
     means = Means(
         lifecycle=backend.lifecycle,
         secrets=backend.secrets,
         maintenance=backend.maintenance,
         states=backend.states,
         store=store,
-        ready=ready,
-        last_log=ready.last_log,
+        admit=waits.admit,
+        ready=waits.ready,
+        last_log=waits.last_log,
         version=container_manager.__version__,
     )
     kinds = {
@@ -81,20 +84,38 @@ def long_runs(
         UPGRADE: partial(upgrade, means),
     }
     runs = Runs(kinds, Journal(service.secrets_root.path), operations, keeper.look_at)
-    return LongRuns(runs, store, backend.states, ready)
+    return LongRuns(runs, store, backend.states, waits)
 
 
-class ReadyWaits:
+class LoopWaits:
     """Waits on the event loop for operations in worker threads."""
 
-    def __init__(self, waiter: ReadinessWaiter, keeper: ViewKeeper, backend: Backend) -> None:
+    def __init__(self, waiter: ReadinessWaiter, keeper: ViewKeeper, backend: Backend, starts: Starts) -> None:
         self._waiter = waiter
+        self._starts = starts
         self._backend = backend
         self._keeper = keeper
         self.loop: asyncio.AbstractEventLoop
         """Where to wait; set before the first operation."""
 
-    def __call__(self, bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> Operation[str]:
+    def admit(self, bot_id: str, on_wait: Callable[[str], None]) -> Operation[Callable[[bool], None]]:
+        """A :class:`~container_manager.maintenance.steps.Admit`."""
+        # A stop waits for the operation, which has to start the bot before it ends.
+        admission = self._starts.admit(bot_id, Deadline(), gives_way=False)
+        admitted = asyncio.run_coroutine_threadsafe(admission, self.loop)
+        yield Wait(future=admitted, seconds=_UNTOLD_SECONDS)
+        if not admitted.done():
+            on_wait("waiting until fewer other bots are starting")
+            yield Wait(future=admitted)
+        place = admitted.result()
+
+        def end(is_started: bool) -> None:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                self.loop.call_soon_threadsafe(partial(place.ended, started=is_started))
+
+        return end
+
+    def ready(self, bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> Operation[str]:
         """A :class:`~container_manager.maintenance.steps.Ready`."""
         waited = asyncio.run_coroutine_threadsafe(self._wait(bot_id, seconds, on_wait), self.loop)
         yield Wait(future=waited)

@@ -135,7 +135,7 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
             yield from stop(means, bot_id)
         states.exchange(bot_id, put=former, keep=restored)
         if task.facts["was_running"] and task.facts["create"] is None:
-            yield from start(means, bot_id)
+            yield from start(means, task)
     except (EngineUnavailableError, EngineTimeoutError):
         # It goes on when the engine is back.
         raise

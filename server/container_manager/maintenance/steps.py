@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from container_manager.backend import Lifecycle
@@ -44,6 +45,13 @@ class Ready(Protocol):
         """Why the bot has not become ready, in words for a person; empty: it is ready. ``on_wait``: what is awaited."""
 
 
+class Admit(Protocol):
+    """Waits until a bot may be started: see :mod:`container_manager.scheduling.starts`."""
+
+    def __call__(self, bot_id: str, on_wait: Callable[[str], None]) -> Operation[Callable[[bool], None]]:
+        """Returns the function that receives whether the bot was started. ``on_wait``: as for :class:`Ready`."""
+
+
 @dataclass(frozen=True)
 class Means:
     """What the operations work with."""
@@ -55,6 +63,7 @@ class Means:
     """``None``: bots keep no state."""
     store: BackupStore | None
     """``None``: the service keeps no backups."""
+    admit: Admit
     ready: Ready
     last_log: Callable[[str], Operation[list[str]]]
     """The last lines of a container's log; none if it cannot be read."""
@@ -101,26 +110,37 @@ def process_ended(means: Means, bot_id: str) -> None:
         means.secrets.forget_token(bot_id)
 
 
-def start(means: Means, bot_id: str) -> Operation[None]:
-    """Start the bot."""
-    yield from insist(lambda: means.lifecycle.start_container(bot_id))
+def start(means: Means, task: Task) -> Operation[None]:
+    """Start the bot, when it is admitted: without a deadline, since nothing else may become of it meanwhile."""
+    end = yield from means.admit(task.bot_id, partial(_report, task, task.phase))
+    is_started = False
+    try:
+        yield from insist(lambda: means.lifecycle.start_container(task.bot_id))
+        is_started = True
+    finally:
+        end(is_started)
 
 
 class NotReadyError(Exception):
     """The bot has not become ready; the message says why."""
 
 
-def started(means: Means, task: Task, seconds: float, phase: str = WAITING_READY) -> Operation[None]:
-    """Start the bot and wait until it is ready. Raises :class:`NotReadyError` if it is not."""
+def started(means: Means, task: Task, seconds: float) -> Operation[None]:
+    """Start the bot and wait until it is ready. Raises :class:`NotReadyError` if it is not.
+
+    ``seconds`` count from the start, not from the wait for the admission.
+    """
     try:
-        yield from start(means, task.bot_id)
-        problem = yield from insist(
-            lambda: means.ready(task.bot_id, seconds, lambda words: task.report(Report(phase, words, facts=task.facts)))
-        )
+        yield from start(means, task)
+        problem = yield from insist(lambda: means.ready(task.bot_id, seconds, partial(_report, task, task.phase)))
     except ContainerManagerError as exc:
         problem = str(exc)
     if problem:
         raise NotReadyError(problem)
+
+
+def _report(task: Task, phase: str, words: str) -> None:
+    task.report(Report(phase, words, facts=task.facts))
 
 
 def former_state(task: Task) -> str:

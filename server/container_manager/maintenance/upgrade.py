@@ -148,7 +148,7 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
     try:
         yield from _put_back(means, task)
         if facts["was_running"]:
-            yield from started(means, task, READY_SECONDS, ROLLING_BACK)
+            yield from started(means, task, READY_SECONDS)
     except (EngineUnavailableError, EngineTimeoutError):
         # It goes on when the engine is back.
         raise

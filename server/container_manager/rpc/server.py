@@ -37,7 +37,7 @@ from container_manager.backend import Backend, CallObserver
 from container_manager.bot_locks import shared_locks
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
-from container_manager.maintenance.long_runs import long_runs
+from container_manager.maintenance.long_runs import LoopWaits, long_runs
 from container_manager.maintenance.maintenance import Maintenance
 from container_manager.observability.telemetry import Telemetry
 from container_manager.rpc.engine_health import EngineHealth
@@ -145,7 +145,8 @@ class Server:
         self._provisioner = BotProvisionerServicer(
             self._backend, self._operations, self._servicer.restart_after, self.maintenance.actions
         )
-        self._runs = long_runs(config, self._backend, self._operations, self.keeper, self.maintenance.readiness)
+        waits = LoopWaits(self.maintenance.readiness, self.keeper, self._backend, starts)
+        self._runs = long_runs(config, self._backend, self._operations, self.keeper, waits)
         self._maintainer = ContainerMaintainerServicer(self._operations, self.maintenance, self._runs)
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(

@@ -149,7 +149,10 @@ class BotOperations:
             ) from None
 
         try:
-            place = None if self._starts is None or not starts() else await self._starts.admit(bot_id, deadline)
+            place = None
+            if self._starts is not None and starts():
+                is_overtaken = self._grace_periods.is_awaited(bot_id)
+                place = await self._starts.admit(bot_id, deadline, is_overtaken=is_overtaken)
         except BaseException:
             end()
             raise

@@ -29,6 +29,10 @@ class GracePeriods:
         """How many bots have a grace period under way, or calls that wait behind one."""
         return len(self._waiting.keys() | self._running.keys())
 
+    def is_awaited(self, bot_id: str) -> bool:
+        """Whether a call with a grace period waits for the bot's turn."""
+        return bot_id in self._waiting
+
     @contextmanager
     def waiting(self, bot_id: str, grace_seconds: float | None) -> Iterator[None]:
         """A call waits for the bot's turn in this context; ``None``: it has no grace period."""

@@ -40,27 +40,29 @@ class Starts:
         """How many starts wait for a place."""
         return len(self._queue)
 
-    async def admit(self, bot_id: str, deadline: Deadline) -> Place:
+    async def admit(
+        self, bot_id: str, deadline: Deadline, *, gives_way: bool = True, is_overtaken: bool = False
+    ) -> Place:
         """Wait for a place, first come, first served.
 
-        Raises :class:`CapacityExceededError` at the deadline, and :class:`OperationInProgressError` after
-        :meth:`withdraw`.
+        ``gives_way``: :meth:`withdraw` ends the wait. False for a start that an upgrade, a backup or a restore has to
+        make. ``is_overtaken``: what :meth:`withdraw` announces has come before this call.
+
+        Raises :class:`CapacityExceededError` at the deadline, and :class:`OperationInProgressError` where it gives way.
         """
         if self._free:
             self._free -= 1
+        elif gives_way and is_overtaken:
+            raise _withdrawn(bot_id)
         else:
-            await self._wait(bot_id, deadline)
+            await self._wait(_Waiting(bot_id, gives_way), deadline)
         return Place(self._release, partial(self._hold, bot_id))
 
     def withdraw(self, bot_id: str) -> None:
         """A later call is to end the bot: its start need not wait any more, nor does that call wait for it."""
         for waiting in self._queue:
-            if waiting.bot_id == bot_id and not waiting.admitted.done():
-                waiting.admitted.set_exception(
-                    OperationInProgressError(
-                        "a later call that ends the bot came while the start waited for its place", bot_id=bot_id
-                    )
-                )
+            if waiting.bot_id == bot_id and waiting.gives_way and not waiting.admitted.done():
+                waiting.admitted.set_exception(_withdrawn(bot_id))
 
     def close(self) -> None:
         """Stop looking at bots that have been started."""
@@ -81,8 +83,7 @@ class Starts:
         finally:
             place.release()
 
-    async def _wait(self, bot_id: str, deadline: Deadline) -> None:
-        waiting = _Waiting(bot_id)
+    async def _wait(self, waiting: _Waiting, deadline: Deadline) -> None:
         self._queue.append(waiting)
         try:
             async with asyncio.timeout(deadline.remaining()) as scope:
@@ -94,7 +95,7 @@ class Starts:
             raise CapacityExceededError(
                 "other bots were still starting at the call's deadline, as many as --start-concurrency allows; "
                 "try again later, or with a longer deadline",
-                bot_id=bot_id,
+                bot_id=waiting.bot_id,
             ) from None
         except BaseException:
             self._pass_on(waiting)
@@ -141,6 +142,13 @@ class Place:
 
 
 class _Waiting:
-    def __init__(self, bot_id: str) -> None:
+    def __init__(self, bot_id: str, gives_way: bool) -> None:
         self.bot_id = bot_id
+        self.gives_way = gives_way
         self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+def _withdrawn(bot_id: str) -> OperationInProgressError:
+    return OperationInProgressError(
+        "a later call that ends the bot came before the start had its place among those of other bots", bot_id=bot_id
+    )
