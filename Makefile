@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-engines test-lowest fuzz chaos check audit unit proto lock bench bot-image release clean env
+.PHONY: help serve test test-slow test-swarm test-engines test-lowest fuzz chaos check audit unit proto lock bench bot-image release clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 # Should make be killed, the run still clears up: it gets a signal then.
@@ -20,11 +20,14 @@ serve: env ## run the service in the foreground, with the secrets of a demo bot 
 test: env ## run all checks and all tests except the slow ones, on a real engine
 	@exec $(WITH_ENGINE) make --no-print-directory -f dev/suite.mk </dev/null
 
-test-slow: env ## run the tests that take minutes, except those of tests/chaos
-	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow --ignore tests/chaos'
+test-slow: env ## run the tests that take minutes, except those of tests/chaos and tests/swarm
+	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test bot && exec $(PYTHON) -m pytest -m slow --ignore tests/chaos --ignore tests/swarm'
 
 test-engines: env ## run the engine tests on three releases of Docker and on Podman, or on ENGINES=NAME; write docs/engines.md
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.engines $(if $(TESTS),-k "$(TESTS)") $(ENGINES)
+
+test-swarm: env ## run all tests on a swarm of machines of our own, the slow ones too, on two releases of Docker
+	@exec $(WITH_ENGINE) $(PYTHON) -m pytest tests/swarm $(if $(TESTS),-k "$(TESTS)")
 
 test-lowest: env ## run the unit and rpc tests with the lowest versions that pyproject.toml allows
 	@dev/env.sh lowest
@@ -86,6 +89,7 @@ release: env ## release VERSION=x.y.z: changelog, tag, packages, image; DRY_RUN=
 
 clean: ## remove the environments, and the private engine with its images
 	@if [ -e .dev/engine ]; then $(or $(wildcard $(PYTHON)),python3) -m dev.run --stop; fi
+	@[ "$$(id -u)" != 0 ] || $(or $(wildcard $(PYTHON)),python3) -m dev.swarm --stop
 	rm -rf .venv .venv-protoc .venv-lock .venv-lowest .venv-audit .venv-node .dev
 
 env:

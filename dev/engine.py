@@ -26,7 +26,7 @@ from typing import Any, Self
 from dev import bridge as bridges
 from dev.debian import MissingEngine, add_system_paths, install
 from dev.docker_command import answers
-from dev.remains import end_processes, helpers, start_ticks, sweep, wait_for
+from dev.remains import boot_id, end_processes, helpers, start_ticks, sweep, wait_for
 
 __all__ = ["EngineError", "MissingEngine", "PrivateEngine", "install"]
 
@@ -197,11 +197,11 @@ class PrivateEngine:
         """Make what the daemon needs, or find it again after a crash."""
         record = self._read()
         prefer = IPv4Network(record.pool) if record else None
-        if record is None or not Path(record.runtime or "/nonexistent").is_dir() or record.boot != _boot():
+        if record is None or not Path(record.runtime or "/nonexistent").is_dir() or record.boot != boot_id():
             # Short, because a socket's path must fit into 107 bytes, and outside the checkout.
             runtime = tempfile.mkdtemp(prefix="bm-engine-", dir="/tmp")
             Path(runtime, "daemon.json").write_text(json.dumps(dict(self._settings)), encoding="ascii")
-            record = _Record(_boot(), 0, 0, runtime, "", "")
+            record = _Record(boot_id(), 0, 0, runtime, "", "")
         if not helpers(Path(record.runtime), "containerd"):
             # Where process 1 does not reap, a zombie looks alive to dockerd, which would wait for it.
             for stale in ("pid", "x/containerd/containerd.pid"):
@@ -255,7 +255,7 @@ class PrivateEngine:
     def _alive(self, record: _Record) -> bool:
         if self._process is not None and self._process.pid == record.pid and self._process.poll() is not None:
             return False
-        return bool(record.pid) and record.boot == _boot() and start_ticks(record.pid) == record.ticks
+        return bool(record.pid) and record.boot == boot_id() and start_ticks(record.pid) == record.ticks
 
     def _read(self) -> _Record | None:
         file = self._directory / "engine.json"
@@ -275,7 +275,3 @@ class PrivateEngine:
 
 def _url(record: _Record) -> str:
     return f"unix://{record.runtime}/docker.sock"
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -22,6 +22,11 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def boot_id() -> str:
+    """Which boot of this machine this is: after another, ids of processes mean others."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     """Wait until `condition` holds; False when it still does not after `seconds`."""
     end = time.monotonic() + seconds
@@ -43,9 +48,7 @@ def sweep(runtime: Path, data_root: Path) -> None:
     # With remapped users, containerd has a directory of its own beside it, with the ids in its name.
     runtimes = [runtime, *runtime.parent.glob(f"{runtime.name}.*")]
     _unmount(*runtimes, data_root)
-    for group in _groups(runtime.name):
-        with contextlib.suppress(OSError):
-            group.rmdir()
+    remove_groups(runtime.name)
     for path in sockets:
         path.unlink(missing_ok=True)
     for directory in runtimes:
@@ -79,6 +82,14 @@ def helpers(runtime: Path, program: str = "") -> set[int]:
             if ours and (name == program if program else name.startswith(("containerd", "docker", "runc"))):
                 found.add(int(entry.parent.name))
     return {pid for pid in found if start_ticks(pid) is not None}
+
+
+def remove_groups(name: str) -> list[Path]:
+    """Remove the control group `name` and those below it, in every hierarchy; return those that have processes yet."""
+    for group in _groups(name):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+    return _groups(name)
 
 
 def _shim_sockets(runtime: Path) -> list[Path]:

@@ -22,7 +22,7 @@ VERSION_TESTS := tests/packaging/test_requirements.py tests/rpc \
 	$(sort $(wildcard $(patsubst %,tests/unit/test_%.py,cli client codec e* logs proto streams wire)))
 
 # In the order of their start. The tests of the bot image wait until it is built.
-JOBS := engine faults rest bot-image check $(if $(CI),audit) lowest bot
+JOBS := engine faults rest bot-image check $(if $(CI),audit) lowest bot swarm
 
 # $(call job,COMMAND) also when interrupted keeps the exit code. MAKEFLAGS is for this make alone.
 job = trap : INT; start=$$(date +%s); MAKEFLAGS= $(1); code=$$?; \
@@ -50,7 +50,7 @@ faults:
 	@$(call job,$(PYTHON) $(pytest) $(FAULT_TESTS))
 
 rest:
-	@$(call job,$(COMPUTES) $(PYTHON) $(pytest) tests --ignore=tests/engine $(patsubst %,--ignore=%,$(FAULT_TESTS)))
+	@$(call job,$(COMPUTES) $(PYTHON) $(pytest) tests $(patsubst %,--ignore=%,tests/engine tests/swarm $(FAULT_TESTS)))
 
 bot-image:
 	@$(call job,$(COMPUTES) $(PYTHON) -m dev.images bot)
@@ -69,3 +69,6 @@ lowest:
 
 bot:
 	@$(call job,$(PYTHON) $(pytest) $(BOT_IMAGE_TESTS))
+
+swarm:
+	@$(call job,$(PYTHON) $(pytest) tests/swarm)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dev.debian import add_system_paths, unpacked
+from dev.registry import registry_program, registry_settings
 from dev.remains import wait_for
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -88,21 +88,20 @@ class Registry:
     def _start(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
-        settings = [
-            "version: 0.1",
-            "log: {level: warn, accesslog: {disabled: true}}",
-            f"storage: {{filesystem: {{rootdirectory: {self._directory}/data}}, delete: {{enabled: true}}}}",
-            f"http: {{addr: '{self.address}', secret: tests}}",
-        ]
+        settings = registry_settings(self.address, self._directory / "data")
         if self._password:
             (self._directory / "htpasswd").write_text(_HTPASSWD, encoding="ascii")
-            settings.append(f"auth: {{htpasswd: {{realm: tests, path: {self._directory}/htpasswd}}}}")
+            settings += f"auth: {{htpasswd: {{realm: tests, path: {self._directory}/htpasswd}}}}\n"
         config = self._directory / "config.yml"
-        config.write_text("\n".join(settings), encoding="ascii")
+        config.write_text(settings, encoding="ascii")
         log = self._directory / "log"
+        try:
+            program = registry_program()
+        except LookupError as error:
+            raise RegistryError(f"docker-registry is not installed and cannot be had: {error}") from error
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [_program(), "serve", str(config)],
+                [program, "serve", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -123,13 +122,3 @@ class Registry:
             return False
         finally:
             connection.close()
-
-
-def _program() -> str:
-    """The registry's program; only unpacked if it is not there, as its package would start a service."""
-    add_system_paths()
-    found = shutil.which("docker-registry")
-    try:
-        return found or str(unpacked("docker-registry", "docker-registry", CHECKOUT / ".dev" / "packages"))
-    except LookupError as error:
-        raise RegistryError(f"docker-registry is not installed and cannot be had: {error}") from error

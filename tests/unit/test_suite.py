@@ -64,7 +64,8 @@ def test_every_directory_of_tests_is_in_exactly_one_pytest_run_of_the_current_ve
     faults = set(arguments(output, "faults")) & DIRECTORIES
     assert {"tests/hostile", "tests/chaos"} == faults
     ignored = {word.removeprefix("--ignore=") for word in arguments(output, "rest") if word.startswith("--ignore=")}
-    assert {*faults, "tests/engine"} == ignored
+    assert {*faults, "tests/engine", "tests/swarm"} == ignored
+    assert "tests/swarm" in arguments(output, "swarm")
     assert "tests" in arguments(output, "rest")
     left_out = {word.removeprefix("--ignore=") for word in arguments(output, "engine") if word.startswith("--ignore=")}
     assert "tests/engine" in arguments(output, "engine")
