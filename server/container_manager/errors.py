@@ -34,6 +34,7 @@
     ├── EngineUnavailableError          UNAVAILABLE          ENGINE_UNAVAILABLE
     ├── EngineAccessDeniedError         FAILED_PRECONDITION  ENGINE_ACCESS_DENIED
     ├── EngineTimeoutError              DEADLINE_EXCEEDED    ENGINE_TIMEOUT
+    ├── NodeUnavailableError            UNAVAILABLE          NODE_UNAVAILABLE
     ├── ShuttingDownError               UNAVAILABLE          SHUTTING_DOWN
     ├── CapacityExceededError           RESOURCE_EXHAUSTED   CAPACITY_EXCEEDED
     ├── UnauthenticatedError            UNAUTHENTICATED      UNAUTHENTICATED
@@ -50,6 +51,8 @@ from __future__ import annotations
 from container_manager.error_base import ERROR_DOMAIN as ERROR_DOMAIN
 from container_manager.error_base import ContainerManagerError as ContainerManagerError
 from container_manager.error_base import FieldViolation as FieldViolation
+from container_manager.errors_backend import NodeUnavailableError as NodeUnavailableError
+from container_manager.errors_backend import NotSupportedByBackendError as NotSupportedByBackendError
 from container_manager.errors_maintenance import ActionNotAllowedError as ActionNotAllowedError
 from container_manager.errors_maintenance import BackupCorruptError as BackupCorruptError
 from container_manager.errors_maintenance import BackupNotFoundError as BackupNotFoundError
@@ -280,13 +283,6 @@ class ServiceNotAllowedError(ContainerManagerError):
 
     code = "PERMISSION_DENIED"
     reason = "SERVICE_NOT_ALLOWED"
-
-
-class NotSupportedByBackendError(ContainerManagerError):
-    """The backend cannot do this; the message says why."""
-
-    code = "UNIMPLEMENTED"
-    reason = "NOT_SUPPORTED_BY_BACKEND"
 
 
 class StartupError(Exception):

@@ -167,6 +167,10 @@ class ContainerStatus:
     """The caller's own, by key."""
     last_exit: LastExit | None = None
     """``None`` also when this service has not seen that end."""
+    node: str = ""
+    """The host name of the container's machine; empty on a single engine, and for a container on no machine."""
+    node_unreachable: bool = False
+    """That machine cannot be reached; everything else is what was last known."""
     action_set: str = ""
     """Which built-in actions the image has: see :mod:`container_manager.actions`. Not shown to callers."""
 

@@ -34,9 +34,9 @@ def test_there_are_modules_to_look_at() -> None:
     assert len(BOTCTL) > 20
 
 
-def test_only_the_engine_client_imports_the_docker_sdk() -> None:
+def test_only_the_clients_of_an_engine_import_the_docker_sdk() -> None:
     importers = [path.relative_to(TOP).as_posix() for path in SERVER if "docker" in imported(path)]
-    assert ["server/container_manager/engine/client.py"] == importers
+    assert [f"server/container_manager/engine/{name}.py" for name in ("client", "sdk_client")] == importers
 
 
 @pytest.mark.parametrize("path", CLIENT, ids=lambda path: path.name)
@@ -130,6 +130,15 @@ def test_every_import_of_the_server_points_downward() -> None:
         if package(module) not in {own_package(path), "", *PACKAGES[own_package(path)]}
     ]
     assert [] == upward
+
+
+def test_no_backend_imports_another() -> None:
+    backends = [path for path in (SERVER_ROOT / "backends").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert len(backends) > 1
+    for backend in backends:
+        for path in backend.rglob("*.py"):
+            others = {f"container_manager.backends.{other.name}." for other in backends if other != backend}
+            assert [] == [module for module in server_imports(path) if module.startswith(tuple(others))], path
 
 
 def own_package(path: Path) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from container_manager.backends.docker.exit_reasons import exit_reason, signal_number
 from container_manager.backends.docker.status import status_from_inspect
+from container_manager.backends.exit_reasons import exit_reason, signal_number
 from container_manager.model import ContainerState, ExitReason, HealthStatus
 from tests.unit.documents import exited, inspected, running, state
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from container_manager.backends.docker import given_up_creates
+from container_manager.backends import given_up_creates
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.bot_directories import RootDirectory

@@ -187,7 +187,7 @@ def test_a_full_status_leaves_whole() -> None:
 
 
 LAST_EXIT = LastExit(137, ExitReason.OOM_KILLED, 1_795_168_860_999_999_999)
-VALUES = {str: "x", int: 7, LastExit: LAST_EXIT}
+VALUES = {bool: True, str: "x", int: 7, LastExit: LAST_EXIT}
 TUPLES = {PortBinding: (PortBinding(80, 8080),), Labels: (("team", "blue"),)}
 
 

@@ -19,6 +19,7 @@ TYPES = {
     FieldProto.TYPE_UINT32: "uint32",
     FieldProto.TYPE_INT32: "int32",
     FieldProto.TYPE_INT64: "int64",
+    FieldProto.TYPE_BOOL: "bool",
 }
 UNKNOWN, NO_SIDE_EFFECTS, IDEMPOTENT = 0, 1, 2
 
@@ -103,6 +104,8 @@ MESSAGES: dict[str, dict[int, tuple[str, str]]] = {
         16: ("hostname", "string"),
         17: ("labels", "map<string, string>"),
         18: ("last_exit", "LastExit"),
+        19: ("node", "string"),
+        20: ("node_unreachable", "bool"),
     },
     "LastExit": {
         1: ("exit_code", "int32"),

@@ -19,10 +19,11 @@ from container_manager.config import RegistryConfig
 from container_manager.deadline import Deadline
 from container_manager.doctor import Verdict
 from container_manager.doctor.registry_checks import check_registry_config
-from container_manager.engine.client import EngineClient, SdkClient
+from container_manager.engine.client import EngineClient
 from container_manager.engine.images import ImagePuller
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.registry_credentials import RegistryConfigError, credentials_for
+from container_manager.engine.sdk_client import SdkClient
 from container_manager.errors import ImagePullDeniedError, ImagePullFailedError
 from container_manager.operation import carry_out
 from tests.support.fake_engine import FakeEngine, Json, Stream, error

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _FIRST = ("bot_id", "state", "health")
-_NULL_IF_EMPTY = ("bot_id", "error", "hostname", "ai_provider", "ai_model", "channel_type", "network")
+_NULL_IF_EMPTY = ("bot_id", "error", "hostname", "node", "ai_provider", "ai_model", "channel_type", "network")
 
 
 def write_document(document: Any) -> None:

@@ -44,8 +44,10 @@ def containers_table(
     """One row for each container. ``disk`` has the sizes on the disk, by container id; ``None``: not shown."""
     # A column of host names only where bots have some.
     named = ["HOSTNAME"] if any(each.hostname for each in containers) else []
+    # A column of machines only where there are several.
+    nodes = ["NODE"] if any(each.node for each in containers) else []
     sizes = [] if disk is None else ["STATE SIZE", "LAYER SIZE"]
-    table = _table("BOT", *named, "STATE", "SINCE", "RESTARTS", *sizes, "PORTS", "IMAGE")
+    table = _table("BOT", *named, "STATE", "SINCE", *nodes, "RESTARTS", *sizes, "PORTS", "IMAGE")
     # On a terminal the image gets the rest of the line. A port is never cut, because that would change its number.
     table.expand = console.is_terminal
     if console.is_terminal:
@@ -58,12 +60,18 @@ def containers_table(
             *(Text(words.printable(each.hostname) or _NONE) for _ in named),
             state_text(each),
             _since(each, now),
+            *(_node(each) for _ in nodes),
             str(each.restart_count) if each.restart_count else _NONE,
             *([] if disk is None else _sizes(disk.get(each.container_id))),
             Text(_ports(each)),
             Text(words.printable(each.image)),
         )
     return table
+
+
+def _node(status: pb.ContainerStatus) -> Text:
+    name = words.printable(status.node) or _NONE
+    return Text(f"{name} (unreachable)", style="red") if status.node_unreachable else Text(name)
 
 
 def _sizes(stats: observer_pb.ContainerStats | None) -> list[str]:
@@ -117,6 +125,7 @@ def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
         ("Bot", status.bot_id or _NONE),
         *([("Hostname", words.printable(status.hostname))] if status.hostname else []),
         ("State", state_text(status)),
+        *([("Node", _node(status))] if status.node or status.node_unreachable else []),
         ("Container", status.container_id),
         ("Name", words.printable(status.name)),
         ("Image", words.printable(status.image)),

@@ -169,6 +169,8 @@ def status_to_proto(status: ContainerStatus) -> pb.ContainerStatus:
         hostname=status.hostname,
         labels=dict(status.labels),
         last_exit=_last_exit_to_proto(status.last_exit) if status.last_exit else None,
+        node=status.node,
+        node_unreachable=status.node_unreachable,
     )
 
 

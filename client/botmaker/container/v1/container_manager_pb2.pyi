@@ -250,7 +250,7 @@ class ListManagedContainersResponse(_message.Message):
     def __init__(self, containers: _Optional[_Iterable[_Union[ContainerStatus, _Mapping]]] = ...) -> None: ...
 
 class ContainerStatus(_message.Message):
-    __slots__ = ("container_id", "bot_id", "name", "state", "image", "image_id", "create_time", "start_time", "finish_time", "exit_code", "exit_reason", "error", "health", "restart_count", "ports", "hostname", "labels", "last_exit")
+    __slots__ = ("container_id", "bot_id", "name", "state", "image", "image_id", "create_time", "start_time", "finish_time", "exit_code", "exit_reason", "error", "health", "restart_count", "ports", "hostname", "labels", "last_exit", "node", "node_unreachable")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -276,6 +276,8 @@ class ContainerStatus(_message.Message):
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     LAST_EXIT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NODE_UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     bot_id: str
     name: str
@@ -294,7 +296,9 @@ class ContainerStatus(_message.Message):
     hostname: str
     labels: _containers.ScalarMap[str, str]
     last_exit: LastExit
-    def __init__(self, container_id: _Optional[str] = ..., bot_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., image: _Optional[str] = ..., image_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., exit_code: _Optional[int] = ..., exit_reason: _Optional[_Union[ExitReason, str]] = ..., error: _Optional[str] = ..., health: _Optional[_Union[HealthStatus, str]] = ..., restart_count: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., hostname: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., last_exit: _Optional[_Union[LastExit, _Mapping]] = ...) -> None: ...
+    node: str
+    node_unreachable: bool
+    def __init__(self, container_id: _Optional[str] = ..., bot_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., image: _Optional[str] = ..., image_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., exit_code: _Optional[int] = ..., exit_reason: _Optional[_Union[ExitReason, str]] = ..., error: _Optional[str] = ..., health: _Optional[_Union[HealthStatus, str]] = ..., restart_count: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortBinding, _Mapping]]] = ..., hostname: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., last_exit: _Optional[_Union[LastExit, _Mapping]] = ..., node: _Optional[str] = ..., node_unreachable: bool = ...) -> None: ...
 
 class LastExit(_message.Message):
     __slots__ = ("exit_code", "exit_reason", "finish_time")

@@ -7,6 +7,10 @@ Every error carries a google.rpc.ErrorInfo with domain "container.botmaker" and 
 ENGINE_UNAVAILABLE, ENGINE_ACCESS_DENIED, ENGINE_TIMEOUT, CAPACITY_EXCEEDED, UNAUTHENTICATED, SERVICE_NOT_ALLOWED and
 INTERNAL_ERROR. Any RPC that takes a bot_id can return INVALID_BOT_ID. The five RPCs that change a container can also return
 NAME_IN_USE_UNMANAGED, CONTAINER_NAME_MISMATCH and OPERATION_IN_PROGRESS. The comment of each RPC lists its other errors.
+
+On several machines, a call about a bot whose machine cannot be reached returns UNAVAILABLE / NODE_UNAVAILABLE (metadata
+node) where its outcome is not certain. It takes effect when that machine is back. What the backend cannot do is refused
+with UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND (metadata field, if it is about one field of the request).
 """
 
 from botmaker.container.v1 import container_manager_pb2 as _container_manager_pb2

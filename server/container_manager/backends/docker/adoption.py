@@ -13,7 +13,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
-from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_MANAGED
+from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
 from container_manager.backends.docker.status import status_from_row
 from container_manager.bot_locks import BotLocks
 from container_manager.engine.async_client import AsyncEngineClient

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_REQUEST_ID
 from container_manager.backends.docker.config_from_inspect import config_from_inspect, merged_variables
 from container_manager.backends.docker.lookup import find_shown_container, name_of, not_found
-from container_manager.backends.docker.spec import LABEL_CREATE_ID, LABEL_REQUEST_ID, container_body
+from container_manager.backends.docker.spec import container_body
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from container_manager.backend import Listed, Notice
+from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
 from container_manager.backends.docker.rows import listed_from_row
-from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_MANAGED
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.engine.async_client import AsyncEngineClient, EngineStream, lines_of
 from container_manager.engine.error_meanings import engine_error

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
-from container_manager.backends.docker.spec import LABEL_MANAGED
+from container_manager.backends.bot_container import LABEL_MANAGED
 from container_manager.backends.docker.status import status_from_row
 from container_manager.bot_directories import RootDirectory
 from container_manager.engine.async_client import AsyncEngineClient

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
-from container_manager.backends.docker.spec import LABEL_MANAGED
+from container_manager.backends.bot_container import LABEL_MANAGED
 from container_manager.backends.docker.status import status_from_row
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.deadline import Deadline

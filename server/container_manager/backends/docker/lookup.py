@@ -10,7 +10,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_MANAGED
+from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, NamedTuple
 
-from container_manager.backends.docker.exit_reasons import exit_reason
+from container_manager.backends.exit_reasons import exit_reason
 from container_manager.engine.timestamps import time_ns
 from container_manager.model import ContainerState, ContainerStatus, ExitReason, LastExit
 

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from container_manager.backends.bot_container import LOG_OPTIONS, bot_labels, environment, health_check_body
 from container_manager.bot_directories import SECRETS_TARGET
 from container_manager.model import (
     DEFAULT_HOST_IP,
-    TYPED_VARIABLES,
-    VARIABLE_BOT_ID,
     ContainerConfig,
-    HealthCheck,
     PortBinding,
     Protocol,
 )
-
-LABEL_MANAGED = "botmaker.managed"
-LABEL_BOT_ID = "botmaker.bot-id"
-LABEL_REQUEST_ID = "botmaker.request-id"
-LABEL_HOSTNAME = "botmaker.bot-hostname"
-LABEL_CREATE_ID = "botmaker.create-id"
-"""Random, one for each create call: tells the call's own container from any other of the same bot."""
 
 DEFAULT_NETWORK = "bridge"
 
@@ -43,18 +34,13 @@ def container_body(
     ``state_target``: where the state directory appears in the container.
     ``stop_seconds``: the grace period of stops that this service does not send, such as at the engine's own shutdown.
     """
-    labels = {**config.labels, LABEL_MANAGED: "true", LABEL_BOT_ID: bot_id, LABEL_CREATE_ID: create_id}
-    if request_id:
-        labels[LABEL_REQUEST_ID] = request_id
-    if config.hostname:
-        labels[LABEL_HOSTNAME] = config.hostname
     body: dict[str, Any] = {
         "Image": image,
         # Not the engine's, which is another one whenever the bot's container is made anew: OpenClaw takes a lease of a
         # former process for that of another machine then, and does not start for minutes.
         "Hostname": config.hostname or bot_id,
-        "Env": _environment(bot_id, config),
-        "Labels": labels,
+        "Env": environment(bot_id, config),
+        "Labels": bot_labels(bot_id, config, request_id, create_id),
         "ExposedPorts": {_port_key(port): {} for port in config.ports},
         "StopTimeout": stop_seconds,
         "HostConfig": _host_config(config, secrets_source, state_source, state_target),
@@ -62,30 +48,8 @@ def container_body(
     if config.command:
         body["Cmd"] = list(config.command)
     if config.health_check is not None:
-        body["Healthcheck"] = _health_check(config.health_check)
+        body["Healthcheck"] = health_check_body(config.health_check)
     return body
-
-
-def _health_check(check: HealthCheck) -> dict[str, Any]:
-    return {
-        "Test": ["CMD", *check.command],
-        "Interval": _nanoseconds(check.interval_seconds),
-        "Timeout": _nanoseconds(check.timeout_seconds),
-        "StartPeriod": _nanoseconds(check.start_period_seconds),
-        "Retries": check.retries,
-    }
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * 1e9)
-
-
-def _environment(bot_id: str, config: ContainerConfig) -> list[str]:
-    typed = {name: str(getattr(config, field)) for field, name in TYPED_VARIABLES.items()}
-    # An empty field keeps the image's default.
-    set_fields = {name: value for name, value in typed.items() if value}
-    variables = {VARIABLE_BOT_ID: bot_id, **set_fields, **config.environment}
-    return [f"{name}={value}" for name, value in variables.items()]
 
 
 def _host_config(
@@ -109,7 +73,7 @@ def _host_config(
         "IpcMode": "private",
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
-        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+        "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
     }
     if limits.memory_bytes:
         # Without MemorySwap the engine grants the same amount of swap in addition.

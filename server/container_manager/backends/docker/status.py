@@ -13,11 +13,12 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from container_manager.actions import LABEL_ACTIONS
-from container_manager.backends.docker.exit_reasons import exit_reason
-from container_manager.backends.docker.spec import LABEL_BOT_ID, LABEL_HOSTNAME, parse_port_key
+from container_manager.backends.bot_container import LABEL_HOSTNAME, bot_id_of
+from container_manager.backends.docker.spec import parse_port_key
+from container_manager.backends.exit_reasons import exit_reason
 from container_manager.engine.timestamps import time_ns
 from container_manager.model import ContainerState, ContainerStatus, ExitReason, HealthStatus, Labels, PortBinding
-from container_manager.validation import OWN_LABEL_PREFIX, is_bot_id
+from container_manager.validation import OWN_LABEL_PREFIX
 
 E = TypeVar("E", bound=Enum)
 Json = dict[str, Any]
@@ -51,7 +52,7 @@ def status_from_inspect(document: Json, image_labels: Mapping[str, str] | None =
         reason = exit_reason(exit_code, document["Config"].get("StopSignal"), oom_killed=oom_killed)
     return ContainerStatus(
         container_id=document["Id"],
-        bot_id=_bot_id(labels),
+        bot_id=bot_id_of(labels),
         name=document["Name"].removeprefix("/"),
         state=state,
         # Thousands of containers share one image.
@@ -78,7 +79,7 @@ def status_from_row(row: Json) -> ContainerStatus:
     names = [name.removeprefix("/") for name in row.get("Names") or []]
     return ContainerStatus(
         container_id=row["Id"],
-        bot_id=_bot_id(row.get("Labels")),
+        bot_id=bot_id_of(row.get("Labels")),
         # Links of other containers add names that contain a slash.
         name=next((name for name in names if "/" not in name), ""),
         state=_enum(ContainerState, row.get("State")),
@@ -105,11 +106,6 @@ def bot_hostname(labels: Mapping[str, str], image_labels: Mapping[str, str], hos
     """The bot's name: its label, unless that comes from the image alone, as after ``docker commit``."""
     hostname = labels.get(LABEL_HOSTNAME, "")
     return hostname if host_name == hostname or image_labels.get(LABEL_HOSTNAME) != hostname else ""
-
-
-def _bot_id(labels: Mapping[str, str] | None) -> str:
-    bot_id = (labels or {}).get(LABEL_BOT_ID, "")
-    return bot_id if is_bot_id(bot_id) else ""
 
 
 def _enum(cls: type[E], value: object) -> E | None:

@@ -22,10 +22,10 @@ import uuid
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
+from typing import Any, Protocol
 
-from container_manager.backends.docker.spec import LABEL_CREATE_ID, LABEL_MANAGED
+from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_MANAGED
 from container_manager.deadline import Deadline
-from container_manager.engine.client import EngineClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import ContainerManagerError
 from container_manager.model import ContainerState
@@ -41,6 +41,18 @@ PAUSE_GROWTH = 1.5
 LOOK_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
+
+
+class MadeContainers(Protocol):
+    """Where containers are made. Methods raise ``EngineRejectedError`` and ``Engine…Error`` kinds."""
+
+    def list_containers(
+        self, label: str, deadline: Deadline, state: ContainerState | None = None
+    ) -> list[dict[str, Any]]:
+        """The containers with this label, in this state, each with its ``Id`` and its ``Labels``."""
+
+    def remove_container(self, container_id: str, *, force: bool = True) -> None:
+        """Remove a container; a running one only by force."""
 
 
 class _State(Enum):
@@ -61,7 +73,7 @@ class _Create:
 class GivenUpCreates:
     """Knows the creates in progress and those that were given up. Safe for any number of threads."""
 
-    def __init__(self, engine: EngineClient) -> None:
+    def __init__(self, engine: MadeContainers) -> None:
         self._engine = engine
         self._changed = threading.Condition()
         self._creates: dict[str, _Create] = {}

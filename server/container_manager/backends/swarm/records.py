@@ -1,0 +1,123 @@
+"""What a service's labels keep of a bot that the swarm itself forgets.
+
+A task that has ended is forgotten within a second once its service has no replicas, and the swarm keeps five tasks of a
+service otherwise. So the end of a run, and the number of restarts, are written down on the service.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from typing import Any, TypeVar
+
+Json = dict[str, Any]
+R = TypeVar("R")
+
+PREFIX = "botmaker.swarm."
+LABEL_IMAGE = f"{PREFIX}image"
+"""The image as it was asked for; the service itself has its digest."""
+LABEL_PHASE = f"{PREFIX}phase"
+LABEL_LAST_RUN = f"{PREFIX}last-run"
+"""A :class:`Run` as JSON."""
+LABEL_RESTARTS = f"{PREFIX}restarts"
+"""A :class:`Counted` as JSON."""
+
+
+class Phase(Enum):
+    """What a call has last done with the bot."""
+
+    CREATED = "created"
+    STARTED = "started"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run ended. ``None``: not known."""
+
+    exit_code: int | None = None
+    start_time_ns: int | None = None
+    finish_time_ns: int | None = None
+    error: str = ""
+    """The engine's own text of a start that failed."""
+    restart_count: int = 0
+    node: str = ""
+    """The host name of its node."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Runs since the last start that the swarm may have forgotten."""
+
+    runs: int = 0
+    until_ns: int = 0
+    """The create time of the newest task that is counted."""
+
+
+def phase_of(service: Json) -> Phase:
+    """What was last done with the bot. A service that was changed by hand counts as what it is."""
+    try:
+        return Phase(_labels(service).get(LABEL_PHASE))
+    except ValueError:
+        return Phase.STARTED if replicas_of(service) else Phase.STOPPED
+
+
+def last_run_of(service: Json) -> Run | None:
+    """The end of the last run; ``None``: there is none, or none that can be read."""
+    return _read(Run, service, LABEL_LAST_RUN)
+
+
+def counted_of(service: Json) -> Counted:
+    """The runs that were counted."""
+    return _read(Counted, service, LABEL_RESTARTS) or Counted()
+
+
+def replicas_of(service: Json) -> int:
+    """How many containers the service is to have: 0 or 1, unless it was changed by hand."""
+    return int(service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 0))
+
+
+def started(spec: Json, until_ns: int) -> Json:
+    """The specification with one container to start. ``until_ns``: tasks up to this create time are of earlier runs."""
+    return _changed(spec, 1, {LABEL_PHASE: Phase.STARTED.value, LABEL_RESTARTS: _text(Counted(until_ns=until_ns))})
+
+
+def stopped(spec: Json, run: Run | None = None) -> Json:
+    """The specification without a container. ``run``: how the last one ended, once that is known."""
+    return _changed(
+        spec, 0, {LABEL_PHASE: Phase.STOPPED.value, **({} if run is None else {LABEL_LAST_RUN: _text(run)})}
+    )
+
+
+def counted(spec: Json, value: Counted) -> Json:
+    """The specification with these runs counted. It starts and stops nothing."""
+    return {**spec, "Labels": {**(spec.get("Labels") or {}), LABEL_RESTARTS: _text(value)}}
+
+
+def without_error(run: Run) -> Run:
+    """The run as that before the present one."""
+    return replace(run, error="")
+
+
+def _changed(spec: Json, replicas: int, labels: dict[str, str]) -> Json:
+    return {
+        **spec,
+        "Labels": {**(spec.get("Labels") or {}), **labels},
+        "Mode": {"Replicated": {"Replicas": replicas}},
+    }
+
+
+def _text(record: Run | Counted) -> str:
+    return json.dumps({key: value for key, value in asdict(record).items() if value not in (None, "")})
+
+
+def _read(cls: type[R], service: Json, label: str) -> R | None:
+    try:
+        return cls(**json.loads(_labels(service)[label]))
+    except (LookupError, ValueError, TypeError):
+        return None
+
+
+def _labels(service: Json) -> Json:
+    return service["Spec"].get("Labels") or {}

@@ -1,0 +1,263 @@
+"""A bot's status on a swarm, from its service, the service's tasks and the nodes.
+
+A service is the bot's container as callers see it; its tasks are the runs. The newest task shows the present run:
+
+    replicas  newest task                       state
+    0         runs still                        RUNNING (it is being stopped)
+    0         none, or ended                    CREATED, or EXITED after a start
+    1         running                           RUNNING
+    1         starting, with a health check     RUNNING, health STARTING: a swarm waits for the check
+    1         not started, none before it       CREATED
+    1         ended, or the next one waits      RESTARTING
+    no service, but a task is left              REMOVING
+
+A node that is down says nothing: its tasks stay as they were last seen, and ``node_unreachable`` is true.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from container_manager.backends.bot_container import LABEL_HOSTNAME, bot_id_of
+from container_manager.backends.exit_reasons import exit_reason
+from container_manager.backends.swarm.records import (
+    LABEL_IMAGE,
+    Phase,
+    Run,
+    counted_of,
+    last_run_of,
+    phase_of,
+    replicas_of,
+)
+from container_manager.engine.timestamps import time_ns
+from container_manager.model import (
+    ContainerState,
+    ContainerStatus,
+    ExitReason,
+    HealthStatus,
+    Labels,
+    LastExit,
+    PortBinding,
+    Protocol,
+)
+from container_manager.validation import OWN_LABEL_PREFIX
+
+Json = dict[str, Any]
+
+ENDED = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
+"""States of tasks whose container has ended, or never was."""
+_WITH_PROCESS = frozenset({"starting", "running"})
+_ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - where a swarm publishes ports
+_PINNED = "node.id=="
+_ENDED_ERROR = "task: non-zero exit"
+
+
+def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -> ContainerStatus:
+    """The status of a bot with a service. ``tasks``: of this service, in any order; ``nodes``: by their ids."""
+    spec: Json = service["Spec"]
+    labels: Mapping[str, str] = spec.get("Labels") or {}
+    container: Json = spec["TaskTemplate"]["ContainerSpec"]
+    ordered = sorted(tasks, key=_age)
+    task = ordered[-1] if ordered else None
+    state, run = _state(service, ordered), _run(service, ordered)
+    runs = state is ContainerState.RUNNING
+    node_id = task.get("NodeID", "") if task is not None else ""
+    node = nodes.get(node_id or pinned_node(service), {})
+    failed = state is ContainerState.EXITED and run is not None and bool(run.error)
+    image, _, digest = container["Image"].partition("@")
+    return ContainerStatus(
+        container_id=service["ID"],
+        bot_id=bot_id_of(labels),
+        name=spec["Name"],
+        state=state,
+        image=sys.intern(labels.get(LABEL_IMAGE) or image),
+        image_id=sys.intern(digest),
+        create_time_ns=time_ns(service.get("CreatedAt")),
+        start_time_ns=_start_time(state, ordered, run),
+        finish_time_ns=None if runs or run is None else run.finish_time_ns,
+        exit_code=None if runs or run is None or failed else run.exit_code,
+        exit_reason=None if runs else _reason(run, container, failed=failed),
+        error=run.error if failed and run is not None else "" if runs or task is None else _waits_for(task),
+        health=_health(container, task) if runs and task is not None else None,
+        restart_count=_restart_count(service, ordered),
+        ports=_ports(task) if runs and task is not None else (),
+        hostname=labels.get(LABEL_HOSTNAME, ""),
+        labels=_own_labels(labels),
+        last_exit=_last_exit(service, ordered, container) if runs else None,
+        node=sys.intern(node_name(node)),
+        node_unreachable=bool(node) and is_down(node),
+    )
+
+
+def removed_status(tasks: Sequence[Json], nodes: Mapping[str, Json]) -> ContainerStatus:
+    """The status of a bot whose service is gone, but not yet these tasks of it, at least one."""
+    task = max(tasks, key=_age)
+    container: Json = task["Spec"]["ContainerSpec"]
+    labels: Mapping[str, str] = container.get("Labels") or {}
+    image, _, digest = container["Image"].partition("@")
+    node = nodes.get(task.get("NodeID", ""), {})
+    bot_id = bot_id_of(labels)
+    return ContainerStatus(
+        container_id=task["ServiceID"],
+        bot_id=bot_id,
+        # The API gives tasks no name; that of a bot's service is known.
+        name=f"botmaker-{bot_id}" if bot_id else task["ServiceID"],
+        state=ContainerState.REMOVING,
+        image=image,
+        image_id=digest,
+        create_time_ns=time_ns(min(tasks, key=_age).get("CreatedAt")),
+        labels=_own_labels(labels),
+        node=node_name(node),
+        node_unreachable=bool(node) and is_down(node),
+    )
+
+
+def has_ended(task: Json) -> bool:
+    """Whether the task's container has ended, or never was."""
+    return task["Status"]["State"] in ENDED
+
+
+def may_run(task: Json) -> bool:
+    """Whether the task may have a container that runs."""
+    # Before "starting" there is no process, and a task that is not wanted any more never gets one.
+    return task["Status"]["State"] in _WITH_PROCESS
+
+
+def is_down(node: Json) -> bool:
+    """Whether nothing is heard of the node."""
+    return (node.get("Status") or {}).get("State") != "ready"
+
+
+def node_name(node: Json) -> str:
+    """The node's host name; empty for one that is not known."""
+    return str((node.get("Description") or {}).get("Hostname") or "")
+
+
+def pinned_node(service: Json) -> str:
+    """The id of the node that the bot's state is on; empty: it may run on any."""
+    constraints = (service["Spec"]["TaskTemplate"].get("Placement") or {}).get("Constraints") or ()
+    return next((each.removeprefix(_PINNED) for each in constraints if each.startswith(_PINNED)), "")
+
+
+def run_of(task: Json, restart_count: int = 0, node: str = "") -> Run:
+    """The run of a task that has ended."""
+    status: Json = task["Status"]
+    error = "" if _has_run(task) else str(status.get("Err") or status.get("Message") or "")
+    code = (status.get("ContainerStatus") or {}).get("ExitCode")
+    return Run(
+        exit_code=code if _has_run(task) else None,
+        start_time_ns=time_ns(task.get("CreatedAt")) if _has_run(task) else None,
+        finish_time_ns=time_ns(status.get("Timestamp")) if _has_run(task) else None,
+        error=error,
+        restart_count=restart_count,
+        node=node,
+    )
+
+
+def restart_count(service: Json, tasks: Sequence[Json]) -> int:
+    """How often the bot was restarted since its last start."""
+    return _restart_count(service, sorted(tasks, key=_age))
+
+
+def _age(task: Json) -> tuple[int, str]:
+    return time_ns(task.get("CreatedAt")) or 0, task["ID"]
+
+
+def _has_run(task: Json) -> bool:
+    """Whether the task, which has ended, had a process."""
+    status: Json = task["Status"]
+    error = str(status.get("Err") or "")
+    return (
+        status["State"] in ("complete", "shutdown") or error.startswith("task: non-zero exit") or "unhealthy" in error
+    )
+
+
+def _state(service: Json, ordered: Sequence[Json]) -> ContainerState:
+    phase = phase_of(service)
+    if replicas_of(service) == 0:
+        if any(may_run(task) for task in ordered):
+            return ContainerState.RUNNING
+        return ContainerState.CREATED if phase is Phase.CREATED else ContainerState.EXITED
+    if not ordered:
+        return ContainerState.CREATED
+    task = ordered[-1]
+    status = task["Status"]
+    if status["State"] == "running" or (status["State"] == "starting" and _checked(service)):
+        return ContainerState.RUNNING
+    return ContainerState.RESTARTING if has_ended(task) or _earlier(service, ordered) else ContainerState.CREATED
+
+
+def _earlier(service: Json, ordered: Sequence[Json]) -> bool:
+    """Whether there was a run since the last start before the newest task."""
+    return counted_of(service).runs > 0 or any(has_ended(task) for task in ordered[:-1])
+
+
+def _checked(service: Json) -> bool:
+    return bool(service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Healthcheck"))
+
+
+def _run(service: Json, ordered: Sequence[Json]) -> Run | None:
+    """How the newest run ended, if it has."""
+    ended = [task for task in ordered if has_ended(task)]
+    if replicas_of(service) == 0:
+        return last_run_of(service) or (run_of(ended[-1]) if ended else None)
+    return run_of(ended[-1]) if ended else None
+
+
+def _start_time(state: ContainerState, ordered: Sequence[Json], run: Run | None) -> int | None:
+    if state is ContainerState.RUNNING:
+        task = next((task for task in reversed(ordered) if may_run(task)), None)
+        # The time of its state, which it has had since its start.
+        return None if task is None else time_ns(task["Status"].get("Timestamp"))
+    return None if run is None else run.start_time_ns
+
+
+def _reason(run: Run | None, container: Json, *, failed: bool) -> ExitReason | None:
+    if failed:
+        return ExitReason.START_FAILED
+    if run is None or run.exit_code is None:
+        return None
+    return exit_reason(run.exit_code, container.get("StopSignal"), oom_killed=False)
+
+
+def _waits_for(task: Json) -> str:
+    """Why the next run does not begin, in the swarm's own words."""
+    return "" if has_ended(task) else str(task["Status"].get("Err") or "")
+
+
+def _health(container: Json, task: Json) -> HealthStatus | None:
+    if not container.get("Healthcheck"):
+        return None
+    return HealthStatus.HEALTHY if task["Status"]["State"] == "running" else HealthStatus.STARTING
+
+
+def _restart_count(service: Json, ordered: Sequence[Json]) -> int:
+    if replicas_of(service) == 0:
+        run = last_run_of(service)
+        return 0 if run is None else run.restart_count
+    known = counted_of(service)
+    runs = known.runs + sum(_age(task)[0] > known.until_ns and (has_ended(task) or may_run(task)) for task in ordered)
+    return max(0, runs - 1)
+
+
+def _last_exit(service: Json, ordered: Sequence[Json], container: Json) -> LastExit | None:
+    ended = [run_of(task) for task in ordered if has_ended(task)]
+    run = ended[-1] if ended else last_run_of(service)
+    if run is None or run.exit_code is None or run.finish_time_ns is None:
+        return None
+    reason = exit_reason(run.exit_code, container.get("StopSignal"), oom_killed=False)
+    return LastExit(run.exit_code, reason, run.finish_time_ns)
+
+
+def _ports(task: Json) -> tuple[PortBinding, ...]:
+    bound = {
+        PortBinding(port["TargetPort"], port["PublishedPort"], _ALL_ADDRESSES, Protocol(port.get("Protocol", "tcp")))
+        for port in (task["Status"].get("PortStatus") or {}).get("Ports") or ()
+    }
+    return tuple(sorted(bound, key=lambda port: (port.container_port, port.protocol.value)))
+
+
+def _own_labels(labels: Mapping[str, str]) -> Labels:
+    return tuple(sorted((key, value) for key, value in labels.items() if not key.startswith(OWN_LABEL_PREFIX)))
