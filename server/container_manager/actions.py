@@ -93,8 +93,8 @@ BUILT_IN = (
 class DeclaredActions:
     """All actions of a server. Those of the operator come before the built-in ones of the same name."""
 
-    def __init__(self, of_operator: Iterable[Action] = ()) -> None:
-        self.all = (*of_operator, *BUILT_IN)
+    def __init__(self, of_operator: Iterable[Action] = (), built_in: Iterable[Action] = BUILT_IN) -> None:
+        self.all = (*of_operator, *built_in)
 
     def declares(self, name: str) -> bool:
         """Whether any image has an action of this name."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from enum import Enum
 from typing import NamedTuple, Protocol
 
+from container_manager.backend_features import Feature as Feature
 from container_manager.backend_maintenance import Maintenance, States
 from container_manager.backend_provisioning import Actions, Files, Secrets
 from container_manager.deadline import Deadline
@@ -35,13 +35,6 @@ epoch, and its duration in seconds. Called from any thread."""
 CALL_OUTCOMES = ("ok", "not_found", "rejected", "timeout", "unavailable", "denied", "cancelled", "error")
 PULL = "pull_image"
 """The operation of a pull."""
-
-
-class Feature(Enum):
-    """What a backend may be unable to do as a whole."""
-
-    LOGS = "logs"
-    STATS = "stats"
 
 
 class LogUnreadableError(EngineUnavailableError):
@@ -264,11 +257,11 @@ class Backend(Protocol):
 
     @property
     def actions(self) -> Actions:
-        """Programs inside bots' containers, for worker threads."""
+        """Programs inside bots' containers, for worker threads. Not called when :attr:`limitations` has ``ACTIONS``."""
 
     @property
     def files(self) -> Files:
-        """Bots' files, for worker threads."""
+        """Bots' files, for worker threads. Not called when :attr:`limitations` has ``FILES``."""
 
     @property
     def maintenance(self) -> Maintenance:

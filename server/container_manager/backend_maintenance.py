@@ -42,7 +42,10 @@ class Maintenance(Protocol):
     """What else maintenance needs of a container: synchronous, for worker threads. Raises ``Engine…Error`` kinds."""
 
     def pause(self, container_id: str) -> bool:
-        """Freeze all processes of a container; False: it does not run, is paused already or is gone."""
+        """Freeze all processes of a container; False: it does not run, is paused already or is gone.
+
+        Not called when the backend's limitations have ``PAUSE``.
+        """
 
     def unpause(self, container_id: str) -> None:
         """Let them go on; no effect on a container that is not paused or is gone."""

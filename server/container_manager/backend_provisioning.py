@@ -81,7 +81,8 @@ class Actions(Protocol):
         an exit code too, as in a shell.
 
         Raises :class:`~container_manager.errors.InvalidStateError` for a container that does not run, and
-        :class:`~container_manager.errors.ContainerNotFoundError` for one that is gone.
+        :class:`~container_manager.errors.ContainerNotFoundError` for one that is gone. A backend that can run programs
+        in some containers only raises :class:`~container_manager.errors.NotSupportedByBackendError` for others.
         """
 
 

@@ -137,7 +137,7 @@ class StateUnavailableError(ContainerManagerError):
 
 
 class SecretsReloadFailedError(ContainerManagerError):
-    """The running bot could not read its secrets anew; the message holds the bot's own words."""
+    """The running bot could not read its secrets anew; the message holds the bot's own words, or the backend's."""
 
     code = "FAILED_PRECONDITION"
     reason = "SECRETS_RELOAD_FAILED"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import container_manager
-from container_manager.backend import Backend
+from container_manager.backend import Backend, Feature
 from container_manager.backend_maintenance import States
 from container_manager.config import ServerConfig
 from container_manager.deadline import Deadline
@@ -129,6 +129,8 @@ class LoopWaits:
 
     async def _last_log(self, container_id: str) -> list[str]:
         lines: list[str] = []
+        if Feature.LOGS in self._backend.limitations:
+            return lines
         with suppress(ContainerManagerError, TimeoutError):
             async with asyncio.timeout(_LOG_SECONDS), aclosing(self._backend.log(container_id).existing(_LINES)) as log:
                 async for entries in log:

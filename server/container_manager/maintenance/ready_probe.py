@@ -7,7 +7,7 @@ from typing import NamedTuple
 from container_manager.actions import READY, DeclaredActions, bounded
 from container_manager.backend_provisioning import Actions
 from container_manager.deadline import Deadline
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import ContainerManagerError, NotSupportedByBackendError
 from container_manager.model import ContainerStatus
 from container_manager.scheduling.bot_operations import BotOperations
 
@@ -33,7 +33,7 @@ class ReadyProbe:
         self._declared = declared
 
     async def probe(self, container: ContainerStatus, deadline: Deadline) -> Probed | None:
-        """How the action of this running container ended; ``None`` if its image has none."""
+        """How the action of this running container ended; ``None`` if its image has none, or if it cannot run."""
         action = self._declared.find(READY, container)
         if action is None:
             return None
@@ -46,6 +46,8 @@ class ReadyProbe:
                 ),
                 deadline,
             )
+        except NotSupportedByBackendError:
+            return None
         except ContainerManagerError as exc:
             # The container may have ended a moment ago, or the engine is slow.
             return Probed(1, str(exc))

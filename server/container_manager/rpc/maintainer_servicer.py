@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_maintainer_pb2_grpc as pb_grpc
+from container_manager.actions import SECRETS_RELOAD
+from container_manager.backend import Backend, Feature
 from container_manager.errors import BackupUnavailableError
 from container_manager.maintenance.backup import backup_document
 from container_manager.maintenance.backup_store import BackupStore
@@ -19,6 +21,7 @@ from container_manager.maintenance.task import Report, Result
 from container_manager.observability.call import current_call
 from container_manager.rpc import maintainer_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
+from container_manager.rpc.features import require
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.validation import check_bot_id
 
@@ -31,7 +34,10 @@ Context = Any
 class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     """Raises domain errors, also in the middle of a stream, as :class:`ContainerObserverServicer` does."""
 
-    def __init__(self, operations: BotOperations, maintenance: Maintenance, long_runs: LongRuns) -> None:
+    def __init__(
+        self, backend: Backend, operations: BotOperations, maintenance: Maintenance, long_runs: LongRuns
+    ) -> None:
+        self._backend = backend
         self._operations = operations
         self._actions = maintenance.runner
         self._declared = maintenance.actions
@@ -42,13 +48,20 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     async def UpgradeContainer(  # type: ignore[override]
         self, request: pb.UpgradeContainerRequest, context: Context
     ) -> None:
-        await self._follow(codec.upgrade_from_proto(request), codec.upgrade_to_proto, context)
+        record = codec.upgrade_from_proto(request)
+        if not request.skip_backup:
+            require(self._backend, Feature.BACKUPS)
+        await self._follow(record, codec.upgrade_to_proto, context)
 
     async def CreateBackup(  # type: ignore[override]
         self, request: pb.CreateBackupRequest, context: Context
     ) -> None:
+        record = codec.backup_from_proto(request)
+        require(self._backend, Feature.BACKUPS)
+        if not request.stop_and_restart:
+            require(self._backend, Feature.PAUSE)
         result = await self._follow(
-            codec.backup_from_proto(request),
+            record,
             lambda report: pb.CreateBackupResponse(progress=codec.progress_to_proto(report)),
             context,
         )
@@ -69,12 +82,17 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     async def RestoreBackup(  # type: ignore[override]
         self, request: pb.RestoreBackupRequest, context: Context
     ) -> None:
-        await self._follow(codec.restore_from_proto(request), codec.restore_to_proto, context)
+        record = codec.restore_from_proto(request)
+        require(self._backend, Feature.BACKUPS)
+        await self._follow(record, codec.restore_to_proto, context)
 
     async def RunAction(  # type: ignore[override]
         self, request: pb.RunActionRequest, context: Context
     ) -> None:
         check_bot_id(request.bot_id)
+        require(self._backend, Feature.ACTIONS)
+        if request.action == SECRETS_RELOAD:
+            require(self._backend, Feature.SECRETS_RELOAD)
         call = current_call.get()
         if call is not None and self._declared.declares(request.action):
             call.action = request.action

@@ -12,10 +12,11 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2_grpc as pb_grpc
 from container_manager.backend import Backend, Feature
 from container_manager.deadline import Deadline
-from container_manager.errors import EngineTimeoutError, EngineUnavailableError, NotSupportedByBackendError
+from container_manager.errors import EngineTimeoutError, EngineUnavailableError
 from container_manager.logs.reader import LogReader
 from container_manager.rpc import observer_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
+from container_manager.rpc.features import require
 from container_manager.rpc.log_messages import LogMessageEncoder
 from container_manager.rpc.manager_codec import bot_ids_from_proto, labels_from_proto
 from container_manager.rpc.running_containers import RunningContainers
@@ -98,7 +99,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     ) -> None:
         check_bot_id(request.bot_id)
         options = codec.log_options_from_proto(request)
-        self._require(Feature.LOGS)
+        require(self._backend, Feature.LOGS)
         await self._keeper.in_sync()
         container_id = await self._container_id(request.bot_id)
         reader = LogReader(self._backend.log(container_id), container_id, options, self._versions)
@@ -113,7 +114,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     ) -> None:
         bot_ids = bot_ids_from_proto(request.bot_ids)
         interval_seconds = codec.interval_seconds_from_proto(request)
-        self._require(Feature.STATS)
+        require(self._backend, Feature.STATS)
         with self._kept_ids.keep(len(bot_ids)):
             await self._keeper.in_sync()
             async with self._stats.watch(bot_ids, interval_seconds) as watcher:
@@ -123,7 +124,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
     async def GetStats(self, request: pb.GetStatsRequest, context: Context) -> Any:
         bot_ids = bot_ids_from_proto(request.bot_ids)
         max_age_seconds = codec.max_age_seconds_from_proto(request)
-        self._require(Feature.STATS)
+        require(self._backend, Feature.STATS)
         try:
             async with asyncio.timeout(caller_deadline(context).remaining()):
                 await self._keeper.in_sync()
@@ -147,11 +148,6 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
 
     async def GetServerInfo(self, _request: pb.GetServerInfoRequest, _context: Context) -> pb.GetServerInfoResponse:
         return await self._info.answer(self.services)
-
-    def _require(self, feature: Feature) -> None:
-        limitation = self._backend.limitations.get(feature)
-        if limitation is not None:
-            raise NotSupportedByBackendError(limitation, backend=self._backend.name)
 
     async def _container_id(self, bot_id: str) -> str:
         view = self._keeper.view

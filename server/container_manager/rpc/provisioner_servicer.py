@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from botmaker.container.v1 import bot_provisioner_pb2_grpc as pb_grpc
 from container_manager.actions import SECRETS_RELOAD, DeclaredActions
-from container_manager.backend import Backend
+from container_manager.backend import Backend, Feature
 from container_manager.deadline import Deadline
 from container_manager.errors import InvalidStateError, SecretsReloadFailedError
 from container_manager.maintenance.bot_status import check_own_name
@@ -17,6 +17,7 @@ from container_manager.provisioning.kept_tokens import TOKEN_NAME
 from container_manager.provisioning.requests import check_files, check_secret_names, check_secrets
 from container_manager.provisioning.secrets_reload import Reloaded, reload_secrets
 from container_manager.rpc.call_deadline import caller_deadline
+from container_manager.rpc.features import require
 from container_manager.rpc.provisioner_codec import may_restart_from_proto, reload_to_proto, secrets_to_proto
 from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.bot_operations import BotOperations
@@ -69,10 +70,17 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
         def reload(deadline: Deadline) -> ContainerStatus | None:
             """Reload the secrets of the bot, if it runs; the container that is to be restarted instead."""
             nonlocal reloaded
-            container = self._running(bot_id, deadline)
+            stale = self._backend.limitations.get(Feature.SECRETS_RELOAD)
+            # Where a container keeps the secrets that it was started with, one that crashes again and again does too.
+            states = _WITH_PROCESS if stale is None else (*_WITH_PROCESS, ContainerState.RESTARTING)
+            container = self._in_state(bot_id, states, deadline)
             if container is None:
                 return None
             check_own_name(container)
+            if stale is not None:
+                if may_restart:
+                    return container
+                raise SecretsReloadFailedError(stale, bot_id=bot_id, backend=self._backend.name)
             try:
                 command = self._actions.require(SECRETS_RELOAD, container).command_with(())
                 reloaded = reload_secrets(container, self._backend.secrets, self._backend.actions, command)
@@ -112,6 +120,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
     async def PutFiles(self, request: pb.PutFilesRequest, context: Context) -> pb.PutFilesResponse:
         check_bot_id(request.bot_id)
         check_files(request.files)
+        require(self._backend, Feature.FILES)
         with self._contents.keep(request.ByteSize()):
             await self._change(
                 request.bot_id, lambda _: self._backend.files.put_files(request.bot_id, request.files), context
@@ -120,6 +129,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
 
     async def DeleteState(self, request: pb.DeleteStateRequest, context: Context) -> pb.DeleteStateResponse:
         check_bot_id(request.bot_id)
+        require(self._backend, Feature.FILES)
 
         def delete(deadline: Deadline) -> None:
             self._check_no_container(request.bot_id, deadline)
@@ -145,8 +155,11 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
 
     def _running(self, bot_id: str, deadline: Deadline) -> ContainerStatus | None:
         """The bot's container, if its process runs."""
+        return self._in_state(bot_id, _WITH_PROCESS, deadline)
+
+    def _in_state(self, bot_id: str, states: Collection[ContainerState], deadline: Deadline) -> ContainerStatus | None:
         status = self._backend.lifecycle.get_container_status(bot_id, deadline=deadline)
-        return status if status is not None and status.state in _WITH_PROCESS else None
+        return status if status is not None and status.state in states else None
 
     def _check_no_container(self, bot_id: str, deadline: Deadline) -> None:
         """Nothing creates one meanwhile: this call has the bot's turn."""

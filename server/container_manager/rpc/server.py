@@ -33,7 +33,7 @@ from botmaker.container.v1 import (
 )
 from container_manager.actions import DeclaredActions
 from container_manager.addresses import Address, TcpAddress, UnixAddress, parse_address
-from container_manager.backend import Backend, CallObserver
+from container_manager.backend import Backend, CallObserver, Feature
 from container_manager.bot_locks import shared_locks
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
@@ -126,7 +126,9 @@ class Server:
         self.keeper = ViewKeeper(self._backend.source, encoded_status, self.telemetry.on_event_lag)
         starts = Starts(config.start_concurrency)
         self._operations = _bot_operations(config, starts)
-        self.maintenance = Maintenance(self._backend, self._operations, self.keeper, DeclaredActions(config.actions))
+        runs_actions = Feature.ACTIONS not in self._backend.limitations
+        actions = DeclaredActions(config.actions) if runs_actions else DeclaredActions(built_in=())
+        self.maintenance = Maintenance(self._backend, self._operations, self.keeper, actions)
         starts.has_started = self.maintenance.has_started
         self._disk = DiskUses(self._backend.disk_use)
         self.telemetry.watch(self.keeper, self.streams, self._disk, starts)
@@ -147,7 +149,7 @@ class Server:
         )
         waits = LoopWaits(self.maintenance.readiness, self.keeper, self._backend, starts)
         self._runs = long_runs(config, self._backend, self._operations, self.keeper, waits)
-        self._maintainer = ContainerMaintainerServicer(self._operations, self.maintenance, self._runs)
+        self._maintainer = ContainerMaintainerServicer(self._backend, self._operations, self.maintenance, self._runs)
         self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
         self._engine_health = EngineHealth(
             {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},

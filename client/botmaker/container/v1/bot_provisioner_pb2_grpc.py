@@ -128,7 +128,8 @@ class BotProvisionerServicer(object):
         one before. That a provider's key is used cannot be proved.
 
         FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, INVALID_STATE if the container is paused, or
-        CONTAINER_NAME_MISMATCH if it has another name than the service gives.
+        CONTAINER_NAME_MISMATCH if it has another name than the service gives. A backend whose running containers keep the
+        secrets that they were started with restarts the bot, or answers SECRETS_RELOAD_FAILED with MODE_RELOAD.
         With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -142,7 +143,8 @@ class BotProvisionerServicer(object):
         INVALID_ARGUMENT / INVALID_CONFIG for an invalid path, and for too many or too large files. FAILED_PRECONDITION /
         STATE_UNAVAILABLE if the server keeps no state, if the state directory cannot be written, or if something other
         than a directory is in the path of a file, or a directory is in place of the file. UNAVAILABLE /
-        ENGINE_UNAVAILABLE as for PutSecrets.
+        ENGINE_UNAVAILABLE as for PutSecrets. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has bots' states where
+        the server cannot reach them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +154,7 @@ class BotProvisionerServicer(object):
         """DeleteState removes the bot's state directory. It returns OK if there is none.
 
         FAILED_PRECONDITION / INVALID_STATE if the bot has a container: remove it first. FAILED_PRECONDITION /
-        STATE_UNAVAILABLE if the directory cannot be removed.
+        STATE_UNAVAILABLE if the directory cannot be removed. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND as for PutFiles.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

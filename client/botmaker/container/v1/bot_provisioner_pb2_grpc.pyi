@@ -76,7 +76,8 @@ class BotProvisionerStub:
     one before. That a provider's key is used cannot be proved.
 
     FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, INVALID_STATE if the container is paused, or
-    CONTAINER_NAME_MISMATCH if it has another name than the service gives.
+    CONTAINER_NAME_MISMATCH if it has another name than the service gives. A backend whose running containers keep the
+    secrets that they were started with restarts the bot, or answers SECRETS_RELOAD_FAILED with MODE_RELOAD.
     With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
     """
     PutFiles: _grpc.UnaryUnaryMultiCallable[_bot_provisioner_pb2.PutFilesRequest, _bot_provisioner_pb2.PutFilesResponse]
@@ -86,13 +87,14 @@ class BotProvisionerStub:
     INVALID_ARGUMENT / INVALID_CONFIG for an invalid path, and for too many or too large files. FAILED_PRECONDITION /
     STATE_UNAVAILABLE if the server keeps no state, if the state directory cannot be written, or if something other
     than a directory is in the path of a file, or a directory is in place of the file. UNAVAILABLE /
-    ENGINE_UNAVAILABLE as for PutSecrets.
+    ENGINE_UNAVAILABLE as for PutSecrets. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has bots' states where
+    the server cannot reach them.
     """
     DeleteState: _grpc.UnaryUnaryMultiCallable[_bot_provisioner_pb2.DeleteStateRequest, _bot_provisioner_pb2.DeleteStateResponse]
     """DeleteState removes the bot's state directory. It returns OK if there is none.
 
     FAILED_PRECONDITION / INVALID_STATE if the bot has a container: remove it first. FAILED_PRECONDITION /
-    STATE_UNAVAILABLE if the directory cannot be removed.
+    STATE_UNAVAILABLE if the directory cannot be removed. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND as for PutFiles.
     """
 
 @_typing.type_check_only
@@ -137,7 +139,8 @@ class BotProvisionerAsyncStub(BotProvisionerStub):
     one before. That a provider's key is used cannot be proved.
 
     FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, INVALID_STATE if the container is paused, or
-    CONTAINER_NAME_MISMATCH if it has another name than the service gives.
+    CONTAINER_NAME_MISMATCH if it has another name than the service gives. A backend whose running containers keep the
+    secrets that they were started with restarts the bot, or answers SECRETS_RELOAD_FAILED with MODE_RELOAD.
     With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
     """
     PutFiles: _aio.UnaryUnaryMultiCallable[_bot_provisioner_pb2.PutFilesRequest, _bot_provisioner_pb2.PutFilesResponse]  # type: ignore[assignment]
@@ -147,13 +150,14 @@ class BotProvisionerAsyncStub(BotProvisionerStub):
     INVALID_ARGUMENT / INVALID_CONFIG for an invalid path, and for too many or too large files. FAILED_PRECONDITION /
     STATE_UNAVAILABLE if the server keeps no state, if the state directory cannot be written, or if something other
     than a directory is in the path of a file, or a directory is in place of the file. UNAVAILABLE /
-    ENGINE_UNAVAILABLE as for PutSecrets.
+    ENGINE_UNAVAILABLE as for PutSecrets. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has bots' states where
+    the server cannot reach them.
     """
     DeleteState: _aio.UnaryUnaryMultiCallable[_bot_provisioner_pb2.DeleteStateRequest, _bot_provisioner_pb2.DeleteStateResponse]  # type: ignore[assignment]
     """DeleteState removes the bot's state directory. It returns OK if there is none.
 
     FAILED_PRECONDITION / INVALID_STATE if the bot has a container: remove it first. FAILED_PRECONDITION /
-    STATE_UNAVAILABLE if the directory cannot be removed.
+    STATE_UNAVAILABLE if the directory cannot be removed. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND as for PutFiles.
     """
 
 class BotProvisionerServicer(metaclass=_abc_1.ABCMeta):
@@ -219,7 +223,8 @@ class BotProvisionerServicer(metaclass=_abc_1.ABCMeta):
         one before. That a provider's key is used cannot be proved.
 
         FAILED_PRECONDITION / SECRETS_RELOAD_FAILED with the bot's own words, INVALID_STATE if the container is paused, or
-        CONTAINER_NAME_MISMATCH if it has another name than the service gives.
+        CONTAINER_NAME_MISMATCH if it has another name than the service gives. A backend whose running containers keep the
+        secrets that they were started with restarts the bot, or answers SECRETS_RELOAD_FAILED with MODE_RELOAD.
         With MODE_RELOAD_OR_RESTART, the errors of RestartContainer.
         """
 
@@ -235,7 +240,8 @@ class BotProvisionerServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT / INVALID_CONFIG for an invalid path, and for too many or too large files. FAILED_PRECONDITION /
         STATE_UNAVAILABLE if the server keeps no state, if the state directory cannot be written, or if something other
         than a directory is in the path of a file, or a directory is in place of the file. UNAVAILABLE /
-        ENGINE_UNAVAILABLE as for PutSecrets.
+        ENGINE_UNAVAILABLE as for PutSecrets. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has bots' states where
+        the server cannot reach them.
         """
 
     @_abc_1.abstractmethod
@@ -247,7 +253,7 @@ class BotProvisionerServicer(metaclass=_abc_1.ABCMeta):
         """DeleteState removes the bot's state directory. It returns OK if there is none.
 
         FAILED_PRECONDITION / INVALID_STATE if the bot has a container: remove it first. FAILED_PRECONDITION /
-        STATE_UNAVAILABLE if the directory cannot be removed.
+        STATE_UNAVAILABLE if the directory cannot be removed. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND as for PutFiles.
         """
 
 def add_BotProvisionerServicer_to_server(servicer: BotProvisionerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

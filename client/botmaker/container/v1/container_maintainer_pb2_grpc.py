@@ -101,7 +101,8 @@ class ContainerMaintainerServicer(object):
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
         set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
         failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-        NAME_IN_USE_UNMANAGED or INVALID_STATE.
+        NAME_IN_USE_UNMANAGED or INVALID_STATE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states,
+        and skip_backup is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +114,8 @@ class ContainerMaintainerServicer(object):
 
         A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
         nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-        STATE_UNAVAILABLE.
+        STATE_UNAVAILABLE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot
+        and stop_and_restart is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,7 +148,8 @@ class ContainerMaintainerServicer(object):
         NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state. FAILED_PRECONDITION /
         UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
-        CreateContainer if the bot has no container.
+        CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
+        states.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,7 +166,8 @@ class ContainerMaintainerServicer(object):
 
         PERMISSION_DENIED / ACTION_NOT_ALLOWED if no such action is declared for the bot's image, or if an argument does not
         match its pattern. NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / INVALID_STATE if the container is not
-        running, or NAME_IN_USE_UNMANAGED.
+        running, or NAME_IN_USE_UNMANAGED. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot run programs in the
+        container.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,7 +64,8 @@ class ContainerMaintainerStub:
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
     set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
     failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-    NAME_IN_USE_UNMANAGED or INVALID_STATE.
+    NAME_IN_USE_UNMANAGED or INVALID_STATE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states,
+    and skip_backup is not set.
     """
     CreateBackup: _grpc.UnaryStreamMultiCallable[_container_maintainer_pb2.CreateBackupRequest, _container_maintainer_pb2.CreateBackupResponse]
     """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
@@ -72,7 +73,8 @@ class ContainerMaintainerStub:
 
     A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
     nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-    STATE_UNAVAILABLE.
+    STATE_UNAVAILABLE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot
+    and stop_and_restart is not set.
     """
     ListBackups: _grpc.UnaryUnaryMultiCallable[_container_maintainer_pb2.ListBackupsRequest, _container_maintainer_pb2.ListBackupsResponse]
     """ListBackups lists the archives of a bot, or of all bots, newest first.
@@ -93,7 +95,8 @@ class ContainerMaintainerStub:
     NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state. FAILED_PRECONDITION /
     UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
-    CreateContainer if the bot has no container.
+    CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
+    states.
     """
     RunAction: _grpc.UnaryStreamMultiCallable[_container_maintainer_pb2.RunActionRequest, _container_maintainer_pb2.RunActionResponse]
     """RunAction runs a declared program inside the bot's running container, as the container's user, and streams its output
@@ -106,7 +109,8 @@ class ContainerMaintainerStub:
 
     PERMISSION_DENIED / ACTION_NOT_ALLOWED if no such action is declared for the bot's image, or if an argument does not
     match its pattern. NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / INVALID_STATE if the container is not
-    running, or NAME_IN_USE_UNMANAGED.
+    running, or NAME_IN_USE_UNMANAGED. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot run programs in the
+    container.
     """
 
 @_typing.type_check_only
@@ -137,7 +141,8 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
     set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
     failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-    NAME_IN_USE_UNMANAGED or INVALID_STATE.
+    NAME_IN_USE_UNMANAGED or INVALID_STATE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states,
+    and skip_backup is not set.
     """
     CreateBackup: _aio.UnaryStreamMultiCallable[_container_maintainer_pb2.CreateBackupRequest, _container_maintainer_pb2.CreateBackupResponse]  # type: ignore[assignment]
     """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
@@ -145,7 +150,8 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
 
     A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
     nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-    STATE_UNAVAILABLE.
+    STATE_UNAVAILABLE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot
+    and stop_and_restart is not set.
     """
     ListBackups: _aio.UnaryUnaryMultiCallable[_container_maintainer_pb2.ListBackupsRequest, _container_maintainer_pb2.ListBackupsResponse]  # type: ignore[assignment]
     """ListBackups lists the archives of a bot, or of all bots, newest first.
@@ -166,7 +172,8 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
     NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state. FAILED_PRECONDITION /
     UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
-    CreateContainer if the bot has no container.
+    CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
+    states.
     """
     RunAction: _aio.UnaryStreamMultiCallable[_container_maintainer_pb2.RunActionRequest, _container_maintainer_pb2.RunActionResponse]  # type: ignore[assignment]
     """RunAction runs a declared program inside the bot's running container, as the container's user, and streams its output
@@ -179,7 +186,8 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
 
     PERMISSION_DENIED / ACTION_NOT_ALLOWED if no such action is declared for the bot's image, or if an argument does not
     match its pattern. NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / INVALID_STATE if the container is not
-    running, or NAME_IN_USE_UNMANAGED.
+    running, or NAME_IN_USE_UNMANAGED. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot run programs in the
+    container.
     """
 
 class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
@@ -213,7 +221,8 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
         set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
         failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-        NAME_IN_USE_UNMANAGED or INVALID_STATE.
+        NAME_IN_USE_UNMANAGED or INVALID_STATE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states,
+        and skip_backup is not set.
         """
 
     @_abc_1.abstractmethod
@@ -227,7 +236,8 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
 
         A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
         nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-        STATE_UNAVAILABLE.
+        STATE_UNAVAILABLE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot
+        and stop_and_restart is not set.
         """
 
     @_abc_1.abstractmethod
@@ -266,7 +276,8 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state. FAILED_PRECONDITION /
         UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
-        CreateContainer if the bot has no container.
+        CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
+        states.
         """
 
     @_abc_1.abstractmethod
@@ -285,7 +296,8 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
 
         PERMISSION_DENIED / ACTION_NOT_ALLOWED if no such action is declared for the bot's image, or if an argument does not
         match its pattern. NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / INVALID_STATE if the container is not
-        running, or NAME_IN_USE_UNMANAGED.
+        running, or NAME_IN_USE_UNMANAGED. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot run programs in the
+        container.
         """
 
 def add_ContainerMaintainerServicer_to_server(servicer: ContainerMaintainerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
