@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import docker
 import pytest
 
 from dev import docker_command
-from dev.docker_command import answers
+from dev.docker_command import answers, succeeds
 from dev.images import TEST_IMAGE, ensure_test_image
 from dev.swarm import Node, SwarmBed, SwarmError
 from dev.swarm.record import clear_abandoned
@@ -203,3 +204,37 @@ def test_what_a_killed_owner_has_left_is_cleared(directory: Path, watched: bool)
         assert remains(directory, runtime)
         assert str(runtime) in [record.runtime for record in clear_abandoned()]
     wait_until(lambda: not remains(directory, runtime), "nothing is left", 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_nothing_is_left_of_a_bed_whose_owner_is_killed_at_any_moment(directory: Path, seed: int) -> None:
+    """Most seeds hit the start, which takes two to three seconds."""
+    process, end = owner(directory), time.monotonic() + random.Random(seed).random() * 4
+    link, runtime = directory / "runtime", None
+    while time.monotonic() < end or (runtime is None and process.poll() is None):
+        runtime = link.readlink() if runtime is None and link.is_symlink() else runtime
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    (directory / "ready").unlink(missing_ok=True)
+    assert runtime is not None
+    wait_until(lambda: not remains(directory, runtime), "nothing is left", 30)
+
+
+@pytest.mark.slow
+def test_seven_nodes_with_three_managers_are_up_in_10_s_and_a_manager_may_die(
+    directory: Path, engine_tree: Path | None
+) -> None:
+    start = time.monotonic()
+    with SwarmBed(directory, nodes=7, managers=3, tree=engine_tree) as bed:
+        seconds = time.monotonic() - start
+        roles = [role for _, role in sorted(seen(bed.managers[0]).values())]
+        assert [*["manager"] * 3, *["worker"] * 4] == roles
+        bed.managers[0].power_cut()
+        other = bed.managers[1]
+        wait_until(lambda: succeeds(other.docker_url, "node", "ls", timeout=5), "there is another leader", 60)
+        with pytest.raises(SwarmError, match="not every node is ready"):
+            bed.wait_until_ready(1)
+        bed.restore()
+    assert 10 > seconds
