@@ -1,9 +1,9 @@
 """``container-manager doctor``: finds problems of an installation, before or while the service runs.
 
-``engine_checks`` asks the engine, ``host_checks`` and ``secret_checks`` examine directories and files,
-``registry_checks`` the credentials for pulls, ``socket_checks`` and ``tcp_checks`` the listeners, and
-``observability_checks`` the endpoints of metrics and traces. Each check returns :class:`Finding` values and changes
-nothing.
+``engine_checks`` asks the engine, ``swarm_checks`` a swarm and its nodes. ``host_checks`` and ``secret_checks`` examine
+directories and files, ``registry_checks`` the credentials for pulls, ``socket_checks`` and ``tcp_checks`` the
+listeners, and ``observability_checks`` the endpoints of metrics and traces. Each check returns :class:`Finding` values
+and changes nothing.
 """
 
 from __future__ import annotations
