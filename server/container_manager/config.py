@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +50,18 @@ class DockerServiceConfig:
     """Grace period of stop, restart and remove when the caller gives none."""
     engine_timeout_seconds: float = 60
     """Time-out of one engine call. A grace period is added to it; only the caller's deadline bounds a pull."""
+
+
+@dataclass(frozen=True)
+class SwarmConfig:
+    """What only the backend for a Docker Swarm is configured with."""
+
+    placement: str = "floating"
+    """``pinned``: a bot's state is on one node, where it runs; ``floating``: on storage that all nodes share."""
+    allow_weaker: tuple[str, ...] = ()
+    """What the operator accepts to be weaker than on one engine, by name."""
+    node_engines: Mapping[str, str] = field(default_factory=dict)
+    """Endpoints of nodes' own engines, by the nodes' host names."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,8 @@ class ServerConfig:
     service: DockerServiceConfig
     listen: tuple[str, ...]
     """Addresses: ``unix:///path`` or ``tcp://127.0.0.1:port``; with ``tls`` any IP address."""
+    swarm: SwarmConfig | None = None
+    """Set: ``service.docker_host`` is a manager of a Docker Swarm, whose nodes run the bots."""
     services: tuple[str, ...] = ()
     """Services of listeners: ``ADDRESS=NAME,…``. Others serve all on unix sockets, manager and observer on TCP."""
     socket_mode: int = DEFAULT_SOCKET_MODE

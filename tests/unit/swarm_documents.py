@@ -29,7 +29,6 @@ def spec(config: ContainerConfig | None = None, **settings: Any) -> Json:
         "stop_seconds": 10,
         "placement": Placement(),
         "secrets": (),
-        "no_new_privileges": True,
     }
     return service_body(BOT, config or ContainerConfig(), **{**given, **settings})
 

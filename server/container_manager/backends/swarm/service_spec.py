@@ -64,12 +64,10 @@ def service_body(
     stop_seconds: int,
     placement: Placement,
     secrets: Sequence[Mapping[str, Any]],
-    no_new_privileges: bool,
 ) -> Json:
     """The body of ``POST /services/create`` for a bot that does not run yet (Docker Engine API 1.41 and later).
 
-    ``image``: with its digest; ``requested_image``: as it was asked for. ``no_new_privileges``: the API knows that
-    setting.
+    ``image``: with its digest; ``requested_image``: as it was asked for.
     """
     container: Json = {
         "Image": image,
@@ -79,13 +77,13 @@ def service_body(
         "Labels": {**config.labels, LABEL_MANAGED: "true", LABEL_BOT_ID: bot_id},
         "Init": True,
         "CapabilityDrop": ["ALL"],
+        # From API 1.44 on; earlier ones ignore it.
+        "Privileges": {"NoNewPrivileges": True},
         "StopGracePeriod": stop_seconds * _SECOND_NS,
         "Hosts": [f"{address} {name}" for name, address in config.extra_hosts.items()],
         "Mounts": list(placement.mounts),
         "Secrets": list(secrets),
     }
-    if no_new_privileges:
-        container["Privileges"] = {"NoNewPrivileges": True}
     if config.command:
         container["Args"] = list(config.command)
     if config.health_check is not None:
@@ -130,6 +128,13 @@ def refuse_weaker(config: ContainerConfig, accepted: Collection[Weaker]) -> None
 def not_supported(field_name: str, message: str) -> NotSupportedByBackendError:
     """The error for a field of a request."""
     return NotSupportedByBackendError(message, backend=BACKEND, field=field_name)
+
+
+def with_secrets(spec: Json, secrets: list[Json]) -> Json:
+    """The specification with these secrets. A running service gets a new container when they differ."""
+    template = spec["TaskTemplate"]
+    container = {**template["ContainerSpec"], "Secrets": secrets}
+    return {**spec, "TaskTemplate": {**template, "ContainerSpec": container}}
 
 
 def _limits(config: ContainerConfig) -> Json:

@@ -1,0 +1,203 @@
+"""Finds bots' services and their tasks on a swarm, and changes services that others change at the same time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
+from container_manager.backends.swarm.status import is_down, node_name, removed_status, status_of
+from container_manager.deadline import Deadline
+from container_manager.engine.error_meanings import engine_error
+from container_manager.engine.swarm import SwarmClient
+from container_manager.engine.timestamps import time_ns
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import (
+    ContainerManagerError,
+    ContainerNameMismatchError,
+    ContainerNotFoundError,
+    EngineUnavailableError,
+    NameInUseUnmanagedError,
+    NodeUnavailableError,
+)
+from container_manager.model import ContainerStatus, container_name
+
+Json = dict[str, Any]
+
+MANAGED = f"{LABEL_MANAGED}=true"
+_NODES_SECONDS = 1.0
+_MOST_ATTEMPTS = 20
+
+
+class BotServices:
+    """Of one swarm, for any number of threads. Methods raise the domain's errors."""
+
+    def __init__(self, engine: SwarmClient) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._nodes: Mapping[str, Json] = {}
+        self._nodes_read = float("-inf")
+
+    def find(self, bot_id: str, deadline: Deadline) -> Json | None:
+        """The service that changes act on; ``None`` when the bot has none.
+
+        Raises :class:`NameInUseUnmanagedError` when a service that is not ours has the bot's name, and
+        :class:`ContainerNameMismatchError` when the bot has only services of other names.
+        """
+        named = self._named(bot_id, deadline)
+        if named is not None:
+            if not _is_of(named, bot_id):
+                raise _name_in_use(named, bot_id)
+            return named
+        other = self._newest(bot_id, deadline)
+        if other is not None:
+            raise ContainerNameMismatchError.of(bot_id, other["ID"], other["Spec"]["Name"])
+        return None
+
+    def find_shown(self, bot_id: str, deadline: Deadline) -> Json | None:
+        """The service that reads show, which may have another name; ``None``: there is none."""
+        named = self._named(bot_id, deadline)
+        return named if named is not None and _is_of(named, bot_id) else self._newest(bot_id, deadline)
+
+    def is_foreign(self, bot_id: str, deadline: Deadline) -> bool:
+        """Whether a service that is not ours has the bot's name."""
+        named = self._named(bot_id, deadline)
+        return named is not None and not _is_of(named, bot_id)
+
+    def require(self, bot_id: str, deadline: Deadline) -> Json:
+        """As :meth:`find`; raises :class:`ContainerNotFoundError` for a bot that has none."""
+        if (service := self.find(bot_id, deadline)) is None:
+            raise not_found(bot_id)
+        return service
+
+    def tasks(self, name: str, deadline: Deadline) -> list[Json]:
+        """The tasks of the services of this name, also of those that are gone."""
+        try:
+            return self._engine.list_tasks(deadline, name=[name])
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+
+    def nodes(self, deadline: Deadline) -> Mapping[str, Json]:
+        """The nodes by their ids, as they were at most a second ago."""
+        with self._lock:
+            if time.monotonic() - self._nodes_read > _NODES_SECONDS:
+                try:
+                    self._nodes = {node["ID"]: node for node in self._engine.list_nodes(deadline)}
+                except EngineRejectedError as exc:
+                    raise engine_error(exc) from exc
+                self._nodes_read = time.monotonic()
+            return self._nodes
+
+    def node_name(self, node_id: str) -> str:
+        """A node's host name, or its id while that is all that is known."""
+        try:
+            node = self.nodes(Deadline(_NODES_SECONDS)).get(node_id, {})
+        except ContainerManagerError:
+            node = {}
+        return node_name(node) or node_id
+
+    def status(self, service: Json, deadline: Deadline) -> ContainerStatus:
+        """The status of a bot with this service."""
+        name = service["Spec"]["Name"]
+        tasks = [task for task in self.tasks(name, deadline) if task["ServiceID"] == service["ID"]]
+        return status_of(service, tasks, self.nodes(deadline))
+
+    def remains(self, bot_id: str, deadline: Deadline) -> ContainerStatus | None:
+        """The status of a bot without a service, some of whose tasks are left; ``None``: none is."""
+        tasks = [
+            task
+            for task in self.tasks(container_name(bot_id), deadline)
+            if (task["Spec"]["ContainerSpec"].get("Labels") or {}).get(LABEL_BOT_ID) == bot_id
+        ]
+        return removed_status(tasks, self.nodes(deadline)) if tasks else None
+
+    def all(self, deadline: Deadline) -> list[ContainerStatus]:
+        """The status of every bot with a service or with a task that is left of one."""
+        try:
+            services = self._engine.list_services(deadline, label=[MANAGED])
+            tasks = self._engine.list_tasks(deadline, label=[MANAGED])
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+        nodes = self.nodes(deadline)
+        by_service: dict[str, list[Json]] = {}
+        for task in tasks:
+            by_service.setdefault(task["ServiceID"], []).append(task)
+        found = [status_of(service, by_service.pop(service["ID"], []), nodes) for service in services]
+        return [*found, *(removed_status(left, nodes) for left in by_service.values())]
+
+    def of_bot(self, bot_id: str, deadline: Deadline) -> list[Json]:
+        """Every service with the bot's label, whatever its name."""
+        try:
+            return self._engine.list_services(deadline, label=[MANAGED, f"{LABEL_BOT_ID}={bot_id}"])
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
+
+    def change(self, service: Json, change: Callable[[Json], Json | None], bot_id: str) -> Json:
+        """Give a service the specification that ``change`` makes of its document; the document it was made of.
+
+        Where somebody else has changed the service meanwhile, it is read and ``change`` is called again.
+        ``None``: there is nothing to change.
+        """
+        for _ in range(_MOST_ATTEMPTS):
+            spec = change(service)
+            try:
+                if spec is None or self._engine.update_service(service, spec):
+                    return service
+                now = self._engine.inspect_service(service["ID"], Deadline())
+            except EngineRejectedError as exc:
+                raise engine_error(exc, bot_id) from exc
+            if now is None:
+                raise not_found(bot_id)
+            service = now
+        raise EngineUnavailableError("others keep changing the bot's service; try again later", bot_id=bot_id)
+
+    def check_reachable(self, node_ids: set[str], what: str, bot_id: str) -> None:
+        """Raise :class:`NodeUnavailableError` if nothing is heard of one of the nodes."""
+        nodes = self.nodes(Deadline())
+        for node_id in node_ids:
+            node = nodes.get(node_id)
+            if node is not None and is_down(node):
+                name = node_name(node) or node_id
+                raise NodeUnavailableError(
+                    f"node {name} cannot be reached, so {what}; it takes effect when the node is back",
+                    bot_id=bot_id,
+                    node=name,
+                )
+
+    def _named(self, bot_id: str, deadline: Deadline) -> Json | None:
+        try:
+            return self._engine.inspect_service(container_name(bot_id), deadline)
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
+
+    def _newest(self, bot_id: str, deadline: Deadline) -> Json | None:
+        return max(
+            self.of_bot(bot_id, deadline),
+            key=lambda each: (
+                each["Spec"]["Name"] == container_name(bot_id),
+                time_ns(each.get("CreatedAt")) or 0,
+                each["ID"],
+            ),
+            default=None,
+        )
+
+
+def not_found(bot_id: str) -> ContainerNotFoundError:
+    """The error for a bot that has no service."""
+    return ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)
+
+
+def _is_of(service: Json, bot_id: str) -> bool:
+    labels = service["Spec"].get("Labels") or {}
+    return labels.get(LABEL_MANAGED) == "true" and labels.get(LABEL_BOT_ID) == bot_id
+
+
+def _name_in_use(service: Json, bot_id: str) -> NameInUseUnmanagedError:
+    return NameInUseUnmanagedError(
+        f"the name {container_name(bot_id)} is held by a service that this one did not make; "
+        "rename or remove it by hand",
+        bot_id=bot_id,
+        container_id=service["ID"],
+    )

@@ -1,0 +1,268 @@
+"""The operations on bots' containers, carried out on a Docker Swarm.
+
+A bot's container is a service with the bot's name and labels, of 0 or 1 replicas; the swarm is the only truth.
+
+    start     1 replica, and wait for the first run. If it fails to start, it is withdrawn (0 replicas) within the time
+              after which the swarm would try again.
+    stop      0 replicas, and wait until no task may run; then the end of the run is written on the service.
+    restart   stop, then start: an update of a running service may run two containers (moby/swarmkit#3274).
+    remove    The service is removed, and then awaited until none of its tasks is left.
+
+A stop or a remove returns only when it is certain. While the bot's node cannot be reached it raises
+:class:`~container_manager.errors.NodeUnavailableError`, and takes effect when the node is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from container_manager.backend import CallObserver, Created
+from container_manager.backends.swarm import records
+from container_manager.backends.swarm.bot_services import BotServices, not_found
+from container_manager.backends.swarm.config_from_service import definition_of
+from container_manager.backends.swarm.creation import References, ServiceCreator
+from container_manager.backends.swarm.node_ending import NodeEnding, own_grace
+from container_manager.backends.swarm.records import Phase, phase_of, replicas_of
+from container_manager.backends.swarm.runs import Runs, StartFailed
+from container_manager.backends.swarm.service_spec import Weaker, with_secrets
+from container_manager.backends.swarm.status import may_run, restart_count
+from container_manager.backends.swarm.swarm_images import SwarmImages
+from container_manager.backends.swarm.task_watch import TaskWatch
+from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.deadline import Deadline
+from container_manager.engine.error_meanings import engine_error, start_error
+from container_manager.engine.long_calls import LongCalls
+from container_manager.engine.swarm import SwarmClient
+from container_manager.engine.timestamps import time_ns
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import NameInUseUnmanagedError
+from container_manager.model import (
+    ContainerConfig,
+    ContainerDefinition,
+    ContainerState,
+    ContainerStatus,
+    age,
+    container_name,
+)
+from container_manager.operation import Operation
+from container_manager.validation import check_grace_seconds
+
+Json = dict[str, Any]
+
+_SERVER_ERROR = 500
+
+
+class SwarmLifecycle:
+    """A lifecycle for any number of threads."""
+
+    def __init__(
+        self,
+        config: DockerServiceConfig,
+        swarm: SwarmConfig,
+        references: References,
+        observer: CallObserver | None = None,
+    ) -> None:
+        """``references``: the secrets of a bot as a service names them; ``observer`` receives each call."""
+        self._grace_seconds = check_grace_seconds(config.grace_seconds)
+        seconds = config.engine_timeout_seconds
+        self.engine = SwarmClient(config.docker_host, timeout_seconds=seconds, observer=observer)
+        self.services = BotServices(self.engine)
+        self.images = SwarmImages(self.engine, config)
+        self._runs = Runs(self.engine, self.services, TaskWatch(self.engine))
+        self._references = references
+        self._creator = ServiceCreator(self.engine, self.services, self.images, config, swarm, references=references)
+        nodes_calls = {
+            name: LongCalls(url, timeout_seconds=seconds, observer=observer) for name, url in swarm.node_engines.items()
+        }
+        accepts = Weaker.GRACE_PERIOD.value in swarm.allow_weaker
+        self._ending = NodeEnding(self.services, nodes_calls, accepts_other=accepts)
+
+    def close(self) -> None:
+        """Close idle connections. No method may be called afterwards."""
+        self._creator.close()
+        self._ending.close()
+        self.engine.close()
+
+    @property
+    def default_grace_seconds(self) -> int:
+        return self._grace_seconds
+
+    def ping(self, *, deadline: Deadline | None = None) -> None:
+        """Return if the managers have a leader."""
+        try:
+            self.engine.list_nodes(deadline or Deadline())
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+
+    def create_container(
+        self,
+        bot_id: str,
+        config: ContainerConfig,
+        *,
+        request_id: str = "",
+        absent: bool = False,  # noqa: ARG002 - a name is looked up in any case
+        image_id: str = "",
+        deadline: Deadline | None = None,
+    ) -> Operation[Created]:
+        return self._creator.create(bot_id, config, request_id, deadline or Deadline(), image_id=image_id)
+
+    def start_container(
+        self,
+        bot_id: str,
+        *,
+        known: ContainerStatus | None = None,  # noqa: ARG002 - a change needs the service's newest version
+        deadline: Deadline | None = None,
+    ) -> Operation[str]:
+        service = self.services.require(bot_id, deadline or Deadline())
+        return (yield from self._start(service, bot_id))
+
+    def stop_container(
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,  # noqa: ARG002
+        deadline: Deadline | None = None,
+    ) -> Operation[str]:
+        service = self.services.find(bot_id, deadline or Deadline())
+        if service is None:
+            return ""
+        yield from self._stop(service, bot_id, grace_seconds)
+        return str(service["ID"])
+
+    def restart_container(
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,  # noqa: ARG002
+        deadline: Deadline | None = None,
+    ) -> Operation[str]:
+        service = self.services.require(bot_id, deadline or Deadline())
+        yield from self._stop(service, bot_id, grace_seconds)
+        return (yield from self._start(self.services.require(bot_id, Deadline()), bot_id))
+
+    def remove_container(
+        self,
+        bot_id: str,
+        grace_seconds: int | None = None,
+        *,
+        known: ContainerStatus | None = None,  # noqa: ARG002
+        deadline: Deadline | None = None,
+    ) -> Operation[str]:
+        deadline = deadline or Deadline()
+        service = self.services.find(bot_id, deadline)
+        if service is None:
+            left = self.services.remains(bot_id, deadline)
+            if left is None:
+                return ""
+            yield from self._runs.await_gone(bot_id, self._grace_seconds)
+            return left.container_id
+        yield from self._ending.end(service, self._tasks(service), grace_seconds, bot_id)
+        try:
+            self.engine.remove_service(service["ID"])
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
+        yield from self._runs.await_gone(bot_id, own_grace(service))
+        return str(service["ID"])
+
+    def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
+        deadline = deadline or Deadline()
+        service = self.services.find_shown(bot_id, deadline)
+        if service is None:
+            return self.services.remains(bot_id, deadline)
+        return self.services.status(service, deadline)
+
+    def require_container(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus:
+        deadline = deadline or Deadline()
+        status = self.get_container_status(bot_id, deadline=deadline)
+        if status is None:
+            if self.services.is_foreign(bot_id, deadline):
+                raise NameInUseUnmanagedError(
+                    f"the name {container_name(bot_id)} is held by a service that this one did not make", bot_id=bot_id
+                )
+            raise not_found(bot_id)
+        return status
+
+    def get_container_config(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerDefinition:
+        deadline = deadline or Deadline()
+        service = self.services.require(bot_id, deadline)
+        targets = [each.get("Target", "") for each in service["Spec"]["TaskTemplate"].get("Networks") or ()]
+        try:
+            networks = {target: self.engine.inspect_network(target, deadline) for target in targets}
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
+        return definition_of(service, {key: network["Name"] for key, network in networks.items() if network})
+
+    def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:
+        deadline = deadline or Deadline()
+        named = self.services.find_shown(bot_id, deadline)
+        left = self.services.remains(bot_id, deadline) if named is None else None
+        found = {service["ID"] for service in self.services.of_bot(bot_id, deadline)}
+        return sorted({*found, *([named["ID"]] if named else []), *([left.container_id] if left else [])})
+
+    def list_managed_containers(
+        self, states: Collection[ContainerState] = (), *, deadline: Deadline | None = None
+    ) -> list[ContainerStatus]:
+        found = self.services.all(deadline or Deadline())
+        return sorted((each for each in found if not states or each.state in states), key=age)
+
+    def _start(self, service: Json, bot_id: str) -> Operation[str]:
+        tasks = self.services.tasks(service["Spec"]["Name"], Deadline())
+        until_ns = max((time_ns(task.get("CreatedAt")) or 0 for task in tasks), default=0)
+        secrets = list(self._references(bot_id))
+        has_begun = True
+
+        def start(document: Json) -> Json | None:
+            nonlocal has_begun
+            if replicas_of(document) > 0:
+                has_begun = phase_of(document) is not Phase.STARTED
+                return None if not has_begun else records.started(document["Spec"], until_ns)
+            has_begun = True
+            return records.started(with_secrets(document["Spec"], secrets), until_ns)
+
+        service = self.services.change(service, start, bot_id)
+        if has_begun:
+            try:
+                yield from self._runs.await_start(service, bot_id, until_ns)
+            except StartFailed as failure:
+                self._withdraw(service, bot_id, failure)
+                # It was told with the status of a start that an engine rejects.
+                raise start_error(EngineRejectedError(_SERVER_ERROR, failure.text), bot_id) from failure
+        return str(service["ID"])
+
+    def _withdraw(self, service: Json, bot_id: str, failure: StartFailed) -> None:
+        """Keep the swarm from trying again."""
+        now = self.engine.inspect_service(service["ID"], Deadline())
+        if now is not None:
+            self.services.change(
+                now,
+                lambda document: (
+                    None if phase_of(document) is not Phase.STARTED else records.stopped(document["Spec"], failure.run)
+                ),
+                bot_id,
+            )
+
+    def _stop(self, service: Json, bot_id: str, grace_seconds: int | None) -> Operation[None]:
+        tasks = self._tasks(service)
+        if replicas_of(service) == 0 and not any(map(may_run, tasks)):
+            return
+        restarts = restart_count(service, tasks)
+        yield from self._ending.end(service, tasks, grace_seconds, bot_id)
+        service = self.services.change(service, lambda document: records.stopped(document["Spec"]), bot_id)
+        run = yield from self._runs.await_end(service, bot_id, own_grace(service), restarts)
+        if run is None:
+            return
+        now = self.engine.inspect_service(service["ID"], Deadline())
+        if now is not None:
+            self.services.change(
+                now,
+                # Somebody may have started it again meanwhile.
+                lambda document: None if replicas_of(document) else records.stopped(document["Spec"], run),
+                bot_id,
+            )
+
+    def _tasks(self, service: Json) -> list[Json]:
+        tasks = self.services.tasks(service["Spec"]["Name"], Deadline())
+        return [task for task in tasks if task["ServiceID"] == service["ID"]]

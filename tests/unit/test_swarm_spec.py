@@ -1,0 +1,197 @@
+"""The specification of a bot's service, what a swarm cannot keep, and the way back to the configuration."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from container_manager.backends.swarm import placement, records
+from container_manager.backends.swarm.config_from_service import definition_of
+from container_manager.backends.swarm.service_spec import Weaker, refuse_weaker
+from container_manager.errors import (
+    ConfigNotReproducibleError,
+    EngineUnavailableError,
+    InvalidArgumentError,
+    NotSupportedByBackendError,
+)
+from container_manager.model import ContainerConfig, HealthCheck, PortBinding, Protocol, ResourceLimits
+from container_manager.validation import check_create
+from tests.unit.swarm_documents import BOT, DIGEST, IMAGE, service, spec
+
+Json = dict[str, Any]
+
+FULL = ContainerConfig(
+    image=IMAGE,
+    ai_provider="anthropic",
+    ai_model="claude",
+    channel_type="telegram",
+    environment={"TZ": "UTC", "PAIR": "a=b"},
+    ports=(PortBinding(80, 8080, "0.0.0.0"), PortBinding(53, 0, "0.0.0.0", Protocol.UDP)),
+    network="bots",
+    extra_hosts={"db": "10.0.0.1"},
+    command=("node", "-e", ""),
+    resources=ResourceLimits(2**30, 500_000_000, 64),
+    health_check=HealthCheck(("node", "health.js"), 30, 5, 1, 3),
+    hostname="ada",
+    labels={"team": "blue"},
+)
+NETWORKS = {"net1": "bots", "net0": "bridge"}
+
+
+def stored(specification: Json) -> Json:
+    """A specification as the API gives it back: networks by their ids, and without what is not set."""
+    found = copy.deepcopy(specification)
+    found["TaskTemplate"]["Networks"] = [
+        {"Target": {name: key for key, name in NETWORKS.items()}[each["Target"]]}
+        for each in found["TaskTemplate"]["Networks"]
+    ]
+    found["TaskTemplate"] |= {"ForceUpdate": 0, "Runtime": "container"}
+    return found
+
+
+def test_a_bots_service_has_every_setting_of_the_product() -> None:
+    made = spec()
+    template = made["TaskTemplate"]
+    container = template["ContainerSpec"]
+    assert f"botmaker-{BOT}" == made["Name"]
+    assert {"botmaker.managed": "true", "botmaker.bot-id": BOT}.items() <= made["Labels"].items()
+    assert {"botmaker.managed": "true", "botmaker.bot-id": BOT} == container["Labels"]
+    assert {"Replicated": {"Replicas": 0}} == made["Mode"]
+    assert f"{IMAGE}@{DIGEST}" == container["Image"]
+    assert (True, ["ALL"], {"NoNewPrivileges": True}) == (
+        container["Init"],
+        container["CapabilityDrop"],
+        container["Privileges"],
+    )
+    assert BOT == container["Hostname"]
+    assert [{"Target": "bridge"}] == template["Networks"]
+    assert {} == template["Resources"]["Limits"]
+    assert "Healthcheck" not in container
+    assert {"Name": "json-file", "Options": {"max-size": "10m", "max-file": "3"}} == template["LogDriver"]
+    assert ("any", 5_000_000_000) == (template["RestartPolicy"]["Condition"], template["RestartPolicy"]["Delay"])
+    # An update may never run two containers of a bot.
+    assert "stop-first" == made["UpdateConfig"]["Order"]
+
+
+@pytest.mark.parametrize("config", [FULL, ContainerConfig(image=IMAGE)], ids=["full", "empty"])
+def test_a_configuration_comes_back_as_it_was(config: ContainerConfig) -> None:
+    definition = definition_of(service(stored(spec(config))), NETWORKS)
+    assert config == definition.config
+    assert ("service1", DIGEST) == (definition.container_id, definition.image_id)
+
+
+@given(
+    environment=st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text("ab =\n\u00e9", max_size=8)),
+    command=st.lists(st.text("ab -$\n", min_size=1, max_size=8), max_size=3).map(tuple),
+    labels=st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.text("ab =", max_size=8), max_size=3),
+)
+def test_any_configuration_comes_back(
+    environment: dict[str, str], command: tuple[str, ...], labels: dict[str, str]
+) -> None:
+    config = ContainerConfig(image=IMAGE, environment=environment, command=command, labels=labels)
+    assume(not refused(config))
+    assert config == definition_of(service(stored(spec(config))), NETWORKS).config
+
+
+def refused(config: ContainerConfig) -> bool:
+    try:
+        check_create("", config)
+    except InvalidArgumentError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda made: made["TaskTemplate"]["ContainerSpec"].update(User="0"),
+        lambda made: made["TaskTemplate"]["ContainerSpec"].update(CapabilityDrop=[]),
+        lambda made: made["TaskTemplate"]["ContainerSpec"].update(Command=["/bin/other"]),
+        lambda made: made["TaskTemplate"].update(RestartPolicy={"Condition": "none"}),
+        lambda made: made["TaskTemplate"].update(LogDriver={"Name": "none"}),
+        lambda made: made["EndpointSpec"].update(Mode="vip"),
+    ],
+)
+def test_a_service_that_was_changed_by_hand_is_refused_with_the_setting(changed: Any) -> None:
+    made = stored(spec(FULL))
+    changed(made)
+    with pytest.raises(ConfigNotReproducibleError) as caught:
+        definition_of(service(made), NETWORKS)
+    assert "TaskTemplate" in caught.value.metadata["fields"] or "Spec.Endpoint" in caught.value.metadata["fields"]
+
+
+def test_starts_stops_counts_and_secrets_change_no_configuration() -> None:
+    made = stored(spec(FULL, secrets=[{"SecretID": "s", "SecretName": "n", "File": {"Name": "A"}}]))
+    made = records.stopped(records.started(made, 5), records.Run(exit_code=1))
+    assert FULL == definition_of(service(made), NETWORKS).config
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "weaker"),
+    [
+        (ContainerConfig(network="none"), "config.network", None),
+        (ContainerConfig(ports=(PortBinding(80),)), "config.ports[0].host_ip", Weaker.HOST_ADDRESS),
+        (
+            ContainerConfig(ports=(PortBinding(80, host_ip="0.0.0.0"), PortBinding(81, host_ip="10.0.0.1"))),
+            "config.ports[1].host_ip",
+            Weaker.HOST_ADDRESS,
+        ),
+        (ContainerConfig(resources=ResourceLimits(2**30)), "config.resources.memory_bytes", Weaker.SWAP),
+    ],
+)
+def test_what_a_swarm_cannot_keep_is_refused_with_its_field_unless_the_operator_accepts_it(
+    config: ContainerConfig, field: str, weaker: Weaker | None
+) -> None:
+    others = set(Weaker) - {weaker}
+    with pytest.raises(NotSupportedByBackendError) as caught:
+        refuse_weaker(config, others)
+    assert {"backend": "swarm", "field": field} == caught.value.metadata
+    if weaker is None:
+        with pytest.raises(NotSupportedByBackendError):
+            refuse_weaker(config, set(Weaker))
+    else:
+        assert weaker.value in str(caught.value)
+        refuse_weaker(config, {weaker})
+
+
+def able(node_id: str, role: str = "worker", state: str = "ready", availability: str = "active") -> Json:
+    return {
+        "ID": node_id,
+        "Spec": {"Role": role, "Availability": availability},
+        "Status": {"State": state},
+    }
+
+
+def test_a_pinned_bot_goes_to_the_worker_that_takes_bots_and_has_the_fewest() -> None:
+    nodes = {
+        each["ID"]: each
+        for each in (
+            able("a", "manager"),
+            able("b", state="down"),
+            able("c", availability="drain"),
+            able("d"),
+            able("e"),
+        )
+    }
+    placed = placement.pinned(BOT, "/state", nodes, [])
+    assert ["node.id==d"] == placed.constraints
+    (mount,) = placed.mounts
+    assert ("volume", f"botmaker-{BOT}", "/state") == (mount["Type"], mount["Source"], mount["Target"])
+    second = placement.pinned(BOT, "/state", nodes, [service(spec(placement=placed))])
+    assert ["node.id==e"] == second.constraints
+
+
+def test_a_pinned_bot_is_refused_while_no_node_takes_bots() -> None:
+    with pytest.raises(EngineUnavailableError):
+        placement.pinned(BOT, "/state", {"b": able("b", state="down")}, [])
+
+
+def test_a_floating_bot_has_its_state_on_storage_that_all_nodes_share() -> None:
+    placed = placement.floating("/shared/b", "/state")
+    assert () == tuple(placed.constraints)
+    assert [{"Type": "bind", "Source": "/shared/b", "Target": "/state"}] == list(placed.mounts)
+    assert [] == list(placement.floating(None, "/state").mounts)
