@@ -77,6 +77,14 @@ class AsyncEngineClient:
             async with asyncio.timeout(timeout_seconds or self._timeout_seconds):
                 return json.loads(await self._get(await self._versioned(path), params))
 
+    async def get_bytes(
+        self, path: str, params: Mapping[str, str] | None = None, *, timeout_seconds: float | None = None
+    ) -> bytes:
+        """The response to GET as it is. Errors as of :meth:`get_json`."""
+        with observed(self._observer, operation_of(path)), self._translated_errors():
+            async with asyncio.timeout(timeout_seconds or self._timeout_seconds):
+                return await self._get(await self._versioned(path), params)
+
     async def find_json(
         self, path: str, params: Mapping[str, str] | None = None, *, timeout_seconds: float | None = None
     ) -> Any:

@@ -22,7 +22,13 @@ _OUTCOMES: dict[type[BaseException], str] = {
 }
 # The operations of GET /containers/ID/…, by the last part of the path.
 _OF_CONTAINER = {"json": "inspect_container", "logs": "stream_logs", "stats": "stats"}
-_OF_PATH = {"/events": "stream_events", "/containers/json": "list_containers"}
+_OF_PATH = {
+    "/events": "stream_events",
+    "/containers/json": "list_containers",
+    "/services": "list_services",
+    "/tasks": "list_tasks",
+    "/nodes": "list_nodes",
+}
 
 
 @contextmanager
@@ -47,6 +53,10 @@ def operation_of(path: str) -> str:
     head, _, last = path.rpartition("/")
     if head.startswith("/containers/"):
         return _OF_CONTAINER.get(last, "other")
+    if head == "/services":
+        return "inspect_service"
+    if head.startswith("/tasks/"):
+        return "task_log"
     return _OF_PATH.get(path, "other")
 
 
