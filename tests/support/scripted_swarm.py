@@ -54,7 +54,6 @@ class ScriptedSwarm:
             stop_seconds=10,
             placement=Placement(constraints=[f"node.id=={hosted}"] if hosted else ()),
             secrets=(),
-            no_new_privileges=True,
         )
         key = f"service{self._tick()}"
         now = self._now()
