@@ -48,13 +48,7 @@ class SwarmClient(EngineClient):
         path = f"/services/{document['ID']}/update?version={document['Version']['Index']}"
         # Without credentials of its own, the update keeps those of the service.
         path += "" if registry_auth else "&registryAuthFrom=spec"
-        try:
-            self._call("update_service", lambda api: api.exchange("POST", path, spec, _auth(registry_auth)), None)
-        except EngineRejectedError as exc:
-            if _OUT_OF_SEQUENCE in exc.text:
-                return False
-            raise
-        return True
+        return self._updated("update_service", path, spec, registry_auth)
 
     def remove_service(self, service_id: str) -> bool:
         """Remove a service; its tasks end afterwards. False: there is none."""
@@ -83,6 +77,12 @@ class SwarmClient(EngineClient):
             "create_secret", lambda api: str(json.loads(api.exchange("POST", "/secrets/create", body))["ID"]), None
         )
 
+    def update_secret(self, document: Json, labels: Mapping[str, str]) -> bool:
+        """Give a secret new labels, which alone can change; False: it has changed since ``document`` was read."""
+        path = f"/secrets/{document['ID']}/update?version={document['Version']['Index']}"
+        body = {"Name": document["Spec"]["Name"], "Labels": labels}
+        return self._updated("update_secret", path, body)
+
     def remove_secret(self, secret_id: str) -> bool:
         """Remove a secret that no service uses; False: there is none."""
         return self._removed("remove_secret", f"/secrets/{secret_id}")
@@ -105,6 +105,15 @@ class SwarmClient(EngineClient):
             operation, lambda api: json.loads(api.exchange("GET", path + (query if filters else ""))), deadline
         )
         return rows or []
+
+    def _updated(self, operation: str, path: str, body: Mapping[str, Any], registry_auth: str | None = None) -> bool:
+        try:
+            self._call(operation, lambda api: api.exchange("POST", path, body, _auth(registry_auth)), None)
+        except EngineRejectedError as exc:
+            if _OUT_OF_SEQUENCE in exc.text:
+                return False
+            raise
+        return True
 
     def _removed(self, operation: str, path: str) -> bool:
         try:
