@@ -22,8 +22,8 @@ class Secrets(Protocol):
     operation that was broken off is completed by the same operation. Contents appear in no error and no log.
 
     Each method raises :class:`~container_manager.errors.SecretsUnavailableError` when the secrets cannot be read or
-    changed, :class:`~container_manager.errors.CapacityExceededError` when there is no room for them, and, where they are
-    in the backend's own store, the ``Engine…Error`` kinds.
+    changed, :class:`~container_manager.errors.CapacityExceededError` when there is no room for them, and the
+    ``Engine…Error`` kinds where the backend itself keeps them.
     """
 
     def put_secrets(
