@@ -47,7 +47,9 @@ def create(prefer: IPv4Network | None = None) -> Bridge:
             raise OSError(f"no free block of addresses among {_BLOCKS[0]} to {_BLOCKS[-1]}")
         _, second, third, _ = str(block.network_address).split(".")
         bridge = Bridge(f"bm-{second}-{third}", block)
-        run("ip", "link", "add", bridge.name, "type", "bridge")
+        # A bridge without a fixed address has the lowest of its ports', which changes as containers come and go. Those
+        # that stay send to the former one for up to a minute, and no one answers.
+        run("ip", "link", "add", bridge.name, "address", _mac(block), "type", "bridge")
         run("ip", "addr", "add", f"{block[1]}/24", "brd", "+", "dev", bridge.name)
         run("ip", "link", "set", bridge.name, "up")
     allow(bridge)
@@ -81,6 +83,11 @@ def run(*command: str) -> str:
     if done.returncode:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def _mac(block: IPv4Network) -> str:
+    """A locally administered address, made of the bridge's own as Docker does it."""
+    return "02:42:" + block[1].packed.hex(":")
 
 
 def _addresses(link: dict[str, Any]) -> list[IPv4Network]:
