@@ -34,7 +34,9 @@ def counted(alert: str, metric: str, least: int, labels: str = "") -> list[Case]
     name = f"{metric}{{{JOB}{labels}}}"
     event = f"0x69 {least}x9"
     return [
-        Case(alert, {name: "0x79"}, 70, "quiet"),
+        # One less, although `increase()` extrapolates.
+        Case(alert, {name: f"0x69 {least - 1}x9"}, 70, "quiet"),
+        Case(alert, {name: f"_x70 {least - 1}x9"}, 70, "quiet"),
         Case(alert, {name: event}, 69, "quiet"),
         Case(alert, {name: event}, 70, "fires"),
         Case(alert, {name: f"70x69 {70 + least - 1}x9"}, 70, "quiet"),
