@@ -17,8 +17,6 @@ from dev.docker_command import DockerError
 CHECKOUT = Path(__file__).resolve().parent.parent
 TEST_IMAGE = "botmaker-test/busybox:1"
 BOT_IMAGE = "botmaker/openclaw:2026.9.6"
-# Of the connections of a build beside a busy suite, some die without a word. npm's own time-out is five minutes.
-_FETCH_TIMEOUT_MS = 30_000
 SOURCE_HASH_LABEL = "botmaker.source-hash"
 
 _PUBLIC_BUSYBOX = "busybox:1.36"
@@ -53,10 +51,8 @@ def ensure_bot_image(docker_host: str) -> str:
     with _one_at_a_time("bot"):
         if not has_bot_image(docker_host):
             print(f"Building {BOT_IMAGE}: some minutes the first time", file=sys.stderr, flush=True)
-            command = [
-                *(str(_BOT_SOURCES / "build.sh"), BOT_IMAGE, "--label", f"{SOURCE_HASH_LABEL}={source_hash()}"),
-                *("--build-arg", f"NPM_FETCH_TIMEOUT_MS={_FETCH_TIMEOUT_MS}"),
-            ]
+            label = f"{SOURCE_HASH_LABEL}={source_hash()}"
+            command = [str(_BOT_SOURCES / "build.sh"), BOT_IMAGE, "--label", label]
             environment = docker_command.environment(docker_host)
             # Our own output is the tag alone.
             done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
