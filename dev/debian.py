@@ -19,6 +19,7 @@ PROGRAMS = {
     "git": "git",
     "docker-compose": "docker-compose",
     "tmux": "tmux",
+    "socat": "socat",
 }
 # What an engine of ours needs.
 ENGINE_PROGRAMS = ("dockerd", "docker", "iptables", "ip", "mmdebstrap", "git")

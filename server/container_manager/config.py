@@ -154,6 +154,6 @@ class ServerConfig:
     audit_log: str | None = None
     """File that gets a line for each call that may change something, or ``journal``. ``None``: no audit log."""
     metrics_listen: str | None = None
-    """Loopback address and port that serve Prometheus metrics over HTTP. ``None``: no metrics."""
+    """Loopback address and port, or ``unix:///path``, that serve Prometheus metrics over HTTP. ``None``: no metrics."""
     tracing: TracingConfig | None = None
     """``None``: no traces."""

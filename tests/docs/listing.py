@@ -22,6 +22,7 @@ class Listed:
 _TARGETS = ("tests/docs/test_names.py::test_every_target_of_make_that_a_document_names_is_there",)
 _WHEEL = ("tests/packaging/test_wheel.py::test_the_client_works_from_the_wheel_without_extras",)
 _SYSTEMD = "tests/engine/test_systemd.py"
+_PROMETHEUS = "tests/engine/test_prometheus.py"
 _AS_BOTMAKER = "tests/engine/test_bot_image_botmaker.py"
 _COMPOSE = ("tests/engine/test_compose.py::test_a_bots_life_over_http_with_its_secrets_and_state",)
 
@@ -95,6 +96,24 @@ LISTED = (
         ),
     ),
     Listed("deploy/README.md", "cd deploy\ncp .env.example .env", "it builds images, which takes minutes", _COMPOSE),
+    Listed(
+        "deploy/README.md",
+        "echo CONTAINER_MANAGER_METRICS_LISTEN",
+        "it changes services and files of the machine; on one of its own, it is executed by",
+        (f"{_SYSTEMD}::test_metrics_are_served_as_the_readme_says",),
+    ),
+    Listed(
+        "deploy/README.md",
+        "docker-compose --profile metrics",
+        "it needs the service in a container",
+        ("tests/engine/test_compose.py::test_with_its_profile_metrics_are_scraped_from_a_port_of_the_machine",),
+    ),
+    Listed(
+        "deploy/README.md",
+        "curl --fail --silent --show-error --unix-socket",
+        "the relay needs a port, and does not end",
+        (f"{_PROMETHEUS}::test_every_documented_query_has_a_result_and_the_first_crash_of_a_bot_fires_its_alert",),
+    ),
     Listed(
         "deploy/README.md",
         "docker-compose exec",

@@ -17,10 +17,12 @@ from docker.models.containers import Container
 
 from container_manager import __version__
 from dev.debian import MissingEngine
+from dev.python_base import make_debian_image
 from tests.docs.documents import blocks
 from tests.support.bots import GATEWAY_TOKEN, Bots
 from tests.support.calls import FOREVER
 from tests.support.compose import BUILD_SECONDS, Deployment, LabelledBase, compose_command
+from tests.support.scraping import scrape, value
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -29,6 +31,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may say whose the roots are"),
 ]
 
+SOCAT_IMAGE = "botmaker-test/socat:1"
 NewDeployment = Callable[[], Deployment]
 SERVICES = ("container-manager", "api-tier")
 # Shows that it can read its secret, and appends a line to its state.
@@ -97,6 +100,8 @@ def settings(engine_url: str, test_image: str, roots: Roots, base: LabelledBase)
         "SERVICE_IMAGE": f"botmaker-test/service:{tag}",
         "API_TIER_IMAGE": f"botmaker-test/api-tier:{tag}",
         "PYTHON_IMAGE": base.tag,
+        "SOCAT_IMAGE": SOCAT_IMAGE,
+        "METRICS_PORT": "0",
         **base.pip_arguments,
     }
 
@@ -208,6 +213,30 @@ def test_the_api_tier_provisions_a_bot_although_it_has_no_directory_of_it(
         (roots.secrets / bot_id).exists(),
         (roots.state / bot_id).exists(),
     )
+
+
+def test_with_its_profile_metrics_are_scraped_from_a_port_of_the_machine(
+    engine: docker.DockerClient, engine_url: str, deployment: Deployment
+) -> None:
+    make_debian_image(engine_url, SOCAT_IMAGE, ["socat"], 'ENTRYPOINT ["socat"]')
+    try:
+        deployment("--profile", "metrics", "up", "--detach")
+        url = f"http://{deployment('--profile', 'metrics', 'port', 'metrics', '9464').strip()}/metrics"
+        wait_until(lambda: _scraped(url), "the relay serves", 60)
+        assert 1 == value(scrape(url), "container_manager_build_info")
+        # The relay can open the metrics' socket alone.
+        relay = deployment.container(engine, "metrics")
+        assert ["/run/botmaker-metrics"] == [each["Destination"] for each in relay.attrs["Mounts"]]
+    finally:
+        deployment("--profile", "metrics", "rm", "--stop", "--force", "metrics")
+        engine.images.remove(SOCAT_IMAGE, force=True)
+
+
+def _scraped(url: str) -> bool:
+    try:
+        return bool(scrape(url))
+    except OSError:
+        return False
 
 
 def test_the_api_tier_becomes_healthy_by_its_own_page(engine: docker.DockerClient, deployment: Deployment) -> None:
@@ -327,7 +356,7 @@ def test_down_ends_both_cleanly_and_leaves_nothing_behind(
 ) -> None:
     deployment = new_deployment()
     deployment("up", "--detach")
-    assert len(deployment.left(engine)) == 4, "two containers, a network, a volume"
+    assert len(deployment.left(engine)) == 5, "two containers, a network, two volumes"
     containers = [deployment.container(engine, service) for service in SERVICES]
     deployment("stop")
     ended = [engine.api.inspect_container(each.id)["State"]["ExitCode"] for each in containers]

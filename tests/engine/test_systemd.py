@@ -121,6 +121,18 @@ def test_a_stuck_event_loop_is_restarted_and_bots_go_on(running: BootedMachine) 
     )
 
 
+def test_metrics_are_served_as_the_readme_says(running: BootedMachine) -> None:
+    running.run(f"cp {SETTINGS} /root/settings")
+    try:
+        running.run(documented("echo CONTAINER_MANAGER_METRICS_LISTEN"))
+        told = running.run(
+            "python3 -c 'import urllib.request as r; print(r.urlopen(\"http://127.0.0.1:9464/metrics\").read().decode())'"
+        )
+    finally:
+        running.run(f"cp /root/settings {SETTINGS}")
+    assert "\ncontainer_manager_view_in_sync " in told
+
+
 def test_a_configuration_that_cannot_be_used_is_not_tried_again(running: BootedMachine) -> None:
     """And systemctl says at once that the start has failed."""
     running.run(f"cp {SETTINGS} /root/settings; echo CONTAINER_MANAGER_SECRETS_ROOT=/nowhere >>{SETTINGS}")

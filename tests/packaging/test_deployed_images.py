@@ -159,7 +159,7 @@ def mounts(service: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_each_container_is_hardened(services: dict[str, Any]) -> None:
-    assert {"container-manager", "api-tier"} == set(services)
+    assert {"container-manager", "api-tier", "metrics"} == set(services)
     for name, service in services.items():
         assert service["read_only"] is True, name
         assert service["init"] is True, name
@@ -170,14 +170,20 @@ def test_each_container_is_hardened(services: dict[str, Any]) -> None:
     service, tier = services["container-manager"], services["api-tier"]
     assert ("0:10001", ["CHOWN", "DAC_OVERRIDE", "FOWNER"]) == (service["user"], service["cap_add"])
     assert set() == {"cap_add", "user"} & set(tier)
+    assert ("65534:65534", False) == (services["metrics"]["user"], "cap_add" in services["metrics"])
 
 
 def test_only_the_service_has_the_docker_socket_and_the_roots(services: dict[str, Any]) -> None:
     """The service has no more access to them than it needs."""
     assert ["/run/botmaker"] == list(mounts(services["api-tier"]))
+    assert ["/run/botmaker-metrics"] == list(mounts(services["metrics"])), "and not the socket that controls bots"
     held = mounts(services["container-manager"])
     writable = {target for target, mount in held.items() if not mount.get("read_only")}
-    assert {"/run/botmaker", DOCKER_SOCKET, "/var/lib/botmaker/secrets", "/var/lib/botmaker/state"} == writable
+    sockets, roots = (
+        {"/run/botmaker", "/run/botmaker-metrics"},
+        {"/var/lib/botmaker/secrets", "/var/lib/botmaker/state"},
+    )
+    assert {DOCKER_SOCKET} | sockets | roots == writable
     assert writable == set(held)
 
 
@@ -192,6 +198,12 @@ def test_they_share_the_sockets_volume_and_its_group_and_no_network(services: di
 def test_the_api_is_published_on_loopback_alone(services: dict[str, Any]) -> None:
     assert ["127.0.0.1:${API_PORT:-8000}:8000"] == services["api-tier"]["ports"]
     assert "ports" not in services["container-manager"]
+
+
+def test_metrics_are_published_on_loopback_by_a_relay_that_is_asked_for(services: dict[str, Any]) -> None:
+    assert ["127.0.0.1:${METRICS_PORT:-9464}:9464"] == services["metrics"]["ports"]
+    assert ["metrics"] == services["metrics"]["profiles"]
+    assert mounts(services["metrics"])["/run/botmaker-metrics"]["read_only"] is True
 
 
 def test_the_drain_ends_before_composes_patience(services: dict[str, Any]) -> None:

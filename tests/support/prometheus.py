@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dev.debian import unpacked
+from dev.debian import MissingEngine, install, unpacked
+from tests.docs.documents import blocks
 from tests.support.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
@@ -95,6 +96,30 @@ def running_prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
         wait_until(lambda: process.poll() is not None or _answers(address), "Prometheus answers")
         assert process.poll() is None, (directory / "prometheus.log").read_text()
         yield prometheus
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def metrics_relay(metrics: Path) -> Iterator[str]:
+    """The relay of ``deploy/README.md``, from this unix socket; its address."""
+    try:
+        install(["socat"])
+    except MissingEngine as exc:
+        pytest.skip(str(exc))
+    [block] = [block.text for block in blocks("deploy/README.md") if "UNIX-CONNECT" in block.text]
+    look, relay = block.splitlines()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    documented = {"/run/botmaker/metrics.sock": str(metrics), "TCP-LISTEN:9464": f"TCP-LISTEN:{port}"}
+    for here, there in documented.items():
+        look, relay = look.replace(here, there), relay.replace(here, there)
+    shown = subprocess.run(look.split(), stdout=subprocess.PIPE, check=True).stdout
+    assert b"\ncontainer_manager_build_info{" in shown
+    process = subprocess.Popen(relay.split())
+    try:
+        yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait()

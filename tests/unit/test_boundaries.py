@@ -88,16 +88,17 @@ def test_metrics_and_traces_are_loaded_by_their_own_modules_alone() -> None:
 PACKAGES = {
     "": set(),
     "engine": set(),
+    "sockets": set(),
     "provisioning": set(),
     "backends": {"engine", "provisioning"},
     "scheduling": set(),
     "view": set(),
     "logs": set(),
     "stats": set(),
-    "observability": {"scheduling", "view", "stats"},
+    "observability": {"sockets", "scheduling", "view", "stats"},
     "maintenance": {"provisioning", "scheduling", "view", "logs"},
-    "rpc": {"provisioning", "scheduling", "view", "logs", "stats", "observability", "maintenance"},
-    "doctor": {"rpc", "observability", "engine", "backends", "provisioning", "maintenance"},
+    "rpc": {"sockets", "provisioning", "scheduling", "view", "logs", "stats", "observability", "maintenance"},
+    "doctor": {"sockets", "rpc", "observability", "engine", "backends", "provisioning", "maintenance"},
     "cli": {"rpc", "observability", "doctor", "backends", "engine", "maintenance"},
 }
 # Only these packages use gRPC.

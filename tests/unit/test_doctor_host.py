@@ -22,8 +22,8 @@ from container_manager.doctor.socket_checks import check_socket
 from container_manager.doctor.tcp_checks import check_token_file
 from container_manager.errors import AddressInUseError, StartupError
 from container_manager.root_ownership import UnusableRootError, check_usable
-from container_manager.rpc.listeners.sockets import unix_socket_path
 from container_manager.rpc.listeners.tcp_access import read_or_make_token
+from container_manager.sockets.binding import unix_socket_path
 from tests.support.certificates import Authority, server_files
 from tests.unit.documents import BOT, OTHER_BOT
 

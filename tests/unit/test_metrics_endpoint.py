@@ -6,17 +6,20 @@ import asyncio
 import logging
 import re
 import socket
+import stat
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from container_manager.errors import StartupError
+from container_manager.errors import AddressInUseError, StartupError
 from container_manager.observability import metrics_endpoint
 from container_manager.observability.metrics_endpoint import MAX_CONNECTIONS, MetricsEndpoint, metrics_address
+from container_manager.sockets import watch
 from tests.support.scraping import ask
 
 Use = Callable[[str], Awaitable[Any]]
@@ -204,6 +207,74 @@ def test_a_connection_that_is_accepted_as_the_endpoint_closes_is_ended(monkeypat
     asyncio.run(run())
 
 
+def unix_endpoint(path: Path) -> MetricsEndpoint:
+    registry = CollectorRegistry()
+    Gauge("answer_0", "It.", registry=registry).set(42)
+    return MetricsEndpoint(metrics_address(f"unix://{path}"), registry, lambda: None)
+
+
+async def asked_at(path: Path) -> bytes:
+    """What the socket answers to a scrape."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def test_a_unix_socket_serves_them_to_all_who_enter_its_directory_and_is_removed_at_the_end(session_dir: Path) -> None:
+    path = session_dir / "metrics" / "m.sock"
+
+    async def run() -> tuple[str, int, bytes]:
+        endpoint = unix_endpoint(path)
+        shown = await endpoint.start()
+        try:
+            return shown, path.stat().st_mode, await asked_at(path)
+        finally:
+            await endpoint.close()
+
+    shown, mode, answer = asyncio.run(run())
+    assert (f"unix://{path}", "0o666", True) == (shown, oct(stat.S_IMODE(mode)), b"\nanswer_0 42.0\n" in answer)
+    assert [] == list(path.parent.iterdir())
+
+
+def test_a_unix_socket_that_another_service_has_is_a_startup_error(session_dir: Path) -> None:
+    path = session_dir / "metrics" / "taken.sock"
+
+    async def run() -> bytes:
+        first = unix_endpoint(path)
+        await first.start()
+        second = unix_endpoint(path)
+        try:
+            with pytest.raises(AddressInUseError, match=rf"--metrics-listen: {path} is in use"):
+                await second.start()
+            await second.close()
+            return await asked_at(path)
+        finally:
+            await first.close()
+
+    assert b"answer_0 42.0" in asyncio.run(run())
+
+
+def test_a_unix_socket_that_was_deleted_is_bound_again(session_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "CHECK_INTERVAL_SECONDS", 0.001)
+    path = session_dir / "metrics" / "deleted.sock"
+
+    async def run() -> bytes:
+        endpoint = unix_endpoint(path)
+        await endpoint.start()
+        try:
+            path.unlink()
+            async with asyncio.timeout(60):
+                while not path.exists():  # noqa: ASYNC110 - a file has no event
+                    await asyncio.sleep(0.001)
+                return await asked_at(path)
+        finally:
+            await endpoint.close()
+
+    assert b"answer_0 42.0" in asyncio.run(run())
+
+
 def test_a_port_in_use_is_a_startup_error() -> None:
     async def start(address: str) -> None:
         await MetricsEndpoint(metrics_address(address), CollectorRegistry(), lambda: None).start()
@@ -222,10 +293,10 @@ def test_an_address_that_is_not_loopback_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "9464", ":9464", "localhost:9464", "127.0.0.1", "127.0.0.1:65536", "127.0.0.1:-1", "unix:///x", "a\0:1"],
+    ["", "9464", ":9464", "localhost:9464", "127.0.0.1", "127.0.0.1:65536", "127.0.0.1:-1", "unix:/x", "a\0:1"],
 )
-def test_what_is_no_address_and_port_is_refused(text: str) -> None:
-    with pytest.raises(StartupError, match="is not an address and port"):
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(StartupError, match=r"is not .*PORT or unix:"):
         metrics_address(text)
 
 

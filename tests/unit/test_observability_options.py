@@ -204,12 +204,18 @@ def test_the_doctor_says_that_the_address_for_metrics_is_in_use(taken: str, monk
     assert (Verdict.FAILED, True) == (other.verdict, "not served by a container manager" in other.detail)
 
 
-def test_the_doctor_knows_the_metrics_of_a_service_that_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix:///metrics.sock"])
+def test_the_doctor_knows_the_metrics_of_a_service_that_runs(session_dir: Path, tmp_path: Path, listen: str) -> None:
+    listen = listen.replace("unix://", f"unix://{session_dir}")
+
     async def run() -> Any:
-        telemetry = Telemetry(config(tmp_path, metrics_listen="127.0.0.1:0"), (), ())
+        assert (await check_metrics(listen)).verdict is Verdict.OK
+        telemetry = Telemetry(config(tmp_path, metrics_listen=listen), (), ())
         await telemetry.start()
         try:
             address = telemetry.metrics_url.removeprefix("http://").removesuffix("/metrics")
+            if listen.startswith("unix:"):
+                assert (await check_metrics(listen)).verdict is Verdict.FAILED
             return await check_metrics(address, running=True)
         finally:
             await telemetry.stop(0)

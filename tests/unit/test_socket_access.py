@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from container_manager.errors import StartupError
-from container_manager.rpc.listeners.socket_access import SocketAccess, socket_access
-from container_manager.rpc.listeners.sockets import socket_umask, unix_socket_path
+from container_manager.sockets.access import SocketAccess, socket_access
+from container_manager.sockets.binding import socket_umask, unix_socket_path
 
 GID = 54_321
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to any group")

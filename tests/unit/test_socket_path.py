@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from container_manager.errors import StartupError
-from container_manager.rpc.listeners.socket_path import SocketPath
-from container_manager.rpc.listeners.sockets import unix_socket_path
+from container_manager.sockets.binding import unix_socket_path
+from container_manager.sockets.path import SocketPath
 
 
 @pytest.fixture

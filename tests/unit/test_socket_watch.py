@@ -13,9 +13,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from container_manager.errors import StartupError
-from container_manager.rpc.listeners import socket_watch
-from container_manager.rpc.listeners.socket_watch import SocketWatch
-from container_manager.rpc.listeners.sockets import unix_socket_path
+from container_manager.sockets import watch as socket_watch
+from container_manager.sockets.binding import unix_socket_path
+from container_manager.sockets.watch import SocketWatch
 
 
 class Listening:

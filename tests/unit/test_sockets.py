@@ -14,7 +14,7 @@ import pytest
 from container_manager.addresses import TcpAddress, UnixAddress, parse_address
 from container_manager.config import MAX_UNIX_PATH_BYTES
 from container_manager.errors import StartupError
-from container_manager.rpc.listeners.sockets import socket_umask, unix_socket_path
+from container_manager.sockets.binding import socket_umask, unix_socket_path
 
 
 @pytest.fixture

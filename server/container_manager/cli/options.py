@@ -245,7 +245,10 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     option(
         "--audit-log", help="File that gets a line of JSON for each change: who, what, which bot, outcome. Or: journal."
     ),
-    option("--metrics-listen", help="Serve Prometheus metrics at this address, such as 127.0.0.1:9464. Loopback only."),
+    option(
+        "--metrics-listen",
+        help="Serve Prometheus metrics at this loopback address, such as 127.0.0.1:9464, or at unix:///PATH.",
+    ),
     option(
         "--otlp-endpoint",
         help="Send traces to this collector by OTLP over gRPC, such as http://127.0.0.1:4317. "

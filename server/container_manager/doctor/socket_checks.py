@@ -14,7 +14,7 @@ from container_manager.config import DEFAULT_SOCKET_MODE
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.ownership import described, group_name, user_name
 from container_manager.errors import StartupError
-from container_manager.rpc.listeners.socket_access import socket_access
+from container_manager.sockets.access import socket_access
 
 _NAME = "socket"
 _CONNECT_SECONDS = 1.0
@@ -35,12 +35,21 @@ def check_socket(
     """
     try:
         _check_access(path, mode, group)
-        return _served(path, mode) if running else _free(path)
+        return _served(path, mode) if running else _about_directory(path, _free(path))
     except _FailedError as exc:
         return Finding(_NAME, Verdict.FAILED, *exc.args)
     except OSError as exc:
-        remedy = f"run it as a user that may enter {path.parent}"
-        return Finding(_NAME, Verdict.FAILED, f"{exc.filename or path}: {exc.strerror}", remedy)
+        return _not_entered(_NAME, path, exc)
+
+
+def check_free_path(name: str, path: Path) -> Finding:
+    """Before a start: whether the service can make a socket there that may be open to all."""
+    try:
+        return Finding(name, Verdict.OK, f"{path}: {_free(path)}")
+    except _FailedError as exc:
+        return Finding(name, Verdict.FAILED, *exc.args)
+    except OSError as exc:
+        return _not_entered(name, path, exc)
 
 
 def _check_access(path: Path, mode: int, group: str | None) -> None:
@@ -55,8 +64,13 @@ def _check_access(path: Path, mode: int, group: str | None) -> None:
         raise _FailedError(detail, f"usermod -aG {group_name(gid)} {user}")
 
 
-def _free(path: Path) -> Finding:
-    """Before a start: nobody has the path, and this user may take it."""
+def _not_entered(name: str, path: Path, exc: OSError) -> Finding:
+    remedy = f"run it as a user that may enter {path.parent}"
+    return Finding(name, Verdict.FAILED, f"{exc.filename or path}: {exc.strerror}", remedy)
+
+
+def _free(path: Path) -> str:
+    """Before a start: what is there. Raises if somebody has the path, or this user may not take it."""
     directory = next(parent for parent in path.parents if _there(parent))
     there = "nothing there yet"
     if _there(path):
@@ -68,8 +82,8 @@ def _free(path: Path) -> Finding:
         detail = f"{path} cannot be created: the user {user} may not write to {directory}"
         raise _FailedError(detail, f"install -d -m 0750 -o {user} {path.parent}")
     if directory != path.parent:
-        return Finding(_NAME, Verdict.OK, f"{path}: nothing there yet; the service creates its directory at start")
-    return _about_directory(path, there)
+        return "nothing there yet; the service creates its directory at start"
+    return there
 
 
 def _served(path: Path, mode: int) -> Finding:
@@ -95,7 +109,7 @@ def _about_directory(path: Path, there: str) -> Finding:
 
 
 def _open_to_all(directory: Path) -> bool:
-    return bool(directory.stat().st_mode & stat.S_IXOTH)
+    return directory.exists() and bool(directory.stat().st_mode & stat.S_IXOTH)
 
 
 def _there(path: Path) -> bool:

@@ -13,8 +13,8 @@ from container_manager.doctor.ownership import described
 from container_manager.doctor.socket_checks import IN_USE_REMEDY, NOT_SERVED_REMEDY
 from container_manager.errors import StartupError
 from container_manager.rpc.listeners.server_certificates import ServerCertificates
-from container_manager.rpc.listeners.sockets import check_free
 from container_manager.rpc.listeners.tcp_access import check_reach, read_token
+from container_manager.sockets.binding import check_free
 
 _NAME = "listener"
 _CONNECT_SECONDS = 2.0

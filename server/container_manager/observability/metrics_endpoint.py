@@ -1,11 +1,13 @@
-"""``/metrics`` over HTTP on loopback, for a Prometheus or an agent on the same machine."""
+"""``/metrics`` over HTTP on loopback or a unix socket, for a Prometheus or an agent on the same machine."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -13,24 +15,35 @@ from aiohttp.http import HttpProcessingError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from container_manager.addresses import TcpAddress, parse_address
+from container_manager.addresses import Address, TcpAddress, UnixAddress, parse_address
 from container_manager.errors import AddressInUseError, StartupError
+from container_manager.sockets.access import SocketAccess
+from container_manager.sockets.binding import socket_umask
+from container_manager.sockets.path import SocketPath
+from container_manager.sockets.watch import SocketWatch
 
 MAX_CONNECTIONS = 16
 PATH = "/metrics"
 _CONNECTION_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 _METHODS = ("GET", "HEAD")
+# As a loopback address: every user who may enter the directory reads them, and nobody changes anything.
+_ACCESS = SocketAccess(0o666)
 
 
-def metrics_address(text: str) -> TcpAddress:
-    """The address that is written ``127.0.0.1:9464``. Raises :class:`StartupError`."""
+def metrics_address(text: str) -> Address:
+    """The address that is written ``127.0.0.1:9464`` or ``unix:///path``. Raises :class:`StartupError`."""
+    if text.startswith("unix://"):
+        try:
+            return parse_address(text)
+        except StartupError as exc:
+            raise StartupError(f"--metrics-listen: {exc}") from exc
     try:
         address = parse_address(f"tcp://{text}")
     except StartupError:
         address = None
     if not isinstance(address, TcpAddress):
-        raise StartupError(f"--metrics-listen: {text!r} is not an address and port, such as 127.0.0.1:9464")
+        raise StartupError(f"--metrics-listen: {text!r} is not 127.0.0.1:PORT or unix:///PATH")
     if not address.is_loopback:
         raise StartupError(
             f"--metrics-listen: {text!r} is not a loopback address; metrics are served without authentication"
@@ -41,31 +54,59 @@ def metrics_address(text: str) -> TcpAddress:
 class MetricsEndpoint:
     """Serves a registry from :meth:`start` to :meth:`close`, on one event loop."""
 
-    def __init__(self, address: TcpAddress, registry: CollectorRegistry, before: Callable[[], None]) -> None:
+    def __init__(self, address: Address, registry: CollectorRegistry, before: Callable[[], None]) -> None:
         """``before`` is called each time before the registry is read."""
         self._address = address
         self._registry = registry
         self._before = before
         self._runner: web.ServerRunner | None = None
+        self._held: SocketPath | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
-        """Listen; returns the URL. Raises :class:`StartupError`."""
+        """Listen; returns the URL, or the address of a unix socket. Raises :class:`StartupError`."""
         log = _HttpLog(logging.getLogger(__name__))
         connections = _Connections(self._answer, access_log=None, logger=log, lingering_time=0)
-        self._runner = web.ServerRunner(connections, shutdown_timeout=_CLOSE_SECONDS)
-        await self._runner.setup()
+        self._runner = runner = web.ServerRunner(connections, shutdown_timeout=_CLOSE_SECONDS)
+        await runner.setup()
+        if isinstance(self._address, UnixAddress):
+            await self._listen_at(self._address.path, runner)
+            return str(self._address)
         try:
-            await web.TCPSite(self._runner, self._address.host, self._address.port).start()
+            await web.TCPSite(runner, self._address.host, self._address.port).start()
         except OSError as exc:
             where = self._address.grpc_target
             raise AddressInUseError(f"--metrics-listen: cannot listen on {where}: {_reason(exc)}") from exc
-        served = TcpAddress(*self._runner.addresses[0][:2])
+        served = TcpAddress(*runner.addresses[0][:2])
         return f"http://{served.grpc_target}{PATH}"
 
     async def close(self) -> None:
         """Stop listening, and end all connections."""
+        if self._watch is not None:
+            self._watch.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._held is not None:
+            self._held.release()
+
+    async def _listen_at(self, path: Path, runner: web.ServerRunner) -> None:
+        self._held = held = SocketPath(path, _ACCESS)
+
+        async def bind() -> None:
+            listening = socket.socket(socket.AF_UNIX)
+            with socket_umask():
+                listening.bind(str(path))
+            await web.SockSite(runner, listening).start()
+
+        try:
+            held.take()
+            await bind()
+            held.bound()
+        except StartupError as exc:
+            raise type(exc)(f"--metrics-listen: {exc}") from exc
+        except OSError as exc:
+            raise AddressInUseError(f"--metrics-listen: cannot listen on {path}: {_reason(exc)}") from exc
+        self._watch = asyncio.create_task(SocketWatch(held, bind).run())
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         response = self._response(request)

@@ -44,9 +44,6 @@ from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.grpc_workarounds import filter_grpc_log
 from container_manager.rpc.interceptors.call_limit import READS, CallPlaces
 from container_manager.rpc.listeners.server_factory import ServerFactory, transport_options
-from container_manager.rpc.listeners.socket_access import socket_access
-from container_manager.rpc.listeners.socket_watch import SocketWatch
-from container_manager.rpc.listeners.sockets import unix_socket_path
 from container_manager.rpc.listeners.tcp_access import tcp_access
 from container_manager.rpc.maintainer_servicer import ContainerMaintainerServicer
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
@@ -61,6 +58,9 @@ from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.starts import Starts
 from container_manager.scheduling.streams import Streams
+from container_manager.sockets.access import socket_access
+from container_manager.sockets.binding import unix_socket_path
+from container_manager.sockets.watch import SocketWatch
 from container_manager.stats.disk import DiskUses
 from container_manager.view.keeper import ViewKeeper
 

@@ -13,8 +13,8 @@ import structlog
 
 from container_manager.addresses import TcpAddress
 from container_manager.errors import AddressInUseError
-from container_manager.rpc.listeners.socket_access import SocketAccess
-from container_manager.rpc.listeners.socket_path import SocketPath
+from container_manager.sockets.access import SocketAccess
+from container_manager.sockets.path import SocketPath
 
 _SOCKET_UMASK = 0o077
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from container_manager.errors import AddressInUseError, StartupError
-from container_manager.rpc.listeners.socket_access import SocketAccess
+from container_manager.sockets.access import SocketAccess
 
 
 class SocketPath:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from container_manager.errors import StartupError
-from container_manager.rpc.listeners.socket_path import SocketPath
+from container_manager.sockets.path import SocketPath
 
 CHECK_INTERVAL_SECONDS = 0.5
 

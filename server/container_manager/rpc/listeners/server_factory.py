@@ -18,10 +18,10 @@ from container_manager.rpc.interceptors.call_limit import CallLimitInterceptor, 
 from container_manager.rpc.interceptors.errors import ErrorInterceptor
 from container_manager.rpc.interceptors.reception import ReceptionInterceptor
 from container_manager.rpc.interceptors.served_services import ServedServicesInterceptor
-from container_manager.rpc.listeners.sockets import check_free, socket_umask
 from container_manager.rpc.listeners.tcp_access import TcpAccess
 from container_manager.rpc.services import not_served
 from container_manager.rpc.stream_kinds import stream_limits
+from container_manager.sockets.binding import check_free, socket_umask
 
 # The share of this process's file descriptors for connections. The engine, logs and files need the rest.
 _CONNECTIONS_SHARE = 0.5
