@@ -6,8 +6,10 @@ import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 _EXTRA_PACKAGES = ("click", "rich")
 
@@ -29,7 +31,19 @@ def main() -> None:
         from botctl.program import botctl
     except KeyboardInterrupt:
         sys.exit(130)
-    botctl(prog_name="botctl")
+    try:
+        botctl(prog_name="botctl")
+    except SystemExit as end:
+        _end(end.code if isinstance(end.code, int) else 0)
+
+
+def _end(code: int) -> NoReturn:
+    """Exits without taking the interpreter apart, which would be a tenth of a short run's CPU time."""
+    for stream in (sys.stdout, sys.stderr):
+        # Standard output was flushed before, when its errors could be told.
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _prepare_outputs() -> None:

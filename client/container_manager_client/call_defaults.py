@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
-from botmaker.container.v1 import bot_provisioner_pb2
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 READ_SECONDS = 20.0
@@ -25,27 +25,26 @@ UNKNOWN_GRACE_SECONDS = 90.0
 LONGEST_GRACE_SECONDS = 86_400.0
 
 
-_PROVISIONING = (
-    bot_provisioner_pb2.PutSecretsRequest,
-    bot_provisioner_pb2.DeleteSecretsRequest,
-    bot_provisioner_pb2.PutFilesRequest,
-    bot_provisioner_pb2.DeleteStateRequest,
-)
+# By name, since most callers need no message of this service.
+_PROVISIONING = {
+    "botmaker.container.v1.PutSecretsRequest": PROVISIONING_SECONDS,
+    "botmaker.container.v1.DeleteSecretsRequest": PROVISIONING_SECONDS,
+    "botmaker.container.v1.ReloadSecretsRequest": RELOAD_SECONDS,
+    "botmaker.container.v1.PutFilesRequest": PROVISIONING_SECONDS,
+    "botmaker.container.v1.DeleteStateRequest": PROVISIONING_SECONDS,
+}
 
 
 def default_timeout(request: Any) -> float:
     """The default timeout of a call with this request, in seconds. It always exceeds the grace period of a stop."""
     if isinstance(request, (pb.CreateContainerRequest, pb.StartContainerRequest)):
         return LONG_SECONDS
-    if isinstance(request, bot_provisioner_pb2.ReloadSecretsRequest):
-        return RELOAD_SECONDS
-    if isinstance(request, _PROVISIONING):
-        return PROVISIONING_SECONDS
     if isinstance(request, pb.RestartContainerRequest):
         return _grace_seconds(request) + LONG_SECONDS
     if isinstance(request, (pb.StopContainerRequest, pb.RemoveContainerRequest)):
         return _grace_seconds(request) + AFTER_GRACE_SECONDS
-    return READ_SECONDS
+    name = request.DESCRIPTOR.full_name if isinstance(request, Message) else ""
+    return _PROVISIONING.get(name, READ_SECONDS)
 
 
 def _grace_seconds(request: Any) -> float:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,10 @@ def error_info(exc: grpc.RpcError) -> ErrorInfo:
 
     ``reason`` is empty if the error has no details or unknown ones. Never raises for an RPC error.
     """
+    # Most runs of a program have no error to decode.
+    from google.rpc import error_details_pb2
+    from grpc_status import rpc_status
+
     code = exc.code() if hasattr(exc, "code") else grpc.StatusCode.UNKNOWN
     message = (exc.details() if hasattr(exc, "details") else str(exc)) or ""
     info = error_details_pb2.ErrorInfo()

@@ -256,8 +256,11 @@ def completed(shell: str, words: str, position: int, target: str) -> list[str]:
 
 
 LOADED = """
-import atexit, sys
-atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+import os, sys
+def leave(code):
+    print(*sys.modules, file=sys.stderr, flush=True)
+    leave.original(code)
+leave.original, os._exit = os._exit, leave
 from botctl.entry import main
 main()
 """
@@ -288,7 +291,9 @@ def test_a_run_loads_what_its_own_command_needs_and_nothing_further(scripted: Sc
         assert {"botctl.commands", "botctl.commands.list"} == {
             each for each in modules if each.startswith("botctl.commands")
         }
-        assert set() == modules & {"rich.live", "rich.progress", "botctl.problems", "importlib.metadata"}
+        assert set() == modules & {"rich.live", "rich.progress", "botctl.problems", "importlib.metadata", "grpc_status"}
+        messages = {each.rpartition(".")[2] for each in modules if each.startswith("botmaker.container.v1.")}
+        assert {"container_manager_pb2", "container_manager_pb2_grpc"} == messages
     assert "rich" not in listing["json"]
     words = {"COMP_WORDS": "botctl start ", "COMP_CWORD": "2", "BOTCTL_TARGET": target}
     assert "rich" not in loaded(_BOTCTL_COMPLETE="bash_complete", **words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +15,9 @@ from botctl.rendering.template import check_template, fill
 from botctl.rendering.words import now
 from botctl.session import Session
 from botmaker.container.v1 import container_manager_pb2 as pb
-from botmaker.container.v1 import container_observer_pb2 as observer_pb
+
+if TYPE_CHECKING:
+    from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -81,5 +84,7 @@ def _disk_use(session: Session, containers: Sequence[pb.ContainerStatus]) -> dic
     bot_ids = {each.bot_id for each in containers if each.bot_id and each.state == pb.CONTAINER_STATE_RUNNING}
     if not bot_ids:
         return {}
-    found = session.observer.GetStats(observer_pb.GetStatsRequest(bot_ids=sorted(bot_ids))).containers
+    from botmaker.container.v1.container_observer_pb2 import GetStatsRequest
+
+    found = session.observer.GetStats(GetStatsRequest(bot_ids=sorted(bot_ids))).containers
     return {each.container_id: each for each in found}

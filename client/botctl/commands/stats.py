@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from google.protobuf.duration_pb2 import Duration
@@ -17,11 +17,14 @@ from botctl.param_types import DURATION, seconds_of
 from botctl.rendering.console import is_live
 from botctl.rendering.json_documents import stats_document, write_document, write_line
 from botctl.rendering.live import live_table
-from botctl.rendering.tables import Sample, print_table, stats_table
+from botctl.rendering.tables import print_table, stats_table
 from botctl.rendering.words import size_text, time_text
 from botctl.resuming import resumed
 from botctl.session import Session
 from botmaker.container.v1 import container_observer_pb2 as pb
+
+if TYPE_CHECKING:
+    from botctl.rendering.tables import Sample
 
 # A container is no longer running after this many intervals without a sample, plus the allowance.
 _MISSED = 3

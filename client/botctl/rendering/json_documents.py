@@ -13,13 +13,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from botctl.rendering import words
 from botctl.rendering.yaml_text import yaml_text
-from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
-from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
-from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
 if TYPE_CHECKING:
     from botctl.parallel import Result
+    from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+    from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
+    from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
 Json = dict[str, Any]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -10,12 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from botctl.rendering import words
-from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
-from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
-from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
-Sample = observer_pb.WatchStatsResponse | observer_pb.ContainerStats
+if TYPE_CHECKING:
+    from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+    from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
+    from botmaker.container.v1 import container_observer_pb2 as observer_pb
+
+    Sample = observer_pb.WatchStatsResponse | observer_pb.ContainerStats
 
 _NONE = "-"
 # On narrower terminals, ids are shortened to unique prefixes.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
-from botmaker.container.v1 import container_observer_pb2 as observer_pb
+
+# What is imported late is for few commands. Each module of messages costs the start of all others.
+if TYPE_CHECKING:
+    from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
+    from botmaker.container.v1 import container_observer_pb2 as observer_pb
 
 ABSENT = "absent"
 """The state of a bot without a container."""
@@ -39,12 +42,16 @@ def reason_word(reason: pb.ExitReason) -> str:
 
 def restore_word(phase: maintainer_pb.RestorePhase) -> str:
     """Such as ``waiting ready``."""
-    return enum_word(maintainer_pb.RestorePhase.DESCRIPTOR, phase).replace("_", " ")
+    from botmaker.container.v1.container_maintainer_pb2 import RestorePhase
+
+    return enum_word(RestorePhase.DESCRIPTOR, phase).replace("_", " ")
 
 
 def upgrade_word(phase: maintainer_pb.UpgradePhase) -> str:
     """Such as ``backing up``."""
-    return enum_word(maintainer_pb.UpgradePhase.DESCRIPTOR, phase).replace("_", " ")
+    from botmaker.container.v1.container_maintainer_pb2 import UpgradePhase
+
+    return enum_word(UpgradePhase.DESCRIPTOR, phase).replace("_", " ")
 
 
 def protocol_word(protocol: pb.Protocol) -> str:
@@ -54,7 +61,9 @@ def protocol_word(protocol: pb.Protocol) -> str:
 
 def source_word(source: observer_pb.LogEntry.Source) -> str:
     """``stdout`` or ``stderr``."""
-    return enum_word(observer_pb.LogEntry.Source.DESCRIPTOR, source)
+    from botmaker.container.v1.container_observer_pb2 import LogEntry
+
+    return enum_word(LogEntry.Source.DESCRIPTOR, source)
 
 
 def states() -> list[str]:
