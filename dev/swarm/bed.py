@@ -33,7 +33,8 @@ class SwarmBed:
     """A swarm of `nodes` nodes, the first `managers` of them managers. Needs root, namespaces and control groups.
 
     `directory` holds the nodes' data and logs, and a link by which another process finds the bed: a SwarmBed made for
-    the same directory is the same bed. A stop removes all but the logs. `tree` is a Debian release with another
+    the same directory is the same bed. A stop removes all but the logs; with `keep_images`, the images of the nodes and
+    of the registry stay too, and the next bed of that directory has them. `tree` is a Debian release with another
     engine, from `dev.engines.tree`. `settings` are added to each node's daemon.json. With `heartbeat_seconds` below
     5, the default of Docker, a manager sees sooner that a node is down.
 
@@ -49,12 +50,14 @@ class SwarmBed:
         tree: Path | None = None,
         settings: Mapping[str, Any] | None = None,
         heartbeat_seconds: int = 5,
+        keep_images: bool = False,
     ) -> None:
         self._directory = directory.absolute()
         self._counts = nodes, managers
         self._tree = str(tree.absolute()) if tree else ""
         self._settings = settings or {}
         self._heartbeat_seconds = heartbeat_seconds
+        self._keep_images = keep_images
         self._watcher: subprocess.Popen[bytes] | None = None
         self._switch: Switch | None = None
         self._nodes: tuple[Node, ...] = ()
@@ -110,7 +113,9 @@ class SwarmBed:
         clear_abandoned()
         self._directory.mkdir(parents=True, exist_ok=True)
         nodes, managers = self._counts
-        record = Record.make(self._directory, nodes=nodes, managers=managers, tree=self._tree)
+        record = Record.make(
+            self._directory, nodes=nodes, managers=managers, tree=self._tree, keep_images=self._keep_images
+        )
         try:
             self._watcher = _start_watcher(record)
             self._adopt()
@@ -215,6 +220,8 @@ class SwarmBed:
         for node in self._nodes:
             node.prepare(self._settings)
         _at_once(Node.boot, self._nodes)
+        if self._keep_images:  # but not the containers of the last swarm
+            _at_once(lambda node: docker_command.run(node.docker_url, "container", "prune", "--force"), self._nodes)
 
     def _join(self) -> None:
         """Form the swarm; managers join one after the other, as their consensus wants it."""
@@ -245,7 +252,7 @@ def _addresses(node: Node) -> list[str]:
     ]
 
 
-def _at_once(work: Callable[[Node], None], nodes: Iterable[Node]) -> None:
+def _at_once(work: Callable[[Node], object], nodes: Iterable[Node]) -> None:
     with ThreadPoolExecutor() as pool:
         for done in [pool.submit(work, node) for node in nodes]:
             done.result()

@@ -64,7 +64,7 @@ class Node:
     def prepare(self, settings: Mapping[str, Any]) -> None:
         """Make its directories, with `settings` for its daemon.json beside those that the bed needs."""
         self._runtime.mkdir(parents=True)
-        self.local.mkdir(parents=True)
+        self.local.mkdir(parents=True, exist_ok=True)
         own = {
             "insecure-registries": [REGISTRY],
             "cgroup-parent": f"/{self._group}",

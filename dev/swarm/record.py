@@ -35,13 +35,24 @@ class Record:
     nodes: int
     managers: int
     tree: str
+    keep_images: bool
 
     @classmethod
-    def make(cls, directory: Path, *, nodes: int, managers: int, tree: str) -> Self:
+    def make(cls, directory: Path, *, nodes: int, managers: int, tree: str, keep_images: bool) -> Self:
         """Make the runtime directory for a bed of this process, and write the record."""
         runtime = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_PLACE))
         owner = os.getpid()
-        record = cls(str(runtime), str(directory), boot_id(), owner, start_ticks(owner) or 0, nodes, managers, tree)
+        record = cls(
+            runtime=str(runtime),
+            directory=str(directory),
+            boot=boot_id(),
+            owner=owner,
+            ticks=start_ticks(owner) or 0,
+            nodes=nodes,
+            managers=managers,
+            tree=tree,
+            keep_images=keep_images,
+        )
         partial = runtime / f"{_FILE}.new"
         partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
         partial.rename(runtime / _FILE)
@@ -54,10 +65,10 @@ class Record:
 
     @classmethod
     def read(cls, runtime: Path) -> Self | None:
-        """The record in this directory; None if there is none."""
+        """The record in this directory; None if there is none, or if it is that of another version of this file."""
         try:
             return cls(**json.loads((runtime / _FILE).read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, TypeError):
             return None
 
     @classmethod
@@ -71,14 +82,14 @@ class Record:
         return self.boot == boot_id() and start_ticks(self.owner) == self.ticks
 
     def clear(self) -> None:
-        """End all its processes, and remove all its files except the logs."""
+        """End all its processes, and remove all its files except the logs, and the images if they are kept."""
         runtime, directory = Path(self.runtime), Path(self.directory)
         kill(f"{runtime}/")
         wait_for(lambda: not remove_groups(runtime.name), 10)  # the kernel takes a moment to empty them
-        for node in directory.glob("n[0-9]*"):
-            for name in ("data", "local"):
-                shutil.rmtree(node / name, ignore_errors=True)
-        shutil.rmtree(directory / "registry", ignore_errors=True)
+        images = () if self.keep_images else ("registry", "n[0-9]*/data")
+        for pattern in ("n[0-9]*/local", "n[0-9]*/data/swarm", *images):
+            for path in directory.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
             if (directory / _LINK).readlink() == runtime:
                 (directory / _LINK).unlink()

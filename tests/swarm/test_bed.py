@@ -16,7 +16,7 @@ import docker
 import pytest
 
 from dev import docker_command
-from dev.docker_command import answers, succeeds
+from dev.docker_command import DockerError, answers, succeeds
 from dev.images import TEST_IMAGE, ensure_test_image
 from dev.swarm import Node, SwarmBed, SwarmError
 from dev.swarm.record import clear_abandoned
@@ -119,6 +119,11 @@ def test_a_node_that_is_cut_off_reaches_nothing_until_it_is_healed(bed: SwarmBed
     assert [0, 124, 0] == codes
 
 
+def test_a_node_learns_at_once_that_it_reaches_nothing_outside(bed: SwarmBed) -> None:
+    with pytest.raises(DockerError, match="Error response from daemon"):
+        docker_command.run(bed.workers[0].docker_url, "pull", "nowhere.invalid/bot:1", timeout=10)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "mend"), [(Node.cut_link, Node.heal_link), (Node.power_cut, Node.boot)])
 def test_a_manager_sees_that_a_node_is_down_and_that_it_is_back(
@@ -174,6 +179,24 @@ def test_nothing_is_left_after_a_stop_and_beds_do_not_disturb_each_other(
     with pytest.raises(SwarmError, match="not up"):
         bed.nodes  # noqa: B018
     assert {"n1", "n2", "n3"} == set(seen(session_bed.managers[0]))
+
+
+@pytest.mark.slow
+def test_images_may_be_kept_for_the_next_swarm_but_not_the_swarm(directory: Path, engine_tree: Path | None) -> None:
+    """Images, and what is in the registry."""
+    for run in (1, 2):
+        with SwarmBed(directory, nodes=1, tree=engine_tree, keep_images=True) as bed:
+            url = bed.nodes[0].docker_url
+            kept = [
+                succeeds(url, "image", "inspect", TEST_IMAGE),
+                succeeds(url, "pull", f"{bed.registry}/{TEST_IMAGE}"),
+            ]
+            assert [run == 2] * 2 == kept
+            assert "" == docker_run(bed.nodes[0], "service", "ls", "--quiet")
+            assert "" == docker_run(bed.nodes[0], "ps", "--all", "--quiet")
+            bed.load_image(ensure_test_image(url))
+            docker_run(bed.nodes[0], "service", "create", "--detach", "--no-resolve-image", TEST_IMAGE, "sleep", "600")
+            docker_run(bed.nodes[0], "create", TEST_IMAGE, "true")
 
 
 def owner(directory: Path) -> subprocess.Popen[bytes]:
