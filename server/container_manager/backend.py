@@ -261,7 +261,7 @@ class Backend(Protocol):
 
     @property
     def files(self) -> Files:
-        """Bots' files, for worker threads. Not called when :attr:`limitations` has ``FILES``."""
+        """Bots' files, for worker threads. None is put when :attr:`limitations` has ``FILES``."""
 
     @property
     def maintenance(self) -> Maintenance:

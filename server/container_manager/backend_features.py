@@ -15,7 +15,7 @@ class Feature(Enum):
     SECRETS_RELOAD = "secrets-reload"
     """Changed secrets in a container that runs: without this, they are there when its process starts again."""
     FILES = "files"
-    """Access to bots' states: without this, no file is written into one and none is deleted."""
+    """Files that are put into bots' states."""
     BACKUPS = "backups"
     """Copies of bots' states: without this, none is backed up or restored, and an upgrade makes no copy."""
     PAUSE = "pause"

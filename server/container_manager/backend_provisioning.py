@@ -94,7 +94,11 @@ class Files(Protocol):
         """Write these files, by their paths below the bot's state directory."""
 
     def delete_state(self, bot_id: str) -> None:
-        """Remove all files of the bot. The caller has checked that the bot has no container."""
+        """Remove all files of the bot. The caller has checked that the bot has no container.
+
+        Raises :class:`~container_manager.errors.NotSupportedByBackendError`, with what the operator can do, for files
+        that the backend does not reach.
+        """
 
     def remove_leftovers(self) -> None:
         """As :meth:`Secrets.remove_leftovers`."""

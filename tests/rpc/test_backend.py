@@ -37,7 +37,6 @@ REFUSED: dict[str, tuple[Any, Any, Feature]] = {
     "WatchStats": (OBSERVED, pb.WatchStatsRequest(), Feature.STATS),
     "GetStats": (OBSERVED, pb.GetStatsRequest(), Feature.STATS),
     "PutFiles": (PROVISIONED, provisioner_pb.PutFilesRequest(bot_id=BOT, files={"a": b""}), Feature.FILES),
-    "DeleteState": (PROVISIONED, provisioner_pb.DeleteStateRequest(bot_id=BOT), Feature.FILES),
     "RunAction": (KEPT, maintainer_pb.RunActionRequest(bot_id=BOT, action="doctor"), Feature.ACTIONS),
     "RunAction secrets-reload": (
         KEPT,

@@ -167,16 +167,7 @@ def able(node_id: str, role: str = "worker", state: str = "ready", availability:
 
 
 def test_a_pinned_bot_goes_to_the_worker_that_takes_bots_and_has_the_fewest() -> None:
-    nodes = {
-        each["ID"]: each
-        for each in (
-            able("a", "manager"),
-            able("b", state="down"),
-            able("c", availability="drain"),
-            able("d"),
-            able("e"),
-        )
-    }
+    nodes = [able("a", "manager"), able("b", state="down"), able("c", availability="drain"), able("d"), able("e")]
     placed = placement.pinned(BOT, "/state", nodes, [])
     assert ["node.id==d"] == placed.constraints
     (mount,) = placed.mounts
@@ -187,7 +178,14 @@ def test_a_pinned_bot_goes_to_the_worker_that_takes_bots_and_has_the_fewest() ->
 
 def test_a_pinned_bot_is_refused_while_no_node_takes_bots() -> None:
     with pytest.raises(EngineUnavailableError):
-        placement.pinned(BOT, "/state", {"b": able("b", state="down")}, [])
+        placement.pinned(BOT, "/state", [able("b", state="down")], [])
+
+
+@pytest.mark.parametrize("state", ["ready", "down"])
+def test_a_pinned_bot_that_is_created_again_goes_to_the_node_that_has_its_state(state: str) -> None:
+    nodes = [able("a"), able("b", state=state, availability="drain")]
+    nodes[1]["Spec"]["Labels"] = {f"botmaker.state.{BOT}": "true", "zone": "1"}
+    assert ["node.id==b"] == placement.pinned(BOT, "/state", nodes, []).constraints
 
 
 def test_a_floating_bot_has_its_state_on_storage_that_all_nodes_share() -> None:

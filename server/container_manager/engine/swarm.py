@@ -67,6 +67,11 @@ class SwarmClient(EngineClient):
         """All nodes of the swarm."""
         return self._list("list_nodes", "/nodes", {}, deadline)
 
+    def update_node(self, document: Json, spec: Mapping[str, Any]) -> bool:
+        """Give a node a new specification; False: it has changed since ``document`` was read."""
+        path = f"/nodes/{document['ID']}/update?version={document['Version']['Index']}"
+        return self._updated("update_node", path, spec)
+
     def list_secrets(self, deadline: Deadline, **filters: Collection[str]) -> list[Json]:
         """The swarm secrets that match all filters, without their data."""
         return self._list("list_secrets", "/secrets", filters, deadline)

@@ -129,7 +129,6 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
 
     async def DeleteState(self, request: pb.DeleteStateRequest, context: Context) -> pb.DeleteStateResponse:
         check_bot_id(request.bot_id)
-        require(self._backend, Feature.FILES)
 
         def delete(deadline: Deadline) -> None:
             self._check_no_container(request.bot_id, deadline)

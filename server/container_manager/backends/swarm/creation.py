@@ -14,6 +14,7 @@ from container_manager.backends.swarm.bot_services import MANAGED, BotServices
 from container_manager.backends.swarm.privileges import Privileges
 from container_manager.backends.swarm.records import LABEL_PHASE, Phase
 from container_manager.backends.swarm.service_spec import Placement, Weaker, refuse_weaker, service_body
+from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import status_of
 from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.config import DockerServiceConfig, SwarmConfig
@@ -167,7 +168,7 @@ class ServiceCreator:
             services = self._engine.list_services(deadline, label=[MANAGED])
         except EngineRejectedError as exc:
             raise engine_error(exc, bot_id) from exc
-        return placement.pinned(bot_id, target, self._services.nodes(deadline), services)
+        return placement.pinned(bot_id, target, StateNodes(self._engine).all(deadline), services)
 
     def _check_network(self, name: str, deadline: Deadline) -> None:
         if name in ("", "bridge"):

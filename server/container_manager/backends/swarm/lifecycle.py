@@ -26,7 +26,8 @@ from container_manager.backends.swarm.node_ending import NodeEnding, own_grace
 from container_manager.backends.swarm.records import Phase, phase_of, replicas_of
 from container_manager.backends.swarm.runs import Runs, StartFailed
 from container_manager.backends.swarm.service_spec import Weaker, with_secrets
-from container_manager.backends.swarm.status import may_run, restart_count
+from container_manager.backends.swarm.state_nodes import StateNodes
+from container_manager.backends.swarm.status import may_run, pinned_node, restart_count
 from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.backends.swarm.task_watch import TaskWatch
 from container_manager.config import DockerServiceConfig, SwarmConfig
@@ -71,6 +72,7 @@ class SwarmLifecycle:
         self.images = SwarmImages(self.engine, config)
         self._runs = Runs(self.engine, self.services, TaskWatch(self.engine))
         self._references = references
+        self._state_nodes = StateNodes(self.engine)
         self._creator = ServiceCreator(self.engine, self.services, self.images, config, swarm, references=references)
         nodes_calls = {
             name: LongCalls(url, timeout_seconds=seconds, observer=observer) for name, url in swarm.node_engines.items()
@@ -220,6 +222,9 @@ class SwarmLifecycle:
                 has_begun = phase_of(document) is not Phase.STARTED
                 return None if not has_begun else records.started(document["Spec"], until_ns)
             has_begun = True
+            if node_id := pinned_node(document):
+                # Before there is a state.
+                self._state_nodes.keep(bot_id, node_id)
             return records.started(with_secrets(document["Spec"], secrets), until_ns)
 
         service = self.services.change(service, start, bot_id)

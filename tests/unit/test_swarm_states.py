@@ -1,0 +1,149 @@
+"""Where bots' states are on a swarm, and what cannot be done with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from container_manager.backend import Feature
+from container_manager.backend_maintenance import ImageFacts
+from container_manager.backends.swarm.limitations import limitations
+from container_manager.backends.swarm.maintenance import SwarmMaintenance
+from container_manager.backends.swarm.state_nodes import PinnedFiles, StateNodes, node_with_state
+from container_manager.config import SwarmConfig
+from container_manager.deadline import Deadline
+from container_manager.engine.swarm import SwarmClient
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import EngineUnavailableError, NotSupportedByBackendError
+from container_manager.operation import Operation, carry_out
+from tests.unit.swarm_documents import BOT
+
+Json = dict[str, Any]
+
+
+class Nodes:
+    """The nodes of a swarm, with the rules of its manager."""
+
+    def __init__(self) -> None:
+        self.rows = {name: self._row(name) for name in ("a", "b")}
+        self.before_update: Callable[[Json], None] = lambda _: None
+
+    @staticmethod
+    def _row(name: str) -> Json:
+        spec = {"Role": "worker", "Availability": "active", "Labels": {"zone": name}}
+        return {"ID": name, "Version": {"Index": 5}, "Spec": spec, "Description": {"Hostname": f"machine-{name}"}}
+
+    def list_nodes(self, _deadline: Deadline) -> list[Json]:
+        return list(json.loads(json.dumps(list(self.rows.values()))))
+
+    def update_node(self, document: Json, spec: Json) -> bool:
+        row = self.rows[document["ID"]]
+        self.before_update(row)
+        if row["Version"] != document["Version"]:
+            return False
+        row["Version"] = {"Index": row["Version"]["Index"] + 1}
+        row["Spec"] = spec
+        return True
+
+
+@pytest.fixture
+def nodes() -> Nodes:
+    return Nodes()
+
+
+@pytest.fixture
+def states(nodes: Nodes) -> StateNodes:
+    return StateNodes(cast("SwarmClient", nodes))
+
+
+def test_a_node_is_marked_with_the_bots_whose_state_it_has_and_keeps_all_else(nodes: Nodes, states: StateNodes) -> None:
+    assert states.find(BOT, Deadline()) is None
+    for _ in range(2):
+        states.keep(BOT, "b")
+    assert {"zone": "b", f"botmaker.state.{BOT}": "true"} == nodes.rows["b"]["Spec"]["Labels"]
+    assert ("worker", "active", 6) == (
+        nodes.rows["b"]["Spec"]["Role"],
+        nodes.rows["b"]["Spec"]["Availability"],
+        nodes.rows["b"]["Version"]["Index"],
+    )
+    found = states.find(BOT, Deadline())
+    assert found is not None
+    assert "b" == found["ID"]
+    states.forget(BOT, "b")
+    assert {"zone": "b"} == nodes.rows["b"]["Spec"]["Labels"]
+
+
+def test_a_change_of_the_node_by_somebody_else_is_kept(nodes: Nodes, states: StateNodes) -> None:
+    def drain(row: Json) -> None:
+        nodes.before_update = lambda _: None
+        row["Version"] = {"Index": 9}
+        row["Spec"]["Availability"] = "drain"
+
+    nodes.before_update = drain
+    states.keep(BOT, "a")
+    assert ("drain", "true") == (
+        nodes.rows["a"]["Spec"]["Availability"],
+        nodes.rows["a"]["Spec"]["Labels"][f"botmaker.state.{BOT}"],
+    )
+
+
+def test_a_node_that_changes_all_the_time_or_cannot_be_changed_is_told(nodes: Nodes, states: StateNodes) -> None:
+    nodes.before_update = lambda row: row.update(Version={"Index": row["Version"]["Index"] + 1})
+    with pytest.raises(EngineUnavailableError, match="try again later"):
+        states.keep(BOT, "a")
+
+    def refuse(_: Json) -> None:
+        raise EngineRejectedError(500, "no leader")
+
+    nodes.before_update = refuse
+    with pytest.raises(EngineUnavailableError, match="no leader"):
+        states.keep(BOT, "a")
+    states.keep(BOT, "gone")
+    assert node_with_state(BOT, nodes.list_nodes(Deadline())) is None
+
+
+def test_a_state_on_a_node_is_not_deleted_and_the_refusal_says_how_to(nodes: Nodes, states: StateNodes) -> None:
+    files = PinnedFiles(states)
+    files.delete_state(BOT)
+    states.keep(BOT, "b")
+    before = nodes.list_nodes(Deadline())
+    with pytest.raises(NotSupportedByBackendError) as caught:
+        files.delete_state(BOT)
+    assert {"bot_id": BOT, "node": "machine-b"} == caught.value.metadata
+    assert f"docker volume rm botmaker-{BOT}" in str(caught.value)
+    assert f"docker node update --label-rm botmaker.state.{BOT} machine-b" in str(caught.value)
+    assert before == nodes.list_nodes(Deadline())
+    with pytest.raises(NotSupportedByBackendError):
+        files.put_files(BOT, {})
+
+
+@pytest.mark.parametrize(
+    ("swarm", "lacks"),
+    [
+        (SwarmConfig("floating"), {Feature.SECRETS_RELOAD, Feature.PAUSE, Feature.STATS, Feature.ACTIONS}),
+        (SwarmConfig("floating", node_engines={"n": "tcp://n:1"}), {Feature.SECRETS_RELOAD, Feature.PAUSE}),
+        (
+            SwarmConfig("pinned", node_engines={"n": "tcp://n:1"}),
+            {Feature.SECRETS_RELOAD, Feature.PAUSE, Feature.FILES, Feature.BACKUPS},
+        ),
+    ],
+    ids=["floating", "with nodes' engines", "pinned"],
+)
+def test_what_a_swarm_cannot_do_follows_from_its_options(swarm: SwarmConfig, lacks: set[Feature]) -> None:
+    assert lacks == set(limitations(swarm))
+
+
+def test_maintenance_of_a_swarm_takes_images_by_their_digests_and_pauses_nothing() -> None:
+    class Images:
+        def prepare(self, requested: str, _deadline: Deadline) -> Operation[str]:
+            yield from ()
+            return f"digest of {requested}"
+
+    maintenance = SwarmMaintenance(cast("Any", Images()))
+    assert "digest of bot:2" == carry_out(maintenance.prepare_image("bot:2"))
+    assert not maintenance.pause("c")
+    maintenance.unpause("c")
+    assert ImageFacts() == maintenance.image_facts("sha256:1")
