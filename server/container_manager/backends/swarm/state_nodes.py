@@ -1,7 +1,7 @@
 """Which node has a bot's state, where states are on single nodes: a label of the node tells.
 
-The state outlives the bot's service, which is all that the swarm knows of the bot. A node that leaves the swarm takes its
-states with it, and its labels too.
+The state outlives the bot's service, which is all that the swarm knows of the bot. A node that leaves the swarm takes
+its states with it, and its labels too.
 """
 
 from __future__ import annotations
