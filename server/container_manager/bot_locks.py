@@ -28,17 +28,23 @@ class BotLocks:
 
     def __init__(self, root: Path) -> None:
         """Raises :class:`OSError` if the file cannot be made, opened or locked."""
-        self._file = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        self._root = root
+        self._held: dict[str, int] = {}
+        self._file = self._opened()
         try:
-            if os.geteuid() == 0:
-                # A service of the root's owner has to open what the superuser has made.
-                os.fchown(self._file, root.stat().st_uid, -1)
             # Some file systems have no locks.
             self.share("")
             self.release("")
         except BaseException:
             self.close()
             raise
+
+    def _opened(self) -> int:
+        file = os.open(self._root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        if os.geteuid() == 0:
+            # A service of the root's owner has to open what the superuser has made.
+            os.fchown(file, self._root.stat().st_uid, -1)
+        return file
 
     def share(self, bot_id: str) -> bool:
         """Take the bot's lock for a change, beside other services. ``False``: the bot is being adopted."""
@@ -50,7 +56,8 @@ class BotLocks:
 
     def release(self, bot_id: str) -> None:
         """Release the bot's lock."""
-        self._lock(bot_id, fcntl.F_UNLCK)
+        self._held.pop(bot_id, None)
+        _lock(self._file, bot_id, fcntl.F_UNLCK)
 
     def close(self) -> None:
         """Release all locks; without effect if that has been done."""
@@ -59,15 +66,30 @@ class BotLocks:
             self._file = -1
 
     def _lock(self, bot_id: str, kind: int) -> bool:
-        # struct flock: type, whence, start, length, and a process that has to be 0.
-        record = struct.pack("@hhqqi4x", kind, os.SEEK_SET, _place(bot_id), 1, 0)
+        self._reopen_if_deleted()
+        is_taken = _lock(self._file, bot_id, kind)
+        if is_taken:
+            self._held[bot_id] = kind
+        return is_taken
+
+    def _reopen_if_deleted(self) -> None:
+        """Use the file that other processes open by now, if somebody has deleted this one."""
         try:
-            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)
+            if os.path.samestat(os.fstat(self._file), os.lstat(self._root / LOCK_FILE)):
+                return
+        except FileNotFoundError:
+            pass
+        try:
+            file = self._opened()
         except OSError as exc:
-            if exc.errno in _WOULD_BLOCK:
-                return False
-            raise
-        return True
+            _log.warning("adopt no bot beside this service, whose lock file was deleted: %s", exc)
+            return
+        _log.warning("%s was deleted; it is made anew", self._root / LOCK_FILE)
+        deleted, self._file = self._file, file
+        for bot_id, kind in self._held.items():
+            if not _lock(self._file, bot_id, kind):
+                _log.warning("bot %s was taken for another change after the deletion", bot_id)
+        os.close(deleted)
 
 
 def shared_locks(root: Path) -> BotLocks | None:
@@ -77,6 +99,18 @@ def shared_locks(root: Path) -> BotLocks | None:
     except OSError as exc:
         _log.warning("adopt no bot beside this service, which has no lock file: %s", exc)
         return None
+
+
+def _lock(file: int, bot_id: str, kind: int) -> bool:
+    # struct flock: type, whence, start, length, and a process that has to be 0.
+    record = struct.pack("@hhqqi4x", kind, os.SEEK_SET, _place(bot_id), 1, 0)
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, record)
+    except OSError as exc:
+        if exc.errno in _WOULD_BLOCK:
+            return False
+        raise
+    return True
 
 
 def _place(bot_id: str) -> int:

@@ -39,7 +39,8 @@
     ├── CapacityExceededError           RESOURCE_EXHAUSTED   CAPACITY_EXCEEDED
     ├── UnauthenticatedError            UNAUTHENTICATED      UNAUTHENTICATED
     ├── ServiceNotAllowedError          PERMISSION_DENIED    SERVICE_NOT_ALLOWED
-    └── NotSupportedByBackendError      UNIMPLEMENTED        NOT_SUPPORTED_BY_BACKEND
+    ├── NotSupportedByBackendError      UNIMPLEMENTED        NOT_SUPPORTED_BY_BACKEND
+    └── InternalError                   INTERNAL             INTERNAL_ERROR
 
     StartupError                    never on the wire: the service refuses to start
 
@@ -57,6 +58,7 @@ from container_manager.errors_maintenance import ActionNotAllowedError as Action
 from container_manager.errors_maintenance import BackupCorruptError as BackupCorruptError
 from container_manager.errors_maintenance import BackupNotFoundError as BackupNotFoundError
 from container_manager.errors_maintenance import BackupUnavailableError as BackupUnavailableError
+from container_manager.errors_maintenance import InternalError as InternalError
 from container_manager.errors_maintenance import RollbackFailedError as RollbackFailedError
 from container_manager.errors_maintenance import UpgradeRolledBackError as UpgradeRolledBackError
 

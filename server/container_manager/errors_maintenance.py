@@ -33,6 +33,10 @@ class UpgradeRolledBackError(ContainerManagerError):
     reason = "UPGRADE_ROLLED_BACK"
 
 
+class InternalError(ContainerManagerError):
+    """An unexpected error, of which the log has the traceback; the message says what has become of the bot."""
+
+
 class RollbackFailedError(ContainerManagerError):
     """The bot did not become ready, and could not be put back; the message says where its former state is."""
 

@@ -419,14 +419,20 @@ class TestRestore:
     ) -> None:
         backup = created(maintainer, bot_id)
         fill(states / bot_id, "new")
-        memory.script("start_container", StartFailedError("it does not like this state"), None)
+
+        def migrated() -> None:
+            fill(states / bot_id, "migrated")
+            raise StartFailedError("it does not like this state")
+
+        memory.after("start_container", migrated)
         for _ in range(2):
             with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK") as info:
                 restored(maintainer, bot_id, backup.backup_id, "the-same")
             assert "it does not like this state" in info[0].message
         assert {"inner/file": "new", "cache/asset": "new"} == contents(states / bot_id)
         assert RUNNING == (calls.status(bot_id) or manager_pb.ContainerStatus()).state
-        assert nothing_is_left(bot_id, states)
+        (failed,) = (states / MAINTENANCE_DIRECTORY / bot_id).iterdir()
+        assert ("failed", "migrated") == (failed.name, contents(failed)["inner/file"])
 
     def test_a_new_bot_that_does_not_start_is_gone_again(
         self, maintainer: ContainerMaintainerStub, bot_id: str, states: Path, memory: MemoryBackend, bots: MemoryBots
@@ -438,6 +444,7 @@ class TestRestore:
             restored(maintainer, other, backup.backup_id)
         assert memory.named(other) is None
         assert {} == contents(states / other)
+        assert {"inner/file": "old"} == contents(states / MAINTENANCE_DIRECTORY / other / "failed")
 
     def test_a_former_state_that_cannot_be_put_back_is_kept(
         self, maintainer: ContainerMaintainerStub, bot_id: str, states: Path, memory: MemoryBackend

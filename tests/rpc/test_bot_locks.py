@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import grpc
 import pytest
@@ -62,6 +63,28 @@ def test_a_bot_cannot_be_adopted_while_a_change_of_it_is_under_way_also_when_its
         assert locks.share(bot_id), "another service's change is the engine's to arbitrate"
         locks.release(bot_id)
     wait_until(lambda: locks.take(bot_id), "the change has ended")
+
+
+def test_a_deleted_lock_file_is_made_anew_and_keeps_the_locks(
+    calls: Calls, memory: MemoryBackend, bots: MemoryBots, locks: BotLocks, rpc_secrets: RootDirectory
+) -> None:
+    bot_id, other = bots.new(), bots.new()
+    calls.run(bot_id)
+    calls.run(other)
+    with memory.held("stop_container") as gate, ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(calls.stop, bot_id, 0)
+        memory.await_calls("stop_container")
+        (rpc_secrets.path / LOCK_FILE).unlink()
+        calls.start(other)
+        later = BotLocks(rpc_secrets.path)
+        with closing(later):
+            assert not later.take(bot_id), "the change under way has its lock in the new file"
+            gate.open()
+            stopped.result(60)
+            wait_until(lambda: later.take(bot_id), "the change has ended")
+            assert not locks.share(bot_id), "one that was opened before uses the new file, too"
+            with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
+                calls.start(bot_id, timeout=0.3)
 
 
 def test_a_root_without_a_place_for_the_lock_is_told_and_the_service_serves(

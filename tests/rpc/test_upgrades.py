@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,40 @@ def test_a_bot_that_cannot_be_put_back_says_where_its_state_is(
     kept = roots / "states" / ".maintenance" / bot_id
     assert {"failed"} == {path.name for path in kept.iterdir()}
     assert ContainerState.CREATED is (memory.named(bot_id) or pytest.fail("it is gone")).status.state
+
+
+def test_a_bot_that_cannot_be_put_back_is_restored_as_the_message_says(  # noqa: PLR0917 - fixtures
+    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, calls: Calls, state: Path, roots: Path
+) -> None:
+    """The container is gone, and so would be its configuration."""
+    memory.script("create_container", StartFailedError("the engine says no"))
+    with fails_with("FAILED_PRECONDITION", "ROLLBACK_FAILED") as info:
+        upgraded(maintainer, bot_id)
+    message = info[0].message
+    assert memory.named(bot_id) is None
+    (record,) = (word.rstrip(".") for word in message.split() if ".operations/" in word)
+    assert {"A": "b"} == json.loads(Path(record).read_text())["facts"]["config"]["environment"]
+    (backup,) = maintainer.ListBackups(pb.ListBackupsRequest(bot_id=bot_id)).backups
+    assert f"restore the backup {backup.backup_id}" in message
+    (state / "cache" / "file").write_text("whatever happened since")
+    memory.script("create_container", None)
+    request = pb.RestoreBackupRequest(bot_id=bot_id, backup_id=backup.backup_id, request_id="again")
+    assert pb.RESTORE_PHASE_COMMITTED == [*maintainer.RestoreBackup(request, timeout=60)][-1].phase
+    container = memory.named(bot_id)
+    assert container is not None
+    assert (ContainerState.RUNNING, "bot:1") == (container.status.state, container.status.image)
+    assert {"A": "b"} == dict(container.config.environment)
+    assert "old" == (state / "cache" / "file").read_text()
+
+
+def test_a_bot_without_a_copy_that_cannot_be_put_back_has_its_configuration_in_the_record(
+    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend
+) -> None:
+    memory.script("create_container", StartFailedError("the engine says no"))
+    with fails_with("FAILED_PRECONDITION", "ROLLBACK_FAILED") as info:
+        upgraded(maintainer, bot_id, skip_backup=True)
+    assert "restore the backup" not in info[0].message
+    assert ".operations/" in info[0].message
 
 
 @pytest.mark.parametrize("server_config", [False], indirect=True)

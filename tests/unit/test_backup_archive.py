@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import tracemalloc
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -203,6 +204,47 @@ def test_an_archive_that_no_service_would_make_is_refused(archive: bytes, tmp_pa
         unpacked_bytes(archive, tmp_path / "target")
     # Nothing beside the directory that it was unpacked into.
     assert ["target"] == [path.name for path in tmp_path.iterdir()]
+
+
+def headers(kind: bytes, size: int, *, times: int = 1) -> list[bytes]:
+    """Members of a tar that say something of the next one."""
+    return [member("././@header", b"%d comment=" % size + bytes(size), kind) for _ in range(times)]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize(("size", "times"), [(16 << 20, 1), (1 << 10, 2000)])
+def test_what_an_archive_says_of_its_members_takes_little_memory(
+    tmp_path: Path, kind: bytes, size: int, times: int, is_first: bool
+) -> None:
+    """An archive of a few kilobytes may have any number of headers of any size."""
+    hostile = b"".join(headers(kind, size, times=times))
+    archive = gzip.compress(hostile + gzip.decompress(archive_of([])), 1) if is_first else archive_of([], hostile)
+    del hostile
+    tracemalloc.start()
+    try:
+        with pytest.raises(BackupCorruptError):
+            unpacked_bytes(archive, tmp_path / "target")
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_of_all_members_together_are_not_remembered(tmp_path: Path) -> None:
+    """As other programs write them: each says something else of all the following members."""
+    names = [f"f{number}" for number in range(200)]
+    members = [
+        member("g", b"%d k%s=" % (100_000, name.encode()) + bytes(99_000), tarfile.XGLTYPE) + state_member(name)
+        for name in names
+    ]
+    archive = archive_of([file_entry(name) for name in names], *members)
+    tracemalloc.start()
+    try:
+        unpacked_bytes(archive, tmp_path / "target")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert set(names) == {path.name for path in (tmp_path / "target").iterdir()}
 
 
 def test_too_many_files_are_refused_before_any_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

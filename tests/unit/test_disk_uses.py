@@ -20,13 +20,13 @@ class Disk:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.began: list[float] = []
-        self.fails = False
+        self.error: Exception | None = None
 
     async def measure(self) -> Mapping[str, DiskUse]:
         self.began.append(now())
         await asyncio.sleep(self.seconds)
-        if self.fails:
-            raise EngineUnavailableError("it is away")
+        if self.error is not None:
+            raise self.error
         return {"container": DiskUse(len(self.began))}
 
 
@@ -65,17 +65,21 @@ async def test_a_caller_waits_a_little_for_the_first_measurement_and_for_no_late
     await uses.close()
 
 
+@pytest.mark.parametrize("error", [EngineUnavailableError("it is away"), KeyError("an answer without a size")])
 @virtual
-async def test_a_measurement_that_fails_keeps_the_last_one_and_is_repeated_after_a_minute() -> None:
+async def test_a_measurement_that_fails_keeps_the_last_one_and_is_repeated_after_a_minute(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     disk = Disk(seconds=0)
     uses = DiskUses(disk.measure)
     known = await uses.first()
-    disk.fails = True
+    disk.error = error
     for count in (2, 3):
         await asyncio.sleep(INTERVAL_SECONDS + 1)
         assert known == await uses.first()
         await asyncio.sleep(1)
         assert count == len(disk.began)
+    assert 2 == len([each for each in caplog.messages if "could not be measured" in each])
     await uses.close()
 
 

@@ -22,6 +22,7 @@ from container_manager.errors import (
     CapacityExceededError,
     ContainerManagerError,
     EngineUnavailableError,
+    InternalError,
     RollbackFailedError,
     UpgradeRolledBackError,
 )
@@ -31,7 +32,7 @@ from container_manager.maintenance.backup import create_backup
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.journal import Journal, Record, error_document
 from container_manager.maintenance.restore import restore_backup
-from container_manager.maintenance.steps import Means
+from container_manager.maintenance.steps import FAILED, Means
 from container_manager.maintenance.task import Result, Task, Work, recorded
 from container_manager.maintenance.upgrade import upgrade
 from container_manager.model import ContainerConfig, ContainerState
@@ -51,7 +52,10 @@ class Killed(BaseException):
 
 
 class Steps:
-    """Counts the steps that an operation takes in all that it works with, and ends the process at one of them."""
+    """Counts the steps that an operation takes in all that it works with, and ends the process at one of them.
+
+    Each rename is a step of its own.
+    """
 
     def __init__(self, last: int) -> None:
         self._last = last
@@ -132,12 +136,14 @@ class World:
             admit=_admit,
             ready=self._ready,
             last_log=_no_log,
+            record_path=self.journal.path,
             version="1",
         )
         task = Task(record, steps.around(self.journal), lambda _: None)
         work: Work = partial(self.kinds[record.kind], means)
         try:
-            return carry_out(recorded(work, task))
+            with patch.object(os, "rename", steps.around(os).rename):
+                return carry_out(recorded(work, task))
         except Killed:
             return None
 
@@ -166,9 +172,24 @@ class World:
         container = self.memory.named(bot_id)
         return None if container is None else container.status.state
 
+    def keep_failed(self, bot_id: str, content: str) -> None:
+        """The bot has once not become ready."""
+        failed = self.states / MAINTENANCE_DIRECTORY / bot_id / FAILED
+        failed.mkdir(parents=True)
+        (failed / "file").write_text(content)
+
+    def asides(self, bot_id: str) -> list[str]:
+        """The names of the copies beside the bot's state, and of what is left of any."""
+        directory = self.states / MAINTENANCE_DIRECTORY / bot_id
+        return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+
     def is_clean(self, bot_id: str) -> bool:
         """Whether nothing is left of an operation."""
         return not (self.states / MAINTENANCE_DIRECTORY / bot_id).exists() and [] == self.journal.unfinished()
+
+    def has_only_failed(self, bot_id: str) -> bool:
+        """Whether nothing but the state that has failed is left of operations."""
+        return (["failed"], []) == (self.asides(bot_id), self.journal.unfinished())
 
     def _ready(self, bot_id: str, _seconds: float, _on_wait: Callable[[str], None]) -> Operation[str]:
         yield from ()
@@ -233,13 +254,14 @@ def test_a_killed_backup_lets_the_bot_go_on_and_is_made_after_all(tmp_path: Path
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("is_ready", [False, True])
 def test_a_killed_restore_is_finished_or_rolled_back(tmp_path: Path, running: bool, is_ready: bool) -> None:
-    """A bot that is stopped is not asked whether it is ready."""
+    """A bot that is stopped is not asked whether it is ready. What it has made of the restored state is kept."""
     goes_well = is_ready or not running
     for step, world in worlds(tmp_path):
         world.add(BOT, "restored", running=running)
         backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
         assert backup is not None
         (world.states / BOT / "file").write_text("former")
+        world.keep_failed(BOT, "older")
         world.is_ready = is_ready
         record = Record("r", "restore", BOT, {"backup_id": backup["backup_id"]})
         killed = True
@@ -248,21 +270,23 @@ def test_a_killed_restore_is_finished_or_rolled_back(tmp_path: Path, running: bo
         except UpgradeRolledBackError:
             killed = False
         assert goes_well or "former" in world.everywhere(BOT)
-        assert {"former", "restored"} >= set(world.everywhere(BOT))
-        assert world.everywhere(BOT), "the only copy is gone"
+        assert {"former", "restored"} & set(world.everywhere(BOT)), "the only copy is gone"
         found = world.restart()
-        expected = "restored" if goes_well and (found or not killed or world.journal.find("r")) else "former"
-        assert [expected] == world.everywhere(BOT), step
+        changed = bool(found or not killed or world.journal.find("r"))
+        state, kept = ("restored", "older") if goes_well else ("former", "restored")
+        assert ([state, kept] if changed else ["former", "older"]) == world.everywhere(BOT), step
         assert (ContainerState.RUNNING if running else ANY) == world.state(BOT)
         assert running or world.state(BOT) in (ContainerState.CREATED, ContainerState.EXITED)
-        assert world.is_clean(BOT)
+        assert world.has_only_failed(BOT)
         if not killed:
             assert step > 20
             break
 
 
 @pytest.mark.parametrize("is_ready", [False, True])
-def test_a_killed_restore_to_a_new_bot_makes_it_or_leaves_nothing(tmp_path: Path, is_ready: bool) -> None:
+def test_a_killed_restore_to_a_new_bot_makes_it_or_leaves_only_the_state_that_failed(
+    tmp_path: Path, is_ready: bool
+) -> None:
     for step, world in worlds(tmp_path):
         world.add(BOT, "restored")
         backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
@@ -276,9 +300,11 @@ def test_a_killed_restore_to_a_new_bot_makes_it_or_leaves_nothing(tmp_path: Path
             killed = False
         found = world.restart()
         made = is_ready and bool(found or not killed or world.journal.find("r"))
-        assert (["restored"] if made else []) == world.everywhere(OTHER), step
+        kept = [] if made or not (found or not killed or world.journal.find("r")) else ["failed"]
+        assert kept == world.asides(OTHER), step
+        assert (["restored"] if made or kept else []) == world.everywhere(OTHER), step
         assert (ContainerState.RUNNING if made else None) == world.state(OTHER)
-        assert world.is_clean(OTHER)
+        assert [] == world.journal.unfinished()
         if not killed:
             assert step > 20
             break
@@ -373,6 +399,49 @@ def test_an_unexpected_error_keeps_the_record(tmp_path: Path) -> None:
     assert [replace(record, phase="first", facts={"fact": 1}, time_seconds=ANY)] == world.journal.unfinished()
 
 
+BUGS = {
+    "upgrade": ("start_container", "create_container", "remove_container", "stop_container"),
+    "restore": ("start_container", "stop_container"),
+}
+
+
+@pytest.mark.parametrize(("kind", "method"), [(kind, method) for kind, methods in BUGS.items() for method in methods])
+def test_a_bug_in_a_phase_puts_the_bot_back_and_ends_with_an_internal_error(
+    tmp_path: Path, kind: str, method: str
+) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "restored")
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+    assert backup is not None
+    (world.states / BOT / "file").write_text("former")
+    world.memory.script(method, ValueError("a bug"), None, bot_id=BOT)
+    with pytest.raises(InternalError, match="again: an unexpected error"):
+        world.run(Record("r", kind, BOT, UPGRADE if kind == "upgrade" else {"backup_id": backup["backup_id"]}))
+    container = world.memory.named(BOT)
+    assert container is not None
+    assert (ContainerState.RUNNING, "bot:1") == (container.status.state, container.status.image)
+    assert "former" == (world.states / BOT / "file").read_text()
+    record = world.journal.find("r")
+    assert record is not None
+    assert "INTERNAL_ERROR" == (record.outcome or {})["error"]["reason"]
+
+
+@pytest.mark.parametrize("target", ["copy_aside", "opened_aside"])
+def test_a_bug_in_a_backup_lets_the_bot_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "old")
+
+    def buggy(*_: object, **__: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(world.memory.states, target, buggy)
+    with pytest.raises(ValueError, match="a bug"):
+        world.run(Record("r", "backup", BOT, {"stop_and_restart": False}))
+    assert ContainerState.RUNNING is world.state(BOT)
+    assert world.is_clean(BOT)
+    assert world.journal.find("r") is None
+
+
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("is_ready", [False, True])
 def test_a_killed_upgrade_is_finished_or_rolled_back(tmp_path: Path, running: bool, is_ready: bool) -> None:
@@ -380,6 +449,7 @@ def test_a_killed_upgrade_is_finished_or_rolled_back(tmp_path: Path, running: bo
     goes_well = is_ready or not running
     for step, world in worlds(tmp_path):
         world.add(BOT, "former", running=running)
+        world.keep_failed(BOT, "older")
         world.is_ready = is_ready
         record = Record("r", "upgrade", BOT, UPGRADE)
         killed = True
@@ -398,11 +468,8 @@ def test_a_killed_upgrade_is_finished_or_rolled_back(tmp_path: Path, running: bo
         assert ("migrated" if running and expected == "bot:2" else "former") == (
             world.states / BOT / "file"
         ).read_text()
-        if goes_well or not changed:
-            assert world.is_clean(BOT)
-            assert len(world.everywhere(BOT)) == 1
-        else:
-            assert ["former", "migrated"] == sorted(world.everywhere(BOT)), "the failed state is kept"
+        assert world.has_only_failed(BOT)
+        assert ("older" if goes_well or not changed else "migrated") == world.everywhere(BOT)[1], step
         if not killed:
             assert step > 30
             assert 1 == len(world.store.list(BOT))

@@ -65,7 +65,7 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
                 backup = store.write(new_backup_id(bot_id), copy, manifest, on_progress)
         else:
             backup = store.write(new_backup_id(bot_id), None, manifest)
-    except ContainerManagerError:
+    except Exception:
         yield from _let_go_on(means, task)
         raise
     yield from _let_go_on(means, task)

@@ -64,6 +64,10 @@ class Journal:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    def path(self, record: Record) -> Path:
+        """The file of a record."""
+        return self._root / JOURNAL_DIRECTORY / _name(record.request_id)
+
     def find(self, request_id: str) -> Record | None:
         """The record of a request id."""
         with self._opened() as directory:

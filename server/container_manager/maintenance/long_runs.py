@@ -65,7 +65,7 @@ def long_runs(
     config: ServerConfig, backend: Backend, operations: BotOperations, keeper: ViewKeeper, waits: LoopWaits
 ) -> LongRuns:
     """Nothing runs before :meth:`LongRuns.recover`."""
-    service = config.service
+    journal = Journal(config.service.secrets_root.path)
     store = None if config.backup_root is None else BackupStore(config.backup_root)
     means = Means(
         lifecycle=backend.lifecycle,
@@ -76,6 +76,7 @@ def long_runs(
         admit=waits.admit,
         ready=waits.ready,
         last_log=waits.last_log,
+        record_path=journal.path,
         version=container_manager.__version__,
     )
     kinds = {
@@ -83,7 +84,7 @@ def long_runs(
         RESTORE: partial(restore_backup, means),
         UPGRADE: partial(upgrade, means),
     }
-    runs = Runs(kinds, Journal(service.secrets_root.path), operations, keeper.look_at)
+    runs = Runs(kinds, journal, operations, keeper.look_at)
     return LongRuns(runs, store, backend.states, waits)
 
 

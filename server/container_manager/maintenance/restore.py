@@ -3,11 +3,11 @@
 The archive is verified and unpacked beside the bot's state. Only then is the bot stopped, and the states change
 places. The former state stays until the bot is ready; if it does not become ready, they change back. The facts of each
 phase are on the disk before it begins, and each of its steps may be repeated, so a service that was killed continues.
+What the bot has made of the restored state until then is kept as ``failed``.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from container_manager.backend_maintenance import REMAKEABLE
@@ -18,7 +18,6 @@ from container_manager.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     RollbackFailedError,
-    UpgradeRolledBackError,
 )
 from container_manager.maintenance.config_document import config_from_document, config_to_document
 from container_manager.maintenance.steps import (
@@ -31,14 +30,17 @@ from container_manager.maintenance.steps import (
     STOPPING,
     WAITING_READY,
     Means,
-    NotReadyError,
     container_of,
+    discard_quietly,
+    failure_of,
     former_state,
     insist,
     is_running,
     process_ended,
+    put_former_back,
     require_states,
     require_store,
+    rolled_back,
     start,
     started,
     stop,
@@ -56,16 +58,14 @@ def restore_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
         yield from _verify(means, task)
     try:
         yield from _replace(means, task)
-    except (NotReadyError, ContainerManagerError) as exc:
-        task.enter(ROLLING_BACK, f"putting back the former state: {exc}", reason=str(exc))
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the bot gets its former state back
+        why = failure_of(task, exc)
+        task.enter(ROLLING_BACK, f"putting back the former state: {why['reason']}", **why)
     if task.phase == ROLLING_BACK:
         yield from _roll_back(means, task)
     # Before anything of the former state is removed: it is not put back any more.
     task.enter(COMMITTED, "the bot has the restored state")
-    for name in _names(task):
-        # What cannot be removed takes room, and does no other harm.
-        with suppress(ContainerManagerError):
-            require_states(means).discard(task.bot_id, name)
+    discard_quietly(means, task, *_names(task))
     return {}
 
 
@@ -99,7 +99,7 @@ def _verify(means: Means, task: Task) -> Operation[None]:
         if config is not None:
             # The commonest fault, such as an image that cannot be had, shows before anything is changed.
             yield from _create(means, task)
-    except ContainerManagerError:
+    except Exception:
         states.discard(bot_id, restored)
         task.leave()
         raise
@@ -133,7 +133,11 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
             process_ended(means, bot_id)
         else:
             yield from stop(means, bot_id)
-        states.exchange(bot_id, put=former, keep=restored)
+        if states.has_aside(bot_id, restored):
+            # It was not put in place, or not completely: no bot has written to it, and the archive still has it.
+            states.exchange(bot_id, put=former, keep=restored)
+            states.discard(bot_id, restored)
+        put_former_back(means, task)
         if task.facts["was_running"] and task.facts["create"] is None:
             yield from start(means, task)
     except (EngineUnavailableError, EngineTimeoutError):
@@ -142,14 +146,12 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
     except ContainerManagerError as exc:
         task.report(Report(ROLLBACK_FAILED, str(exc)))
         raise RollbackFailedError(
-            f"{reason}; the former state could not be put back: {exc}. It is kept beside the bot's state as {former}",
+            f"{reason}; the former state could not be put back: {exc}. It is {former} beside the bot's state, if it is "
+            "not that state itself",
             bot_id=bot_id,
         ) from exc
-    with suppress(ContainerManagerError):
-        # The archive still has it.
-        states.discard(bot_id, restored)
     task.report(Report(ROLLED_BACK, "the bot has its former state"))
-    raise UpgradeRolledBackError(f"the bot has its former state again: {reason}", bot_id=bot_id)
+    raise rolled_back(task, f"the bot has its former state again: {reason}")
 
 
 def _create(means: Means, task: Task) -> Operation[None]:

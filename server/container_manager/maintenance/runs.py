@@ -26,8 +26,10 @@ from container_manager.deadline import Deadline
 from container_manager.errors import (
     ContainerManagerError,
     FieldViolation,
+    InternalError,
     InvalidConfigError,
     OperationInProgressError,
+    ShuttingDownError,
 )
 from container_manager.maintenance.journal import Journal, Record, error_of
 from container_manager.maintenance.task import Report, Result, Task, Work, recorded
@@ -154,12 +156,8 @@ class Runs:
     def _ended(record: Record) -> Run:
         """A run that has ended before, or that an unexpected error has broken off."""
         run = Run(record)
-        if record.outcome is None:
-            raise OperationInProgressError(
-                "an unexpected error has broken this operation off; the next start of the service continues it",
-                bot_id=record.bot_id,
-            )
-        run.end(partial(_outcome, record.outcome))
+        outcome = record.outcome
+        run.end(partial(_raise, _broken_off(record.bot_id)) if outcome is None else partial(_result, outcome))
         return run
 
     def _begin(self, record: Record) -> asyncio.Event:
@@ -179,31 +177,52 @@ class Runs:
                 loop.call_soon_threadsafe(run.publish, report)
 
         task = Task(run.record, self._journal, publish)
+        outcome: Callable[[], Result] = partial(_raise, ShuttingDownError())
+        try:
+            outcome = await self._outcome(task, turn)
+            await self._shown(task.bot_id)
+        finally:
+            turn.set()
+            if not task.is_unfinished:
+                # Else no other operation may begin: the next start of the service continues this one.
+                del self._runs[task.record.request_id]
+            run.end(outcome)
+
+    async def _outcome(self, task: Task, turn: asyncio.Event) -> Callable[[], Result]:
+        """Carry out an operation to its end. Returns a function that returns its result or raises its error."""
         try:
             result: Result = await self._operations.change(
                 WorkerPool.MAINTENANCE,
-                run.record.bot_id,
-                lambda _: recorded(self._kinds[run.record.kind], task),
+                task.bot_id,
+                lambda _: recorded(self._kinds[task.record.kind], task),
                 Deadline(),
                 on_turn=turn.set,
             )
-            outcome: Callable[[], Result] = lambda: result  # noqa: E731
         except ContainerManagerError as exc:
-            outcome = partial(_raise, exc)
+            return partial(_raise, exc)
         except Exception as exc:  # noqa: BLE001 - those who watch get it too
             _log.exception("unexpected error: an operation was broken off")
-            outcome = partial(_raise, exc)
-        finally:
-            turn.set()
-        # A caller that has the result sees it in every later read.
-        with suppress(TimeoutError):
+            return partial(_raise, _broken_off(task.bot_id) if task.is_unfinished else exc)
+        return lambda: result
+
+    async def _shown(self, bot_id: str) -> None:
+        """Wait until every read shows what has become of the bot: a caller that has the result relies on that."""
+        try:
             async with asyncio.timeout(_SHOWN_SECONDS):
-                await self._look_at(run.record.bot_id)
-        del self._runs[run.record.request_id]
-        run.end(outcome)
+                await self._look_at(bot_id)
+        except TimeoutError:
+            pass
+        except Exception:  # noqa: BLE001 - the operation has ended, whatever reads show
+            _log.exception("unexpected error: bot %s could not be looked at", bot_id)
 
 
-def _outcome(outcome: Mapping[str, Any]) -> Result:
+def _broken_off(bot_id: str) -> InternalError:
+    return InternalError(
+        "an unexpected error has broken this operation off; the next start of the service continues it", bot_id=bot_id
+    )
+
+
+def _result(outcome: Mapping[str, Any]) -> Result:
     error = error_of(outcome)
     if error is not None:
         raise error

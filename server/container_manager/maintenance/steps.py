@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from container_manager.backend import Lifecycle
 from container_manager.backend_maintenance import Maintenance, States
@@ -16,9 +18,12 @@ from container_manager.errors import (
     ContainerManagerError,
     EngineTimeoutError,
     EngineUnavailableError,
+    InternalError,
+    UpgradeRolledBackError,
 )
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.bot_status import check_own_name
+from container_manager.maintenance.journal import Record
 from container_manager.maintenance.task import Report, Task
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.operation import Operation, Wait
@@ -28,14 +33,19 @@ T = TypeVar("T")
 STOPPING, REPLACING, WAITING_READY, COMMITTED = "stopping", "replacing", "waiting_ready", "committed"
 ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED = "rolling_back", "rolled_back", "rollback_failed"
 """The phases that restores and upgrades have in common, in their order."""
+FAILED = "failed"
+"""The state that the bot has left when it last did not become ready, beside the bot's state."""
 READY_SECONDS = 120.0
 """How long a bot may take to become ready, unless the caller says otherwise."""
 
 NO_BACKUPS = "the service keeps no backups: it was started without --backup-root"
+UNEXPECTED = "an unexpected error, of which the service's log has the details"
 RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
 # For what has to be done: an engine may be restarted, or start later than this service.
 _PATIENCE_SECONDS = 600
 _RETRY_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class Ready(Protocol):
@@ -67,6 +77,8 @@ class Means:
     ready: Ready
     last_log: Callable[[str], Operation[list[str]]]
     """The last lines of a container's log; none if it cannot be read."""
+    record_path: Callable[[Record], Path]
+    """Where the record of an operation is, for the operator."""
     version: str
     """Of this service."""
 
@@ -102,6 +114,20 @@ def stop(means: Means, bot_id: str, grace_seconds: int | None = None) -> Operati
     """Stop the bot, whatever becomes of the engine meanwhile."""
     yield from insist(lambda: means.lifecycle.stop_container(bot_id, grace_seconds))
     process_ended(means, bot_id)
+
+
+def failure_of(task: Task, exc: Exception) -> dict[str, Any]:
+    """Why an operation goes back, as facts of :data:`ROLLING_BACK`. The log gets the traceback of what is a bug."""
+    is_expected = isinstance(exc, NotReadyError | ContainerManagerError)
+    if not is_expected:
+        _log.error("unexpected error in the phase %s of the %s", task.phase, task.record.kind, exc_info=exc)
+    return {"reason": str(exc) if is_expected else UNEXPECTED, "is_bug": not is_expected}
+
+
+def rolled_back(task: Task, message: str) -> ContainerManagerError:
+    """The outcome of an operation that has put everything back."""
+    kind = InternalError if task.facts.get("is_bug") else UpgradeRolledBackError
+    return kind(message, bot_id=task.bot_id)
 
 
 def process_ended(means: Means, bot_id: str) -> None:
@@ -146,6 +172,27 @@ def _report(task: Task, phase: str, words: str) -> None:
 def former_state(task: Task) -> str:
     """What the state from before the operation is called, beside the bot's state."""
     return f"former-{task.key}"
+
+
+def put_former_back(means: Means, task: Task) -> None:
+    """Make the former state the bot's state again, and what the bot has made of the other one :data:`FAILED`."""
+    states, bot_id, former = require_states(means), task.bot_id, former_state(task)
+    if not states.has_aside(bot_id, former):
+        # It was put back before the service was killed, or never put aside.
+        return
+    if states.has_state(bot_id):
+        # Else it is FAILED already: the service was killed between the two renames of the exchange.
+        states.discard(bot_id, FAILED)
+    states.exchange(bot_id, put=former, keep=FAILED)
+
+
+def discard_quietly(means: Means, task: Task, *names: str) -> None:
+    """Remove copies that nobody needs. What cannot be removed takes room, and does no other harm."""
+    for name in names:
+        try:
+            require_states(means).discard(task.bot_id, name)
+        except Exception:  # noqa: BLE001 - the operation has ended, whatever is left of it
+            _log.exception("the copy %s of the state of bot %s could not be removed", name, task.bot_id)
 
 
 def insist(call: Callable[[], Operation[T]]) -> Operation[T]:

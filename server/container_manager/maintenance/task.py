@@ -14,13 +14,14 @@ from container_manager.errors import (
     ContainerManagerError,
     EngineTimeoutError,
     EngineUnavailableError,
+    InternalError,
     RollbackFailedError,
     UpgradeRolledBackError,
 )
 from container_manager.maintenance.journal import Journal, Record, error_document
 from container_manager.operation import Operation, Wait
 
-_OUTCOMES = (UpgradeRolledBackError, RollbackFailedError)
+_OUTCOMES = (UpgradeRolledBackError, RollbackFailedError, InternalError)
 _TEMPORARY = (EngineUnavailableError, EngineTimeoutError, CapacityExceededError)
 """An engine that is away for long, and a full disk. Either ends some day."""
 _AGAIN_SECONDS = 30.0
@@ -68,6 +69,11 @@ class Task:
         return self.record.phase
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether the next start of the service would continue it."""
+        return bool(self.record.phase) and self.record.outcome is None
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """What was entered with this phase and earlier ones."""
         return self.record.facts
@@ -86,7 +92,9 @@ class Task:
 
     def end(self, outcome: Mapping[str, Any]) -> None:
         """Record the outcome; it is on the disk when this returns."""
-        self._journal.save(replace(self.record, outcome=outcome))
+        record = replace(self.record, outcome=outcome)
+        self._journal.save(record)
+        self.record = record
 
     def report(self, report: Report) -> None:
         """Tell those who watch. Of many reports of one phase, some are left out."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
+from typing import IO, Any
 
 from container_manager.backend_maintenance import Progress
 from container_manager.bot_directories import BotUser
@@ -31,13 +32,15 @@ from container_manager.maintenance.manifest import (
 )
 
 _PIECE_BYTES = 1024 * 1024
+_HEADERS_BYTES = 256 * 1024
+"""What is read for the headers of one member: those of the longest path and link need a tenth of it."""
 _ZEROS = bytes(_PIECE_BYTES)
 
 
 def read_manifest(archive: IO[bytes]) -> Manifest:
     """The manifest of an archive, which is read no further. Raises :class:`BackupCorruptError`."""
-    with _opened(archive) as tar:
-        return _manifest(tar)
+    with _opened(archive) as members:
+        return _manifest(members)
 
 
 def unpack(archive: IO[bytes], directory: int, user: BotUser, on_progress: Progress = lambda _: None) -> Manifest:
@@ -46,50 +49,79 @@ def unpack(archive: IO[bytes], directory: int, user: BotUser, on_progress: Progr
     Raises :class:`BackupCorruptError` for an archive that is not what its manifest says; the directory then has a part
     of the state.
     """
-    with _opened(archive) as tar:
-        manifest = _manifest(tar)
+    with _opened(archive) as members:
+        manifest = _manifest(members)
         unpacker = _Unpacker(directory, user, on_progress)
         for entry in manifest.entries:
-            member = _next(tar)
+            member = members.next()
             if member is None or not _is(member, entry):
                 raise BackupCorruptError(f"the archive does not have {entry.path[:200]!a} as its manifest says")
-            unpacker.add(entry, tar, member)
-        if _next(tar) is not None:
+            unpacker.add(entry, members.content(member))
+        if members.next() is not None:
             raise BackupCorruptError("the archive has more files than its manifest")
         unpacker.finish(manifest)
-        # To its end, for the checksum of the compressed data.
-        while tar.fileobj is not None and tar.fileobj.read(_PIECE_BYTES):
-            pass
+        members.read_to_end()
     return manifest
 
 
+class _Members:
+    """The members of an archive, one after another; one with larger headers than a state needs is refused."""
+
+    def __init__(self, decompressed: gzip.GzipFile) -> None:
+        self._file = decompressed
+        # tarfile reads the headers of the first member at once.
+        self._headers_left: float = _HEADERS_BYTES
+        this: Any = self
+        self._tar: Any = tarfile.open(fileobj=this, mode="r|", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+
+    def read(self, count: int) -> bytes:
+        """For tarfile, which would hold headers of any size."""
+        self._headers_left -= count
+        if self._headers_left < 0:
+            raise BackupCorruptError(f"the archive has a member with more than {_HEADERS_BYTES} bytes of headers")
+        return self._file.read(count)
+
+    def next(self) -> tarfile.TarInfo | None:
+        """The next member; ``None``: there is none."""
+        # tarfile would remember every member, and all that was said of the following ones.
+        self._tar.members.clear()
+        self._tar.pax_headers.clear()
+        self._headers_left = _HEADERS_BYTES
+        try:
+            member: tarfile.TarInfo | None = self._tar.next()
+        finally:
+            self._headers_left = math.inf
+        return member
+
+    def content(self, member: tarfile.TarInfo) -> IO[bytes] | None:
+        """The content of the member that was returned last; ``None``: it has none."""
+        content: IO[bytes] | None = self._tar.extractfile(member) if member.isreg() else None
+        return content
+
+    def read_to_end(self) -> None:
+        """Read what follows the last member, for the checksum of the compressed data."""
+        while self._file.read(_PIECE_BYTES):
+            pass
+
+
 @contextmanager
-def _opened(archive: IO[bytes]) -> Iterator[tarfile.TarFile]:
+def _opened(archive: IO[bytes]) -> Iterator[_Members]:
     try:
-        with (
-            gzip.GzipFile(fileobj=archive, mode="rb") as decompressed,
-            tarfile.open(fileobj=decompressed, mode="r|", encoding="utf-8", errors="surrogateescape") as tar,
-        ):
-            yield tar
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError) as exc:
+        with gzip.GzipFile(fileobj=archive, mode="rb") as decompressed:
+            yield _Members(decompressed)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError, RecursionError) as exc:
         raise BackupCorruptError("the archive is damaged") from exc
 
 
-def _manifest(tar: tarfile.TarFile) -> Manifest:
-    first = tar.next()
+def _manifest(members: _Members) -> Manifest:
+    first = members.next()
     if first is None or first.name != MANIFEST_NAME or not first.isreg() or first.size > MAX_MANIFEST_BYTES:
         raise BackupCorruptError("the archive does not begin with a manifest")
-    file = tar.extractfile(first)
+    file = members.content(first)
     content = b"" if file is None else file.read()
     if len(content) != first.size:
         raise BackupCorruptError("the archive is damaged")
     return decoded(content)
-
-
-def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    # It would remember every member.
-    tar.members.clear()  # type: ignore[attr-defined] # typeshed leaves it out
-    return tar.next()
 
 
 def _is(member: tarfile.TarInfo, entry: Entry) -> bool:
@@ -111,7 +143,7 @@ class _Unpacker:
         self._on_progress = on_progress
         self._size = 0
 
-    def add(self, entry: Entry, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def add(self, entry: Entry, content: IO[bytes] | None) -> None:
         name = entry.path.rpartition("/")[2]
         with self._parent(entry.path) as parent:
             if entry.kind == DIRECTORY:
@@ -120,7 +152,7 @@ class _Unpacker:
                 os.symlink(entry.target, name, dir_fd=parent)
                 self._give(name, parent)
             else:
-                self._write(entry, name, parent, tar.extractfile(member))
+                self._write(entry, name, parent, content)
 
     def finish(self, manifest: Manifest) -> None:
         """Give the directories their owner, mode and time, deepest first: a file in one changes its time."""

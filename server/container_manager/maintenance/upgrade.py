@@ -8,8 +8,8 @@ repeated.
 
 from __future__ import annotations
 
+import logging
 import time
-from contextlib import suppress
 from typing import Any
 
 from container_manager.errors import (
@@ -18,7 +18,6 @@ from container_manager.errors import (
     EngineUnavailableError,
     InvalidStateError,
     RollbackFailedError,
-    UpgradeRolledBackError,
 )
 from container_manager.maintenance.backup_store import new_backup_id
 from container_manager.maintenance.config_document import config_from_document, config_to_document
@@ -35,22 +34,26 @@ from container_manager.maintenance.steps import (
     Means,
     NotReadyError,
     container_of,
+    discard_quietly,
+    failure_of,
     former_state,
     insist,
     insist_on,
     is_running,
     process_ended,
+    put_former_back,
     require_states,
     require_store,
+    rolled_back,
     started,
     stop,
 )
 from container_manager.maintenance.task import Report, Task
 from container_manager.operation import Operation
 
+_log = logging.getLogger(__name__)
+
 PULLING, BACKING_UP = "pulling", "backing_up"
-FAILED = "failed"
-"""The state that the last image has left that did not become ready, beside the bot's state."""
 
 
 def upgrade(means: Means, task: Task) -> Operation[dict[str, Any]]:
@@ -60,17 +63,16 @@ def upgrade(means: Means, task: Task) -> Operation[dict[str, Any]]:
     if task.phase not in (ROLLING_BACK, COMMITTED):
         try:
             yield from _replace(means, task)
-        except (NotReadyError, ContainerManagerError) as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the bot gets its old image back
+            why = failure_of(task, exc)
             log = yield from _last_log(means, task)
-            task.enter(ROLLING_BACK, f"putting back the old image: {exc}", reason=str(exc), log=log)
+            task.enter(ROLLING_BACK, f"putting back the old image: {why['reason']}", log=log, **why)
     if task.phase == ROLLING_BACK:
         yield from _roll_back(means, task)
     # Before the copy is removed: the former state is not put back any more.
     task.enter(COMMITTED, "the bot has the new image")
     if task.facts["copies"]:
-        # What cannot be removed takes room, and does no other harm.
-        with suppress(ContainerManagerError):
-            require_states(means).discard(task.bot_id, former_state(task))
+        discard_quietly(means, task, former_state(task))
     return {}
 
 
@@ -154,14 +156,26 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
         raise
     except (NotReadyError, ContainerManagerError) as exc:
         task.report(Report(ROLLBACK_FAILED, str(exc), facts=facts))
-        kept = f"{former_state(task)} beside the bot's state, if it is not that state itself"
-        where = f" The former state is {kept}." if facts["copies"] else ""
         raise RollbackFailedError(
-            f"the bot could not be put back to its old image: {exc}.{where} Why the upgrade failed: {reason}",
+            f"the bot could not be put back to its old image: {exc}. {_remedy(means, task)} "
+            f"Why the upgrade failed: {reason}",
             bot_id=bot_id,
         ) from exc
     task.report(Report(ROLLED_BACK, "the bot is as it was before", facts=facts))
-    raise UpgradeRolledBackError(f"the bot has its old image and its former state again: {reason}", bot_id=bot_id)
+    raise rolled_back(task, f"the bot has its old image and its former state again: {reason}")
+
+
+def _remedy(means: Means, task: Task) -> str:
+    """What is kept of a bot that could not be put back, and what to do with it."""
+    record = f"The configuration of its container is in the facts of {means.record_path(task.record)}."
+    backup_id = task.facts.get("backup_id")
+    if not backup_id:
+        return record
+    return (
+        f"The former state is {former_state(task)} beside the bot's state, if it is not that state itself. If the bot "
+        f"can be started again, start it. Else remove its container, and restore the backup {backup_id}: it makes the "
+        f"container and the state as they were. {record}"
+    )
 
 
 def _put_back(means: Means, task: Task) -> Operation[None]:
@@ -170,15 +184,11 @@ def _put_back(means: Means, task: Task) -> Operation[None]:
     if status is not None and status.container_id == facts["container_id"]:
         # Nothing was replaced yet: the state is still the former one, and needs no copy.
         if facts["copies"]:
-            with suppress(ContainerManagerError):
-                require_states(means).discard(bot_id, former_state(task))
+            discard_quietly(means, task, former_state(task))
         return
     yield from _remove(means, task)
     if facts["copies"]:
-        states, former = require_states(means), former_state(task)
-        if states.has_aside(bot_id, former):
-            states.discard(bot_id, FAILED)
-            states.exchange(bot_id, put=former, keep=FAILED)
+        put_former_back(means, task)
     yield from _create(means, task, facts["config"]["image"], facts["old_image_id"], "old")
 
 
@@ -202,8 +212,15 @@ def _create(means: Means, task: Task, image: str, image_id: str, which: str) -> 
 
 
 def _last_log(means: Means, task: Task) -> Operation[list[str]]:
-    """The last lines that the new container has written."""
-    status = means.lifecycle.get_container_status(task.bot_id)
-    if status is None or status.container_id == task.facts["container_id"]:
+    """The last lines that the new container has written; none if they cannot be had."""
+    try:
+        status = means.lifecycle.get_container_status(task.bot_id)
+        if status is None or status.container_id == task.facts["container_id"]:
+            return []
+        return (yield from means.last_log(status.container_id))
+    except (EngineUnavailableError, EngineTimeoutError):
+        # It goes on when the engine is back.
+        raise
+    except Exception:  # noqa: BLE001 - the rollback does not depend on it
+        _log.exception("the log of bot %s could not be read", task.bot_id)
         return []
-    return (yield from means.last_log(status.container_id))

@@ -54,6 +54,8 @@ class DiskUses:
             self._newest = await self._measure()
         except ContainerManagerError as exc:
             _log.info("the disk use of containers could not be measured: %s", exc.reason)
+        except Exception:  # noqa: BLE001 - the next measurement may go well
+            _log.exception("unexpected error: the disk use of containers could not be measured")
         finally:
             self._measured = asyncio.get_running_loop().time()
             self._task = None
