@@ -85,12 +85,14 @@ class Lifecycle(Protocol):
         request_id: str = "",
         absent: bool = False,
         image_id: str = "",
+        state_mount: str = "",
         deadline: Deadline | None = None,
     ) -> Operation[Created]:
         """Create the bot's container. A failed create, or one past its deadline, leaves nothing behind.
 
         ``absent``: the caller saw a moment ago that the bot has no container; the backend may skip looking.
         ``image_id``: the image to take, which is there, whatever ``config.image`` names by now.
+        ``state_mount``: where the bot's state is to appear in the container; empty: where it does in every new one.
         """
 
     def start_container(

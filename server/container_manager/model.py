@@ -130,6 +130,8 @@ class ContainerDefinition(NamedTuple):
     """With the image as it was asked for."""
     image_id: str
     """The image that the container was made from; ``config.image`` may name another one by now."""
+    state_mount: str = ""
+    """Where the container has the bot's state; empty: nowhere. A create may put it elsewhere by now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,26 @@ def test_a_running_bot_gets_the_new_image_with_its_configuration_and_state(
     assert (last.backup_id, "bot:1") == (backup.backup_id, backup.image)
 
 
+@pytest.mark.parametrize("goes_well", [True, False])
+def test_the_state_stays_where_the_container_has_it_whatever_new_ones_have(
+    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, goes_well: bool
+) -> None:
+    """The bot's variables may name that place, and --state-mount another one by now."""
+    before = memory.named(bot_id)
+    assert before is not None
+    before.state_mount = "/app/state"
+    if goes_well:
+        upgraded(maintainer, bot_id)
+    else:
+        memory.script("start_container", StartFailedError("no"), None)
+        with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK"):
+            upgraded(maintainer, bot_id)
+    after = memory.named(bot_id)
+    assert after is not None
+    assert before is not after
+    assert ("bot:2" if goes_well else "bot:1", "/app/state") == (after.status.image, after.state_mount)
+
+
 def test_a_stopped_bot_is_replaced_and_not_started(
     maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls
 ) -> None:

@@ -24,8 +24,9 @@ class MaintainedService:
         self._stack = ExitStack()
         self.start()
 
-    def start(self) -> None:
-        """Start it, again."""
+    def start(self, *further: str) -> None:
+        """Start it, again; ``further``: options from now on."""
+        self._arguments += further
         self._process = ServerProcess(self._arguments, self._log)
         assert self._process.line, self._process.log_text()
         self._stack = ExitStack()

@@ -67,6 +67,7 @@ class MemoryLifecycle:
         request_id: str = "",
         absent: bool = False,  # noqa: ARG002 - looking costs nothing here
         image_id: str = "",
+        state_mount: str = "",
         deadline: Deadline | None = None,
     ) -> Operation[Created]:
         if config.image and not image_id:
@@ -80,6 +81,7 @@ class MemoryLifecycle:
                 self._check_secrets(bot_id)
                 deadline.commit()
                 container = self._store.create(bot_id, config, request_id)
+                container.state_mount = state_mount
                 if image_id:
                     self._store.set(container, image_id=image_id)
                 return Created(container.status.container_id, container.status)
@@ -171,7 +173,8 @@ class MemoryLifecycle:
         if owned_bot(container.status) is None:
             container_id = container.status.container_id
             raise ConfigNotReproducibleError("other name", bot_id=bot_id, container_id=container_id, fields="Name")
-        return ContainerDefinition(container.status.container_id, container.config, container.status.image_id)
+        status = container.status
+        return ContainerDefinition(status.container_id, container.config, status.image_id, container.state_mount)
 
     def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:
         self._read("containers_of_bot", bot_id, deadline)

@@ -47,6 +47,7 @@ class Container:
     """False: a foreign container that only has a bot's name."""
     stubborn: bool = False
     """Its program ignores its stop signal."""
+    state_mount: str = ""
     log: list[RawEntry] = field(default_factory=list)
 
 

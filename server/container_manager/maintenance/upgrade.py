@@ -100,6 +100,7 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
         "stopping the bot",
         container_id=definition.container_id,
         config=config_to_document(definition.config),
+        state_mount=definition.state_mount,
         old_image_id=definition.image_id,
         new_image_id=new_image_id,
         was_running=is_running(status),
@@ -206,7 +207,12 @@ def _create(means: Means, task: Task, image: str, image_id: str, which: str) -> 
     config = config_from_document({**task.facts["config"], "image": image})
     yield from insist(
         lambda: means.lifecycle.create_container(
-            task.bot_id, config, request_id=f"{task.key}-{which}", image_id=image_id
+            task.bot_id,
+            config,
+            request_id=f"{task.key}-{which}",
+            image_id=image_id,
+            # Its variables may name this place.
+            state_mount=task.facts.get("state_mount", ""),
         )
     )
 

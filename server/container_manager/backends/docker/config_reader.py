@@ -69,8 +69,10 @@ class ConfigReader:
         image_config = image.get("Config") or {}
         config = config_from_inspect(document, image_config)
         runtime = self._engine.info(deadline).get("DefaultRuntime") or "runc"
+        state_mount = self._state_mount(bot_id, document)
+        body = self._body(bot_id, config, state_mount)
         named = [] if name_of(document) == container_name(bot_id) else ["Name"]
-        fields = [*named, *_refused(config), *differences(document, self._body(bot_id, config), image_config, runtime)]
+        fields = [*named, *_refused(config), *differences(document, body, image_config, runtime)]
         if fields:
             raise ConfigNotReproducibleError(
                 f"the container has settings that a create cannot give: {', '.join(fields)}; it was made by hand, or "
@@ -79,9 +81,16 @@ class ConfigReader:
                 container_id=document["Id"],
                 fields=",".join(fields),
             )
-        return ContainerDefinition(document["Id"], config, document["Image"])
+        return ContainerDefinition(document["Id"], config, document["Image"], state_mount)
 
-    def _body(self, bot_id: str, config: ContainerConfig) -> Json:
+    def _state_mount(self, bot_id: str, document: Json) -> str:
+        """Where the container has the bot's own state: ``--state-mount`` may have been another one when it was made."""
+        state_root = self._config.state_root
+        source = None if state_root is None else state_root.source(bot_id)
+        mounts = document["HostConfig"].get("Mounts") or ()
+        return next((str(each["Target"]) for each in mounts if each.get("Source") == source), "")
+
+    def _body(self, bot_id: str, config: ContainerConfig, state_mount: str) -> Json:
         state_root = self._config.state_root
         return container_body(
             bot_id,
@@ -89,7 +98,7 @@ class ConfigReader:
             image=config.image,
             secrets_source=self._config.secrets_root.source(bot_id),
             state_source=None if state_root is None else state_root.source(bot_id),
-            state_target=self._config.state_mount,
+            state_target=state_mount or self._config.state_mount,
             request_id="",
             create_id="",
             stop_seconds=0,

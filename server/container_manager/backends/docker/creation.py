@@ -83,18 +83,21 @@ class ContainerCreator:
         *,
         absent: bool = False,
         image_id: str = "",
+        state_mount: str = "",
     ) -> Operation[Created]:
         """The bot's new container, or the one that an earlier call with this ``request_id`` made.
 
         ``absent``: the caller saw that the bot has none. The engine refuses a second one of the same name anyway.
         ``image_id``: the image to take, which was checked before and is not pulled.
+        ``state_mount``: where to mount the state, instead of the configured place.
         """
         deadline = deadline or Deadline()
         if image_id:
             if existing := self._existing(bot_id, request_id, deadline):
                 return Created(existing)
             image = self._images.pinned(config.image, image_id, deadline)
-            return (yield from self._create(bot_id, config, image, request_id, deadline, pulls=False))
+            again = self._create(bot_id, config, image, request_id, deadline, pulls=False, state_mount=state_mount)
+            return (yield from again)
         image = self._images.allowed(config.image)
         if absent and not self._images.pulls(image, missing=False):
             try:
@@ -117,6 +120,7 @@ class ContainerCreator:
         deadline: Deadline,
         *,
         pulls: bool = True,
+        state_mount: str = "",
     ) -> Operation[Created]:
         self._check_network(config.network, deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
@@ -127,10 +131,10 @@ class ContainerCreator:
         with self._states.prepared(bot_id) if self._states is not None else nullcontext():
             if namespace is not None and self._config.state_root is not None:
                 check_state_usable(self._config.state_root, bot_id, namespace, self._config.bot_user)
-            return (yield from self._create_prepared(bot_id, config, image, request_id, deadline))
+            return (yield from self._create_prepared(bot_id, config, image, state_mount, request_id, deadline))
 
-    def _create_prepared(
-        self, bot_id: str, config: ContainerConfig, image: str, request_id: str, deadline: Deadline
+    def _create_prepared(  # noqa: PLR0917 - as above
+        self, bot_id: str, config: ContainerConfig, image: str, state_mount: str, request_id: str, deadline: Deadline
     ) -> Operation[Created]:
         create_id = self._given_up.open()
         body = container_body(
@@ -139,7 +143,7 @@ class ContainerCreator:
             image=image,
             secrets_source=self._config.secrets_root.source(bot_id),
             state_source=self._config.state_root.source(bot_id) if self._config.state_root else None,
-            state_target=self._config.state_mount,
+            state_target=state_mount or self._config.state_mount,
             request_id=request_id,
             create_id=create_id,
             stop_seconds=self._stop_seconds,

@@ -93,9 +93,12 @@ class DockerLifecycle:
         request_id: str = "",
         absent: bool = False,
         image_id: str = "",
+        state_mount: str = "",
         deadline: Deadline | None = None,
     ) -> Operation[Created]:
-        return self._creator.create(bot_id, config, request_id, deadline, absent=absent, image_id=image_id)
+        return self._creator.create(
+            bot_id, config, request_id, deadline, absent=absent, image_id=image_id, state_mount=state_mount
+        )
 
     @property
     def default_grace_seconds(self) -> int:
