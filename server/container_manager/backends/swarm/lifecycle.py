@@ -105,6 +105,7 @@ class SwarmLifecycle:
         request_id: str = "",
         absent: bool = False,  # noqa: ARG002 - a name is looked up in any case
         image_id: str = "",
+        state_mount: str = "",  # noqa: ARG002 - definitions name none
         deadline: Deadline | None = None,
     ) -> Operation[Created]:
         return self._creator.create(bot_id, config, request_id, deadline or Deadline(), image_id=image_id)
