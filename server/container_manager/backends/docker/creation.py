@@ -88,16 +88,14 @@ class ContainerCreator:
         """The bot's new container, or the one that an earlier call with this ``request_id`` made.
 
         ``absent``: the caller saw that the bot has none. The engine refuses a second one of the same name anyway.
-        ``image_id``: the image to take, which was checked before and is not pulled.
-        ``state_mount``: where to mount the state, instead of the configured place.
+        ``image_id``: the image to take, which was checked before and is not pulled. ``state_mount``: its state's place.
         """
         deadline = deadline or Deadline()
         if image_id:
             if existing := self._existing(bot_id, request_id, deadline):
                 return Created(existing)
             image = self._images.pinned(config.image, image_id, deadline)
-            again = self._create(bot_id, config, image, request_id, deadline, pulls=False, state_mount=state_mount)
-            return (yield from again)
+            return (yield from self._create(bot_id, config, image, request_id, deadline, state_mount, pulls=False))
         image = self._images.allowed(config.image)
         if absent and not self._images.pulls(image, missing=False):
             try:
@@ -111,16 +109,16 @@ class ContainerCreator:
             return Created(existing)
         return (yield from self._create(bot_id, config, image, request_id, deadline))
 
-    def _create(
+    def _create(  # noqa: PLR0917
         self,
         bot_id: str,
         config: ContainerConfig,
         image: str,
         request_id: str,
         deadline: Deadline,
+        state_mount: str = "",
         *,
         pulls: bool = True,
-        state_mount: str = "",
     ) -> Operation[Created]:
         self._check_network(config.network, deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
@@ -133,7 +131,7 @@ class ContainerCreator:
                 check_state_usable(self._config.state_root, bot_id, namespace, self._config.bot_user)
             return (yield from self._create_prepared(bot_id, config, image, state_mount, request_id, deadline))
 
-    def _create_prepared(  # noqa: PLR0917 - as above
+    def _create_prepared(  # noqa: PLR0917
         self, bot_id: str, config: ContainerConfig, image: str, state_mount: str, request_id: str, deadline: Deadline
     ) -> Operation[Created]:
         create_id = self._given_up.open()
