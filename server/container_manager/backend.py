@@ -207,6 +207,7 @@ class ContainerLog(Protocol):
 
     Methods raise :class:`~container_manager.errors.ContainerNotFoundError` for a container that is gone,
     :class:`~container_manager.errors.InvalidStateError` for a log that cannot be read in its state,
+    :class:`~container_manager.errors.NodeUnavailableError` while nothing is heard of the machine that has it,
     :class:`LogUnreadableError` and the other ``Engine…Error`` kinds.
     """
 

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+import struct
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from copy import deepcopy
 from typing import Any
 
 from container_manager.backends.swarm import records
 from container_manager.backends.swarm.service_spec import Placement, service_body
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.model import ContainerConfig
+from container_manager.model import ContainerConfig, RawEntry
+from tests.unit.log_engine import frame, last_of
 
 Json = dict[str, Any]
 LISTS = ("/tasks", "/services", "/nodes")
@@ -40,7 +44,14 @@ class ScriptedSwarm:
         """The duration of a request."""
         self.spoiled: dict[str, bytes] = {}
         """Answers to requests for lists, by their paths."""
+        self.logs: dict[str, list[RawEntry]] = defaultdict(list)
+        """What tasks have written."""
+        self.silent: set[str] = set()
+        """Nodes that send nothing any more, and that the manager has not missed yet."""
+        self.streams: list[tuple[str, Json]] = []
+        """The requests for logs: the task and the parameters."""
         self._index = 0
+        self._stirred = asyncio.Condition()
 
     def add(self, bot_id: str, config: ContainerConfig | None = None, *, hosted: str = "", **spec: Any) -> str:
         """Create a bot's service; its id. ``hosted``: pinned to this node. ``spec``: fields of the specification."""
@@ -123,6 +134,31 @@ class ScriptedSwarm:
             return deepcopy(list(self._listed(path, params)))
         return deepcopy(self.services.get(path.removeprefix("/services/")))
 
+    async def write(self, task_id: str, *entries: RawEntry) -> None:
+        """Have a task write these entries."""
+        self.logs[task_id] += entries
+        async with self._stirred:
+            self._stirred.notify_all()
+
+    @asynccontextmanager
+    async def stream(self, path: str, params: Json) -> AsyncIterator[_LogStream]:
+        task_id = path.split("/")[2]
+        self.streams.append((task_id, params))
+        if self.fault is not None:
+            raise self.fault.with_traceback(None)
+        if task_id not in self.tasks:
+            raise EngineRejectedError(404, f"task {task_id} not found")
+        yield _LogStream(self, task_id, params)
+
+    def node_of(self, task_id: str) -> str:
+        """The node of a task."""
+        return str(self.tasks[task_id]["NodeID"])
+
+    async def stirred(self) -> None:
+        """Wait until a task writes something."""
+        async with self._stirred:
+            await self._stirred.wait()
+
     async def _answer(self, path: str, timeout_seconds: float | None) -> None:
         assert timeout_seconds is not None, "a manager without a leader holds requests"
         self.requests.append((asyncio.get_running_loop().time(), path))
@@ -159,6 +195,39 @@ class ScriptedSwarm:
 
     def _now(self) -> str:
         return f"2026-01-01T00:{self._index // 60:02}:{self._index % 60:02}.5Z"
+
+
+class _LogStream:
+    """The answer to a request for a task's log."""
+
+    def __init__(self, swarm: ScriptedSwarm, task_id: str, params: Json) -> None:
+        self._swarm = swarm
+        self._task_id = task_id
+        self._follow = "follow" in params
+        tail = int(params["tail"]) if "tail" in params else None
+        self._at = len(swarm.logs[task_id]) - len(last_of(swarm.logs[task_id], tail))
+        self._failed = False
+
+    async def read(self) -> bytes:
+        """The next available bytes; empty at the end."""
+        swarm, log = self._swarm, self._swarm.logs[self._task_id]
+        while True:
+            node = swarm.node_of(self._task_id) if self._task_id in swarm.tasks else ""
+            lost = bool(node) and swarm.nodes[node]["Status"]["State"] == "down"
+            if lost and not self._follow:
+                return b"" if self._failed else self._fault(f"node {node} is not available")
+            if self._at < len(log) and node not in swarm.silent and not lost:
+                data = b"".join(map(frame, log[self._at :]))
+                self._at = len(log)
+                return data
+            if not self._follow and node not in swarm.silent:
+                return b""
+            await swarm.stirred()
+
+    def _fault(self, why: str) -> bytes:
+        self._failed = True
+        text = f"Error grabbing logs: rpc error: code = Unknown desc = warning: incomplete log stream. {why}\n".encode()
+        return struct.pack(">BxxxL", 3, len(text)) + text
 
 
 def rejected() -> EngineRejectedError:

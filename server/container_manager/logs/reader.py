@@ -13,6 +13,7 @@ from container_manager.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     InvalidStateError,
+    NodeUnavailableError,
 )
 from container_manager.logs.cursor import container_key
 from container_manager.logs.existing import ExistingEntries, LogOptions
@@ -60,8 +61,9 @@ class LogReader:
         Iterate once, and close with :func:`contextlib.aclosing`. Nothing is read ahead except what the sockets hold.
 
         Raises :class:`ContainerNotFoundError`; :class:`InvalidStateError` if the container's log driver does not
-        support reading; :class:`EngineTimeoutError` and :class:`EngineUnavailableError`, with ``follow`` only at the
-        start, or if the engine cannot read the log. If the log is damaged, that is after all entries that can be read.
+        support reading; :class:`EngineTimeoutError`, :class:`EngineUnavailableError` and
+        :class:`NodeUnavailableError`, with ``follow`` only at the start, or if the engine cannot read the log. If the
+        log is damaged, that is after all entries that can be read.
         """
         left = self._options.limit_bytes
         async with aclosing(self._followed() if self._options.follow else self._entries.batches()) as batches:
@@ -94,7 +96,7 @@ class LogReader:
                 if not self._log.was_opened:
                     raise
                 return
-            except (EngineUnavailableError, EngineTimeoutError) as exc:
+            except (EngineUnavailableError, EngineTimeoutError, NodeUnavailableError) as exc:
                 # Unless an engine cannot even read the existing entries, reading them is a way to follow too.
                 unreadable = isinstance(exc, LogUnreadableError) and not live
                 if not self._log.was_opened or (unreadable and not self._entries.progress):

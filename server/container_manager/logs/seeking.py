@@ -73,7 +73,7 @@ class AfterPosition:
         self._number = self._before = 0
         # Whether the first entry of the present time has been seen.
         self._counted = False
-        # In the first run: the entries from the one that looks like the position's, until the run has ended.
+        # In a run that may be the position's: the entries from the one that looks like it, until the run has ended.
         self._held: list[RawEntry] = []
         self._alike = 0
 
@@ -106,7 +106,8 @@ class AfterPosition:
             known = self._before == position.before if self._counted else self._whole and position.leads
             if known and alike and self._number == position.number:
                 return self._begin(entries[index + 1 :])
-            if self._whole and not self._counted:
+            # A backend may show entries before those that were the first ones, once it can read them again.
+            if self._whole and (position.leads or not self._counted):
                 self._hold(entries[index], alike=alike)
         return []
 

@@ -58,12 +58,12 @@ class SwarmSource:
 
     async def inspect(self, container_id: str) -> ContainerStatus | None:
         """The container's current status; ``None`` when it is gone or not managed."""
-        nodes, tasks = await self._nodes(), await self.manager.tasks(container_id)
+        nodes, tasks = await self.nodes(), await self.manager.tasks(container_id)
         return bot_status(await self.manager.service(container_id), tasks, nodes)
 
     async def inspect_bot(self, bot_id: str) -> ContainerStatus | None:
         """The current status of the bot's container: the one with its name, else the newest with its labels."""
-        nodes, tasks = await self._nodes(), by_service(await self.manager.tasks_of_bot(bot_id))
+        nodes, tasks = await self.nodes(), by_service(await self.manager.tasks_of_bot(bot_id))
         services = {service["ID"]: service for service in await self.manager.services_of_bot(bot_id)}
         keys = services.keys() | tasks.keys()
         return newest_of_bot(bot_id, [bot_status(services.get(key), tasks.get(key, ()), nodes) for key in keys])
@@ -95,7 +95,7 @@ class SwarmSource:
                 for notice, subscriber in product(notices, self._subscribers):
                     subscriber.put_nowait(notice)
 
-    async def _nodes(self) -> Mapping[str, dict[str, Any]]:
+    async def nodes(self) -> Mapping[str, dict[str, Any]]:
         """The nodes as the last poll has shown them; the view learns by a notice that one has changed since."""
         if self.snapshot.updated is not None and _now() - self.snapshot.updated < _NODES_SECONDS:
             return self.snapshot.nodes.documents

@@ -24,7 +24,7 @@ from container_manager.errors import ContainerManagerError
 from container_manager.model import RawEntry
 
 if TYPE_CHECKING:
-    from container_manager.backends.docker.container_log import DockerContainerLog
+    from container_manager.backends.engine_log import EngineLog
 
 # A bot's file of 10 MB has more than that in entries, unless most of its bytes are escaped in JSON.
 _MAX_BYTES = 1 << 20
@@ -41,7 +41,7 @@ _GRACE_SECONDS = 1.0
 class FollowedLog:
     """One request; iterate :meth:`batches` once."""
 
-    def __init__(self, log: DockerContainerLog, tail: int | None, known: int) -> None:
+    def __init__(self, log: EngineLog, tail: int | None, known: int) -> None:
         """``tail`` and ``known``: as of :meth:`container_manager.backend.ContainerLog.follow`."""
         self._log = log
         self._tail = tail
