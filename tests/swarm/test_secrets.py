@@ -1,0 +1,162 @@
+"""Bots' secrets in a real swarm: as files of a container, and what is left of changes that are killed or at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import APIError
+
+from container_manager.backends.swarm.secret_set import LABEL_SECRETS
+from container_manager.backends.swarm.secrets import SwarmSecrets
+from container_manager.bot_directories import BotUser
+from container_manager.engine.swarm import SwarmClient
+from dev.images import CHECKOUT
+from dev.swarm import SwarmBed
+from tests.support.waiting import wait_until
+
+Json = dict[str, Any]
+USER = BotUser(1000, 1001)
+CHANGES = """
+import sys
+from container_manager.backends.swarm.secrets import SwarmSecrets
+from container_manager.bot_directories import BotUser
+from container_manager.engine.swarm import SwarmClient
+secrets = SwarmSecrets(SwarmClient(sys.argv[1], timeout_seconds=30), BotUser(1000, 1001))
+print("changing", flush=True)
+while True:
+    secrets.put_secrets(sys.argv[2], {"A": b"a", "B": b"b"}, replace_all=True)
+    secrets.put_secrets(sys.argv[2], {"B": b"b", "C": b"c"})
+    secrets.delete_secrets(sys.argv[2], ["C"])
+"""
+
+
+@pytest.fixture
+def api(session_bed: SwarmBed) -> Iterator[docker.APIClient]:
+    """The manager itself."""
+    api = docker.APIClient(session_bed.nodes[0].docker_url, version="auto", timeout=30)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def bot_id(api: docker.APIClient) -> Iterator[str]:
+    """A bot; everything of it is removed afterwards."""
+    bot_id = str(uuid.uuid4())
+    yield bot_id
+    with suppress(APIError):
+        api.remove_service(f"botmaker-{bot_id}")
+    for row in rows(api, bot_id):
+        api.remove_secret(row["ID"])
+
+
+@pytest.fixture
+def secrets(session_bed: SwarmBed) -> SwarmSecrets:
+    """As a service has them."""
+    return SwarmSecrets(SwarmClient(session_bed.nodes[0].docker_url, timeout_seconds=30), USER)
+
+
+def rows(api: docker.APIClient, bot_id: str) -> list[Json]:
+    """The swarm's secrets of the bot."""
+    return list(api.secrets(filters={"label": f"botmaker.bot-id={bot_id}"}))
+
+
+def unnamed(api: docker.APIClient, bot_id: str) -> set[str]:
+    """Those that the bot's set does not name."""
+    found = rows(api, bot_id)
+    (names,) = [each["Spec"]["Labels"][LABEL_SECRETS] for each in found if each["Spec"]["Name"] == f"botmaker-{bot_id}"]
+    return {row["ID"] for row in found if row["Spec"]["Name"] != f"botmaker-{bot_id}"} - set(json.loads(names).values())
+
+
+def test_each_secret_is_a_read_only_file_of_the_bots_user_also_an_empty_one_and_many_large_ones(
+    session_bed: SwarmBed, api: docker.APIClient, secrets: SwarmSecrets, swarm_image: str, bot_id: str
+) -> None:
+    values = {"EMPTY": b"", "TEMPLATE": b'{{""}}', "BYTES.x-_1": bytes(range(256)), "X" * 128: b"long name"}
+    values |= {f"LARGE{number}": os.urandom(64 * 1024) for number in range(60)}
+    secrets.put_secrets(bot_id, values)
+    container = {"Image": swarm_image, "Command": ["sleep", "10000"], "Secrets": secrets.references(bot_id)}
+    api.create_service(
+        {"ContainerSpec": container, "Networks": [{"Target": "bridge"}]},
+        name=f"botmaker-{bot_id}",
+        endpoint_spec={"Mode": "dnsrr"},
+    )
+
+    def running() -> Json | None:
+        tasks = api.tasks(filters={"service": f"botmaker-{bot_id}"})
+        return next((task for task in tasks if task["Status"]["State"] == "running"), None)
+
+    task = wait_until(running, "the bot runs")
+    hosts = {node["ID"]: node["Description"]["Hostname"] for node in api.nodes()}
+    node = next(node for node in session_bed.nodes if node.name == hosts[task["NodeID"]])
+    script = "cd /run/secrets && for f in *; do stat -c '%n %u %g %a' $f; md5sum <$f; done; touch EMPTY NEW 2>&1"
+    found = subprocess.run(
+        [
+            *("docker", "--host", node.docker_url, "exec", "--user", "1000:1001"),
+            *(task["Status"]["ContainerStatus"]["ContainerID"], "sh", "-c", script),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = found.stdout.splitlines()
+    expected = {name: f"{name} 1000 1001 400" for name in values}
+    assert expected == {line.split()[0]: line for line in lines if line.endswith(" 1000 1001 400")}
+    files = dict(zip(lines[: 2 * len(values) : 2], lines[1 : 2 * len(values) : 2], strict=True))
+    assert {name: hashlib.md5(value).hexdigest() for name, value in values.items()} == {
+        line.split()[0]: digest.split()[0] for line, digest in files.items()
+    }
+    assert found.returncode != 0
+    assert [each.name for each in secrets.list_secrets(bot_id)] == sorted(values)
+
+
+def test_what_a_killed_service_has_left_is_removed_by_the_next_one(
+    session_bed: SwarmBed, api: docker.APIClient, secrets: SwarmSecrets, bot_id: str
+) -> None:
+    leftovers = 0
+    for _ in range(8):
+        command = [sys.executable, "-c", CHANGES, session_bed.nodes[0].docker_url, bot_id]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=CHECKOUT) as changing:
+            assert changing.stdout is not None
+            changing.stdout.readline()
+            time.sleep(random.uniform(0.0, 0.1))
+            changing.kill()
+        leftovers += len(rows(api, bot_id)) > 3
+        secrets.remove_leftovers()
+        if [row for row in rows(api, bot_id) if row["Spec"]["Name"] == f"botmaker-{bot_id}"]:
+            assert set() == unnamed(api, bot_id)
+            assert {each.name for each in secrets.list_secrets(bot_id)} in ({"A", "B"}, {"A", "B", "C"}, set())
+            assert len(secrets.references(bot_id)) == len(secrets.list_secrets(bot_id))
+        else:
+            assert [] == rows(api, bot_id)
+    assert leftovers > 0, "no change was under way when the service was killed"
+
+
+def test_services_that_change_one_bot_at_once_lose_none_of_their_secrets(
+    session_bed: SwarmBed, api: docker.APIClient, bot_id: str
+) -> None:
+    def change(number: int) -> None:
+        own = SwarmSecrets(SwarmClient(session_bed.nodes[0].docker_url, timeout_seconds=30), USER)
+        for round_ in range(5):
+            own.put_secrets(bot_id, {f"S{number}": str(round_).encode()})
+            own.remove_leftovers()
+            assert f"S{number}" in {each.name for each in own.list_secrets(bot_id)}
+            own.references(bot_id)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(change, range(4)))
+    last = SwarmSecrets(SwarmClient(session_bed.nodes[0].docker_url, timeout_seconds=30), USER)
+    last.remove_leftovers()
+    assert ["S0", "S1", "S2", "S3"] == [each.name for each in last.list_secrets(bot_id)]
+    assert set() == unnamed(api, bot_id)
