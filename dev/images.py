@@ -17,6 +17,8 @@ from dev.docker_command import DockerError
 CHECKOUT = Path(__file__).resolve().parent.parent
 TEST_IMAGE = "botmaker-test/busybox:1"
 BOT_IMAGE = "botmaker/openclaw:2026.9.6"
+OLDER_OPENCLAW = "2026.7.35"
+"""The last version before the pinned one of which all packages of the bot image exist; it migrates its state since."""
 SOURCE_HASH_LABEL = "botmaker.source-hash"
 
 _PUBLIC_BUSYBOX = "busybox:1.36"
@@ -46,24 +48,29 @@ def ensure_test_image(docker_host: str) -> str:
     return TEST_IMAGE
 
 
-def ensure_bot_image(docker_host: str) -> str:
-    """Build the bot image unless the engine has the one of these very sources; return its tag."""
+def ensure_bot_image(docker_host: str, version: str = "") -> str:
+    """Build the bot image unless the engine has the one of these very sources; return its tag.
+
+    ``version``: of OpenClaw, in place of the one that the sources pin.
+    """
+    tag = f"{BOT_IMAGE.partition(':')[0]}:{version}" if version else BOT_IMAGE
     with _one_at_a_time("bot"):
-        if not has_bot_image(docker_host):
-            print(f"Building {BOT_IMAGE}: some minutes the first time", file=sys.stderr, flush=True)
-            label = f"{SOURCE_HASH_LABEL}={source_hash()}"
-            command = [str(_BOT_SOURCES / "build.sh"), BOT_IMAGE, "--label", label]
+        if not has_bot_image(docker_host, tag):
+            print(f"Building {tag}: some minutes the first time", file=sys.stderr, flush=True)
+            command = [str(_BOT_SOURCES / "build.sh"), tag, "--label", f"{SOURCE_HASH_LABEL}={source_hash()}"]
             environment = docker_command.environment(docker_host)
+            if version:
+                environment |= {"OPENCLAW_VERSION": version}
             # Our own output is the tag alone.
             done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
             if done.returncode:
                 raise DockerError(f"{command[0]} failed with status {done.returncode}, see above")
-    return BOT_IMAGE
+    return tag
 
 
-def has_bot_image(docker_host: str) -> bool:
+def has_bot_image(docker_host: str, tag: str = BOT_IMAGE) -> bool:
     """Whether the engine has the bot image of these very sources."""
-    return _label(docker_host, BOT_IMAGE, SOURCE_HASH_LABEL) == source_hash()
+    return _label(docker_host, tag, SOURCE_HASH_LABEL) == source_hash()
 
 
 def source_hash() -> str:

@@ -57,7 +57,9 @@ def engine(engine_url: str, test_labels: dict[str, str], all_bot_ids: list[str])
     left += [container for container in managed if container.labels.get("botmaker.bot-id") in all_bot_ids]
     for container in left:
         container.remove(force=True, v=True)
-    for network in client.networks.list(filters={"label": labels}):
+    of_bots = client.networks.list(filters={"label": "botmaker.managed=true"})
+    own = [network for network in of_bots if network.attrs["Labels"].get("botmaker.bot-id") in all_bot_ids]
+    for network in [*client.networks.list(filters={"label": labels}), *own]:
         left.append(network)
         network.remove()
     client.close()

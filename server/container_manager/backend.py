@@ -77,6 +77,9 @@ class Lifecycle(Protocol):
     def ping(self, *, deadline: Deadline | None = None) -> None:
         """Return if the backend answers."""
 
+    def remove_leftovers(self) -> None:
+        """Remove what interrupted changes have left beside containers. Called once; may wait for the backend."""
+
     def create_container(
         self,
         bot_id: str,

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from container_manager.actions import Action
 from container_manager.bot_directories import DEFAULT_BOT_USER, DEFAULT_STATE_MOUNT, BotUser, RootDirectory
-from container_manager.model import PullPolicy
+from container_manager.model import BotNetwork, PullPolicy
 
 # sockaddr_un.sun_path holds 108 bytes, the closing NUL included (unix(7)).
 MAX_UNIX_PATH_BYTES = 107
 DEFAULT_SOCKET_MODE = 0o660
+# Used neither by Docker's default pools (172.17-31, 192.168) and Swarm's (10.0 on) nor by Kubernetes' usual ones.
+DEFAULT_NETWORK_POOL = IPv4Network("10.201.0.0/16")
+SUBNET_BITS = 28
+"""Length of the prefix of a bot's own network: the bot, its gateway, and what the operator puts beside it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,10 @@ class DockerServiceConfig:
     """The engine's endpoint: ``unix://`` or ``tcp://``. Never taken from the Docker CLI's context."""
     default_image: str = "botmaker/openclaw:2026.9.6"
     """The image of a bot whose request names none."""
+    bot_network: BotNetwork = BotNetwork.BRIDGE
+    """The network of a bot whose request names none."""
+    bot_network_pool: IPv4Network = DEFAULT_NETWORK_POOL
+    """Subnets for networks of bots' own are cut from these addresses."""
     pull_policy: PullPolicy = PullPolicy.MISSING
     allowed_images: tuple[str, ...] = ()
     """Globs over image references; empty: any image. The default image is always allowed."""

@@ -62,6 +62,15 @@ class PullPolicy(Enum):
     NEVER = "never"
 
 
+class BotNetwork(Enum):
+    """The network of a container whose create names none."""
+
+    BRIDGE = "bridge"
+    """The engine's default bridge, which all these containers share."""
+    ISOLATED = "isolated"
+    """A bridge of the bot's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class PortBinding:
     """One container port published on one host address."""
@@ -175,6 +184,8 @@ class ContainerStatus:
     """That machine cannot be reached; everything else is what was last known."""
     action_set: str = ""
     """Which built-in actions the image has: see :mod:`container_manager.actions`. Not shown to callers."""
+    own_network: bool = False
+    """It has a network of the bot's own. Not shown to callers."""
 
 
 @dataclass(frozen=True)

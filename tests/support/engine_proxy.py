@@ -136,24 +136,31 @@ class _Connection:
     def _run(self) -> None:
         back = threading.Thread(target=self._back, name="engine proxy, answers")
         back.start()
+        passed = False
         with suppress(OSError):
-            self._forward()
-        self.shut()
+            passed = self._forward()
+            if passed:
+                # The client sends no more, and may still read: as with the input of a program.
+                self._engine.shutdown(socket.SHUT_WR)
+        if not passed:
+            self.shut()
         back.join()
         self._client.close()
         self._engine.close()
         self._proxy._ended(self)
 
-    def _forward(self) -> None:
+    def _forward(self) -> bool:
+        """Whether all was forwarded until the client ended it."""
         while data := self._client.recv(65_536):
             verdicts = []
             for line in _REQUEST_LINE.findall(data):
                 self.latest = line.decode().rsplit(" ", 1)[0]
                 verdicts.append(self._proxy._passes(self.latest))
             if False in verdicts:
-                return
+                return False
             if None not in verdicts:
                 self._engine.sendall(data)
+        return True
 
     def _back(self) -> None:
         with suppress(OSError):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager_client import connect
@@ -30,8 +31,9 @@ class MaintainedService:
         self._process = ServerProcess(self._arguments, self._log)
         assert self._process.line, self._process.log_text()
         self._stack = ExitStack()
-        channel = self._stack.enter_context(connect(self._address))
-        self.maintainer, self.calls = ContainerMaintainerStub(channel), Calls(ContainerManagerStub(channel))
+        self.channel = self._stack.enter_context(connect(self._address))
+        self.maintainer, self.calls = ContainerMaintainerStub(self.channel), Calls(ContainerManagerStub(self.channel))
+        self.provisioner = BotProvisionerStub(self.channel)
 
     def kill(self) -> None:
         """End it as a lack of memory would."""

@@ -59,6 +59,9 @@ class MemoryLifecycle:
     def ping(self, *, deadline: Deadline | None = None) -> None:
         self._read("ping", "", deadline)
 
+    def remove_leftovers(self) -> None:
+        """Nothing is left in memory."""
+
     def create_container(
         self,
         bot_id: str,

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from container_manager.cli.serve import serve as command
 from container_manager.cli.server_config import server_config
 from container_manager.config import DockerServiceConfig, RegistryConfig, ServerConfig, TlsConfig
 from container_manager.errors import StartupError
-from container_manager.model import PullPolicy
+from container_manager.model import BotNetwork, PullPolicy
 from container_manager.rpc import server
 
 Serve = Callable[..., tuple[Result, ServerConfig | None]]
@@ -114,6 +115,8 @@ CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
     ("--state-mount", "/app/botdata", lambda c: c.service.state_mount, "/app/botdata"),
     ("--bot-user", "101000:101001", lambda c: c.service.bot_user, (101000, 101001)),
     ("--default-image", "mine:1", lambda c: c.service.default_image, "mine:1"),
+    ("--bot-network", "isolated", lambda c: c.service.bot_network, BotNetwork.ISOLATED),
+    ("--bot-network-pool", "10.3.0.0/20", lambda c: c.service.bot_network_pool, IPv4Network("10.3.0.0/20")),
     ("--pull", "never", lambda c: c.service.pull_policy, PullPolicy.NEVER),
     ("--allowed-image", "ghcr.io/x/*", lambda c: c.service.allowed_images, ("ghcr.io/x/*",)),
     ("--registry-config", "/srv/r.json", lambda c: c.service.registry_config, RegistryConfig(Path("/srv/r.json"))),
@@ -289,6 +292,10 @@ def test_repeatable_options_keep_their_order(serve: Serve) -> None:
         (["--socket-mode", "668"], "--socket-mode"),
         (["--socket-mode", "rw-rw----"], "--socket-mode"),
         (["--pull", "sometimes"], "--pull"),
+        (["--bot-network", "host"], "--bot-network"),
+        (["--bot-network-pool", "10.3.0.1/20"], "is not a range of IPv4 addresses"),
+        (["--bot-network-pool", "10.3.0.0/29"], "of at least a /28"),
+        (["--bot-network-pool", "8.8.0.0/16"], "is not a range of private addresses"),
         (["--log-format", "xml"], "--log-format"),
         (["--log-level", "loud"], "--log-level"),
         (["--no-such-option"], "--no-such-option"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import DockerServiceConfig
 from container_manager.doctor import Finding, Verdict
 from container_manager.doctor.engine_checks import check_engine
-from container_manager.model import PullPolicy
+from container_manager.model import BotNetwork, PullPolicy
 from tests.support.fake_engine import FakeEngine, Hang, Json, error
 from tests.unit.documents import row
 
@@ -176,3 +177,17 @@ def test_an_engine_that_does_not_tell_its_time_is_a_warning(engine: FakeEngine) 
 def test_a_data_root_that_is_not_visible_from_here_is_said_to_be_so(engine: FakeEngine) -> None:
     engine.on("GET", "/info", Json(info(DockerRootDir="/nowhere/at/all")))
     assert "not visible" in check(engine.url)["engine's disk"].detail
+
+
+@pytest.mark.parametrize(
+    ("taken", "verdict", "detail"),
+    [("10.3.0.0/25", Verdict.OK, "8 of 16 subnets"), ("10.3.0.0/24", Verdict.FAILED, "0 of 16 subnets")],
+)
+def test_where_bots_have_their_own_networks_the_free_subnets_are_counted(
+    engine: FakeEngine, taken: str, verdict: Verdict, detail: str
+) -> None:
+    engine.on("GET", "/networks", Json([{"IPAM": {"Config": [{"Subnet": taken}]}}]))
+    pool = IPv4Network("10.3.0.0/24")
+    found = check(engine.url, bot_network=BotNetwork.ISOLATED, bot_network_pool=pool)["bots' networks"]
+    assert verdict is found.verdict
+    assert detail in found.detail

@@ -202,11 +202,15 @@ def value_of(annotation: Any) -> object:
 
 
 def test_every_field_of_a_status_leaves() -> None:
-    """Covers every field of the contract and of the model, but one that callers have no use for."""
+    """Covers every field of the contract and of the model, but those that callers have no use for."""
     status = ContainerStatus(**{name: value_of(kind) for name, kind in get_type_hints(ContainerStatus).items()})
     set_fields = {field.name for field, _ in status_to_proto(status).ListFields()}
     assert {field.name for field in pb.ContainerStatus.DESCRIPTOR.fields} == set_fields
-    assert {field.name.removesuffix("_ns") for field in fields(ContainerStatus)} == {*set_fields, "action_set"}
+    assert {field.name.removesuffix("_ns") for field in fields(ContainerStatus)} == {
+        *set_fields,
+        "action_set",
+        "own_network",
+    }
 
 
 def test_a_health_check_that_is_there_but_empty_is_not_an_absent_one() -> None:

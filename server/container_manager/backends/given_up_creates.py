@@ -19,6 +19,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -73,8 +74,10 @@ class _Create:
 class GivenUpCreates:
     """Knows the creates in progress and those that were given up. Safe for any number of threads."""
 
-    def __init__(self, engine: MadeContainers) -> None:
+    def __init__(self, engine: MadeContainers, remove_leftovers: Callable[[], None] = lambda: None) -> None:
+        """``remove_leftovers``: of what else creates have made, once nothing is searched for any more."""
         self._engine = engine
+        self._remove_leftovers = remove_leftovers
         self._changed = threading.Condition()
         self._creates: dict[str, _Create] = {}
         self._thread: threading.Thread | None = None
@@ -190,7 +193,7 @@ class GivenUpCreates:
                 wanted = self._given_up()
                 if self._closed or not wanted:
                     self._thread = None
-                    return
+                    break
             answered, answers = answers, self._look(wanted)
             with self._changed:
                 # What waited for an engine that comes back is done soon.
@@ -198,6 +201,8 @@ class GivenUpCreates:
                     pause = FIRST_PAUSE_SECONDS
                 self._changed.wait_for(lambda: self._closed or self._hurry, pause)
                 pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS)
+        if not self._closed:
+            self._remove_leftovers()
 
     def _look(self, wanted: dict[str, _Create]) -> bool:
         """Remove the containers of these creates that the engine has by now. Returns whether the engine answers."""

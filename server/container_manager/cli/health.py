@@ -6,7 +6,8 @@ import os
 
 import click
 
-from container_manager.cli.options import DEFAULT_LISTEN, Seconds, variable
+from container_manager.cli.options import DEFAULT_LISTEN, variable
+from container_manager.cli.param_types import Seconds
 
 
 def _first(ctx: click.Context, param: click.Parameter, value: str) -> str:

@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from container_manager.bot_directories import DEFAULT_BOT_USER, DEFAULT_STATE_MOUNT, BotUser, fault_of_state_mount
-from container_manager.config import DEFAULT_SOCKET_MODE
-from container_manager.model import PullPolicy
+from container_manager.bot_directories import DEFAULT_BOT_USER, DEFAULT_STATE_MOUNT
+from container_manager.cli.param_types import Mode, NetworkPool, Seconds, StateMount, User
+from container_manager.config import DEFAULT_NETWORK_POOL, DEFAULT_SOCKET_MODE, SUBNET_BITS
+from container_manager.model import BotNetwork, PullPolicy
 from container_manager.validation import MAX_GRACE_SECONDS
 
 ENVIRONMENT_PREFIX = "CONTAINER_MANAGER_"
-# chown(2) takes the next number for "unchanged".
-_MAX_ID = 2**32 - 2
 DEFAULT_LISTEN = "unix:///run/botmaker/container-manager.sock"
 
 Decorator = Callable[[Any], Any]
-
-
-class Seconds(click.FloatRange):
-    """A finite number of seconds within bounds."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds = float(super().convert(value, param, ctx))
-        if not math.isfinite(seconds):
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        return seconds
-
-
-class _Mode(click.ParamType):  # type: ignore[type-arg] # older ones have no parameter
-    """A file mode in octal digits, as chmod takes it."""
-
-    name = "mode"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if not re.fullmatch("[0-7]{3,4}", value):
-            self.fail(f"{value!r} is not a mode in octal digits, such as 0660", param, ctx)
-        return int(value, 8)
-
-
-class _User(click.ParamType):  # type: ignore[type-arg] # older ones have no parameter
-    """A user and a group as numbers: ``UID:GID``."""
-
-    name = "UID:GID"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> BotUser:
-        numbers = re.fullmatch("([0-9]{1,10}):([0-9]{1,10})", value, re.ASCII)
-        if numbers is None or max(int(numbers[1]), int(numbers[2])) > _MAX_ID:
-            self.fail(f"{value!r} is not UID:GID in numbers, such as 1000:1000", param, ctx)
-        return BotUser(int(numbers[1]), int(numbers[2]))
-
-
-class _StateMount(click.ParamType):  # type: ignore[type-arg] # older ones have no parameter
-    """A path in bots' containers."""
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if fault := fault_of_state_mount(value):
-            self.fail(f"{value!r} {fault}", param, ctx)
-        return str(value)
 
 
 def option(name: str, **kwargs: Any) -> Decorator:
@@ -117,14 +68,14 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     option("--backup-root", help="Directory for backups of bots, with mode 0700. Not given: the service keeps none."),
     option(
         "--state-mount",
-        type=_StateMount(),
+        type=StateMount(),
         default=DEFAULT_STATE_MOUNT,
         show_default=True,
         help="Where a bot's state directory appears in its container.",
     ),
     option(
         "--bot-user",
-        type=_User(),
+        type=User(),
         default=":".join(map(str, DEFAULT_BOT_USER)),
         show_default=True,
         help="Owner of bots' secrets and state, UID:GID as in a bot's container.",
@@ -134,6 +85,20 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         default="botmaker/openclaw:2026.9.6",
         show_default=True,
         help="Image of a bot whose create names none.",
+    ),
+    option(
+        "--bot-network",
+        type=click.Choice([network.value for network in BotNetwork]),
+        default=BotNetwork.BRIDGE.value,
+        show_default=True,
+        help="Network of a bot whose create names none: the engine's default bridge, or a bridge of the bot's own.",
+    ),
+    option(
+        "--bot-network-pool",
+        type=NetworkPool(),
+        default=str(DEFAULT_NETWORK_POOL),
+        show_default=True,
+        help=f"Addresses for bridges of bots' own, which get a /{SUBNET_BITS} each.",
     ),
     option(
         "--pull",
@@ -210,7 +175,7 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     ),
     option(
         "--socket-mode",
-        type=_Mode(),
+        type=Mode(),
         default=f"{DEFAULT_SOCKET_MODE:04o}",
         show_default=True,
         help="Mode of unix sockets in octal digits. It may grant rights to the owner and the group only.",

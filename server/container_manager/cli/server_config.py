@@ -25,7 +25,7 @@ from container_manager.config import (
 from container_manager.errors import InvalidImageReferenceError, StartupError
 from container_manager.image_reference import check_image_reference
 from container_manager.maintenance.actions_file import read_actions
-from container_manager.model import PullPolicy
+from container_manager.model import BotNetwork, PullPolicy
 from container_manager.root_ownership import UnusableRootError, check_usable
 
 _MAX_PORT = 65_535
@@ -69,6 +69,7 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         **_of_the_same_name(DockerServiceConfig, options),
         "secrets_root": secrets_root,
         "state_root": state_root,
+        "bot_network": BotNetwork(options["bot_network"]),
         "pull_policy": PullPolicy(options["pull"]),
         "allowed_images": options["allowed_image"],
         "registry_config": _registry_config(options["registry_config"], os.environ),

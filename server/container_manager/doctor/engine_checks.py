@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from container_manager.backends.docker.adoption import misnamed_containers
-from container_manager.config import DockerServiceConfig
+from container_manager.backends.docker.subnets import free_subnets, local_routes
+from container_manager.config import SUBNET_BITS, DockerServiceConfig
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk
 from container_manager.doctor.sizes import size_text
 from container_manager.engine.async_client import AsyncEngineClient
+from container_manager.engine.networks import subnets
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.engine.user_namespace import unusable, user_namespace
 from container_manager.errors import ContainerManagerError, EngineAccessDeniedError, EngineTimeoutError
-from container_manager.model import PullPolicy
+from container_manager.model import BotNetwork, PullPolicy
 from container_manager.validation import is_bot_id
 
 Json = dict[str, Any]
@@ -30,6 +33,7 @@ _WASTEFUL_DRIVERS = ("vfs",)
 _UNKNOWN_INIT = "N/A"
 _DEFAULT_INIT = "docker-init"
 _CLOCK_WARNING_SECONDS = 2.0
+_SUBNETS_WARNING_SHARE = 0.10
 # The service requests events from five seconds before its own time; with a larger difference it could miss some.
 _CLOCK_FAILED_SECONDS = 5.0
 
@@ -50,6 +54,7 @@ async def check_engine(config: DockerServiceConfig) -> list[Finding]:
             *_init_process(info),
             await _default_image(engine, config),
             await _names(engine),
+            *await _bot_networks(engine, config),
             _clock(info, asked, answered),
             _engine_disk(info),
         ]
@@ -142,6 +147,21 @@ async def _names(engine: AsyncEngineClient) -> Finding:
     detail = f"{one} the labels of a bot and another name, as BotMaker gave it; calls cannot change such bots"
     remedy = "container-manager adopt --dry-run says what an adoption would do; then run it without --dry-run"
     return Finding("names", Verdict.WARNING, detail, remedy)
+
+
+async def _bot_networks(engine: AsyncEngineClient, config: DockerServiceConfig) -> list[Finding]:
+    if config.bot_network is not BotNetwork.ISOLATED:
+        return []
+    taken = list(chain.from_iterable(map(subnets, await engine.get_json("/networks"))))
+    if config.docker_host.startswith("unix://"):
+        taken += local_routes()
+    pool = config.bot_network_pool
+    free, all_ = sum(1 for _ in free_subnets(pool, taken)), 1 << (SUBNET_BITS - pool.prefixlen)
+    detail = f"{free} of {all_} subnets of {pool} are free"
+    if free >= all_ * _SUBNETS_WARNING_SHARE:
+        return [Finding("bots' networks", Verdict.OK, detail)]
+    remedy = "give a larger or another range with --bot-network-pool: networks and routes have the others"
+    return [Finding("bots' networks", Verdict.WARNING if free else Verdict.FAILED, detail, remedy)]
 
 
 def _clock(info: Json, asked: float, answered: float) -> Finding:

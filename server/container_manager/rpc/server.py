@@ -277,8 +277,8 @@ class Server:
         return port
 
     def _remove_leftovers(self) -> None:
-        self._backend.secrets.remove_leftovers()
-        self._backend.files.remove_leftovers()
+        for part in (self._backend.secrets, self._backend.files, self._backend.lifecycle):
+            part.remove_leftovers()
 
     def _register(self, server: grpc.aio.Server, address: Address) -> None:
         served = self._served[address]

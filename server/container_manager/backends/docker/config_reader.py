@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_REQUEST_ID
+from container_manager.backends.docker.bot_networks import requested, resolved
 from container_manager.backends.docker.config_from_inspect import config_from_inspect, merged_variables
 from container_manager.backends.docker.lookup import find_shown_container, name_of, not_found
 from container_manager.backends.docker.spec import container_body
@@ -67,7 +68,7 @@ class ConfigReader:
                 fields="Image",
             )
         image_config = image.get("Config") or {}
-        config = config_from_inspect(document, image_config)
+        config = requested(bot_id, config_from_inspect(document, image_config), self._config.bot_network)
         runtime = self._engine.info(deadline).get("DefaultRuntime") or "runc"
         state_mount = self._state_mount(bot_id, document)
         body = self._body(bot_id, config, state_mount)
@@ -94,7 +95,7 @@ class ConfigReader:
         state_root = self._config.state_root
         return container_body(
             bot_id,
-            config,
+            resolved(bot_id, config, self._config.bot_network),
             image=config.image,
             secrets_source=self._config.secrets_root.source(bot_id),
             state_source=None if state_root is None else state_root.source(bot_id),

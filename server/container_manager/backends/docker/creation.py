@@ -8,6 +8,7 @@ from typing import Any
 
 from container_manager.backend import Created
 from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_REQUEST_ID
+from container_manager.backends.docker.bot_networks import BotNetworks, resolved
 from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.host_user import HostUser
@@ -42,7 +43,6 @@ _NAME_WAIT_SECONDS = 3.0
 _NAME_POLL_SECONDS = 0.05
 # The engine may still carry out what a proxy before it has given up.
 _STATUSES_OF_PROXIES = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
-_BUILT_IN_NETWORKS = ("", "bridge", "none")
 
 
 class ContainerCreator:
@@ -55,14 +55,17 @@ class ContainerCreator:
         commands: CommandCheck,
         config: DockerServiceConfig,
         reader: StatusReader,
+        *,
+        networks: BotNetworks,
     ) -> None:
         self._engine = engine
+        self._networks = networks
         self._config = config
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
         self._images = images
         self._commands = commands
         self._reader = reader
-        self._given_up = GivenUpCreates(engine)
+        self._given_up = GivenUpCreates(engine, networks.remove_leftovers)
         self.host_user = HostUser(engine)
         self._states = (
             StateDirectories(config.state_root, config.bot_user, self.host_user)
@@ -120,7 +123,8 @@ class ContainerCreator:
         *,
         pulls: bool = True,
     ) -> Operation[Created]:
-        self._check_network(config.network, deadline)
+        config = resolved(bot_id, config, self._config.bot_network)
+        self._networks.check(bot_id, config.network, deadline)
         check_secrets_directory(self._config.secrets_root, bot_id)
         if (namespace := self._engine.user_namespace(deadline)) is not None:
             check_secrets_usable(self._config.secrets_root, bot_id, namespace, self._config.bot_user)
@@ -147,7 +151,8 @@ class ContainerCreator:
             stop_seconds=self._stop_seconds,
         )
         try:
-            return (yield from self._make_when_free(bot_id, body, request_id, deadline))
+            with self._networks.prepared(bot_id, config.network, deadline):
+                return (yield from self._make_when_free(bot_id, body, request_id, deadline))
         finally:
             self._given_up.finish(create_id)
 
@@ -189,25 +194,6 @@ class ContainerCreator:
             bot_id=bot_id,
             container_id=container_id,
         )
-
-    def _check_network(self, name: str, deadline: Deadline) -> None:
-        if name in _BUILT_IN_NETWORKS:
-            return
-        try:
-            network = self._engine.inspect_network(name, deadline)
-        except EngineRejectedError as exc:
-            # The engine also matches prefixes of ids, and several networks may share a name.
-            if exc.status == HTTPStatus.BAD_REQUEST:
-                violation = FieldViolation("config.network", f"the engine does not take this name: {exc.text}")
-                raise InvalidConfigError(violation) from exc
-            raise engine_error(exc) from exc
-        # Accept a match by name only: an id could select the host's network.
-        if network is None or network["Name"] != name:
-            raise InvalidConfigError(FieldViolation("config.network", f"the engine has no network named {name}"))
-        if network["Driver"] in ("host", "null"):
-            raise InvalidConfigError(
-                FieldViolation("config.network", f"{name} is not a bridge or user-defined network")
-            )
 
     def _make(self, bot_id: str, body: dict[str, Any], deadline: Deadline) -> Operation[Created]:
         container_id = yield from self._make_with_image(bot_id, body, deadline)

@@ -20,12 +20,15 @@ from http import HTTPStatus
 
 from container_manager.backend import CallObserver, Created
 from container_manager.backends.docker import lookup
+from container_manager.backends.docker.bot_containers import BotContainers
+from container_manager.backends.docker.bot_networks import BotNetworks
 from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.backends.docker.config_reader import ConfigReader
 from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.creation import ContainerCreator
-from container_manager.backends.docker.ending import restart, stop
+from container_manager.backends.docker.ending import restart
 from container_manager.backends.docker.listing import ContainerLister
+from container_manager.backends.docker.removal import ContainerRemover
 from container_manager.backends.docker.start_directories import check_directories
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.config import DockerServiceConfig
@@ -33,22 +36,19 @@ from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error, start_error
 from container_manager.engine.long_calls import LongCalls
+from container_manager.engine.networks import NetworkClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     EngineTimeoutError,
-    EngineUnavailableError,
     NameInUseUnmanagedError,
     SecretsUnavailableError,
     StateUnavailableError,
 )
 from container_manager.model import ContainerConfig, ContainerDefinition, ContainerState, ContainerStatus
-from container_manager.operation import Operation, Wait
+from container_manager.operation import Operation
 from container_manager.validation import check_grace_seconds
 
-_REMOVAL_POLL_SECONDS = 0.05
-_RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING)
 _STARTED = (ContainerState.RUNNING, ContainerState.RESTARTING)
-_STOPPED = (ContainerState.CREATED, ContainerState.EXITED)
 
 
 class DockerLifecycle:
@@ -66,18 +66,31 @@ class DockerLifecycle:
         self._reader = reader or StatusReader()
         self._commands = CommandCheck(self._engine)
         self.images = ContainerImages(self._engine, self._calls, config)
-        self._creator = ContainerCreator(self._engine, self.images, self._commands, config, self._reader)
+        self._containers = BotContainers(self._engine, self._reader)
+        networks = NetworkClient(config.docker_host, timeout_seconds=seconds, observer=observer)
+        self._networks = BotNetworks(networks, config)
+        self._creator = ContainerCreator(
+            self._engine, self.images, self._commands, config, self._reader, networks=self._networks
+        )
         self.host_user = self._creator.host_user
         """Which user of this host a user of a container is."""
+        self._remover = ContainerRemover(
+            self._engine, self._calls, self._containers, self._networks, timeout_seconds=seconds
+        )
         self._configs = ConfigReader(self._engine, config)
         self._lister = ContainerLister(self._engine, self._reader)
 
     def close(self) -> None:
         """Close idle connections to the engine. No method may be called afterwards."""
         self._creator.close()
+        self._networks.close()
         self._lister.close()
         self._calls.close()
         self._engine.close()
+
+    def remove_leftovers(self) -> None:
+        """As the interface says: networks without a container."""
+        self._networks.remove_leftovers()
 
     def ping(self, *, deadline: Deadline | None = None) -> None:
         try:
@@ -117,14 +130,7 @@ class DockerLifecycle:
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
     ) -> Operation[str]:
-        grace = self._grace(grace_seconds)
-        if known is not None and (yield from self._stop(known, grace)):
-            return known.container_id
-        container = self._find(bot_id, deadline)
-        if container is None:
-            return ""
-        yield from self._stop(container, grace)
-        return container.container_id
+        return self._remover.stop(bot_id, self._grace(grace_seconds), known, deadline)
 
     def restart_container(
         self,
@@ -144,16 +150,7 @@ class DockerLifecycle:
         known: ContainerStatus | None = None,
         deadline: Deadline | None = None,
     ) -> Operation[str]:
-        grace = self._grace(grace_seconds)
-        if known is not None and (yield from self._remove_known(known, grace)):
-            return known.container_id
-        container = self._find(bot_id, deadline)
-        if container is None:
-            return ""
-        if container.state in _RUNNING:
-            yield from self._stop(container, grace)
-        yield from self._remove(container)
-        return container.container_id
+        return self._remover.remove(bot_id, self._grace(grace_seconds), known, deadline)
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
         deadline = deadline or Deadline()
@@ -185,38 +182,28 @@ class DockerLifecycle:
     def _grace(self, grace_seconds: int | None) -> int:
         return self._grace_seconds if grace_seconds is None else grace_seconds
 
-    def _find(self, bot_id: str, deadline: Deadline | None = None) -> ContainerStatus | None:
-        document = lookup.find_container(self._engine, bot_id, deadline or Deadline())
-        return None if document is None else self._reader.status(document)
-
-    def _require(self, bot_id: str, deadline: Deadline | None) -> ContainerStatus:
-        if (container := self._find(bot_id, deadline)) is None:
-            raise lookup.not_found(bot_id)
-        return container
-
     def _start(
         self, bot_id: str, grace: int | None, known: ContainerStatus | None, deadline: Deadline | None
     ) -> Operation[str]:
         """``grace``: of a restart; ``None``: only start it."""
-        container = known or self._require(bot_id, deadline)
+        container = known or self._containers.require(bot_id, deadline)
         try:
             check_directories(self._engine, self._config, bot_id, deadline or Deadline())
         except (SecretsUnavailableError, StateUnavailableError):
             # A bot that runs has been started, whatever has become of its directories.
-            now = self._find(bot_id, deadline) if grace is None else None
+            now = self._containers.find(bot_id, deadline) if grace is None else None
             if now is None or now.state not in _STARTED:
                 raise
             return now.container_id
-        if grace is not None or container.state not in _STARTED:
-            self._commands.check_start(container.container_id, container.state, bot_id, deadline or Deadline())
+        self._prepare_start(container, deadline or Deadline(), anew=grace is not None)
         try:
             if grace is None:
                 self._engine.start_container(container.container_id)
             else:
-                yield from restart(self._calls, container, grace, self._inspect)
+                yield from restart(self._calls, container, grace, self._containers.now)
         except EngineRejectedError as exc:
             # 404 names the container, or something that it needs, such as its network.
-            if exc.status != HTTPStatus.NOT_FOUND or self._inspect(container) is not None:
+            if exc.status != HTTPStatus.NOT_FOUND or self._containers.now(container) is not None:
                 raise start_error(exc, bot_id) from exc
         except EngineTimeoutError:
             self._settle_start(container, anew=grace is not None)
@@ -228,73 +215,18 @@ class DockerLifecycle:
             raise lookup.not_found(bot_id)
         return (yield from self._start(bot_id, grace, None, deadline))
 
-    def _stop(self, container: ContainerStatus, grace: int) -> Operation[bool]:
-        """Stop it; False: the engine has no such container."""
-        try:
-            yield from stop(self._calls, container, grace)
-        except EngineRejectedError as exc:
-            if exc.status == HTTPStatus.NOT_FOUND:
-                return False
-            raise engine_error(exc, container.bot_id) from exc
-        except EngineTimeoutError:
-            now = self._inspect(container)
-            if now is not None and now.state in _RUNNING:
-                raise
-        return True
-
-    def _remove_known(self, container: ContainerStatus, grace: int) -> Operation[bool]:
-        """Remove it by its id; False: it is not as the caller knows it, nothing was removed."""
-        if container.state in _RUNNING:
-            if not (yield from self._stop(container, grace)):
-                return False
-            yield from self._remove(container)
-            return True
-        if container.state not in _STOPPED:
-            return False
-        try:
-            # Without force: one that was started a moment ago has its grace period first.
-            self._engine.remove_container(container.container_id, force=False)
-        except EngineRejectedError:
-            return False
-        except EngineTimeoutError:
-            yield from self._await_gone(container)
-        return True
-
-    def _remove(self, container: ContainerStatus) -> Operation[None]:
-        try:
-            gone = lookup.remove(self._engine, container.container_id)
-        except EngineRejectedError as exc:
-            raise engine_error(exc, container.bot_id) from exc
-        except EngineTimeoutError:
-            gone = False
-        if not gone:
-            # This removal may still end, or another one that is under way beside this service.
-            yield from self._await_gone(container)
+    def _prepare_start(self, container: ContainerStatus, deadline: Deadline, *, anew: bool) -> None:
+        if anew or container.state not in _STARTED:
+            self._commands.check_start(container.container_id, container.state, container.bot_id, deadline)
+        if container.own_network:
+            self._networks.restore(container.bot_id, container.container_id, deadline)
 
     def _settle_start(self, container: ContainerStatus, *, anew: bool) -> None:
         """After a start without an answer: what the engine shows counts, and nothing is sent again."""
-        now = self._inspect(container)
+        now = self._containers.now(container)
         runs = now is not None and now.state is ContainerState.RUNNING
         if not runs or (anew and now is not None and now.start_time_ns == container.start_time_ns):
             state = "gone" if now is None else "in no known state" if now.state is None else now.state.value
             raise EngineTimeoutError(
                 f"the engine did not answer the start in time; the container is now {state}", bot_id=container.bot_id
             )
-
-    def _await_gone(self, container: ContainerStatus) -> Operation[None]:
-        deadline = Deadline(self._config.engine_timeout_seconds)
-        while (now := self._inspect(container)) is not None:
-            if now.state is ContainerState.DEAD:
-                raise EngineUnavailableError(
-                    "another removal failed half-way and left the container dead; remove it again", bot_id=now.bot_id
-                )
-            if deadline.remaining() == 0:
-                raise EngineTimeoutError("the engine has not finished the removal in time", bot_id=container.bot_id)
-            yield Wait(seconds=_REMOVAL_POLL_SECONDS)
-
-    def _inspect(self, container: ContainerStatus) -> ContainerStatus | None:
-        try:
-            document = self._engine.inspect_container(container.container_id, Deadline())
-        except EngineRejectedError as exc:
-            raise engine_error(exc, container.bot_id) from exc
-        return None if document is None else self._reader.status(document)

@@ -17,7 +17,15 @@ from container_manager.backends.bot_container import LABEL_HOSTNAME, bot_id_of
 from container_manager.backends.docker.spec import parse_port_key
 from container_manager.backends.exit_reasons import exit_reason
 from container_manager.engine.timestamps import time_ns
-from container_manager.model import ContainerState, ContainerStatus, ExitReason, HealthStatus, Labels, PortBinding
+from container_manager.model import (
+    ContainerState,
+    ContainerStatus,
+    ExitReason,
+    HealthStatus,
+    Labels,
+    PortBinding,
+    container_name,
+)
 from container_manager.validation import OWN_LABEL_PREFIX
 
 E = TypeVar("E", bound=Enum)
@@ -43,6 +51,7 @@ def status_from_inspect(document: Json, image_labels: Mapping[str, str] | None =
     start = time_ns(engine_state.get("StartedAt"))
     error = str(engine_state.get("Error") or "")
     started = start is not None
+    bot_id = bot_id_of(labels)
     ended = started and state in _DOWN
     failed = bool(error) and state in _FAILED_START_STATES
     exit_code = engine_state.get("ExitCode") if ended and not failed else None
@@ -52,7 +61,7 @@ def status_from_inspect(document: Json, image_labels: Mapping[str, str] | None =
         reason = exit_reason(exit_code, document["Config"].get("StopSignal"), oom_killed=oom_killed)
     return ContainerStatus(
         container_id=document["Id"],
-        bot_id=bot_id_of(labels),
+        bot_id=bot_id,
         name=document["Name"].removeprefix("/"),
         state=state,
         # Thousands of containers share one image.
@@ -71,15 +80,17 @@ def status_from_inspect(document: Json, image_labels: Mapping[str, str] | None =
         labels=own_labels(labels, image_labels or {}),
         # A create cannot set it: the image has.
         action_set=sys.intern(labels.get(LABEL_ACTIONS, "")),
+        own_network=_has_own_network(document, bot_id),
     )
 
 
 def status_from_row(row: Json) -> ContainerStatus:
     """A partial status from a row of ``GET /containers/json``, for a container that cannot be inspected."""
     names = [name.removeprefix("/") for name in row.get("Names") or []]
+    bot_id = bot_id_of(row.get("Labels"))
     return ContainerStatus(
         container_id=row["Id"],
-        bot_id=bot_id_of(row.get("Labels")),
+        bot_id=bot_id,
         # Links of other containers add names that contain a slash.
         name=next((name for name in names if "/" not in name), ""),
         state=_enum(ContainerState, row.get("State")),
@@ -88,6 +99,7 @@ def status_from_row(row: Json) -> ContainerStatus:
         create_time_ns=row["Created"] * 1_000_000_000 if row.get("Created") else None,
         labels=own_labels(row.get("Labels") or {}, {}),
         action_set=(row.get("Labels") or {}).get(LABEL_ACTIONS, ""),
+        own_network=_has_own_network(row, bot_id),
     )
 
 
@@ -106,6 +118,10 @@ def bot_hostname(labels: Mapping[str, str], image_labels: Mapping[str, str], hos
     """The bot's name: its label, unless that comes from the image alone, as after ``docker commit``."""
     hostname = labels.get(LABEL_HOSTNAME, "")
     return hostname if host_name == hostname or image_labels.get(LABEL_HOSTNAME) != hostname else ""
+
+
+def _has_own_network(document: Json, bot_id: str) -> bool:
+    return bool(bot_id) and (document.get("HostConfig") or {}).get("NetworkMode") == container_name(bot_id)
 
 
 def _enum(cls: type[E], value: object) -> E | None:

@@ -90,6 +90,9 @@ class SwarmLifecycle:
     def default_grace_seconds(self) -> int:
         return self._grace_seconds
 
+    def remove_leftovers(self) -> None:
+        """A swarm has nothing beside its services."""
+
     def ping(self, *, deadline: Deadline | None = None) -> None:
         """Return if the managers have a leader."""
         try:
