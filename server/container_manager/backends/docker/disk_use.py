@@ -36,11 +36,11 @@ async def disk_use(engine: AsyncEngineClient, state_root: RootDirectory | None) 
         )
     except EngineRejectedError as exc:
         raise engine_error(exc) from exc
-    states = {} if state_root is None else await _states(state_root, [bot_id for _, bot_id, _ in rows if bot_id])
+    states = {} if state_root is None else await state_sizes(state_root, [bot_id for _, bot_id, _ in rows if bot_id])
     return {container_id: DiskUse(states.get(bot_id), layer) for container_id, bot_id, layer in rows}
 
 
-async def _states(root: RootDirectory, bot_ids: Collection[str]) -> dict[str, int]:
+async def state_sizes(root: RootDirectory, bot_ids: Collection[str]) -> dict[str, int]:
     """The bytes that each bot's state directory occupies, by bot; without those that cannot be measured."""
     paths = {os.fsencode(root.path / bot_id): bot_id for bot_id in bot_ids}
     output = b""

@@ -14,10 +14,9 @@ from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
 from container_manager.backends.swarm.source import SwarmSource
-from container_manager.backends.swarm.status import is_down, may_run
+from container_manager.backends.swarm.status import in_order, is_down, may_run
 from container_manager.backends.swarm.task_log import TaskLog, name_of_node
 from container_manager.engine.async_client import AsyncEngineClient
-from container_manager.engine.timestamps import time_ns
 from container_manager.errors import ContainerManagerError, ContainerNotFoundError, NodeUnavailableError
 from container_manager.model import RawEntry
 
@@ -120,7 +119,7 @@ class ServiceLog:
         tasks = await self._source.manager.tasks(self._container_id)
         if not tasks and await self._source.manager.service(self._container_id) is None:
             raise ContainerNotFoundError("the container is gone", container_id=self._container_id)
-        return sorted(tasks, key=lambda task: (time_ns(task.get("CreatedAt")) or 0, task["ID"]))
+        return in_order(tasks)
 
     async def _read(self, part: _Part) -> Batches:
         left = part.first

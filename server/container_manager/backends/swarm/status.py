@@ -17,7 +17,7 @@ A node that is down says nothing: its tasks stay as they were last seen, and ``n
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from container_manager.backends.bot_container import LABEL_HOSTNAME, bot_id_of
@@ -112,6 +112,11 @@ def removed_status(tasks: Sequence[Json], nodes: Mapping[str, Json]) -> Containe
         node=node_name(node),
         node_unreachable=bool(node) and is_down(node),
     )
+
+
+def in_order(tasks: Iterable[Json]) -> list[Json]:
+    """The tasks, oldest first."""
+    return sorted(tasks, key=_age)
 
 
 def has_ended(task: Json) -> bool:
