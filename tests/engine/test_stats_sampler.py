@@ -16,7 +16,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from container_manager.backends.docker.sampling import sample
+from container_manager.backends.sampling import sample
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.stats.feed import StatsFeed
 from container_manager.stats.figures import ContainerStats

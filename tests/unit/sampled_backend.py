@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from container_manager.backends.docker.sampling import SAMPLE_TIMEOUT_SECONDS
+from container_manager.backends.sampling import SAMPLE_TIMEOUT_SECONDS
 from container_manager.model import RawSample
 from container_manager.stats.feed import StatsFeed
 from container_manager.stats.figures import ContainerStats

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container_manager.backends.docker.sampling import raw_sample
+from container_manager.backends.sampling import raw_sample
 from container_manager.model import RawSample
 from container_manager.stats.figures import ContainerStats, stats_between
 

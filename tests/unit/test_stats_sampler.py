@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from container_manager.backends.docker import sampling
-from container_manager.backends.docker.sampling import sample
+from container_manager.backends import sampling
+from container_manager.backends.sampling import sample
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.model import RawSample
 from container_manager.stats import sampler as stats_sampler

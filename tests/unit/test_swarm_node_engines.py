@@ -12,7 +12,6 @@ import pytest
 from container_manager.backends.swarm.node_engines import NodeActions, NodeFigures
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
 from container_manager.engine.swarm import SwarmClient
 from container_manager.errors import (
     ContainerManagerError,
@@ -121,8 +120,7 @@ class Managed:
         manager.on("GET", "/nodes", lambda _: Json(list(self.swarm.nodes.values())))
         node.on("POST", "/containers/*/exec", error(409, "it is paused"))
         client = SwarmClient(manager.url, timeout_seconds=5)
-        config = DockerServiceConfig(RootDirectory(Path("/unused"), Path("/unused")), docker_host=manager.url)
-        self.actions = NodeActions(config, {"machine-1": node.url}, client)
+        self.actions = NodeActions({"machine-1": node.url}, client, seconds=5)
 
     def refusal(self) -> ContainerManagerError:
         with pytest.raises(ContainerManagerError) as caught:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from container_manager.backend import CallObserver, Feature
-from container_manager.backends.docker.actions import DockerActions
 from container_manager.backends.docker.container_log import DockerContainerLog
 from container_manager.backends.docker.container_source import ContainerSource
 from container_manager.backends.docker.disk_use import disk_use
 from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.backends.docker.maintenance import DockerMaintenance
-from container_manager.backends.docker.sampling import sample
 from container_manager.backends.docker.status_reader import StatusReader
+from container_manager.backends.engine_actions import EngineActions
+from container_manager.backends.sampling import sample
 from container_manager.config import DockerServiceConfig
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.error_meanings import engine_error
@@ -34,7 +34,9 @@ class DockerBackend:
         """``observer`` receives each call to the engine."""
         reader = StatusReader()
         self.lifecycle = DockerLifecycle(config, observer, reader)
-        self.actions = DockerActions(config, observer)
+        self.actions = EngineActions(
+            config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer
+        )
         self.secrets = HostSecrets(config.secrets_root, config.bot_user, self.lifecycle.host_user)
         self.files = HostFiles(config.state_root, config.bot_user, self.lifecycle.host_user)
         self._state_root = config.state_root

@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
 from container_manager.backend import CallObserver
 from container_manager.backend_provisioning import ActionResult, OnOutput
 from container_manager.backends.bot_container import LABEL_MANAGED, bot_id_of
-from container_manager.backends.docker.actions import DockerActions
-from container_manager.backends.docker.disk_use import state_sizes
-from container_manager.backends.docker.sampling import sample
+from container_manager.backends.engine_actions import EngineActions
+from container_manager.backends.sampling import sample
+from container_manager.backends.state_sizes import state_sizes
 from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.service_spec import BACKEND
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.backends.swarm.status import in_order, is_down, may_run, node_name
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.error_meanings import engine_error
@@ -115,14 +113,15 @@ class NodeActions:
 
     def __init__(
         self,
-        config: DockerServiceConfig,
         endpoints: Mapping[str, str],
         engine: SwarmClient,
+        *,
+        seconds: float,
         observer: CallObserver | None = None,
     ) -> None:
-        """``endpoints``: as of :class:`NodeFigures`. ``engine``: the manager."""
+        """``endpoints`` and ``seconds``: as of :class:`NodeFigures`. ``engine``: the manager."""
         self._nodes = {
-            name: DockerActions(replace(config, docker_host=url), observer) for name, url in endpoints.items()
+            name: EngineActions(url, timeout_seconds=seconds, observer=observer) for name, url in endpoints.items()
         }
         self._engine = engine
         self._services = BotServices(engine)

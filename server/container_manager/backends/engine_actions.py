@@ -1,4 +1,4 @@
-"""Programs inside bots' containers, as ``docker exec`` runs them."""
+"""Programs inside the containers of one engine, as ``docker exec`` runs them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from http import HTTPStatus
 
 from container_manager.backend import CallObserver
 from container_manager.backend_provisioning import ActionResult, OnOutput
-from container_manager.config import DockerServiceConfig
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.execution import ExecClient
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -17,12 +16,12 @@ from container_manager.model import LogSource
 _MOST_KEPT_BYTES = 64 * 1024
 
 
-class DockerActions:
+class EngineActions:
     """A :class:`~container_manager.backend_provisioning.Actions`, usable from any number of threads."""
 
-    def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
+    def __init__(self, docker_host: str, *, timeout_seconds: float, observer: CallObserver | None = None) -> None:
         """``observer`` receives each call to the engine."""
-        self._engine = ExecClient(config.docker_host, timeout_seconds=config.engine_timeout_seconds, observer=observer)
+        self._engine = ExecClient(docker_host, timeout_seconds=timeout_seconds, observer=observer)
 
     def close(self) -> None:
         """Close idle connections to the engine. No method may be called afterwards."""
