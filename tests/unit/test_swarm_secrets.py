@@ -343,7 +343,8 @@ def test_a_failed_change_removes_what_it_has_made(store: Store) -> None:
     assert {"A": b"1"} == store.contents()
 
 
-def test_changes_that_never_end_elsewhere_are_told(store: Store) -> None:
+def test_changes_that_never_end_elsewhere_are_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("container_manager.backends.swarm.secrets._PAUSE_MILLISECONDS", 1)
     secrets = service(store)
     secrets.put_secrets(BOT, {"A": b"1"})
 

@@ -22,6 +22,7 @@ import json
 import logging
 import secrets as random
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
@@ -59,7 +60,9 @@ MAX_SECRETS = 500
 _NO_DATA = b"-"
 # A swarm takes no empty secret. This is a template, and the node writes what it expands to.
 _EMPTY: Json = {"Data": base64.b64encode(b'{{""}}').decode(), "Templating": {"Name": "golang"}}
-_ATTEMPTS = 10
+_ATTEMPTS = 30
+# Each waits for another part of it, so that of several at once each gets its turn.
+_PAUSE_MILLISECONDS = 50
 _AGAIN_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
@@ -178,6 +181,7 @@ class SwarmSecrets:
                 with suppress(ContainerManagerError):
                     self._remove(bot_id, found.unused(others))
                 return
+            time.sleep(random.randbelow(_PAUSE_MILLISECONDS) / 1000)
         self.remove_unused(bot_id)
         raise OperationInProgressError("other changes of the bot's secrets go on; try again later", bot_id=bot_id)
 
