@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from http import HTTPStatus
 
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
@@ -20,7 +19,6 @@ from container_manager.errors import (
     CapacityExceededError,
     EngineAccessDeniedError,
     FieldViolation,
-    ImageNotFoundError,
     ImagePullFailedError,
     InvalidImageReferenceError,
 )
@@ -40,6 +38,8 @@ class SwarmImages:
     def __init__(self, engine: SwarmClient, config: DockerServiceConfig) -> None:
         self._engine = engine
         self._config = config
+        self._lock = threading.Lock()
+        self._asking: dict[str, Future[str]] = {}
 
     def allowed(self, requested: str) -> str:
         """The image that a request means. Raises the errors of a create for one that it may not have."""
@@ -65,8 +65,7 @@ class SwarmImages:
         """
         if "@" in image or self._config.pull_policy is PullPolicy.NEVER:
             return image
-        digest = yield from self._in_thread(image, deadline)
-        return f"{image}@{digest}"
+        return f"{image}@{(yield from self._joined(image, deadline))}"
 
     def prepare(self, requested: str, deadline: Deadline) -> Operation[str]:
         """The digest of the image that a create would take."""
@@ -77,37 +76,49 @@ class SwarmImages:
         """What nodes send to the image's registry, as the engine's ``X-Registry-Auth``. Takes as long as a helper."""
         return self._credentials(image).header()
 
-    def _in_thread(self, image: str, deadline: Deadline) -> Operation[str]:
-        """A registry, or a credential helper, may take its time, and a worker has none to wait in."""
-        future: Future[str] = Future()
-
-        def ask() -> None:
-            try:
-                future.set_result(self._digest(image, deadline))
-            except BaseException as exc:  # noqa: BLE001 - a future carries any outcome
-                future.set_exception(exc)
-
-        try:
-            threading.Thread(target=ask, name="image digest", daemon=True).start()
-        except RuntimeError as exc:
-            raise CapacityExceededError("the machine has no thread to spare; try again later") from exc
+    def _joined(self, image: str, deadline: Deadline) -> Operation[str]:
+        """The image's digest. All who want it at the same time wait for one answer: a registry may take its time."""
+        with self._lock:
+            future = self._asking.get(image)
+            if future is None:
+                future = self._asking[image] = Future()
+                try:
+                    threading.Thread(target=self._ask, args=(image, future), name="image digest", daemon=True).start()
+                except RuntimeError as exc:
+                    del self._asking[image]
+                    raise CapacityExceededError("the machine has no thread to spare; try again later") from exc
         while not future.done():
             yield Wait(future=future, deadline=deadline)
             if not future.done():
                 deadline.check()
         return future.result()
 
-    def _digest(self, image: str, deadline: Deadline) -> str:
+    def _ask(self, image: str, future: Future[str]) -> None:
+        """Runs in a thread of its own: also a credential helper may take its time."""
+        try:
+            digest = self._digest(image)
+        except BaseException as exc:  # noqa: BLE001 - a future carries any outcome
+            self._forget(image)
+            future.set_exception(exc)
+        else:
+            self._forget(image)
+            future.set_result(digest)
+
+    def _forget(self, image: str) -> None:
+        with self._lock:
+            del self._asking[image]
+
+    def _digest(self, image: str) -> str:
         credentials = self._credentials(image)
         try:
-            document = self._engine.distribution(image, credentials.header(), deadline)
+            document = self._engine.distribution(image, credentials.header(), Deadline())
         except EngineRejectedError as exc:
-            if exc.status == HTTPStatus.NOT_FOUND:
-                raise ImageNotFoundError(f"image {image} is not in its registry: {exc.text}", image=image) from exc
             raise pull_error(exc.text, image, exc.status, credentials.origin) from exc
         except EngineAccessDeniedError as exc:
-            # The engine passes the registry's own answer on.
-            raise pull_error(str(exc), image, HTTPStatus.UNAUTHORIZED, credentials.origin) from exc
+            # The engine passes the registry's own answer on, unless it is its socket that refuses.
+            if not isinstance(exc.__cause__, EngineRejectedError):
+                raise
+            raise pull_error(exc.__cause__.text, image, exc.__cause__.status, credentials.origin) from exc
         return str(document["Descriptor"]["digest"])
 
     def _credentials(self, image: str) -> Credentials:

@@ -1,0 +1,138 @@
+"""The images of bots on a swarm: what their registries are asked for, and how often."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from container_manager.backends.swarm.swarm_images import SwarmImages
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig
+from container_manager.deadline import Deadline
+from container_manager.engine.swarm import SwarmClient
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import (
+    ContainerManagerError,
+    EngineAccessDeniedError,
+    EngineTimeoutError,
+    ImageNotAllowedError,
+    ImageNotFoundError,
+    ImagePullDeniedError,
+    ImageRegistryUnavailableError,
+    InvalidImageReferenceError,
+)
+from container_manager.model import PullPolicy
+from container_manager.operation import carry_out
+
+IMAGE, DIGEST = "registry.test/bot:1", "sha256:" + "ab" * 32
+ROOT = RootDirectory(Path("/nowhere"), Path("/nowhere"))
+CONFIG = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE, allowed_images=("registry.test/*",))
+
+
+class Engine:
+    """A manager whose registries answer what the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.answer: Callable[[], str] = lambda: DIGEST
+
+    def distribution(self, image: str, _registry_auth: str | None, _deadline: Deadline) -> dict[str, Any]:
+        self.asked.append(image)
+        return {"Descriptor": {"digest": self.answer()}}
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+def images(engine: Engine) -> SwarmImages:
+    return SwarmImages(cast("SwarmClient", engine), CONFIG)
+
+
+def denied(cause: Exception) -> EngineAccessDeniedError:
+    error = EngineAccessDeniedError("the Docker Engine at unix:///x refuses this process")
+    error.__cause__ = cause
+    return error
+
+
+def test_a_tag_is_resolved_and_a_digest_or_the_policy_never_asks_nobody(engine: Engine, images: SwarmImages) -> None:
+    assert f"{IMAGE}@{DIGEST}" == carry_out(images.resolve(IMAGE, Deadline()))
+    assert [IMAGE] == engine.asked
+    other = "registry.test/bot@sha256:" + "cd" * 32
+    assert other == carry_out(images.resolve(other, Deadline()))
+    never = SwarmImages(cast("SwarmClient", engine), replace(CONFIG, pull_policy=PullPolicy.NEVER))
+    assert IMAGE == carry_out(never.resolve(IMAGE, Deadline()))
+    assert [IMAGE] == engine.asked
+
+
+def test_the_id_of_an_image_is_its_digest_and_a_create_with_it_takes_that_image(images: SwarmImages) -> None:
+    assert DIGEST == carry_out(images.prepare(IMAGE, Deadline()))
+    assert DIGEST == carry_out(images.prepare("", Deadline()))
+    assert f"registry.test/bot@{DIGEST}" == images.pinned(IMAGE, DIGEST)
+    assert f"registry.test/bot@{DIGEST}" == images.pinned("", DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        ("other.test/bot:1", ImageNotAllowedError),
+        (DIGEST, InvalidImageReferenceError),
+        ("Registry.test/BOT", InvalidImageReferenceError),
+    ],
+)
+def test_an_image_that_may_not_be_had_is_refused_before_a_registry_is_asked(
+    engine: Engine, images: SwarmImages, image: str, error: type[ContainerManagerError]
+) -> None:
+    with pytest.raises(error):
+        carry_out(images.prepare(image, Deadline()))
+    assert [] == engine.asked
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (EngineRejectedError(404, "manifest unknown: manifest unknown"), ImageNotFoundError),
+        (EngineRejectedError(404, "pull access denied for bot, repository does not exist"), ImagePullDeniedError),
+        (EngineRejectedError(500, "Get https://registry.test/v2/: connection refused"), ImageRegistryUnavailableError),
+        (denied(EngineRejectedError(401, "no basic auth credentials")), ImagePullDeniedError),
+        (denied(PermissionError(13, "Permission denied")), EngineAccessDeniedError),
+        (EngineTimeoutError("the engine did not answer in time"), EngineTimeoutError),
+    ],
+)
+def test_what_a_registry_answers_has_its_own_reason(
+    engine: Engine, images: SwarmImages, failure: Exception, error: type[ContainerManagerError]
+) -> None:
+    def fail() -> str:
+        raise failure
+
+    engine.answer = fail
+    for _ in range(2):
+        with pytest.raises(ContainerManagerError) as caught:
+            carry_out(images.resolve(IMAGE, Deadline()))
+        assert error is type(caught.value)
+    assert [IMAGE, IMAGE] == engine.asked, "a failure is not remembered"
+
+
+def test_all_who_want_an_image_at_once_wait_for_one_answer(engine: Engine, images: SwarmImages) -> None:
+    answered = threading.Event()
+
+    def answer() -> str:
+        assert answered.wait(60)
+        return DIGEST
+
+    engine.answer = answer
+    waiting = [images.resolve(IMAGE, Deadline()) for _ in range(8)]
+    for operation in waiting:
+        next(operation)
+    with pytest.raises(ContainerManagerError):
+        carry_out(images.resolve(IMAGE, Deadline(0.01)))
+    answered.set()
+    assert {f"{IMAGE}@{DIGEST}"} == {carry_out(operation) for operation in waiting}
+    assert [IMAGE] == engine.asked
