@@ -25,8 +25,6 @@ RAW, SDK, SERVICE, BARE, ECHO = "raw HTTP", "docker SDK", "service", "service, b
 STATUS_METHOD = "/botmaker.container.v1.ContainerManager/GetContainerStatus"
 LIST_METHOD = "/botmaker.container.v1.ContainerManager/ListManagedContainers"
 SET_METHOD, EXPORTS_METHOD = "/bench.Echo/Set", "/bench.Echo/Exports"
-BATCHES = "max_batch_entries" in observer_pb.StreamLogsRequest.DESCRIPTOR.fields_by_name
-"""Whether this version of the service sends log entries in batches."""
 _BATCH_ENTRIES = 1000
 _SYNC_SECONDS = 60
 _SAMPLED = (("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),)

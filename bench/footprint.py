@@ -69,11 +69,17 @@ def _scripted(run: Run, part: Part, documents: list[str]) -> None:
     seconds: dict[int, list[float]] = {number: [] for number in counts}
     rss: dict[int, list[float]] = {number: [] for number in counts}
     with ExitStack() as stack:
-        commands = {number: ("bench.scripted_engine", "{socket}", str(number), *documents) for number in counts}
-        engines = {number: stack.enter_context(run.program("engine", *command)) for number, command in commands.items()}
+        engines = {}
+        for number in counts:
+            command = ("bench.scripted_engine", "{socket}", str(number), *documents)
+            # A smoke run has such an engine already, and a service on it.
+            has_one = run.is_smoke and number == few
+            engines[number] = (
+                run.docker_host if has_one else stack.enter_context(run.program("engine", *command)).target
+            )
         for turn in range(starts):
             for number, engine in engines.items():
-                with run.synced_service(engine.target, bot_ids(1)[0]) as (service, taken):
+                with run.synced_service(engine, bot_ids(1)[0]) as (service, taken):
                     seconds[number].append(taken)
                     rss[number].append(service.rss_bytes())
                     if turn == starts - 1 and number == most:
@@ -92,7 +98,7 @@ def _scripted(run: Run, part: Part, documents: list[str]) -> None:
         part.at_most(f"memory for each of {number:,} containers", size, 5_000, " B")
 
 
-def _list(run: Run, part: Part, service: Program, engine: Program, number: int) -> None:
+def _list(run: Run, part: Part, service: Program, engine: str, number: int) -> None:
     rounds = run.rounds(25, 8, 2)
     print(f"footprint, lists of {number:,}: {rounds} rounds", flush=True)
     answer = answer_of(service.target, LIST_METHOD)
@@ -101,7 +107,7 @@ def _list(run: Run, part: Part, service: Program, engine: Program, number: int) 
     with (
         run.client(BARE, Setting("", service.target)) as client,
         run.client(ECHO, Setting("", run.echo(answer).target)) as floor,
-        closing(RawEngine(engine.target)) as raw,
+        closing(RawEngine(engine)) as raw,
     ):
         bots = bot_ids(number)
         for turn in range(rounds + 1):

@@ -2,7 +2,7 @@
 
 The log has been written before. Each round reads it whole through each client, in an order drawn anew: the engine's own
 bytes by raw HTTP, in which only newlines are counted; the docker SDK's ``logs(stream=True)``; and ``StreamLogs`` by a
-bare stub, with one entry a message and, where the service has them, in batches.
+bare stub, with one entry a message and in batches.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 from contextlib import ExitStack, closing
 from statistics import median
 
-from bench.clients import BARE, BATCHES, RAW, SDK, Setting
+from bench.clients import BARE, RAW, SDK, Setting
 from bench.engine_http import RawEngine, container_name
 from bench.figures import ratio
 from bench.processes import ProcessError, Program
@@ -20,9 +20,7 @@ from bench.run import Run
 from bench.scripted_engine import LAST_LINE, LOG_LINES
 from dev.remains import wait_for
 
-OURS = {"service, one entry a message": "read_log"}
-if BATCHES:
-    OURS["service, in batches"] = "read_log_in_batches"
+OURS = {"service, one entry a message": "read_log", "service, in batches": "read_log_in_batches"}
 _LINE = "a line of a log, of usual size"
 
 

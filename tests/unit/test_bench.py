@@ -26,6 +26,7 @@ FIGURES = [
     "status p99 beside a log reader / idle p50",
     "status p99 beside a log reader / idle p99",
     "status p50: metrics, traces and JSON log on / off",
+    "CPU of botctl list -o json",
     "lifecycle: service / raw HTTP",
     "status p50, 3: service, bare stub / empty echo service",
     "status p50, 3: service / empty echo service",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from botctl.bot_ids import whole_ids
 from botctl.exit_codes import ExitCode, Failure
+from botctl.rendering.console import console
+from botctl.rendering.tables import containers_table, print_table
+from botctl.rendering.words import now
 from botmaker.container.v1 import container_manager_pb2 as pb
 from tests.support.scripted_service import ScriptedService
 from tests.unit.botctl_runs import Run, complaint, document
@@ -161,3 +166,13 @@ def test_wide_shows_what_running_bots_occupy_on_the_disk(botctl_run: Run, fleet:
 def test_wide_asks_for_no_sizes_where_nothing_runs(botctl_run: Run, fleet: ScriptedService) -> None:
     assert 0 == botctl_run("list", "--wide", "--state", "exited").exit_code
     assert [] == fleet.seen("GetStats")
+
+
+def test_the_table_of_a_pipe_is_made_as_rich_would_make_it(botctl_run: Run, fleet: ScriptedService) -> None:
+    """Without loading rich, since scripts start `botctl list` often."""
+    fleet.add("f4000000-6f0a-4c55-9c3e-2f1d9a7e8b11", node="two", node_unreachable=True, restart_count=3)
+    printed = io.StringIO()
+    containers = list(fleet.containers.values())
+    pipe = console(printed)
+    print_table(pipe, containers_table(containers, pipe, now()))
+    assert printed.getvalue() == botctl_run("list").stdout

@@ -294,7 +294,7 @@ def test_a_run_loads_what_its_own_command_needs_and_nothing_further(scripted: Sc
         assert set() == modules & {"rich.live", "rich.progress", "botctl.problems", "importlib.metadata", "grpc_status"}
         messages = {each.rpartition(".")[2] for each in modules if each.startswith("botmaker.container.v1.")}
         assert {"container_manager_pb2", "container_manager_pb2_grpc"} == messages
-    assert "rich" not in listing["json"]
+    assert "rich" not in listing["json"] | listing["table"], "nor in a pipe"
     words = {"COMP_WORDS": "botctl start ", "COMP_CWORD": "2", "BOTCTL_TARGET": target}
     assert "rich" not in loaded(_BOTCTL_COMPLETE="bash_complete", **words)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,10 @@ import click
 from botctl.filters import Filters
 from botctl.options import label_option, state_option, with_session
 from botctl.param_types import FILTER
+from botctl.rendering.cells import aligned, container_rows
 from botctl.rendering.json_documents import status_document, write_document
 from botctl.rendering.template import check_template, fill
+from botctl.rendering.terminal import is_terminal
 from botctl.rendering.words import now
 from botctl.session import Session
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -69,14 +72,26 @@ def list_containers(
     elif template is not None:
         for each in containers:
             click.echo(fill(template, each))
-    elif containers or not session.out.is_terminal:
-        # Documents need no rich, which takes a quarter of the start.
-        from botctl.rendering.tables import containers_table, print_table
-
-        disk = _disk_use(session, containers) if wide else None
-        print_table(session.out, containers_table(containers, session.out, now(), disk))
+    elif containers or not is_terminal(sys.stdout):
+        _print_table(session, containers, _disk_use(session, containers) if wide else None)
     else:
         session.notice("no bot has such a container" if wanted else "no bot has a container")
+
+
+def _print_table(
+    session: Session,
+    containers: Sequence[pb.ContainerStatus],
+    disk: dict[str, observer_pb.ContainerStats] | None,
+) -> None:
+    if is_terminal(sys.stdout):
+        # Only a terminal needs rich, which takes a fifth of the run.
+        from botctl.rendering.tables import containers_table
+
+        session.out.print(containers_table(containers, session.out, now(), disk))
+        return
+    ids = {each.bot_id: each.bot_id for each in containers if each.bot_id}
+    lines = aligned(*container_rows(containers, ids, now(), disk))
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def _disk_use(session: Session, containers: Sequence[pb.ContainerStatus]) -> dict[str, observer_pb.ContainerStats]:

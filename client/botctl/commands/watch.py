@@ -10,10 +10,11 @@ import click
 from rich.console import RenderableType
 
 from botctl.options import bot_id_arguments, label_option, once, with_session
+from botctl.rendering.cells import state_cell
 from botctl.rendering.console import is_live
 from botctl.rendering.json_documents import Json, status_document, write_line
 from botctl.rendering.live import live_table
-from botctl.rendering.tables import containers_table, state_text
+from botctl.rendering.tables import containers_table
 from botctl.rendering.words import now, printable, time_text
 from botctl.resuming import resumed
 from botctl.session import Session
@@ -63,7 +64,7 @@ def event_document(event: Event, version: int) -> Json:
 
 
 def _line(event: Event, status: pb.ContainerStatus) -> str:
-    what = "removed" if event.kind == "removed" else state_text(status).plain
+    what = "removed" if event.kind == "removed" else "".join(text for text, _ in state_cell(status))
     return f"{time_text(now())[:19]}Z  {_name(status)}  {what}"
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from botctl.rendering import words
+from botctl.rendering.cells import NONE, container_rows, exit_part, node_part, ports_text, state_cell
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     Sample = observer_pb.WatchStatsResponse | observer_pb.ContainerStats
 
-_NONE = "-"
 # On narrower terminals, ids are shortened to unique prefixes.
 _WIDE = 120
 # On still narrower ones, stats leave out what changes least.
@@ -28,14 +28,6 @@ _NARROW = 80
 _BARS = "▁▂▃▄▅▆▇█"
 _SHORT_CONTAINER_ID = 12
 _PORTS_SHARE = 5
-_STYLES = {
-    pb.CONTAINER_STATE_RUNNING: "green",
-    pb.CONTAINER_STATE_RESTARTING: "yellow",
-    pb.CONTAINER_STATE_PAUSED: "yellow",
-    pb.CONTAINER_STATE_EXITED: "dim",
-    pb.CONTAINER_STATE_DEAD: "red",
-}
-_HEALTH_STYLES = {pb.HEALTH_STATUS_UNHEALTHY: "red", pb.HEALTH_STATUS_STARTING: "yellow"}
 
 
 def containers_table(
@@ -45,43 +37,15 @@ def containers_table(
     disk: Mapping[str, observer_pb.ContainerStats] | None = None,
 ) -> Table:
     """One row for each container. ``disk`` has the sizes on the disk, by container id; ``None``: not shown."""
-    # A column of host names only where bots have some.
-    named = ["HOSTNAME"] if any(each.hostname for each in containers) else []
-    # A column of machines only where there are several.
-    nodes = ["NODE"] if any(each.node for each in containers) else []
-    sizes = [] if disk is None else ["STATE SIZE", "LAYER SIZE"]
-    table = _table("BOT", *named, "STATE", "SINCE", *nodes, "RESTARTS", *sizes, "PORTS", "IMAGE")
+    titles, rows = container_rows(containers, _ids([each.bot_id for each in containers], console), now, disk)
+    table = _table(*titles)
     # On a terminal the image gets the rest of the line. A port is never cut, because that would change its number.
     table.expand = console.is_terminal
     if console.is_terminal:
         table.columns[-2].max_width, table.columns[-1].ratio = console.width // _PORTS_SHARE, 1
-    ids = _ids([each.bot_id for each in containers], console)
-    for each in containers:
-        table.add_row(
-            # Show the container name of an orphan.
-            ids.get(each.bot_id) or Text(words.printable(f"({each.name or each.container_id})"), style="yellow"),
-            *(Text(words.printable(each.hostname) or _NONE) for _ in named),
-            state_text(each),
-            _since(each, now),
-            *(_node(each) for _ in nodes),
-            str(each.restart_count) if each.restart_count else _NONE,
-            *([] if disk is None else _sizes(disk.get(each.container_id))),
-            Text(_ports(each)),
-            Text(words.printable(each.image)),
-        )
+    for row in rows:
+        table.add_row(*(Text.assemble(*cell) for cell in row))
     return table
-
-
-def _node(status: pb.ContainerStatus) -> Text:
-    name = words.printable(status.node) or _NONE
-    return Text(f"{name} (unreachable)", style="red") if status.node_unreachable else Text(name)
-
-
-def _sizes(stats: observer_pb.ContainerStats | None) -> list[str]:
-    return [
-        words.size_text(getattr(stats, name)) if stats is not None and stats.HasField(name) else _NONE
-        for name in ("state_bytes", "layer_bytes")
-    ]
 
 
 def stats_table(
@@ -125,10 +89,10 @@ def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     rows: list[tuple[str, str | Text]] = [
-        ("Bot", status.bot_id or _NONE),
+        ("Bot", status.bot_id or NONE),
         *([("Hostname", words.printable(status.hostname))] if status.hostname else []),
-        ("State", state_text(status)),
-        *([("Node", _node(status))] if status.node or status.node_unreachable else []),
+        ("State", Text.assemble(*state_cell(status))),
+        *([("Node", Text.assemble(node_part(status)))] if status.node or status.node_unreachable else []),
         ("Container", status.container_id),
         ("Name", words.printable(status.name)),
         ("Image", words.printable(status.image)),
@@ -136,7 +100,7 @@ def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
         *((title, _moment(status, name, now)) for title, name in _MOMENTS if status.HasField(name)),
         ("Restarts", str(status.restart_count)),
         *_last_exit(status, now),
-        ("Ports", _ports(status)),
+        ("Ports", ports_text(status)),
         *(
             ("" if index else "Labels", words.printable(f"{key}={value}"))
             for index, (key, value) in enumerate(sorted(status.labels.items()))
@@ -162,7 +126,7 @@ def backups_table(backups: Sequence[maintainer_pb.Backup], now: Timestamp) -> Ta
     table = _table("BACKUP", "SIZE", "MADE", "IMAGE")
     for backup in backups:
         made = f"{words.since_text(backup.create_time, now)} ago"
-        table.add_row(backup.backup_id, words.size_text(backup.size_bytes), made, backup.image or _NONE)
+        table.add_row(backup.backup_id, words.size_text(backup.size_bytes), made, backup.image or NONE)
     return table
 
 
@@ -184,23 +148,6 @@ def print_table(console: Console, table: Table) -> None:
     console.file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def state_text(status: pb.ContainerStatus) -> Text:
-    """The state with the health, exit code and exit reason."""
-    text = Text(words.state_word(status.state) or "unknown", style=_STYLES.get(status.state, ""))
-    if status.state == pb.CONTAINER_STATE_RUNNING and status.health:
-        text.append(f" ({words.health_word(status.health)})", style=_HEALTH_STYLES.get(status.health, ""))
-    code = [str(status.exit_code)] if status.HasField("exit_code") else []
-    if code or status.exit_reason:
-        text = Text.assemble(text, " (", _exit_text(code, status.exit_reason), ")")
-    return text
-
-
-def _exit_text(code: list[str], reason: pb.ExitReason) -> Text:
-    """An exit code, if there is one, and the reason."""
-    details = [*code, *([words.reason_word(reason).replace("_", " ")] if reason else [])]
-    return Text(", ".join(details), style="" if reason == pb.EXIT_REASON_COMPLETED else "red")
-
-
 _MOMENTS = (("Created", "create_time"), ("Started", "start_time"), ("Finished", "finish_time"))
 
 
@@ -217,21 +164,7 @@ def _last_exit(status: pb.ContainerStatus, now: Timestamp) -> list[tuple[str, st
         return []
     last = status.last_exit
     moment = Text(f", {_time_ago(last.finish_time, now)}")
-    return [("Last exit", Text.assemble(_exit_text([str(last.exit_code)], last.exit_reason), moment))]
-
-
-def _since(status: pb.ContainerStatus, now: Timestamp) -> str:
-    down = status.state in (pb.CONTAINER_STATE_EXITED, pb.CONTAINER_STATE_DEAD, pb.CONTAINER_STATE_RESTARTING)
-    up = status.state in (pb.CONTAINER_STATE_RUNNING, pb.CONTAINER_STATE_PAUSED)
-    order = ("finish_time",) if down else ("start_time",) if up else ()
-    for name in (*order, "create_time"):
-        if status.HasField(name):
-            return words.since_text(getattr(status, name), now)
-    return _NONE
-
-
-def _ports(status: pb.ContainerStatus) -> str:
-    return ", ".join(words.printable(words.port_text(port)) for port in status.ports) or _NONE
+    return [("Last exit", Text.assemble(exit_part([str(last.exit_code)], last.exit_reason), moment))]
 
 
 def _ids(bot_ids: list[str], console: Console) -> dict[str, str]:
