@@ -97,7 +97,7 @@ def shared_locks(root: Path) -> BotLocks | None:
     try:
         return BotLocks(root)
     except OSError as exc:
-        _log.warning("adopt no bot beside this service, which has no lock file: %s", exc)
+        _log.warning("there is no lock file, so stop this service before you adopt bots: %s", exc)
         return None
 
 

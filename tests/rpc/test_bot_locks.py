@@ -92,4 +92,4 @@ def test_a_root_without_a_place_for_the_lock_is_told_and_the_service_serves(
 ) -> None:
     (rpc_secrets.path / LOCK_FILE).mkdir()
     assert shared_locks(rpc_secrets.path) is None
-    assert "adopt no bot beside this service" in caplog.text
+    assert "stop this service before you adopt bots" in caplog.text

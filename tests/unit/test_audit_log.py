@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import stat
 import threading
@@ -90,6 +91,46 @@ def test_a_change_is_not_held_up_by_a_line_that_is_lost_and_the_log_counts_them(
 def place(tmp_path: Path) -> Path:
     """Where the journal listens."""
     return tmp_path / "journal"
+
+
+def test_a_line_for_which_the_disk_has_no_space_leaves_no_part_of_itself(path: Path) -> None:
+    log = AuditLog(str(path))
+    log.write({"number": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The kernel then writes up to the limit, as to a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+    try:
+        log.write({"number": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    log.write({"number": 3})
+    log.close()
+    assert [{"number": 1}, {"number": 3}] == lines(path)
+
+
+def test_a_pipe_without_a_reader_prevents_the_start(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(StartupError, match="cannot be written"):
+        AuditLog(str(path))
+
+
+def test_a_pipe_whose_reader_is_slow_loses_lines_and_tears_none(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        log = AuditLog(str(path))
+        # Longer than what a pipe takes as a whole (pipe(7), PIPE_BUF), until it is full in the middle of one.
+        while not caplog.records:
+            log.write({"text": "x" * 10_000})
+        received = os.read(reader, 1 << 20)
+        log.write({"number": 1})
+        received += os.read(reader, 1 << 20)
+        log.close()
+    finally:
+        os.close(reader)
+    *whole, torn, last = received.decode().splitlines()
+    assert [{"text": "x" * 10_000}] * len(whole) == [json.loads(line) for line in whole]
+    assert (True, {"number": 1}) == (whole[0].startswith(torn), json.loads(last))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from container_manager.engine.images import ImagePuller
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.registry_credentials import RegistryConfigError, credentials_for
 from container_manager.engine.sdk_client import SdkClient
-from container_manager.errors import ImagePullDeniedError, ImagePullFailedError
+from container_manager.errors import EngineUnavailableError, ImagePullDeniedError, ImagePullFailedError
 from container_manager.operation import carry_out
 from tests.support.fake_engine import FakeEngine, Json, Stream, error
+from tests.support.waiting import wait_until
 
 SECRET = "s3cret:with:colons"
 ENCODED = base64.b64encode(f"user:{SECRET}".encode()).decode()
@@ -317,6 +319,21 @@ def calls(engine: FakeEngine) -> Any:
     calls = LongCalls(engine.url, timeout_seconds=10)
     yield calls
     calls.close()
+
+
+def test_a_helper_that_hangs_ends_with_the_service(write: Write, helper: Helper, calls: LongCalls) -> None:
+    """The exit of the process waits for the thread that asks it."""
+    config = write({"credsStore": "one"})
+    pids = config.path.with_name("pid")
+    helper("one", f"echo $$ >{pids}; exec sleep 100000")
+    puller = ImagePuller(calls, config)
+    with ThreadPoolExecutor(1) as pool:
+        pull = pool.submit(carry_out, puller.pull("reg.test/a:1", Deadline(60)))
+        wait_until(lambda: pids.exists() and pids.read_text().strip(), "the helper runs")
+        calls.close()
+        with pytest.raises(EngineUnavailableError):
+            pull.result(60)
+    wait_until(lambda: not Path(f"/proc/{pids.read_text().strip()}").exists(), "the helper has ended", 10)
 
 
 def test_the_file_is_read_at_each_pull(engine: FakeEngine, calls: LongCalls, write: Write) -> None:

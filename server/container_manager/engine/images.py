@@ -184,13 +184,17 @@ class ImagePuller:
             ) from exc
 
     async def _credentials(self, reference: str) -> Credentials:
+        given_up = threading.Event()
         try:
             # In a thread: a credential helper is a program, which may take its time.
-            return await asyncio.to_thread(credentials_for, reference, self._registry_config)
+            return await asyncio.to_thread(credentials_for, reference, self._registry_config, given_up)
         except RegistryConfigError as exc:
             raise ImagePullFailedError(f"image {reference} was not pulled: {exc}", image=reference) from exc
         except RuntimeError as exc:
             raise CapacityExceededError("the machine has no thread to spare for a pull; try again later") from exc
+        finally:
+            # Otherwise the exit of the process would wait for the thread, and the thread for the helper.
+            given_up.set()
 
 
 def _parameters(reference: str) -> dict[str, str]:

@@ -23,6 +23,8 @@ import re
 import shutil
 import stat
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,6 +36,7 @@ from container_manager.image_reference import registry_of
 
 _MAX_BYTES = 1 << 20
 _HELPER_SECONDS = 30.0
+_LOOK_SECONDS = 0.2
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NOT_FOUND = b"credentials not found in native keychain"
 # Docker Hub's key in files and helpers; the others are accepted in files.
@@ -65,8 +68,10 @@ class Credentials:
         return base64.urlsafe_b64encode(json.dumps(dict(self.auth)).encode()).decode("ascii")
 
 
-def credentials_for(reference: str, config: RegistryConfig | None) -> Credentials:
-    """The credentials for the registry of an image. Takes as long as a helper does.
+def credentials_for(
+    reference: str, config: RegistryConfig | None, given_up: threading.Event | None = None
+) -> Credentials:
+    """The credentials for the registry of an image. Takes as long as a helper does, which ends with ``given_up``.
 
     Raises :class:`RegistryConfigError`.
     """
@@ -77,7 +82,7 @@ def credentials_for(reference: str, config: RegistryConfig | None) -> Credential
     if config is None:
         return Credentials(f"there are no credentials for {host}")
     document = read_config(config)
-    if auth := _from_helper(document, registry, config.path) or _from_entry(document, registry, config.path):
+    if auth := _from_helper(document, registry, config.path, given_up) or _from_entry(document, registry, config.path):
         return Credentials(f"with the credentials for {host} in {config.path}", {"serveraddress": registry, **auth})
     return Credentials(f"{config.path} has no credentials for {host}")
 
@@ -165,43 +170,56 @@ def _split(auth: object, fault: str) -> dict[str, str]:
     return {"username": username, "password": password}
 
 
-def _from_helper(document: Mapping[str, Any], registry: str, path: Path) -> dict[str, str]:
+def _from_helper(
+    document: Mapping[str, Any], registry: str, path: Path, given_up: threading.Event | None
+) -> dict[str, str]:
     helpers = _section(document, "credHelpers", path)
     key = _key(helpers, registry)
     name = document.get("credsStore") if key is None else helpers[key]
-    return _ask(_program(name, path), registry, path) if name else {}
+    return _ask(_program(name, path), registry, path, given_up or threading.Event()) if name else {}
 
 
-def _ask(program: str, registry: str, path: Path) -> dict[str, str]:
+def _ask(program: str, registry: str, path: Path, given_up: threading.Event) -> dict[str, str]:
     """What a credential helper answers; empty: it has nothing for this registry."""
     fault = f"the credential helper {Path(program).name}, which {path} names,"
     try:
-        done = subprocess.run(
-            [program, "get"],
-            input=registry.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_HELPER_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        status, output = _run([program, "get"], registry.encode(), given_up)
+    except TimeoutError:
         raise RegistryConfigError(f"{fault} did not answer within {_HELPER_SECONDS:.0f} s") from None
     except OSError as exc:
         raise RegistryConfigError(f"{fault} cannot be run: {exc.strerror}") from None
-    if done.returncode:
-        if _NOT_FOUND in done.stdout:
+    if status:
+        if _NOT_FOUND in output:
             return {}
-        raise RegistryConfigError(f"{fault} failed for {_host(registry)} with exit code {done.returncode}")
+        raise RegistryConfigError(f"{fault} failed for {_host(registry)} with exit code {status}")
     answer = None
     # The error may hold the answer.
     with suppress(ValueError, RecursionError):
-        answer = json.loads(done.stdout)
+        answer = json.loads(output)
     username, secret = (answer.get(key) for key in ("Username", "Secret")) if isinstance(answer, dict) else (None, None)
     if not isinstance(username, str) or not isinstance(secret, str):
         raise RegistryConfigError(f"{fault} gave no usable answer for {_host(registry)}")
     if not secret:
         return {}
     return {"identitytoken": secret} if username == _IDENTITY_USER else {"username": username, "password": secret}
+
+
+def _run(command: list[str], text: bytes, given_up: threading.Event) -> tuple[int, bytes]:
+    """The exit code and output of a program. Raises :class:`TimeoutError` if it takes too long or is given up."""
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    ends = time.monotonic() + _HELPER_SECONDS
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null) as process:
+        said: bytes | None = text
+        while True:
+            try:
+                output, _ = process.communicate(said, min(_LOOK_SECONDS, _HELPER_SECONDS))
+            except subprocess.TimeoutExpired:
+                said = None
+                if given_up.is_set() or time.monotonic() > ends:
+                    process.kill()
+                    raise TimeoutError from None
+            else:
+                return process.returncode, output
 
 
 def _program(name: object, path: Path) -> str:

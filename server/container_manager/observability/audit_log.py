@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -33,6 +34,7 @@ class AuditLog:
         self._journal = journal
         self._descriptor = -1
         self._lost = 0
+        self._torn = False
         try:
             self._open()
         except OSError as exc:
@@ -47,8 +49,7 @@ class AuditLog:
                 os.write(self._descriptor, message)
             else:
                 self._reopen_if_renamed()
-                # In one write, so that no other process's line comes between.
-                os.write(self._descriptor, line + b"\n")
+                self._append(line + b"\n")
         except OSError as exc:
             self._lost += 1
             if self._lost == 1:
@@ -65,6 +66,28 @@ class AuditLog:
         """Close the file or the connection."""
         self._close()
 
+    def _append(self, line: bytes) -> None:
+        # In one write, so that no other process's line comes between.
+        line = b"\n" * self._torn + line
+        written = os.write(self._descriptor, line)
+        if written == len(line):
+            self._torn = False
+            return
+        self._torn = not self._taken_back(written)
+        raise OSError(errno.ENOSPC, "there is no space for a whole line")
+
+    def _taken_back(self, written: int) -> bool:
+        """Remove the beginning of a line from the file's end, unless something has come behind it."""
+        try:
+            end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+            if os.fstat(self._descriptor).st_size != end:
+                return False
+            os.ftruncate(self._descriptor, end - written)
+        except OSError:
+            # A pipe has no such end.
+            return False
+        return True
+
     def _open(self) -> None:
         if self._target == JOURNAL:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connected:
@@ -73,7 +96,8 @@ class AuditLog:
                 connected.connect(str(self._journal))
                 self._descriptor = connected.detach()
         else:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            # Neither a pipe that nobody reads nor one that is full holds up a change. A file is not affected.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
             self._descriptor = os.open(self._target, flags, _MODE)
 
     def _reopen_if_renamed(self) -> None:
