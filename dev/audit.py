@@ -7,8 +7,8 @@ that could not be carried out is never taken for one that found nothing; the exi
     1   there are known vulnerabilities: raise the version (`make lock UPGRADE=--upgrade`), or accept with a reason
     3   the audit did not happen, or not for all: the data is not to be had
 
-requirements/lowest.txt is left out: it is old on purpose, and what it holds is run by its tests alone. So is the lock of
-examples/node_client: npm's registry alone has that data, and mirrors of it do not. Run `npm audit` there by hand.
+requirements/lowest.txt is left out: it is old on purpose, and what it holds is run by its tests alone. The lock of
+examples/node_client, too: only npm's own registry has that data, and its mirrors do not. Run `npm audit` there by hand.
 """
 
 import json

@@ -58,6 +58,10 @@ class World:
     def waiting(self) -> float:
         return value(metrics(self._looped), "container_manager_starts_waiting")
 
+    def started(self, outcome: str) -> float:
+        """How many starts have had this outcome."""
+        return value(metrics(self._looped), "container_manager_bot_ready_seconds_count", outcome=outcome)
+
     def await_waiting(self, count: int) -> None:
         wait_until(lambda: count == self.waiting, f"{count} starts wait")
 
@@ -105,6 +109,8 @@ def test_a_start_waits_until_the_bot_before_it_is_ready_while_everything_else_go
     changes = world.memory.seen("start_container", "restart_container")
     assert [second, third] == [bot_id for _, bot_id in changes if bot_id in {second, third}]
     assert 0 == world.waiting
+    # The second one was stopped first.
+    wait_until(lambda: (2, 1) == (world.started("ready"), world.started("not_ready")), "each start is measured")
 
 
 def test_a_start_waits_until_its_deadline_and_is_then_not_done(world: World) -> None:

@@ -88,6 +88,7 @@ def test_the_reasons_kinds_and_outcomes_that_are_documented_are_those_that_there
         ("reason", "container_manager_bot_exits_total"),
         ("state", "container_manager_bots"),
         ("outcome", "container_manager_pulls_total"),
+        ("outcome", "container_manager_bot_ready_seconds"),
     ):
         [family] = [each for each in exposed if each.name == metric.removesuffix("_total")]
         values = {sample.labels[label] for sample in family.samples}

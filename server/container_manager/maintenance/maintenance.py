@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from container_manager.actions import READY, DeclaredActions
 from container_manager.backend import Backend
 from container_manager.deadline import Deadline
@@ -18,9 +21,16 @@ class Maintenance:
     """For the event loop."""
 
     def __init__(
-        self, backend: Backend, operations: BotOperations, keeper: ViewKeeper, actions: DeclaredActions
+        self,
+        backend: Backend,
+        operations: BotOperations,
+        keeper: ViewKeeper,
+        actions: DeclaredActions,
+        on_ready: Callable[[float, bool], None] | None = None,
     ) -> None:
+        """``on_ready`` receives how many seconds a bot took to be ready after its start, or not to be."""
         self._keeper = keeper
+        self._on_ready = on_ready
         self.actions = actions
         self.statuses = BotStatuses(backend.lifecycle, operations, keeper.view)
         self.runner = ActionRunner(backend, operations, self.statuses, actions)
@@ -31,4 +41,7 @@ class Maintenance:
         await self._keeper.settled(bot_id)
         status = await self.statuses.get(bot_id, Deadline(PLACE_SECONDS))
         if status is not None and (status.health is not None or self.actions.find(READY, status) is not None):
-            await self.readiness.ready(bot_id, PLACE_SECONDS)
+            begun = time.monotonic()
+            found = await self.readiness.ready(bot_id, PLACE_SECONDS)
+            if self._on_ready is not None:
+                self._on_ready(time.monotonic() - begun, found.ready)

@@ -24,7 +24,10 @@ from container_manager.observability.accounting import Method
 _PREFIX = "container_manager"
 _RPC_LABELS = ("service", "method", "code")
 _ENGINE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_READY_OUTCOMES = {True: "ready", False: "not_ready"}
 _RPC_BUCKETS = (0.0005, *_ENGINE_BUCKETS)
+# A start holds its place for 120 s at most.
+_READY_BUCKETS = (1, 2.5, 5, 10, 15, 20, 30, 45, 60, 90, 120)
 _LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -58,6 +61,15 @@ class Metrics:
         for outcome in CALL_OUTCOMES:
             # Exposed as 0: see create_rpc_counters.
             self._pulls.labels(outcome)
+        self._ready_seconds = Histogram(
+            f"{_PREFIX}_bot_ready_seconds",
+            "Time from the start of a bot until it was ready, or was found not to be.",
+            ("outcome",),
+            registry=self.registry,
+            buckets=_READY_BUCKETS,
+        )
+        for outcome in _READY_OUTCOMES.values():
+            self._ready_seconds.labels(outcome)
         self._event_lag_seconds = Histogram(
             f"{_PREFIX}_event_lag_seconds",
             "Time from an event at the engine until the view reflects it.",
@@ -98,6 +110,10 @@ class Metrics:
         self._engine_seconds.labels(operation, outcome).observe(seconds)
         if operation == PULL:
             self._pulls.labels(outcome).inc()
+
+    def bot_start(self, seconds: float, ready: bool) -> None:
+        """Record how long a bot took to be ready after its start, or not to be."""
+        self._ready_seconds.labels(_READY_OUTCOMES[ready]).observe(seconds)
 
     def event_lag(self, seconds: float) -> None:
         """Record the age of an event when the view reflects it."""

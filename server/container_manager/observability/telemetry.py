@@ -78,6 +78,11 @@ class Telemetry:
         """Records the age of an engine event, in seconds, once the view reflects it; ``None`` without metrics."""
         return None if self._metrics is None else self._metrics.event_lag
 
+    @property
+    def on_ready(self) -> Callable[[float, bool], None] | None:
+        """Records how many seconds a bot took to be ready after its start, or not to be; ``None`` without metrics."""
+        return None if self._metrics is None else self._metrics.bot_start
+
     def watch(self, keeper: ViewKeeper, streams: Streams, disk: DiskUses, starts: Starts) -> None:
         """Add the metrics of the view, the streams, the disk and the starts. Call it once."""
         if self._metrics is None:

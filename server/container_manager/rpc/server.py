@@ -128,7 +128,7 @@ class Server:
         self._operations = _bot_operations(config, starts)
         runs_actions = Feature.ACTIONS not in self._backend.limitations
         actions = DeclaredActions(config.actions) if runs_actions else DeclaredActions(built_in=())
-        self.maintenance = Maintenance(self._backend, self._operations, self.keeper, actions)
+        self.maintenance = Maintenance(self._backend, self._operations, self.keeper, actions, self.telemetry.on_ready)
         starts.has_started = self.maintenance.has_started
         self._disk = DiskUses(self._backend.disk_use)
         self.telemetry.watch(self.keeper, self.streams, self._disk, starts)
