@@ -74,7 +74,7 @@ lock: ## lock the requirements again (UPGRADE=--upgrade uses the newest versions
 	$(LOCK) --group audit --output-file requirements/audit.txt
 	$(LOCK) --group node --output-file requirements/node.txt
 	echo uv | $(LOCK) --output-file requirements/uv.txt -
-	$(LOCK) $(AS_TESTED) --extra server --extra cli --output-file requirements/server.txt pyproject.toml
+	$(LOCK) $(AS_TESTED) --extra server --extra cli --extra age --output-file requirements/server.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --group api-tier --output-file requirements/api-tier.txt pyproject.toml
 	$(LOCK) $(AS_TESTED) --group build --output-file requirements/build.txt
 

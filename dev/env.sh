@@ -78,7 +78,7 @@ ensure() {
     make_environment "$@"
 }
 
-project='.[server,cli,tracing]'
+project='.[server,cli,age,tracing]'
 ensure .venv requirements/dev.txt "$project"
 case ${1:-} in
 lock) ensure .venv-lock requirements/uv.txt ;;

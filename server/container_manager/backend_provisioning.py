@@ -41,6 +41,9 @@ class Secrets(Protocol):
     def forget_token(self, bot_id: str) -> None:
         """Remove what is kept for :meth:`token_of_run`."""
 
+    def read_secrets(self, bot_id: str) -> Mapping[str, bytes]:
+        """The bot's secrets with their contents, for a backup that encrypts them; none for a bot without any."""
+
     def list_secrets(self, bot_id: str) -> list[SecretInfo]:
         """The bot's secrets by name; none for a bot that never had any."""
 

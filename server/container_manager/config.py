@@ -146,6 +146,8 @@ class ServerConfig:
     """Serve TCP on loopback without a token: without ``tls``, any local process controls every bot."""
     backup_root: Path | None = None
     """Holds the archives of bots' states. ``None``: the service keeps no backups."""
+    backup_recipients: tuple[str, ...] = ()
+    """age public keys of the operator's, for which secrets are encrypted in archives. Empty: no archive has secrets."""
     workers: int = 64
     """Concurrent creates, and as many other concurrent changes."""
     start_concurrency: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))

@@ -76,6 +76,24 @@ LISTED = (
     ),
     Listed(
         "docs/backups.md",
+        "age-keygen",
+        "it needs the program age, and serves; that the service encrypts for such a key is shown by",
+        (
+            "tests/rpc/test_backups.py::test_secrets_are_in_no_archive_unless_the_operator_has_them_encrypted",
+            "tests/unit/test_cli.py::test_an_option_is_an_environment_variable_too",
+        ),
+    ),
+    Listed(
+        "docs/backups.md",
+        "tar -xzOf BACKUP.tar.gz secrets.tar.age",
+        "it needs the program age; with a library in its place, the same is done by",
+        (
+            "tests/rpc/test_backups.py::test_secrets_are_in_no_archive_unless_the_operator_has_them_encrypted",
+            "tests/unit/test_sealed_secrets.py::test_each_recipient_gets_the_same_bytes_and_nobody_else_any",
+        ),
+    ),
+    Listed(
+        "docs/backups.md",
         "scp /var/lib/botmaker/backups/",
         "it needs a second machine",
         ("tests/engine/test_backups.py::test_a_service_killed_amid_backup_and_restore_finishes_both",),

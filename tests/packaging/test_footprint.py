@@ -20,6 +20,7 @@ EXTRAS = {
         "propcache", "requests", "structlog", "urllib3", "yarl",
     },
     "cli": {"click", "markdown-it-py", "mdurl", "pygments", "rich"},
+    "age": {"pyrage"},
     "tracing": {
         "opentelemetry-api", "opentelemetry-exporter-otlp-common", "opentelemetry-exporter-otlp-proto-common",
         "opentelemetry-exporter-otlp-proto-grpc", "opentelemetry-proto", "opentelemetry-sdk",
@@ -62,10 +63,12 @@ def test_importing_the_client_loads_no_module_of_the_server() -> None:
 
 
 def licence(distribution: str) -> str:
-    """A distribution's licence, from all metadata fields that state it."""
+    """A distribution's licence, from all metadata fields that state it, or else from its file."""
     told = metadata.metadata(distribution)
     classified = [each for each in told.get_all("Classifier") or () if each.startswith("License ::")]
-    return " ".join([told.get("License-Expression") or (told.get("License") or "")[:200], *classified])
+    stated = " ".join([told.get("License-Expression") or (told.get("License") or "")[:200], *classified])
+    files = [each for each in metadata.files(distribution) or () if each.parent.name == "licenses"]
+    return stated or " ".join(each.read_text()[:200] for each in files)
 
 
 def test_whatever_the_product_brings_along_has_a_permissive_licence() -> None:

@@ -91,7 +91,7 @@ def client_and(*extras: str) -> list[Requirement]:
 
 
 INSTALLED_BY_IMAGES = {
-    "server.txt": client_and("server", "cli"),
+    "server.txt": client_and("server", "cli", "age"),
     "api-tier.txt": [*client_and(), *group("api-tier")],
     "build.txt": [Requirement(text) for text in PROJECT["build-system"]["requires"]],
 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import os
 import shutil
+import tarfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+import pyrage
 import pytest
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
@@ -500,6 +504,61 @@ class TestRestore:
     ) -> None:
         with fails_with("NOT_FOUND", "BACKUP_NOT_FOUND"):
             restored(maintainer, bot_id, backup_id)
+
+
+OPERATOR = pyrage.x25519.Identity.generate()
+SECRETS = {"GATEWAY_TOKEN": b"the-gateway-token", "ANTHROPIC_API_KEY": b"the-api-key"}
+
+
+@pytest.mark.parametrize("recipients", [(), (str(OPERATOR.to_public()),)])
+@pytest.mark.parametrize("kind", ["backup", "upgrade"])
+def test_secrets_are_in_no_archive_unless_the_operator_has_them_encrypted(  # noqa: PLR0917 - fixtures
+    serve_on: ServeOn,
+    unix: str,
+    bot_id: str,
+    states: Path,
+    backups: Path,
+    memory: MemoryBackend,
+    recipients: tuple[str, ...],
+    kind: str,
+) -> None:
+    with (
+        serve_on(unix, backup_recipients=recipients) as (address,),
+        grpc.insecure_channel(f"unix:{address[7:]}") as channel,
+    ):
+        maintainer = ContainerMaintainerStub(channel)
+        memory.secrets.put_secrets(bot_id, SECRETS)
+        if kind == "backup":
+            made = created(maintainer, bot_id)
+        else:
+            request = pb.UpgradeContainerRequest(bot_id=bot_id, image="bot:2", request_id="u")
+            assert pb.UPGRADE_PHASE_COMMITTED == [*maintainer.UpgradeContainer(request, timeout=60)][-1].phase
+            (made,) = listed(maintainer)
+        assert bool(recipients) is made.has_secrets
+        content = gzip.decompress((backups / f"{made.backup_id}.tar.gz").read_bytes())
+        assert not [value for value in SECRETS.values() if value in content]
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            sealed = [archive.extractfile(each) for each in archive if each.name == "secrets.tar.age"]
+        assert len(recipients) == len(sealed)
+        for file in sealed:
+            assert file is not None
+            with tarfile.open(fileobj=io.BytesIO(pyrage.decrypt(file.read(), [OPERATOR]))) as tar:
+                assert SECRETS == {each.name: (tar.extractfile(each) or file).read() for each in tar}
+        fill(states / bot_id, "new")
+        assert ALL_PHASES == restored(maintainer, bot_id, made.backup_id)
+        assert "old" == contents(states / bot_id)["inner/file"]
+        assert SECRETS == memory.secrets.read_secrets(bot_id)
+
+
+def test_a_bot_without_secrets_has_none_in_its_archive(
+    serve_on: ServeOn, unix: str, bot_id: str, memory: MemoryBackend
+) -> None:
+    with (
+        serve_on(unix, backup_recipients=(str(OPERATOR.to_public()),)) as (address,),
+        grpc.insecure_channel(f"unix:{address[7:]}") as channel,
+    ):
+        assert {} == memory.secrets.read_secrets(bot_id)
+        assert not created(ContainerMaintainerStub(channel), bot_id).has_secrets
 
 
 def test_a_service_without_a_backup_root_says_so(serve_on: ServeOn, unix: str, bot_id: str, bots: MemoryBots) -> None:

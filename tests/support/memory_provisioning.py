@@ -37,6 +37,10 @@ class MemorySecrets:
         self._store.pass_step("forget_token", bot_id)
         self.kept.pop(bot_id, None)
 
+    def read_secrets(self, bot_id: str) -> Mapping[str, bytes]:
+        self._store.pass_step("read_secrets", bot_id)
+        return {name: value for name, (value, _) in self.of_bots.get(bot_id, {}).items()}
+
     def list_secrets(self, bot_id: str) -> list[SecretInfo]:
         self._store.pass_step("list_secrets", bot_id)
         return sorted(SecretInfo(name, len(value), at) for name, (value, at) in self.of_bots.get(bot_id, {}).items())

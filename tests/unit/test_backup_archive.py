@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import stat
@@ -245,6 +246,37 @@ def test_headers_of_all_members_together_are_not_remembered(tmp_path: Path) -> N
     finally:
         tracemalloc.stop()
     assert set(names) == {path.name for path in (tmp_path / "target").iterdir()}
+
+
+SEALED = replace(MANIFEST, secrets_bytes=3, secrets_sha256=hashlib.sha256(b"xyz").hexdigest())
+
+
+def test_encrypted_secrets_are_verified_and_not_unpacked(tmp_path: Path) -> None:
+    files = [state_member("f", b"x")]
+    entries = [file_entry("f", b"x")]
+    archive = archive_of(entries, member("secrets.tar.age", b"xyz"), *files, manifest=SEALED)
+    assert unpacked_bytes(archive, tmp_path / "target").secrets_sha256
+    assert ["f"] == [path.name for path in (tmp_path / "target").iterdir()]
+    for number, members in enumerate(
+        (
+            [],
+            files,
+            [member("secrets.tar.age", b"xyy"), *files],
+            [member("secrets", b"xyz"), *files],
+            [member("secrets.tar.age", b"xyz1"), *files],
+        )
+    ):
+        with pytest.raises(BackupCorruptError):
+            unpacked_bytes(archive_of(entries, *members, manifest=SEALED), tmp_path / str(number))
+    with pytest.raises(BackupCorruptError):
+        unpacked_bytes(archive_of(entries, member("secrets.tar.age", b"xyz"), *files), tmp_path / "unannounced")
+
+
+@pytest.mark.parametrize(("size", "sha256"), [(3, ""), (0, "ab" * 32), (-1, "ab" * 32), (1 << 40, "ab" * 32), (3, "x")])
+def test_impossible_secrets_are_refused(tmp_path: Path, size: int, sha256: str) -> None:
+    manifest = replace(MANIFEST, secrets_bytes=size, secrets_sha256=sha256)
+    with pytest.raises(BackupCorruptError):
+        unpacked_bytes(archive_of([], manifest=manifest), tmp_path / "target")
 
 
 def test_too_many_files_are_refused_before_any_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,7 @@ def test_without_the_option_the_credentials_are_those_of_dockers_own_command(ser
     assert RegistryConfig(Path("/srv/docker/config.json"), required=False) == config.service.registry_config
 
 
+RECIPIENT = "age1w7c3nge88xzuf4ad6uzuhguneej5qvqxkt86zymnjfynvlu8pcjsd0rfj0"
 CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
     ("--listen", "tcp://127.0.0.1:5", lambda c: c.listen, ("tcp://127.0.0.1:5",)),
     ("--services", "unix:///a=manager", lambda c: c.services, ("unix:///a=manager",)),
@@ -118,6 +119,7 @@ CASES: list[tuple[str, str, Callable[[ServerConfig], Any], Any]] = [
     ("--bot-network", "isolated", lambda c: c.service.bot_network, BotNetwork.ISOLATED),
     ("--bot-network-pool", "10.3.0.0/20", lambda c: c.service.bot_network_pool, IPv4Network("10.3.0.0/20")),
     ("--pull", "never", lambda c: c.service.pull_policy, PullPolicy.NEVER),
+    ("--backup-recipient", RECIPIENT, lambda c: c.backup_recipients, (RECIPIENT,)),
     ("--allowed-image", "ghcr.io/x/*", lambda c: c.service.allowed_images, ("ghcr.io/x/*",)),
     ("--registry-config", "/srv/r.json", lambda c: c.service.registry_config, RegistryConfig(Path("/srv/r.json"))),
     ("--grace-seconds", "1.5", lambda c: c.service.grace_seconds, 1.5),
@@ -304,6 +306,7 @@ def test_repeatable_options_keep_their_order(serve: Serve) -> None:
         (["--state-root", "/nowhere/at/all"], "the state root /nowhere/at/all does not exist; create it first"),
         (["--backup-root", "/nowhere/at/all"], "the backup root /nowhere/at/all does not exist; create it first"),
         (["--backup-root", "relative"], "--backup-root"),
+        (["--backup-recipient", "age1xyz"], "'age1xyz' is not an age public key"),
         (["--secrets-root", "/dev/null"], "the secrets root /dev/null is not a directory"),
         (["--secrets-root", "/" + "a" * 5_000], "the secrets root"),
     ],

@@ -35,6 +35,25 @@ def listed(secrets: HostSecrets) -> dict[str, int]:
     return {secret.name: secret.size_bytes for secret in secrets.list_secrets(BOT)}
 
 
+def test_secrets_are_read_for_a_backup_and_nothing_else_is(secrets: HostSecrets, root: RootDirectory) -> None:
+    assert {} == secrets.read_secrets(BOT)
+    secrets.put_secrets(BOT, {"A": b"one", "B": b""})
+    directory = root.path / BOT
+    (directory / "link").symlink_to("/etc/passwd")
+    (directory / "directory").mkdir()
+    os.mkfifo(directory / "pipe")
+    (directory / ".hidden").write_bytes(b"x")
+    assert {"A": b"one", "B": b""} == secrets.read_secrets(BOT)
+
+
+def test_more_than_the_secrets_of_any_bot_are_not_read(secrets: HostSecrets, root: RootDirectory) -> None:
+    secrets.put_secrets(BOT, {"A": b"one"})
+    with (root.path / BOT / "LARGE").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(CapacityExceededError):
+        secrets.read_secrets(BOT)
+
+
 def test_secrets_are_written_for_the_bots_user_alone(secrets: HostSecrets, root: RootDirectory) -> None:
     secrets.put_secrets(BOT, {"A": b"one", "B": b""})
     directory = root.path / BOT

@@ -32,6 +32,7 @@ from container_manager.maintenance.backup import create_backup
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.journal import Journal, Record, error_document
 from container_manager.maintenance.restore import restore_backup
+from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.maintenance.steps import FAILED, Means
 from container_manager.maintenance.task import Result, Task, Work, recorded
 from container_manager.maintenance.upgrade import upgrade
@@ -133,6 +134,7 @@ class World:
             maintenance=steps.around(self.memory.maintenance),
             states=steps.around(self.memory.states),
             store=steps.around(self.store),
+            sealer=Sealer(()),
             admit=_admit,
             ready=self._ready,
             last_log=_no_log,

@@ -67,6 +67,12 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
     option("--host-state-root", help="The same directory as the engine sees it, when this runs in a container."),
     option("--backup-root", help="Directory for backups of bots, with mode 0700. Not given: the service keeps none."),
     option(
+        "--backup-recipient",
+        multiple=True,
+        help="An age public key, age1…: backups then have the bot's secrets, encrypted for it. Repeatable. "
+        "Needs the extra 'age'. Not given: backups have no secrets.",
+    ),
+    option(
         "--state-mount",
         type=StateMount(),
         default=DEFAULT_STATE_MOUNT,

@@ -25,6 +25,7 @@ from container_manager.config import (
 from container_manager.errors import InvalidImageReferenceError, StartupError
 from container_manager.image_reference import check_image_reference
 from container_manager.maintenance.actions_file import read_actions
+from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.model import BotNetwork, PullPolicy
 from container_manager.root_ownership import UnusableRootError, check_usable
 
@@ -79,9 +80,18 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         "tls": _tls(options),
         "tracing": _tracing(options),
         "backup_root": backup_root,
+        "backup_recipients": _backup_recipients(options["backup_recipient"]),
         "actions": _actions(options["actions"]),
     }
     return ServerConfig(service=DockerServiceConfig(**service), **server)
+
+
+def _backup_recipients(given: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        Sealer(given)
+    except StartupError as exc:
+        raise click.BadParameter(str(exc), param_hint=hint("backup-recipient")) from exc
+    return given
 
 
 def _actions(path: Path | None) -> tuple[Action, ...]:

@@ -26,6 +26,7 @@ from container_manager.maintenance.manifest import (
     MANIFEST_NAME,
     MAX_BYTES,
     MAX_PATH_BYTES,
+    SECRETS_NAME,
     STATE_PREFIX,
     Entry,
     Manifest,
@@ -45,10 +46,13 @@ def write_archive(
     archive: IO[bytes],
     new_temporary: Callable[[], IO[bytes]],
     on_progress: Progress = lambda _: None,
+    *,
+    secrets: bytes = b"",
 ) -> Manifest:
     """Write a bot's state, an open directory that nobody changes meanwhile, into ``archive``; returns its manifest.
 
-    ``None``: the bot has no state. ``manifest``: all but the entries and what is left out in addition.
+    ``None``: the bot has no state. ``manifest``: all but the entries and what is left out in addition. ``secrets``:
+    encrypted; empty: none.
     Raises :class:`CapacityExceededError` for more than an archive may hold.
     """
     with new_temporary() as files:
@@ -57,8 +61,13 @@ def write_archive(
             writer.write(state)
         writer.close()
         complete = replace(manifest, entries=writer.entries, left_out=[*manifest.left_out, *writer.left_out])
+        if secrets:
+            sha256 = hashlib.sha256(secrets).hexdigest()
+            complete = replace(complete, secrets_bytes=len(secrets), secrets_sha256=sha256)
         with gzip.GzipFile("", "wb", _LEVEL, archive, 0) as compressed:
             compressed.write(_member(MANIFEST_NAME, encoded(complete)))
+            if secrets:
+                compressed.write(_member(SECRETS_NAME, secrets))
         files.seek(0)
         shutil.copyfileobj(files, archive, _COPY_BYTES)
     return complete

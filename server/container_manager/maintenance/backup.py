@@ -30,6 +30,7 @@ from container_manager.maintenance.steps import (
     insist_on,
     is_running,
     require_store,
+    sealed_secrets,
     start,
     stop,
 )
@@ -62,9 +63,11 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
             on_progress = task.progress(ARCHIVING, "writing the archive", task.facts.get("size_bytes", 0))
             manifest = replace(manifest, left_out=left_out)
             with means.states.opened_aside(bot_id, _COPY) as copy:
-                backup = store.write(new_backup_id(bot_id), copy, manifest, on_progress)
+                backup = store.write(
+                    new_backup_id(bot_id), copy, manifest, on_progress, secrets=sealed_secrets(means, bot_id)
+                )
         else:
-            backup = store.write(new_backup_id(bot_id), None, manifest)
+            backup = store.write(new_backup_id(bot_id), None, manifest, secrets=sealed_secrets(means, bot_id))
     except Exception:
         yield from _let_go_on(means, task)
         raise
@@ -83,6 +86,7 @@ def backup_document(backup: Backup) -> dict[str, Any]:
         "sha256": backup.sha256,
         "image": "" if manifest.config is None else manifest.config.image,
         "image_id": manifest.image_id,
+        "has_secrets": bool(manifest.secrets_sha256),
     }
 
 

@@ -69,11 +69,17 @@ class BackupStore:
         self._known: dict[tuple[str, int, int, int], Backup] = {}
 
     def write(
-        self, backup_id: str, state: int | None, manifest: Manifest, on_progress: Progress = lambda _: None
+        self,
+        backup_id: str,
+        state: int | None,
+        manifest: Manifest,
+        on_progress: Progress = lambda _: None,
+        *,
+        secrets: bytes = b"",
     ) -> Backup:
         """Write the archive of a state: see :func:`~container_manager.maintenance.archive.write_archive`."""
         with self._opened() as root, _new_file(backup_id + ARCHIVE, root) as archive:
-            complete = write_archive(state, manifest, archive, lambda: _temporary(root), on_progress)
+            complete = write_archive(state, manifest, archive, lambda: _temporary(root), on_progress, secrets=secrets)
             archive.seek(0)
             sha256 = _sha256(archive)
             with _new_file(backup_id + CHECKSUM, root) as checksum:

@@ -21,6 +21,7 @@ from container_manager.maintenance.journal import BACKUP, RESTORE, UPGRADE, Jour
 from container_manager.maintenance.readiness import ReadinessWaiter
 from container_manager.maintenance.restore import restore_backup
 from container_manager.maintenance.runs import Runs
+from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.maintenance.steps import Means
 from container_manager.maintenance.upgrade import upgrade
 from container_manager.operation import Operation, Wait
@@ -73,6 +74,7 @@ def long_runs(
         maintenance=backend.maintenance,
         states=backend.states,
         store=store,
+        sealer=Sealer(config.backup_recipients),
         admit=waits.admit,
         ready=waits.ready,
         last_log=waits.last_log,

@@ -14,6 +14,7 @@ from container_manager.model import ContainerConfig
 from container_manager.validation import is_bot_id
 
 MANIFEST_NAME = "manifest.json"
+SECRETS_NAME = "secrets.tar.age"
 STATE_PREFIX = "state/"
 """What stands before each path in the archive."""
 FORMAT = 1
@@ -22,6 +23,7 @@ MAX_BYTES = 1 << 38
 """All files together: 256 GiB."""
 MAX_PATH_BYTES = 4096
 MAX_DEPTH = 64
+MAX_SECRETS_BYTES = 64 * 1024 * 1024
 MAX_MANIFEST_BYTES = 512 * 1024 * 1024
 
 FILE, DIRECTORY, LINK = "file", "directory", "link"
@@ -61,6 +63,10 @@ class Manifest:
     image_digests: Sequence[str] = ()
     """References of the image by content, from its registries."""
     was_running: bool = False
+    secrets_bytes: int = 0
+    """The size of the encrypted secrets."""
+    secrets_sha256: str = ""
+    """Empty: the archive has none."""
     left_out: Sequence[str] = ()
     """Paths that the archive does not have: sockets, pipes, devices, and links that lead out of the state."""
     entries: Sequence[Entry] = field(default_factory=list)
@@ -131,6 +137,7 @@ def _check(manifest: Manifest) -> None:
     time_ns = manifest.create_time_ns
     if not is_bot_id(manifest.bot_id) or not isinstance(time_ns, int) or not 0 <= time_ns < _MAX_TIME_NS:
         raise BackupCorruptError("the archive's manifest names no bot or no time")
+    _check_secrets(manifest)
     # A list shows them: one archive must not spoil the others.
     for text in (manifest.image_id, "" if manifest.config is None else manifest.config.image):
         text.encode()
@@ -150,6 +157,12 @@ def _check(manifest: Manifest) -> None:
         size += entry.size
         if size > MAX_BYTES:
             raise BackupCorruptError(f"the archive's files have more than {MAX_BYTES} bytes")
+
+
+def _check_secrets(manifest: Manifest) -> None:
+    size, sha256 = manifest.secrets_bytes, manifest.secrets_sha256
+    if (size or sha256) and not (0 < size <= MAX_SECRETS_BYTES and _SHA256.fullmatch(sha256)):
+        raise BackupCorruptError("the archive's manifest describes impossible secrets")
 
 
 def _problem(entry: Entry, directories: set[str]) -> str | None:

@@ -24,6 +24,7 @@ from container_manager.errors import (
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.bot_status import check_own_name
 from container_manager.maintenance.journal import Record
+from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.maintenance.task import Report, Task
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.operation import Operation, Wait
@@ -73,6 +74,7 @@ class Means:
     """``None``: bots keep no state."""
     store: BackupStore | None
     """``None``: the service keeps no backups."""
+    sealer: Sealer
     admit: Admit
     ready: Ready
     last_log: Callable[[str], Operation[list[str]]]
@@ -95,6 +97,12 @@ def require_states(means: Means) -> States:
     if means.states is None:
         raise BackupUnavailableError("the service keeps no state of bots: it was started without --state-root")
     return means.states
+
+
+def sealed_secrets(means: Means, bot_id: str) -> bytes:
+    """The bot's secrets, encrypted for the operator; empty: the bot has none, or the operator wants none of them."""
+    secrets = means.secrets.read_secrets(bot_id) if means.sealer else {}
+    return means.sealer.seal(secrets) if secrets else b""
 
 
 def container_of(means: Means, bot_id: str) -> ContainerStatus | None:
@@ -192,7 +200,9 @@ def discard_quietly(means: Means, task: Task, *names: str) -> None:
         try:
             require_states(means).discard(task.bot_id, name)
         except Exception:  # noqa: BLE001 - the operation has ended, whatever is left of it
-            _log.exception("the copy %s of the state of bot %s could not be removed", name, task.bot_id)
+            _log.exception(
+                "unexpected error: the copy %s of the state of bot %s could not be removed", name, task.bot_id
+            )
 
 
 def insist(call: Callable[[], Operation[T]]) -> Operation[T]:

@@ -25,6 +25,7 @@ from container_manager.maintenance.manifest import (
     LINK,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
+    SECRETS_NAME,
     STATE_PREFIX,
     Entry,
     Manifest,
@@ -51,6 +52,8 @@ def unpack(archive: IO[bytes], directory: int, user: BotUser, on_progress: Progr
     """
     with _opened(archive) as members:
         manifest = _manifest(members)
+        if manifest.secrets_sha256:
+            _verify_secrets(members, manifest)
         unpacker = _Unpacker(directory, user, on_progress)
         for entry in manifest.entries:
             member = members.next()
@@ -122,6 +125,15 @@ def _manifest(members: _Members) -> Manifest:
     if len(content) != first.size:
         raise BackupCorruptError("the archive is damaged")
     return decoded(content)
+
+
+def _verify_secrets(members: _Members, manifest: Manifest) -> None:
+    """Read the encrypted secrets: nobody here can decrypt them."""
+    member = members.next()
+    file = None if member is None or member.name != SECRETS_NAME else members.content(member)
+    content = b"" if file is None else file.read(manifest.secrets_bytes + 1)
+    if hashlib.sha256(content).hexdigest() != manifest.secrets_sha256:
+        raise BackupCorruptError("the archive does not have the secrets that its manifest describes")
 
 
 def _is(member: tarfile.TarInfo, entry: Entry) -> bool:

@@ -45,6 +45,7 @@ from container_manager.maintenance.steps import (
     require_states,
     require_store,
     rolled_back,
+    sealed_secrets,
     started,
     stop,
 )
@@ -141,7 +142,8 @@ def _copy(means: Means, task: Task) -> str:
     )
     on_progress = task.progress(BACKING_UP, "writing the archive")
     with states.opened_aside(task.bot_id, former) as copy:
-        return store.write(new_backup_id(task.bot_id), copy, manifest, on_progress).backup_id
+        secrets = sealed_secrets(means, task.bot_id)
+        return store.write(new_backup_id(task.bot_id), copy, manifest, on_progress, secrets=secrets).backup_id
 
 
 def _roll_back(means: Means, task: Task) -> Operation[None]:
@@ -228,5 +230,5 @@ def _last_log(means: Means, task: Task) -> Operation[list[str]]:
         # It goes on when the engine is back.
         raise
     except Exception:  # noqa: BLE001 - the rollback does not depend on it
-        _log.exception("the log of bot %s could not be read", task.bot_id)
+        _log.exception("unexpected error: the log of bot %s could not be read", task.bot_id)
         return []

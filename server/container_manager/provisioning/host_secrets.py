@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
@@ -16,7 +17,7 @@ from container_manager.bot_directories import (
     opened_root,
     same_user,
 )
-from container_manager.errors import SecretsUnavailableError
+from container_manager.errors import CapacityExceededError, SecretsUnavailableError
 from container_manager.model import SecretInfo
 from container_manager.provisioning.descriptors import (
     DIRECTORY_MODE,
@@ -35,6 +36,9 @@ from container_manager.provisioning.staging import (
     staging_directory,
     write_staged,
 )
+
+_MAX_READ_BYTES = 16 * 1024 * 1024
+"""All secrets of a bot, for a backup: four times what PutSecrets lets a bot have."""
 
 
 class HostSecrets:
@@ -77,6 +81,21 @@ class HostSecrets:
     def forget_token(self, bot_id: str) -> None:
         with self._opened_root(bot_id) as root:
             self._tokens.forget(bot_id, root)
+
+    def read_secrets(self, bot_id: str) -> Mapping[str, bytes]:
+        contents: dict[str, bytes] = {}
+        with self._opened_root(bot_id) as root:
+            if not exists(bot_id, root):
+                return contents
+            with self._opened(bot_id, root) as directory:
+                for name in filter(is_secret_name, names_in(directory)):
+                    if (content := _content(name, directory)) is not None:
+                        contents[name] = content
+                    if sum(map(len, contents.values())) > _MAX_READ_BYTES:
+                        raise CapacityExceededError(
+                            f"the secrets have more than {_MAX_READ_BYTES} bytes", bot_id=bot_id
+                        )
+        return contents
 
     def list_secrets(self, bot_id: str) -> list[SecretInfo]:
         with self._opened_root(bot_id) as root:
@@ -123,6 +142,21 @@ class HostSecrets:
         check_directory(self._root, root, bot_id, "secrets", SecretsUnavailableError)
         with opened_directory(bot_id, root) as directory:
             yield directory
+
+
+def _content(name: str, directory: int) -> bytes | None:
+    """The content of a file; ``None``: it is none, or is gone."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        return file.read(_MAX_READ_BYTES + 1)
 
 
 def _move_others(directory: int, staging: int, kept: Collection[str]) -> None:
