@@ -8,13 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from container_manager.bot_directories import BotUser
 from container_manager.operation import Operation
 
 Progress = Callable[[int], None]
 """Receives the number of bytes that are done."""
+
+
+class Pulled(NamedTuple):
+    """How far the pull of an image is."""
+
+    downloaded_bytes: int
+    total_bytes: int
+    """Of the layers that are known so far."""
+
+
+OnPull = Callable[[Pulled], None]
+"""Receives how far a pull is, now and then."""
 
 
 @dataclass
@@ -50,10 +62,10 @@ class Maintenance(Protocol):
     def unpause(self, container_id: str) -> None:
         """Let them go on; no effect on a container that is not paused or is gone."""
 
-    def prepare_image(self, image: str) -> Operation[str]:
+    def prepare_image(self, image: str, on_pull: OnPull = lambda _: None) -> Operation[str]:
         """The id of the image that a create with ``image`` would take; pulls it as a create would.
 
-        Raises the errors of a create for its image.
+        Raises the errors of a create for its image. A backend that cannot tell how far a pull is calls no ``on_pull``.
         """
 
     def image_facts(self, image_id: str) -> ImageFacts:

@@ -22,9 +22,10 @@ import pytest
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
+from container_manager.backend_maintenance import Pulled
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
-from container_manager.errors import StartFailedError
+from container_manager.errors import ImageNotFoundError, StartFailedError
 from container_manager.maintenance import readiness
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.journal import JOURNAL_DIRECTORY
@@ -396,6 +397,19 @@ class TestRestore:
         assert one.config == two.config
         assert ContainerState.RUNNING is two.status.state
         assert {"inner/file": "old", "cache/asset": "old"} == contents(states / bot_id)
+
+    def test_the_image_of_a_bot_that_is_made_is_pulled_before_anything_is_unpacked_and_that_is_told(
+        self, maintainer: ContainerMaintainerStub, bot_id: str, bots: MemoryBots, memory: MemoryBackend
+    ) -> None:
+        backup = created(maintainer, bot_id)
+        memory.maintenance.pulled = [Pulled(1 << 20, 3 << 20)]
+        request = pb.RestoreBackupRequest(bot_id=bots.new(), backup_id=backup.backup_id, request_id="r")
+        told = [each.progress for each in maintainer.RestoreBackup(request, timeout=60) if each.HasField("progress")]
+        pulls = [each for each in told if each.message == "getting the image bot:1"]
+        assert [pb.BackupProgress(done_bytes=1 << 20, total_bytes=3 << 20, message="getting the image bot:1")] == pulls
+        memory.script("prepare_image", ImageNotFoundError("no such image"))
+        with fails_with("FAILED_PRECONDITION", "IMAGE_NOT_FOUND"):
+            restored(maintainer, bots.new(), backup.backup_id)
 
     def test_a_bot_that_cannot_be_made_is_not_touched(
         self, maintainer: ContainerMaintainerStub, bot_id: str, states: Path, bots: MemoryBots

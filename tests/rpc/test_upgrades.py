@@ -13,6 +13,7 @@ import pytest
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
+from container_manager.backend_maintenance import Pulled
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
 from container_manager.errors import ImageNotFoundError, StartFailedError
@@ -123,6 +124,17 @@ def test_the_state_stays_where_the_container_has_it_whatever_new_ones_have(
     assert after is not None
     assert before is not after
     assert ("bot:2" if goes_well else "bot:1", "/app/state") == (after.status.image, after.state_mount)
+
+
+def test_the_progress_of_the_pull_is_told_and_only_in_its_phase(
+    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend
+) -> None:
+    memory.maintenance.pulled = [Pulled(0, 0), Pulled(1 << 20, 3 << 20), Pulled(3 << 20, 3 << 20)]
+    request = pb.UpgradeContainerRequest(bot_id=bot_id, image="bot:2", request_id="p")
+    told = [each for each in maintainer.UpgradeContainer(request, timeout=60) if each.HasField("pull_progress")]
+    assert {pb.UPGRADE_PHASE_PULLING} == {each.phase for each in told}
+    assert (3 << 20, 3 << 20) == (told[-1].pull_progress.downloaded_bytes, told[-1].pull_progress.total_bytes)
+    assert {"getting the image bot:2"} == {each.message for each in told}
 
 
 def test_a_stopped_bot_is_replaced_and_not_started(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from container_manager.backend_maintenance import ImageFacts
+from container_manager.backend_maintenance import ImageFacts, OnPull, Pulled
 from container_manager.image_reference import check_image_allowed, check_image_reference
 from container_manager.model import ContainerState
-from container_manager.operation import Operation
+from container_manager.operation import Operation, Wait
 from tests.support.memory_store import MemoryStore, image_id_of
+
+# Of more reports than this, some are left out.
+_BETWEEN_SECONDS = 0.12
 
 
 class MemoryMaintenance:
@@ -16,6 +19,8 @@ class MemoryMaintenance:
         self.allowed_images = allowed_images
         self.facts = ImageFacts()
         """Of every image."""
+        self.pulled: list[Pulled] = []
+        """How far each pull is, one after the other."""
         self._store = store
 
     def pause(self, container_id: str) -> bool:
@@ -24,10 +29,12 @@ class MemoryMaintenance:
     def unpause(self, container_id: str) -> None:
         self._change("unpause", container_id, ContainerState.PAUSED, ContainerState.RUNNING)
 
-    def prepare_image(self, image: str) -> Operation[str]:
+    def prepare_image(self, image: str, on_pull: OnPull = lambda _: None) -> Operation[str]:
         check_image_reference(image)
         check_image_allowed(image, self.allowed_images)
-        yield from ()
+        for pulled in self.pulled:
+            yield Wait(seconds=_BETWEEN_SECONDS)
+            on_pull(pulled)
         self._store.pass_step("prepare_image", "")
         return image_id_of(image)
 

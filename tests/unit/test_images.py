@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from container_manager.backend_maintenance import Pulled
 from container_manager.deadline import Deadline
 from container_manager.engine import images
 from container_manager.engine.images import AT_ONCE, OF_ONE_REGISTRY, ImagePuller
@@ -298,6 +299,39 @@ def test_a_pull_with_signs_of_life_may_take_longer(
 
     engine.on(*CREATE, Stream(slowly()))
     puller.now("a:1", Deadline(60))
+
+
+def test_who_waits_for_a_pull_is_told_how_far_it_is(
+    engine: FakeEngine, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "PROGRESS_SECONDS", 0.01)
+    seen: list[Pulled] = []
+
+    def until(pulled: Pulled) -> None:
+        wait_until(lambda: seen[-1:] == [pulled], f"{pulled} is told")
+
+    def downloading(layer: str, current: int, total: int) -> dict[str, Any]:
+        return {"status": "Downloading", "id": layer, "progressDetail": {"current": current, "total": total}}
+
+    def messages() -> Iterator[dict[str, Any]]:
+        yield {"status": "Pulling from library/a", "id": "1"}
+        yield {"status": "Already exists", "progressDetail": {}, "id": "base"}
+        yield {"status": "Pulling fs layer", "progressDetail": {}, "id": "one"}
+        yield downloading("one", 10, 100)
+        until(Pulled(10, 100))
+        yield downloading("two", 5, 50)
+        until(Pulled(15, 150))
+        yield {"status": "Download complete", "progressDetail": {}, "id": "two"}
+        until(Pulled(60, 150))
+        yield {"status": "Extracting", "progressDetail": {"current": 1, "total": 300}, "id": "one"}
+        yield downloading("three", 70, 60)
+        yield downloading("four", 70, -1)
+        until(Pulled(210, 210))
+        yield {"status": "Pull complete", "progressDetail": {}, "id": "one"}
+
+    engine.on(*CREATE, Stream(messages()))
+    carry_out(puller.pull("a:1", Deadline(60), seen.append))
+    assert seen == sorted(seen)
 
 
 def test_a_thread_that_cannot_start_leaves_nothing_behind(

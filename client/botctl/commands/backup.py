@@ -13,7 +13,7 @@ from botctl.options import bot_id_argument, selection_options, with_session
 from botctl.parallel import Result
 from botctl.rendering.json_documents import backup_document, write_document
 from botctl.rendering.tables import backups_table, print_table
-from botctl.rendering.words import now, restore_word, size_text
+from botctl.rendering.words import now, progress_text, restore_word, size_text
 from botctl.resuming import resumed
 from botctl.selection import Selected, select
 from botctl.session import Session
@@ -130,4 +130,4 @@ def _remove_old(session: Session, bot_id: str, keep: int) -> list[str]:
 def _progress_text(progress: pb.BackupProgress) -> str:
     if not progress.total_bytes:
         return progress.message
-    return f"{progress.message}, {size_text(progress.done_bytes)} of {size_text(progress.total_bytes)}"
+    return f"{progress.message}, {progress_text(progress.done_bytes, progress.total_bytes)}"

@@ -19,7 +19,7 @@ from botctl.parallel import Result
 from botctl.param_types import DURATION
 from botctl.problems import Problem
 from botctl.rendering.tables import upgrades_table
-from botctl.rendering.words import upgrade_word
+from botctl.rendering.words import progress_text, upgrade_word
 from botctl.resuming import resumed
 from botctl.selection import Selected, select
 from botctl.session import Session
@@ -63,7 +63,7 @@ def upgrade(
     after another is upgraded, unless --max-parallel says more.
     """
     bots = select(session, **selection)
-    rollout = _Rollout(bots)
+    rollout = Rollout(bots)
 
     def work(bot: Selected) -> Result:
         if fail_fast and rollout.has_failed.is_set():
@@ -103,7 +103,7 @@ def upgrade(
     )
 
 
-class _Rollout:
+class Rollout:
     """Where the upgrade of each bot is."""
 
     def __init__(self, bots: Sequence[Selected]) -> None:
@@ -114,8 +114,11 @@ class _Rollout:
 
     def report(self, bot_id: str, message: pb.UpgradeContainerResponse) -> None:
         """Take over a message of the service, in any thread."""
-        self.rows[bot_id] = (upgrade_word(message.phase), message.message)
-        self.progress.report(bot_id, f"{upgrade_word(message.phase)}: {message.message}")
+        text = message.message
+        if message.HasField("pull_progress"):
+            text += f", {progress_text(message.pull_progress.downloaded_bytes, message.pull_progress.total_bytes)}"
+        self.rows[bot_id] = (upgrade_word(message.phase), text)
+        self.progress.report(bot_id, f"{upgrade_word(message.phase)}: {text}")
 
     def render(self, rows: int) -> tuple[RenderableType, str]:
         """The table, those under way first, and the line below it."""

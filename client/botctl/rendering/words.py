@@ -47,6 +47,11 @@ def restore_word(phase: maintainer_pb.RestorePhase) -> str:
     return enum_word(RestorePhase.DESCRIPTOR, phase).replace("_", " ")
 
 
+def progress_text(done_bytes: int, total_bytes: int) -> str:
+    """Such as ``3.2 MB of 45 MB``."""
+    return f"{size_text(done_bytes)} of {size_text(total_bytes)}"
+
+
 def upgrade_word(phase: maintainer_pb.UpgradePhase) -> str:
     """Such as ``backing up``."""
     from botmaker.container.v1.container_maintainer_pb2 import UpgradePhase

@@ -12,11 +12,13 @@ from contextlib import contextmanager, suppress
 from contextvars import Context
 from operator import itemgetter
 
+from container_manager.backend_maintenance import OnPull
 from container_manager.config import RegistryConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.async_client import lines_of
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.pull_errors import pull_error
+from container_manager.engine.pull_progress import PullProgress
 from container_manager.engine.registry_credentials import Credentials, RegistryConfigError, credentials_for
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
@@ -41,6 +43,10 @@ SILENCE_SECONDS = 300.0
 """A pull has failed if the engine sends no further message for this long: it may unpack a large layer in silence."""
 
 
+PROGRESS_SECONDS = 0.5
+"""How often those who ask for it receive how far a pull is."""
+
+
 class _Pull:
     """One pull, queued or under way."""
 
@@ -52,6 +58,7 @@ class _Pull:
         """How many callers wait for it."""
         self.task: Future[None] | None = None
         """Its work; ``None``: queued."""
+        self.progress = PullProgress()
         self.heard: float | None = None
         """When the engine last sent a message; ``None``: not yet."""
 
@@ -77,17 +84,20 @@ class ImagePuller:
         """How many pulls are queued or under way."""
         return len(self._pulls)
 
-    def pull(self, reference: str, deadline: Deadline) -> Operation[None]:
+    def pull(self, reference: str, deadline: Deadline, on_pull: OnPull | None = None) -> Operation[None]:
         """Return once ``reference`` has been pulled; raise the domain's image error, or ``deadline``'s when it ends."""
-        with self._joined(reference) as future:
+        with self._joined(reference) as pull:
+            future, seconds = pull.future, None if on_pull is None else PROGRESS_SECONDS
             while not future.done():
-                yield Wait(future=future, deadline=deadline)
+                yield Wait(future=future, deadline=deadline, seconds=seconds)
+                if on_pull is not None:
+                    on_pull(pull.progress.pulled)
                 if not future.done():
                     deadline.check()
             future.result()
 
     @contextmanager
-    def _joined(self, reference: str) -> Iterator[Future[None]]:
+    def _joined(self, reference: str) -> Iterator[_Pull]:
         with self._lock:
             pull = self._pulls.get(reference)
             if pull is None:
@@ -99,7 +109,7 @@ class ImagePuller:
                 self._leave(pull)
                 raise
         try:
-            yield pull.future
+            yield pull
         finally:
             with self._lock:
                 self._leave(pull)
@@ -170,6 +180,7 @@ class ImagePuller:
                     async for line in lines_of(stream):
                         message = json.loads(line)
                         pull.heard = time.monotonic()
+                        pull.progress.take(message)
                         silence.reschedule(loop.time() + SILENCE_SECONDS)
                         if "error" in message or "errorDetail" in message:
                             detail = message.get("errorDetail") or {}

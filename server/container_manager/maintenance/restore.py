@@ -87,6 +87,9 @@ def _verify(means: Means, task: Task) -> Operation[None]:
             raise BackupCorruptError(
                 "the archive's description of the container cannot be read", backup_id=backup_id
             ) from exc
+    if status is None and manifest.config is not None:
+        image = manifest.config.image
+        yield from means.maintenance.prepare_image(image, task.pulls(VERIFYING, f"getting the image {image}"))
     states.discard(bot_id, restored)
     words = "verifying and unpacking the archive"
     with states.new_aside(bot_id, restored) as directory:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from container_manager.backend_maintenance import OnPull
 from container_manager.errors import (
     CapacityExceededError,
     ContainerManagerError,
@@ -107,6 +108,10 @@ class Task:
     def progress(self, phase: str, message: str, total_bytes: int = 0) -> Callable[[int], None]:
         """A function that reports how many bytes are done."""
         return lambda done: self.report(Report(phase, message, done, total_bytes, self.record.facts))
+
+    def pulls(self, phase: str, message: str) -> OnPull:
+        """A function that reports how far a pull is."""
+        return lambda pulled: self.report(Report(phase, message, *pulled))
 
 
 Work = Callable[[Task], Operation[Result]]

@@ -80,7 +80,8 @@ def upgrade(means: Means, task: Task) -> Operation[dict[str, Any]]:
 def _prepare(means: Means, task: Task) -> Operation[bool]:
     """Check everything and get the image, and then enter the first phase. False: the bot has this image already."""
     bot_id, image = task.bot_id, str(task.record.arguments["image"])
-    task.report(Report(PULLING, f"getting the image {image}"))
+    words = f"getting the image {image}"
+    task.report(Report(PULLING, words))
     status = container_of(means, bot_id)
     definition = means.lifecycle.get_container_config(bot_id)
     if len(means.lifecycle.containers_of_bot(bot_id)) > 1:
@@ -92,7 +93,7 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
     copies = has_state and not task.record.arguments["skip_backup"]
     if copies:
         require_store(means)
-    new_image_id = yield from means.maintenance.prepare_image(image)
+    new_image_id = yield from means.maintenance.prepare_image(image, task.pulls(PULLING, words))
     if (definition.config.image, definition.image_id) == (image, new_image_id):
         task.report(Report(COMMITTED, "the bot has this image already"))
         return False

@@ -45,8 +45,11 @@ def upgrade_from_proto(request: pb.UpgradeContainerRequest) -> Record:
 
 def upgrade_to_proto(report: Report) -> pb.UpgradeContainerResponse:
     """Where an upgrade is."""
+    is_pulling = report.phase == PULLING and report.total_bytes
+    pulled = pb.PullProgress(downloaded_bytes=report.done_bytes, total_bytes=report.total_bytes)
     return pb.UpgradeContainerResponse(
         phase=f"UPGRADE_PHASE_{(report.phase or PULLING).upper()}",
+        pull_progress=pulled if is_pulling else None,
         message=report.message,
         backup_id=report.facts.get("backup_id") or "",
         old_image_id=report.facts.get("old_image_id") or "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from container_manager.backend_maintenance import OnPull
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
@@ -38,16 +39,16 @@ class ContainerImages:
             return False
         return self._config.pull_policy is (PullPolicy.MISSING if missing else PullPolicy.ALWAYS)
 
-    def pull(self, image: str, deadline: Deadline) -> Operation[None]:
+    def pull(self, image: str, deadline: Deadline, on_pull: OnPull | None = None) -> Operation[None]:
         """Pull an image: see :class:`~container_manager.engine.images.ImagePuller`."""
-        return self._puller.pull(image, deadline)
+        return self._puller.pull(image, deadline, on_pull)
 
-    def prepare(self, requested: str, deadline: Deadline) -> Operation[str]:
+    def prepare(self, requested: str, deadline: Deadline, on_pull: OnPull) -> Operation[str]:
         """The id of the image that a create would take, after the pull that a create would do."""
         image = self.allowed(requested)
         is_missing = self._id(image, deadline) is None
         if self.pulls(image, missing=False) or (is_missing and self.pulls(image, missing=True)):
-            yield from self.pull(image, deadline)
+            yield from self.pull(image, deadline, on_pull)
         image_id = self._id(image, deadline)
         if image_id is None:
             policy = self._config.pull_policy.value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from container_manager.backend import CallObserver
-from container_manager.backend_maintenance import ImageFacts
+from container_manager.backend_maintenance import ImageFacts, OnPull
 from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
@@ -44,8 +44,8 @@ class DockerMaintenance:
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
 
-    def prepare_image(self, image: str) -> Operation[str]:
-        return self._images.prepare(image, Deadline())
+    def prepare_image(self, image: str, on_pull: OnPull = lambda _: None) -> Operation[str]:
+        return self._images.prepare(image, Deadline(), on_pull)
 
     def image_facts(self, image_id: str) -> ImageFacts:
         try:

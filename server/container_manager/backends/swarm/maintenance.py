@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from container_manager.backend_maintenance import ImageFacts
+from container_manager.backend_maintenance import ImageFacts, OnPull
 from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.deadline import Deadline
 from container_manager.operation import Operation
@@ -23,7 +23,11 @@ class SwarmMaintenance:
     def unpause(self, container_id: str) -> None:
         """Nothing is paused."""
 
-    def prepare_image(self, image: str) -> Operation[str]:
+    def prepare_image(
+        self,
+        image: str,
+        on_pull: OnPull = lambda _: None,  # noqa: ARG002 - nodes pull, and tell nobody how far they are
+    ) -> Operation[str]:
         return self._images.prepare(image, Deadline())
 
     def image_facts(self, image_id: str) -> ImageFacts:  # noqa: ARG002
