@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from pathlib import Path
 from typing import Any, Self
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60
 _STOP_SECONDS = 40
 
@@ -42,7 +42,7 @@ class Program:
                 [word.replace("{socket}", str(self.socket)) for word in command],
                 stdout=subprocess.PIPE,
                 stderr=file,
-                cwd=_CHECKOUT,
+                cwd=CHECKOUT,
                 # Ctrl-C is for this process, which stops the others in their order.
                 start_new_session=True,
             )

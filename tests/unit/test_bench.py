@@ -28,6 +28,7 @@ FIGURES = [
     "status p50: metrics, traces and JSON log on / off",
     "CPU of botctl list -o json",
     "lifecycle: service / raw HTTP",
+    "polling of 5 bots, no changes/s: share of a core",
     "status p50, 3: service, bare stub / empty echo service",
     "status p50, 3: service / empty echo service",
     "list of 3: raw HTTP / service",
