@@ -19,6 +19,7 @@ from container_manager.errors import (
     CapacityExceededError,
     ContainerManagerError,
     EngineUnavailableError,
+    NotSupportedByBackendError,
     OperationInProgressError,
     SecretsUnavailableError,
 )
@@ -430,3 +431,8 @@ def test_nothing_is_kept_for_a_process_that_cannot_read_its_secrets_anew(store: 
     secrets.put_secrets(BOT, {"GATEWAY_TOKEN": b"2"}, run=5)
     assert b"" == secrets.token_of_run(BOT, 5)
     secrets.forget_token(BOT)
+
+
+def test_no_secret_is_read_back(store: Store) -> None:
+    with pytest.raises(NotSupportedByBackendError, match="no backup can have any"):
+        service(store).read_secrets(BOT)

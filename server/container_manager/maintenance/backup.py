@@ -19,8 +19,6 @@ from container_manager.errors import (
     ConfigNotReproducibleError,
     ContainerManagerError,
     ContainerNotFoundError,
-    EngineTimeoutError,
-    EngineUnavailableError,
 )
 from container_manager.maintenance.backup_store import Backup, new_backup_id
 from container_manager.maintenance.manifest import Manifest
@@ -34,7 +32,7 @@ from container_manager.maintenance.steps import (
     start,
     stop,
 )
-from container_manager.maintenance.task import Report, Task
+from container_manager.maintenance.task import AWAY, Report, Task
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.operation import Operation
 
@@ -141,7 +139,7 @@ def _let_go_on(means: Means, task: Task) -> Operation[None]:
     failure: ContainerManagerError | None = None
     try:
         yield from _resume(means, task)
-    except (EngineUnavailableError, EngineTimeoutError):
+    except AWAY:
         raise
     except ContainerManagerError as exc:
         # The bot cannot be started again, whoever tries.

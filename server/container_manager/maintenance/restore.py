@@ -15,8 +15,6 @@ from container_manager.errors import (
     BackupCorruptError,
     ContainerManagerError,
     ContainerNotFoundError,
-    EngineTimeoutError,
-    EngineUnavailableError,
     RollbackFailedError,
 )
 from container_manager.maintenance.config_document import config_from_document, config_to_document
@@ -45,7 +43,7 @@ from container_manager.maintenance.steps import (
     started,
     stop,
 )
-from container_manager.maintenance.task import Report, Task
+from container_manager.maintenance.task import AWAY, Report, Task
 from container_manager.operation import Operation
 from container_manager.validation import check_create
 
@@ -143,7 +141,7 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
         put_former_back(means, task)
         if task.facts["was_running"] and task.facts["create"] is None:
             yield from start(means, task)
-    except (EngineUnavailableError, EngineTimeoutError):
+    except AWAY:
         # It goes on when the engine is back.
         raise
     except ContainerManagerError as exc:

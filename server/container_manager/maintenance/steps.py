@@ -16,16 +16,15 @@ from container_manager.backend_provisioning import Secrets
 from container_manager.errors import (
     BackupUnavailableError,
     ContainerManagerError,
-    EngineTimeoutError,
-    EngineUnavailableError,
     InternalError,
+    NodeUnavailableError,
     UpgradeRolledBackError,
 )
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.bot_status import check_own_name
 from container_manager.maintenance.journal import Record
 from container_manager.maintenance.sealed_secrets import Sealer
-from container_manager.maintenance.task import Report, Task
+from container_manager.maintenance.task import AWAY, Report, Task
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.operation import Operation, Wait
 
@@ -106,10 +105,19 @@ def sealed_secrets(means: Means, bot_id: str) -> bytes:
 
 
 def container_of(means: Means, bot_id: str) -> ContainerStatus | None:
-    """The bot's container, for operations that act on it. Raises :class:`ContainerNameMismatchError`."""
+    """The bot's container, for operations that act on it.
+
+    Raises :class:`ContainerNameMismatchError`, and :class:`NodeUnavailableError` for what could not go on.
+    """
     status = means.lifecycle.get_container_status(bot_id)
     if status is not None:
         check_own_name(status)
+        if status.node_unreachable:
+            raise NodeUnavailableError(
+                f"node {status.node} of the bot cannot be reached; try again when it is back",
+                bot_id=bot_id,
+                node=status.node,
+            )
     return status
 
 
@@ -208,7 +216,7 @@ def discard_quietly(means: Means, task: Task, *names: str) -> None:
 def insist(call: Callable[[], Operation[T]]) -> Operation[T]:
     """Carry out an operation that may be repeated, again and again while the engine cannot be reached."""
     for _ in range(int(_PATIENCE_SECONDS / _RETRY_SECONDS)):
-        with suppress(EngineUnavailableError, EngineTimeoutError):
+        with suppress(*AWAY):
             return (yield from call())
         yield Wait(seconds=_RETRY_SECONDS)
     return (yield from call())

@@ -16,6 +16,7 @@ from container_manager.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     InternalError,
+    NodeUnavailableError,
     RollbackFailedError,
     UpgradeRolledBackError,
 )
@@ -23,8 +24,10 @@ from container_manager.maintenance.journal import Journal, Record, error_documen
 from container_manager.operation import Operation, Wait
 
 _OUTCOMES = (UpgradeRolledBackError, RollbackFailedError, InternalError)
-_TEMPORARY = (EngineUnavailableError, EngineTimeoutError, CapacityExceededError)
-"""An engine that is away for long, and a full disk. Either ends some day."""
+AWAY = (EngineUnavailableError, EngineTimeoutError, NodeUnavailableError)
+"""The engine or the bot's machine cannot be reached."""
+_TEMPORARY = (*AWAY, CapacityExceededError)
+"""An engine or a machine that is away for long, and a full disk. Each ends some day."""
 _AGAIN_SECONDS = 30.0
 _REPORT_SECONDS = 0.1
 

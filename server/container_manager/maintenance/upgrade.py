@@ -14,8 +14,6 @@ from typing import Any
 
 from container_manager.errors import (
     ContainerManagerError,
-    EngineTimeoutError,
-    EngineUnavailableError,
     InvalidStateError,
     RollbackFailedError,
 )
@@ -49,7 +47,7 @@ from container_manager.maintenance.steps import (
     started,
     stop,
 )
-from container_manager.maintenance.task import Report, Task
+from container_manager.maintenance.task import AWAY, Report, Task
 from container_manager.operation import Operation
 
 _log = logging.getLogger(__name__)
@@ -155,7 +153,7 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
         yield from _put_back(means, task)
         if facts["was_running"]:
             yield from started(means, task, READY_SECONDS)
-    except (EngineUnavailableError, EngineTimeoutError):
+    except AWAY:
         # It goes on when the engine is back.
         raise
     except (NotReadyError, ContainerManagerError) as exc:
@@ -227,7 +225,7 @@ def _last_log(means: Means, task: Task) -> Operation[list[str]]:
         if status is None or status.container_id == task.facts["container_id"]:
             return []
         return (yield from means.last_log(status.container_id))
-    except (EngineUnavailableError, EngineTimeoutError):
+    except AWAY:
         # It goes on when the engine is back.
         raise
     except Exception:  # noqa: BLE001 - the rollback does not depend on it

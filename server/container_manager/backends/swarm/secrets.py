@@ -49,6 +49,7 @@ from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     CapacityExceededError,
     ContainerManagerError,
+    NotSupportedByBackendError,
     OperationInProgressError,
     SecretsUnavailableError,
 )
@@ -56,6 +57,7 @@ from container_manager.model import SecretInfo, container_name
 
 Json = dict[str, Any]
 MAX_SECRETS = 500
+NO_READING = "a swarm gives no secret back, so no backup can have any"
 # The data of a set, which nobody reads. It cannot be empty.
 _NO_DATA = b"-"
 # A swarm takes no empty secret. This is a template, and the node writes what it expands to.
@@ -97,6 +99,10 @@ class SwarmSecrets:
 
     def forget_token(self, bot_id: str) -> None:
         """Nothing is kept."""
+
+    def read_secrets(self, bot_id: str) -> Mapping[str, bytes]:
+        """Never: a swarm gives no secret back. So the service does not start with a recipient for them in backups."""
+        raise NotSupportedByBackendError(NO_READING, bot_id=bot_id)
 
     def list_secrets(self, bot_id: str) -> list[SecretInfo]:
         found = self._find(bot_id)
