@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from container_manager.backends.swarm.backend import SwarmBackend
+from container_manager.bot_directories import BotUser, RootDirectory
+from container_manager.config import DockerServiceConfig, ServerConfig, SwarmConfig
+from container_manager_client import connect
 from dev.engines.releases import RELEASES
 from dev.engines.tree import ensure_tree
 from dev.images import CHECKOUT, TEST_IMAGE, ensure_test_image
 from dev.swarm import SwarmBed
+from tests.support.serving import running_server
+from tests.support.swarm_bots import SwarmBots
 
 # Engines below API 1.44 keep no-new-privileges only this way.
 SETTINGS = {"no-new-privileges": True}
@@ -51,3 +59,51 @@ def bed(session_bed: SwarmBed) -> Iterator[SwarmBed]:
 def swarm_image(session_bed: SwarmBed) -> str:
     """The test image, as it is named in the swarm's registry."""
     return f"{session_bed.registry}/{TEST_IMAGE}"
+
+
+@pytest.fixture(scope="session")
+def swarm_service(session_bed: SwarmBed, swarm_image: str) -> DockerServiceConfig:
+    """The service beside the manager n1, with states on the storage that all nodes share."""
+    root = RootDirectory(session_bed.shared, session_bed.shared)
+    return DockerServiceConfig(
+        secrets_root=root,
+        state_root=root,
+        bot_user=BotUser(0, 0),
+        docker_host=session_bed.nodes[0].docker_url,
+        default_image=swarm_image,
+        grace_seconds=2,
+    )
+
+
+@pytest.fixture(scope="session")
+def swarm_config(session_bed: SwarmBed) -> SwarmConfig:
+    """Every node's engine is named. Nothing is weaker, since their daemons have the setting of :data:`SETTINGS`."""
+    engines = {node.name: node.docker_url for node in session_bed.nodes}
+    return SwarmConfig(allow_weaker=("no-new-privileges",), node_engines=engines)
+
+
+@pytest.fixture(scope="session")
+def target(swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path) -> Iterator[str]:
+    """Where the service serves that uses the swarm."""
+    config = ServerConfig(service=swarm_service, swarm=swarm_config, listen=(f"unix://{session_dir}/swarm/s.sock",))
+    with running_server(config, backend=partial(SwarmBackend, swarm_service, swarm_config)) as addresses:
+        yield addresses[0]
+
+
+@pytest.fixture(scope="session")
+def provisioner(target: str) -> Iterator[BotProvisionerStub]:
+    """The provisioner's stub."""
+    with connect(target) as channel:
+        yield BotProvisionerStub(channel)
+
+
+@pytest.fixture
+def bots(session_bed: SwarmBed) -> Iterator[SwarmBots]:
+    """Makes bots, and removes all that the swarm has of them after the test."""
+    made = SwarmBots(session_bed.nodes[0].docker_url)
+    yield made
+    # A task on a node that is down is never gone.
+    session_bed.restore()
+    made.activate_nodes()
+    made.remove_all()
+    made.close()

@@ -21,7 +21,7 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.cli import main
 from container_manager.cli.serve import serve as command
 from container_manager.cli.server_config import server_config
-from container_manager.config import DockerServiceConfig, RegistryConfig, ServerConfig, TlsConfig
+from container_manager.config import DockerServiceConfig, RegistryConfig, ServerConfig, SwarmConfig, TlsConfig
 from container_manager.errors import StartupError
 from container_manager.model import BotNetwork, PullPolicy
 from container_manager.rpc import server
@@ -174,9 +174,49 @@ def test_every_option_reaches_the_configuration() -> None:
             return super().__getitem__(name)
 
     read: set[str] = set()
-    options = command.make_context("serve", ["--state-root", "/srv/state", "--backup-root", "/srv/backups"]).params
-    server_config(Recorded(options), check_roots=False)
+    for backend in ("docker", "swarm"):
+        arguments = ["--backend", backend, "--state-root", "/srv/state", "--backup-root", "/srv/backups"]
+        options = command.make_context("serve", arguments).params
+        server_config(Recorded(options), check_roots=False)
     assert set(options) - read == {"log_format", "log_level"}
+
+
+def test_a_swarm_is_chosen_with_its_own_options_and_needs_no_secrets_root(serve: Serve, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    missing = ("--backend", "swarm", "--secrets-root", str(tmp_path / "missing"))
+    named = ("--node-engine", "a=unix:///run/a.sock", "--node-engine", "b=tcp://b:2375")
+    _, config = serve(*missing, *named, "--allow-weaker", "swap", "--state-root", str(state))
+    assert config is not None
+    expected = SwarmConfig("pinned", ("swap",), {"a": "unix:///run/a.sock", "b": "tcp://b:2375"})
+    assert expected == config.swarm
+    _, config = serve(*missing)
+    assert config is not None
+    assert SwarmConfig("floating", (), {}) == config.swarm
+    _, config = serve(*missing, "--placement", "floating", "--state-root", str(state))
+    assert config is not None
+    assert SwarmConfig("floating", (), {}) == config.swarm
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--placement", "pinned"), "is for --backend swarm"),
+        (("--node-engine", "a=unix:///a"), "is for --backend swarm"),
+        (("--allow-weaker", "swap"), "is for --backend swarm"),
+        (("--backend", "swarm", "--node-engine", "unix:///a"), "is not NODE=unix:///path"),
+        (("--backend", "swarm", "--node-engine", "=unix:///a"), "is not NODE=unix:///path"),
+        (("--backend", "swarm", "--node-engine", "a=http://b"), "is not NODE=unix:///path"),
+        (("--backend", "swarm", "--allow-weaker", "everything"), "is not one of"),
+        (("--backend", "swarm", "--placement", "here"), "is not one of"),
+        (("--backend", "swarm", "--bot-network", "isolated"), "is for one engine"),
+        (("--backend", "kubernetes"), "is not one of"),
+    ],
+)
+def test_wrong_options_of_a_swarm_are_refused(serve: Serve, arguments: tuple[str, ...], words: str) -> None:
+    result, config = serve(*arguments)
+    assert (2, None) == (result.exit_code, config)
+    assert words in complaint(result)
 
 
 @pytest.mark.parametrize("how", ["option", "environment"])

@@ -57,6 +57,31 @@ _SERVER_OPTIONS: tuple[Decorator, ...] = (
         help="The Docker Engine: unix:///path or tcp://host:port.",
     ),
     option(
+        "--backend",
+        type=click.Choice(["docker", "swarm"]),
+        default="docker",
+        show_default=True,
+        help="What runs the bots: that engine, or the Docker Swarm that it is a manager of.",
+    ),
+    option(
+        "--placement",
+        type=click.Choice(["pinned", "floating"]),
+        help="On a swarm: a bot's state is on one node, where the bot runs, or on storage that all nodes share at "
+        "--state-root. Not given: pinned if there is a state root.",
+    ),
+    option(
+        "--node-engine",
+        multiple=True,
+        help="On a swarm: a node's own engine, NODE=unix:///path or NODE=tcp://host:port, for what only it can do. "
+        "Repeatable.",
+    ),
+    option(
+        "--allow-weaker",
+        multiple=True,
+        type=click.Choice(["host-address", "swap", "no-new-privileges", "grace-period"]),
+        help="On a swarm: what may be weaker than on one engine. Repeatable. Not given: it is refused.",
+    ),
+    option(
         "--secrets-root",
         default="/var/lib/botmaker/secrets",
         show_default=True,

@@ -5,17 +5,31 @@ from __future__ import annotations
 import logging
 import os
 import resource
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import click
 
+from container_manager.backend import Backend, CallObserver
 from container_manager.cli.garbage_collection import tune_garbage_collector
 from container_manager.cli.options import log_options, server_options
 from container_manager.cli.server_config import ConfigurationError, server_config
 from container_manager.cli.service_manager import ServiceManager
+from container_manager.config import ServerConfig
 from container_manager.errors import AddressInUseError, StartupError
 from container_manager.root_ownership import faults_above
+
+
+def _backend(config: ServerConfig) -> Callable[[CallObserver | None], Backend]:
+    # Loaded here: neither costs the other's memory.
+    if config.swarm is not None:
+        from container_manager.backends.swarm.backend import SwarmBackend
+
+        return partial(SwarmBackend, config.service, config.swarm)
+    from container_manager.backends.docker.backend import DockerBackend
+
+    return partial(DockerBackend, config.service)
 
 
 @click.command()
@@ -31,12 +45,12 @@ def serve(**options: Any) -> None:
     # program; with 1, it does neither (Linux, fs/coredump.c).
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
-    from container_manager.backends.docker.backend import DockerBackend
     from container_manager.observability.log_format import configure_logging
     from container_manager.rpc.server import Server
 
     configure_logging(options["log_format"], options["log_level"])
-    roots = [root.path for root in (config.service.secrets_root, config.service.state_root) if root is not None]
+    secrets_root = config.service.secrets_root if config.swarm is None else None
+    roots = [root.path for root in (secrets_root, config.service.state_root) if root is not None]
     for path in [*roots, *([] if config.backup_root is None else [config.backup_root])]:
         for fault in faults_above(path):
             logging.getLogger(__name__).warning("%s: whoever that is can exchange %s", fault, path)
@@ -48,7 +62,7 @@ def serve(**options: Any) -> None:
         manager.ready()
 
     try:
-        server = Server(config, partial(DockerBackend, config.service))
+        server = Server(config, _backend(config))
         server.run(on_serving, manager.stopping)
     except AddressInUseError as exc:
         raise click.ClickException(str(exc)) from exc

@@ -19,6 +19,7 @@ from container_manager.config import (
     DockerServiceConfig,
     RegistryConfig,
     ServerConfig,
+    SwarmConfig,
     TlsConfig,
     TracingConfig,
 )
@@ -55,11 +56,14 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         check_image_reference(options["default_image"])
     except InvalidImageReferenceError as exc:
         raise click.BadParameter(exc.violations[0].description, param_hint=hint("default-image")) from exc
+    swarm = _swarm(options)
     secrets_root = _root(options, "secrets")
     state_root = _root(options, "state") if options["state_root"] else None
     backup_root = _root(options, "backup").path if options["backup_root"] else None
     if check_roots:
-        _check_root("secrets", secrets_root.path)
+        # A swarm keeps bots' secrets itself.
+        if swarm is None:
+            _check_root("secrets", secrets_root.path)
         if state_root is not None:
             _check_root("state", state_root.path)
         if backup_root is not None:
@@ -79,6 +83,7 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         **_of_the_same_name(ServerConfig, options),
         "tls": _tls(options),
         "tracing": _tracing(options),
+        "swarm": swarm,
         "backup_root": backup_root,
         "backup_recipients": _backup_recipients(options["backup_recipient"]),
         "actions": _actions(options["actions"]),
@@ -92,6 +97,26 @@ def _backup_recipients(given: tuple[str, ...]) -> tuple[str, ...]:
     except StartupError as exc:
         raise click.BadParameter(str(exc), param_hint=hint("backup-recipient")) from exc
     return given
+
+
+def _swarm(options: dict[str, Any]) -> SwarmConfig | None:
+    if options["backend"] != "swarm":
+        for name in ("placement", "node-engine", "allow-weaker"):
+            if options.get(name.replace("-", "_")):
+                raise click.UsageError(f"{hint(name)} is for --backend swarm")
+        return None
+    if options["bot_network"] != BotNetwork.BRIDGE.value:
+        raise click.UsageError(f"{hint('bot-network')} is for one engine; a swarm has no network for each bot")
+    engines = {}
+    for given in options["node_engine"]:
+        name, _, url = given.partition("=")
+        if not name or not _is_docker_host(url):
+            raise click.BadParameter(
+                f"{given!r} is not NODE=unix:///path or NODE=tcp://host:port", param_hint=hint("node-engine")
+            )
+        engines[name] = url
+    placement = options["placement"] or ("pinned" if options["state_root"] else "floating")
+    return SwarmConfig(placement, options["allow_weaker"], engines)
 
 
 def _actions(path: Path | None) -> tuple[Action, ...]:

@@ -14,9 +14,9 @@ from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.host_user import HostUser
 from container_manager.backends.docker.lookup import find_container, remove
 from container_manager.backends.docker.spec import container_body
-from container_manager.backends.docker.state_directories import StateDirectories
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.backends.given_up_creates import GivenUpCreates
+from container_manager.backends.state_directories import StateDirectories
 from container_manager.bot_directories import check_secrets_directory
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any
 
 from container_manager.backend import Created
 from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_REQUEST_ID
 from container_manager.backends.given_up_creates import GivenUpCreates
+from container_manager.backends.state_directories import StateDirectories
 from container_manager.backends.swarm import placement
 from container_manager.backends.swarm.bot_services import MANAGED, BotServices
-from container_manager.backends.swarm.privileges import Privileges
+from container_manager.backends.swarm.privileges import check_privileges
 from container_manager.backends.swarm.records import LABEL_PHASE, Phase
 from container_manager.backends.swarm.service_spec import Placement, Weaker, refuse_weaker, service_body
 from container_manager.backends.swarm.state_nodes import StateNodes
@@ -60,10 +62,11 @@ class ServiceCreator:
         self._config = config
         self._placing = placement.Placing(swarm.placement)
         self._accepted = frozenset(map(Weaker, swarm.allow_weaker))
-        self._privileges = Privileges(services, swarm.node_engines, accepted=self._accepted)
         self._references = references
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
         self._given_up = GivenUpCreates(_CreatedServices(engine))
+        shared = config.state_root if self._placing is placement.Placing.FLOATING else None
+        self._states = None if shared is None else StateDirectories(shared, config.bot_user)
 
     def close(self) -> None:
         """End what goes on in the background."""
@@ -80,13 +83,20 @@ class ServiceCreator:
         if existing := self._existing(bot_id, request_id, deadline):
             return Created(existing)
         refuse_weaker(config, self._accepted)
-        self._privileges.check(deadline)
+        check_privileges(self._services.nodes(deadline).values(), self._accepted)
         self._check_network(config.network, deadline)
         if image_id:
             image = self._images.pinned(config.image, image_id)
         else:
             image = yield from self._images.resolve(requested, deadline)
         yield from self._await_name(bot_id, deadline)
+        with self._states.prepared(bot_id) if self._states is not None else nullcontext():
+            return self._create_prepared(bot_id, config, image, request_id, deadline)
+
+    def _create_prepared(
+        self, bot_id: str, config: ContainerConfig, image: str, request_id: str, deadline: Deadline
+    ) -> Created:
+        requested = self._images.allowed(config.image)
         create_id = self._given_up.open()
         try:
             body = service_body(
@@ -136,7 +146,11 @@ class ServiceCreator:
         labels = service["Spec"].get("Labels") or {}
         create_id = labels.get(LABEL_CREATE_ID) or ""
         if request_id and labels.get(LABEL_REQUEST_ID) == request_id:
-            return service_id if self._given_up.adopt(create_id) else None
+            if not self._given_up.adopt(create_id):
+                return None
+            if self._states is not None:
+                self._states.keep(bot_id)
+            return service_id
         if self._given_up.is_given_up(create_id):
             self._given_up.undo(create_id, service_id)
             return None

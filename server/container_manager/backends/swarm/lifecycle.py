@@ -14,7 +14,7 @@ A stop or a remove returns only when it is certain. While the bot's node cannot 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from container_manager.backend import CallObserver, Created
@@ -22,14 +22,15 @@ from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices, not_found
 from container_manager.backends.swarm.config_from_service import definition_of
 from container_manager.backends.swarm.creation import References, ServiceCreator
-from container_manager.backends.swarm.node_ending import NodeEnding, own_grace
-from container_manager.backends.swarm.records import Phase, phase_of, replicas_of
+from container_manager.backends.swarm.node_ending import NodeEnding
+from container_manager.backends.swarm.records import Phase, Run, phase_of, replicas_of
 from container_manager.backends.swarm.runs import Runs, StartFailed
 from container_manager.backends.swarm.service_spec import Weaker, with_secrets
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import may_run, pinned_node, restart_count
 from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.backends.swarm.task_watch import TaskWatch
+from container_manager.bot_directories import check_state_directory
 from container_manager.config import DockerServiceConfig, SwarmConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error, start_error
@@ -37,7 +38,7 @@ from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import NameInUseUnmanagedError
+from container_manager.errors import NameInUseUnmanagedError, NodeUnavailableError
 from container_manager.model import (
     ContainerConfig,
     ContainerDefinition,
@@ -59,20 +60,22 @@ class SwarmLifecycle:
 
     def __init__(
         self,
+        engine: SwarmClient,
         config: DockerServiceConfig,
         swarm: SwarmConfig,
         references: References,
         observer: CallObserver | None = None,
     ) -> None:
-        """``references``: the secrets of a bot as a service names them; ``observer`` receives each call."""
+        """``references``: the secrets of a bot as a service names them; ``observer`` receives calls to nodes."""
         self._grace_seconds = check_grace_seconds(config.grace_seconds)
         seconds = config.engine_timeout_seconds
-        self.engine = SwarmClient(config.docker_host, timeout_seconds=seconds, observer=observer)
+        self.engine = engine
         self.services = BotServices(self.engine)
         self.images = SwarmImages(self.engine, config)
         self._runs = Runs(self.engine, self.services, TaskWatch(self.engine))
         self._references = references
         self._state_nodes = StateNodes(self.engine)
+        self._shared_states = config.state_root if swarm.placement == "floating" else None
         self._creator = ServiceCreator(self.engine, self.services, self.images, config, swarm, references=references)
         nodes_calls = {
             name: LongCalls(url, timeout_seconds=seconds, observer=observer) for name, url in swarm.node_engines.items()
@@ -81,10 +84,9 @@ class SwarmLifecycle:
         self._ending = NodeEnding(self.services, nodes_calls, accepts_other=accepts)
 
     def close(self) -> None:
-        """Close idle connections. No method may be called afterwards."""
+        """End what goes on in the background. No method may be called afterwards."""
         self._creator.close()
         self._ending.close()
-        self.engine.close()
 
     @property
     def default_grace_seconds(self) -> int:
@@ -163,14 +165,16 @@ class SwarmLifecycle:
             left = self.services.remains(bot_id, deadline)
             if left is None:
                 return ""
-            yield from self._runs.await_gone(bot_id, self._grace_seconds)
+            yield from self._runs.await_gone(bot_id)
             return left.container_id
-        yield from self._ending.end(service, self._tasks(service), grace_seconds, bot_id)
+        ending = self._ending.of(self._tasks(service), grace_seconds, bot_id)
+        if ending is not None:
+            yield from ending.outlast()
         try:
             self.engine.remove_service(service["ID"])
         except EngineRejectedError as exc:
             raise engine_error(exc, bot_id) from exc
-        yield from self._runs.await_gone(bot_id, own_grace(service))
+        yield from self._runs.await_gone(bot_id, ending)
         return str(service["ID"])
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
@@ -217,7 +221,12 @@ class SwarmLifecycle:
     def _start(self, service: Json, bot_id: str) -> Operation[str]:
         tasks = self.services.tasks(service["Spec"]["Name"], Deadline())
         until_ns = max((time_ns(task.get("CreatedAt")) or 0 for task in tasks), default=0)
-        secrets = list(self._references(bot_id))
+        is_started = replicas_of(service) > 0 and phase_of(service) is Phase.STARTED
+        secrets: list[Json] = []
+        if not is_started:
+            secrets += self._references(bot_id)
+            if self._shared_states is not None:
+                check_state_directory(self._shared_states, bot_id)
         has_begun = True
 
         def start(document: Json) -> Json | None:
@@ -234,43 +243,61 @@ class SwarmLifecycle:
         service = self.services.change(service, start, bot_id)
         if has_begun:
             try:
-                yield from self._runs.await_start(service, bot_id, until_ns)
+                if (yield from self._runs.await_start(service, bot_id, until_ns)):
+                    self._change_now(service, lambda document: records.image_checked(document["Spec"]), bot_id)
+            except NodeUnavailableError:
+                self._withdraw(service, bot_id, Run())
+                raise
             except StartFailed as failure:
-                self._withdraw(service, bot_id, failure)
+                self._withdraw(service, bot_id, failure.run)
                 # It was told with the status of a start that an engine rejects.
                 raise start_error(EngineRejectedError(_SERVER_ERROR, failure.text), bot_id) from failure
         return str(service["ID"])
 
-    def _withdraw(self, service: Json, bot_id: str, failure: StartFailed) -> None:
+    def _withdraw(self, service: Json, bot_id: str, run: Run) -> None:
         """Keep the swarm from trying again."""
-        now = self.engine.inspect_service(service["ID"], Deadline())
+
+        def withdraw(document: Json) -> Json | None:
+            return records.stopped(document["Spec"], run) if phase_of(document) is Phase.STARTED else None
+
+        self._change_now(service, withdraw, bot_id)
+
+    def _change_now(self, service: Json, change: Callable[[Json], Json | None], bot_id: str) -> None:
+        """Change the service as it is by now, if it is there."""
+        try:
+            now = self.engine.inspect_service(service["ID"], Deadline())
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
         if now is not None:
-            self.services.change(
-                now,
-                lambda document: (
-                    None if phase_of(document) is not Phase.STARTED else records.stopped(document["Spec"], failure.run)
-                ),
-                bot_id,
-            )
+            self.services.change(now, change, bot_id)
 
     def _stop(self, service: Json, bot_id: str, grace_seconds: int | None) -> Operation[None]:
+        uncertain = "it is not certain that the bot has ended"
         tasks = self._tasks(service)
-        if replicas_of(service) == 0 and not any(map(may_run, tasks)):
+        live = {task.get("NodeID", "") for task in tasks if may_run(task)}
+        if replicas_of(service) == 0 and not live:
+            self.services.check_reachable({records.left_on(service)}, uncertain, bot_id)
             return
         restarts = restart_count(service, tasks)
-        yield from self._ending.end(service, tasks, grace_seconds, bot_id)
-        service = self.services.change(service, lambda document: records.stopped(document["Spec"]), bot_id)
-        run = yield from self._runs.await_end(service, bot_id, own_grace(service), restarts)
+        ending = self._ending.of(tasks, grace_seconds, bot_id)
+        if ending is not None:
+            yield from ending.outlast()
+            tasks = self._tasks(service)
+        if replicas_of(service) > 0 or phase_of(service) is not Phase.STOPPED:
+            left_on = next(iter(live), "")
+            service = self.services.change(
+                service, lambda document: records.stopped(document["Spec"], left_on=left_on), bot_id
+            )
+        self.services.check_reachable(live, uncertain, bot_id)
+        run = yield from self._runs.await_end(service, tasks, bot_id, ending, restarts)
         if run is None:
             return
-        now = self.engine.inspect_service(service["ID"], Deadline())
-        if now is not None:
-            self.services.change(
-                now,
-                # Somebody may have started it again meanwhile.
-                lambda document: None if replicas_of(document) else records.stopped(document["Spec"], run),
-                bot_id,
-            )
+        self._change_now(
+            service,
+            # Somebody may have started it again meanwhile.
+            lambda document: None if replicas_of(document) else records.stopped(document["Spec"], run),
+            bot_id,
+        )
 
     def _tasks(self, service: Json) -> list[Json]:
         tasks = self.services.tasks(service["Spec"]["Name"], Deadline())

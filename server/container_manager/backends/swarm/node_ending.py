@@ -1,23 +1,23 @@
-"""Ends a bot's container with another grace period than the swarm gives it.
+"""How a bot's container is ended: by the swarm, or sooner or later than that by its node's own engine.
 
-A task keeps the grace period that it was created with. Only its node's own engine can end it sooner or later, where the
-operator has named that engine.
+A task keeps the grace period that it was created with. Another one is possible only where the operator has named the
+engine of the container's node; there a call with a shorter one also ends a grace period that is under way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.service_spec import not_supported
 from container_manager.backends.swarm.status import may_run
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.operation import GracePeriod, Operation
+from container_manager.operation import GracePeriod, Operation, Wait
 
 Json = dict[str, Any]
 
@@ -26,13 +26,46 @@ _SERVER_ERROR = 500
 
 
 @dataclass(frozen=True)
-class _Live:
-    """A container that may run, on a node."""
+class Ending:
+    """The end of one container that may run."""
 
+    bot_id: str
     container_id: str
-    node_id: str
-    grace_seconds: int
+    own_seconds: int
     """The grace period that the swarm gives it."""
+    grace_seconds: int
+    """The one that it is to have."""
+    calls: LongCalls | None = None
+    """To its node's engine, if the operator has named it."""
+
+    def outlast(self) -> Operation[None]:
+        """If its grace period is longer than the swarm's own, let the node's engine end it before the swarm does."""
+        if self.calls is None or self.grace_seconds <= self.own_seconds:
+            return
+        stopped = self.calls.stop_container(self.container_id, self.grace_seconds)
+        wait = self.wait(stopped)
+        while not stopped.done():
+            yield wait
+        try:
+            stopped.result()
+        except EngineRejectedError as exc:
+            # Below, it has ended meanwhile.
+            if exc.status >= _SERVER_ERROR:
+                raise engine_error(exc, self.bot_id) from exc
+
+    def hurry(self) -> None:
+        """If its grace period is shorter than the swarm's own, have the node's engine end it sooner."""
+        if self.calls is not None and self.grace_seconds < self.own_seconds:
+            # Should that engine not do it, the swarm does.
+            self.calls.stop_container(self.container_id, self.grace_seconds)
+
+    def wait(self, ended: Future[None]) -> Wait:
+        """The wait for the container's end, which another call may end early where the node's engine is named."""
+        if self.calls is None:
+            return Wait(future=ended)
+        calls, container_id = self.calls, self.container_id
+        kill: Callable[[], Future[None]] = lambda: calls.kill_container(container_id)  # noqa: E731
+        return GracePeriod(future=ended, grace_seconds=self.grace_seconds, kill=kill)
 
 
 class NodeEnding:
@@ -51,54 +84,32 @@ class NodeEnding:
         for calls in self._calls.values():
             calls.close()
 
-    def end(self, service: Json, tasks: Sequence[Json], grace_seconds: int | None, bot_id: str) -> Operation[None]:
-        """End the service's container, if it runs and has another grace period; ``None``: any will do.
+    def of(self, tasks: Sequence[Json], grace_seconds: int | None, bot_id: str) -> Ending | None:
+        """The end of the container that may run among these tasks; ``None``: none does.
 
-        Raises :class:`NotSupportedByBackendError` where its node's engine is not named, before anything is changed.
+        ``grace_seconds``: ``None``: the container's own. Raises :class:`NotSupportedByBackendError` where another one
+        is not possible.
         """
-        live = _live(tasks)
-        if live is None or grace_seconds is None or grace_seconds == live.grace_seconds:
-            return
-        self._services.check_reachable({live.node_id}, "the bot cannot be stopped now", bot_id)
-        name = self._services.node_name(live.node_id)
-        calls = self._calls.get(name) or self._calls.get(live.node_id)
-        if calls is None:
-            if self._accepts_other:
-                return
+        for task in tasks:
+            container_id = (task["Status"].get("ContainerStatus") or {}).get("ContainerID")
+            if may_run(task) and container_id:
+                break
+        else:
+            return None
+        own = _grace(task["Spec"]["ContainerSpec"])
+        name = self._services.node_name(task.get("NodeID", ""))
+        calls = self._calls.get(name)
+        if grace_seconds is None or grace_seconds == own:
+            return Ending(bot_id, container_id, own, own, calls)
+        if calls is None and not self._accepts_other:
             raise not_supported(
                 "grace_period",
-                f"the bot's grace period is {live.grace_seconds} s, and only its node's own engine could give another: "
-                f"name it with --node-engine {name}=URL, or accept it with --allow-weaker grace-period",
+                f"the bot's grace period is {own} s, and only its node's own engine could give another: name it with "
+                f"--node-engine {name}=URL, or accept it with --allow-weaker grace-period",
             )
-        if grace_seconds < live.grace_seconds:
-            # Else the swarm would start it again, should this process be killed now.
-            self._services.change(service, lambda document: records.stopped(document["Spec"]), bot_id)
-        stopped = calls.stop_container(live.container_id, grace_seconds)
-        wait = GracePeriod(
-            future=stopped, grace_seconds=grace_seconds, kill=lambda: calls.kill_container(live.container_id)
-        )
-        while not stopped.done():
-            yield wait
-        try:
-            stopped.result()
-        except EngineRejectedError as exc:
-            # Below, it has ended meanwhile.
-            if exc.status >= _SERVER_ERROR:
-                raise engine_error(exc, bot_id) from exc
-
-
-def _live(tasks: Sequence[Json]) -> _Live | None:
-    """The container that may run; ``None``: there is none."""
-    for task in tasks:
-        container_id = (task["Status"].get("ContainerStatus") or {}).get("ContainerID")
-        if may_run(task) and container_id:
-            return _Live(container_id, task.get("NodeID", ""), _grace(task["Spec"]["ContainerSpec"]))
-    return None
-
-
-def own_grace(service: Json) -> int:
-    """The grace period that the swarm gives the service's next container, in seconds."""
-    return _grace(service["Spec"]["TaskTemplate"]["ContainerSpec"])
+        if calls is not None and grace_seconds > own:
+            self._services.check_reachable({task.get("NodeID", "")}, "the bot cannot be stopped now", bot_id)
+        return Ending(bot_id, container_id, own, own if calls is None else grace_seconds, calls)
 
 
 def _grace(container: Json) -> int:

@@ -7,7 +7,7 @@ service otherwise. So the end of a run, and the number of restarts, are written 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -22,6 +22,13 @@ LABEL_LAST_RUN = f"{PREFIX}last-run"
 """A :class:`Run` as JSON."""
 LABEL_RESTARTS = f"{PREFIX}restarts"
 """A :class:`Counted` as JSON."""
+
+LABEL_LEFT_ON = f"{PREFIX}left-on"
+"""The id of the node on which a stop has left a container, until that has certainly ended. While the node is down, the
+swarm may forget the container's task.
+"""
+LABEL_IMAGE_CHECKED = f"{PREFIX}image-health-check"
+"""``true``: the image has a health check, which a start has found."""
 
 
 class Phase(Enum):
@@ -78,16 +85,34 @@ def replicas_of(service: Json) -> int:
     return int(service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 0))
 
 
+def is_image_checked(spec: Json) -> bool:
+    """Whether the image is known to have a health check."""
+    return (spec.get("Labels") or {}).get(LABEL_IMAGE_CHECKED) == "true"
+
+
+def image_checked(spec: Json) -> Json:
+    """The specification of a bot whose image has a health check."""
+    return {**spec, "Labels": {**(spec.get("Labels") or {}), LABEL_IMAGE_CHECKED: "true"}}
+
+
 def started(spec: Json, until_ns: int) -> Json:
     """The specification with one container to start. ``until_ns``: tasks up to this create time are of earlier runs."""
-    return _changed(spec, 1, {LABEL_PHASE: Phase.STARTED.value, LABEL_RESTARTS: _text(Counted(until_ns=until_ns))})
+    labels = {LABEL_PHASE: Phase.STARTED.value, LABEL_RESTARTS: _text(Counted(until_ns=until_ns)), LABEL_LEFT_ON: ""}
+    return _changed(spec, 1, labels)
 
 
-def stopped(spec: Json, run: Run | None = None) -> Json:
-    """The specification without a container. ``run``: how the last one ended, once that is known."""
-    return _changed(
-        spec, 0, {LABEL_PHASE: Phase.STOPPED.value, **({} if run is None else {LABEL_LAST_RUN: _text(run)})}
-    )
+def stopped(spec: Json, run: Run | None = None, left_on: str = "") -> Json:
+    """The specification without a container.
+
+    ``run``: how the last one ended, once that is known; ``left_on``: the id of the node that one may still run on.
+    """
+    last_run = {} if run is None else {LABEL_LAST_RUN: _text(run)}
+    return _changed(spec, 0, {LABEL_PHASE: Phase.STOPPED.value, LABEL_LEFT_ON: left_on, **last_run})
+
+
+def left_on(service: Json) -> str:
+    """The id of the node on which a stop has left a container; empty: none."""
+    return str(_labels(service).get(LABEL_LEFT_ON) or "")
 
 
 def counted(spec: Json, value: Counted) -> Json:
@@ -95,15 +120,11 @@ def counted(spec: Json, value: Counted) -> Json:
     return {**spec, "Labels": {**(spec.get("Labels") or {}), LABEL_RESTARTS: _text(value)}}
 
 
-def without_error(run: Run) -> Run:
-    """The run as that before the present one."""
-    return replace(run, error="")
-
-
 def _changed(spec: Json, replicas: int, labels: dict[str, str]) -> Json:
+    all_labels = {**(spec.get("Labels") or {}), **labels}
     return {
         **spec,
-        "Labels": {**(spec.get("Labels") or {}), **labels},
+        "Labels": {key: value for key, value in all_labels.items() if value or key != LABEL_LEFT_ON},
         "Mode": {"Replicated": {"Replicas": replicas}},
     }
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.node_ending import Ending
 from container_manager.backends.swarm.records import Run
-from container_manager.backends.swarm.status import has_ended, may_run, pinned_node, run_of
-from container_manager.backends.swarm.task_watch import TaskWatch
+from container_manager.backends.swarm.status import has_ended, is_checked, may_run, pinned_node, run_of
+from container_manager.backends.swarm.task_watch import Look, TaskWatch
 from container_manager.deadline import Deadline
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.timestamps import time_ns
@@ -28,11 +29,11 @@ END_SECONDS = 60.0
 _UNPLACED_SECONDS = 2.0
 """How long a start waits for a node that can take the bot."""
 _CHECKED_SECONDS = 1.0
-"""A container that is starting for so long runs already, and has not passed its health check."""
+"""A container with a health check that is starting for so long runs already: the swarm waits for the check."""
+_IMAGE_CHECKED_SECONDS = 5.0
+"""The same for a container whose image may have a health check."""
 _SETTLED_SECONDS = 0.2
 """A program that is missing is told by the container's init process, in its exit code, right after the start."""
-_NO_ANSWER_SECONDS = 30.0
-"""How long the managers may be without a leader."""
 _NODES_SECONDS = 0.5
 _INIT_EXIT_CODES = (126, 127)
 
@@ -47,30 +48,81 @@ class StartFailed(Exception):  # noqa: N818 - never leaves this package
 
 
 @dataclass
-class _Patience:
-    """Bears errors for a while: a leader may be elected just now."""
-
-    since: float | None = None
-
-    def bear(self, problem: ContainerManagerError) -> None:
-        now = time.monotonic()
-        self.since = now if self.since is None else self.since
-        if now - self.since > _NO_ANSWER_SECONDS:
-            raise problem
-
-
-@dataclass
-class _Seen:
+class _Times:
     """Since when each thing has been so."""
 
-    times: dict[str, float] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)
 
-    def for_seconds(self, what: str, *, so: bool) -> float:
+    def seconds(self, what: str, *, so: bool) -> float:
         """How long it has been so; 0: it is not."""
         if not so:
-            self.times.pop(what, None)
+            self.since.pop(what, None)
             return 0.0
-        return time.monotonic() - self.times.setdefault(what, time.monotonic())
+        return time.monotonic() - self.since.setdefault(what, time.monotonic())
+
+
+class _Start:
+    """Looks for the first run of a start."""
+
+    def __init__(self, service: Json, until_ns: int) -> None:
+        """``until_ns``: tasks of up to this create time are of earlier starts."""
+        container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
+        self._service_id = service["ID"]
+        self._until_ns = until_ns
+        self._settled = _SETTLED_SECONDS if container.get("Args") else 0.0
+        self._checked = _CHECKED_SECONDS if is_checked(service) else _IMAGE_CHECKED_SECONDS
+        self._times = _Times()
+        self._ends = time.monotonic() + START_SECONDS
+        self.first: Json | None = None
+        self.unplaced = False
+        """No node can take it."""
+        self.image_checked = False
+        """It runs, and a health check that only its image can have has not passed."""
+
+    def look(self, tasks: list[Json]) -> bool:
+        new = [
+            task
+            for task in tasks
+            if task["ServiceID"] == self._service_id and (time_ns(task["CreatedAt"]) or 0) > self._until_ns
+        ]
+        first = self.first = min(new, key=lambda task: (time_ns(task["CreatedAt"]) or 0, task["ID"]), default=None)
+        if first is None or time.monotonic() > self._ends:
+            return time.monotonic() > self._ends
+        status = first["Status"]
+        runs = self._times.seconds("running", so=status["State"] == "running")
+        has_container = bool((status.get("ContainerStatus") or {}).get("ContainerID"))
+        starting = self._times.seconds("starting", so=status["State"] == "starting" and has_container)
+        waits = self._times.seconds("unplaced", so=status["State"] == "pending" and bool(status.get("Err")))
+        self.unplaced = waits > _UNPLACED_SECONDS
+        self.image_checked = starting >= self._checked
+        settled = status["State"] == "running" and runs >= self._settled
+        return has_ended(first) or settled or self.unplaced or self.image_checked
+
+
+class _End:
+    """Looks until no container of a service may run, and remembers the last run."""
+
+    def __init__(self, service_id: str, tasks: Sequence[Json]) -> None:
+        self._service_id = service_id
+        self.last: Json | None = None
+        self.start_ns: int | None = None
+        self.live: list[Json] = []
+        self.look(tasks)
+
+    def unseen(self) -> list[Json]:
+        """The task that the swarm has forgotten before it was seen to have ended."""
+        return [] if self.last is None or has_ended(self.last) else [self.last]
+
+    def look(self, tasks: Sequence[Json]) -> bool:
+        for task in tasks:
+            if task["ServiceID"] != self._service_id or not (has_ended(task) or may_run(task)):
+                continue
+            if task["Status"]["State"] == "running":
+                self.start_ns = time_ns(task["Status"].get("Timestamp")) if _has_process(task) else self.start_ns
+            if self.last is None or task["ID"] != self.last["ID"] or not has_ended(self.last):
+                self.last = task
+        self.live = [task for task in tasks if task["ServiceID"] == self._service_id and not has_ended(task)]
+        return not self.live
 
 
 class Runs:
@@ -81,84 +133,74 @@ class Runs:
         self._services = services
         self._watch = watch
 
-    def await_start(self, service: Json, bot_id: str, until_ns: int) -> Operation[None]:
-        """Wait for the first run of the service's newest start. ``until_ns``: earlier tasks do not count.
+    def await_start(self, service: Json, bot_id: str, until_ns: int) -> Operation[bool]:
+        """Wait for the first run of the service's newest start; whether its image has a health check.
 
-        Raises :class:`StartFailed`, and :class:`EngineTimeoutError` after ten minutes.
+        ``until_ns``: tasks of up to this create time are of earlier starts. Raises :class:`StartFailed`,
+        :class:`NodeUnavailableError` for a bot whose only node cannot be reached, and :class:`EngineTimeoutError`.
         """
-        began, seen = time.monotonic(), _Seen()
-        settled = _SETTLED_SECONDS if service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Args") else 0.0
-        while time.monotonic() - began < START_SECONDS:
-            tasks = yield from self._tasks(service["Spec"]["Name"])
-            first = _first(tasks, service["ID"], until_ns)
-            state = "" if first is None else first["Status"]["State"]
-            runs = seen.for_seconds("running", so=state == "running")
-            if first is None:
-                seen.for_seconds("unplaced", so=False)
-            elif has_ended(first):
-                self._check_run(first)
-                return
-            elif (state == "running" and runs >= settled) or (
-                seen.for_seconds("starting", so=_has_container(first)) >= _CHECKED_SECONDS
-            ):
-                return
-            elif seen.for_seconds("unplaced", so=_is_unplaced(first)) > _UNPLACED_SECONDS:
-                self._services.check_reachable(_pinned(service), "the bot cannot be started", bot_id)
-                text = str(first["Status"].get("Err"))
-                raise StartFailed(text, Run(error=text))
-        raise EngineTimeoutError(f"the bot has not started within {START_SECONDS:g} s", bot_id=bot_id)
+        start = _Start(service, until_ns)
+        yield from self._until(service["Spec"]["Name"], start.look)
+        first = start.first
+        if first is not None and has_ended(first):
+            self._check_run(first)
+        elif start.unplaced and first is not None:
+            node = pinned_node(service)
+            self._services.check_reachable({node} if node else set(), "the bot cannot be started", bot_id)
+            text = str(first["Status"].get("Err"))
+            raise StartFailed(text, Run(error=text))
+        elif first is None or not may_run(first):
+            raise EngineTimeoutError(f"the bot has not started within {START_SECONDS:g} s", bot_id=bot_id)
+        return start.image_checked and not is_checked(service)
 
-    def await_end(self, service: Json, bot_id: str, grace_seconds: float, restarts: int) -> Operation[Run | None]:
+    def await_end(
+        self, service: Json, tasks: Sequence[Json], bot_id: str, ending: Ending | None, restarts: int
+    ) -> Operation[Run | None]:
         """Wait until no container of the service may run. How the last run ended; ``None``: nothing ran.
 
-        Raises :class:`NodeUnavailableError` when a container may run on a node that cannot be reached.
+        ``tasks``: as they were before. Raises :class:`NodeUnavailableError` when a container may run on a node that
+        cannot be reached.
         """
-        last: Json | None = None
-        start_ns: int | None = None
-        nodes_looked = time.monotonic()
-        limit = time.monotonic() + grace_seconds + END_SECONDS
-        while True:
-            tasks = yield from self._tasks(service["Spec"]["Name"])
-            tasks = [task for task in tasks if task["ServiceID"] == service["ID"]]
-            live = [task for task in tasks if not has_ended(task)]
-            for task in tasks:
-                if may_run(task):
-                    start_ns = (
-                        time_ns(task["Status"].get("Timestamp")) if task["Status"]["State"] == "running" else None
-                    )
-                if has_ended(task) or may_run(task):
-                    last = task
-            if not live:
-                return None if last is None else self._ended(last, start_ns, restarts)
-            now = time.monotonic()
-            if now - nodes_looked > _NODES_SECONDS:
-                nodes_looked = now
-                self._check_nodes(live, "it is not certain that the bot has ended", bot_id)
-            if now > limit:
-                raise EngineTimeoutError("the bot's container has not ended in time", bot_id=bot_id)
+        end = _End(service["ID"], tasks)
+        look = self._looking_at_nodes(end.look, end, "it is not certain that the bot has ended", bot_id, ending)
+        yield from self._until(service["Spec"]["Name"], look, ending)
+        return None if end.last is None else self._ended(end.last, end.start_ns, restarts)
 
-    def await_gone(self, bot_id: str, grace_seconds: float) -> Operation[None]:
+    def await_gone(self, bot_id: str, ending: Ending | None = None) -> Operation[None]:
         """Wait until no task of the bot is left. Raises as :meth:`await_end`."""
-        nodes_looked = float("-inf")
-        limit = time.monotonic() + grace_seconds + END_SECONDS
-        while tasks := (yield from self._tasks(container_name(bot_id))):
-            now = time.monotonic()
-            if now - nodes_looked > _NODES_SECONDS:
-                nodes_looked = now
-                self._check_nodes(tasks, "it is not certain that the bot is gone", bot_id)
-            if now > limit:
-                raise EngineTimeoutError("the bot's container is not gone in time", bot_id=bot_id)
+        left = _Left()
+        look = self._looking_at_nodes(left.look, left, "it is not certain that the bot is gone", bot_id, ending)
+        yield from self._until(container_name(bot_id), look, ending)
 
-    def _tasks(self, name: str) -> Operation[list[Json]]:
-        patience = _Patience()
-        while True:
-            future = self._watch.next(name)
-            while not future.done():
-                yield Wait(future=future)
-            try:
-                return future.result()
-            except (EngineUnavailableError, EngineTimeoutError) as exc:
-                patience.bear(exc)
+    def _until(self, name: str, look: Look, ending: Ending | None = None) -> Operation[None]:
+        future = self._watch.until(name, look)
+        if ending is not None:
+            ending.hurry()
+        wait = Wait(future=future) if ending is None else ending.wait(future)
+        while not future.done():
+            yield wait
+        future.result()
+
+    def _looking_at_nodes(self, look: Look, state: _End | _Left, what: str, bot_id: str, ending: Ending | None) -> Look:
+        """``look``, which ends with an error when a node is down, or when it takes too long."""
+        ends = time.monotonic() + END_SECONDS + (0 if ending is None else ending.grace_seconds)
+        looked = time.monotonic()
+
+        def looking(tasks: list[Json]) -> bool:
+            nonlocal looked
+            if look(tasks):
+                # The swarm also forgets tasks on nodes that are down.
+                self._check_nodes(state.unseen(), what, bot_id)
+                return True
+            now = time.monotonic()
+            if now - looked > _NODES_SECONDS:
+                looked = now
+                self._check_nodes(state.live, what, bot_id)
+            if now > ends:
+                raise EngineTimeoutError(f"{what}: it takes too long", bot_id=bot_id)
+            return False
+
+        return looking
 
     def _check_nodes(self, tasks: Sequence[Json], what: str, bot_id: str) -> None:
         try:
@@ -194,21 +236,22 @@ class Runs:
         return f'the container\'s init could not exec: "{program}": {problem.lower()}' if problem else ""
 
 
-def _first(tasks: Sequence[Json], service_id: str, until_ns: int) -> Json | None:
-    """The first run of a start."""
-    new = [task for task in tasks if task["ServiceID"] == service_id and (time_ns(task["CreatedAt"]) or 0) > until_ns]
-    return min(new, key=lambda task: (time_ns(task["CreatedAt"]) or 0, task["ID"]), default=None)
+class _Left:
+    """Looks until no task is left."""
+
+    def __init__(self) -> None:
+        self.live: list[Json] = []
+        self._last: list[Json] = []
+
+    def unseen(self) -> list[Json]:
+        """The tasks that the swarm has forgotten before they were seen to have ended."""
+        return [task for task in self._last if may_run(task)]
+
+    def look(self, tasks: list[Json]) -> bool:
+        self.live, self._last = tasks, tasks or self._last
+        return not tasks
 
 
-def _has_container(task: Json) -> bool:
-    status = task["Status"]
-    return status["State"] == "starting" and bool((status.get("ContainerStatus") or {}).get("ContainerID"))
-
-
-def _is_unplaced(task: Json) -> bool:
-    return task["Status"]["State"] == "pending" and bool(task["Status"].get("Err"))
-
-
-def _pinned(service: Json) -> set[str]:
-    node = pinned_node(service)
-    return {node} if node else set()
+def _has_process(task: Json) -> bool:
+    """A task that is being stopped has no longer one, but still its state."""
+    return int((task["Status"].get("ContainerStatus") or {}).get("ExitCode") or 0) >= 0

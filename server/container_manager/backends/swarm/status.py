@@ -4,6 +4,7 @@ A service is the bot's container as callers see it; its tasks are the runs. The 
 
     replicas  newest task                       state
     0         runs still                        RUNNING (it is being stopped)
+    0         on a node that is down            RUNNING, since nothing else is certain
     0         none, or ended                    CREATED, or EXITED after a start
     1         running                           RUNNING
     1         starting, with a health check     RUNNING, health STARTING: a swarm waits for the check
@@ -27,7 +28,9 @@ from container_manager.backends.swarm.records import (
     Phase,
     Run,
     counted_of,
+    is_image_checked,
     last_run_of,
+    left_on,
     phase_of,
     replicas_of,
 )
@@ -61,10 +64,11 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
     container: Json = spec["TaskTemplate"]["ContainerSpec"]
     ordered = sorted(tasks, key=_age)
     task = ordered[-1] if ordered else None
-    state, run = _state(service, ordered), _run(service, ordered)
-    runs = state is ContainerState.RUNNING
     node_id = task.get("NodeID", "") if task is not None else ""
-    node = nodes.get(node_id or pinned_node(service), {})
+    node = nodes.get(node_id or left_on(service) or pinned_node(service), {})
+    left = replicas_of(service) == 0 and left_on(service) in nodes and is_down(nodes[left_on(service)])
+    state, run = ContainerState.RUNNING if left else _state(service, ordered), _run(service, ordered)
+    runs = state is ContainerState.RUNNING
     failed = state is ContainerState.EXITED and run is not None and bool(run.error)
     image, _, digest = container["Image"].partition("@")
     return ContainerStatus(
@@ -80,7 +84,7 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
         exit_code=None if runs or run is None or failed else run.exit_code,
         exit_reason=None if runs else _reason(run, container, failed=failed),
         error=run.error if failed and run is not None else "" if runs or task is None else _waits_for(task),
-        health=_health(container, task) if runs and task is not None else None,
+        health=_health(service, task) if runs and task is not None else None,
         restart_count=_restart_count(service, ordered),
         ports=_ports(task) if runs and task is not None else (),
         hostname=labels.get(LABEL_HOSTNAME, ""),
@@ -128,6 +132,12 @@ def may_run(task: Json) -> bool:
     """Whether the task may have a container that runs."""
     # Before "starting" there is no process, and a task that is not wanted any more never gets one.
     return task["Status"]["State"] in _WITH_PROCESS
+
+
+def is_checked(service: Json) -> bool:
+    """Whether the bot has a health check, of its own or, as far as it is known, of its image."""
+    spec: Json = service["Spec"]
+    return bool(spec["TaskTemplate"]["ContainerSpec"].get("Healthcheck")) or is_image_checked(spec)
 
 
 def is_down(node: Json) -> bool:
@@ -189,7 +199,7 @@ def _state(service: Json, ordered: Sequence[Json]) -> ContainerState:
         return ContainerState.CREATED
     task = ordered[-1]
     status = task["Status"]
-    if status["State"] == "running" or (status["State"] == "starting" and _checked(service)):
+    if status["State"] == "running" or (status["State"] == "starting" and is_checked(service)):
         return ContainerState.RUNNING
     return ContainerState.RESTARTING if has_ended(task) or _earlier(service, ordered) else ContainerState.CREATED
 
@@ -197,10 +207,6 @@ def _state(service: Json, ordered: Sequence[Json]) -> ContainerState:
 def _earlier(service: Json, ordered: Sequence[Json]) -> bool:
     """Whether there was a run since the last start before the newest task."""
     return counted_of(service).runs > 0 or any(has_ended(task) for task in ordered[:-1])
-
-
-def _checked(service: Json) -> bool:
-    return bool(service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Healthcheck"))
 
 
 def _run(service: Json, ordered: Sequence[Json]) -> Run | None:
@@ -232,8 +238,8 @@ def _waits_for(task: Json) -> str:
     return "" if has_ended(task) else str(task["Status"].get("Err") or "")
 
 
-def _health(container: Json, task: Json) -> HealthStatus | None:
-    if not container.get("Healthcheck"):
+def _health(service: Json, task: Json) -> HealthStatus | None:
+    if not is_checked(service):
         return None
     return HealthStatus.HEALTHY if task["Status"]["State"] == "running" else HealthStatus.STARTING
 

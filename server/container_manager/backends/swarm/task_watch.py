@@ -1,4 +1,4 @@
-"""Reads tasks again and again for all operations that wait for some, with one request at a time.
+"""Looks at bots' tasks until what an operation waits for is so, with one request at a time for all operations.
 
 A task that has ended is forgotten within a quarter of a second, so it is looked for several times in that.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
 from container_manager.backends.bot_container import bot_id_of
@@ -19,11 +21,24 @@ from container_manager.errors import CapacityExceededError
 from container_manager.model import container_name
 
 Json = dict[str, Any]
+Look = Callable[[list[Json]], bool]
+"""Called with the tasks of a service's name, in the watch's thread; True: it is so. Raises what the wait ends with."""
 
 _PAUSE_SECONDS = 0.04
-# A manager that is slow is left most of its time.
-_PAUSE_FACTOR = 2.0
+# A manager that is slow is left half of its time.
+_PAUSE_FACTOR = 1.0
 _LOOK_SECONDS = 5.0
+NO_ANSWER_SECONDS = 30.0
+"""How long managers may give no answer, such as while they elect a leader, before waits end with the error."""
+
+
+@dataclass(eq=False)
+class _Waiter:
+    name: str
+    look: Look
+    future: Future[None] = field(default_factory=Future)
+    answered: float = field(default_factory=time.monotonic)
+    """When the manager last answered, or the wait began."""
 
 
 class TaskWatch:
@@ -32,56 +47,62 @@ class TaskWatch:
     def __init__(self, engine: SwarmClient) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._waiting: dict[str, list[Future[list[Json]]]] = {}
+        self._waiters: list[_Waiter] = []
         self._thread: threading.Thread | None = None
 
-    def next(self, name: str) -> Future[list[Json]]:
-        """The tasks of the services of this name, read after this call. Raises ``Engine…Error`` kinds."""
-        future: Future[list[Json]] = Future()
+    def until(self, name: str, look: Look) -> Future[None]:
+        """Look at the tasks of the services of this name, also of those that are gone, until ``look`` is True.
+
+        The future also raises ``Engine…Error`` kinds.
+        """
+        waiter = _Waiter(name, look)
         with self._lock:
-            self._waiting.setdefault(name, []).append(future)
+            self._waiters.append(waiter)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="swarm tasks", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError as exc:
-                    del self._waiting[name]
+                    self._waiters.remove(waiter)
                     raise CapacityExceededError("the machine has no thread to spare; try again later") from exc
                 self._thread = thread
-        return future
+        return waiter.future
 
     def _run(self) -> None:
-        idle_rounds = 0
         while True:
             with self._lock:
-                waiting, self._waiting = self._waiting, {}
-                # Those who wait look at what they got and come again.
-                idle_rounds = 0 if waiting else idle_rounds + 1
-                if idle_rounds > 2:
+                waiters = list(self._waiters)
+                if not waiters:
                     self._thread = None
                     return
             began = time.monotonic()
-            if waiting:
-                self._look(waiting)
+            self._look(waiters)
+            with self._lock:
+                self._waiters = [waiter for waiter in self._waiters if not waiter.future.done()]
             time.sleep(max(_PAUSE_SECONDS, _PAUSE_FACTOR * (time.monotonic() - began)))
 
-    def _look(self, waiting: dict[str, list[Future[list[Json]]]]) -> None:
+    def _look(self, waiters: list[_Waiter]) -> None:
         try:
-            tasks = self._engine.list_tasks(Deadline(_LOOK_SECONDS), name=list(waiting))
+            tasks = self._engine.list_tasks(Deadline(_LOOK_SECONDS), name=list({waiter.name for waiter in waiters}))
         except EngineRejectedError as exc:
-            self._fail(waiting, engine_error(exc))
-        except BaseException as exc:  # noqa: BLE001 - a future carries any outcome to those who wait
-            self._fail(waiting, exc)
-        else:
-            for name, futures in waiting.items():
-                found = [task for task in tasks if _name_of(task) == name]
-                for future in futures:
-                    future.set_result(found)
+            _bear(waiters, engine_error(exc))
+            return
+        except Exception as exc:  # noqa: BLE001 - a future carries any outcome to those who wait
+            _bear(waiters, exc)
+            return
+        for waiter in waiters:
+            waiter.answered = time.monotonic()
+            try:
+                if waiter.look([task for task in tasks if _name_of(task) == waiter.name]):
+                    waiter.future.set_result(None)
+            except Exception as exc:  # noqa: BLE001 - as above
+                waiter.future.set_exception(exc)
 
-    def _fail(self, waiting: dict[str, list[Future[list[Json]]]], problem: BaseException) -> None:
-        for futures in waiting.values():
-            for future in futures:
-                future.set_exception(problem)
+
+def _bear(waiters: list[_Waiter], problem: Exception) -> None:
+    for waiter in waiters:
+        if time.monotonic() - waiter.answered > NO_ANSWER_SECONDS:
+            waiter.future.set_exception(problem)
 
 
 def _name_of(task: Json) -> str:
