@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from botctl.exit_codes import ExitCode, Failure
+from botctl.suggestion import closest
 
 _WHOLE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PREFIX = re.compile(r"[0-9a-f-]{1,36}")
@@ -51,7 +52,7 @@ def _whole_id(text: str, candidates: list[str], hostnames: Mapping[str, str]) ->
     if not found and not is_prefix:
         raise Failure(
             f"{text!r} is neither a bot id nor a prefix of one, and no bot has this host name: "
-            "botctl list shows ids and host names",
+            f"botctl list shows ids and host names{closest(text, list(hostnames.values()))}",
             ExitCode.USAGE,
         )
     if not found:

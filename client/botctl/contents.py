@@ -61,7 +61,11 @@ def _read_stdin() -> bytes:
         raise Failure(
             "standard input is a terminal, which would show the content; use a pipe or a file", ExitCode.USAGE
         )
-    return sys.stdin.buffer.read(MOST_BYTES + 1)
+    content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    if not content:
+        # As from a pipe whose first program has failed.
+        raise Failure("standard input is empty; an empty content can come from a file", ExitCode.USAGE)
+    return content
 
 
 def _read_file(name: str) -> bytes:

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from botctl.exit_codes import ExitCode, Failure
 from botctl.options import once
 from botctl.rendering.words import state_named, states
+from botctl.suggestion import suggestion
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 _KEYS = ("label", "state", "hostname")
@@ -61,12 +62,3 @@ class Filters:
 
     def __bool__(self) -> bool:
         return bool(self.labels or self.keys or self.states or self.hostnames)
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """``; did you mean …?``, or all the words that are known."""
-    # Loaded by those alone who mistype a word.
-    import difflib
-
-    close = difflib.get_close_matches(word.lower(), known, 1)
-    return f"; did you mean {close[0]}?" if close else f"; use {', '.join(known)}"

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from botctl.exit_codes import ExitCode, Failure, exit_codes_help
 from botctl.options import shared_options
+from botctl.suggestion import suggestion
 
 COMMANDS = {
     "create": "Create a bot's container without starting it.",
@@ -57,6 +58,14 @@ class Program(click.Group):
         module = import_module(f"botctl.commands.{name}")
         command: click.Command = getattr(module, _FUNCTIONS.get(name, name))
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            raise click.UsageError(f"No such command {name!r}{suggestion(name, [*COMMANDS, *_ALIASES])}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

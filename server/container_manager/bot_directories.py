@@ -193,7 +193,8 @@ def check_directory(
     try:
         mode = os.stat(bot_id, dir_fd=descriptor, follow_symlinks=False).st_mode
     except FileNotFoundError:
-        raise error(f"the {what} directory {path} does not exist; create it first", bot_id=bot_id) from None
+        remedy = "put the bot's secrets first" if error is SecretsUnavailableError else "create it first"
+        raise error(f"the {what} directory {path} does not exist; {remedy}", bot_id=bot_id) from None
     except OSError as exc:
         raise error(f"the {what} directory {path} cannot be read: {exc.strerror}", bot_id=bot_id) from exc
     if stat.S_ISLNK(mode):

@@ -46,8 +46,10 @@ def check_usable(path: Path, *, private: bool = False) -> None:
     except (OSError, ValueError) as exc:
         raise UnusableRootError(f"cannot be used: {exc}", "give another one") from None
     if fault := fault_of_root(found):
+        owner = f"run it as the user {found.st_uid}, or " if found.st_uid not in (0, os.geteuid()) else ""
         remedy = (
-            f"make it writable for its owner alone, root or this user: chown {os.geteuid()} {path}; chmod go-w {path}"
+            f"{owner}make it writable for its owner alone, root or this user: "
+            f"chown {os.geteuid()} {path}; chmod go-w {path}"
         )
         raise UnusableRootError(fault, remedy)
     if private and found.st_mode & _OTHERS:

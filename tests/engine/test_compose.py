@@ -218,7 +218,7 @@ def test_the_api_tier_provisions_a_bot_although_it_has_no_directory_of_it(
 def test_with_its_profile_metrics_are_scraped_from_a_port_of_the_machine(
     engine: docker.DockerClient, engine_url: str, deployment: Deployment
 ) -> None:
-    make_debian_image(engine_url, SOCAT_IMAGE, ["socat"], 'ENTRYPOINT ["socat"]')
+    make_debian_image(engine_url, SOCAT_IMAGE, ["ca-certificates", "socat"], 'ENTRYPOINT ["socat"]')
     try:
         deployment("--profile", "metrics", "up", "--detach")
         url = f"http://{deployment('--profile', 'metrics', 'port', 'metrics', '9464').strip()}/metrics"

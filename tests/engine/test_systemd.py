@@ -99,7 +99,8 @@ def test_a_member_of_the_group_has_botctl_on_the_path_and_brings_up_a_bot(runnin
         botctl secrets rm --all {bot_id}
     """
     told = running.run(life, user="api").splitlines()
-    shown = [*(f"{bot_id}  {word}" for word in ("written", "created", "running")), "0123456789abcdef"]
+    running_alone = "running for 10 s; its image has neither a health check nor the action ready"
+    shown = [*(f"{bot_id}  {word}" for word in ("written", "created", running_alone)), "0123456789abcdef"]
     assert [*shown, *[f"{bot_id}  removed"] * 2] == told[-6:]
 
 

@@ -39,7 +39,7 @@ def test_a_real_directory_is_accepted_and_left_as_it_is(root: RootDirectory) -> 
 
 
 def test_a_missing_secrets_directory_is_refused_and_not_made(root: RootDirectory) -> None:
-    assert "does not exist; create it first" in refused(root, SecretsUnavailableError)
+    assert "does not exist; put the bot's secrets first" in refused(root, SecretsUnavailableError)
     assert [] == list(root.path.iterdir())
 
 

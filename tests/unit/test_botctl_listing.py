@@ -148,6 +148,15 @@ def test_nothing_but_the_whole_host_name_is_taken_and_never_an_empty_one(text: s
     assert ExitCode.USAGE == caught.value.exit_code
 
 
+@pytest.mark.usefixtures("fleet")
+def test_a_host_name_or_a_command_that_is_nearly_right_is_suggested(botctl_run: Run) -> None:
+    assert complaint(botctl_run("status", "ana"), ExitCode.USAGE).endswith("; did you mean anna?")
+    assert "did you mean" not in complaint(botctl_run("status", "somebody"), ExitCode.USAGE)
+    assert "No such command 'strat'; did you mean stats or start?" == complaint(
+        botctl_run("strat", "anna"), ExitCode.USAGE
+    )
+
+
 def test_wide_shows_what_running_bots_occupy_on_the_disk(botctl_run: Run, fleet: ScriptedService) -> None:
     running = fleet.of_bot(BOT)
     assert running is not None

@@ -56,6 +56,12 @@ def test_a_content_comes_from_standard_input(scripted: ScriptedService, noun: st
     assert {"GATEWAY_TOKEN": VALUE} == dict(request.secrets if noun == "secrets" else request.files)
 
 
+def test_a_pipe_that_gives_nothing_replaces_no_content(scripted: ScriptedService) -> None:
+    ended = piped(scripted, "secrets", "put", BOT, "GATEWAY_TOKEN=@-", given=b"")
+    assert (ExitCode.USAGE, []) == (ended.returncode, scripted.requests)
+    assert b"Error: standard input is empty" in ended.stderr
+
+
 def test_a_beginning_names_a_bot_that_has_a_container(botctl_run: Run, scripted: ScriptedService, secret: Path) -> None:
     scripted.add(BOT)
     assert 0 == botctl_run("secrets", "put", "0b5", f"A=@{secret}").exit_code

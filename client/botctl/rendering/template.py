@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from botctl.exit_codes import ExitCode, Failure
-from botctl.filters import suggestion
 from botctl.rendering import words
 from botctl.rendering.json_documents import status_document
+from botctl.suggestion import suggestion
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
