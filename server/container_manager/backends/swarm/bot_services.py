@@ -153,6 +153,15 @@ class BotServices:
             service = now
         raise EngineUnavailableError("others keep changing the bot's service; try again later", bot_id=bot_id)
 
+    def change_now(self, service: Json, change: Callable[[Json], Json | None], bot_id: str) -> None:
+        """As :meth:`change`, of the service as it is by now; has no effect on one that is gone."""
+        try:
+            now = self._engine.inspect_service(service["ID"], Deadline())
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
+        if now is not None:
+            self.change(now, change, bot_id)
+
     def check_reachable(self, node_ids: set[str], what: str, bot_id: str) -> None:
         """Raise :class:`NodeUnavailableError` if nothing is heard of one of the nodes."""
         nodes = self.nodes(Deadline())

@@ -14,7 +14,7 @@ A stop or a remove returns only when it is certain. While the bot's node cannot 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from container_manager.backend import CallObserver, Created
@@ -244,7 +244,7 @@ class SwarmLifecycle:
         if has_begun:
             try:
                 if (yield from self._runs.await_start(service, bot_id, until_ns)):
-                    self._change_now(service, lambda document: records.image_checked(document["Spec"]), bot_id)
+                    self.services.change_now(service, lambda document: records.image_checked(document["Spec"]), bot_id)
             except NodeUnavailableError:
                 self._withdraw(service, bot_id, Run())
                 raise
@@ -260,16 +260,7 @@ class SwarmLifecycle:
         def withdraw(document: Json) -> Json | None:
             return records.stopped(document["Spec"], run) if phase_of(document) is Phase.STARTED else None
 
-        self._change_now(service, withdraw, bot_id)
-
-    def _change_now(self, service: Json, change: Callable[[Json], Json | None], bot_id: str) -> None:
-        """Change the service as it is by now, if it is there."""
-        try:
-            now = self.engine.inspect_service(service["ID"], Deadline())
-        except EngineRejectedError as exc:
-            raise engine_error(exc, bot_id) from exc
-        if now is not None:
-            self.services.change(now, change, bot_id)
+        self.services.change_now(service, withdraw, bot_id)
 
     def _stop(self, service: Json, bot_id: str, grace_seconds: int | None) -> Operation[None]:
         uncertain = "it is not certain that the bot has ended"
@@ -292,7 +283,7 @@ class SwarmLifecycle:
         run = yield from self._runs.await_end(service, tasks, bot_id, ending, restarts)
         if run is None:
             return
-        self._change_now(
+        self.services.change_now(
             service,
             # Somebody may have started it again meanwhile.
             lambda document: None if replicas_of(document) else records.stopped(document["Spec"], run),
