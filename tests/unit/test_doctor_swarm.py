@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -285,7 +286,8 @@ def test_a_nodes_engine_tells_its_clock_and_whether_a_bots_state_is_the_one_here
         )
     names = ["swarm", "managers", "bots on managers", "nodes", "node versions", "node engines", "no-new-privileges"]
     assert [*names, "node clocks", "shared storage"] == list(found)
-    assert "w1's is -9.0 s off" in found["node clocks"].detail
+    # The machine may stand still for a while meanwhile.
+    assert re.search(r"w1's is -(9|1\d)\.\d s off", found["node clocks"].detail)
     assert verdict is found["shared storage"].verdict
 
 
