@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import pytest
 
 from container_manager.backend import Feature
 from container_manager.backend_maintenance import ImageFacts
+from container_manager.backends.swarm import pinned_files
 from container_manager.backends.swarm.limitations import limitations
 from container_manager.backends.swarm.maintenance import SwarmMaintenance
-from container_manager.backends.swarm.state_nodes import PinnedFiles, StateNodes, node_with_state
+from container_manager.backends.swarm.pinned_files import PinnedFiles
+from container_manager.backends.swarm.state_nodes import StateNodes, node_with_state
 from container_manager.config import SwarmConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import EngineUnavailableError, NotSupportedByBackendError
+from container_manager.errors import (
+    ContainerManagerError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    InvalidStateError,
+    NotSupportedByBackendError,
+)
 from container_manager.operation import Operation, carry_out
 from tests.unit.swarm_documents import BOT
 
@@ -105,19 +113,82 @@ def test_a_node_that_changes_all_the_time_or_cannot_be_changed_is_told(nodes: No
     assert node_with_state(BOT, nodes.list_nodes(Deadline())) is None
 
 
-def test_a_state_on_a_node_is_not_deleted_and_the_refusal_says_how_to(nodes: Nodes, states: StateNodes) -> None:
-    files = PinnedFiles(states)
-    files.delete_state(BOT)
+class Volumes:
+    """The engine of a node, in place of its client."""
+
+    def __init__(self, outcomes: Iterable[bool | Exception]) -> None:
+        self.removed: list[tuple[str, str]] = []
+        self._outcomes = list(outcomes)
+        self._url = ""
+
+    def __call__(self, url: str, **_: Any) -> Volumes:
+        self._url = url
+        return self
+
+    def remove_volume(self, name: str) -> bool:
+        self.removed.append((self._url, name))
+        outcome = self._outcomes.pop(0) if len(self._outcomes) > 1 else self._outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def files(states: StateNodes, **endpoints: str) -> PinnedFiles:
+    return PinnedFiles(states, {name.replace("_", "-"): url for name, url in endpoints.items()}, seconds=5)
+
+
+def test_a_state_on_a_node_whose_engine_is_not_named_stays_and_the_refusal_says_how_to_delete_it(
+    nodes: Nodes, states: StateNodes
+) -> None:
+    files(states).delete_state(BOT)
     states.keep(BOT, "b")
     before = nodes.list_nodes(Deadline())
     with pytest.raises(NotSupportedByBackendError) as caught:
-        files.delete_state(BOT)
-    assert {"bot_id": BOT, "node": "machine-b"} == caught.value.metadata
+        files(states, machine_a="tcp://a:1").delete_state(BOT)
+    assert {"bot_id": BOT, "backend": "swarm", "node": "machine-b"} == caught.value.metadata
     assert f"docker volume rm botmaker-{BOT}" in str(caught.value)
     assert f"docker node update --label-rm botmaker.state.{BOT} machine-b" in str(caught.value)
     assert before == nodes.list_nodes(Deadline())
     with pytest.raises(NotSupportedByBackendError):
-        files.put_files(BOT, {})
+        files(states).put_files(BOT, {})
+
+
+@pytest.mark.parametrize("name", ["machine_b", "b"])
+def test_a_state_on_a_node_whose_engine_is_named_is_deleted_once_no_container_has_it(
+    states: StateNodes, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    volumes = Volumes([False, False, True])
+    monkeypatch.setattr(pinned_files, "VolumeClient", volumes)
+    monkeypatch.setattr(pinned_files, "_LOOK_SECONDS", 0.001)
+    states.keep(BOT, "b")
+    files(states, **{name: "tcp://b:1"}).delete_state(BOT)
+    assert [("tcp://b:1", f"botmaker-{BOT}")] * 3 == volumes.removed
+    assert states.find(BOT, Deadline()) is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        (False, InvalidStateError),
+        (EngineRejectedError(500, "broken"), EngineUnavailableError),
+        (EngineTimeoutError("slow"), EngineTimeoutError),
+    ],
+)
+def test_a_state_that_was_not_deleted_is_still_known(
+    states: StateNodes,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: bool | Exception,
+    error: type[ContainerManagerError],
+) -> None:
+    monkeypatch.setattr(pinned_files, "VolumeClient", Volumes([outcome]))
+    monkeypatch.setattr(pinned_files, "_IN_USE_SECONDS", 0.01)
+    states.keep(BOT, "b")
+    with pytest.raises(error):
+        files(states, b="tcp://b:1").delete_state(BOT)
+    assert states.find(BOT, Deadline()) is not None
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.backends.swarm.limitations import limitations
 from container_manager.backends.swarm.maintenance import SwarmMaintenance
 from container_manager.backends.swarm.node_engines import NodeActions, NodeFigures
+from container_manager.backends.swarm.pinned_files import PinnedFiles
 from container_manager.backends.swarm.placement import Placing
 from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_log import ServiceLog
 from container_manager.backends.swarm.source import SwarmSource
-from container_manager.backends.swarm.state_nodes import PinnedFiles, StateNodes
+from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.bot_directories import same_user
 from container_manager.config import DockerServiceConfig, SwarmConfig
 from container_manager.engine.async_client import AsyncEngineClient
@@ -45,7 +46,7 @@ class SwarmBackend:
         self.files: HostFiles | PinnedFiles
         if Placing(swarm.placement) is Placing.PINNED:
             self._shared = None
-            self.files = PinnedFiles(StateNodes(self._engine))
+            self.files = PinnedFiles(StateNodes(self._engine), swarm.node_engines, seconds=seconds, observer=observer)
         else:
             self._shared = config.state_root
             self.files = HostFiles(self._shared, config.bot_user, same_user)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from container_manager.backend import Feature
+from container_manager.backends.swarm.pinned_files import NO_FILES
 from container_manager.backends.swarm.placement import Placing
-from container_manager.backends.swarm.state_nodes import NO_FILES
 from container_manager.config import SwarmConfig
 
 _NO_NODE_ENGINES = "a swarm's managers {}; the operator can name nodes' own engines with --node-engine"

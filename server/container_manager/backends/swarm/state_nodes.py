@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from container_manager.backends.swarm.status import node_name
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import EngineUnavailableError, NotSupportedByBackendError
-from container_manager.model import container_name
+from container_manager.errors import EngineUnavailableError
 
 Json = dict[str, Any]
 
-_PREFIX = "botmaker.state."
+PREFIX = "botmaker.state."
+"""Of the label; the bot's id follows."""
 _ATTEMPTS = 20
 
 
@@ -49,7 +48,7 @@ class StateNodes:
         self._mark(bot_id, node_id, marked=False)
 
     def _mark(self, bot_id: str, node_id: str, *, marked: bool) -> None:
-        label = _PREFIX + bot_id
+        label = PREFIX + bot_id
         for _ in range(_ATTEMPTS):
             node = next((each for each in self.all(Deadline()) if each["ID"] == node_id), None)
             if node is None or (label in _labels(node)) is marked:
@@ -64,38 +63,9 @@ class StateNodes:
         raise EngineUnavailableError("others keep changing the node of the bot's state; try again later", bot_id=bot_id)
 
 
-class PinnedFiles:
-    """A :class:`~container_manager.backend_provisioning.Files` of states that no manager reaches."""
-
-    def __init__(self, nodes: StateNodes) -> None:
-        self._nodes = nodes
-
-    def put_files(self, bot_id: str, files: object) -> None:  # noqa: ARG002 - none is reached
-        raise NotSupportedByBackendError(NO_FILES, bot_id=bot_id)
-
-    def delete_state(self, bot_id: str) -> None:
-        """Return for a bot without a state. Raises :class:`NotSupportedByBackendError`, with the way to remove one."""
-        node = self._nodes.find(bot_id, Deadline())
-        if node is not None:
-            name = node_name(node)
-            raise NotSupportedByBackendError(
-                f"the bot's state is on node {name}, where only its own engine reaches it; remove it there with: "
-                f"docker volume rm {container_name(bot_id)}; and then on a manager with: "
-                f"docker node update --label-rm {_PREFIX}{bot_id} {name}",
-                bot_id=bot_id,
-                node=name,
-            )
-
-    def remove_leftovers(self) -> None:
-        """Nothing is left on nodes."""
-
-
-NO_FILES = "bots' states are on single nodes, where this service does not reach them"
-
-
 def node_with_state(bot_id: str, nodes: Iterable[Json]) -> Json | None:
     """The one of these nodes that has the bot's state; ``None``: none of them has it."""
-    return next((node for node in nodes if _PREFIX + bot_id in _labels(node)), None)
+    return next((node for node in nodes if PREFIX + bot_id in _labels(node)), None)
 
 
 def _labels(node: Json) -> Json:
