@@ -19,12 +19,17 @@ import docker
 import pytest
 from docker.errors import APIError
 
+from botmaker.container.v1 import bot_provisioner_pb2 as pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from container_manager.backends.swarm.secret_set import LABEL_SECRETS
 from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.bot_directories import BotUser
 from container_manager.engine.swarm import SwarmClient
 from dev.images import CHECKOUT
 from dev.swarm import SwarmBed
+from tests.support.backend_contract import put_secrets
+from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.swarm_bots import SwarmBots
 from tests.support.waiting import wait_until
 
 Json = dict[str, Any]
@@ -80,6 +85,18 @@ def unnamed(api: docker.APIClient, bot_id: str) -> set[str]:
     return {row["ID"] for row in found if row["Spec"]["Name"] != f"botmaker-{bot_id}"} - set(json.loads(names).values())
 
 
+def inside(
+    bed: SwarmBed, bot_id: str, host: str, script: str, user: str = "1000:1001"
+) -> subprocess.CompletedProcess[str]:
+    """What a script prints in the bot's running container, which is on this node."""
+    node = next(node for node in bed.nodes if node.name == host)
+    docker_on_node = ("docker", "--host", node.docker_url)
+    names = (f"--filter=name=botmaker-{bot_id}", "--filter=status=running", "--quiet")
+    listed = subprocess.run([*docker_on_node, "ps", *names], capture_output=True, text=True, check=True)
+    command = [*docker_on_node, "exec", "--user", user, listed.stdout.strip(), "sh", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def test_each_secret_is_a_read_only_file_of_the_bots_user_also_an_empty_one_and_many_large_ones(
     session_bed: SwarmBed, api: docker.APIClient, secrets: SwarmSecrets, swarm_image: str, bot_id: str
 ) -> None:
@@ -99,17 +116,8 @@ def test_each_secret_is_a_read_only_file_of_the_bots_user_also_an_empty_one_and_
 
     task = wait_until(running, "the bot runs")
     hosts = {node["ID"]: node["Description"]["Hostname"] for node in api.nodes()}
-    node = next(node for node in session_bed.nodes if node.name == hosts[task["NodeID"]])
     script = "cd /run/secrets && for f in *; do stat -c '%n %u %g %a' $f; md5sum <$f; done; touch EMPTY NEW 2>&1"
-    found = subprocess.run(
-        [
-            *("docker", "--host", node.docker_url, "exec", "--user", "1000:1001"),
-            *(task["Status"]["ContainerStatus"]["ContainerID"], "sh", "-c", script),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    found = inside(session_bed, bot_id, hosts[task["NodeID"]], script)
     lines = found.stdout.splitlines()
     expected = {name: f"{name} 1000 1001 400" for name in values}
     assert expected == {line.split()[0]: line for line in lines if line.endswith(" 1000 1001 400")}
@@ -119,6 +127,48 @@ def test_each_secret_is_a_read_only_file_of_the_bots_user_also_an_empty_one_and_
     }
     assert found.returncode != 0
     assert [each.name for each in secrets.list_secrets(bot_id)] == sorted(values)
+
+
+def test_new_secrets_reach_a_bot_by_a_restart_that_the_caller_allows_and_nothing_of_the_old_ones_is_left(
+    session_bed: SwarmBed, api: docker.APIClient, calls: Calls, provisioner: BotProvisionerStub, bots: SwarmBots
+) -> None:
+    bot_id = bots.bare()
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"first", GONE=b"x")
+    calls.run(bot_id, *FOREVER)
+
+    def shown() -> dict[str, str]:
+        status = calls.status(bot_id)
+        assert status is not None
+        script = "cd /run/secrets; for f in *; do echo $f $(cat $f); done"
+        return dict(
+            line.split() for line in inside(session_bed, bot_id, status.node, script, user="0").stdout.splitlines()
+        )
+
+    def reload(mode: int) -> int:
+        request = pb.ReloadSecretsRequest(bot_id=bot_id, mode=mode)
+        return int(provisioner.ReloadSecrets(request, timeout=60).outcome)
+
+    assert {"GATEWAY_TOKEN": "first", "GONE": "x"} == shown()
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second", replace_all=True)
+    with fails_with("FAILED_PRECONDITION", "SECRETS_RELOAD_FAILED"):
+        reload(pb.ReloadSecretsRequest.MODE_RELOAD)
+    assert {"GATEWAY_TOKEN": "first", "GONE": "x"} == shown()
+    assert 2 == len(unnamed(api, bot_id)), "the service still refers to them"
+    restarted = reload(pb.ReloadSecretsRequest.MODE_RELOAD_OR_RESTART)
+    assert pb.ReloadSecretsResponse.OUTCOME_RESTARTED == restarted
+    assert {"GATEWAY_TOKEN": "second"} == shown()
+    assert set() == unnamed(api, bot_id)
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"third")
+    calls.stop(bot_id)
+    assert pb.ReloadSecretsResponse.OUTCOME_NOT_RUNNING == reload(pb.ReloadSecretsRequest.MODE_RELOAD_OR_RESTART)
+    calls.start(bot_id)
+    assert {"GATEWAY_TOKEN": "third"} == shown()
+    assert set() == unnamed(api, bot_id)
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"fourth")
+    calls.remove(bot_id)
+    assert set() == unnamed(api, bot_id)
+    provisioner.DeleteSecrets(pb.DeleteSecretsRequest(bot_id=bot_id))
+    assert [] == rows(api, bot_id)
 
 
 def test_what_a_killed_service_has_left_is_removed_by_the_next_one(

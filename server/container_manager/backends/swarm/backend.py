@@ -38,7 +38,7 @@ class SwarmBackend:
         self._manager = AsyncEngineClient(config.docker_host, timeout_seconds=seconds, observer=observer)
         self._engine = SwarmClient(config.docker_host, timeout_seconds=seconds, observer=observer)
         self.secrets = SwarmSecrets(self._engine, config.bot_user)
-        self.lifecycle = SwarmLifecycle(self._engine, config, swarm, self.secrets.references, observer)
+        self.lifecycle = SwarmLifecycle(self._engine, config, swarm, self.secrets, observer)
         self.maintenance = SwarmMaintenance(self.lifecycle.images)
         self.actions = NodeActions(swarm.node_engines, self._engine, seconds=seconds, observer=observer)
         self.source = SwarmSource(self._manager)

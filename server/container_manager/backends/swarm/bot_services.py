@@ -127,6 +127,22 @@ class BotServices:
         found = [status_of(service, by_service.pop(service["ID"], []), nodes) for service in services]
         return [*found, *(removed_status(left, nodes) for left in by_service.values())]
 
+    def networks(self, service: Json, deadline: Deadline) -> dict[str, str]:
+        """The names of a service's networks, by what the service calls them."""
+        targets = [each.get("Target", "") for each in service["Spec"]["TaskTemplate"].get("Networks") or ()]
+        try:
+            found = {target: self._engine.inspect_network(target, deadline) for target in targets}
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+        return {target: network["Name"] for target, network in found.items() if network}
+
+    def ids_of_bot(self, bot_id: str, deadline: Deadline) -> list[str]:
+        """The ids of every service that has the bot's id or name, or of which a task is left."""
+        named = self.find_shown(bot_id, deadline)
+        left = self.remains(bot_id, deadline) if named is None else None
+        found = {service["ID"] for service in self.of_bot(bot_id, deadline)}
+        return sorted({*found, *([named["ID"]] if named else []), *([left.container_id] if left else [])})
+
     def of_bot(self, bot_id: str, deadline: Deadline) -> list[Json]:
         """Every service with the bot's label, whatever its name."""
         try:

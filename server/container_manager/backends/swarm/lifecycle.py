@@ -21,10 +21,11 @@ from container_manager.backend import CallObserver, Created
 from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices, not_found
 from container_manager.backends.swarm.config_from_service import definition_of
-from container_manager.backends.swarm.creation import References, ServiceCreator
+from container_manager.backends.swarm.creation import ServiceCreator
 from container_manager.backends.swarm.node_ending import NodeEnding
 from container_manager.backends.swarm.records import Phase, Run, phase_of, replicas_of
 from container_manager.backends.swarm.runs import Runs, StartFailed
+from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_spec import Weaker, with_secrets
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import may_run, pinned_node, restart_count
@@ -63,20 +64,20 @@ class SwarmLifecycle:
         engine: SwarmClient,
         config: DockerServiceConfig,
         swarm: SwarmConfig,
-        references: References,
+        secrets: SwarmSecrets,
         observer: CallObserver | None = None,
     ) -> None:
-        """``references``: the secrets of a bot as a service names them; ``observer`` receives calls to nodes."""
+        """``secrets``: those that bots are created and started with; ``observer`` receives calls to nodes."""
         self._grace_seconds = check_grace_seconds(config.grace_seconds)
         seconds = config.engine_timeout_seconds
         self.engine = engine
         self.services = BotServices(self.engine)
         self.images = SwarmImages(self.engine, config)
         self._runs = Runs(self.engine, self.services, TaskWatch(self.engine))
-        self._references = references
+        self._secrets = secrets
         self._state_nodes = StateNodes(self.engine)
         self._shared_states = config.state_root if swarm.placement == "floating" else None
-        self._creator = ServiceCreator(self.engine, self.services, self.images, config, swarm, references=references)
+        self._creator = ServiceCreator(engine, self.services, self.images, config, swarm, references=secrets.references)
         nodes_calls = {
             name: LongCalls(url, timeout_seconds=seconds, observer=observer) for name, url in swarm.node_engines.items()
         }
@@ -174,6 +175,7 @@ class SwarmLifecycle:
             self.engine.remove_service(service["ID"])
         except EngineRejectedError as exc:
             raise engine_error(exc, bot_id) from exc
+        self._secrets.remove_unused(bot_id)
         yield from self._runs.await_gone(bot_id, ending)
         return str(service["ID"])
 
@@ -198,19 +200,10 @@ class SwarmLifecycle:
     def get_container_config(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerDefinition:
         deadline = deadline or Deadline()
         service = self.services.require(bot_id, deadline)
-        targets = [each.get("Target", "") for each in service["Spec"]["TaskTemplate"].get("Networks") or ()]
-        try:
-            networks = {target: self.engine.inspect_network(target, deadline) for target in targets}
-        except EngineRejectedError as exc:
-            raise engine_error(exc, bot_id) from exc
-        return definition_of(service, {key: network["Name"] for key, network in networks.items() if network})
+        return definition_of(service, self.services.networks(service, deadline))
 
     def containers_of_bot(self, bot_id: str, *, deadline: Deadline | None = None) -> list[str]:
-        deadline = deadline or Deadline()
-        named = self.services.find_shown(bot_id, deadline)
-        left = self.services.remains(bot_id, deadline) if named is None else None
-        found = {service["ID"] for service in self.services.of_bot(bot_id, deadline)}
-        return sorted({*found, *([named["ID"]] if named else []), *([left.container_id] if left else [])})
+        return self.services.ids_of_bot(bot_id, deadline or Deadline())
 
     def list_managed_containers(
         self, states: Collection[ContainerState] = (), *, deadline: Deadline | None = None
@@ -224,7 +217,7 @@ class SwarmLifecycle:
         is_started = replicas_of(service) > 0 and phase_of(service) is Phase.STARTED
         secrets: list[Json] = []
         if not is_started:
-            secrets += self._references(bot_id)
+            secrets += self._secrets.references(bot_id)
             if self._shared_states is not None:
                 check_state_directory(self._shared_states, bot_id)
         has_begun = True
@@ -242,6 +235,8 @@ class SwarmLifecycle:
 
         service = self.services.change(service, start, bot_id)
         if has_begun:
+            # Those that it was started with before.
+            self._secrets.remove_unused(bot_id)
             try:
                 if (yield from self._runs.await_start(service, bot_id, until_ns)):
                     self.services.change_now(service, lambda document: records.image_checked(document["Spec"]), bot_id)

@@ -1,0 +1,204 @@
+"""Bots' states on a swarm: shared or on one node, upgraded, backed up, and moved to one machine and back."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import docker
+import pytest
+
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import container_manager_pb2 as manager_pb
+from container_manager.bot_directories import BotUser, RootDirectory
+from container_manager.config import DockerServiceConfig, SwarmConfig
+from dev import docker_command
+from dev.swarm import SwarmBed
+from tests.support.backend_contract import put_secrets
+from tests.support.calls import fails_with
+from tests.support.swarm_bots import SwarmBots
+from tests.support.swarm_service import KeptService, kept_service
+from tests.support.waiting import wait_until
+
+RUNNING = manager_pb.CONTAINER_STATE_RUNNING
+# Each run adds a line to the state.
+ADDING = ("sh", "-c", "echo run >>/home/node/.openclaw/runs; exec sleep 100000")
+HEALTH = manager_pb.HealthCheck(command=["test", "-s", "/home/node/.openclaw/runs"], interval={"seconds": 1})
+
+
+def root_of(path: Path) -> RootDirectory:
+    path.mkdir(0o700, parents=True, exist_ok=True)
+    return RootDirectory(path, path)
+
+
+@pytest.fixture
+def shared(
+    session_bed: SwarmBed,
+    swarm_service: DockerServiceConfig,
+    swarm_config: SwarmConfig,
+    session_dir: Path,
+    tmp_path: Path,
+) -> Iterator[KeptService]:
+    """A service on the swarm, with states on storage that all nodes share."""
+    state_root = root_of(session_bed.shared / "states")
+    service = replace(swarm_service, secrets_root=root_of(tmp_path / "journal"), state_root=state_root)
+    backups = root_of(tmp_path / "swarm-backups").path
+    with kept_service(
+        service, replace(swarm_config, placement="floating"), f"unix://{session_dir}/s/s.sock", backups
+    ) as kept:
+        yield kept
+
+
+@pytest.fixture
+def pinned(
+    swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path, tmp_path: Path
+) -> Iterator[KeptService]:
+    """A service on the swarm, with states on single nodes."""
+    service = replace(swarm_service, secrets_root=root_of(tmp_path / "journal"))
+    backups = root_of(tmp_path / "pinned-backups").path
+    with kept_service(
+        service, replace(swarm_config, placement="pinned"), f"unix://{session_dir}/p/s.sock", backups
+    ) as kept:
+        yield kept
+
+
+@pytest.fixture
+def alone(session_bed: SwarmBed, swarm_image: str, session_dir: Path, tmp_path: Path) -> Iterator[KeptService]:
+    """A service on the one engine of a machine."""
+    service = DockerServiceConfig(
+        secrets_root=root_of(tmp_path / "secrets"),
+        state_root=root_of(tmp_path / "states"),
+        bot_user=BotUser(0, 0),
+        docker_host=session_bed.nodes[-1].docker_url,
+        default_image=swarm_image,
+        grace_seconds=2,
+    )
+    with kept_service(service, None, f"unix://{session_dir}/a/s.sock", root_of(tmp_path / "backups").path) as kept:
+        yield kept
+
+
+def moved(backup_id: str, source: KeptService, target: KeptService) -> None:
+    """Copy a backup to another service's root."""
+    shutil.copy(source.backups / f"{backup_id}.tar.gz", target.backups)
+
+
+def test_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_its_state(
+    session_bed: SwarmBed, alone: KeptService, shared: KeptService, bots: SwarmBots, tmp_path: Path
+) -> None:
+    bot_id = bots.bare()
+    secrets = {"GATEWAY_TOKEN": b"token"}
+    put_secrets(alone.provisioner, bot_id, **secrets)
+    alone.calls.run(bot_id, *ADDING, health_check=HEALTH, hostname="ada", labels={"team": "blue"})
+    here, there = tmp_path / "states" / bot_id / "runs", session_bed.shared / "states" / bot_id / "runs"
+    wait_until(here.exists, "the bot has written its state")
+    before = alone.calls.status(bot_id)
+    backup_id = alone.backup(bot_id)
+    alone.calls.remove(bot_id, grace=0)
+    try:
+        moved(backup_id, alone, shared)
+        put_secrets(shared.provisioner, bot_id, **secrets)
+        shared.restore(bot_id, backup_id)
+        on_swarm = shared.calls.status(bot_id)
+        assert before is not None
+        assert on_swarm is not None
+        assert (RUNNING, "ada", {"team": "blue"}, before.image) == (
+            on_swarm.state,
+            on_swarm.hostname,
+            dict(on_swarm.labels),
+            on_swarm.image,
+        )
+        assert on_swarm.node in {node.name for node in session_bed.nodes}
+        wait_until(lambda: there.read_text() == "run\nrun\n", "the run before the backup, and one on the swarm")
+
+        backup_id = shared.backup(bot_id)
+        shared.calls.remove(bot_id, grace=0)
+        shared.provisioner.DeleteState(provisioner_pb.DeleteStateRequest(bot_id=bot_id))
+        moved(backup_id, shared, alone)
+        alone.restore(bot_id, backup_id)
+        back = alone.calls.status(bot_id)
+        assert back is not None
+        assert (RUNNING, "ada", before.image_id) == (back.state, back.hostname, back.image_id)
+        wait_until(lambda: here.read_text() == "run\nrun\nrun\n", "those before the backup on the swarm, and one more")
+    finally:
+        alone.calls.remove(bot_id, grace=0)
+
+
+@pytest.mark.slow
+def test_an_upgrade_that_fails_on_a_swarm_leaves_the_image_and_the_state_as_they_were(
+    session_bed: SwarmBed, shared: KeptService, bots: SwarmBots, swarm_image: str
+) -> None:
+    """And one that does not has the new image, and the state."""
+    first = session_bed.nodes[0]
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("nothing"))
+    docker_command.run(first.docker_url, "import", "-", "botmaker-test/empty:1", stdin=archive.getvalue())
+    empty = session_bed.load_image("botmaker-test/empty:1")
+    docker_command.run(first.docker_url, "tag", swarm_image, "botmaker-test/busybox:2")
+    second = session_bed.load_image("botmaker-test/busybox:2")
+
+    bot_id = bots.bare()
+    put_secrets(shared.provisioner, bot_id, A=b"a")
+    shared.calls.run(bot_id, *ADDING, health_check=HEALTH)
+    state = session_bed.shared / "states" / bot_id / "runs"
+    wait_until(state.exists, "the bot has written its state")
+    before = shared.calls.status(bot_id)
+    with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK"):
+        shared.upgrade(bot_id, empty, grace_period={"seconds": 0})
+    after = shared.calls.status(bot_id)
+    assert before is not None
+    assert after is not None
+    assert (RUNNING, before.image, before.image_id) == (after.state, after.image, after.image_id)
+    assert "run\nrun\n" == state.read_text()
+    with fails_with("FAILED_PRECONDITION", "IMAGE_NOT_FOUND"):
+        shared.upgrade(bot_id, f"{session_bed.registry}/botmaker-test/busybox:none")
+    shared.upgrade(bot_id, second, grace_period={"seconds": 0})
+    upgraded = shared.calls.status(bot_id)
+    assert upgraded is not None
+    assert (RUNNING, second) == (upgraded.state, upgraded.image)
+    assert "run\nrun\nrun\n" == state.read_text()
+
+
+def test_a_pinned_bot_keeps_its_state_through_upgrade_and_creation_and_what_needs_copies_is_refused(
+    session_bed: SwarmBed, pinned: KeptService, bots: SwarmBots, swarm_image: str
+) -> None:
+    bot_id = bots.bare()
+    put_secrets(pinned.provisioner, bot_id, A=b"a")
+    pinned.calls.run(bot_id, *ADDING, health_check=HEALTH)
+    first = pinned.calls.status(bot_id)
+    assert first is not None
+    node = next(node for node in session_bed.nodes if node.name == first.node)
+    client = docker.APIClient(node.docker_url, version="auto")
+    try:
+        (volume,) = client.volumes(filters={"label": f"botmaker.bot-id={bot_id}"})["Volumes"]
+        runs = Path(volume["Mountpoint"]) / "runs"
+        for refused in (
+            lambda: pinned.backup(bot_id),
+            lambda: pinned.restore(bot_id, "b-1"),
+            lambda: pinned.upgrade(bot_id, swarm_image),
+            lambda: pinned.provisioner.PutFiles(provisioner_pb.PutFilesRequest(bot_id=bot_id, files={"a": b""})),
+        ):
+            with fails_with("UNIMPLEMENTED", "NOT_SUPPORTED_BY_BACKEND"):
+                refused()
+        digest = f"{swarm_image}@{first.image_id}"
+        pinned.upgrade(bot_id, digest, skip_backup=True, grace_period={"seconds": 0})
+        pinned.calls.remove(bot_id, grace=0)
+        pinned.calls.run(bot_id, *ADDING, health_check=HEALTH)
+        again = pinned.calls.status(bot_id)
+        assert again is not None
+        assert first.node == again.node
+        assert "run\nrun\nrun\n" == runs.read_text()
+        pinned.calls.remove(bot_id, grace=0)
+        pinned.provisioner.DeleteState(provisioner_pb.DeleteStateRequest(bot_id=bot_id))
+        assert not client.volumes(filters={"name": volume["Name"]})["Volumes"]
+        labels = docker_command.run(
+            session_bed.nodes[0].docker_url, "node", "inspect", node.name, "--format", "{{json .Spec.Labels}}"
+        )
+        assert bot_id not in labels.decode()
+        pinned.provisioner.DeleteState(provisioner_pb.DeleteStateRequest(bot_id=bot_id))
+    finally:
+        client.close()
