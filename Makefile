@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-swarm test-engines test-lowest fuzz chaos check audit unit proto lock bench bot-image release clean env
+.PHONY: help serve serve-swarm test test-slow test-swarm test-engines test-lowest fuzz chaos check audit unit proto lock bench bot-image release clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 # Should make be killed, the run still clears up: it gets a signal then.
@@ -16,6 +16,9 @@ help: ## list these targets
 
 serve: env ## run the service in the foreground, with the secrets of a demo bot (Ctrl-C stops it)
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.serve
+
+serve-swarm: env ## the same on a swarm of three machines, all of them on this one
+	@exec $(WITH_ENGINE) $(PYTHON) -m dev.serve_swarm
 
 test: env ## run all checks and all tests except the slow ones, on a real engine
 	@exec $(WITH_ENGINE) make --no-print-directory -f dev/suite.mk </dev/null

@@ -3,25 +3,18 @@
 `python3 -m dev.serve`, within `python3 -m dev.run --`. All it makes lies in `.dev/`.
 """
 
-import json
 import os
 import secrets
 import sys
-import tempfile
-import uuid
 from pathlib import Path
 
 from dev import docker_command
+from dev.demo import PROGRAMS, STATE, calls, demo_bot, socket_path
 from dev.docker_command import DockerError
 from dev.images import BOT_IMAGE, ensure_bot_image, ensure_test_image
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-_STATE = CHECKOUT / ".dev"
-_PROGRAMS = CHECKOUT / ".venv" / "bin"
+_STATE = STATE
 _BOT_UID = 1000
-_LONGEST_SOCKET_PATH = 107
-_SERVICE = "botmaker.container.v1.ContainerManager"
-_GATEWAY_PORT = 18789
 _HOST_PORT = 18789
 
 
@@ -32,13 +25,13 @@ def main() -> None:
         sys.exit("serve: DOCKER_HOST is not set; use `make serve`")
     try:
         ensure_bot_image(docker_host)
-        bot = _demo_bot()
+        bot = demo_bot(_STATE)
         token = _demo_directories(bot, docker_host)
     except (DockerError, OSError) as error:
         sys.exit(f"serve: {error}")
-    socket = _socket_path()
-    print(_calls(bot, token, socket), flush=True)
-    program = str(_PROGRAMS / "container-manager")
+    socket = socket_path(_STATE)
+    print(_text(bot, token, socket), flush=True)
+    program = str(PROGRAMS / "container-manager")
     arguments = {
         "--listen": f"unix://{socket}",
         "--docker-host": docker_host,
@@ -47,15 +40,6 @@ def main() -> None:
         "--default-image": BOT_IMAGE,
     }
     os.execv(program, [program, "serve", *(part for pair in arguments.items() for part in pair)])
-
-
-def _demo_bot() -> str:
-    """The demo bot's id, the same every time."""
-    file = _STATE / "demo-bot"
-    _STATE.mkdir(exist_ok=True)
-    if not file.exists():
-        file.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
-    return str(uuid.UUID(file.read_text(encoding="ascii").strip()))
 
 
 def _demo_directories(bot: str, docker_host: str) -> Path:
@@ -87,40 +71,14 @@ def _give_to_bot(directories: list[Path], token: Path, docker_host: str) -> None
     docker_command.run(docker_host, *arguments)
 
 
-def _socket_path() -> Path:
-    """In `.dev/run/`, or in a short directory where that would be too long for a socket."""
-    directory = _STATE / "run"
-    directory.mkdir(exist_ok=True)
-    directory.chmod(0o700)
-    path = directory / "container-manager.sock"
-    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-        path = Path(tempfile.mkdtemp(prefix="container-manager-", dir="/tmp")) / path.name
-    return path
-
-
-def _calls(bot: str, token: Path, socket: Path) -> str:
-    config = {
-        "aiProvider": "ollama",
-        "aiModel": "llama3.3",
-        "ports": [{"containerPort": _GATEWAY_PORT, "hostPort": _HOST_PORT}],
-        "extraHosts": {"host.docker.internal": "host-gateway"},
-    }
-    calls: list[tuple[str, dict[str, object]]] = [
-        ("CreateContainer", {"botId": bot, "config": config}),
-        ("StartContainer", {"botId": bot}),
-        ("GetContainerStatus", {"botId": bot}),
-    ]
-    buf = f"{_PROGRAMS / 'buf'} curl --protocol grpc --http2-prior-knowledge --unix-socket {socket}"
-    lines = ["", f"The demo bot is {bot}. In another terminal:", ""]
-    for method, request in calls:
-        lines += [f"{buf} \\\n  -d '{json.dumps(request)}' \\\n  http://localhost/{_SERVICE}/{method}", ""]
-    lines += [
+def _text(bot: str, token: Path, socket: Path) -> str:
+    closing = [
         f"Once it runs, its gateway is at http://127.0.0.1:{_HOST_PORT}/, the token in",
         f"  {token}",
         "Ctrl-C here stops the service.",
         "",
     ]
-    return "\n".join(lines)
+    return "\n".join([*calls(bot, socket, _HOST_PORT), *closing])
 
 
 if __name__ == "__main__":

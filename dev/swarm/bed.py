@@ -220,8 +220,8 @@ class SwarmBed:
         for node in self._nodes:
             node.prepare(self._settings)
         _at_once(Node.boot, self._nodes)
-        if self._keep_images:  # but not the containers of the last swarm
-            _at_once(lambda node: docker_command.run(node.docker_url, "container", "prune", "--force"), self._nodes)
+        if self._keep_images:  # but not what the last swarm has left otherwise
+            _at_once(lambda node: docker_command.run(node.docker_url, "system", "prune", "--force"), self._nodes)
 
     def _join(self) -> None:
         """Form the swarm; managers join one after the other, as their consensus wants it."""
