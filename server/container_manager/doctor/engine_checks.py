@@ -38,26 +38,31 @@ _SUBNETS_WARNING_SHARE = 0.10
 _CLOCK_FAILED_SECONDS = 5.0
 
 
-async def check_engine(config: DockerServiceConfig) -> list[Finding]:
-    """Findings about the engine; a single finding when it does not answer."""
+async def check_engine(config: DockerServiceConfig, *, runs_bots: bool = True) -> list[Finding]:
+    """Findings about the engine; a single finding when it does not answer.
+
+    ``runs_bots``: bots run on this very engine, not on the nodes of a swarm that it manages.
+    """
     engine = AsyncEngineClient(config.docker_host, timeout_seconds=_TIMEOUT_SECONDS)
     try:
         version = await engine.get_json("/version")
         asked = time.time()
         info = await engine.get_json("/info")
         answered = time.time()
-        return [
+        found = [
             Finding("engine", Verdict.OK, f"Docker Engine {version.get('Version')} answers at {config.docker_host}"),
             _api_version(str(version.get("ApiVersion") or "")),
-            _storage_driver(str(info.get("Driver") or "")),
-            _users(info, config),
-            *_init_process(info),
-            await _default_image(engine, config),
-            await _names(engine),
-            *await _bot_networks(engine, config),
-            _clock(info, asked, answered),
-            _engine_disk(info),
         ]
+        if runs_bots:
+            found += [
+                _storage_driver(str(info.get("Driver") or "")),
+                _users(info, config),
+                *_init_process(info),
+                await _default_image(engine, config),
+                await _names(engine),
+                *await _bot_networks(engine, config),
+            ]
+        return [*found, _clock(info, asked, answered), _engine_disk(info)]
     except EngineAccessDeniedError as exc:
         remedy = "run it as a user in the group that owns the engine's socket"
         return [Finding("engine", Verdict.FAILED, str(exc), remedy)]
