@@ -158,8 +158,9 @@ ACCEPTED = {Weaker.NO_NEW_PRIVILEGES}
         ([*SWARM, node("w3", version="25.0.0")], [], set(), Verdict.OK),
         ([*SWARM, OLD], [], ACCEPTED, Verdict.WARNING),
         ([*SWARM, OLD], [engine("old", "name=seccomp,profile=default")], set(), Verdict.FAILED),
-        ([*SWARM, OLD], [engine("old", "name=no-new-privileges")], set(), Verdict.OK),
-        ([*SWARM, OLD], [engine("w1", "name=no-new-privileges")], set(), Verdict.FAILED),
+        ([*SWARM, OLD], [engine("old", "name=no-new-privileges")], set(), Verdict.FAILED),
+        ([*SWARM, OLD], [engine("old", "name=no-new-privileges")], ACCEPTED, Verdict.OK),
+        ([*SWARM, OLD], [engine("w1", "name=no-new-privileges")], ACCEPTED, Verdict.WARNING),
     ],
 )
 def test_no_new_privileges_holds_on_every_node(

@@ -168,15 +168,19 @@ def named_engines(nodes: Sequence[Json], engines: Sequence[NodeEngine]) -> Findi
 def no_new_privileges(nodes: Sequence[Json], engines: Sequence[NodeEngine], accepted: Collection[Weaker]) -> Finding:
     """Whether a bot's processes cannot gain privileges, on whichever node it runs."""
     name, option = "no-new-privileges", f"--allow-weaker {Weaker.NO_NEW_PRIVILEGES.value}"
-    sure = {each.node for each in engines if _NO_NEW_PRIVILEGES in (each.info.get("SecurityOptions") or ())}
-    weak = [node for node in nodes if _version(node) < _KEEPS_NO_NEW_PRIVILEGES and node_name(node) not in sure]
-    if not weak:
+    old = [node for node in nodes if _version(node) < _KEEPS_NO_NEW_PRIVILEGES]
+    if not old:
         return Finding(name, Verdict.OK, "every node's engine keeps it")
-    detail = f"{_names(weak)}: engines before 25.0 ignore it unless their daemon has it, and do not tell"
-    remedy = "update Docker to 25.0 or later; else run every daemon with --no-new-privileges"
-    if Weaker.NO_NEW_PRIVILEGES in accepted:
-        return Finding(name, Verdict.WARNING, f"{detail}; accepted with {option}", remedy)
-    return Finding(name, Verdict.FAILED, f"{detail}; creates are refused", f"{remedy} and give {option}")
+    remedy = "update Docker to 25.0 or later; else run each such daemon with --no-new-privileges"
+    if Weaker.NO_NEW_PRIVILEGES not in accepted:
+        detail = f"{_names(old)}: engines before 25.0 ignore it in services, so creates are refused"
+        return Finding(name, Verdict.FAILED, detail, f"{remedy} and give {option}")
+    sure = {each.node for each in engines if _NO_NEW_PRIVILEGES in (each.info.get("SecurityOptions") or ())}
+    unsure = [node for node in old if node_name(node) not in sure]
+    if unsure:
+        detail = f"{_names(unsure)}: accepted with {option}; whether its daemon has it, the engine does not tell"
+        return Finding(name, Verdict.WARNING, detail, remedy)
+    return Finding(name, Verdict.OK, f"every node keeps it, {_names(old)} by the setting of its daemon")
 
 
 def clocks(nodes: Sequence[Json], engines: Sequence[NodeEngine], tasks: Sequence[Json]) -> Finding:
