@@ -7,6 +7,7 @@
 import os
 import secrets
 import shlex
+import signal
 import socket as sockets
 import subprocess
 import sys
@@ -66,12 +67,16 @@ def _serve(bed: SwarmBed, image: str) -> int:
         *(f"--node-engine={node.name}={node.docker_url}" for node in bed.nodes),
         *(f"--allow-weaker={weaker}" for weaker in _WEAKER),
     ]
-    service = subprocess.Popen([*tied(), str(PROGRAMS / "container-manager"), "serve", *options])
+    # In a process group of its own: a second SIGINT, from the terminal beside ours, would not let it finish.
+    service = subprocess.Popen([*tied(), str(PROGRAMS / "container-manager"), "serve", *options], process_group=0)
     try:
         wait_for(lambda: service.poll() is not None or _answers(socket), _SERVING_SECONDS)
         if service.poll() is None:
             token = _put_token(bot, socket)
             print(_text(bed, bot, socket, token), flush=True)
+        return service.wait()
+    except KeyboardInterrupt:
+        service.send_signal(signal.SIGINT)
         return service.wait()
     finally:
         service.terminate()
