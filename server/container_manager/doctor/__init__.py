@@ -8,6 +8,8 @@ and changes nothing.
 
 from __future__ import annotations
 
+import asyncio
+
 from container_manager.addresses import UnixAddress, parse_address
 from container_manager.bot_directories import BotUser, RootDirectory, overlap
 from container_manager.config import ServerConfig
@@ -28,7 +30,7 @@ async def diagnose(config: ServerConfig, *, running: bool = False) -> list[Findi
 
     ``running``: the service runs and serves its addresses, which otherwise have to be free.
     """
-    findings = await check_engine(config.service)
+    findings = await _check_backend(config)
     findings += _check_roots(config)
     if config.service.registry_config is not None:
         findings += check_registry_config(config.service.registry_config)
@@ -54,6 +56,26 @@ async def diagnose(config: ServerConfig, *, running: bool = False) -> list[Findi
     return findings
 
 
+async def _check_backend(config: ServerConfig) -> list[Finding]:
+    if config.swarm is None:
+        return await check_engine(config.service)
+    findings = await check_engine(config.service, runs_bots=False)
+    if findings[0].verdict is Verdict.FAILED:
+        return findings
+    # Loaded here, as the service loads only the backend that it has.
+    from container_manager.backends.swarm.service_spec import Weaker
+    from container_manager.doctor.swarm_checks import check_swarm
+
+    docker_host, shares = config.service.docker_host, config.swarm.placement == "floating"
+    return findings + await asyncio.to_thread(
+        check_swarm,
+        docker_host,
+        node_engines=config.swarm.node_engines,
+        shared_state=config.service.state_root if shares else None,
+        accepted=[Weaker(name) for name in config.swarm.allow_weaker],
+    )
+
+
 def _check_services(config: ServerConfig) -> list[Finding]:
     if not config.services:
         return []
@@ -71,7 +93,8 @@ def _check_services(config: ServerConfig) -> list[Finding]:
 
 def _check_roots(config: ServerConfig) -> list[Finding]:
     secrets, state = config.service.secrets_root, config.service.state_root
-    findings = _check_root("secrets", secrets, config.service.bot_user)
+    # A swarm keeps bots' secrets itself.
+    findings = _check_root("secrets", secrets, config.service.bot_user) if config.swarm is None else []
     if state is not None:
         findings += _check_root("state", state)
         findings.append(Finding("state mount", Verdict.OK, f"{config.service.state_mount} in bots' containers"))

@@ -43,8 +43,9 @@ def check_swarm(
 ) -> list[Finding]:
     """Findings about the swarm of the manager at ``docker_host``; a single finding when that is no manager of one.
 
-    ``node_engines``: addresses of engines by the names of their nodes. ``shared_state``: the root of states if all
-    nodes have to have it. ``accepted``: what the operator accepts to be weaker. Blocks for some seconds at most.
+    ``node_engines``: addresses of engines by the host names or the ids of their nodes. ``shared_state``: the root of
+    states if all nodes have to have it. ``accepted``: what the operator accepts to be weaker. Blocks for some seconds
+    at most.
     """
     client = SwarmClient(docker_host, timeout_seconds=_TIMEOUT_SECONDS)
     try:
@@ -58,7 +59,8 @@ def check_swarm(
         return [Finding("swarm", Verdict.FAILED, f"the manager does not answer for the swarm: {exc}", remedy)]
     finally:
         client.close()
-    engines = ask(node_engines, shared_state)
+    names = {node["ID"]: node_name(node) for node in nodes}
+    engines = ask({names.get(node, node): address for node, address in node_engines.items()}, shared_state)
     return [
         Finding("swarm", Verdict.OK, f"the engine is a manager of a swarm of {len(nodes)} nodes"),
         managers(nodes),
