@@ -35,8 +35,7 @@ class SwarmBed:
     `directory` holds the nodes' data and logs, and a link by which another process finds the bed: a SwarmBed made for
     the same directory is the same bed. A stop removes all but the logs; with `keep_images`, the images of the nodes and
     of the registry stay too, and the next bed of that directory has them. `tree` is a Debian release with another
-    engine, from `dev.engines.tree`. `settings` are added to each node's daemon.json. With `heartbeat_seconds` below
-    5, the default of Docker, a manager sees sooner that a node is down.
+    engine, from `dev.engines.tree`. `settings` are added to each node's daemon.json.
 
     Beds cannot disturb each other: all that has a name or an address exists within the bed's own namespaces.
     """
@@ -49,14 +48,12 @@ class SwarmBed:
         managers: int = 1,
         tree: Path | None = None,
         settings: Mapping[str, Any] | None = None,
-        heartbeat_seconds: int = 5,
         keep_images: bool = False,
     ) -> None:
         self._directory = directory.absolute()
         self._counts = nodes, managers
         self._tree = str(tree.absolute()) if tree else ""
         self._settings = settings or {}
-        self._heartbeat_seconds = heartbeat_seconds
         self._keep_images = keep_images
         self._watcher: subprocess.Popen[bytes] | None = None
         self._switch: Switch | None = None
@@ -153,20 +150,15 @@ class SwarmBed:
         _at_once(Node.restore, self.nodes)
         self.wait_until_ready()
 
-    def load_image(self, image: str | Path, *, source: str = "") -> str:
+    def load_image(self, name: str, *, source: str = "") -> str:
         """Put an image on every node and into the registry; return its reference there, `REGISTRY/NAME:TAG`.
 
-        `image` is the tag of an image that the first node has or, with `source`, the engine of that address; or an
-        archive of `docker save` with a single tagged image. Every node has it by both names. All nodes must be up.
+        `name` is the tag of an image that the first node has or, with `source`, the engine of that address. Every node
+        has it by both names afterwards. All nodes must be up.
         """
         first, *others = self.nodes
-        if isinstance(image, Path):
-            loaded = docker_command.run(first.docker_url, "load", "--quiet", "--input", str(image)).decode()
-            name = loaded.rpartition("Loaded image: ")[2].strip()
-        else:
-            name = image
-            if source:
-                _copy(source, first.docker_url, image)
+        if source:
+            _copy(source, first.docker_url, name)
         reference = f"{self.registry}/{name}"
         docker_command.run(first.docker_url, "tag", name, reference)
         docker_command.run(first.docker_url, "push", reference)
@@ -226,8 +218,7 @@ class SwarmBed:
     def _join(self) -> None:
         """Form the swarm; managers join one after the other, as their consensus wants it."""
         first, *others = self._nodes
-        heartbeat = f"--dispatcher-heartbeat={self._heartbeat_seconds}s"
-        docker_command.run(first.docker_url, "swarm", "init", heartbeat, *_addresses(first))
+        docker_command.run(first.docker_url, "swarm", "init", *_addresses(first))
         tokens = {
             role: docker_command.run(first.docker_url, "swarm", "join-token", "--quiet", role).decode().strip()
             for role in ("manager", "worker")
