@@ -23,6 +23,7 @@ from dev.remains import wait_for
 from dev.swarm import SwarmBed, SwarmError
 
 _STATE = STATE / "swarm"
+_BED = _STATE / "bed"
 _HOST_PORT = 18789
 _NODES = 3
 _SERVING_SECONDS = 60
@@ -39,7 +40,7 @@ def main() -> int:
     try:
         ensure_bot_image(docker_host)
         settings = {"no-new-privileges": True}
-        with SwarmBed(_STATE / "bed", nodes=_NODES, settings=settings, keep_images=True) as bed:
+        with SwarmBed(_BED, nodes=_NODES, settings=settings, keep_images=True) as bed:
             image = _image(bed, docker_host)
             docker_command.run(bed.nodes[0].docker_url, "node", "update", "--availability=drain", bed.nodes[0].name)
             return _serve(bed, image)

@@ -21,15 +21,17 @@ from tests.support.waiting import wait_until
 
 PROGRAM = """
 import pathlib, sys, dev.serve_swarm as serve
-serve._STATE = pathlib.Path(sys.argv[1])
+serve._STATE, serve._BED = map(pathlib.Path, sys.argv[1:])
 sys.exit(serve.main())
 """
+# Not removed: the bot image on three nodes, which takes minutes to copy and to delete.
+BED = CHECKOUT / ".dev" / "swarm-tests"
 LIVE = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).status)"
 
 
 @pytest.fixture
 def state() -> Iterator[Path]:
-    """A directory instead of ``.dev/swarm``."""
+    """A directory instead of ``.dev/swarm``, where a developer may have the demo running."""
     with tempfile.TemporaryDirectory(prefix="serve-") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
@@ -47,7 +49,7 @@ def test_the_printed_calls_create_start_and_show_a_real_bot(state: Path, engine_
     output = state / "output"
     with output.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(state)],
+            [sys.executable, "-c", PROGRAM, str(state), str(BED)],
             cwd=CHECKOUT,
             env={**os.environ, "DOCKER_HOST": engine_url},
             stdin=subprocess.DEVNULL,
@@ -63,8 +65,8 @@ def test_the_printed_calls_create_start_and_show_a_real_bot(state: Path, engine_
         answers = [subprocess.run(["sh", "-c", call], capture_output=True, text=True, check=True) for call, _ in calls]
         status = json.loads(answers[-1].stdout)["status"]
         assert ("CONTAINER_STATE_RUNNING", True) == (status["state"], status["node"] in {"n2", "n3"})
-        bed = SwarmBed(state / "bed")
-        runtime = runtime_of(state / "bed")
+        bed = SwarmBed(BED)
+        runtime = runtime_of(BED)
         wait_until(lambda: is_live(bed, status["node"]), "the bot's gateway is live", 120)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
