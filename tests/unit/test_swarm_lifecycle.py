@@ -1,0 +1,343 @@
+"""The operations on a swarm, with what a real one seldom shows: conflicts, faults, tasks that are forgotten early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from container_manager.backends.swarm import bot_services, runs, task_watch
+from container_manager.backends.swarm.lifecycle import SwarmLifecycle
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.deadline import Deadline
+from container_manager.errors import (
+    CommandNotFoundError,
+    ContainerAlreadyExistsError,
+    ContainerNameMismatchError,
+    ContainerNotFoundError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    NameInUseUnmanagedError,
+    NodeUnavailableError,
+    NotSupportedByBackendError,
+    PortInUseError,
+    StartFailedError,
+)
+from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason
+from container_manager.operation import carry_out
+from tests.support.waiting import wait_until
+from tests.unit.swarm_documents import BOT, IMAGE, spec
+from tests.unit.swarm_world import SwarmWorld
+
+CONFIG = ContainerConfig(image=IMAGE)
+ROOT = RootDirectory(Path("/nonexistent"), Path("/nonexistent"))
+Json = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_watch, "_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr(bot_services, "_NODES_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "_NODES_SECONDS", 0.01)
+    monkeypatch.setattr(runs, "_UNPLACED_SECONDS", 0.05)
+    monkeypatch.setattr(runs, "_CHECKED_SECONDS", 0.05)
+    monkeypatch.setattr(runs, "_IMAGE_CHECKED_SECONDS", 0.1)
+
+
+@pytest.fixture
+def world() -> SwarmWorld:
+    return SwarmWorld()
+
+
+@pytest.fixture
+def lifecycle(world: SwarmWorld) -> Iterator[SwarmLifecycle]:
+    config = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE)
+    made = SwarmLifecycle(world, config, SwarmConfig(), lambda _: [])  # type: ignore[arg-type]
+    yield made
+    made.close()
+
+
+def create(lifecycle: SwarmLifecycle, **arguments: Any) -> str:
+    return carry_out(lifecycle.create_container(BOT, CONFIG, **arguments)).container_id
+
+
+def run(lifecycle: SwarmLifecycle) -> None:
+    create(lifecycle)
+    carry_out(lifecycle.start_container(BOT))
+
+
+def status(lifecycle: SwarmLifecycle) -> ContainerStatus:
+    found = lifecycle.get_container_status(BOT)
+    assert found is not None
+    return found
+
+
+def test_a_bots_life(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    made = create(lifecycle)
+    assert ContainerState.CREATED is status(lifecycle).state
+    assert made == carry_out(lifecycle.start_container(BOT))
+    assert ContainerState.RUNNING is status(lifecycle).state
+    before = len(world.calls)
+    carry_out(lifecycle.start_container(BOT))
+    assert "update_service" not in world.calls[before:]
+    assert made == carry_out(lifecycle.stop_container(BOT))
+    stopped = status(lifecycle)
+    assert (ContainerState.EXITED, 143, ExitReason.KILLED) == (
+        stopped.state,
+        stopped.exit_code,
+        stopped.exit_reason,
+    )
+    carry_out(lifecycle.restart_container(BOT))
+    assert ContainerState.RUNNING is status(lifecycle).state
+    assert made == carry_out(lifecycle.remove_container(BOT))
+    assert lifecycle.get_container_status(BOT) is None
+    assert "" == carry_out(lifecycle.remove_container(BOT))
+    assert "" == carry_out(lifecycle.stop_container(BOT))
+    with pytest.raises(ContainerNotFoundError):
+        carry_out(lifecycle.start_container(BOT))
+
+
+def test_changes_by_others_meanwhile_are_taken_into_account(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    create(lifecycle)
+    world.conflicts = 5
+    carry_out(lifecycle.start_container(BOT))
+    assert ContainerState.RUNNING is status(lifecycle).state
+    world.conflicts = 1000
+    with pytest.raises(EngineUnavailableError, match="try again"):
+        carry_out(lifecycle.stop_container(BOT))
+    world.conflicts = 0
+    assert ContainerState.RUNNING is status(lifecycle).state
+
+
+@pytest.mark.parametrize(
+    ("script", "log", "error"),
+    [
+        ([{"State": "rejected", "Err": "No such image: x"}], b"", StartFailedError),
+        ([{"State": "failed", "Err": "starting container failed: address already in use"}], b"", PortInUseError),
+        (
+            [
+                {"State": "running"},
+                {
+                    "State": "failed",
+                    "Err": "task: non-zero exit (127)",
+                    "ContainerStatus": {"ContainerID": "c", "ExitCode": 127},
+                },
+            ],
+            b"\x02\0\0\0\0\0\0\x46[FATAL tini (7)] exec nope failed: No such file or directory\n",
+            CommandNotFoundError,
+        ),
+        (
+            [{"State": "pending", "Err": "no suitable node (host-mode port already in use on 3 nodes)"}],
+            b"",
+            StartFailedError,
+        ),
+    ],
+)
+def test_a_start_that_fails_is_withdrawn_and_shown(
+    world: SwarmWorld,
+    lifecycle: SwarmLifecycle,
+    script: list[Json],
+    log: bytes,
+    error: type[StartFailedError],
+) -> None:
+    carry_out(lifecycle.create_container(BOT, ContainerConfig(image=IMAGE, command=("nope",))))
+    world.script, world.log = script, log
+    world.at_stop = [None]
+    with pytest.raises(error):
+        carry_out(lifecycle.start_container(BOT))
+    (service,) = world.services.values()
+    assert {"Replicated": {"Replicas": 0}} == service["Spec"]["Mode"]
+    shown = status(lifecycle)
+    assert (ContainerState.EXITED, ExitReason.START_FAILED, None) == (
+        shown.state,
+        shown.exit_reason,
+        shown.exit_code,
+    )
+    assert shown.error
+
+
+def test_a_program_that_ends_at_once_has_been_started(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    create(lifecycle)
+    ended = {"ContainerID": "c", "ExitCode": 127}
+    world.script = [{"State": "failed", "Err": "task: non-zero exit (127)", "ContainerStatus": ended}]
+    carry_out(lifecycle.start_container(BOT))
+    assert (ContainerState.RESTARTING, 127) == (status(lifecycle).state, status(lifecycle).exit_code)
+
+
+def test_a_start_whose_image_has_a_health_check_returns_and_shows_that_it_runs(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    create(lifecycle)
+    world.script = [{"State": "starting", "ContainerStatus": {"ContainerID": "c"}}]
+    carry_out(lifecycle.start_container(BOT))
+    assert ContainerState.RUNNING is status(lifecycle).state
+
+
+def test_a_start_of_a_bot_whose_only_node_is_down_is_withdrawn(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    create(lifecycle)
+    (service,) = world.services.values()
+    service["Spec"]["TaskTemplate"]["Placement"] = {"Constraints": ["node.id==node2"]}
+    world.script = [{"State": "pending", "Err": "no suitable node"}]
+    world.at_stop = [None]
+    with pytest.raises(NodeUnavailableError) as caught:
+        carry_out(lifecycle.start_container(BOT))
+    assert "machine-2" == caught.value.metadata["node"]
+    assert {"Replicated": {"Replicas": 0}} == service["Spec"]["Mode"]
+
+
+def test_a_stop_on_a_node_that_is_down_is_not_certain_until_it_is_back(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    run(lifecycle)
+    # The swarm forgets the task of a service without replicas on a node that is down.
+    world.at_stop = [None]
+    world.set_node("node1", "down")
+    for _ in range(2):
+        with pytest.raises(NodeUnavailableError) as caught:
+            carry_out(lifecycle.stop_container(BOT))
+        assert {"bot_id": BOT, "node": "machine-1"} == caught.value.metadata
+        shown = status(lifecycle)
+        assert (ContainerState.RUNNING, "machine-1", True) == (shown.state, shown.node, shown.node_unreachable)
+    world.set_node("node1", "ready")
+    carry_out(lifecycle.stop_container(BOT))
+    assert ContainerState.EXITED is status(lifecycle).state
+
+
+def test_a_task_that_is_forgotten_before_it_was_seen_to_end_leaves_no_exit_code(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    run(lifecycle)
+    world.at_stop = [None]
+    carry_out(lifecycle.stop_container(BOT))
+    shown = status(lifecycle)
+    assert (ContainerState.EXITED, None) == (shown.state, shown.exit_code)
+    assert shown.finish_time_ns is not None
+
+
+def test_a_remove_on_a_node_that_is_down_is_not_certain_and_the_name_stays_taken(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("container_manager.backends.swarm.creation._NAME_WAIT_SECONDS", 0.05)
+    run(lifecycle)
+    world.at_stop = [{"State": "running"}]
+    world.set_node("node1", "down")
+    for _ in range(2):
+        with pytest.raises(NodeUnavailableError):
+            carry_out(lifecycle.remove_container(BOT))
+    assert (ContainerState.REMOVING, True) == (status(lifecycle).state, status(lifecycle).node_unreachable)
+    assert [status(lifecycle)] == lifecycle.list_managed_containers()
+    assert lifecycle.containers_of_bot(BOT)
+    with pytest.raises(NodeUnavailableError):
+        create(lifecycle)
+    world.set_node("node1", "ready")
+    world.tasks.clear()
+    carry_out(lifecycle.remove_container(BOT))
+    create(lifecycle)
+
+
+def test_managers_that_elect_a_leader_are_borne(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    run(lifecycle)
+    world.at_stop = [{"State": "running"}] * 3 + world.at_stop
+    operation = lifecycle.stop_container(BOT)
+    next(operation)
+    world.faults = [EngineUnavailableError("no leader"), EngineTimeoutError("too slow")]
+    carry_out(operation)
+    assert ContainerState.EXITED is status(lifecycle).state
+
+
+def test_managers_that_stay_away_end_the_wait(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_watch, "NO_ANSWER_SECONDS", 0.05)
+    run(lifecycle)
+    world.at_stop = [{"State": "running"}]
+    operation = lifecycle.stop_container(BOT)
+    next(operation)
+    world.faults = [EngineUnavailableError("no leader")] * 1000
+    with pytest.raises(EngineUnavailableError, match="no leader"):
+        carry_out(operation)
+    world.faults = []
+
+
+def test_a_create_whose_answer_is_lost_is_undone_later(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_the_answer(body: Json) -> None:
+        world.add(body)
+        raise EngineTimeoutError("no answer")
+
+    world.on_create = lose_the_answer
+    with pytest.raises(EngineTimeoutError):
+        create(lifecycle)
+    wait_until(lambda: not world.services, "the service that nobody knows is removed")
+    world.on_create = lambda _: None
+    create(lifecycle)
+
+
+def test_a_retry_of_a_create_gets_its_service_and_another_one_is_refused(lifecycle: SwarmLifecycle) -> None:
+    made = create(lifecycle, request_id="one")
+    assert made == create(lifecycle, request_id="one")
+    with pytest.raises(ContainerAlreadyExistsError) as caught:
+        create(lifecycle, request_id="two")
+    assert made == caught.value.metadata["container_id"]
+
+
+def test_a_create_past_its_deadline_leaves_nothing(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    deadline = Deadline()
+
+    def give_up(_: Json) -> None:
+        deadline.cancel()
+
+    world.on_create = give_up
+    with pytest.raises(Exception, match="cancelled"):
+        create(lifecycle, deadline=deadline)
+    assert {} == world.services
+
+
+def test_a_foreign_service_with_the_bots_name_is_never_touched(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    foreign = spec()
+    foreign["Labels"] = {}
+    world.add(foreign)
+    for change in (lifecycle.start_container, lifecycle.stop_container, lifecycle.remove_container):
+        with pytest.raises(NameInUseUnmanagedError):
+            carry_out(change(BOT))
+    with pytest.raises(NameInUseUnmanagedError):
+        create(lifecycle)
+    assert lifecycle.get_container_status(BOT) is None
+    with pytest.raises(NameInUseUnmanagedError):
+        lifecycle.require_container(BOT)
+    assert 1 == len(world.services)
+
+
+def test_a_service_with_the_bots_labels_and_another_name_is_shown_and_never_touched(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    world.add({**spec(), "Name": "by-hand"})
+    assert "by-hand" == status(lifecycle).name
+    for change in (lifecycle.start_container, lifecycle.stop_container, lifecycle.remove_container):
+        with pytest.raises(ContainerNameMismatchError):
+            carry_out(change(BOT))
+    assert 1 == len(world.services)
+
+
+def test_another_grace_period_is_refused_where_the_nodes_engine_is_not_named(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    run(lifecycle)
+    for change in (lifecycle.stop_container, lifecycle.restart_container, lifecycle.remove_container):
+        with pytest.raises(NotSupportedByBackendError) as caught:
+            carry_out(change(BOT, 0))
+        assert "grace_period" == caught.value.metadata["field"]
+    assert ContainerState.RUNNING is status(lifecycle).state
+    carry_out(lifecycle.stop_container(BOT, 10))
+
+
+def test_an_old_node_is_refused_at_the_create(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    world.nodes["node2"]["Description"]["Engine"]["EngineVersion"] = "20.10.24"
+    with pytest.raises(NotSupportedByBackendError) as caught:
+        create(lifecycle)
+    assert "machine-2" == caught.value.metadata["node"]
+    assert {} == world.services
