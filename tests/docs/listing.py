@@ -208,6 +208,12 @@ LISTED = (
         ("tests/engine/test_bot_image_gateway.py::test_gateway_accepts_its_token_and_nothing_else",),
     ),
     Listed(
+        "docs/swarm.md",
+        "botctl --target unix:///run/one/s.sock backup create BOT --stop",
+        "it needs a machine and a swarm; on a swarm of the tests' own, the same calls are made by",
+        ("tests/swarm/test_states.py::test_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_its_state",),
+    ),
+    Listed(
         "images/openclaw/README.md",
         "bot_id=8b0f0d4e-5a0c-4d0e-9c55-4a1f5e3b7d21\nopenssl",
         "it needs a proxy and its token",

@@ -202,6 +202,7 @@ def test_a_swarm_is_chosen_with_its_own_options_and_needs_no_secrets_root(serve:
     ("arguments", "words"),
     [
         (("--placement", "pinned"), "is for --backend swarm"),
+        (("--backend", "swarm", "--backup-recipient", "age1x"), "a swarm gives no secret back"),
         (("--node-engine", "a=unix:///a"), "is for --backend swarm"),
         (("--allow-weaker", "swap"), "is for --backend swarm"),
         (("--backend", "swarm", "--node-engine", "unix:///a"), "is not NODE=unix:///path"),

@@ -107,6 +107,8 @@ def _swarm(options: dict[str, Any]) -> SwarmConfig | None:
         return None
     if options["bot_network"] != BotNetwork.BRIDGE.value:
         raise click.UsageError(f"{hint('bot-network')} is for one engine; a swarm has no network for each bot")
+    if options["backup_recipient"]:
+        raise click.UsageError(f"{hint('backup-recipient')} is for one engine; a swarm gives no secret back")
     engines = {}
     for given in options["node_engine"]:
         name, _, url = given.partition("=")
