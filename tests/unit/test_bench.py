@@ -27,6 +27,7 @@ FIGURES = [
     "status p99 beside a log reader / idle p99",
     "status p50: metrics, traces and JSON log on / off",
     "CPU of botctl list -o json",
+    "copy of a state: shared blocks / full copy",
     "lifecycle: service / raw HTTP",
     "polling of 5 bots, no changes/s: share of a core",
     "status p50, 3: service, bare stub / empty echo service",
