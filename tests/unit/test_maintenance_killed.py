@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -331,6 +331,29 @@ def test_a_full_disk_before_the_first_phase_changes_nothing(tmp_path: Path, monk
         world.run(Record("r", "upgrade", BOT, UPGRADE))
     assert ContainerState.RUNNING is world.state(BOT)
     assert world.is_clean(BOT)
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_an_operation_ends_once_the_disk_has_room_for_its_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ready: bool
+) -> None:
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "former")
+    world.is_ready = is_ready
+    save, refused = Journal.save, []
+
+    def full_for_a_while(journal: Journal, record: Record) -> None:
+        if record.outcome is not None and len(refused) < 3:
+            refused.append(record.phase)
+            _full()
+        save(journal, record)
+
+    monkeypatch.setattr(Journal, "save", full_for_a_while)
+    with nullcontext() if is_ready else pytest.raises(UpgradeRolledBackError):
+        world.run(Record("r", "upgrade", BOT, UPGRADE))
+    assert 3 == len(refused)
+    assert [] == world.journal.unfinished()
 
 
 @pytest.mark.parametrize("phase", ["backing_up", "replacing", "waiting_ready", "committed"])

@@ -129,18 +129,30 @@ def recorded(work: Work, task: Task) -> Operation[Result]:
         try:
             result = yield from work(task)
         except _OUTCOMES as exc:
-            task.end(error_document(exc))
+            yield from _end(task, error_document(exc))
             raise
         except _TEMPORARY as exc:
             if not task.phase:
                 raise
-            _log.warning("the %s of bot %s waits and goes on later: %s", task.record.kind, task.bot_id, exc)
-            yield Wait(seconds=_AGAIN_SECONDS)
+            yield _until_later(task, exc)
         except ContainerManagerError as exc:
             if task.phase:
                 # The record stays, and with it all that is needed to continue.
                 raise RuntimeError(f"it failed in the phase {task.phase}, which cannot fail") from exc
             raise
         else:
-            task.end({"result": result})
+            yield from _end(task, {"result": result})
             return result
+
+
+def _end(task: Task, outcome: Mapping[str, Any]) -> Operation[None]:
+    while task.record.outcome is None:
+        try:
+            task.end(outcome)
+        except _TEMPORARY as exc:
+            yield _until_later(task, exc)
+
+
+def _until_later(task: Task, exc: ContainerManagerError) -> Wait:
+    _log.warning("the %s of bot %s waits and goes on later: %s", task.record.kind, task.bot_id, exc)
+    return Wait(seconds=_AGAIN_SECONDS)
