@@ -47,6 +47,16 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "_IMAGE_CHECKED_SECONDS", 0.1)
 
 
+class NoSecrets:
+    """Bots with none."""
+
+    def references(self, bot_id: str) -> list[Json]:
+        return []
+
+    def remove_unused(self, bot_id: str) -> None:
+        """There are none."""
+
+
 @pytest.fixture
 def world() -> SwarmWorld:
     return SwarmWorld()
@@ -55,7 +65,7 @@ def world() -> SwarmWorld:
 @pytest.fixture
 def lifecycle(world: SwarmWorld) -> Iterator[SwarmLifecycle]:
     config = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE)
-    made = SwarmLifecycle(world, config, SwarmConfig(), lambda _: [])  # type: ignore[arg-type]
+    made = SwarmLifecycle(world, config, SwarmConfig(), NoSecrets())  # type: ignore[arg-type]
     yield made
     made.close()
 
