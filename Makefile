@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-swarm test test-slow test-swarm test-engines test-lowest fuzz chaos check audit unit proto lock bench bot-image release clean env
+.PHONY: help serve serve-swarm test test-slow test-swarm test-engines test-lowest fuzz chaos check audit unit proto lock bench bench-swarm bot-image release clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 # Should make be killed, the run still clears up: it gets a signal then.
@@ -83,6 +83,9 @@ lock: ## lock the requirements again (UPGRADE=--upgrade uses the newest versions
 
 bench: env ## measure the service against the raw engine and the docker SDK; PARTS="lifecycle --rounds 600"
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m bench $(PARTS)'
+
+bench-swarm: env ## measure the service on a swarm of machines of our own, as root; PARTS=--quick takes some minutes
+	@exec $(WITH_ENGINE) $(PYTHON) -m bench.swarm $(PARTS)
 
 bot-image: env ## build the bot image, unless the engine has it
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.images bot
