@@ -6,13 +6,16 @@ import io
 import shutil
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import docker
+import grpc
 import pytest
 
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import DockerServiceConfig, SwarmConfig
@@ -20,11 +23,14 @@ from dev import docker_command
 from dev.swarm import SwarmBed
 from tests.support.backend_contract import put_secrets
 from tests.support.calls import fails_with
+from tests.support.maintained_service import MaintainedService
 from tests.support.swarm_bots import SwarmBots
 from tests.support.swarm_service import KeptService, kept_service
 from tests.support.waiting import wait_until
 
 RUNNING = manager_pb.CONTAINER_STATE_RUNNING
+STOPPING, BACKING_UP = pb.UPGRADE_PHASE_STOPPING, pb.UPGRADE_PHASE_BACKING_UP
+REPLACING, WAITING_READY = pb.UPGRADE_PHASE_REPLACING, pb.UPGRADE_PHASE_WAITING_READY
 # Each run adds a line to the state.
 ADDING = ("sh", "-c", "echo run >>/home/node/.openclaw/runs; exec sleep 100000")
 HEALTH = manager_pb.HealthCheck(command=["test", "-s", "/home/node/.openclaw/runs"], interval={"seconds": 1})
@@ -161,6 +167,46 @@ def test_an_upgrade_that_fails_on_a_swarm_leaves_the_image_and_the_state_as_they
     assert upgraded is not None
     assert (RUNNING, second) == (upgraded.state, upgraded.image)
     assert "run\nrun\nrun\n" == state.read_text()
+
+
+@pytest.mark.slow
+def test_a_service_killed_in_any_phase_of_an_upgrade_on_a_swarm_finishes_it(
+    session_bed: SwarmBed, bots: SwarmBots, swarm_image: str, session_dir: Path, tmp_path: Path
+) -> None:
+    first = session_bed.nodes[0]
+    docker_command.run(first.docker_url, "tag", swarm_image, "botmaker-test/busybox:2")
+    images = [session_bed.load_image("botmaker-test/busybox:2"), swarm_image]
+    roots = [root_of(path).path for path in (tmp_path / "j", session_bed.shared / "killed", tmp_path / "b")]
+    address = f"unix://{session_dir}/killed.sock"
+    arguments = ["--listen", address, "--backend", "swarm", "--docker-host", first.docker_url, "--bot-user", "0:0"]
+    for option, value in zip(("--secrets-root", "--state-root", "--backup-root"), map(str, roots), strict=True):
+        arguments += [option, value]
+    arguments += ["--placement", "floating", "--allow-weaker", "no-new-privileges", "--allow-weaker", "grace-period"]
+    service = MaintainedService([*arguments, "--default-image", swarm_image], tmp_path / "log", address)
+    try:
+        bot_id = bots.new()
+        service.calls.run(bot_id, *ADDING, health_check=HEALTH)
+        state = roots[1] / bot_id / "runs"
+        wait_until(state.exists, "the bot has written its state")
+        for count, phase in enumerate((STOPPING, BACKING_UP, REPLACING, WAITING_READY), 2):
+            image, request_id = images[count % 2], f"upgrade-{phase}"
+            with suppress(grpc.RpcError):
+                for message in service.upgrade(bot_id, image, request_id):
+                    if message.phase == phase:
+                        break
+            service.kill()
+            service.start()
+            *_, last = service.upgrade(bot_id, image, request_id)
+            assert pb.UPGRADE_PHASE_COMMITTED == last.phase
+            status = service.calls.status(bot_id)
+            assert status is not None
+            assert (RUNNING, image) == (status.state, status.image)
+            assert "run\n" * count == state.read_text()
+            assert 1 == len(bots.services())
+            assert 2 == len(bots.secrets()), "the bot's set and its token"
+        service.calls.remove(bot_id)
+    finally:
+        service.close()
 
 
 def test_a_pinned_bot_keeps_its_state_through_upgrade_and_creation_and_what_needs_copies_is_refused(

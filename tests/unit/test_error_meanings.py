@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from container_manager.engine.error_meanings import (
@@ -20,6 +22,7 @@ from container_manager.errors import (
     EngineUnavailableError,
     InvalidConfigError,
     InvalidStateError,
+    OperationInProgressError,
     PortInUseError,
     SecretsUnavailableError,
     StartFailedError,
@@ -191,6 +194,12 @@ def test_an_unexpected_answer_is_the_engines_fault_from_500_on(
     error = engine_error(EngineRejectedError(status, text), BOT)
     assert (cls, code) == (type(error), error.code)
     assert {"bot_id": BOT} == error.metadata
+
+
+@pytest.mark.parametrize("meaning", [engine_error, create_error])
+def test_a_swarms_secret_that_another_service_has_just_replaced_is_told_as_another_operation(meaning: Any) -> None:
+    text = "rpc error: code = InvalidArgument desc = secret not found: botmaker-x-1"
+    assert OperationInProgressError is type(meaning(EngineRejectedError(400, text), BOT))
 
 
 def test_an_answer_that_concerns_no_bot_names_none() -> None:

@@ -20,6 +20,7 @@ from container_manager.errors import (
     FieldViolation,
     InvalidConfigError,
     InvalidStateError,
+    OperationInProgressError,
     PortInUseError,
     SecretsUnavailableError,
     StartFailedError,
@@ -34,6 +35,9 @@ _HTTP_SERVER_ERROR = 500
 Table = Sequence[tuple[tuple[str, ...], type[ContainerManagerError]]]
 
 DISK_PHRASES: Table = ((("no space left on device",), CapacityExceededError),)
+
+# Of a swarm, about one that this process has just found there.
+_REPLACED = "secret not found"
 
 # This process has just found the directory. So it was removed since, or the engine sees another file system, and
 # --host-secrets-root or --host-state-root is missing or wrong.
@@ -99,6 +103,8 @@ def create_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError
     """The error for the engine's error response to a create, other than a name conflict or a missing image."""
     if cls := _lookup(exc.text, MOUNT_PHRASES):
         return cls(f"the engine cannot mount the bot's directory: {exc.text}", bot_id=bot_id)
+    if _REPLACED in exc.text:
+        return engine_error(exc, bot_id)
     # 404: something that the request names, such as its network, was removed a moment ago.
     if exc.status in (_HTTP_BAD_REQUEST, _HTTP_NOT_FOUND):
         return InvalidConfigError(FieldViolation("config", f"the engine refused it: {exc.text}"))
@@ -108,6 +114,8 @@ def create_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError
 def engine_error(exc: EngineRejectedError, bot_id: str = "") -> ContainerManagerError:
     """The error for an unexpected error response: a fault of the engine, or, below 500, an error in this service."""
     metadata = {"bot_id": bot_id} if bot_id else {}
+    if _REPLACED in exc.text:
+        return OperationInProgressError("the bot's secrets were changed at the same time; try again", **metadata)
     if error := disk_error(exc.text, f"the engine's disk is full: {exc.text}", **metadata):
         return error
     if exc.status >= _HTTP_SERVER_ERROR:
