@@ -50,7 +50,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 class NoSecrets:
     """Bots with none."""
 
-    def references(self, bot_id: str) -> list[Json]:
+    def references(self, bot_id: str) -> list[Json]:  # noqa: ARG002
         return []
 
     def remove_unused(self, bot_id: str) -> None:
