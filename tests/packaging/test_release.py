@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,13 @@ def test_the_workflow_of_a_public_forge_runs_the_same_two_commands() -> None:
     assert {"actions/checkout"} == {step["uses"].partition("@")[0] for step in steps if "uses" in step}
     # The token of a run can do nothing but read the sources.
     assert {"contents": "read"} == workflow["permissions"]
+
+
+def test_pre_commit_runs_linters_of_make_check_and_editors_have_their_line_length() -> None:
+    hooks = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    check = (CHECKOUT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
+    lines = [line.strip().replace("$(PYTHON)", ".venv/bin/python") for line in check.splitlines()]
+    assert [] == [hook["entry"] for hook in hooks if hook["entry"] not in lines]
+    assert len(hooks) >= 4
+    length = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["ruff"]["line-length"]
+    assert f"max_line_length = {length}\n" in (CHECKOUT / ".editorconfig").read_text()
