@@ -26,7 +26,8 @@ _CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "_ALERT_")
 _NOBODY = ("Connection refused", "No route to host", "unreachable", "errors resolving", "DNS resolution")
 # It was not there during the call.
 _GONE = (*_CLOSED, *_NOBODY, "No such file", "GOAWAY")
-_START = "start it with: container-manager serve"
+# Of deploy/systemd.
+_UNIT = Path("/etc/systemd/system/container-manager.service")
 
 
 def why_unreachable(connection: Connection, grpc_message: str) -> Why:
@@ -46,6 +47,10 @@ def why_unreachable(connection: Connection, grpc_message: str) -> Why:
 def went_away(connection: Connection) -> str:
     """What to say of a call that did not survive a restart of the service."""
     return f"the service at {connection.target} ended or was restarted during the call; see what it did, and try again"
+
+
+def _start() -> str:
+    return f"start it with: {'systemctl start container-manager' if _UNIT.exists() else 'container-manager serve'}"
 
 
 def _why_tcp(connection: Connection, details: str) -> Why | None:
@@ -100,11 +105,11 @@ def _why_closed(path: Path, exc: OSError) -> Why:
             "join that group and log in again, or use sudo"
         )
     if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
-        return ExitCode.NO_SERVICE, f"there is no socket {path}; {_START}, or {CHOOSE_TARGET}"
+        return ExitCode.NO_SERVICE, f"there is no socket {path}; {_start()}, or {CHOOSE_TARGET}"
     if isinstance(exc, _NotASocketError):
         return ExitCode.NO_SERVICE, f"{path} is not a socket; {CHOOSE_TARGET}"
     if isinstance(exc, ConnectionRefusedError):
-        return ExitCode.NO_SERVICE, f"nobody serves the socket {path} any more; {_START}, or {CHOOSE_TARGET}"
+        return ExitCode.NO_SERVICE, f"nobody serves the socket {path} any more; {_start()}, or {CHOOSE_TARGET}"
     return ExitCode.NO_SERVICE, f"{path} cannot be opened: {exc.strerror or exc}"
 
 

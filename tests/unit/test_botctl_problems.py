@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from botctl import reachability
 from botctl.connection import Connection
 from botctl.exit_codes import MEANINGS, ExitCode
 from botctl.problems import explain
@@ -54,6 +55,16 @@ def test_no_service_says_how_to_start_one_or_to_find_another(directory: Path) ->
     said = complaint(run("--target", f"unix://{directory}/s.sock", "start", BOT), ExitCode.NO_SERVICE)
     assert f"there is no socket {directory}/s.sock; start it with: container-manager serve" in said
     assert "--target or BOTCTL_TARGET" in said
+
+
+def test_where_systemd_has_the_service_it_is_systemd_that_starts_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = directory / "container-manager.service"
+    unit.touch()
+    monkeypatch.setattr(reachability, "_UNIT", unit)
+    said = complaint(run("--target", f"unix://{directory}/s.sock", "list"), ExitCode.NO_SERVICE)
+    assert "start it with: systemctl start container-manager, or name another" in said
 
 
 def test_the_default_is_the_services_own_socket() -> None:
