@@ -60,11 +60,12 @@ def _image(bed: SwarmBed, docker_host: str) -> str:
 
 
 def _serve(bed: SwarmBed, image: str) -> int:
-    bot, socket, states = demo_bot(_STATE), socket_path(_STATE), _STATE / "state"
-    states.mkdir(mode=0o711, exist_ok=True)
+    bot, socket, states, own = demo_bot(_STATE), socket_path(_STATE), _STATE / "state", _STATE / "secrets"
+    for directory in (states, own):  # the swarm keeps bots' secrets; the service has a lock and a journal there
+        directory.mkdir(mode=0o711, exist_ok=True)
     options = [
         *("--backend=swarm", f"--listen=unix://{socket}", f"--docker-host={bed.nodes[0].docker_url}"),
-        *(f"--state-root={states}", "--placement=floating", f"--default-image={image}"),
+        *(f"--secrets-root={own}", f"--state-root={states}", "--placement=floating", f"--default-image={image}"),
         *(f"--node-engine={node.name}={node.docker_url}" for node in bed.nodes),
         *(f"--allow-weaker={weaker}" for weaker in _WEAKER),
     ]
