@@ -31,6 +31,12 @@ def is_image_id(reference: str) -> bool:
     return _IMAGE_ID.fullmatch(reference) is not None
 
 
+def content_id_of(reference: str) -> str:
+    """The digest of a reference, or the reference if it is an id; empty: it names no content."""
+    name, _, digest = reference.partition("@")
+    return digest or (name if is_image_id(name) else "")
+
+
 def check_image_reference(reference: str, field: str = "config.image") -> None:
     """Raise :class:`InvalidImageReferenceError` unless ``reference`` is ``name[:tag][@digest]`` or an image id.
 

@@ -29,6 +29,7 @@ from container_manager.errors import (
 from container_manager.model import PullPolicy
 from container_manager.operation import carry_out
 
+ID = "sha256:" + "ef" * 32
 IMAGE, DIGEST = "registry.test/bot:1", "sha256:" + "ab" * 32
 ROOT = RootDirectory(Path("/nowhere"), Path("/nowhere"))
 CONFIG = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE, allowed_images=("registry.test/*",))
@@ -39,7 +40,12 @@ class Engine:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.has: dict[str, str] = {}
+        """The ids of its own images, by name."""
         self.answer: Callable[[], str] = lambda: DIGEST
+
+    def inspect_image(self, image: str, _deadline: Deadline) -> dict[str, Any] | None:
+        return {"Id": self.has[image]} if image in self.has else None
 
     def distribution(self, image: str, _registry_auth: str | None, _deadline: Deadline) -> dict[str, Any]:
         self.asked.append(image)
@@ -62,28 +68,43 @@ def denied(cause: Exception) -> EngineAccessDeniedError:
     return error
 
 
-def test_a_tag_is_resolved_and_a_digest_or_the_policy_never_asks_nobody(engine: Engine, images: SwarmImages) -> None:
+def test_a_tag_is_resolved_and_a_digest_or_an_id_asks_nobody(engine: Engine, images: SwarmImages) -> None:
     assert f"{IMAGE}@{DIGEST}" == carry_out(images.resolve(IMAGE, Deadline()))
     assert [IMAGE] == engine.asked
     other = "registry.test/bot@sha256:" + "cd" * 32
     assert other == carry_out(images.resolve(other, Deadline()))
-    never = SwarmImages(cast("SwarmClient", engine), replace(CONFIG, pull_policy=PullPolicy.NEVER))
-    assert IMAGE == carry_out(never.resolve(IMAGE, Deadline()))
+    assert ID == carry_out(images.resolve(ID, Deadline()))
     assert [IMAGE] == engine.asked
 
 
-def test_the_id_of_an_image_is_its_digest_and_a_create_with_it_takes_that_image(images: SwarmImages) -> None:
+def test_with_the_policy_never_the_managers_engine_says_which_image_it_is(engine: Engine) -> None:
+    images = SwarmImages(cast("SwarmClient", engine), replace(CONFIG, pull_policy=PullPolicy.NEVER))
+    with pytest.raises(ImageNotFoundError, match="not on the manager's engine, and the pull policy is never"):
+        carry_out(images.resolve(IMAGE, Deadline()))
+    engine.has[IMAGE] = ID
+    assert ID == carry_out(images.resolve(IMAGE, Deadline()))
+    assert ID == carry_out(images.prepare(IMAGE, Deadline()))
+    assert ID == images.pinned(IMAGE, ID)
+    assert [] == engine.asked
+
+
+def test_a_create_with_the_digest_or_id_that_was_prepared_takes_that_image(
+    images: SwarmImages,
+) -> None:
     assert DIGEST == carry_out(images.prepare(IMAGE, Deadline()))
     assert DIGEST == carry_out(images.prepare("", Deadline()))
     assert f"registry.test/bot@{DIGEST}" == images.pinned(IMAGE, DIGEST)
     assert f"registry.test/bot@{DIGEST}" == images.pinned("", DIGEST)
+    anything = SwarmImages(images._engine, replace(CONFIG, allowed_images=()))
+    assert ID == carry_out(anything.prepare(ID, Deadline()))
+    assert ID == anything.pinned(ID, ID)
 
 
 @pytest.mark.parametrize(
     ("image", "error"),
     [
         ("other.test/bot:1", ImageNotAllowedError),
-        (DIGEST, InvalidImageReferenceError),
+        (DIGEST, ImageNotAllowedError),
         ("Registry.test/BOT", InvalidImageReferenceError),
     ],
 )

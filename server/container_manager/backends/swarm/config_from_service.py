@@ -13,6 +13,7 @@ from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_HOST
 from container_manager.backends.swarm.records import LABEL_IMAGE, PREFIX
 from container_manager.backends.swarm.service_spec import Placement, service_body
 from container_manager.errors import ConfigNotReproducibleError, InvalidArgumentError
+from container_manager.image_reference import content_id_of
 from container_manager.model import (
     TYPED_VARIABLES,
     VARIABLE_BOT_ID,
@@ -48,8 +49,8 @@ def definition_of(service: Json, networks: Mapping[str, str]) -> ContainerDefini
             container_id=service["ID"],
             fields=",".join(fields),
         )
-    digest = service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"].partition("@")[2]
-    return ContainerDefinition(service["ID"], config, digest)
+    image = service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+    return ContainerDefinition(service["ID"], config, content_id_of(image))
 
 
 def config_of(service: Json, networks: Mapping[str, str]) -> ContainerConfig:

@@ -77,7 +77,7 @@ class ServiceCreator:
     ) -> Operation[Created]:
         """The bot's new service, or the one that an earlier call with this ``request_id`` made.
 
-        ``image_id``: the digest of the image to take.
+        ``image_id``: the digest or the id of the image to take.
         """
         requested = self._images.allowed(config.image)
         if existing := self._existing(bot_id, request_id, deadline):

@@ -35,6 +35,7 @@ from container_manager.backends.swarm.records import (
     replicas_of,
 )
 from container_manager.engine.timestamps import time_ns
+from container_manager.image_reference import content_id_of
 from container_manager.model import (
     ContainerState,
     ContainerStatus,
@@ -70,14 +71,14 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
     state, run = ContainerState.RUNNING if left else _state(service, ordered), _run(service, ordered)
     runs = state is ContainerState.RUNNING
     failed = state is ContainerState.EXITED and run is not None and bool(run.error)
-    image, _, digest = container["Image"].partition("@")
+    image = container["Image"].partition("@")[0]
     return ContainerStatus(
         container_id=service["ID"],
         bot_id=bot_id_of(labels),
         name=spec["Name"],
         state=state,
         image=sys.intern(labels.get(LABEL_IMAGE) or image),
-        image_id=sys.intern(digest),
+        image_id=sys.intern(content_id_of(container["Image"])),
         create_time_ns=time_ns(service.get("CreatedAt")),
         start_time_ns=_start_time(state, ordered, run),
         finish_time_ns=None if runs or run is None else run.finish_time_ns,
@@ -100,7 +101,7 @@ def removed_status(tasks: Sequence[Json], nodes: Mapping[str, Json]) -> Containe
     task = max(tasks, key=_age)
     container: Json = task["Spec"]["ContainerSpec"]
     labels: Mapping[str, str] = container.get("Labels") or {}
-    image, _, digest = container["Image"].partition("@")
+    image = container["Image"].partition("@")[0]
     node = nodes.get(task.get("NodeID", ""), {})
     bot_id = bot_id_of(labels)
     return ContainerStatus(
@@ -110,7 +111,7 @@ def removed_status(tasks: Sequence[Json], nodes: Mapping[str, Json]) -> Containe
         name=f"botmaker-{bot_id}" if bot_id else task["ServiceID"],
         state=ContainerState.REMOVING,
         image=image,
-        image_id=digest,
+        image_id=content_id_of(container["Image"]),
         create_time_ns=time_ns(min(tasks, key=_age).get("CreatedAt")),
         labels=_own_labels(labels),
         node=node_name(node),

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 
 from container_manager.config import DockerServiceConfig
 from container_manager.deadline import Deadline
+from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.pull_errors import pull_error
 from container_manager.engine.registry_credentials import Credentials, RegistryConfigError, credentials_for
 from container_manager.engine.swarm import SwarmClient
@@ -18,13 +19,13 @@ from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     CapacityExceededError,
     EngineAccessDeniedError,
-    FieldViolation,
+    ImageNotFoundError,
     ImagePullFailedError,
-    InvalidImageReferenceError,
 )
 from container_manager.image_reference import (
     check_image_allowed,
     check_image_reference,
+    content_id_of,
     is_image_id,
     split_version,
 )
@@ -46,35 +47,47 @@ class SwarmImages:
         if not requested:
             return self._config.default_image
         check_image_reference(requested)
-        if is_image_id(requested):
-            violation = FieldViolation("config.image", "nodes of a swarm pull images by name; give name[:tag][@digest]")
-            raise InvalidImageReferenceError(violation)
         if requested != self._config.default_image:
             check_image_allowed(requested, self._config.allowed_images)
         return requested
 
-    def pinned(self, requested: str, digest: str) -> str:
-        """The image with this digest."""
+    def pinned(self, requested: str, content_id: str) -> str:
+        """The image with this content, as :meth:`prepare` has told it."""
         name = (requested or self._config.default_image).partition("@")[0]
-        return f"{split_version(name)[0]}@{digest}"
+        if is_image_id(name) or self._config.pull_policy is PullPolicy.NEVER:
+            return content_id
+        return f"{split_version(name)[0]}@{content_id}"
 
     def resolve(self, image: str, deadline: Deadline) -> Operation[str]:
         """The image with its digest, as its registry has it now. Raises the errors of a create for its image.
 
-        With the pull policy ``never``, no registry is asked, and nodes take what they have.
+        With the pull policy ``never``, its id on the manager's own engine: nodes ask no registry for an id, and either
+        have the image or cannot start the bot.
         """
-        if "@" in image or self._config.pull_policy is PullPolicy.NEVER:
+        if "@" in image or is_image_id(image):
             return image
+        if self._config.pull_policy is PullPolicy.NEVER:
+            return self._id_on_manager(image, deadline)
         return f"{image}@{(yield from self._joined(image, deadline))}"
 
     def prepare(self, requested: str, deadline: Deadline) -> Operation[str]:
-        """The digest of the image that a create would take."""
-        image = yield from self.resolve(self.allowed(requested), deadline)
-        return image.partition("@")[2]
+        """The digest of the image that a create would take, or its id."""
+        return content_id_of((yield from self.resolve(self.allowed(requested), deadline)))
 
     def credentials(self, image: str) -> str | None:
         """What nodes send to the image's registry, as the engine's ``X-Registry-Auth``. Takes as long as a helper."""
         return self._credentials(image).header()
+
+    def _id_on_manager(self, image: str, deadline: Deadline) -> str:
+        try:
+            document = self._engine.inspect_image(image, deadline)
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+        if document is None:
+            raise ImageNotFoundError(
+                f"image {image} is not on the manager's engine, and the pull policy is never", image=image
+            )
+        return str(document["Id"])
 
     def _joined(self, image: str, deadline: Deadline) -> Operation[str]:
         """The image's digest. All who want it at the same time wait for one answer: a registry may take its time."""
