@@ -274,7 +274,6 @@ class SwarmLifecycle:
             service = self.services.change(
                 service, lambda document: records.stopped(document["Spec"], left_on=left_on), bot_id
             )
-        self.services.check_reachable(live, uncertain, bot_id)
         run = yield from self._runs.await_end(service, tasks, bot_id, ending, restarts)
         if run is None:
             return
