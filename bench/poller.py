@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from container_manager.backends.swarm.overdue import Overdue
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.rpc.manager_codec import status_to_proto
@@ -32,7 +33,7 @@ async def measure(manager: str, seconds: float, *, view: bool) -> dict[str, Any]
         manager, timeout_seconds=10, observer=lambda operation, *_: counts.update([operation, "requests"])
     )
     follow = _view if view else _source
-    async with follow(SwarmSource(engine), counts):
+    async with follow(SwarmSource(engine, Overdue(_attend)), counts):
         await asyncio.sleep(min(_SETTLED_SECONDS, seconds))
         gc.collect()
         counts.clear()
@@ -49,6 +50,10 @@ async def measure(manager: str, seconds: float, *, view: bool) -> dict[str, Any]
         figures["longest_step_seconds"] = await _longest_step(seconds / 2)
     await engine.close()
     return figures
+
+
+async def _attend(_service: dict[str, Any]) -> None:
+    """Nothing is ever due here."""
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from aiohttp import web
 from bench.scripted_engine import bot_ids
 from container_manager.backends.swarm import records
 from container_manager.backends.swarm.service_spec import Placement, service_body
+from container_manager.engine.timestamps import time_ns
 from container_manager.model import ContainerConfig, ResourceLimits
 
 _API_VERSION = "1.41"
@@ -38,7 +39,7 @@ class _Manager:
         self._running: list[tuple[int, dict[str, Any]]] = []
         self._turn = 0
         for number, bot_id in enumerate(bot_ids(bots)):
-            service = _service(number, bot_id)
+            service = _service(number, bot_id, ended)
             self.services.append(_packed(service))
             for run in range(ended + 1):
                 task = _task(number, run, service, ended=run < ended)
@@ -75,7 +76,7 @@ class _Manager:
         return b"[" + b",".join(self.tasks[first : first + count]) + b"]"
 
 
-def _service(number: int, bot_id: str) -> dict[str, Any]:
+def _service(number: int, bot_id: str, ended: int) -> dict[str, Any]:
     config = ContainerConfig(
         ai_provider="anthropic",
         ai_model="claude-sonnet-4-5",
@@ -105,7 +106,9 @@ def _service(number: int, bot_id: str) -> dict[str, Any]:
         placement=Placement(mounts=[mount]),
         secrets=secrets,
     )
-    spec = records.started(body, 0)
+    spec = records.confirmed(records.started(body, 0))
+    # A service counts ended tasks.
+    spec = records.counted(spec, records.Counted(ended, time_ns(_TIME.format(ended - 1)) or 0)) if ended else spec
     return {
         "ID": f"{number:0{_ID_DIGITS}}",
         "Version": {"Index": 100 + number},

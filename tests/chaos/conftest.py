@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
-from tests.support.fault_table import FaultRow, lines
+from tests.support.fault_table import FaultRow, add, print_table
 from tests.support.faulty_world import FaultyWorld, faulty_world
 
-ROWS = pytest.StashKey[list[FaultRow]]()
 Report = Callable[[FaultRow], None]
 
 
@@ -42,18 +42,9 @@ def world(faulty_engine: PrivateEngine, short_directory: Path, tmp_path: Path) -
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
     """Adds a row to the table; fails if the row lost anything."""
-
-    def take(row: FaultRow) -> None:
-        request.config.stash.setdefault(ROWS, []).append(row)
-        assert row.lost == 0
-
-    return take
+    return partial(add, request.config)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the table."""
-    rows = config.stash.get(ROWS, [])
-    if rows:
-        terminalreporter.section("faults")
-        for line in lines(rows):
-            terminalreporter.write_line(line)
+    print_table(terminalreporter, config)

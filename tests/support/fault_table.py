@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
+
 _HEADINGS = ("fault", "times", "calls", "lost", "recovered in", "outcomes")
+
+
+_ROWS = pytest.StashKey[list["FaultRow"]]()
 
 
 @dataclass(frozen=True)
@@ -32,3 +37,18 @@ def lines(rows: list[FaultRow]) -> list[str]:
     cells = [_HEADINGS, *(row.cells() for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(_HEADINGS))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def add(config: pytest.Config, row: FaultRow) -> None:
+    """Add a row to the table of this run; fails if it has lost anything."""
+    config.stash.setdefault(_ROWS, []).append(row)
+    assert row.lost == 0
+
+
+def print_table(reporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table of this run, once."""
+    if rows := config.stash.get(_ROWS, []):
+        reporter.section("faults")
+        for line in lines(rows):
+            reporter.write_line(line)
+        rows.clear()

@@ -32,12 +32,26 @@ class MixedCalls:
     """Callers that run during the ``with`` statement, also when their calls fail."""
 
     def __init__(
-        self, seed: str, target: str, recorder: Recorder, bot_ids: Sequence[str], *, callers: int, seconds: float
+        self,
+        seed: str,
+        target: str,
+        recorder: Recorder,
+        bot_ids: Sequence[str],
+        *,
+        callers: int,
+        seconds: float,
+        network: str = "none",
+        pause: float = _PAUSE_SECONDS,
     ) -> None:
-        """``seconds``: the deadline of every call. Each caller has its own channel."""
+        """``seconds``: the deadline of every call; ``network``: of the bots; ``pause``: the longest between two calls.
+
+        Each caller has its own channel.
+        """
         self._recorder = recorder
         self._seconds = seconds
         self._target = target
+        self._network = network
+        self._pause = pause
         self._ending = threading.Event()
         self._ledgers = [Ledger() for _ in range(callers)]
         self._bugs: list[str] = []
@@ -77,10 +91,10 @@ class MixedCalls:
                 while not self._ending.is_set():
                     verb, bot_id = draw.choice(VERBS), draw.choice(bot_ids)
                     if verb == "CreateContainer":
-                        request = create_request(bot_id, *draw.choice(COMMANDS))
+                        request = create_request(bot_id, *draw.choice(COMMANDS), network=self._network)
                     else:
                         request = request_of(verb, bot_id, grace_seconds=draw.choice((0, 0, 1)))
                     ledger.note(self._recorder.call(stub, verb, request, self._seconds))
-                    time.sleep(draw.random() * _PAUSE_SECONDS)
+                    time.sleep(draw.random() * self._pause)
         except Exception as exc:  # noqa: BLE001 - reported in the test's own thread
             self._bugs.append(f"{type(exc).__name__}: {exc}")

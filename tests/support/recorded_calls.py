@@ -111,9 +111,9 @@ CONTRACT = {("OK", ""), *((each.code, each.reason) for each in _subclasses(error
 """Every outcome that a call may have; INTERNAL is not one."""
 
 
-def create_request(bot_id: str, *command: str) -> pb.CreateContainerRequest:
-    """A request to create a bot that needs no network; the client adds a request id."""
-    return pb.CreateContainerRequest(bot_id=bot_id, config=pb.ContainerConfig(command=command, network="none"))
+def create_request(bot_id: str, *command: str, network: str = "none") -> pb.CreateContainerRequest:
+    """A request to create a bot, which needs no network; the client adds a request id."""
+    return pb.CreateContainerRequest(bot_id=bot_id, config=pb.ContainerConfig(command=command, network=network))
 
 
 def request_of(verb: str, bot_id: str, grace_seconds: int = 0) -> Any:

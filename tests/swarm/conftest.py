@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from dev.engines.releases import RELEASES
 from dev.engines.tree import ensure_tree
 from dev.images import CHECKOUT, TEST_IMAGE, ensure_test_image
 from dev.swarm import SwarmBed
+from tests.support.fault_table import FaultRow, add, print_table
 from tests.support.serving import running_server
 from tests.support.swarm_bots import SwarmBots
 
@@ -107,3 +108,14 @@ def bots(session_bed: SwarmBed) -> Iterator[SwarmBots]:
     made.activate_nodes()
     made.remove_all()
     made.close()
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[FaultRow], None]:
+    """Adds a row to the table of faults; fails if the row lost anything."""
+    return partial(add, request.config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table."""
+    print_table(terminalreporter, config)

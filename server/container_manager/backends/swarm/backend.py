@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from container_manager.backend import CallObserver
@@ -9,6 +10,7 @@ from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.backends.swarm.limitations import limitations
 from container_manager.backends.swarm.maintenance import SwarmMaintenance
 from container_manager.backends.swarm.node_engines import NodeActions, NodeFigures
+from container_manager.backends.swarm.overdue import Overdue
 from container_manager.backends.swarm.pinned_files import PinnedFiles
 from container_manager.backends.swarm.placement import Placing
 from container_manager.backends.swarm.secrets import SwarmSecrets
@@ -41,7 +43,8 @@ class SwarmBackend:
         self.lifecycle = SwarmLifecycle(self._engine, config, swarm, self.secrets, observer)
         self.maintenance = SwarmMaintenance(self.lifecycle.images)
         self.actions = NodeActions(swarm.node_engines, self._engine, seconds=seconds, observer=observer)
-        self.source = SwarmSource(self._manager)
+        self._overdue = Overdue(lambda each: asyncio.to_thread(self.lifecycle.upkeep.attend, each))
+        self.source = SwarmSource(self._manager, self._overdue)
         self._figures = NodeFigures(swarm.node_engines, self.source, seconds=seconds, observer=observer)
         self.files: HostFiles | PinnedFiles
         if Placing(swarm.placement) is Placing.PINNED:
@@ -68,6 +71,7 @@ class SwarmBackend:
         return await self._figures.disk_use(self._shared)
 
     async def close(self) -> None:
+        await self._overdue.close()
         await self._manager.close()
         await self._figures.close()
         self.secrets.close()

@@ -23,23 +23,23 @@ from container_manager.backends.swarm.bot_services import BotServices, not_found
 from container_manager.backends.swarm.config_from_service import definition_of
 from container_manager.backends.swarm.creation import ServiceCreator
 from container_manager.backends.swarm.node_ending import NodeEnding
-from container_manager.backends.swarm.records import Phase, Run, phase_of, replicas_of
-from container_manager.backends.swarm.runs import Runs, StartFailed
+from container_manager.backends.swarm.records import Phase, phase_of, replicas_of
+from container_manager.backends.swarm.runs import Runs
 from container_manager.backends.swarm.secrets import SwarmSecrets
-from container_manager.backends.swarm.service_spec import Weaker, with_secrets
+from container_manager.backends.swarm.service_spec import Weaker
+from container_manager.backends.swarm.starts import Starts
 from container_manager.backends.swarm.state_nodes import StateNodes
-from container_manager.backends.swarm.status import may_run, pinned_node, restart_count
+from container_manager.backends.swarm.status import may_run, restart_count
 from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.backends.swarm.task_watch import TaskWatch
-from container_manager.bot_directories import check_state_directory
+from container_manager.backends.swarm.upkeep import Upkeep
 from container_manager.config import DockerServiceConfig, SwarmConfig
 from container_manager.deadline import Deadline
-from container_manager.engine.error_meanings import engine_error, start_error
+from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
-from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import NameInUseUnmanagedError, NodeUnavailableError
+from container_manager.errors import NameInUseUnmanagedError
 from container_manager.model import (
     ContainerConfig,
     ContainerDefinition,
@@ -52,8 +52,6 @@ from container_manager.operation import Operation
 from container_manager.validation import check_grace_seconds
 
 Json = dict[str, Any]
-
-_SERVER_ERROR = 500
 
 
 class SwarmLifecycle:
@@ -75,8 +73,9 @@ class SwarmLifecycle:
         self.images = SwarmImages(self.engine, config)
         self._runs = Runs(self.engine, self.services, TaskWatch(self.engine))
         self._secrets = secrets
-        self._state_nodes = StateNodes(self.engine)
-        self._shared_states = config.state_root if swarm.placement == "floating" else None
+        shared_states = config.state_root if swarm.placement == "floating" else None
+        self._starts = Starts(self.services, self._runs, secrets, StateNodes(self.engine), shared_states)
+        self.upkeep = Upkeep(self.services, self._starts)
         self._creator = ServiceCreator(engine, self.services, self.images, config, swarm, references=secrets.references)
         nodes_calls = {
             name: LongCalls(url, timeout_seconds=seconds, observer=observer) for name, url in swarm.node_engines.items()
@@ -124,7 +123,7 @@ class SwarmLifecycle:
         deadline: Deadline | None = None,
     ) -> Operation[str]:
         service = self.services.require(bot_id, deadline or Deadline())
-        return (yield from self._start(service, bot_id))
+        return (yield from self._starts.start(service, bot_id))
 
     def stop_container(
         self,
@@ -150,7 +149,7 @@ class SwarmLifecycle:
     ) -> Operation[str]:
         service = self.services.require(bot_id, deadline or Deadline())
         yield from self._stop(service, bot_id, grace_seconds)
-        return (yield from self._start(self.services.require(bot_id, Deadline()), bot_id))
+        return (yield from self._starts.start(self.services.require(bot_id, Deadline()), bot_id))
 
     def remove_container(
         self,
@@ -210,52 +209,6 @@ class SwarmLifecycle:
     ) -> list[ContainerStatus]:
         found = self.services.all(deadline or Deadline())
         return sorted((each for each in found if not states or each.state in states), key=age)
-
-    def _start(self, service: Json, bot_id: str) -> Operation[str]:
-        tasks = self.services.tasks(service["Spec"]["Name"], Deadline())
-        until_ns = max((time_ns(task.get("CreatedAt")) or 0 for task in tasks), default=0)
-        is_started = replicas_of(service) > 0 and phase_of(service) is Phase.STARTED
-        secrets: list[Json] = []
-        if not is_started:
-            secrets += self._secrets.references(bot_id)
-            if self._shared_states is not None:
-                check_state_directory(self._shared_states, bot_id)
-        has_begun = True
-
-        def start(document: Json) -> Json | None:
-            nonlocal has_begun
-            if replicas_of(document) > 0:
-                has_begun = phase_of(document) is not Phase.STARTED
-                return None if not has_begun else records.started(document["Spec"], until_ns)
-            has_begun = True
-            if node_id := pinned_node(document):
-                # Before there is a state.
-                self._state_nodes.keep(bot_id, node_id)
-            return records.started(with_secrets(document["Spec"], secrets), until_ns)
-
-        service = self.services.change(service, start, bot_id)
-        if has_begun:
-            # Those that it was started with before.
-            self._secrets.remove_unused(bot_id)
-            try:
-                if (yield from self._runs.await_start(service, bot_id, until_ns)):
-                    self.services.change_now(service, lambda document: records.image_checked(document["Spec"]), bot_id)
-            except NodeUnavailableError:
-                self._withdraw(service, bot_id, Run())
-                raise
-            except StartFailed as failure:
-                self._withdraw(service, bot_id, failure.run)
-                # It was told with the status of a start that an engine rejects.
-                raise start_error(EngineRejectedError(_SERVER_ERROR, failure.text), bot_id) from failure
-        return str(service["ID"])
-
-    def _withdraw(self, service: Json, bot_id: str, run: Run) -> None:
-        """Keep the swarm from trying again."""
-
-        def withdraw(document: Json) -> Json | None:
-            return records.stopped(document["Spec"], run) if phase_of(document) is Phase.STARTED else None
-
-        self.services.change_now(service, withdraw, bot_id)
 
     def _stop(self, service: Json, bot_id: str, grace_seconds: int | None) -> Operation[None]:
         uncertain = "it is not certain that the bot has ended"

@@ -30,11 +30,16 @@ swarm may forget the container's task.
 LABEL_IMAGE_CHECKED = f"{PREFIX}image-health-check"
 """``true``: the image has a health check, which a start has found."""
 
+_ABSENT = (LABEL_LEFT_ON, LABEL_LAST_RUN)
+"""Records without a value have no label."""
+
 
 class Phase(Enum):
     """What a call has last done with the bot."""
 
     CREATED = "created"
+    STARTING = "starting"
+    """Nobody has seen yet how the first run went."""
     STARTED = "started"
     STOPPED = "stopped"
 
@@ -90,15 +95,19 @@ def is_image_checked(spec: Json) -> bool:
     return (spec.get("Labels") or {}).get(LABEL_IMAGE_CHECKED) == "true"
 
 
-def image_checked(spec: Json) -> Json:
-    """The specification of a bot whose image has a health check."""
-    return {**spec, "Labels": {**(spec.get("Labels") or {}), LABEL_IMAGE_CHECKED: "true"}}
-
-
 def started(spec: Json, until_ns: int) -> Json:
     """The specification with one container to start. ``until_ns``: tasks up to this create time are of earlier runs."""
-    labels = {LABEL_PHASE: Phase.STARTED.value, LABEL_RESTARTS: _text(Counted(until_ns=until_ns)), LABEL_LEFT_ON: ""}
+    labels = {LABEL_PHASE: Phase.STARTING.value, LABEL_RESTARTS: _text(Counted(until_ns=until_ns)), LABEL_LEFT_ON: ""}
     return _changed(spec, 1, labels)
+
+
+def confirmed(spec: Json, *, is_image_checked: bool = False) -> Json:
+    """The specification of a bot that is seen to have started. It starts and stops nothing.
+
+    ``is_image_checked``: the image is seen to have a health check.
+    """
+    checked = {LABEL_IMAGE_CHECKED: "true"} if is_image_checked else {}
+    return {**spec, "Labels": {**(spec.get("Labels") or {}), LABEL_PHASE: Phase.STARTED.value, **checked}}
 
 
 def stopped(spec: Json, run: Run | None = None, left_on: str = "") -> Json:
@@ -106,8 +115,14 @@ def stopped(spec: Json, run: Run | None = None, left_on: str = "") -> Json:
 
     ``run``: how the last one ended, once that is known; ``left_on``: the id of the node that one may still run on.
     """
-    last_run = {} if run is None else {LABEL_LAST_RUN: _text(run)}
-    return _changed(spec, 0, {LABEL_PHASE: Phase.STOPPED.value, LABEL_LEFT_ON: left_on, **last_run})
+    # The end of an earlier run is not that of the last one.
+    last_run = "" if run is None else _text(run)
+    return _changed(spec, 0, {LABEL_PHASE: Phase.STOPPED.value, LABEL_LEFT_ON: left_on, LABEL_LAST_RUN: last_run})
+
+
+def settled(spec: Json) -> Json:
+    """The specification of a bot that was stopped, once it is certain that nothing of it runs."""
+    return _changed(spec, 0, {LABEL_LEFT_ON: ""})
 
 
 def left_on(service: Json) -> str:
@@ -124,7 +139,7 @@ def _changed(spec: Json, replicas: int, labels: dict[str, str]) -> Json:
     all_labels = {**(spec.get("Labels") or {}), **labels}
     return {
         **spec,
-        "Labels": {key: value for key, value in all_labels.items() if value or key != LABEL_LEFT_ON},
+        "Labels": {key: value for key, value in all_labels.items() if value or key not in _ABSENT},
         "Mode": {"Replicated": {"Replicas": replicas}},
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.node_ending import Ending
 from container_manager.backends.swarm.records import Run
-from container_manager.backends.swarm.status import has_ended, is_checked, may_run, pinned_node, run_of
+from container_manager.backends.swarm.status import has_ended, in_order, is_checked, may_run, pinned_node, run_of
 from container_manager.backends.swarm.task_watch import Look, TaskWatch
 from container_manager.deadline import Deadline
 from container_manager.engine.swarm import SwarmClient
@@ -85,7 +85,9 @@ class _Start:
             for task in tasks
             if task["ServiceID"] == self._service_id and (time_ns(task["CreatedAt"]) or 0) > self._until_ns
         ]
-        first = self.first = min(new, key=lambda task: (time_ns(task["CreatedAt"]) or 0, task["ID"]), default=None)
+        ordered = in_order(new)
+        # The swarm no longer waits for a task, such as one on a node that is down, once it has made another.
+        first = self.first = next((task for task in ordered if has_ended(task) or task is ordered[-1]), None)
         if first is None or time.monotonic() > self._ends:
             return time.monotonic() > self._ends
         status = first["Status"]

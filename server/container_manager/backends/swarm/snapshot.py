@@ -9,6 +9,7 @@ from typing import Any
 from container_manager.backend import Notice
 from container_manager.backends.bot_container import LABEL_MANAGED
 from container_manager.backends.swarm.polled_list import Change, PolledList
+from container_manager.backends.swarm.records import left_on
 from container_manager.backends.swarm.status import is_down, node_name, pinned_node, removed_status, status_of
 from container_manager.engine.timestamps import time_ns
 from container_manager.model import ContainerStatus
@@ -93,8 +94,8 @@ class Snapshot:
         for key, tasks in self._tasks_of.items():
             yield from ((key, each["NodeID"]) for each in tasks.values() if each.get("NodeID") in nodes)
         for key, service in self.services.documents.items():
-            if is_bot(service) and (node_id := pinned_node(service)) in nodes:
-                yield key, node_id
+            if is_bot(service):
+                yield from ((key, node_id) for node_id in (pinned_node(service), left_on(service)) if node_id in nodes)
 
     def _notice(self, key: str, at_ns: int, now: float, *, created: bool) -> Notice:
         tasks = key in self._tasks_of

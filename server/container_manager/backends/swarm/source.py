@@ -14,6 +14,7 @@ from typing import Any
 
 from container_manager.backend import Listed, Notice
 from container_manager.backends.swarm.manager import ManagerReads
+from container_manager.backends.swarm.overdue import Overdue
 from container_manager.backends.swarm.snapshot import Snapshot, bot_status, by_service
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.errors import EngineUnavailableError
@@ -33,7 +34,9 @@ _STATUSES_AT_ONCE = 25
 class SwarmSource:
     """A :class:`~container_manager.backend.Source` that reads one manager."""
 
-    def __init__(self, manager: AsyncEngineClient) -> None:
+    def __init__(self, manager: AsyncEngineClient, overdue: Overdue | None = None) -> None:
+        """``overdue`` is shown every poll."""
+        self._overdue = overdue
         self.snapshot = Snapshot()
         """What the last poll has shown. It is current while somebody subscribes."""
         self.manager = ManagerReads(manager)
@@ -90,6 +93,8 @@ class SwarmSource:
                 message = "the swarm's manager gave an answer that is not understood"
                 raise EngineUnavailableError(f"{message}: {type(exc).__name__}: {exc}") from exc
             self._took = _now() - asked
+            if self._overdue is not None:
+                self._overdue.look(self.snapshot, [notice.container_id for notice in notices])
             if notices:
                 self._changed = _now()
                 for notice, subscriber in product(notices, self._subscribers):

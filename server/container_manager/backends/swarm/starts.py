@@ -1,0 +1,112 @@
+"""Starts a bot's service, and sees each start through to its outcome.
+
+A service is `starting` from the update that gives it a container until somebody has seen how the first run went. If
+that run could not be started, the start is withdrawn (0 replicas); else the swarm would try again for ever. Whoever
+comes across a service that is still `starting` goes on with it: a start that is repeated, and the upkeep, after the
+service that began it has died.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from container_manager.backends.swarm import records
+from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.records import Phase, Run, counted_of, phase_of, replicas_of
+from container_manager.backends.swarm.runs import Runs, StartFailed
+from container_manager.backends.swarm.secrets import SwarmSecrets
+from container_manager.backends.swarm.service_spec import with_secrets
+from container_manager.backends.swarm.state_nodes import StateNodes
+from container_manager.backends.swarm.status import pinned_node
+from container_manager.bot_directories import RootDirectory, check_state_directory
+from container_manager.deadline import Deadline
+from container_manager.engine.error_meanings import start_error
+from container_manager.engine.timestamps import time_ns
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import NodeUnavailableError
+from container_manager.operation import Operation
+
+Json = dict[str, Any]
+
+_SERVER_ERROR = 500
+_BEGUN = (Phase.STARTING, Phase.STARTED)
+
+
+class Starts:
+    """Of the bots of one swarm, for any number of threads."""
+
+    def __init__(
+        self,
+        services: BotServices,
+        runs: Runs,
+        secrets: SwarmSecrets,
+        state_nodes: StateNodes,
+        shared_states: RootDirectory | None,
+    ) -> None:
+        self._services = services
+        self._runs = runs
+        self._secrets = secrets
+        self._state_nodes = state_nodes
+        self._shared_states = shared_states
+
+    def start(self, service: Json, bot_id: str) -> Operation[str]:
+        """Start the bot's service, unless it is started; its id. Raises what an engine's start does."""
+        tasks = self._services.tasks(service["Spec"]["Name"], Deadline())
+        until_ns = max((time_ns(task.get("CreatedAt")) or 0 for task in tasks), default=0)
+        secrets: list[Json] = []
+        if not _has_begun(service):
+            secrets += self._secrets.references(bot_id)
+            if self._shared_states is not None:
+                check_state_directory(self._shared_states, bot_id)
+
+        def start(document: Json) -> Json | None:
+            if replicas_of(document) > 0:
+                return None if _has_begun(document) else records.started(document["Spec"], until_ns)
+            if node_id := pinned_node(document):
+                # Before there is a state.
+                self._state_nodes.keep(bot_id, node_id)
+            return records.started(with_secrets(document["Spec"], secrets), until_ns)
+
+        service = self._services.change(service, start, bot_id)
+        if not _has_begun(service):
+            # Those that it was started with before.
+            self._secrets.remove_unused(bot_id)
+            yield from self.see_through(service, bot_id, until_ns)
+        elif phase_of(service) is Phase.STARTING:
+            yield from self.see_through(service, bot_id, counted_of(service).until_ns)
+        return str(service["ID"])
+
+    def see_through(self, service: Json, bot_id: str, until_ns: int) -> Operation[None]:
+        """Wait for the outcome of a start, and write it down. Raises what an engine's start does.
+
+        ``until_ns``: tasks of up to this create time are of earlier starts.
+        """
+        try:
+            is_image_checked = yield from self._runs.await_start(service, bot_id, until_ns)
+        except NodeUnavailableError:
+            self._withdraw(service, bot_id, Run())
+            raise
+        except StartFailed as failure:
+            self._withdraw(service, bot_id, failure.run)
+            # It was told with the status of a start that an engine rejects.
+            raise start_error(EngineRejectedError(_SERVER_ERROR, failure.text), bot_id) from failure
+
+        def confirm(document: Json) -> Json | None:
+            if phase_of(document) is not Phase.STARTING:
+                return None
+            return records.confirmed(document["Spec"], is_image_checked=is_image_checked)
+
+        self._services.change_now(service, confirm, bot_id)
+
+    def _withdraw(self, service: Json, bot_id: str, run: Run) -> None:
+        """Keep the swarm from trying again."""
+
+        def withdraw(document: Json) -> Json | None:
+            return records.stopped(document["Spec"], run) if phase_of(document) is Phase.STARTING else None
+
+        self._services.change_now(service, withdraw, bot_id)
+
+
+def _has_begun(service: Json) -> bool:
+    """Whether a start has given it its container; one that was scaled by hand has it without a start."""
+    return replicas_of(service) > 0 and phase_of(service) in _BEGUN

@@ -1,0 +1,80 @@
+"""Writes down on services what no call does: what became of changes whose service has died, and restarts.
+
+    starting for long    The start is seen through: the service that began it has died.
+    a stop left behind   Its container is noted as ended, once its node is back and shows none.
+    restarts             A swarm keeps five tasks of a bot, so those that have ended are counted before it forgets them.
+
+Nothing is written on a service that has changed since it was looked at, so that any number of services may do this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from container_manager.backends.bot_container import bot_id_of
+from container_manager.backends.swarm import records
+from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.records import Counted, Phase, counted_of, left_on, phase_of, replicas_of
+from container_manager.backends.swarm.starts import Starts
+from container_manager.backends.swarm.status import has_ended, in_order, is_down, may_run
+from container_manager.deadline import Deadline
+from container_manager.engine.timestamps import time_ns
+from container_manager.errors import ContainerManagerError
+from container_manager.operation import carry_out
+
+Json = dict[str, Any]
+
+_UNCOUNTED = 3
+
+
+class Upkeep:
+    """Of the services of one swarm, for any number of threads."""
+
+    def __init__(self, services: BotServices, starts: Starts) -> None:
+        self._services = services
+        self._starts = starts
+
+    def attend(self, service: Json) -> None:
+        """Do what is due for a service. Never raises: what has failed is due again."""
+        bot_id = bot_id_of(service["Spec"].get("Labels"))
+        with suppress(ContainerManagerError):
+            if phase_of(service) is Phase.STARTING:
+                # Should it fail, that is written down.
+                carry_out(self._starts.see_through(service, bot_id, counted_of(service).until_ns))
+                return
+            tasks = self._services.tasks(service["Spec"]["Name"], Deadline())
+            own = [task for task in tasks if task["ServiceID"] == service["ID"]]
+            nodes = self._services.nodes(Deadline())
+            # Of the version that was looked at, or not at all.
+            self._services.change(service, lambda each: _done(each, own, nodes) if each is service else None, bot_id)
+
+
+def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> bool:
+    """Whether there is something to do for the service. ``tasks``: of this service."""
+    ordered = in_order(tasks)
+    if phase_of(service) is Phase.STARTING:
+        known = any(has_ended(task) or may_run(task) for task in _since_start(service, ordered))
+        return replicas_of(service) > 0 and known
+    return _done(service, ordered, nodes) is not None
+
+
+def _done(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -> Json | None:
+    """The specification with what is due; ``None``: nothing is."""
+    ordered = in_order(tasks)
+    if replicas_of(service) == 0:
+        node = nodes.get(left_on(service))
+        is_over = not any(may_run(task) for task in ordered) and (node is None or not is_down(node))
+        return records.settled(service["Spec"]) if left_on(service) and is_over else None
+    # The newest may still run.
+    past = _since_start(service, ordered)[:-1]
+    if phase_of(service) is not Phase.STARTED or len(past) < _UNCOUNTED:
+        return None
+    runs = counted_of(service).runs + sum(has_ended(task) or may_run(task) for task in past)
+    return records.counted(service["Spec"], Counted(runs, time_ns(past[-1].get("CreatedAt")) or 0))
+
+
+def _since_start(service: Json, ordered: Sequence[Json]) -> list[Json]:
+    """The tasks since the start, or since the newest that is counted."""
+    return [task for task in ordered if (time_ns(task.get("CreatedAt")) or 0) > counted_of(service).until_ns]

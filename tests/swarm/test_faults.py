@@ -1,0 +1,277 @@
+"""Machines, links, engines and the service itself fail: no bot is lost, doubled or left behind.
+
+The times are printed in a table. What is asserted leaves room for a busy machine.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import grpc
+import pytest
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from container_manager_client import error_info
+from dev.images import TEST_IMAGE, ensure_test_image
+from dev.swarm import Node, SwarmBed
+from tests.support.calls import FOREVER, STUBBORN, Calls
+from tests.support.fault_table import FaultRow
+from tests.support.faulty_swarm import FaultySwarm, faulty_swarm, running
+from tests.support.swarm_bots import SwarmBots
+from tests.support.waiting import wait_until
+from tests.swarm.conftest import SETTINGS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+Report = Callable[[FaultRow], None]
+SEED = "20261129 swarm faults"
+
+
+@pytest.fixture
+def world(bed: SwarmBed, bots: SwarmBots, session_dir: Path, swarm_image: str) -> Iterator[FaultySwarm]:
+    """The service beside the only manager, which has no bots."""
+    bots.drain(bed.nodes[0].name)
+    with faulty_swarm(bed, bots, session_dir, swarm_image, bed.nodes[0]) as world:
+        yield world
+        bed.restore()
+
+
+@pytest.fixture
+def managed(tmp_path: Path, session_dir: Path, engine_tree: Path | None) -> Iterator[FaultySwarm]:
+    """Three managers without bots and two workers; the service is beside the second manager."""
+    with SwarmBed(tmp_path / "bed", nodes=5, managers=3, tree=engine_tree, settings=SETTINGS) as bed:
+        ensure_test_image(bed.nodes[0].docker_url)
+        image = bed.load_image(TEST_IMAGE)
+        bots = SwarmBots(bed.nodes[1].docker_url)
+        for node in bed.managers:
+            bots.drain(node.name)
+        with faulty_swarm(bed, bots, session_dir, image, bed.nodes[1]) as world:
+            yield world
+        bots.close()
+
+
+def outcome(call: Callable[[], object]) -> str:
+    """The code and the reason that a call ends with."""
+    try:
+        call()
+    except grpc.RpcError as exc:
+        info = error_info(exc)
+        return f"{info.code.name} {info.reason}".strip()
+    return "OK"
+
+
+def test_all_nine_bots_are_back_after_a_worker_has_lost_its_power(world: FaultySwarm, report: Report) -> None:
+    with world.calls() as calls:
+        made = world.nine(calls)
+        dead = world.bed.workers[0]
+        began = time.monotonic()
+        dead.power_cut()
+        seconds = world.seconds_until_all_run(calls, made, dead.name, began)
+        dead.boot()
+        world.bed.wait_until_ready()
+        lost = world.settled({bot_id: calls.status(bot_id).container_id for bot_id in made})
+    report(FaultRow("worker loses its power", 1, 0, Counter(), lost, seconds))
+
+
+def test_a_worker_that_was_cut_off_leaves_no_second_copy_when_it_is_back(world: FaultySwarm, report: Report) -> None:
+    with world.calls() as calls:
+        made = world.nine(calls)
+        cut = world.bed.workers[0]
+        began = time.monotonic()
+        cut.cut_link()
+        back = world.seconds_until_all_run(calls, made, cut.name, began)
+        doubled = world.copies().total() - len(made)
+        began = time.monotonic()
+        cut.heal_link()
+        wait_until(lambda: world.copies() == Counter(made), "one copy of each")
+        seconds = time.monotonic() - began
+        lost = world.settled({bot_id: calls.status(bot_id).container_id for bot_id in made})
+    report(FaultRow("worker cut off, bots back elsewhere", 1, 0, Counter({"second copies": doubled}), lost, back))
+    report(FaultRow("the link is back, one copy of each", 1, 0, Counter(), lost, seconds))
+
+
+def test_a_leader_that_dies_costs_callers_at_most_a_retry(managed: FaultySwarm, report: Report) -> None:
+    bed = managed.bed
+    with managed.calls() as calls:
+        made = managed.nine(calls)
+        before = managed.copies()
+        outcomes: Counter[str] = Counter()
+        began = time.monotonic()
+        bed.nodes[0].power_cut()
+        for call in (partial(verb, bot_id, timeout=60) for bot_id in made[:3] for verb in (calls.stop, calls.start)):
+            told = outcome(call)
+            outcomes[told] += 1
+            if told != "OK":
+                assert "OK" == outcome(call)
+        seconds = managed.seconds_until_all_run(calls, made, bed.nodes[0].name, began)
+        bed.restore()
+        assert before == managed.copies()
+        lost = managed.settled({bot_id: calls.status(bot_id).container_id for bot_id in made})
+    report(FaultRow("leader loses its power, 6 changes", 1, 6, outcomes, lost, seconds))
+
+
+def test_calls_end_in_time_without_a_quorum_and_bots_stay_up(managed: FaultySwarm, report: Report) -> None:
+    bed = managed.bed
+    with managed.calls() as calls:
+        made = managed.nine(calls)
+        for node in (bed.nodes[0], bed.nodes[2]):
+            node.power_cut()
+        outcomes: Counter[str] = Counter()
+        bot_id = made[0]
+        reads = (lambda: calls.status(bot_id), calls.list)
+        changes = [partial(call, bot_id, timeout=5) for call in (calls.start, calls.stop)]
+        creates = [lambda: calls.create(managed.bots.bare(), *FOREVER, timeout=5)]
+        for call in (*changes, *creates, *reads):
+            began = time.monotonic()
+            told = outcome(call)
+            assert time.monotonic() - began < 30
+            outcomes[told] += 1
+        assert set(outcomes) <= {"OK", "UNAVAILABLE ENGINE_UNAVAILABLE", "DEADLINE_EXCEEDED ENGINE_TIMEOUT"}, outcomes
+        assert managed.copies() == Counter(made)
+        began = time.monotonic()
+        bed.restore()
+        wait_until(lambda: set(made) <= running(calls) | {bot_id}, "the service tells what is so", 90)
+        seconds = time.monotonic() - began
+        lost = managed.settled({each.bot_id: each.container_id for each in calls.list()})
+    report(FaultRow("two of three managers lose their power", 1, outcomes.total(), outcomes, lost, seconds))
+
+
+def test_twenty_random_faults_under_a_mix_of_calls_lose_double_and_leave_nothing(
+    world: FaultySwarm, report: Report
+) -> None:
+    draw = random.Random(SEED)
+    bed, (manager, *workers) = world.bed, world.bed.nodes
+    bot_ids = [world.bots.new() for _ in range(9)]
+    done: Counter[str] = Counter()
+
+    def service_killed(_: Node) -> None:
+        world.service.terminate(signal.SIGKILL)
+        world.service.close()
+
+    faults = {
+        "a worker loses its power": (workers, Node.power_cut),
+        "a worker is cut off": (workers, Node.cut_link),
+        "a worker's engine is killed": (workers, Node.kill_engine),
+        "the manager loses its power": ([manager], Node.power_cut),
+        "the manager is cut off": ([manager], Node.cut_link),
+        "the manager's engine is killed": ([manager], Node.kill_engine),
+        "the service is killed": ([manager], service_killed),
+    }
+    names = [*faults, *faults, *draw.choices(list(faults), k=20 - 2 * len(faults))]
+    draw.shuffle(names)
+    with world.mix(SEED, bot_ids) as mix:
+        for number, name in enumerate(names):
+            nodes, fail = faults[name]
+            node, lasts = draw.choice(nodes), draw.choice((0.5, 3, 15))
+            print(f"{number}: {name} ({node.name}) for {lasts} s", flush=True)  # noqa: T201 - to repeat it
+            if fail is service_killed:
+                world.recorder.broken_connections_allowed.set()
+            fail(node)
+            time.sleep(lasts)
+            node.restore()
+            if fail is service_killed:
+                world.serve()
+                enough = len(world.recorder.outcomes) + 6
+                wait_until(lambda enough=enough: len(world.recorder.outcomes) >= enough, "further calls")
+                world.recorder.broken_connections_allowed.clear()
+            bed.wait_until_ready()
+            time.sleep(draw.random() * 3)
+            done[name] += 1
+    began = time.monotonic()
+    codes = world.recorder.codes()
+    lost = world.settled(mix.entries, wrong=mix.wrong)
+    report(FaultRow("random faults", done.total(), codes.total(), codes, lost, time.monotonic() - began))
+
+
+def test_a_service_that_is_killed_at_any_moment_of_a_change_loses_and_doubles_nothing(
+    world: FaultySwarm, report: Report
+) -> None:
+    draw = random.Random(SEED)
+    bot_ids = [world.bots.new() for _ in range(9)]
+    times = 10
+    with world.mix(SEED, bot_ids, callers=6) as mix:
+        for _ in range(times):
+            time.sleep(1 + draw.random() * 2)
+            world.recorder.broken_connections_allowed.set()
+            world.service.terminate(signal.SIGKILL)
+            world.service.close()
+            world.serve()
+            enough = len(world.recorder.outcomes) + 12
+            wait_until(lambda enough=enough: len(world.recorder.outcomes) >= enough, "further calls")
+            world.recorder.broken_connections_allowed.clear()
+    codes = world.recorder.codes()
+    lost = world.settled(mix.entries, wrong=mix.wrong)
+    report(FaultRow("service killed, started again", times, codes.total(), codes, lost))
+
+
+def killed_during(world: FaultySwarm, call: Callable[[Calls], object], when: Callable[[], bool]) -> None:
+    """Kill the service during a call, as soon as something is so, and start it again."""
+    with world.calls() as calls, ThreadPoolExecutor(1) as pool:
+        made = pool.submit(outcome, lambda: call(calls))
+        wait_until(when, "the change is under way")
+        world.service.terminate(signal.SIGKILL)
+        world.service.close()
+        made.result()
+    world.serve()
+
+
+def replicas(bots: SwarmBots) -> list[int]:
+    return [each["Spec"]["Mode"]["Replicated"]["Replicas"] for each in bots.services()]
+
+
+def test_a_stop_whose_service_is_killed_before_its_end_leaves_a_bot_that_has_ended(world: FaultySwarm) -> None:
+    bot_id = world.bots.new()
+    with world.calls() as calls:
+        calls.run(bot_id, *STUBBORN)
+        calls.stop(bot_id)
+        # The end of that run is not the end of this one.
+        calls.start(bot_id)
+    killed_during(world, lambda calls: calls.stop(bot_id, timeout=10), lambda: replicas(world.bots) == [0])
+    with world.calls() as calls:
+        after = wait_until(lambda: ended(calls, bot_id), "it has ended")
+        assert not after.HasField("exit_code")
+        # Nothing of the stop is left, should its node fail later.
+        wait_until(lambda: "botmaker.swarm.left-on" not in world.bots.services()[0]["Spec"]["Labels"], "it is settled")
+        assert 0 == world.settled({bot_id: after.container_id})
+
+
+def ended(calls: Calls, bot_id: str) -> pb.ContainerStatus | None:
+    status = calls.status(bot_id)
+    return status if status is not None and status.state == pb.CONTAINER_STATE_EXITED else None
+
+
+def test_a_start_that_fails_after_its_service_was_killed_is_withdrawn(world: FaultySwarm) -> None:
+    bot_id = world.bots.new()
+    with world.calls() as calls:
+        calls.create(bot_id, "no-such-command")
+    killed_during(world, lambda calls: calls.start(bot_id, timeout=10), lambda: replicas(world.bots) == [1])
+    with world.calls() as calls:
+        after = wait_until(lambda: ended(calls, bot_id), "the start is withdrawn")
+        assert (pb.EXIT_REASON_START_FAILED, [0]) == (after.exit_reason, replicas(world.bots))
+        assert "no-such-command" in after.error
+        assert 0 == world.settled({bot_id: after.container_id})
+
+
+def test_a_bot_that_crashes_again_and_again_is_counted_beyond_what_the_swarm_remembers(world: FaultySwarm) -> None:
+    bot_id = world.bots.new()
+    with world.calls() as calls:
+        calls.run(bot_id, "sh", "-c", "sleep 0.2; exit 3")
+        counts = []
+
+        def counted() -> bool:
+            counts.append(calls.status(bot_id).restart_count)
+            return counts[-1] >= 8
+
+        wait_until(counted, "eight restarts", 180)
+        assert counts == sorted(counts)
+        assert len(world.bots.tasks()) <= 6
+        calls.stop(bot_id)
+        assert calls.status(bot_id).restart_count >= 8
+        assert 0 == world.settled({bot_id: calls.status(bot_id).container_id})
