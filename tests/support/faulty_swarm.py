@@ -43,8 +43,11 @@ class FaultySwarm:
         self.recorder = Recorder()
         self.target = f"unix://{directory}/run/s.sock"
         self._log = directory / "log"
+        secrets_root = directory / "secrets"
+        secrets_root.mkdir(mode=0o700)
         self._options = (
             *("--backend", "swarm", "--docker-host", manager.docker_url, "--listen", self.target),
+            *("--secrets-root", str(secrets_root)),
             *("--default-image", image, "--bot-user", "0:0", "--grace-seconds", "2"),
             *("--allow-weaker", "no-new-privileges", "--allow-weaker", "grace-period"),
         )
@@ -84,7 +87,7 @@ class FaultySwarm:
     def copies(self) -> Counter[str]:
         """The bots by the containers that really run of them, as the nodes' own engines tell."""
         found: Counter[str] = Counter()
-        for node in self.bed.nodes:
+        for node in (node for node in self.bed.nodes if node.on):
             rows = docker_command.run(
                 node.docker_url, "ps", "--filter", _OURS, "--format", '{{.Label "botmaker.bot-id"}}', timeout=30
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -38,7 +39,8 @@ SEED = "20261129 swarm faults"
 def world(bed: SwarmBed, bots: SwarmBots, session_dir: Path, swarm_image: str) -> Iterator[FaultySwarm]:
     """The service beside the only manager, which has no bots."""
     bots.drain(bed.nodes[0].name)
-    with faulty_swarm(bed, bots, session_dir, swarm_image, bed.nodes[0]) as world:
+    directory = Path(tempfile.mkdtemp(dir=session_dir))
+    with faulty_swarm(bed, bots, directory, swarm_image, bed.nodes[0]) as world:
         yield world
         bed.restore()
 
@@ -52,7 +54,8 @@ def managed(tmp_path: Path, session_dir: Path, engine_tree: Path | None) -> Iter
         bots = SwarmBots(bed.nodes[1].docker_url)
         for node in bed.managers:
             bots.drain(node.name)
-        with faulty_swarm(bed, bots, session_dir, image, bed.nodes[1]) as world:
+        directory = Path(tempfile.mkdtemp(dir=session_dir))
+        with faulty_swarm(bed, bots, directory, image, bed.nodes[1]) as world:
             yield world
         bots.close()
 
