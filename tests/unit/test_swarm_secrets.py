@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -23,6 +26,7 @@ from container_manager.errors import (
     OperationInProgressError,
     SecretsUnavailableError,
 )
+from tests.support.waiting import wait_until
 from tests.unit.swarm_documents import BOT
 
 Json = dict[str, Any]
@@ -32,6 +36,17 @@ SET = f"botmaker-{BOT}"
 
 class KilledError(BaseException):
     """The process is killed here."""
+
+
+def _locked(method: Any) -> Any:
+    """Without another thread: what could not be removed is removed in one."""
+
+    @functools.wraps(method)
+    def call(self: Any, *arguments: Any, **named: Any) -> Any:
+        with self._lock:
+            return method(self, *arguments, **named)
+
+    return call
 
 
 class Store:
@@ -46,12 +61,15 @@ class Store:
         self.at: Callable[[int], None] = lambda _: None
         """Called before each call with its number, and after each change with the number and a half."""
         self._index = itertools.count(10)
+        self._lock = threading.RLock()
 
+    @_locked
     def list_secrets(self, _deadline: Deadline, *, label: Collection[str]) -> list[Json]:
         self._step()
         (wanted,) = (each.partition("=") for each in label)
         return [json.loads(json.dumps(row)) for row in self.rows.values() if self._has(row, wanted)]
 
+    @_locked
     def create_secret(self, body: Mapping[str, Any]) -> str:
         number = self._step()
         if any(row["Spec"]["Name"] == body["Name"] for row in self.rows.values()):
@@ -72,6 +90,7 @@ class Store:
         self.at(number + 0.5)
         return f"id{index}"
 
+    @_locked
     def update_secret(self, document: Json, labels: Mapping[str, str]) -> bool:
         number = self._step()
         row = self.rows.get(document["ID"])
@@ -84,6 +103,7 @@ class Store:
         self.at(number + 0.5)
         return True
 
+    @_locked
     def remove_secret(self, secret_id: str) -> bool:
         number = self._step()
         if secret_id in self.used:
@@ -96,6 +116,7 @@ class Store:
         """What the bot would find below /run/secrets."""
         return {each["File"]["Name"]: self.data[each["SecretID"]] for each in service(self).references(bot_id)}
 
+    @_locked
     def unnamed(self) -> set[str]:
         """What no set has, and is no set that has been made."""
         sets = [row for row in self.rows.values() if row["Spec"]["Labels"].get("botmaker.swarm.secrets")]
@@ -342,6 +363,27 @@ def test_a_failed_change_removes_what_it_has_made(store: Store) -> None:
         secrets.put_secrets(BOT, {"A": b"2", "B": b"2"})
     assert set() == store.unnamed()
     assert {"A": b"1"} == store.contents()
+
+
+@pytest.mark.parametrize("number", [3, 6])
+def test_what_an_engine_that_is_away_for_a_while_keeps_from_being_removed_goes_by_itself(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whether the change itself has failed, or only the removal of what it has replaced."""
+    monkeypatch.setattr("container_manager.backends.swarm.secrets._AGAIN_SECONDS", 0.001)
+    secrets = service(store)
+    secrets.put_secrets(BOT, {"A": b"1", "B": b"1"})
+    store.calls = 0
+
+    def away(moment: float) -> None:
+        if number <= moment < number + 4:
+            raise EngineUnavailableError("the engine cannot be reached")
+
+    store.at = away
+    with suppress(EngineUnavailableError):
+        secrets.put_secrets(BOT, {"A": b"2", "B": b"2"})
+    wait_until(lambda: store.calls > number + 4 and not store.unnamed(), "nothing is left")
+    secrets.close()
 
 
 def test_changes_that_never_end_elsewhere_are_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,8 @@ class SwarmSecrets:
         self._engine = engine
         self._user = user
         self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._later: threading.Thread | None = None
 
     def close(self) -> None:
         """End what :meth:`remove_leftovers` waits for."""
@@ -143,11 +145,11 @@ class SwarmSecrets:
         return [reference(name, found.contents[content], self._user) for name, content in found.names.items()]
 
     def remove_unused(self, bot_id: str) -> None:
-        """Remove what neither the bot's set nor a service needs; what cannot be removed now stays for the next time."""
+        """Remove what neither the bot's set nor a service needs; later, if that fails now."""
         try:
             self._remove_unused(self._find(bot_id))
         except ContainerManagerError as exc:
-            _log.debug("secrets of bot %s that are not used any more stay for now: %s", bot_id, exc)
+            self._remove_later(bot_id, exc)
 
     def remove_leftovers(self) -> None:
         while not self._closed.is_set():
@@ -184,12 +186,21 @@ class SwarmSecrets:
                 self.remove_unused(bot_id)
                 raise
             if changed:
-                with suppress(ContainerManagerError):
+                try:
                     self._remove(bot_id, found.unused(others))
+                except ContainerManagerError as exc:
+                    self._remove_later(bot_id, exc)
                 return
             time.sleep(random.randbelow(_PAUSE_MILLISECONDS) / 1000)
         self.remove_unused(bot_id)
         raise OperationInProgressError("other changes of the bot's secrets go on; try again later", bot_id=bot_id)
+
+    def _remove_later(self, bot_id: str, reason: ContainerManagerError) -> None:
+        _log.debug("secrets of bot %s that are not used any more stay for now: %s", bot_id, reason)
+        with self._lock:
+            if self._later is None or not self._later.is_alive():
+                self._later = threading.Thread(target=self.remove_leftovers, name="unused secrets", daemon=True)
+                self._later.start()
 
     def _remove_unused(self, found: SecretSet) -> None:
         names, unused = found.names, found.unused(found.names)
