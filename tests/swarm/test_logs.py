@@ -8,6 +8,8 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.backends.docker.container_log import DockerContainerLog
 from container_manager.backends.swarm.node_engines import NodeActions, NodeFigures
 from container_manager.backends.swarm.service_log import ServiceLog
@@ -19,6 +21,9 @@ from container_manager.logs.reader import LogReader
 from container_manager.model import LogEntry, RawEntry
 from container_manager.view.container_versions import ContainerVersions
 from dev.swarm import Node, SwarmBed
+from tests.support.calls import Calls
+from tests.support.observing import reading
+from tests.support.swarm_bots import SwarmBots
 from tests.support.swarm_services import Followed, HandMade, followed
 
 # Both outputs, a line of three pieces, one without a newline, and one per 0.1 s until the file is there. Then it ends.
@@ -107,6 +112,24 @@ def test_a_log_has_every_line_of_every_run_once_and_a_follower_receives_them(
 
     asyncio.run(main())
     actions.close()
+
+
+def test_a_stream_goes_on_across_starts_and_stops_and_ends_with_the_bot(
+    calls: Calls, observer: ContainerObserverStub, bots: SwarmBots
+) -> None:
+    """Through the service."""
+    bot_id = bots.new()
+    calls.create(bot_id, "sh", "-c", "echo run; exec sleep 100000")
+    request = observer_pb.StreamLogsRequest(bot_id=bot_id, follow=True)
+    with reading(observer.StreamLogs(request)) as read:
+        for number in range(1, 3):
+            calls.start(bot_id)
+            read.wait_for(lambda messages, number=number: len(messages) == number, f"run {number}")
+            calls.stop(bot_id, grace=0)
+        assert not read.ended.is_set()
+        calls.remove(bot_id)
+        assert read.wait_end() is None
+        assert [b"run"] * 2 == [message.entry.line for message in read.messages]
 
 
 def test_figures_come_from_the_engine_of_the_bots_node(by_hand: HandMade, session_bed: SwarmBed) -> None:

@@ -49,6 +49,20 @@ def test_only_what_has_changed_is_decoded_and_told() -> None:
     assert changed[1:] == list(polled.documents.values())
 
 
+def test_a_long_answer_is_decoded_in_steps_between_which_others_run() -> None:
+    items = [{"ID": str(number), "text": "x" * 1000} for number in range(1000)]
+
+    async def main() -> int:
+        polled, turns = PolledList(), 0
+        decoding = asyncio.create_task(polled.decode(body(items)))
+        while not decoding.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return turns
+
+    assert asyncio.run(main()) >= 50
+
+
 @given(LISTS, LISTS, st.booleans())
 def test_documents_and_changes_are_those_of_the_whole_lists(first: list[Any], second: list[Any], spaced: bool) -> None:
     """Whatever the documents hold, such as objects with ids in lists, and text that looks like JSON."""
