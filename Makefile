@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-swarm test test-slow test-swarm test-engines test-lowest fuzz chaos check audit unit proto lock bench bench-swarm bot-image release clean env
+.PHONY: help serve serve-swarm test test-slow test-swarm test-engines test-lowest fuzz chaos check audit unit proto lock bench bench-fleet bench-swarm bot-image release clean env
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 # Should make be killed, the run still clears up: it gets a signal then.
@@ -86,6 +86,9 @@ bench: env ## measure the service against the raw engine and the docker SDK; PAR
 
 bench-swarm: env ## measure the service on a swarm of machines of our own, as root; PARTS=--quick takes some minutes
 	@exec $(WITH_ENGINE) $(PYTHON) -m bench.swarm $(PARTS)
+
+bench-fleet: env ## measure the service beside `openclaw fleet`, with real bots; write docs/openclaw-fleet.md
+	@exec $(WITH_ENGINE) $(PYTHON) -m bench.fleet docs/openclaw-fleet.md
 
 bot-image: env ## build the bot image, unless the engine has it
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.images bot

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import aiohttp
 
@@ -32,6 +33,18 @@ def is_live(port: int) -> bool:
     except (OSError, http.client.HTTPException):
         return False
     return answer.status == 200 and bool(json.loads(answer.body).get("ok"))
+
+
+def is_ready_at(host: str, port: int) -> bool:
+    """Whether the gateway of a container says that it is ready; false while nothing answers."""
+    connection = http.client.HTTPConnection(host, port, timeout=PROBE_SECONDS)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def use_tool(port: int, token: str | None) -> Answer:

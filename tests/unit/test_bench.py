@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from bench import fleet
 from bench.figures import p99, percentile, ratio, ratio_of
 from bench.report import Part
 
@@ -121,3 +122,23 @@ def test_an_aim_is_met_at_its_limit_and_missed_beyond() -> None:
     part.at_least("faster", 17.9, 18)
     assert ["met", "NOT MET", "met", "NOT MET"] == [met for *_, met in part.aims]
     assert ("time", "3.01 s", "at most 3 s", "NOT MET") == part.aims[1]
+
+
+def test_the_table_beside_openclaw_fleet_has_a_column_each_and_the_circumstances() -> None:
+    columns = {
+        "this service": {"list": "0.3 s", "upgrade": "9.0 s, state kept"},
+        "fleet": {"list": "2.0 s", "upgrade": "61 s"},
+    }
+    text = fleet.table(columns, {"CPUs": 2, "load average before": "0.10"})
+    assert [
+        "| | this service | fleet |",
+        "|---|---|---|",
+        "| list | 0.3 s | 2.0 s |",
+        "| upgrade | 9.0 s, state kept | 61 s |",
+        "",
+        "CPUs: 2; load average before: 0.10.",
+    ] == text.splitlines()
+
+
+def test_the_document_beside_openclaw_fleet_has_the_marker_of_its_table() -> None:
+    assert 1 == (TOP / "docs" / "openclaw-fleet.md").read_text().count(fleet.MARKER)
