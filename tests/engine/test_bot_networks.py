@@ -226,7 +226,7 @@ def test_two_hundred_bots_have_networks_of_their_own(serve: Serve, bots: Bots) -
     service = serve(*ISOLATED)
     bot_ids = [bots.new() for _ in range(200)]
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(service.calls.create, bot_ids))
+        list(pool.map(lambda bot_id: service.calls.create(bot_id, *FOREVER), bot_ids))
         subnets = {network.attrs["IPAM"]["Config"][0]["Subnet"] for network in networks_of(bots.engine, *bot_ids)}
         list(pool.map(service.calls.remove, bot_ids))
     assert len(bot_ids) == len(subnets)
