@@ -84,7 +84,7 @@ def test_a_deleted_lock_file_is_made_anew_and_keeps_the_locks(
             wait_until(lambda: later.take(bot_id), "the change has ended")
             assert not locks.share(bot_id), "one that was opened before uses the new file, too"
             with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
-                calls.start(bot_id, timeout=0.3)
+                calls.start(bot_id, timeout=2)
 
 
 def test_a_root_without_a_place_for_the_lock_is_told_and_the_service_serves(

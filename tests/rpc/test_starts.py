@@ -209,7 +209,7 @@ def test_upgrades_backups_and_restores_start_their_bots_in_order_and_a_stop_wait
     last = world.pool.submit(world.calls.start, third)
     world.await_waiting(2)
     with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
-        world.calls.stop(second, timeout=0.5)
+        world.calls.stop(second, timeout=2)
     assert 2 == world.waiting
     world.ready.set()
     messages = done.result(60)
