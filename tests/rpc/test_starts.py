@@ -198,12 +198,13 @@ def restored(world: World, bot_id: str) -> list[str]:
 def test_upgrades_backups_and_restores_start_their_bots_in_order_and_a_stop_waits_for_them(
     world: World, roots: Path, operation: Callable[[World, str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They have begun: none of them can end between the stop of a bot and its start."""
+    """They need no caller, and a stop has its turn after them."""
     for seconds in ("HELD_SECONDS", "_LOOK_SECONDS", "_PROBE_SECONDS"):
         monkeypatch.setattr(readiness, seconds, 0.05)
     first, second, third = world.bot(), world.bot(RUNNING), world.bot()
     (roots / "states" / second).mkdir()
     world.calls.start(first)
+    before = wait_until(lambda: world.calls.status(second), "the bot is shown")
     done = world.pool.submit(operation, world, second)
     world.await_waiting(1)
     last = world.pool.submit(world.calls.start, third)
@@ -211,6 +212,7 @@ def test_upgrades_backups_and_restores_start_their_bots_in_order_and_a_stop_wait
     with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
         world.calls.stop(second, timeout=2)
     assert 2 == world.waiting
+    assert before == world.calls.status(second), "it runs while it waits"
     world.ready.set()
     messages = done.result(60)
     last.result(60)

@@ -218,9 +218,18 @@ def _no_log(_container_id: str) -> Operation[list[str]]:
     return []
 
 
-def _admit(_bot_id: str, _on_wait: Callable[[str], None]) -> Operation[Callable[[bool], None]]:
+class _Place:
+    """A place that is there at once."""
+
+    is_held = True
+
+    def end(self, *, started: bool) -> None:
+        """Nobody waits for it."""
+
+
+def _admit(_bot_id: str, _on_wait: Callable[[str], None]) -> Operation[_Place]:
     yield from ()
-    return lambda _: None
+    return _Place()
 
 
 def _full(*_: object) -> None:

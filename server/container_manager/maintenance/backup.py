@@ -24,6 +24,7 @@ from container_manager.maintenance.backup_store import Backup, new_backup_id
 from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.steps import (
     Means,
+    admitted,
     container_of,
     insist_on,
     is_running,
@@ -108,6 +109,7 @@ def _copied(means: Means, task: Task, status: ContainerStatus | None, without: t
     """Copy the state aside while nothing changes it. Returns what cannot be copied."""
     stops = bool(task.record.arguments.get("stop_and_restart"))
     if status is not None and is_running(status) and stops:
+        yield from admitted(means, task)
         task.enter(COPYING, "stopping the bot", stopped=True)
         yield from stop(means, task.bot_id)
     elif status is not None and status.state in (ContainerState.RUNNING, ContainerState.RESTARTING):

@@ -23,10 +23,11 @@ from container_manager.maintenance.restore import restore_backup
 from container_manager.maintenance.runs import Runs
 from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.maintenance.steps import Means
+from container_manager.maintenance.task import StartPlace
 from container_manager.maintenance.upgrade import upgrade
 from container_manager.operation import Operation, Wait
 from container_manager.scheduling.bot_operations import BotOperations
-from container_manager.scheduling.starts import Starts
+from container_manager.scheduling.starts import Place, Starts
 from container_manager.view.keeper import ViewKeeper
 
 _LINES, _LINE_LENGTH, _LOG_SECONDS = 6, 100, 5.0
@@ -101,7 +102,7 @@ class LoopWaits:
         self.loop: asyncio.AbstractEventLoop
         """Where to wait; set before the first operation."""
 
-    def admit(self, bot_id: str, on_wait: Callable[[str], None]) -> Operation[Callable[[bool], None]]:
+    def admit(self, bot_id: str, on_wait: Callable[[str], None]) -> Operation[StartPlace]:
         """A :class:`~container_manager.maintenance.steps.Admit`."""
         # A stop waits for the operation, which has to start the bot before it ends.
         admission = self._starts.admit(bot_id, Deadline(), gives_way=False)
@@ -110,13 +111,7 @@ class LoopWaits:
         if not admitted.done():
             on_wait("waiting until fewer other bots are starting")
             yield Wait(future=admitted)
-        place = admitted.result()
-
-        def end(is_started: bool) -> None:
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                self.loop.call_soon_threadsafe(partial(place.ended, started=is_started))
-
-        return end
+        return _PlaceOnLoop(admitted.result(), self.loop)
 
     def ready(self, bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> Operation[str]:
         """A :class:`~container_manager.maintenance.steps.Ready`."""
@@ -145,3 +140,19 @@ class LoopWaits:
         await self._keeper.look_at(bot_id)
         readiness = await self._waiter.ready(bot_id, seconds, on_progress=on_wait)
         return "" if readiness.ready else f"the bot {readiness.message}"
+
+
+class _PlaceOnLoop:
+    """A place, for worker threads."""
+
+    def __init__(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
+        self._place = place
+        self._loop = loop
+
+    @property
+    def is_held(self) -> bool:
+        return self._place.is_held
+
+    def end(self, *, started: bool) -> None:
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            self._loop.call_soon_threadsafe(partial(self._place.ended, started=started))

@@ -28,6 +28,7 @@ from container_manager.maintenance.steps import (
     STOPPING,
     WAITING_READY,
     Means,
+    admitted,
     container_of,
     discard_quietly,
     failure_of,
@@ -96,6 +97,8 @@ def _verify(means: Means, task: Task) -> Operation[None]:
     config = None if status is not None or manifest.config is None else config_to_document(manifest.config)
     was_running = is_running(status) if status is not None else manifest.was_running
     try:
+        if was_running:
+            yield from admitted(means, task)
         task.enter(STOPPING, "stopping the bot", was_running=was_running, create=config)
         if config is not None:
             # The commonest fault, such as an image that cannot be had, shows before anything is changed.

@@ -24,7 +24,7 @@ from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.bot_status import check_own_name
 from container_manager.maintenance.journal import Record
 from container_manager.maintenance.sealed_secrets import Sealer
-from container_manager.maintenance.task import AWAY, Report, Task
+from container_manager.maintenance.task import AWAY, Report, StartPlace, Task
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.operation import Operation, Wait
 
@@ -58,8 +58,8 @@ class Ready(Protocol):
 class Admit(Protocol):
     """Waits until a bot may be started: see :mod:`container_manager.scheduling.starts`."""
 
-    def __call__(self, bot_id: str, on_wait: Callable[[str], None]) -> Operation[Callable[[bool], None]]:
-        """Returns the function that receives whether the bot was started. ``on_wait``: as for :class:`Ready`."""
+    def __call__(self, bot_id: str, on_wait: Callable[[str], None]) -> Operation[StartPlace]:
+        """Returns the bot's place. ``on_wait``: as for :class:`Ready`."""
 
 
 @dataclass(frozen=True)
@@ -152,15 +152,19 @@ def process_ended(means: Means, bot_id: str) -> None:
         means.secrets.forget_token(bot_id)
 
 
+def admitted(means: Means, task: Task) -> Operation[StartPlace]:
+    """Wait until the bot may be started, without a deadline: before it is stopped, so that it runs meanwhile."""
+    if task.place is None or not task.place.is_held:
+        task.place = yield from means.admit(task.bot_id, partial(_report, task, task.phase))
+    return task.place
+
+
 def start(means: Means, task: Task) -> Operation[None]:
-    """Start the bot, when it is admitted: without a deadline, since nothing else may become of it meanwhile."""
-    end = yield from means.admit(task.bot_id, partial(_report, task, task.phase))
-    is_started = False
-    try:
-        yield from insist(lambda: means.lifecycle.start_container(task.bot_id))
-        is_started = True
-    finally:
-        end(is_started)
+    """Start the bot, with the place that it has, or when it is admitted."""
+    place = yield from admitted(means, task)
+    yield from insist(lambda: means.lifecycle.start_container(task.bot_id))
+    place.end(started=True)
+    task.place = None
 
 
 class NotReadyError(Exception):

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from container_manager.backend_maintenance import OnPull
 from container_manager.errors import (
@@ -47,6 +47,17 @@ class Report:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+class StartPlace(Protocol):
+    """A bot's place among those that start; it ends by itself after a while."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it has not ended."""
+
+    def end(self, *, started: bool) -> None:
+        """The bot has been started, or will not be."""
+
+
 class Task:
     """What an operation, in a worker thread, knows of itself."""
 
@@ -56,6 +67,8 @@ class Task:
         self._publish = publish
         self._reported = 0.0
         self._last = Report(record.phase, facts=record.facts)
+        self.place: StartPlace | None = None
+        """From before the bot is stopped until it is started again; not on the disk."""
 
     @property
     def bot_id(self) -> str:
@@ -127,7 +140,10 @@ def recorded(work: Work, task: Task) -> Operation[Result]:
     """
     while True:
         try:
-            result = yield from work(task)
+            try:
+                result = yield from work(task)
+            finally:
+                _give_place_up(task)
         except _OUTCOMES as exc:
             yield from _end(task, error_document(exc))
             raise
@@ -143,6 +159,12 @@ def recorded(work: Work, task: Task) -> Operation[Result]:
         else:
             yield from _end(task, {"result": result})
             return result
+
+
+def _give_place_up(task: Task) -> None:
+    if task.place is not None:
+        task.place.end(started=False)
+        task.place = None
 
 
 def _end(task: Task, outcome: Mapping[str, Any]) -> Operation[None]:

@@ -31,6 +31,7 @@ from container_manager.maintenance.steps import (
     WAITING_READY,
     Means,
     NotReadyError,
+    admitted,
     container_of,
     discard_quietly,
     failure_of,
@@ -95,6 +96,8 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
     if (definition.config.image, definition.image_id) == (image, new_image_id):
         task.report(Report(COMMITTED, "the bot has this image already"))
         return False
+    if is_running(status):
+        yield from admitted(means, task)
     task.enter(
         STOPPING,
         "stopping the bot",

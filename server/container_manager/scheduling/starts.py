@@ -126,6 +126,11 @@ class Place:
         self._hold = hold
         self._timer = asyncio.get_running_loop().call_later(PLACE_SECONDS, self.release)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it has not been given up; from any thread."""
+        return self._release is not None
+
     def ended(self, *, started: bool) -> None:
         """The start has ended. If it has started the bot, the place is held until that is ready."""
         if started:
