@@ -72,8 +72,8 @@ async def _source(source: SwarmSource, counts: Counter[str]) -> AsyncIterator[No
 async def _view(source: SwarmSource, _counts: Counter[str]) -> AsyncIterator[None]:
     keeper = ViewKeeper(source, lambda status: status_to_proto(status).SerializeToString())
     keeper.start()
-    await keeper.in_sync()
     try:
+        await keeper.in_sync()
         yield
     finally:
         await keeper.close()
