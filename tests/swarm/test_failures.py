@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
-from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.config import DockerServiceConfig
 from dev.swarm import Node, SwarmBed
 from tests.support.botctl_process import botctl
 from tests.support.calls import FOREVER, Calls, fails_with
@@ -132,7 +133,7 @@ def test_two_services_on_one_swarm_make_no_doubled_bot_and_agree(
 ) -> None:
     directory = tmp_path_factory.mktemp("second")
     address = f"unix://{directory}/s.sock"
-    with server_process(serve_arguments(swarm_service, address), directory / "log"):
+    with server_process(serve_arguments(swarm_service, directory), directory / "log"):
         made = [bots.new() for _ in range(4)]
 
         def create(bot_id: str, which: int) -> bool:
@@ -149,13 +150,15 @@ def test_two_services_on_one_swarm_make_no_doubled_bot_and_agree(
         )
 
 
-def serve_arguments(config: DockerServiceConfig, address: str, swarm: SwarmConfig | None = None) -> list[str]:
-    swarm = swarm or SwarmConfig(allow_weaker=("no-new-privileges",))
-    arguments = ["--backend", "swarm", "--docker-host", config.docker_host, "--listen", address]
-    arguments += ["--default-image", config.default_image, "--bot-user", "0:0", "--grace-seconds", "2"]
-    for name in swarm.allow_weaker:
-        arguments += ["--allow-weaker", name]
-    return arguments
+def serve_arguments(config: DockerServiceConfig, directory: Path) -> list[str]:
+    """Options for a service in this directory."""
+    own = directory / "own"
+    own.mkdir()
+    return [
+        *("--backend", "swarm", "--docker-host", config.docker_host, "--listen", f"unix://{directory}/s.sock"),
+        *("--default-image", config.default_image, "--bot-user", "0:0", "--grace-seconds", "2"),
+        *("--secrets-root", str(own), "--allow-weaker", "no-new-privileges"),
+    ]
 
 
 @pytest.mark.usefixtures("drained")
@@ -164,7 +167,7 @@ def test_nine_bots_on_three_machines_survive_one_of_them_through_the_unchanged_c
 ) -> None:
     directory = tmp_path_factory.mktemp("nine")
     address = f"unix://{directory}/s.sock"
-    with server_process(serve_arguments(swarm_service, address), directory / "log"):
+    with server_process(serve_arguments(swarm_service, directory), directory / "log"):
         made = [bots.new() for _ in range(9)]
         for bot_id in made:
             created = botctl(address, "create", bot_id, "--", *FOREVER)

@@ -181,19 +181,19 @@ def test_every_option_reaches_the_configuration() -> None:
     assert set(options) - read == {"log_format", "log_level"}
 
 
-def test_a_swarm_is_chosen_with_its_own_options_and_needs_no_secrets_root(serve: Serve, tmp_path: Path) -> None:
+def test_a_swarm_is_chosen_with_its_own_options(serve: Serve, tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
-    missing = ("--backend", "swarm", "--secrets-root", str(tmp_path / "missing"))
+    chosen = ("--backend", "swarm")
     named = ("--node-engine", "a=unix:///run/a.sock", "--node-engine", "b=tcp://b:2375")
-    _, config = serve(*missing, *named, "--allow-weaker", "swap", "--state-root", str(state))
+    _, config = serve(*chosen, *named, "--allow-weaker", "swap", "--state-root", str(state))
     assert config is not None
     expected = SwarmConfig("pinned", ("swap",), {"a": "unix:///run/a.sock", "b": "tcp://b:2375"})
     assert expected == config.swarm
-    _, config = serve(*missing)
+    _, config = serve(*chosen)
     assert config is not None
     assert SwarmConfig("floating", (), {}) == config.swarm
-    _, config = serve(*missing, "--placement", "floating", "--state-root", str(state))
+    _, config = serve(*chosen, "--placement", "floating", "--state-root", str(state))
     assert config is not None
     assert SwarmConfig("floating", (), {}) == config.swarm
 

@@ -49,8 +49,7 @@ def serve(**options: Any) -> None:
     from container_manager.rpc.server import Server
 
     configure_logging(options["log_format"], options["log_level"])
-    secrets_root = config.service.secrets_root if config.swarm is None else None
-    roots = [root.path for root in (secrets_root, config.service.state_root) if root is not None]
+    roots = [root.path for root in (config.service.secrets_root, config.service.state_root) if root is not None]
     for path in [*roots, *([] if config.backup_root is None else [config.backup_root])]:
         for fault in faults_above(path):
             logging.getLogger(__name__).warning("%s: whoever that is can exchange %s", fault, path)

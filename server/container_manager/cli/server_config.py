@@ -61,9 +61,7 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
     state_root = _root(options, "state") if options["state_root"] else None
     backup_root = _root(options, "backup").path if options["backup_root"] else None
     if check_roots:
-        # A swarm keeps bots' secrets itself.
-        if swarm is None:
-            _check_root("secrets", secrets_root.path)
+        _check_root("secrets", secrets_root.path)
         if state_root is not None:
             _check_root("state", state_root.path)
         if backup_root is not None:
