@@ -29,7 +29,7 @@ from container_manager.errors import ImageNotFoundError, StartFailedError
 from container_manager.maintenance import readiness
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.journal import JOURNAL_DIRECTORY
-from container_manager.model import ContainerState
+from container_manager.model import ContainerState, container_name
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
 from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
@@ -410,6 +410,16 @@ class TestRestore:
         memory.script("prepare_image", ImageNotFoundError("no such image"))
         with fails_with("FAILED_PRECONDITION", "IMAGE_NOT_FOUND"):
             restored(maintainer, bots.new(), backup.backup_id)
+
+    def test_a_network_of_the_former_bots_own_becomes_one_of_the_new_bots_own(
+        self, maintainer: ContainerMaintainerStub, calls: Calls, bots: MemoryBots, memory: MemoryBackend
+    ) -> None:
+        former, other = bots.new(), bots.new()
+        calls.create(former, network=container_name(former))
+        restored(maintainer, other, created(maintainer, former).backup_id)
+        made = memory.named(other)
+        assert made is not None
+        assert container_name(other) == made.config.network
 
     def test_a_bot_that_cannot_be_made_is_not_touched(
         self, maintainer: ContainerMaintainerStub, bot_id: str, states: Path, bots: MemoryBots

@@ -15,12 +15,20 @@ from pathlib import Path
 from dev.engine import PrivateEngine
 from dev.engines.network import network_namespace
 
-# The engine's bridge is its own, in the namespace.
+# The engine's bridge is in the namespace as well.
 _DOCKERD = """#!/bin/sh
 for argument; do
     shift
-    case $argument in --bridge=* | --iptables=* | --ip6tables=*) ;; *) set -- "$@" "$argument" ;; esac
+    case $argument in
+        --iptables=* | --ip6tables=*) continue ;;
+        --bridge=*) bridge=${{argument#*=}} ;;
+    esac
+    set -- "$@" "$argument"
 done
+if {enter} ip link add "$bridge" type bridge 2>/dev/null; then
+    {enter} ip addr add 172.30.0.1/24 dev "$bridge"
+    {enter} ip link set "$bridge" up
+fi
 exec {enter} dockerd "$@"
 """
 

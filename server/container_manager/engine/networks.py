@@ -46,8 +46,6 @@ class NetworkClient(EngineClient):
             # Since API 1.44, the engine always refuses a second network of the same name.
             "CheckDuplicate": True,
             "EnableIPv6": False,
-            # Podman's, which separates no networks otherwise. Docker does, and ignores what it does not know.
-            "Options": {"isolate": "strict"},
             "IPAM": {"Driver": "default", "Config": [{"Subnet": str(subnet)}]},
             "Labels": labels,
         }

@@ -8,6 +8,7 @@ What the bot has made of the restored state until then is kept as ``failed``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from container_manager.backend_maintenance import REMAKEABLE
@@ -18,6 +19,7 @@ from container_manager.errors import (
     RollbackFailedError,
 )
 from container_manager.maintenance.config_document import config_from_document, config_to_document
+from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.steps import (
     COMMITTED,
     READY_SECONDS,
@@ -45,6 +47,7 @@ from container_manager.maintenance.steps import (
     stop,
 )
 from container_manager.maintenance.task import AWAY, Report, Task
+from container_manager.model import container_name
 from container_manager.operation import Operation
 from container_manager.validation import check_create
 
@@ -94,7 +97,7 @@ def _verify(means: Means, task: Task) -> Operation[None]:
     with states.new_aside(bot_id, restored) as directory:
         on_progress = task.progress(VERIFYING, words, manifest.size_bytes)
         store.unpack(backup_id, directory, states.owner(), on_progress)
-    config = None if status is not None or manifest.config is None else config_to_document(manifest.config)
+    config = _config_for(bot_id, manifest) if status is None else None
     was_running = is_running(status) if status is not None else manifest.was_running
     try:
         if was_running:
@@ -107,6 +110,13 @@ def _verify(means: Means, task: Task) -> Operation[None]:
         states.discard(bot_id, restored)
         task.leave()
         raise
+
+
+def _config_for(bot_id: str, manifest: Manifest) -> dict[str, Any] | None:
+    """The manifest's configuration for a bot; a network of the former bot's own becomes one of this bot's."""
+    if (config := manifest.config) is not None and config.network == container_name(manifest.bot_id):
+        config = replace(config, network=container_name(bot_id))
+    return None if config is None else config_to_document(config)
 
 
 def _replace(means: Means, task: Task) -> Operation[None]:
