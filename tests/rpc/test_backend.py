@@ -122,6 +122,15 @@ def test_a_stopped_bot_has_nothing_to_reload_also_where_secrets_take_effect_at_a
         assert provisioner_pb.ReloadSecretsResponse.OUTCOME_NOT_RUNNING == answer.outcome
 
 
+def test_a_reload_that_the_backend_refuses_is_not_among_the_actions(
+    serve_on: ServeOn, memory: MemoryBackend, unix: str
+) -> None:
+    limited(memory, Feature.SECRETS_RELOAD)
+    with serve_on(unix) as (target,), connect(target) as channel:
+        actions = ContainerObserverStub(channel).GetServerInfo(pb.GetServerInfoRequest()).actions
+    assert ["ready", "pairing-list", "pairing-approve", "doctor"] == [action.name for action in actions]
+
+
 def test_a_backend_without_actions_and_logs_is_not_asked_for_them_by_an_upgrade(
     serve_on: ServeOn, memory: MemoryBackend, bots: MemoryBots, unix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

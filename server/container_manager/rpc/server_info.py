@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 import container_manager
 from botmaker.container.v1 import container_observer_pb2 as pb
-from container_manager.actions import LABEL_ACTIONS, Action, DeclaredActions
-from container_manager.backend import Backend
+from container_manager.actions import LABEL_ACTIONS, SECRETS_RELOAD, Action, DeclaredActions
+from container_manager.backend import Backend, Feature
 from container_manager.config import ServerConfig
 from container_manager.errors import ContainerManagerError
 from container_manager.rpc.stream_kinds import ACTIONS, MAINTENANCE
@@ -23,7 +23,8 @@ class ServerInfo:
 
     def __init__(self, config: ServerConfig, backend: Backend, actions: DeclaredActions) -> None:
         self._backend = backend
-        self._actions = [_action_to_proto(action) for action in actions.all]
+        reloads = Feature.SECRETS_RELOAD not in backend.limitations
+        self._actions = [_action_to_proto(action) for action in actions.all if reloads or action.name != SECRETS_RELOAD]
         self._limits = pb.ServerLimits(
             max_concurrent_calls=config.max_concurrent_calls,
             max_watchers=config.max_watchers,
