@@ -184,12 +184,18 @@ class Story:
             await asyncio.sleep(self._draw.random() * 0.05)
 
     def _since(self, bot_id: str, serial: int) -> Iterator[ContainerStatus | None]:
-        """All states of the bot's container since a state of the engine."""
+        """All states of the bot's container since a state of the engine, and of the one that it was then.
+
+        That one may have changed since, and be seen to, before the events of a container that has taken its place.
+        """
         there: dict[str, ContainerStatus | None] = {}
+        first = ""
         for number, (key, status) in enumerate(self._source.history):
             there[key] = status
             if number >= serial:
-                yield newest_of_bot(bot_id, there.values())
+                newest = newest_of_bot(bot_id, there.values())
+                first = first or (newest.container_id if newest else "")
+                yield from (newest, there.get(first))
 
 
 many = settings(max_examples=50, derandomize=True)

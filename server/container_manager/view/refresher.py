@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from container_manager.backend import Created, Listed, Source
 from container_manager.errors import EngineTimeoutError
-from container_manager.model import ContainerState, ContainerStatus
+from container_manager.model import ContainerState, ContainerStatus, owned_bot
 from container_manager.validation import is_bot_id
 from container_manager.view.inspection import Inspection
 from container_manager.view.later_looks import LaterLooks
@@ -92,8 +92,8 @@ class Refresher:
     def created(self, bot_id: str, created: Created, began: int) -> bool:
         """An operation that began at ``began`` has made the bot's container. False: the bot has to be touched."""
         container_id, status = created
-        if status is None or {bot_id, container_id} & self._view.doubts:
-            return False  # an inspection has to end the doubt
+        if status is None or owned_bot(status) != bot_id or {bot_id, container_id} & self._view.doubts:
+            return False  # an inspection has to end the doubt, or to find who has the bot's name by now
         # An inspection that an event has led to may have been first, or the container may be gone again.
         if container_id not in self._view and self._removals.removed_at(container_id) < began:
             self._apply(bot_id, status, began)
