@@ -29,8 +29,8 @@ test-slow: env ## run the tests that take minutes, except those of tests/chaos a
 test-engines: env ## run the engine tests on three releases of Docker and on Podman, or on ENGINES=NAME; write docs/engines.md
 	@exec $(WITH_ENGINE) $(PYTHON) -m dev.engines $(if $(TESTS),-k "$(TESTS)") $(ENGINES)
 
-test-swarm: env ## run all tests on a swarm of machines of our own, the slow ones too, on two releases of Docker
-	@exec $(WITH_ENGINE) $(PYTHON) -m pytest tests/swarm $(if $(TESTS),-k "$(TESTS)")
+test-swarm: env ## run all tests on a swarm of machines of our own, on two releases of Docker; write docs/swarm.md
+	@exec $(WITH_ENGINE) $(PYTHON) -m dev.swarm.conformance $(if $(TESTS),-k "$(TESTS)")
 
 test-lowest: env ## run the unit and rpc tests with the lowest versions that pyproject.toml allows
 	@dev/env.sh lowest

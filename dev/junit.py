@@ -30,18 +30,26 @@ def read_junit(path: Path) -> dict[str, Outcome]:
 
     Raises ValueError for a file that is no such report.
     """
-    try:
-        cases = ET.parse(path).getroot().iter("testcase")
-    except (ET.ParseError, FileNotFoundError) as error:
-        raise ValueError(f"{path} is no report of pytest's: {error}") from error
     outcomes: dict[str, Outcome] = {}
-    for case in cases:
+    for case in _report(path).iter("testcase"):
         test = _test_id(case.get("classname", ""), case.get("name", ""))
         outcome = _outcome(case)
         # An error while a test is torn down comes as a second entry.
         if test not in outcomes or outcome.verdict >= outcomes[test].verdict:
             outcomes[test] = outcome
     return outcomes
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """What the tests recorded of their run as a whole. Raises as read_junit()."""
+    return {each.get("name", ""): each.get("value", "") for each in _report(path).iterfind("testsuite/properties/*")}
+
+
+def _report(path: Path) -> ET.Element:
+    try:
+        return ET.parse(path).getroot()
+    except (ET.ParseError, FileNotFoundError) as error:
+        raise ValueError(f"{path} is no report of pytest's: {error}") from error
 
 
 def _outcome(case: ET.Element) -> Outcome:

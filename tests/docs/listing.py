@@ -209,6 +209,12 @@ LISTED = (
     ),
     Listed(
         "docs/swarm.md",
+        "docker node update --availability drain",
+        "it needs a swarm; on a swarm of the tests' own, the same is asked of the manager by",
+        ("tests/swarm/test_failures.py::test_a_bot_whose_machine_dies_runs_on_another_one",),
+    ),
+    Listed(
+        "docs/swarm.md",
         "botctl --target unix:///run/one/s.sock backup create BOT --stop",
         "it needs a machine and a swarm; on a swarm of the tests' own, the same calls are made by",
         ("tests/swarm/test_states.py::test_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_its_state",),

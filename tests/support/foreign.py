@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import docker
+import grpc
 
-from tests.support.calls import FOREVER
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager_client import error_info
+from tests.support.calls import FOREVER, Calls
 
 _KEPT = ("Id", "Name", "Created", "Path", "Args", "Image", "Config", "HostConfig", "Mounts")
+
+
+def every_outcome(calls: Calls, observer: ContainerObserverStub, bot_id: str, *, logs: bool = True) -> dict[str, str]:
+    """The outcome of each verb; for a refusal, its reason. ``logs``: whether to wait for an entry of the log."""
+    follow = observer_pb.StreamLogsRequest(bot_id=bot_id, follow=True)
+    verbs: dict[str, Callable[[], object]] = {
+        "create": lambda: calls.create(bot_id, *FOREVER),
+        "create with a request id": lambda: calls.create(bot_id, *FOREVER, request_id="wish"),
+        "start": lambda: calls.start(bot_id),
+        "stop": lambda: calls.stop(bot_id, grace=0),
+        "restart": lambda: calls.restart(bot_id, grace=0),
+        "remove": lambda: calls.remove(bot_id, grace=0),
+        **({"logs": lambda: next(observer.StreamLogs(follow, timeout=60))} if logs else {}),
+        "status": lambda: calls.status(bot_id),
+    }
+    return {verb: _outcome(call) for verb, call in verbs.items()}
+
+
+def _outcome(call: Callable[[], object]) -> str:
+    try:
+        return str(call())
+    except grpc.RpcError as exc:
+        return error_info(exc).reason
 
 
 class ForeignContainers:

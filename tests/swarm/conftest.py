@@ -14,16 +14,19 @@ from container_manager.backends.swarm.backend import SwarmBackend
 from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig, SwarmConfig
 from container_manager_client import connect
+from dev import docker_command
 from dev.engines.releases import RELEASES
 from dev.engines.tree import ensure_tree
 from dev.images import CHECKOUT, TEST_IMAGE, ensure_test_image
 from dev.swarm import SwarmBed
+from dev.swarm.conformance import ENGINES
 from tests.support.fault_table import FaultRow, add, print_table
 from tests.support.serving import running_server
 from tests.support.swarm_bots import SwarmBots
 
-# Engines below API 1.44 keep no-new-privileges only this way.
-SETTINGS = {"no-new-privileges": True}
+# What docs/swarm.md asks of every node: engines below API 1.44 keep no-new-privileges only this way, and a swarm gives
+# a bot no control group namespace of its own.
+SETTINGS = {"no-new-privileges": True, "default-cgroupns-mode": "private"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,18 +37,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="machines of our own need root"))
 
 
-@pytest.fixture(scope="session", params=["installed", pytest.param("docker-28.5", marks=pytest.mark.slow)])
-def engine_tree(request: pytest.FixtureRequest) -> Path | None:
+@pytest.fixture(
+    scope="session", params=[ENGINES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in ENGINES[1:])]
+)
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """Which engine the nodes have: the one that is installed, or one of the releases."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def engine_tree(engine_name: str) -> Path | None:
     """The engine's Debian release, for SwarmBed; None for the engine that is installed."""
-    release = RELEASES.get(request.param)
+    release = RELEASES.get(engine_name)
     return ensure_tree(release, CHECKOUT / ".dev" / "engines") if release else None
 
 
 @pytest.fixture(scope="session")
-def session_bed(tmp_path_factory: pytest.TempPathFactory, engine_tree: Path | None) -> Iterator[SwarmBed]:
+def session_bed(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_tree: Path | None,
+    engine_name: str,
+    record_testsuite_property: Callable[[str, object], None],
+) -> Iterator[SwarmBed]:
     """The swarm, for fixtures that last as long as it does. Its nodes n1 (manager), n2 and n3 have the test image."""
     with SwarmBed(tmp_path_factory.mktemp("bed"), tree=engine_tree, settings=SETTINGS) as bed:
-        bed.load_image(ensure_test_image(bed.nodes[0].docker_url))
+        url = bed.nodes[0].docker_url
+        versions = docker_command.run(url, "version", "--format", "{{.Server.Version}} {{.Server.APIVersion}}")
+        record_testsuite_property(engine_name, versions.decode().strip())
+        bed.load_image(ensure_test_image(url))
         yield bed
 
 

@@ -171,6 +171,28 @@ def test_no_new_privileges_holds_on_every_node(
     assert_remedy(found)
 
 
+@pytest.mark.parametrize(
+    ("engines", "verdict", "words"),
+    [
+        ([engine("w1", "name=cgroupns"), engine("w2", "name=seccomp", "name=cgroupns")], Verdict.OK, "on every node"),
+        ([engine("w1", "name=seccomp"), engine("w2", "name=cgroupns")], Verdict.WARNING, "bots on w1 share"),
+        ([engine("w1", "name=cgroupns")], Verdict.OK, "not known of w2"),
+        (
+            [NodeEngine("w1", "tcp://w1", problem="refused"), engine("w2", "name=cgroupns")],
+            Verdict.OK,
+            "not known of w1",
+        ),
+    ],
+)
+def test_bots_have_control_group_namespaces_of_their_own(
+    engines: list[NodeEngine], verdict: Verdict, words: str
+) -> None:
+    found = swarm_checks.cgroup_namespaces(WORKERS, engines)
+    assert verdict is found.verdict
+    assert words in found.detail
+    assert_remedy(found)
+
+
 def task(name: str, late: float) -> Document:
     """A task of that node, of whose state the manager took note so many seconds later, by the two clocks."""
     moment = datetime(2026, 1, 1, tzinfo=UTC)
@@ -285,7 +307,7 @@ def test_a_nodes_engine_tells_its_clock_and_whether_a_bots_state_is_the_one_here
             shared_state=RootDirectory(tmp_path, Path("/elsewhere")),
         )
     names = ["swarm", "managers", "bots on managers", "nodes", "node versions", "node engines", "no-new-privileges"]
-    assert [*names, "node clocks", "shared storage"] == list(found)
+    assert [*names, "cgroup namespaces", "node clocks", "shared storage"] == list(found)
     # At least so much: the machine may stand still for a while meanwhile.
     assert re.search(r"w1's is -(9\.0|[3-8]\.\d) s off", found["node clocks"].detail)
     assert verdict is found["shared storage"].verdict

@@ -29,6 +29,7 @@ _OLDEST_ENGINE = (20, 10)
 # API 1.44, the first one in which a service's no-new-privileges has an effect.
 _KEEPS_NO_NEW_PRIVILEGES = (25, 0)
 _NO_NEW_PRIVILEGES = "name=no-new-privileges"
+_CGROUP_NAMESPACES = "name=cgroupns"
 _CLOCK_SECONDS = 2.0
 _FEWEST_SAFE_MANAGERS = 3
 _NAMES_SHOWN = 5
@@ -69,6 +70,7 @@ def check_swarm(
         versions(nodes),
         named_engines(nodes, engines),
         no_new_privileges(nodes, engines, accepted),
+        cgroup_namespaces(nodes, engines),
         clocks(nodes, engines, tasks),
         *([] if shared_state is None else [shared_storage(nodes, engines, shared_state)]),
     ]
@@ -183,6 +185,22 @@ def no_new_privileges(nodes: Sequence[Json], engines: Sequence[NodeEngine], acce
         detail = f"{_names(unsure)}: accepted with {option}; whether its daemon has it, the engine does not tell"
         return Finding(name, Verdict.WARNING, detail, remedy)
     return Finding(name, Verdict.OK, f"every node keeps it, {_names(old)} by the setting of its daemon")
+
+
+def cgroup_namespaces(nodes: Sequence[Json], engines: Sequence[NodeEngine]) -> Finding:
+    """Whether each bot has a control group namespace of its own, which a service cannot ask for."""
+    name = "cgroup namespaces"
+    shared = [
+        each.node
+        for each in engines
+        if each.info and _CGROUP_NAMESPACES not in (each.info.get("SecurityOptions") or ())
+    ]
+    if shared:
+        detail = f"bots on {', '.join(sorted(shared)[:_NAMES_SHOWN])} share the control group namespace of their host"
+        return Finding(name, Verdict.WARNING, detail, "run each such daemon with --default-cgroupns-mode=private")
+    if unknown := _unnamed(nodes, [each for each in engines if each.info]):
+        return Finding(name, Verdict.OK, f"not known of {_names(unknown)}: no engine answers that --node-engine names")
+    return Finding(name, Verdict.OK, "each bot has its own on every node")
 
 
 def clocks(nodes: Sequence[Json], engines: Sequence[NodeEngine], tasks: Sequence[Json]) -> Finding:

@@ -1,0 +1,298 @@
+"""The promises of the contract on a swarm: how bots are created, what they look like, and what is never touched."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from docker.errors import NotFound
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager.backends.swarm.backend import SwarmBackend
+from container_manager.config import DockerServiceConfig, ServerConfig, SwarmConfig
+from container_manager_client import connect
+from dev.swarm import SwarmBed
+from tests.support.bots import GATEWAY_TOKEN
+from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.foreign import every_outcome
+from tests.support.health_calls import probe
+from tests.support.serving import running_server
+from tests.support.swarm_bots import SwarmBots
+from tests.support.swarm_containers import container_of
+from tests.support.waiting import wait_until
+
+Json = dict[str, Any]
+NOBODY = "10.219.0.77:5000"  # on the nodes' network, where nobody answers for some seconds
+SERVICES = ("ContainerManager", "ContainerObserver", "BotProvisioner", "ContainerMaintainer")
+CLOSED = "10.219.0.1:5999"  # beside the registry, where nothing listens
+
+
+@contextmanager
+def serving(service: DockerServiceConfig, swarm: SwarmConfig, socket: Path) -> Iterator[Calls]:
+    """Calls to a service of its own."""
+    config = ServerConfig(service=service, swarm=swarm, listen=(f"unix://{socket}",))
+    with (
+        running_server(config, backend=partial(SwarmBackend, service, swarm)) as (address,),
+        connect(address) as channel,
+    ):
+        yield Calls(ContainerManagerStub(channel))
+
+
+def test_conformance_01_status_list_manager_and_the_container_on_its_node_agree(
+    session_bed: SwarmBed, bots: SwarmBots, calls: Calls, swarm_image: str
+) -> None:
+    """Also the rows of the contract's golden container: which of them hold, and how the others differ."""
+    bot_id, create_labels = bots.new(), {"team": "blue"}
+    config: Json = {
+        "ai_provider": "anthropic",
+        "ai_model": "claude",
+        "channel_type": "telegram",
+        "environment": {"LOG_LEVEL": "debug"},
+        "extra_hosts": {"api": "10.0.0.7"},
+        "labels": create_labels,
+        "resources": pb.ResourceLimits(nano_cpus=500_000_000, pids_limit=64),
+    }
+    container_id = calls.create(bot_id, *FOREVER, request_id="wish", **config)
+    status = calls.status(bot_id)
+    assert status is not None
+    assert [status] == calls.listed([bot_id])
+    (service,) = bots.services()
+    spec = service["Spec"]
+    assert (container_id, f"botmaker-{bot_id}") == (service["ID"], spec["Name"])
+    assert (container_id, spec["Name"], swarm_image) == (status.container_id, status.name, status.image)
+    assert f"{swarm_image}@{status.image_id}" == spec["TaskTemplate"]["ContainerSpec"]["Image"]
+    assert {"wish", bot_id} <= set(spec["Labels"].values())
+    uuid.UUID(spec["Labels"]["botmaker.create-id"])
+
+    calls.start(bot_id)
+    container = container_of(session_bed, bots, bot_id)
+    running = calls.status(bot_id)
+    assert running is not None
+    assert container.node.name == running.node
+    assert [status.image_id] == container.image_digests()
+    document = container.inspect()
+    own, host = document["Config"], document["HostConfig"]
+    own["Env"] = [each for each in own["Env"] if not each.startswith("PATH=")]
+    holds = {
+        "Hostname": bot_id,
+        "Cmd": list(FOREVER),
+        "Env": [
+            f"BOT_ID={bot_id}",
+            "AI_PROVIDER=anthropic",
+            "AI_MODEL=claude",
+            "CHANNEL_TYPE=telegram",
+            "LOG_LEVEL=debug",
+        ],
+    }
+    assert holds == {key: own.get(key) for key in holds}
+    assert {**create_labels, "botmaker.managed": "true", "botmaker.bot-id": bot_id}.items() <= own["Labels"].items()
+    host_holds = {
+        "NetworkMode": "bridge",
+        "Init": True,
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "PidMode": "",
+        "UTSMode": "",
+        "UsernsMode": "",
+        "NanoCpus": 500_000_000,
+        "PidsLimit": 64,
+        "Memory": 0,
+    }
+    assert host_holds == {key: host.get(key) for key in host_holds}
+    assert not host["CapAdd"]
+    assert not host["Binds"]
+    assert not host["Devices"]
+    assert not host["PortBindings"]
+    mounts = [(each["Type"], each["Source"], each["Destination"], each["RW"]) for each in document["Mounts"]]
+    assert [("bind", f"{session_bed.shared}/{bot_id}", "/home/node/.openclaw", True)] == mounts
+    assert GATEWAY_TOKEN not in str(document)
+    # The swarm names containers; it starts them again, and stops them with the grace period, by itself.
+    assert document["Name"].startswith(f"/botmaker-{bot_id}.1.")
+    assert host["RestartPolicy"]["Name"] in ("", "no")
+    assert own.get("StopTimeout") is None
+    modern = tuple(map(int, bots.api.version()["ApiVersion"].split("."))) >= (1, 44)
+    assert (["no-new-privileges=true"] if modern else None) == host["SecurityOpt"]
+    # Where the service does not give it, as on 20.10, each node's daemon has to.
+    assert (0, "NoNewPrivs:\t1\n") == container.run("grep", "NoNewPrivs", "/proc/self/status")
+
+
+def test_conformance_10_registries_errors_have_their_own_reasons(
+    session_bed: SwarmBed, bots: SwarmBots, calls: Calls, swarm_image: str
+) -> None:
+    bot_id = bots.new()
+    for image, code, reason in (
+        (f"{session_bed.registry}/bots/none:1", "FAILED_PRECONDITION", "IMAGE_NOT_FOUND"),
+        (f"{CLOSED}/bots/any:1", "UNAVAILABLE", "IMAGE_REGISTRY_UNAVAILABLE"),
+        ("a b", "INVALID_ARGUMENT", "INVALID_IMAGE_REFERENCE"),
+    ):
+        with fails_with(code, reason):
+            calls.create(bot_id, *FOREVER, image=image)
+    assert bots.containers() == []
+    calls.create(bot_id, *FOREVER, image=swarm_image)
+
+
+def test_conformance_11_the_same_request_id_counts_after_a_restart_of_the_service(
+    bots: SwarmBots, swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path
+) -> None:
+    bot_id, request_id = bots.new(), str(uuid.uuid4())
+    ids = []
+    for _ in range(2):
+        with serving(swarm_service, swarm_config, session_dir / "again" / "s.sock") as calls:
+            ids.append(calls.create(bot_id, *FOREVER, request_id=request_id))
+    assert ids[0] == ids[1]
+    assert 1 == len(bots.services())
+
+
+def test_conformance_11_a_failed_and_a_cancelled_create_leave_nothing_and_the_next_one_succeeds(
+    bots: SwarmBots, calls: Calls
+) -> None:
+    bot_id = bots.new()
+    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
+        calls.create(bot_id, *FOREVER, network="no-such-network")
+    request = pb.CreateContainerRequest(bot_id=bot_id, config=pb.ContainerConfig(image=f"{NOBODY}/bots/hangs:1"))
+    call = calls.stub.CreateContainer.future(request)
+    # The create holds the bot once another change of the bot has to wait.
+    wait_until(lambda: is_held(calls, bot_id), "the create is under way")
+    call.cancel()
+    calls.stop(bot_id)
+    assert bots.containers() == []
+    for after in (0.002, 0.01, 0.02, 0.04, 0.08):
+        with suppress(grpc.RpcError):
+            calls.create(bot_id, *FOREVER, timeout=after)
+        calls.stop(bot_id)  # waits for the bot's turn
+        assert len(bots.services()) in (0, 1)
+        calls.remove(bot_id)
+        assert bots.containers() == []
+    calls.create(bot_id, *FOREVER)
+
+
+def is_held(calls: Calls, bot_id: str) -> bool:
+    try:
+        calls.stop(bot_id, timeout=0.1)
+    except grpc.RpcError:
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_conformance_11_a_hundred_remove_create_cycles(bots: SwarmBots, calls: Calls) -> None:
+    bot_id = bots.new()
+    ids = set()
+    for _ in range(100):
+        ids.add(calls.create(bot_id, *FOREVER))
+        calls.remove(bot_id)
+    assert 100 == len(ids)
+    assert bots.containers() == []
+
+
+@pytest.fixture
+def foreign(bots: SwarmBots, swarm_image: str) -> Iterator[Any]:
+    """Makes services beside the service, by name and labels."""
+    made = []
+
+    def make(name: str, labels: dict[str, str], replicas: int = 0) -> str:
+        container = {"Image": swarm_image, "Args": list(FOREVER), "Init": True, "StopGracePeriod": 0, "Labels": labels}
+        template = {"ContainerSpec": container, "Networks": [{"Target": "bridge"}]}
+        mode = {"Mode": "replicated", "Replicas": replicas}
+        made.append(
+            bots.api.create_service(template, name=name, labels=labels, mode=mode, endpoint_spec={"Mode": "dnsrr"})
+        )
+        return str(made[-1]["ID"])
+
+    yield make
+    for each in made:
+        with suppress(NotFound):
+            bots.api.remove_service(each["ID"])
+
+
+def fingerprint(bots: SwarmBots, service_id: str) -> tuple[Json, set[str]]:
+    """What must not change: the service, with its version, and its tasks."""
+    tasks = bots.api.tasks(filters={"service": service_id})
+    return bots.api.inspect_service(service_id), {task["ID"] for task in tasks}
+
+
+def test_conformance_12_a_foreign_service_with_our_name_or_our_labels_is_never_touched(
+    bots: SwarmBots, calls: Calls, observer: ContainerObserverStub, foreign: Any
+) -> None:
+    named, labelled, malformed = bots.new(), bots.new(), bots.new()
+    labels = {"botmaker.managed": "true", "botmaker.bot-id": labelled, "botmaker.request-id": "wish"}
+    orphan = {"botmaker.managed": "true", "botmaker.bot-id": f"{malformed}/../{malformed}"}
+    made = [
+        foreign(f"botmaker-{named}", {}, replicas=1),
+        foreign(f"someone-else-{labelled}", labels),
+        foreign(f"botmaker-{malformed}-1", orphan),
+    ]
+    # The swarm has the tasks of a service a moment later.
+    wait_until(lambda: fingerprint(bots, made[0])[1], "the task of the running one")
+    before = [fingerprint(bots, each) for each in made]
+    outcomes = every_outcome(calls, observer, named)
+    assert "None" == outcomes.pop("status")
+    assert {"NAME_IN_USE_UNMANAGED"} == set(outcomes.values())
+
+    wait_until(lambda: [made[1]] == [each.container_id for each in calls.listed([labelled])], "it is listed")
+    outcomes = every_outcome(calls, observer, labelled, logs=False)
+    shown = calls.status(labelled)
+    assert shown is not None
+    assert (made[1], f"someone-else-{labelled}") == (shown.container_id, shown.name)
+    assert str(shown) == outcomes.pop("status")
+    assert {"CONTAINER_NAME_MISMATCH"} == set(outcomes.values())
+
+    calls.run(malformed, *FOREVER)
+    calls.remove(malformed)
+    (orphaned,) = [each for each in calls.list() if each.container_id == made[2]]
+    assert ("", f"botmaker-{malformed}-1") == (orphaned.bot_id, orphaned.name)
+    assert before == [fingerprint(bots, each) for each in made]
+
+
+@pytest.mark.slow
+def test_conformance_16_without_a_manager_it_is_unavailable_and_not_serving_and_the_list_is_true_when_it_is_back(
+    bed: SwarmBed, bots: SwarmBots, swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path
+) -> None:
+    config = ServerConfig(service=swarm_service, swarm=swarm_config, listen=(f"unix://{session_dir}/away/s.sock",))
+    backend = partial(SwarmBackend, swarm_service, swarm_config)
+    with running_server(config, backend=backend) as (address,), connect(address) as channel:
+        calls, bot_id = Calls(ContainerManagerStub(channel)), bots.new()
+        calls.run(bot_id, *FOREVER)
+        before = calls.status(bot_id)
+        bed.nodes[0].kill_engine()
+        wait_until(lambda: probe(channel) == health_pb2.HealthCheckResponse.NOT_SERVING, "it is not serving")
+        with fails_with("UNAVAILABLE", "ENGINE_UNAVAILABLE"):
+            calls.list()
+        bed.nodes[0].start_engine()
+        wait_until(lambda: probe(channel) == health_pb2.HealthCheckResponse.SERVING, "it is serving")
+        after = wait_until(lambda: running(calls, bot_id), "the bot runs")
+        assert before is not None
+        assert before.container_id == after.container_id
+        assert [after] == calls.listed([bot_id])
+
+
+def running(calls: Calls, bot_id: str) -> pb.ContainerStatus | None:
+    status = calls.status(bot_id)
+    return status if status is not None and status.state == pb.CONTAINER_STATE_RUNNING else None
+
+
+def test_conformance_17_reflection_and_health_answer_for_all_services(target: str) -> None:
+    with connect(target) as channel:
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        question = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        (answer,) = reflection.ServerReflectionInfo(question, timeout=60)
+        services = {service.name for service in answer.list_services_response.service}
+        contract = {f"botmaker.container.v1.{name}" for name in SERVICES}
+        assert contract <= services
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in ("", *contract):
+            request = health_pb2.HealthCheckRequest(service=name)
+            assert health_pb2.HealthCheckResponse.SERVING == stub.Check(request, timeout=60).status, name
