@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from container_manager.backends.swarm import records
+from container_manager.backends.swarm import records, upkeep
 from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.overdue import PATIENCE_SECONDS, Overdue
 from container_manager.backends.swarm.records import Phase, Run, last_run_of, left_on, phase_of, replicas_of
@@ -166,6 +166,20 @@ def test_a_stop_that_nobody_has_ended_is_settled_once_its_node_is_back() -> None
     # That node's later failures say nothing of the bot.
     manager.nodes = NODES
     assert ("EXITED", None) == (manager.shown.state.name, manager.shown.exit_code)
+
+
+def test_a_stop_that_has_just_begun_is_not_taken_for_an_older_one() -> None:
+    manager = Manager(LEFT, nodes=READY)
+    manager.meanwhile = [records.stopped(records.confirmed(records.started(LEFT, 0)), left_on="node2")]
+    manager.attend()
+    assert ("node2", 0) == (left_on(manager.service), manager.updates)
+
+
+def test_a_start_that_comes_to_no_outcome_is_given_up_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "_LONGEST_SECONDS", 0.1)
+    manager = Manager(records.started(spec(), 0), task("preparing"))
+    manager.attend()
+    assert Phase.STARTING is phase_of(manager.service)
 
 
 def test_the_end_of_an_earlier_run_is_not_told_of_one_whose_end_nobody_has_seen() -> None:

@@ -9,8 +9,9 @@ Nothing is written on a service that has changed since it was looked at, so that
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 from container_manager.backends.bot_container import bot_id_of
@@ -22,11 +23,12 @@ from container_manager.backends.swarm.status import has_ended, in_order, is_down
 from container_manager.deadline import Deadline
 from container_manager.engine.timestamps import time_ns
 from container_manager.errors import ContainerManagerError
-from container_manager.operation import carry_out
+from container_manager.operation import Operation, Wait, carry_out
 
 Json = dict[str, Any]
 
 _UNCOUNTED = 3
+_LONGEST_SECONDS = 10.0
 
 
 class Upkeep:
@@ -42,7 +44,7 @@ class Upkeep:
         with suppress(ContainerManagerError):
             if phase_of(service) is Phase.STARTING:
                 # Should it fail, that is written down.
-                carry_out(self._starts.see_through(service, bot_id, counted_of(service).until_ns))
+                carry_out(_briefly(self._starts.see_through(service, bot_id, counted_of(service).until_ns)))
                 return
             tasks = self._services.tasks(service["Spec"]["Name"], Deadline())
             own = [task for task in tasks if task["ServiceID"] == service["ID"]]
@@ -51,12 +53,23 @@ class Upkeep:
             self._services.change(service, lambda each: _done(each, own, nodes) if each is service else None, bot_id)
 
 
+def _briefly(operation: Operation[None]) -> Operation[None]:
+    """As far as the operation comes in some seconds: nobody who waits for it can give it up."""
+    ends = time.monotonic() + _LONGEST_SECONDS
+    with closing(operation):
+        for wait in operation:
+            yield Wait(future=wait.future, seconds=_LONGEST_SECONDS)
+            if time.monotonic() >= ends:
+                return
+
+
 def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> bool:
     """Whether there is something to do for the service. ``tasks``: of this service."""
     ordered = in_order(tasks)
     if phase_of(service) is Phase.STARTING:
-        known = any(has_ended(task) or may_run(task) for task in _since_start(service, ordered))
-        return replicas_of(service) > 0 and known
+        since = _since_start(service, ordered)
+        first = next((task for task in since if has_ended(task) or task is since[-1]), None)
+        return replicas_of(service) > 0 and first is not None and (has_ended(first) or may_run(first))
     return _done(service, ordered, nodes) is not None
 
 
