@@ -167,13 +167,14 @@ def test_twenty_random_faults_under_a_mix_of_calls_lose_double_and_leave_nothing
         "the manager's engine is killed": ([manager], Node.kill_engine),
         "the service is killed": ([manager], service_killed),
     }
+    print(f"seed {SEED!r}", flush=True)  # noqa: T201 - to repeat it
     names = [*faults, *faults, *draw.choices(list(faults), k=20 - 2 * len(faults))]
     draw.shuffle(names)
     with world.mix(SEED, bot_ids) as mix:
         for number, name in enumerate(names):
             nodes, fail = faults[name]
             node, lasts = draw.choice(nodes), draw.choice((0.5, 3, 15))
-            print(f"{number}: {name} ({node.name}) for {lasts} s", flush=True)  # noqa: T201 - to repeat it
+            print(f"{number}: {name} ({node.name}) for {lasts} s", flush=True)  # noqa: T201 - as above
             if fail is service_killed:
                 world.recorder.broken_connections_allowed.set()
             fail(node)

@@ -2,12 +2,14 @@
 
 A service is `starting` from the update that gives it a container until somebody has seen how the first run went. If
 that run could not be started, the start is withdrawn (0 replicas); else the swarm would try again for ever. Whoever
-comes across a service that is still `starting` goes on with it: a start that is repeated, and the upkeep, after the
-service that began it has died.
+comes across a service that is still `starting` goes on with it: a start that is repeated; and the upkeep, which also
+notes that the first run was one, so that no caller waits for that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from container_manager.backends.swarm import records
@@ -71,16 +73,17 @@ class Starts:
         if not _has_begun(service):
             # Those that it was started with before.
             self._secrets.remove_unused(bot_id)
-            yield from self.see_through(service, bot_id, until_ns)
+            yield from self._await_outcome(service, bot_id, until_ns)
         elif phase_of(service) is Phase.STARTING:
-            yield from self.see_through(service, bot_id, counted_of(service).until_ns)
+            yield from self._await_outcome(service, bot_id, counted_of(service).until_ns)
         return str(service["ID"])
 
-    def see_through(self, service: Json, bot_id: str, until_ns: int) -> Operation[None]:
-        """Wait for the outcome of a start, and write it down. Raises what an engine's start does.
+    def see_through(self, service: Json, bot_id: str) -> Operation[None]:
+        """Wait for the outcome of the start that has begun, and write it down. Raises what an engine's start does."""
+        yield from self._await_outcome(service, bot_id, counted_of(service).until_ns)
+        self._change_starting(service, bot_id, records.confirmed)
 
-        ``until_ns``: tasks of up to this create time are of earlier starts.
-        """
+    def _await_outcome(self, service: Json, bot_id: str, until_ns: int) -> Operation[None]:
         try:
             is_image_checked = yield from self._runs.await_start(service, bot_id, until_ns)
         except NodeUnavailableError:
@@ -90,21 +93,19 @@ class Starts:
             self._withdraw(service, bot_id, failure.run)
             # It was told with the status of a start that an engine rejects.
             raise start_error(EngineRejectedError(_SERVER_ERROR, failure.text), bot_id) from failure
-
-        def confirm(document: Json) -> Json | None:
-            if phase_of(document) is not Phase.STARTING:
-                return None
-            return records.confirmed(document["Spec"], is_image_checked=is_image_checked)
-
-        self._services.change_now(service, confirm, bot_id)
+        if is_image_checked:
+            # Its status depends on that.
+            self._change_starting(service, bot_id, partial(records.confirmed, is_image_checked=True))
 
     def _withdraw(self, service: Json, bot_id: str, run: Run) -> None:
         """Keep the swarm from trying again."""
+        self._change_starting(service, bot_id, partial(records.stopped, run=run))
 
-        def withdraw(document: Json) -> Json | None:
-            return records.stopped(document["Spec"], run) if phase_of(document) is Phase.STARTING else None
-
-        self._services.change_now(service, withdraw, bot_id)
+    def _change_starting(self, service: Json, bot_id: str, change: Callable[[Json], Json]) -> None:
+        """Change the service if the outcome of its start is still to be written down."""
+        self._services.change_now(
+            service, lambda each: change(each["Spec"]) if phase_of(each) is Phase.STARTING else None, bot_id
+        )
 
 
 def _has_begun(service: Json) -> bool:

@@ -1,6 +1,6 @@
 """Writes down on services what no call does: what became of changes whose service has died, and restarts.
 
-    starting for long    The start is seen through: the service that began it has died.
+    starting for long    The start is seen through: its caller does not wait for the record, or its service has died.
     a stop left behind   Its container is noted as ended, once its node is back and shows none.
     restarts             A swarm keeps five tasks of a bot, so those that have ended are counted before it forgets them.
 
@@ -44,7 +44,7 @@ class Upkeep:
         with suppress(ContainerManagerError):
             if phase_of(service) is Phase.STARTING:
                 # Should it fail, that is written down.
-                carry_out(_briefly(self._starts.see_through(service, bot_id, counted_of(service).until_ns)))
+                carry_out(_briefly(self._starts.see_through(service, bot_id)))
                 return
             tasks = self._services.tasks(service["Spec"]["Name"], Deadline())
             own = [task for task in tasks if task["ServiceID"] == service["ID"]]
