@@ -16,7 +16,7 @@ from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintai
 from container_manager.backend_maintenance import Pulled
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
-from container_manager.errors import ImageNotFoundError, StartFailedError
+from container_manager.errors import ImageNotFoundError, NotSupportedByBackendError, StartFailedError
 from container_manager.model import ContainerState, HealthStatus
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
@@ -219,6 +219,27 @@ def test_a_bot_that_is_not_ready_is_as_it_was_and_the_failed_state_is_kept(  # n
     kept = roots / "states" / ".maintenance" / bot_id
     assert ["failed"] == [path.name for path in kept.iterdir()]
     assert "migrated" == (kept / "failed" / "cache" / "file").read_text()
+
+
+def test_a_rollback_leaves_a_container_its_own_grace_period_where_the_backend_gives_no_other(
+    maintainer: ContainerMaintainerStub,
+    bot_id: str,
+    calls: Calls,
+    memory: MemoryBackend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remove = memory.lifecycle.remove_container
+
+    def own_only(bot_id: str, grace_seconds: int | None = None, **known: Any) -> Any:
+        if grace_seconds is not None:
+            raise NotSupportedByBackendError("the container has a grace period of its own", field="grace_period")
+        return remove(bot_id, grace_seconds, **known)
+
+    monkeypatch.setattr(memory.lifecycle, "remove_container", own_only)
+    memory.after("start_container", lambda: memory.change(bot_id, health=HealthStatus.UNHEALTHY))
+    with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK"):
+        upgraded(maintainer, bot_id)
+    assert (RUNNING, "bot:1") == (status_of(calls, bot_id).state, status_of(calls, bot_id).image)
 
 
 def test_a_bot_whose_state_cannot_be_backed_up_keeps_its_container(

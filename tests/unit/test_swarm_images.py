@@ -68,13 +68,13 @@ def denied(cause: Exception) -> EngineAccessDeniedError:
     return error
 
 
-def test_a_tag_is_resolved_and_a_digest_or_an_id_asks_nobody(engine: Engine, images: SwarmImages) -> None:
+def test_a_tag_is_resolved_a_digest_is_asked_for_and_an_id_asks_nobody(engine: Engine, images: SwarmImages) -> None:
     assert f"{IMAGE}@{DIGEST}" == carry_out(images.resolve(IMAGE, Deadline()))
     assert [IMAGE] == engine.asked
     other = "registry.test/bot@sha256:" + "cd" * 32
     assert other == carry_out(images.resolve(other, Deadline()))
     assert ID == carry_out(images.resolve(ID, Deadline()))
-    assert [IMAGE] == engine.asked
+    assert [IMAGE, other] == engine.asked
 
 
 def test_with_the_policy_never_the_managers_engine_says_which_image_it_is(engine: Engine) -> None:

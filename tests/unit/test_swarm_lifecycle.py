@@ -20,10 +20,12 @@ from container_manager.errors import (
     ContainerNotFoundError,
     EngineTimeoutError,
     EngineUnavailableError,
+    ImageNotAllowedError,
     NameInUseUnmanagedError,
     NodeUnavailableError,
     NotSupportedByBackendError,
     PortInUseError,
+    SecretsUnavailableError,
     StartFailedError,
 )
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason
@@ -351,3 +353,113 @@ def test_an_old_node_is_refused_at_the_create(world: SwarmWorld, lifecycle: Swar
         create(lifecycle)
     assert "machine-2" == caught.value.metadata["node"]
     assert {} == world.services
+
+
+def test_of_two_copies_a_stop_is_certain_only_when_both_nodes_have_answered(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    """After a network was cut, the copy that is cut off still runs."""
+    run(lifecycle)
+    (service,) = world.services.values()
+    world.start(service)
+    first, second = world.tasks.values()
+    first["NodeID"], second["NodeID"] = "node2", "node1"
+    world.set_node("node2", "down")
+    world.at_stop = [None]
+    for _ in range(2):
+        with pytest.raises(NodeUnavailableError) as caught:
+            carry_out(lifecycle.stop_container(BOT))
+        assert "machine-2" == caught.value.metadata["node"]
+        assert (ContainerState.RUNNING, "machine-2", True) == (
+            status(lifecycle).state,
+            status(lifecycle).node,
+            status(lifecycle).node_unreachable,
+        )
+    world.set_node("node2", "ready")
+    carry_out(lifecycle.stop_container(BOT))
+
+
+def test_a_container_that_a_lost_node_may_still_start_has_not_ended(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    run(lifecycle)
+    (each,) = world.tasks.values()
+    each["Status"], each["script"] = {"State": "preparing"}, iter(())
+    world.set_node("node1", "down")
+    world.at_stop = [None]
+    for _ in range(2):
+        with pytest.raises(NodeUnavailableError):
+            carry_out(lifecycle.stop_container(BOT))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_stop_records_the_end_of_the_newest_run_in_whatever_order_tasks_are_listed(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, turned: bool
+) -> None:
+    run(lifecycle)
+    (crashed,) = world.tasks.values()
+    crashed["Status"] = {
+        "State": "failed",
+        "Err": "task: non-zero exit (1)",
+        "ContainerStatus": {"ContainerID": "c0", "ExitCode": 1},
+    }
+    crashed["script"] = iter(())
+    (service,) = world.services.values()
+    world.start(service)
+    world.list_tasks(None)
+    if turned:
+        world.tasks = dict(reversed(world.tasks.items()))
+    at_stop = world.at_stop
+    world.at_stop = []
+    operation = lifecycle.stop_container(BOT)
+    next(operation)
+    newest = max(world.tasks.values(), key=lambda each: each["CreatedAt"])
+    newest["script"] = iter(at_stop[:1])
+    carry_out(operation)
+    assert (143, ExitReason.KILLED) == (status(lifecycle).exit_code, status(lifecycle).exit_reason)
+
+
+def test_a_restart_that_cannot_start_stops_nothing(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(lifecycle)
+
+    def none(_: str) -> list[Json]:
+        raise SecretsUnavailableError("the bot has no secrets", bot_id=BOT)
+
+    monkeypatch.setattr(lifecycle._starts._secrets, "references", none)
+    with pytest.raises(SecretsUnavailableError):
+        carry_out(lifecycle.restart_container(BOT))
+    assert ContainerState.RUNNING is status(lifecycle).state
+
+
+def test_an_upgrade_puts_back_what_its_operator_no_longer_allows(world: SwarmWorld) -> None:
+    config = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE, allowed_images=("other/*",))
+    lifecycle = SwarmLifecycle(world, config, SwarmConfig(), NoSecrets())  # type: ignore[arg-type]
+    world.nodes["node2"]["Description"]["Engine"]["EngineVersion"] = "20.10.24"
+    old = ContainerConfig(image="registry.test/old:1")
+    with pytest.raises(ImageNotAllowedError):
+        carry_out(lifecycle.create_container(BOT, old))
+    carry_out(lifecycle.create_container(BOT, old, image_id="sha256:" + "ab" * 32))
+    assert "registry.test/old:1" == status(lifecycle).image
+    lifecycle.close()
+
+
+def test_a_create_that_was_given_up_removes_no_bot_that_was_started_since(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("container_manager.backends.given_up_creates.FIRST_PAUSE_SECONDS", 60.0)
+
+    def lose_the_answer(body: Json) -> None:
+        world.add(body)
+        world.faults = [EngineUnavailableError("no leader")]
+        raise EngineTimeoutError("no answer")
+
+    world.on_create = lose_the_answer
+    with pytest.raises(EngineTimeoutError):
+        create(lifecycle)
+    wait_until(lambda: not world.faults, "the search has met the managers without a leader")
+    carry_out(lifecycle.start_container(BOT))
+    with pytest.raises(ContainerAlreadyExistsError):
+        create(lifecycle)
+    assert ContainerState.RUNNING is status(lifecycle).state

@@ -102,7 +102,7 @@ def test_a_bot_that_is_being_stopped_runs_until_it_has_ended() -> None:
 
 
 def test_a_stopped_bot_that_was_left_on_a_node_that_is_down_runs_until_the_node_is_back() -> None:
-    left = service(records.stopped(STARTED["Spec"], left_on="node2"))
+    left = service(records.stopped(STARTED["Spec"], left_on=["node2"]))
     status = status_of(left, [], NODES)
     assert (ContainerState.RUNNING, "machine-2", True) == (status.state, status.node, status.node_unreachable)
     back = {**NODES, "node2": {**NODES["node2"], "Status": {"State": "ready"}}}

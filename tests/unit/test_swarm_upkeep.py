@@ -149,7 +149,7 @@ def test_a_start_that_waits_for_its_first_run_is_left_alone() -> None:
     assert not Manager(records.started(spec(), 0), task("preparing")).due
 
 
-LEFT = records.stopped(STARTED, left_on="node2")
+LEFT = records.stopped(STARTED, left_on=["node2"])
 READY = {**NODES, "node2": {**NODES["node2"], "Status": {"State": "ready"}}}
 
 
@@ -162,7 +162,7 @@ def test_a_stop_that_nobody_has_ended_is_settled_once_its_node_is_back() -> None
     manager.tasks = []
     assert manager.due
     manager.attend()
-    assert ("", 0) == (left_on(manager.service), replicas_of(manager.service))
+    assert (frozenset(), 0) == (left_on(manager.service), replicas_of(manager.service))
     # That node's later failures say nothing of the bot.
     manager.nodes = NODES
     assert ("EXITED", None) == (manager.shown.state.name, manager.shown.exit_code)
@@ -170,9 +170,9 @@ def test_a_stop_that_nobody_has_ended_is_settled_once_its_node_is_back() -> None
 
 def test_a_stop_that_has_just_begun_is_not_taken_for_an_older_one() -> None:
     manager = Manager(LEFT, nodes=READY)
-    manager.meanwhile = [records.stopped(records.confirmed(records.started(LEFT, 0)), left_on="node2")]
+    manager.meanwhile = [records.stopped(records.confirmed(records.started(LEFT, 0)), left_on=["node2"])]
     manager.attend()
-    assert ("node2", 0) == (left_on(manager.service), manager.updates)
+    assert (frozenset({"node2"}), 0) == (left_on(manager.service), manager.updates)
 
 
 def test_a_start_that_comes_to_no_outcome_is_given_up_for_now(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,10 +35,10 @@ from container_manager.maintenance.steps import (
     discard_quietly,
     failure_of,
     former_state,
-    insist,
     is_running,
     process_ended,
     put_former_back,
+    remove_at_once,
     require_states,
     require_store,
     rolled_back,
@@ -143,7 +143,7 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
     states, (restored, former) = require_states(means), _names(task)
     try:
         if task.facts["create"] is not None:
-            yield from insist(lambda: means.lifecycle.remove_container(bot_id, 0))
+            yield from remove_at_once(means, bot_id)
             process_ended(means, bot_id)
         else:
             yield from stop(means, bot_id)

@@ -18,6 +18,7 @@ from container_manager.errors import (
     ContainerManagerError,
     InternalError,
     NodeUnavailableError,
+    NotSupportedByBackendError,
     UpgradeRolledBackError,
 )
 from container_manager.maintenance.backup_store import BackupStore
@@ -165,6 +166,14 @@ def start(means: Means, task: Task) -> Operation[None]:
     yield from insist(lambda: means.lifecycle.start_container(task.bot_id))
     place.end(started=True)
     task.place = None
+
+
+def remove_at_once(means: Means, bot_id: str) -> Operation[None]:
+    """Remove the bot's container without a grace period, or with its own where the backend gives no other."""
+    try:
+        yield from insist(lambda: means.lifecycle.remove_container(bot_id, 0))
+    except NotSupportedByBackendError:
+        yield from insist(lambda: means.lifecycle.remove_container(bot_id))
 
 
 class NotReadyError(Exception):

@@ -41,6 +41,7 @@ from container_manager.maintenance.steps import (
     is_running,
     process_ended,
     put_former_back,
+    remove_at_once,
     require_states,
     require_store,
     rolled_back,
@@ -49,6 +50,7 @@ from container_manager.maintenance.steps import (
     stop,
 )
 from container_manager.maintenance.task import AWAY, Report, Task
+from container_manager.model import ContainerState
 from container_manager.operation import Operation
 
 _log = logging.getLogger(__name__)
@@ -186,7 +188,8 @@ def _remedy(means: Means, task: Task) -> str:
 def _put_back(means: Means, task: Task) -> Operation[None]:
     bot_id, facts = task.bot_id, task.facts
     status = yield from insist_on(lambda: means.lifecycle.get_container_status(bot_id))
-    if status is not None and status.container_id == facts["container_id"]:
+    is_old = status is not None and status.container_id == facts["container_id"]
+    if is_old and status is not None and status.state is not ContainerState.REMOVING:
         # Nothing was replaced yet: the state is still the former one, and needs no copy.
         if facts["copies"]:
             discard_quietly(means, task, former_state(task))
@@ -202,7 +205,7 @@ def _remove(means: Means, task: Task, only: str = "") -> Operation[None]:
     status = yield from insist_on(lambda: means.lifecycle.get_container_status(task.bot_id))
     if status is None or (only and status.container_id != only):
         return
-    yield from insist(lambda: means.lifecycle.remove_container(task.bot_id, 0))
+    yield from remove_at_once(means, task.bot_id)
     process_ended(means, task.bot_id)
 
 

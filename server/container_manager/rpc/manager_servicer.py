@@ -89,13 +89,12 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         between it and the restart.
         """
         change = self._keeper.change(bot_id)
-        grace = self._lifecycle.default_grace_seconds
 
         def act(deadline: Deadline) -> Operation[str]:
             container = find(deadline)
             if container is None:
                 return ""
-            restart = self._lifecycle.restart_container(bot_id, grace, known=container, deadline=deadline)
+            restart = self._lifecycle.restart_container(bot_id, known=container, deadline=deadline)
             return (yield from self._ending(bot_id, restart))
 
         return bool(await self._change(WorkerPool.ACTION, bot_id, act, change, context, starts=lambda: may))
@@ -151,7 +150,8 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         grace = self._lifecycle.default_grace_seconds if grace_seconds is None else grace_seconds
 
         def end(bot_id: str, **known: Any) -> Operation[str]:
-            return self._ending(bot_id, method(bot_id, grace_seconds=grace, **known))
+            # The backend knows the container's own, should it differ.
+            return self._ending(bot_id, method(bot_id, grace_seconds=grace_seconds, **known))
 
         await self._act(bot_id, context, end, grace_seconds=grace, **how)
 

@@ -71,6 +71,7 @@ class SwarmBackend:
         return await self._figures.disk_use(self._shared)
 
     async def close(self) -> None:
+        self.lifecycle.upkeep.close()
         await self._overdue.close()
         await self._manager.close()
         await self._figures.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
@@ -178,7 +178,7 @@ class BotServices:
         if now is not None:
             self.change(now, change, bot_id)
 
-    def check_reachable(self, node_ids: set[str], what: str, bot_id: str) -> None:
+    def check_reachable(self, node_ids: Collection[str], what: str, bot_id: str) -> None:
         """Raise :class:`NodeUnavailableError` if nothing is heard of one of the nodes."""
         nodes = self.nodes(Deadline())
         for node_id in node_ids:

@@ -14,7 +14,7 @@ from container_manager.backends.state_directories import StateDirectories
 from container_manager.backends.swarm import placement
 from container_manager.backends.swarm.bot_services import MANAGED, BotServices
 from container_manager.backends.swarm.privileges import check_privileges
-from container_manager.backends.swarm.records import LABEL_PHASE, Phase
+from container_manager.backends.swarm.records import LABEL_PHASE, Phase, phase_of, replicas_of
 from container_manager.backends.swarm.service_spec import Placement, Weaker, refuse_weaker, service_body
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import status_of
@@ -79,15 +79,18 @@ class ServiceCreator:
 
         ``image_id``: the digest or the id of the image to take.
         """
-        requested = self._images.allowed(config.image)
+        requested = config.image or self._config.default_image
+        if not image_id:
+            self._images.allowed(config.image)
         if existing := self._existing(bot_id, request_id, deadline):
             return Created(existing)
-        refuse_weaker(config, self._accepted)
-        check_privileges(self._services.nodes(deadline).values(), self._accepted)
-        self._check_network(config.network, deadline)
         if image_id:
+            # The bot had such a service: that its operator allows less by now keeps no upgrade from putting it back.
             image = self._images.pinned(config.image, image_id)
         else:
+            refuse_weaker(config, self._accepted)
+            check_privileges(self._services.nodes(deadline).values(), self._accepted)
+            self._check_network(config.network, deadline)
             image = yield from self._images.resolve(requested, deadline)
         yield from self._await_name(bot_id, deadline)
         with self._states.prepared(bot_id) if self._states is not None else nullcontext():
@@ -96,7 +99,7 @@ class ServiceCreator:
     def _create_prepared(
         self, bot_id: str, config: ContainerConfig, image: str, request_id: str, deadline: Deadline
     ) -> Created:
-        requested = self._images.allowed(config.image)
+        requested = config.image or self._config.default_image
         create_id = self._given_up.open()
         try:
             body = service_body(
@@ -153,7 +156,9 @@ class ServiceCreator:
             return service_id
         if self._given_up.is_given_up(create_id):
             self._given_up.undo(create_id, service_id)
-            return None
+            # One that was started since stays.
+            if self._given_up.is_given_up(create_id) or self._services.find(bot_id, deadline) is None:
+                return None
         raise ContainerAlreadyExistsError(
             f"the bot has the container {service_id[:12]} already; remove that one first",
             bot_id=bot_id,
@@ -216,5 +221,8 @@ class _CreatedServices:
             if state is None or row["Spec"]["Labels"].get(LABEL_PHASE) == Phase.CREATED.value
         ]
 
-    def remove_container(self, container_id: str, *, force: bool = True) -> None:  # noqa: ARG002 - never started
+    def remove_container(self, container_id: str, *, force: bool = True) -> None:
+        service = self._engine.inspect_service(container_id, Deadline())
+        if service is not None and not force and (replicas_of(service) or phase_of(service) is not Phase.CREATED):
+            raise EngineRejectedError(HTTPStatus.CONFLICT, "it has been started since")
         self._engine.remove_service(container_id)

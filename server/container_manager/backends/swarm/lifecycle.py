@@ -29,7 +29,7 @@ from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_spec import Weaker
 from container_manager.backends.swarm.starts import Starts
 from container_manager.backends.swarm.state_nodes import StateNodes
-from container_manager.backends.swarm.status import may_run, restart_count
+from container_manager.backends.swarm.status import has_ended, restart_count
 from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.backends.swarm.task_watch import TaskWatch
 from container_manager.backends.swarm.upkeep import Upkeep
@@ -148,6 +148,7 @@ class SwarmLifecycle:
         deadline: Deadline | None = None,
     ) -> Operation[str]:
         service = self.services.require(bot_id, deadline or Deadline())
+        self._starts.check(bot_id)
         yield from self._stop(service, bot_id, grace_seconds)
         return (yield from self._starts.start(self.services.require(bot_id, Deadline()), bot_id))
 
@@ -213,9 +214,10 @@ class SwarmLifecycle:
     def _stop(self, service: Json, bot_id: str, grace_seconds: int | None) -> Operation[None]:
         uncertain = "it is not certain that the bot has ended"
         tasks = self._tasks(service)
-        live = {task.get("NodeID", "") for task in tasks if may_run(task)}
+        # A node that is cut off may still start what it was given.
+        live = {task["NodeID"] for task in tasks if task.get("NodeID") and not has_ended(task)}
         if replicas_of(service) == 0 and not live:
-            self.services.check_reachable({records.left_on(service)}, uncertain, bot_id)
+            self.services.check_reachable(records.left_on(service), uncertain, bot_id)
             return
         restarts = restart_count(service, tasks)
         ending = self._ending.of(tasks, grace_seconds, bot_id)
@@ -223,9 +225,8 @@ class SwarmLifecycle:
             yield from ending.outlast()
             tasks = self._tasks(service)
         if replicas_of(service) > 0 or phase_of(service) is not Phase.STOPPED:
-            left_on = next(iter(live), "")
             service = self.services.change(
-                service, lambda document: records.stopped(document["Spec"], left_on=left_on), bot_id
+                service, lambda document: records.stopped(document["Spec"], left_on=live), bot_id
             )
         run = yield from self._runs.await_end(service, tasks, bot_id, ending, restarts)
         if run is None:

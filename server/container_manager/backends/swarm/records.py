@@ -7,6 +7,7 @@ service otherwise. So the end of a run, and the number of restarts, are written 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -18,14 +19,16 @@ PREFIX = "botmaker.swarm."
 LABEL_IMAGE = f"{PREFIX}image"
 """The image as it was asked for; the service itself has its digest."""
 LABEL_PHASE = f"{PREFIX}phase"
+LABEL_START = f"{PREFIX}start"
+"""Random, one for each start."""
 LABEL_LAST_RUN = f"{PREFIX}last-run"
 """A :class:`Run` as JSON."""
 LABEL_RESTARTS = f"{PREFIX}restarts"
 """A :class:`Counted` as JSON."""
 
 LABEL_LEFT_ON = f"{PREFIX}left-on"
-"""The id of the node on which a stop has left a container, until that has certainly ended. While the node is down, the
-swarm may forget the container's task.
+"""The ids of the nodes on which a stop has left containers, until they have certainly ended. While a node is down, the
+swarm may forget the task of its container.
 """
 LABEL_IMAGE_CHECKED = f"{PREFIX}image-health-check"
 """``true``: the image has a health check, which a start has found."""
@@ -95,10 +98,23 @@ def is_image_checked(spec: Json) -> bool:
     return (spec.get("Labels") or {}).get(LABEL_IMAGE_CHECKED) == "true"
 
 
-def started(spec: Json, until_ns: int) -> Json:
-    """The specification with one container to start. ``until_ns``: tasks up to this create time are of earlier runs."""
-    labels = {LABEL_PHASE: Phase.STARTING.value, LABEL_RESTARTS: _text(Counted(until_ns=until_ns)), LABEL_LEFT_ON: ""}
+def started(spec: Json, until_ns: int, start_id: str = "") -> Json:
+    """The specification with one container to start.
+
+    ``until_ns``: tasks up to this create time are of earlier runs; ``start_id``: tells this start from any other.
+    """
+    labels = {
+        LABEL_PHASE: Phase.STARTING.value,
+        LABEL_START: start_id,
+        LABEL_RESTARTS: _text(Counted(until_ns=until_ns)),
+        LABEL_LEFT_ON: "",
+    }
     return _changed(spec, 1, labels)
+
+
+def start_id_of(service: Json) -> str:
+    """What tells the service's last start from any other."""
+    return str(_labels(service).get(LABEL_START) or "")
 
 
 def confirmed(spec: Json, *, is_image_checked: bool = False) -> Json:
@@ -110,14 +126,16 @@ def confirmed(spec: Json, *, is_image_checked: bool = False) -> Json:
     return {**spec, "Labels": {**(spec.get("Labels") or {}), LABEL_PHASE: Phase.STARTED.value, **checked}}
 
 
-def stopped(spec: Json, run: Run | None = None, left_on: str = "") -> Json:
+def stopped(spec: Json, run: Run | None = None, left_on: Collection[str] = ()) -> Json:
     """The specification without a container.
 
-    ``run``: how the last one ended, once that is known; ``left_on``: the id of the node that one may still run on.
+    ``run``: how the last one ended, once that is known; ``left_on``: the ids of the nodes that one may still run on.
     """
     # The end of an earlier run is not that of the last one.
     last_run = "" if run is None else _text(run)
-    return _changed(spec, 0, {LABEL_PHASE: Phase.STOPPED.value, LABEL_LEFT_ON: left_on, LABEL_LAST_RUN: last_run})
+    return _changed(
+        spec, 0, {LABEL_PHASE: Phase.STOPPED.value, LABEL_LEFT_ON: ",".join(sorted(left_on)), LABEL_LAST_RUN: last_run}
+    )
 
 
 def settled(spec: Json) -> Json:
@@ -125,9 +143,9 @@ def settled(spec: Json) -> Json:
     return _changed(spec, 0, {LABEL_LEFT_ON: ""})
 
 
-def left_on(service: Json) -> str:
-    """The id of the node on which a stop has left a container; empty: none."""
-    return str(_labels(service).get(LABEL_LEFT_ON) or "")
+def left_on(service: Json) -> frozenset[str]:
+    """The ids of the nodes on which a stop has left containers."""
+    return frozenset(filter(None, str(_labels(service).get(LABEL_LEFT_ON) or "").split(",")))
 
 
 def counted(spec: Json, value: Counted) -> Json:

@@ -87,7 +87,14 @@ class _Start:
         ]
         ordered = in_order(new)
         # The swarm no longer waits for a task, such as one on a node that is down, once it has made another.
-        first = self.first = next((task for task in ordered if has_ended(task) or task is ordered[-1]), None)
+        first = self.first = next(
+            (
+                task
+                for task in ordered
+                if has_ended(task) or task["Status"]["State"] == "running" or task is ordered[-1]
+            ),
+            None,
+        )
         if first is None or time.monotonic() > self._ends:
             return time.monotonic() > self._ends
         status = first["Status"]
@@ -108,23 +115,35 @@ class _End:
         self._service_id = service_id
         self.last: Json | None = None
         self.start_ns: int | None = None
+        """When the last run has started."""
         self.live: list[Json] = []
+        self._open: dict[str, Json] = {}
         self.look(tasks)
 
     def unseen(self) -> list[Json]:
-        """The task that the swarm has forgotten before it was seen to have ended."""
-        return [] if self.last is None or has_ended(self.last) else [self.last]
+        """The tasks that the swarm has forgotten before they were seen to have ended."""
+        return list(self._open.values())
 
     def look(self, tasks: Sequence[Json]) -> bool:
-        for task in tasks:
-            if task["ServiceID"] != self._service_id or not (has_ended(task) or may_run(task)):
-                continue
-            if task["Status"]["State"] == "running":
-                self.start_ns = time_ns(task["Status"].get("Timestamp")) if _has_process(task) else self.start_ns
-            if self.last is None or task["ID"] != self.last["ID"] or not has_ended(self.last):
-                self.last = task
-        self.live = [task for task in tasks if task["ServiceID"] == self._service_id and not has_ended(task)]
+        own = in_order(task for task in tasks if task["ServiceID"] == self._service_id)
+        for task in own:
+            if has_ended(task):
+                self._open.pop(task["ID"], None)
+            elif task.get("NodeID"):
+                self._open[task["ID"]] = task
+            if has_ended(task) or may_run(task):
+                self._take(task)
+        self.live = [task for task in own if not has_ended(task)]
         return not self.live
+
+    def _take(self, task: Json) -> None:
+        if self.last is not None and in_order([self.last, task])[0] is task and task["ID"] != self.last["ID"]:
+            return
+        if self.last is None or self.last["ID"] != task["ID"]:
+            self.start_ns = None
+        if task["Status"]["State"] == "running" and _has_process(task):
+            self.start_ns = time_ns(task["Status"].get("Timestamp"))
+        self.last = task
 
 
 class Runs:

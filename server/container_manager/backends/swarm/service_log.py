@@ -156,9 +156,5 @@ class ServiceLog:
         return True
 
 
-def _has_container(task: Json) -> bool:
-    return bool((task["Status"].get("ContainerStatus") or {}).get("ContainerID"))
-
-
 def _is_down(nodes: Mapping[str, Json], node_id: str) -> bool:
     return node_id in nodes and is_down(nodes[node_id])

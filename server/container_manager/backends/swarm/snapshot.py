@@ -95,7 +95,7 @@ class Snapshot:
             yield from ((key, each["NodeID"]) for each in tasks.values() if each.get("NodeID") in nodes)
         for key, service in self.services.documents.items():
             if is_bot(service):
-                yield from ((key, node_id) for node_id in (pinned_node(service), left_on(service)) if node_id in nodes)
+                yield from ((key, each) for each in (pinned_node(service), *left_on(service)) if each in nodes)
 
     def _notice(self, key: str, at_ns: int, now: float, *, created: bool) -> Notice:
         tasks = key in self._tasks_of

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices
-from container_manager.backends.swarm.records import Phase, Run, counted_of, phase_of, replicas_of
+from container_manager.backends.swarm.records import Phase, Run, counted_of, phase_of, replicas_of, start_id_of
 from container_manager.backends.swarm.runs import Runs, StartFailed
 from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_spec import with_secrets
@@ -51,61 +52,69 @@ class Starts:
         self._state_nodes = state_nodes
         self._shared_states = shared_states
 
+    def check(self, bot_id: str) -> list[Json]:
+        """The bot's secrets, as a service refers to them. Raises what keeps the bot from being started."""
+        secrets = self._secrets.references(bot_id)
+        if self._shared_states is not None:
+            check_state_directory(self._shared_states, bot_id)
+        return list(secrets)
+
     def start(self, service: Json, bot_id: str) -> Operation[str]:
         """Start the bot's service, unless it is started; its id. Raises what an engine's start does."""
         tasks = self._services.tasks(service["Spec"]["Name"], Deadline())
         until_ns = max((time_ns(task.get("CreatedAt")) or 0 for task in tasks), default=0)
-        secrets: list[Json] = []
-        if not _has_begun(service):
-            secrets += self._secrets.references(bot_id)
-            if self._shared_states is not None:
-                check_state_directory(self._shared_states, bot_id)
+        secrets = [] if _has_begun(service) else self.check(bot_id)
+        start_id = uuid4().hex
 
         def start(document: Json) -> Json | None:
             if replicas_of(document) > 0:
-                return None if _has_begun(document) else records.started(document["Spec"], until_ns)
+                return None if _has_begun(document) else records.started(document["Spec"], until_ns, start_id)
             if node_id := pinned_node(document):
                 # Before there is a state.
                 self._state_nodes.keep(bot_id, node_id)
-            return records.started(with_secrets(document["Spec"], secrets), until_ns)
+            return records.started(with_secrets(document["Spec"], secrets), until_ns, start_id)
 
         service = self._services.change(service, start, bot_id)
         if not _has_begun(service):
             # Those that it was started with before.
             self._secrets.remove_unused(bot_id)
-            yield from self._await_outcome(service, bot_id, until_ns)
+            yield from self._await_outcome(service, bot_id, until_ns, start_id)
         elif phase_of(service) is Phase.STARTING:
-            yield from self._await_outcome(service, bot_id, counted_of(service).until_ns)
+            yield from self._await_outcome(service, bot_id, counted_of(service).until_ns, start_id_of(service))
         return str(service["ID"])
 
     def see_through(self, service: Json, bot_id: str) -> Operation[None]:
         """Wait for the outcome of the start that has begun, and write it down. Raises what an engine's start does."""
-        yield from self._await_outcome(service, bot_id, counted_of(service).until_ns)
-        self._change_starting(service, bot_id, records.confirmed)
+        start_id = start_id_of(service)
+        yield from self._await_outcome(service, bot_id, counted_of(service).until_ns, start_id)
+        self._change_starting(service, bot_id, start_id, records.confirmed)
 
-    def _await_outcome(self, service: Json, bot_id: str, until_ns: int) -> Operation[None]:
+    def _await_outcome(self, service: Json, bot_id: str, until_ns: int, start_id: str) -> Operation[None]:
         try:
             is_image_checked = yield from self._runs.await_start(service, bot_id, until_ns)
         except NodeUnavailableError:
-            self._withdraw(service, bot_id, Run())
+            self._withdraw(service, bot_id, start_id, Run())
             raise
         except StartFailed as failure:
-            self._withdraw(service, bot_id, failure.run)
+            self._withdraw(service, bot_id, start_id, failure.run)
             # It was told with the status of a start that an engine rejects.
             raise start_error(EngineRejectedError(_SERVER_ERROR, failure.text), bot_id) from failure
         if is_image_checked:
             # Its status depends on that.
-            self._change_starting(service, bot_id, partial(records.confirmed, is_image_checked=True))
+            self._change_starting(service, bot_id, start_id, partial(records.confirmed, is_image_checked=True))
 
-    def _withdraw(self, service: Json, bot_id: str, run: Run) -> None:
+    def _withdraw(self, service: Json, bot_id: str, start_id: str, run: Run) -> None:
         """Keep the swarm from trying again."""
-        self._change_starting(service, bot_id, partial(records.stopped, run=run))
+        self._change_starting(service, bot_id, start_id, partial(records.stopped, run=run))
 
-    def _change_starting(self, service: Json, bot_id: str, change: Callable[[Json], Json]) -> None:
-        """Change the service if the outcome of its start is still to be written down."""
-        self._services.change_now(
-            service, lambda each: change(each["Spec"]) if phase_of(each) is Phase.STARTING else None, bot_id
-        )
+    def _change_starting(self, service: Json, bot_id: str, start_id: str, change: Callable[[Json], Json]) -> None:
+        """Change the service if the outcome of this start is still to be written down."""
+
+        def changed(each: Json) -> Json | None:
+            is_due = phase_of(each) is Phase.STARTING and start_id_of(each) == start_id
+            return change(each["Spec"]) if is_due else None
+
+        self._services.change_now(service, changed, bot_id)
 
 
 def _has_begun(service: Json) -> bool:

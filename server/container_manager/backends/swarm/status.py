@@ -66,8 +66,9 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
     ordered = sorted(tasks, key=_age)
     task = ordered[-1] if ordered else None
     node_id = task.get("NodeID", "") if task is not None else ""
-    node = nodes.get(node_id or left_on(service) or pinned_node(service), {})
-    left = replicas_of(service) == 0 and left_on(service) in nodes and is_down(nodes[left_on(service)])
+    down = sorted(each for each in left_on(service) if each in nodes and is_down(nodes[each]))
+    left = replicas_of(service) == 0 and bool(down)
+    node = nodes.get(down[0] if left else node_id or pinned_node(service), {})
     state, run = ContainerState.RUNNING if left else _state(service, ordered), _run(service, ordered)
     runs = state is ContainerState.RUNNING
     failed = state is ContainerState.EXITED and run is not None and bool(run.error)

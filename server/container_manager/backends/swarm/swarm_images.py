@@ -64,7 +64,12 @@ class SwarmImages:
         With the pull policy ``never``, its id on the manager's own engine: nodes ask no registry for an id, and either
         have the image or cannot start the bot.
         """
-        if "@" in image or is_image_id(image):
+        if is_image_id(image):
+            return image
+        if "@" in image:
+            if self._config.pull_policy is not PullPolicy.NEVER:
+                # The registry has it.
+                yield from self._joined(image, deadline)
             return image
         if self._config.pull_policy is PullPolicy.NEVER:
             return self._id_on_manager(image, deadline)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
+from threading import Event
 from typing import Any
 
 from container_manager.backends.bot_container import bot_id_of
@@ -29,6 +30,8 @@ Json = dict[str, Any]
 
 _UNCOUNTED = 3
 _LONGEST_SECONDS = 10.0
+# A shutdown waits no longer.
+_STEP_SECONDS = 0.2
 
 
 class Upkeep:
@@ -37,6 +40,11 @@ class Upkeep:
     def __init__(self, services: BotServices, starts: Starts) -> None:
         self._services = services
         self._starts = starts
+        self._closed = Event()
+
+    def close(self) -> None:
+        """End what is waited for."""
+        self._closed.set()
 
     def attend(self, service: Json) -> None:
         """Do what is due for a service. Never raises: what has failed is due again."""
@@ -44,7 +52,7 @@ class Upkeep:
         with suppress(ContainerManagerError):
             if phase_of(service) is Phase.STARTING:
                 # Should it fail, that is written down.
-                carry_out(_briefly(self._starts.see_through(service, bot_id)))
+                carry_out(_briefly(self._starts.see_through(service, bot_id), self._closed))
                 return
             tasks = self._services.tasks(service["Spec"]["Name"], Deadline())
             own = [task for task in tasks if task["ServiceID"] == service["ID"]]
@@ -53,14 +61,15 @@ class Upkeep:
             self._services.change(service, lambda each: _done(each, own, nodes) if each is service else None, bot_id)
 
 
-def _briefly(operation: Operation[None]) -> Operation[None]:
+def _briefly(operation: Operation[None], closed: Event) -> Operation[None]:
     """As far as the operation comes in some seconds: nobody who waits for it can give it up."""
     ends = time.monotonic() + _LONGEST_SECONDS
     with closing(operation):
         for wait in operation:
-            yield Wait(future=wait.future, seconds=_LONGEST_SECONDS)
-            if time.monotonic() >= ends:
-                return
+            while wait.future is not None and not wait.future.done():
+                yield Wait(future=wait.future, seconds=_STEP_SECONDS)
+                if time.monotonic() >= ends or closed.is_set():
+                    return
 
 
 def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> bool:
@@ -77,9 +86,10 @@ def _done(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -> Js
     """The specification with what is due; ``None``: nothing is."""
     ordered = in_order(tasks)
     if replicas_of(service) == 0:
-        node = nodes.get(left_on(service))
-        is_over = not any(may_run(task) for task in ordered) and (node is None or not is_down(node))
-        return records.settled(service["Spec"]) if left_on(service) and is_over else None
+        left = left_on(service)
+        is_lost = any(is_down(nodes[each]) for each in left if each in nodes)
+        is_over = not is_lost and not any(may_run(task) for task in ordered)
+        return records.settled(service["Spec"]) if left and is_over else None
     # The newest may still run.
     past = _since_start(service, ordered)[:-1]
     if phase_of(service) is not Phase.STARTED or len(past) < _UNCOUNTED:
