@@ -67,7 +67,8 @@ class HandMade:
 
     def start(self, service_id: str) -> None:
         """Start a service, and wait until it runs."""
-        self.change(service_id, lambda spec: records.started(spec, 0))
+        # Confirmed, so that no service has anything to note.
+        self.change(service_id, lambda spec: records.confirmed(records.started(spec, 0)))
         wait_until(lambda: "running" in self.states(service_id), "it runs")
 
     def change(self, service_id: str, change: Callable[[Json], Json]) -> None:
