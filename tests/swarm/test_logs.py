@@ -56,6 +56,9 @@ class Follower:
         async with asyncio.timeout(seconds):
             while len(self.numbers()) < count and not self.task.done():  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.05)
+        if self.task.done():
+            # Why it ended, if that was an error.
+            self.task.result()
 
     def numbers(self) -> list[int]:
         return [int(entry.line.split()[1]) for entry in self.received if entry.line.startswith(b"line")]
