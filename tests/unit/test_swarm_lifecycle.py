@@ -419,6 +419,27 @@ def test_a_stop_records_the_end_of_the_newest_run_in_whatever_order_tasks_are_li
     assert (143, ExitReason.KILLED) == (status(lifecycle).exit_code, status(lifecycle).exit_reason)
 
 
+def test_a_stop_in_a_crash_loop_records_the_crash_and_not_the_task_that_waits(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    run(lifecycle)
+    (crashed,) = world.tasks.values()
+    ended = {"ContainerID": "c0", "ExitCode": 3}
+    crashed["Status"] = {"State": "failed", "Err": "task: non-zero exit (3)", "ContainerStatus": ended}
+    crashed["script"] = iter(())
+    world.script = [{"State": "ready"}]
+    (service,) = world.services.values()
+    world.start(service)
+    waiting = max(world.tasks.values(), key=lambda each: each["CreatedAt"])
+    world.at_stop = []
+    operation = lifecycle.stop_container(BOT)
+    next(operation)
+    never_ran = {"ContainerID": "c1", "ExitCode": 0}
+    waiting["script"] = iter([{"State": "shutdown", "ContainerStatus": never_ran}])
+    carry_out(operation)
+    assert (3, ExitReason.ERROR) == (status(lifecycle).exit_code, status(lifecycle).exit_reason)
+
+
 def test_a_restart_that_cannot_start_stops_nothing(
     world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,11 +127,13 @@ class _End:
     def look(self, tasks: Sequence[Json]) -> bool:
         own = in_order(task for task in tasks if task["ServiceID"] == self._service_id)
         for task in own:
+            before = self._open.get(task["ID"])
             if has_ended(task):
                 self._open.pop(task["ID"], None)
             elif task.get("NodeID"):
                 self._open[task["ID"]] = task
-            if has_ended(task) or may_run(task):
+            # One that was waiting for its start when the stop came has not run.
+            if may_run(task) or (has_ended(task) and (before is None or may_run(before))):
                 self._take(task)
         self.live = [task for task in own if not has_ended(task)]
         return not self.live
