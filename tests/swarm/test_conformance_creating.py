@@ -206,7 +206,7 @@ def foreign(bots: SwarmBots, swarm_image: str) -> Iterator[Any]:
     def make(name: str, labels: dict[str, str], replicas: int = 0) -> str:
         container = {"Image": swarm_image, "Args": list(FOREVER), "Init": True, "StopGracePeriod": 0, "Labels": labels}
         template = {"ContainerSpec": container, "Networks": [{"Target": "bridge"}]}
-        mode = {"Mode": "replicated", "Replicas": replicas}
+        mode = {"Replicated": {"Replicas": replicas}}
         made.append(
             bots.api.create_service(template, name=name, labels=labels, mode=mode, endpoint_spec={"Mode": "dnsrr"})
         )
