@@ -12,7 +12,7 @@ from container_manager.backends.swarm.maintenance import SwarmMaintenance
 from container_manager.backends.swarm.node_engines import NodeActions, NodeFigures
 from container_manager.backends.swarm.overdue import Overdue
 from container_manager.backends.swarm.pinned_files import PinnedFiles
-from container_manager.backends.swarm.placement import Placing
+from container_manager.backends.swarm.placement import Placing, shared_states
 from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_log import ServiceLog
 from container_manager.backends.swarm.source import SwarmSource
@@ -46,12 +46,11 @@ class SwarmBackend:
         self._overdue = Overdue(lambda each: asyncio.to_thread(self.lifecycle.upkeep.attend, each))
         self.source = SwarmSource(self._manager, self._overdue)
         self._figures = NodeFigures(swarm.node_engines, self.source, seconds=seconds, observer=observer)
+        self._shared = shared_states(config, swarm)
         self.files: HostFiles | PinnedFiles
         if Placing(swarm.placement) is Placing.PINNED:
-            self._shared = None
             self.files = PinnedFiles(StateNodes(self._engine), swarm.node_engines, seconds=seconds, observer=observer)
         else:
-            self._shared = config.state_root
             self.files = HostFiles(self._shared, config.bot_user, same_user)
         self.states = None if self._shared is None else HostStates(self._shared, config.bot_user, same_user)
 

@@ -61,11 +61,6 @@ class BotServices:
         named = self._named(bot_id, deadline)
         return named if named is not None and _is_of(named, bot_id) else self._newest(bot_id, deadline)
 
-    def is_foreign(self, bot_id: str, deadline: Deadline) -> bool:
-        """Whether a service that is not ours has the bot's name."""
-        named = self._named(bot_id, deadline)
-        return named is not None and not _is_of(named, bot_id)
-
     def require(self, bot_id: str, deadline: Deadline) -> Json:
         """As :meth:`find`; raises :class:`ContainerNotFoundError` for a bot that has none."""
         if (service := self.find(bot_id, deadline)) is None:

@@ -65,7 +65,7 @@ class ServiceCreator:
         self._references = references
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
         self._given_up = GivenUpCreates(_CreatedServices(engine))
-        shared = config.state_root if self._placing is placement.Placing.FLOATING else None
+        shared = placement.shared_states(config, swarm)
         self._states = None if shared is None else StateDirectories(shared, config.bot_user)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from container_manager.backends.swarm.bot_services import BotServices, not_found
 from container_manager.backends.swarm.config_from_service import definition_of
 from container_manager.backends.swarm.creation import ServiceCreator
 from container_manager.backends.swarm.node_ending import NodeEnding
+from container_manager.backends.swarm.placement import shared_states
 from container_manager.backends.swarm.records import Phase, phase_of, replicas_of
 from container_manager.backends.swarm.runs import Runs
 from container_manager.backends.swarm.secrets import SwarmSecrets
@@ -39,14 +40,12 @@ from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import NameInUseUnmanagedError
 from container_manager.model import (
     ContainerConfig,
     ContainerDefinition,
     ContainerState,
     ContainerStatus,
     age,
-    container_name,
 )
 from container_manager.operation import Operation
 from container_manager.validation import check_grace_seconds
@@ -73,8 +72,8 @@ class SwarmLifecycle:
         self.images = SwarmImages(self.engine, config)
         self._runs = Runs(self.engine, self.services, TaskWatch(self.engine))
         self._secrets = secrets
-        shared_states = config.state_root if swarm.placement == "floating" else None
-        self._starts = Starts(self.services, self._runs, secrets, StateNodes(self.engine), shared_states)
+        shared = shared_states(config, swarm)
+        self._starts = Starts(self.services, self._runs, secrets, StateNodes(self.engine), shared)
         self.upkeep = Upkeep(self.services, self._starts)
         self._creator = ServiceCreator(engine, self.services, self.images, config, swarm, references=secrets.references)
         nodes_calls = {
@@ -190,10 +189,8 @@ class SwarmLifecycle:
         deadline = deadline or Deadline()
         status = self.get_container_status(bot_id, deadline=deadline)
         if status is None:
-            if self.services.is_foreign(bot_id, deadline):
-                raise NameInUseUnmanagedError(
-                    f"the name {container_name(bot_id)} is held by a service that this one did not make", bot_id=bot_id
-                )
+            # Raises where a service that is not ours has the name.
+            self.services.require(bot_id, deadline)
             raise not_found(bot_id)
         return status
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.service_spec import not_supported
-from container_manager.backends.swarm.status import in_order, may_run
+from container_manager.backends.swarm.status import container_of, newest_running
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -90,12 +90,10 @@ class NodeEnding:
         ``grace_seconds``: ``None``: the container's own. Raises :class:`NotSupportedByBackendError` where another one
         is not possible.
         """
-        for task in reversed(in_order(tasks)):
-            container_id = (task["Status"].get("ContainerStatus") or {}).get("ContainerID")
-            if may_run(task) and container_id:
-                break
-        else:
+        task = newest_running(tasks)
+        if task is None:
             return None
+        container_id = container_of(task)
         own = _grace(task["Spec"]["ContainerSpec"])
         node_id = task.get("NodeID", "")
         name = self._services.node_name(node_id)

@@ -17,7 +17,7 @@ from container_manager.backends.state_sizes import state_sizes
 from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.service_spec import BACKEND
 from container_manager.backends.swarm.source import SwarmSource
-from container_manager.backends.swarm.status import in_order, is_down, may_run, node_name
+from container_manager.backends.swarm.status import container_of, is_down, newest_running, node_name
 from container_manager.bot_directories import RootDirectory
 from container_manager.deadline import Deadline
 from container_manager.engine.async_client import AsyncEngineClient
@@ -169,11 +169,8 @@ class NodeActions:
 
 def _running(tasks: Sequence[Json]) -> _Running | None:
     """Where the newest of the tasks runs; ``None``: none does."""
-    for task in reversed(in_order(tasks)):
-        container_id = (task["Status"].get("ContainerStatus") or {}).get("ContainerID")
-        if may_run(task) and container_id:
-            return _Running(task.get("NodeID", ""), container_id)
-    return None
+    task = newest_running(tasks)
+    return None if task is None else _Running(task.get("NodeID", ""), container_of(task))
 
 
 def _named(engines: Mapping[str, T], node_id: str, name: str) -> T | None:

@@ -10,7 +10,16 @@ from typing import Any
 from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.node_ending import Ending
 from container_manager.backends.swarm.records import Run
-from container_manager.backends.swarm.status import has_ended, in_order, is_checked, may_run, pinned_node, run_of
+from container_manager.backends.swarm.status import (
+    container_of,
+    first_run,
+    has_ended,
+    in_order,
+    is_checked,
+    may_run,
+    pinned_node,
+    run_of,
+)
 from container_manager.backends.swarm.task_watch import Look, TaskWatch
 from container_manager.deadline import Deadline
 from container_manager.engine.swarm import SwarmClient
@@ -85,22 +94,12 @@ class _Start:
             for task in tasks
             if task["ServiceID"] == self._service_id and (time_ns(task["CreatedAt"]) or 0) > self._until_ns
         ]
-        ordered = in_order(new)
-        # The swarm no longer waits for a task, such as one on a node that is down, once it has made another.
-        first = self.first = next(
-            (
-                task
-                for task in ordered
-                if has_ended(task) or task["Status"]["State"] == "running" or task is ordered[-1]
-            ),
-            None,
-        )
+        first = self.first = first_run(in_order(new))
         if first is None or time.monotonic() > self._ends:
             return time.monotonic() > self._ends
         status = first["Status"]
         runs = self._times.seconds("running", so=status["State"] == "running")
-        has_container = bool((status.get("ContainerStatus") or {}).get("ContainerID"))
-        starting = self._times.seconds("starting", so=status["State"] == "starting" and has_container)
+        starting = self._times.seconds("starting", so=status["State"] == "starting" and bool(container_of(first)))
         waits = self._times.seconds("unplaced", so=status["State"] == "pending" and bool(status.get("Err")))
         self.unplaced = waits > _UNPLACED_SECONDS
         self.image_checked = starting >= self._checked

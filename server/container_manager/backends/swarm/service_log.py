@@ -14,7 +14,7 @@ from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
 from container_manager.backends.swarm.source import SwarmSource
-from container_manager.backends.swarm.status import in_order, is_down, may_run
+from container_manager.backends.swarm.status import container_of, in_order, is_down, may_run
 from container_manager.backends.swarm.task_log import TaskLog, name_of_node
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.errors import ContainerManagerError, ContainerNotFoundError, NodeUnavailableError
@@ -100,9 +100,7 @@ class ServiceLog:
         Raises :class:`NodeUnavailableError` if that is the newest one.
         """
         nodes = await self._source.nodes()
-        tasks = [
-            task for task in await self._tasks() if (task["Status"].get("ContainerStatus") or {}).get("ContainerID")
-        ]
+        tasks = [task for task in await self._tasks() if container_of(task)]
         logs: list[TaskLog] = []
         for task in reversed(tasks):
             node_id = task.get("NodeID", "")

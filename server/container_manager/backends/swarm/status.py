@@ -45,6 +45,7 @@ from container_manager.model import (
     LastExit,
     PortBinding,
     Protocol,
+    container_name,
 )
 from container_manager.validation import OWN_LABEL_PREFIX
 
@@ -63,7 +64,7 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
     spec: Json = service["Spec"]
     labels: Mapping[str, str] = spec.get("Labels") or {}
     container: Json = spec["TaskTemplate"]["ContainerSpec"]
-    ordered = sorted(tasks, key=_age)
+    ordered = in_order(tasks)
     task = ordered[-1] if ordered else None
     node_id = task.get("NodeID", "") if task is not None else ""
     down = sorted(each for each in left_on(service) if each in nodes and is_down(nodes[each]))
@@ -87,7 +88,7 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
         exit_reason=None if runs else _reason(run, container, failed=failed),
         error=run.error if failed and run is not None else "" if runs or task is None else _waits_for(task),
         health=_health(service, task) if runs and task is not None else None,
-        restart_count=_restart_count(service, ordered),
+        restart_count=restart_count(service, ordered),
         ports=_ports(task) if runs and task is not None else (),
         hostname=labels.get(LABEL_HOSTNAME, ""),
         labels=_own_labels(labels),
@@ -109,7 +110,7 @@ def removed_status(tasks: Sequence[Json], nodes: Mapping[str, Json]) -> Containe
         container_id=task["ServiceID"],
         bot_id=bot_id,
         # The API gives tasks no name; that of a bot's service is known.
-        name=f"botmaker-{bot_id}" if bot_id else task["ServiceID"],
+        name=container_name(bot_id) if bot_id else task["ServiceID"],
         state=ContainerState.REMOVING,
         image=image,
         image_id=content_id_of(container["Image"]),
@@ -134,6 +135,27 @@ def may_run(task: Json) -> bool:
     """Whether the task may have a container that runs."""
     # Before "starting" there is no process, and a task that is not wanted any more never gets one.
     return task["Status"]["State"] in _WITH_PROCESS
+
+
+def container_of(task: Json) -> str:
+    """The id that the node's engine has given the task's container; empty: there is none yet."""
+    return str((task["Status"].get("ContainerStatus") or {}).get("ContainerID") or "")
+
+
+def newest_running(tasks: Iterable[Json]) -> Json | None:
+    """The newest of the tasks that has a container that may run; ``None``: none has."""
+    return next((task for task in reversed(in_order(tasks)) if may_run(task) and container_of(task)), None)
+
+
+def first_run(ordered: Sequence[Json]) -> Json | None:
+    """The task that shows how a start went, of those since the start, oldest first; ``None``: there is none yet.
+
+    The swarm no longer waits for a task, such as one on a node that is down, once it has made another.
+    """
+    return next(
+        (task for task in ordered if has_ended(task) or task["Status"]["State"] == "running" or task is ordered[-1]),
+        None,
+    )
 
 
 def is_checked(service: Json) -> bool:
@@ -173,9 +195,14 @@ def run_of(task: Json, restart_count: int = 0, node: str = "") -> Run:
     )
 
 
-def restart_count(service: Json, tasks: Sequence[Json]) -> int:
+def restart_count(service: Json, tasks: Iterable[Json]) -> int:
     """How often the bot was restarted since its last start."""
-    return _restart_count(service, sorted(tasks, key=_age))
+    if replicas_of(service) == 0:
+        run = last_run_of(service)
+        return 0 if run is None else run.restart_count
+    known = counted_of(service)
+    runs = known.runs + sum(_age(task)[0] > known.until_ns and (has_ended(task) or may_run(task)) for task in tasks)
+    return max(0, runs - 1)
 
 
 def _age(task: Json) -> tuple[int, str]:
@@ -244,15 +271,6 @@ def _health(service: Json, task: Json) -> HealthStatus | None:
     if not is_checked(service):
         return None
     return HealthStatus.HEALTHY if task["Status"]["State"] == "running" else HealthStatus.STARTING
-
-
-def _restart_count(service: Json, ordered: Sequence[Json]) -> int:
-    if replicas_of(service) == 0:
-        run = last_run_of(service)
-        return 0 if run is None else run.restart_count
-    known = counted_of(service)
-    runs = known.runs + sum(_age(task)[0] > known.until_ns and (has_ended(task) or may_run(task)) for task in ordered)
-    return max(0, runs - 1)
 
 
 def _last_exit(service: Json, ordered: Sequence[Json], container: Json) -> LastExit | None:

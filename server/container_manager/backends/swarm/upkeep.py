@@ -20,7 +20,7 @@ from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.records import Counted, Phase, counted_of, left_on, phase_of, replicas_of
 from container_manager.backends.swarm.starts import Starts
-from container_manager.backends.swarm.status import has_ended, in_order, is_down, may_run
+from container_manager.backends.swarm.status import first_run, has_ended, in_order, is_down, may_run
 from container_manager.deadline import Deadline
 from container_manager.engine.timestamps import time_ns
 from container_manager.errors import ContainerManagerError
@@ -77,7 +77,7 @@ def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> b
     ordered = in_order(tasks)
     if phase_of(service) is Phase.STARTING:
         since = _since_start(service, ordered)
-        first = next((task for task in since if has_ended(task) or task is since[-1]), None)
+        first = first_run(since)
         return replicas_of(service) > 0 and first is not None and (has_ended(first) or may_run(first))
     return _done(service, ordered, nodes) is not None
 
