@@ -183,11 +183,14 @@ class NotReadyError(Exception):
 def started(means: Means, task: Task, seconds: float) -> Operation[None]:
     """Start the bot and wait until it is ready. Raises :class:`NotReadyError` if it is not.
 
-    ``seconds`` count from the start, not from the wait for the admission.
+    ``seconds`` count from the start, not from the wait for the admission. An engine that stays away says nothing of the
+    bot: its error is raised as it is.
     """
     try:
         yield from start(means, task)
         problem = yield from insist(lambda: means.ready(task.bot_id, seconds, partial(_report, task, task.phase)))
+    except AWAY:
+        raise
     except ContainerManagerError as exc:
         problem = str(exc)
     if problem:
