@@ -108,7 +108,10 @@ class FaultyWorld:
         leaked = set(by_bot) - {bot_id for bot_id, entry in entries.items() if entry is not None}
         assert set() == leaked, f"leaked: {leaked}"
         known = {bot_id: entry for bot_id, entry in entries.items() if entry not in (None, UNKNOWN)}
-        return sum(by_bot.get(bot_id) != entry for bot_id, entry in known.items())
+        lost = [bot_id for bot_id, entry in known.items() if by_bot.get(bot_id) != entry]
+        for bot_id in lost:
+            sys.stdout.write(f"lost {known[bot_id]}, there is {by_bot.get(bot_id)}:\n{self.recorder.history(bot_id)}\n")
+        return len(lost)
 
     def _next_creates(self, calls: Calls) -> None:
         with fails_with("FAILED_PRECONDITION", "CONTAINER_NAME_MISMATCH"):

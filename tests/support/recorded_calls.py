@@ -85,6 +85,15 @@ class Recorder:
         self._judge(outcome, allowed=allowed or self.broken_connections_allowed.is_set())
         return outcome
 
+    def history(self, bot_id: str) -> str:
+        """The calls for one bot, a line each, for a person."""
+        return "\n".join(
+            f"{each.begun:.3f} + {each.seconds:.3f} s {each.verb}: {each.code} {each.reason} {each.message} "
+            f"{getattr(each.response, 'container_id', '')} {dict(each.metadata)}"
+            for each in self.outcomes
+            if each.bot_id == bot_id
+        )
+
     def codes(self) -> Counter[str]:
         """How many calls ended with each code."""
         return Counter(outcome.code for outcome in self.outcomes)

@@ -23,7 +23,7 @@ from container_manager.errors import (
 from container_manager.model import ContainerConfig
 from tests.support.fake_engine import FakeEngine, Json, error
 from tests.unit.creating import ABSENT, BY_NAME, CREATE, MADE, PULL, TAKEN, let_create_succeed, refused, removed
-from tests.unit.documents import BOT, ID, LABELS, NAME, OTHER_BOT, OTHER_ID, inspected
+from tests.unit.documents import BOT, ID, LABELS, NAME, OTHER_BOT, OTHER_ID, inspected, state
 
 
 @pytest.fixture
@@ -112,6 +112,17 @@ def test_a_name_taken_since_the_first_look_is_looked_at_again(
 def test_a_name_taken_and_free_again_is_tried_once_more(engine: FakeEngine, service: DockerService) -> None:
     engine.on(*CREATE, TAKEN, MADE)
     assert ID == service.create_container(BOT)
+
+
+@pytest.mark.parametrize("request_id", ["", "wish"])
+def test_a_container_that_the_engine_is_removing_does_not_exist_and_its_name_is_waited_for(
+    engine: FakeEngine, service: DockerService, request_id: str
+) -> None:
+    labels = {**LABELS, "botmaker.request-id": "wish"}
+    engine.on(*BY_NAME, Json(inspected(state("removing"), labels=labels, container_id=OTHER_ID)))
+    engine.on(*CREATE, TAKEN, TAKEN, MADE)
+    assert ID == service.create_container(BOT, request_id=request_id)
+    assert [] == removed(engine)
 
 
 def test_a_name_that_lingers_without_a_container_is_no_bug_of_ours(engine: FakeEngine, service: DockerService) -> None:

@@ -35,7 +35,7 @@ from container_manager.errors import (
     StateUnavailableError,
 )
 from container_manager.image_reference import is_image_id
-from container_manager.model import ContainerConfig, container_name
+from container_manager.model import ContainerConfig, ContainerState, container_name
 from container_manager.operation import Operation, Wait
 from container_manager.validation import check_grace_seconds
 
@@ -177,6 +177,9 @@ class ContainerCreator:
     def _existing(self, bot_id: str, request_id: str, deadline: Deadline) -> str | None:
         document = find_container(self._engine, bot_id, deadline)
         if document is None:
+            return None
+        if document["State"]["Status"] == ContainerState.REMOVING.value:
+            # Whoever is told that it exists would find it gone.
             return None
         container_id: str = document["Id"]
         create_id = _label(document, LABEL_CREATE_ID)
