@@ -92,7 +92,7 @@ def wait_until_ready(
         if clock() - begun >= timeout_seconds:
             if unavailable is not None:
                 raise unavailable
-            raise NotReadyError(f"was not ready within {timeout_seconds:g} s: {message}")
+            raise NotReadyError(f"it was not ready within {timeout_seconds:g} s: {message}")
         sleep(_LOOK_SECONDS)
 
 

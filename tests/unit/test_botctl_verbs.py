@@ -205,12 +205,12 @@ def test_a_wait_that_is_too_long_ends(botctl_run: Run, scripted: ScriptedService
     scripted.logs = [[]]
     said = botctl_run("start", "--wait", "--wait-timeout", "100ms", bot_id)
     assert ExitCode.NOT_UP == said.exit_code
-    assert "was not ready within 0.1 s: its health check has not passed yet" in said.stderr
+    assert "it was not ready within 0.1 s: its health check has not passed yet" in said.stderr
     scripted.containers.clear()
     scripted.actions = [[Event(stderr=b"a\nnot yet\n"), Event(end=maintainer_pb.ActionEnd(exit_code=1))]]
     bot_id = scripted.add(state=EXITED)
     said = botctl_run("start", "--wait", "--wait-timeout", "100ms", bot_id)
-    assert f"Error: {bot_id}: started, and was not ready within 0.1 s: its action ready says: not yet" in said.stderr
+    assert f"Error: {bot_id}: started, and it was not ready within 0.1 s: its action ready says: not yet" in said.stderr
 
 
 def test_an_interrupted_run_gives_up_its_calls_and_ends_with_130(botctl_run: Run, scripted: ScriptedService) -> None:

@@ -146,7 +146,7 @@ def test_restarts_from_before_the_wait_do_not_count() -> None:
 def test_a_bot_that_is_not_ready_in_time_fails_with_what_was_waited_for(
     health: pb.HealthStatus, probed: Probed, what: str
 ) -> None:
-    with pytest.raises(NotReadyError, match=f"was not ready within 5 s: {what}"):
+    with pytest.raises(NotReadyError, match=f"it was not ready within 5 s: {what}"):
         waited(lambda _: running(health), lambda _: probed, timeout=5)
 
 

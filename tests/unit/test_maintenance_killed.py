@@ -23,6 +23,7 @@ from container_manager.errors import (
     ContainerManagerError,
     EngineUnavailableError,
     InternalError,
+    NotSupportedByBackendError,
     RollbackFailedError,
     UpgradeRolledBackError,
 )
@@ -414,6 +415,19 @@ def test_a_rollback_waits_for_an_engine_that_is_away_for_long(
     with pytest.raises(UpgradeRolledBackError):
         world.run(Record("r", kind, BOT, UPGRADE if kind == "upgrade" else {"backup_id": backup["backup_id"]}))
     assert (ContainerState.RUNNING, "former") == (world.state(BOT), (world.states / BOT / "file").read_text())
+
+
+def test_an_upgrade_with_a_grace_period_that_the_backend_cannot_give_is_refused_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "old")
+    world.memory.script("stop_container", NotSupportedByBackendError("no such grace period", field="grace_period"))
+    with pytest.raises(NotSupportedByBackendError):
+        world.run(Record("r", "upgrade", BOT, UPGRADE))
+    assert ContainerState.RUNNING is world.state(BOT)
+    assert None is world.journal.find("r")
+    assert world.is_clean(BOT)
 
 
 def test_the_record_of_a_bot_that_could_not_be_put_back_is_kept(tmp_path: Path) -> None:

@@ -158,10 +158,10 @@ def test_ends_from_before_the_start_do_not_count() -> None:
 
 def test_after_the_time_out_the_message_says_what_was_waited_for() -> None:
     waited = Waited(timeline((0, at())), timeline((0, NOT_YET)), timeout=30)
-    expected = 'was not ready within 30 s: its action ready says: {"ready":false}'
+    expected = 'it was not ready within 30 s: its action ready says: {"ready":false}'
     assert (Readiness(ready=False, message=expected), 30.0) == (waited.outcome, waited.seconds)
     short = Waited(timeline((0, at())), timeline((0, READY)), timeout=2)
-    assert "was not ready within 2 s: it has to stay so for 3 s: ready" == short.outcome.message
+    assert "it was not ready within 2 s: it has to stay so for 3 s: ready" == short.outcome.message
 
 
 def test_an_engine_that_cannot_be_reached_is_waited_for() -> None:

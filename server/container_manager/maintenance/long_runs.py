@@ -139,7 +139,7 @@ class LoopWaits:
         # The view may still show the bot as it was before its start.
         await self._keeper.look_at(bot_id)
         readiness = await self._waiter.ready(bot_id, seconds, on_progress=on_wait)
-        return "" if readiness.ready else f"the bot {readiness.message}"
+        return "" if readiness.ready else readiness.message
 
 
 class _PlaceOnLoop:

@@ -40,7 +40,7 @@ class Readiness:
 
     ready: bool
     message: str
-    """What the bot is, such as ``healthy``, or why it is not ready; part of a sentence about the bot."""
+    """What the bot is, such as ``healthy``, or a clause that says why it is not ready."""
 
 
 class ReadinessWaiter:
@@ -77,7 +77,7 @@ class ReadinessWaiter:
         except TimeoutError:
             if not scope.expired():
                 raise
-            return Readiness(ready=False, message=f"was not ready within {timeout_seconds:g} s: {wait.message}")
+            return Readiness(ready=False, message=f"it was not ready within {timeout_seconds:g} s: {wait.message}")
 
     async def _look(self, bot_id: str, wait: _Wait) -> _Seen:
         try:

@@ -15,6 +15,7 @@ from typing import Any
 from container_manager.errors import (
     ContainerManagerError,
     InvalidStateError,
+    NotSupportedByBackendError,
     RollbackFailedError,
 )
 from container_manager.maintenance.backup_store import new_backup_id
@@ -65,7 +66,12 @@ def upgrade(means: Means, task: Task) -> Operation[dict[str, Any]]:
     if task.phase not in (ROLLING_BACK, COMMITTED):
         try:
             yield from _replace(means, task)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the bot gets its old image back
+        except Exception as exc:
+            if task.phase == STOPPING and isinstance(exc, NotSupportedByBackendError):
+                # A grace period that the bot's node cannot give. Nothing was changed.
+                task.leave()
+                raise
+            # Whatever it is, the bot gets its old image back.
             why = failure_of(task, exc)
             log = yield from _last_log(means, task)
             task.enter(ROLLING_BACK, f"putting back the old image: {why['reason']}", log=log, **why)
