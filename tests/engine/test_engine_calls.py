@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from tests.support.engine_proxy import EngineProxy
 from tests.support.serving import LoopedServer, looped_server, running_server
 from tests.support.waiting import wait_until
 
+_CONTAINER_ID = re.compile("/containers/([0-9a-f]{64})")
 VERBS = ("start", "stop", "restart", "remove")
 
 
@@ -48,16 +50,14 @@ class Counted:
     def asked(self, call: Callable[[], object], bot_id: str) -> list[str]:
         """What the call makes the service ask, that of its events included; ids are left out.
 
-        So is the API version, which each client asks for once, and what late events of other bots lead to.
+        So are the API version, which each client asks for once, and what events of other tests' bots lead to.
         """
         self.settle()
-        before = len(self._proxy.requests)
-        others = [entry.status.container_id for entry in self._keeper.view.entries() if entry.status.bot_id != bot_id]
+        before, own = len(self._proxy.requests), self._container_ids(bot_id)
         call()
         self.settle()
-        requests = [
-            line for line in self._proxy.requests[before:] if not any(container_id in line for container_id in others)
-        ]
+        own |= self._container_ids(bot_id)
+        requests = [line for line in self._proxy.requests[before:] if own.issuperset(_CONTAINER_ID.findall(line))]
         asked = [line.split("/containers/")[-1].split(" HTTP")[0] for line in requests]
         methods = [line.split()[0] for line in requests]
         return [
@@ -65,6 +65,9 @@ class Counted:
             for method, path in zip(methods, asked, strict=True)
             if "_ping" not in path and not path.endswith("version")
         ]
+
+    def _container_ids(self, bot_id: str) -> set[str]:
+        return {entry.status.container_id for entry in self._keeper.view.entries() if entry.status.bot_id == bot_id}
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 import pytest
@@ -167,3 +168,24 @@ def test_after_its_end_no_call_begins_and_no_thread_starts(engine: FakeEngine) -
         calls.stop_container("c1", 1)
     assert 1 == len(engine.seen(*STOP))
     assert "long engine calls" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_call_that_begins_while_the_service_ends_has_an_outcome(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.on(*KILL, NO_CONTENT)
+    calls = LongCalls(engine.url, timeout_seconds=5)
+    closing = threading.Thread(target=calls.close)
+    submit = asyncio.run_coroutine_threadsafe
+
+    def submitted_late(call: Any, loop: asyncio.AbstractEventLoop) -> Future[Any]:
+        if not closing.ident:
+            closing.start()
+            # It waits for this call, or has ended the loop.
+            closing.join(0.5)
+        return submit(call, loop)
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", submitted_late)
+    begun = calls.kill_container("c1")
+    closing.join()
+    assert begun in wait([begun], 60).done

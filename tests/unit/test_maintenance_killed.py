@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -13,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY, patch
+from unittest.mock import ANY, Mock, patch
 
 import pytest
 
@@ -32,6 +33,7 @@ from container_manager.maintenance import task as task_module
 from container_manager.maintenance.backup import create_backup
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.journal import Journal, Record, error_document
+from container_manager.maintenance.long_runs import LoopWaits
 from container_manager.maintenance.restore import restore_backup
 from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.maintenance.steps import FAILED, Means
@@ -428,6 +430,25 @@ def test_an_upgrade_with_a_grace_period_that_the_backend_cannot_give_is_refused_
     assert ContainerState.RUNNING is world.state(BOT)
     assert None is world.journal.find("r")
     assert world.is_clean(BOT)
+
+
+def test_an_upgrade_whose_service_ends_while_a_step_runs_is_finished_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker thread is in the middle of a step when the event loop ends; it is no failure of the upgrade."""
+    waits = LoopWaits(Mock(), Mock(), Mock(), Mock())
+    waits.loop = asyncio.new_event_loop()
+    waits.loop.close()
+    world = World(tmp_path)
+    world.add(BOT, "old")
+    with monkeypatch.context() as context:
+        context.setattr(world, "_ready", waits.ready)
+        with pytest.raises(asyncio.CancelledError):
+            world.run(Record("r", "upgrade", BOT, UPGRADE))
+    assert ["waiting_ready"] == [record.phase for record in world.restart()]
+    container = world.memory.named(BOT)
+    assert container is not None
+    assert (ContainerState.RUNNING, "bot:2") == (container.status.state, container.status.image)
 
 
 def test_the_record_of_a_bot_that_could_not_be_put_back_is_kept(tmp_path: Path) -> None:

@@ -67,15 +67,18 @@ class LongCalls:
 
     def submit(self, call: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine in the thread of all long calls."""
-        try:
-            loop = self._running_loop()
-        except ShuttingDownError:
-            call.close()
-            raise
-        except RuntimeError as exc:
-            call.close()
-            raise CapacityExceededError("the machine has no thread to spare for the engine; try again later") from exc
-        return asyncio.run_coroutine_threadsafe(call, loop)
+        # While the lock is held, the loop does not end.
+        with self._lock:
+            try:
+                return asyncio.run_coroutine_threadsafe(call, self._running_loop())
+            except ShuttingDownError:
+                call.close()
+                raise
+            except RuntimeError as exc:
+                call.close()
+                raise CapacityExceededError(
+                    "the machine has no thread to spare for the engine; try again later"
+                ) from exc
 
     def _post(self, container_id: str, verb: str, grace_seconds: int) -> Future[None]:
         path, params = f"/containers/{container_id}/{verb}", {"t": str(grace_seconds)}
@@ -98,20 +101,19 @@ class LongCalls:
             await self.engine.post("kill_container", f"/containers/{container_id}/kill")
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._closed:
-                raise ShuttingDownError
-            if self._loop is None:
-                loop = asyncio.new_event_loop()
-                # A daemon: what waits for the engine does not delay the exit of the process.
-                thread = threading.Thread(target=loop.run_forever, name="long engine calls", daemon=True)
-                try:
-                    thread.start()
-                except BaseException:
-                    loop.close()
-                    raise
-                self._loop, self._thread = loop, thread
-            return self._loop
+        if self._closed:
+            raise ShuttingDownError
+        if self._loop is None:
+            loop = asyncio.new_event_loop()
+            # A daemon: what waits for the engine does not delay the exit of the process.
+            thread = threading.Thread(target=loop.run_forever, name="long engine calls", daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                loop.close()
+                raise
+            self._loop, self._thread = loop, thread
+        return self._loop
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
+from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 import container_manager
 from container_manager.backend import Backend, Feature
@@ -29,6 +31,8 @@ from container_manager.operation import Operation, Wait
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.starts import Place, Starts
 from container_manager.view.keeper import ViewKeeper
+
+T = TypeVar("T")
 
 _LINES, _LINE_LENGTH, _LOG_SECONDS = 6, 100, 5.0
 _UNTOLD_SECONDS = 0.2
@@ -105,8 +109,7 @@ class LoopWaits:
     def admit(self, bot_id: str, on_wait: Callable[[str], None]) -> Operation[StartPlace]:
         """A :class:`~container_manager.maintenance.steps.Admit`."""
         # A stop waits for the operation, which has to start the bot before it ends.
-        admission = self._starts.admit(bot_id, Deadline(), gives_way=False)
-        admitted = asyncio.run_coroutine_threadsafe(admission, self.loop)
+        admitted = self._on_loop(self._starts.admit(bot_id, Deadline(), gives_way=False))
         yield Wait(future=admitted, seconds=_UNTOLD_SECONDS)
         if not admitted.done():
             on_wait("waiting until fewer other bots are starting")
@@ -115,15 +118,23 @@ class LoopWaits:
 
     def ready(self, bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> Operation[str]:
         """A :class:`~container_manager.maintenance.steps.Ready`."""
-        waited = asyncio.run_coroutine_threadsafe(self._wait(bot_id, seconds, on_wait), self.loop)
+        waited = self._on_loop(self._wait(bot_id, seconds, on_wait))
         yield Wait(future=waited)
         return waited.result()
 
     def last_log(self, container_id: str) -> Operation[list[str]]:
         """The last lines of a container's log, for a person; none if it cannot be read."""
-        read = asyncio.run_coroutine_threadsafe(self._last_log(container_id), self.loop)
+        read = self._on_loop(self._last_log(container_id))
         yield Wait(future=read)
         return read.result()
+
+    def _on_loop(self, waits: Coroutine[Any, Any, T]) -> Future[T]:
+        try:
+            return asyncio.run_coroutine_threadsafe(waits, self.loop)
+        except RuntimeError:
+            # The loop has ended, and the service with it. The next one continues the operation.
+            waits.close()
+            raise asyncio.CancelledError from None
 
     async def _last_log(self, container_id: str) -> list[str]:
         lines: list[str] = []
