@@ -11,12 +11,15 @@ import grpc
 import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import DockerServiceConfig
+from container_manager_client import connect
 from dev.swarm import Node, SwarmBed
 from tests.support.botctl_process import botctl
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.serving import server_process
 from tests.support.swarm_bots import SwarmBots
+from tests.support.swarm_containers import container_of
 from tests.support.waiting import wait_until
 
 RUNNING = pb.CONTAINER_STATE_RUNNING
@@ -161,28 +164,41 @@ def serve_arguments(config: DockerServiceConfig, directory: Path) -> list[str]:
     ]
 
 
-@pytest.mark.usefixtures("drained")
 def test_nine_bots_on_three_machines_survive_one_of_them_through_the_unchanged_client_and_botctl(
     bed: SwarmBed, bots: SwarmBots, swarm_service: DockerServiceConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("nine")
     address = f"unix://{directory}/s.sock"
-    with server_process(serve_arguments(swarm_service, directory), directory / "log"):
+    with server_process(serve_arguments(swarm_service, directory), directory / "log"), connect(address) as channel:
+        calls = Calls(ContainerManagerStub(channel))
         made = [bots.new() for _ in range(9)]
         for bot_id in made:
             created = botctl(address, "create", bot_id, "--", *FOREVER)
             assert 0 == created.returncode, created.stderr
         started = botctl(address, "start", *made)
         assert 0 == started.returncode, started.stderr
-        nodes = {status["node"] for status in listed(address)}
-        assert {node.name for node in bed.workers} == nodes
+        assert {node.name for node in bed.nodes} == {status["node"] for status in listed(address)}
         dead = bed.workers[0]
         dead.power_cut()
         wait_until(
-            lambda: all(each["state"] == "running" and each["node"] == bed.workers[1].name for each in listed(address)),
+            lambda: all(each["state"] == "running" and each["node"] != dead.name for each in listed(address)),
             "all nine run",
         )
         assert sorted(made) == sorted(status["bot_id"] for status in listed(address))
+        for bot_id in made:
+            assert restarted_elsewhere(calls, bot_id, dead.name)
+            # Its process answers, on the machine that its status names.
+            container = container_of(bed, bots, bot_id)
+            assert (container.node.name, (0, "here\n")) == (
+                node_of(bed, calls, bot_id).name,
+                container.run("echo", "here"),
+            )
+        running = [task for task in bots.tasks() if task["Status"]["State"] == "running"]
+        assert 9 == len([task for task in running if task["NodeID"] != node_id(bots, dead)])
+
+
+def node_id(bots: SwarmBots, node: Node) -> str:
+    return next(each["ID"] for each in bots.api.nodes() if each["Description"]["Hostname"] == node.name)
 
 
 def listed(address: str) -> list[dict[str, str]]:
