@@ -221,6 +221,30 @@ def test_a_bot_that_is_not_ready_is_as_it_was_and_the_failed_state_is_kept(  # n
     assert "migrated" == (kept / "failed" / "cache" / "file").read_text()
 
 
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ({"state": ContainerState.RESTARTING}, "UPGRADE_ROLLED_BACK"),
+        ({"health": HealthStatus.UNHEALTHY}, "UPGRADE_ROLLED_BACK"),
+        ({"health": HealthStatus.HEALTHY}, "ROLLBACK_FAILED"),
+    ],
+)
+def test_a_bot_that_was_not_well_before_need_not_be_ready_after_the_rollback(  # noqa: PLR0917 - fixtures
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend, before: Any, reason: str
+) -> None:
+    """It is started in any case. A bot that was well has not been put back if it is not ready."""
+
+    def unhealthy() -> None:
+        memory.change(bot_id, health=HealthStatus.UNHEALTHY)
+        memory.after("start_container", unhealthy)
+
+    memory.change(bot_id, **before)
+    memory.after("start_container", unhealthy)
+    with fails_with("FAILED_PRECONDITION", reason):
+        upgraded(maintainer, bot_id)
+    assert (RUNNING, "bot:1") == (status_of(calls, bot_id).state, status_of(calls, bot_id).image)
+
+
 def test_a_rollback_leaves_a_container_its_own_grace_period_where_the_backend_gives_no_other(
     maintainer: ContainerMaintainerStub,
     bot_id: str,

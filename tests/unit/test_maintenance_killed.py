@@ -419,6 +419,25 @@ def test_a_rollback_waits_for_an_engine_that_is_away_for_long(
     assert (ContainerState.RUNNING, "former") == (world.state(BOT), (world.states / BOT / "file").read_text())
 
 
+@pytest.mark.parametrize(("allowed", "after_rollback"), [(1.0, 120.0), (300.0, 300.0)])
+def test_a_rollback_gives_the_old_image_no_less_time_than_the_upgrade_gave_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: float, after_rollback: float
+) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "former")
+    world.is_ready = False
+    waits, ready = [], world._ready
+
+    def waited(bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> Operation[str]:
+        waits.append(seconds)
+        return (yield from ready(bot_id, seconds, on_wait))
+
+    monkeypatch.setattr(world, "_ready", waited)
+    with pytest.raises(UpgradeRolledBackError):
+        world.run(Record("r", "upgrade", BOT, {**UPGRADE, "ready_seconds": allowed}))
+    assert [allowed, after_rollback] == waits
+
+
 def test_an_upgrade_with_a_grace_period_that_the_backend_cannot_give_is_refused_and_changes_nothing(
     tmp_path: Path,
 ) -> None:

@@ -26,7 +26,7 @@ from container_manager.maintenance.bot_status import check_own_name
 from container_manager.maintenance.journal import Record
 from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.maintenance.task import AWAY, Report, StartPlace, Task
-from container_manager.model import ContainerState, ContainerStatus
+from container_manager.model import ContainerState, ContainerStatus, HealthStatus
 from container_manager.operation import Operation, Wait
 
 T = TypeVar("T")
@@ -125,6 +125,11 @@ def container_of(means: Means, bot_id: str) -> ContainerStatus | None:
 def is_running(status: ContainerStatus | None) -> bool:
     """Whether a bot is up, or would be if it did not crash."""
     return status is not None and status.state in RUNNING
+
+
+def is_well(status: ContainerStatus | None) -> bool:
+    """Whether a bot runs, and its health check, if any, does not fail."""
+    return status is not None and status.state is ContainerState.RUNNING and status.health is not HealthStatus.UNHEALTHY
 
 
 def stop(means: Means, bot_id: str, grace_seconds: int | None = None) -> Operation[None]:

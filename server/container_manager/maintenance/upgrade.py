@@ -40,6 +40,7 @@ from container_manager.maintenance.steps import (
     insist,
     insist_on,
     is_running,
+    is_well,
     process_ended,
     put_former_back,
     remove_at_once,
@@ -47,6 +48,7 @@ from container_manager.maintenance.steps import (
     require_store,
     rolled_back,
     sealed_secrets,
+    start,
     started,
     stop,
 )
@@ -115,6 +117,7 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
         old_image_id=definition.image_id,
         new_image_id=new_image_id,
         was_running=is_running(status),
+        was_well=is_well(status),
         copies=copies,
     )
     return True
@@ -162,8 +165,11 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
     reason = "\n".join([facts["reason"], *(["Its last log lines:", *facts["log"]] if facts["log"] else [])])
     try:
         yield from _put_back(means, task)
-        if facts["was_running"]:
-            yield from started(means, task, READY_SECONDS)
+        if facts["was_well"]:
+            yield from started(means, task, max(READY_SECONDS, task.record.arguments["ready_seconds"]))
+        elif facts["was_running"]:
+            # It crashed again and again, or its health check failed: so it may be again.
+            yield from start(means, task)
     except AWAY:
         # It goes on when the engine is back.
         raise
