@@ -6,10 +6,12 @@ import io
 import socket
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import docker
 import pytest
+from docker.errors import ImageNotFound
 
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.config import DockerServiceConfig
@@ -38,7 +40,8 @@ def build_image(engine: docker.DockerClient, test_image: str) -> Iterator[BuildI
 
     yield build
     for tag in tags:
-        engine.images.remove(tag, force=True)
+        with suppress(ImageNotFound):
+            engine.images.remove(tag, force=True)
 
 
 @pytest.fixture
