@@ -49,13 +49,15 @@ class Calls:
         """StopContainer."""
         self.stub.StopContainer(pb.StopContainerRequest(bot_id=bot_id, grace_period=_duration(grace)), timeout=timeout)
 
-    def restart(self, bot_id: str, grace: float | None = None) -> None:
+    def restart(self, bot_id: str, grace: float | None = None, timeout: float | None = None) -> None:
         """RestartContainer."""
-        self.stub.RestartContainer(pb.RestartContainerRequest(bot_id=bot_id, grace_period=_duration(grace)))
+        request = pb.RestartContainerRequest(bot_id=bot_id, grace_period=_duration(grace))
+        self.stub.RestartContainer(request, timeout=timeout)
 
-    def remove(self, bot_id: str, grace: float | None = None) -> None:
+    def remove(self, bot_id: str, grace: float | None = None, timeout: float | None = None) -> None:
         """RemoveContainer."""
-        self.stub.RemoveContainer(pb.RemoveContainerRequest(bot_id=bot_id, grace_period=_duration(grace)))
+        request = pb.RemoveContainerRequest(bot_id=bot_id, grace_period=_duration(grace))
+        self.stub.RemoveContainer(request, timeout=timeout)
 
     def status(self, bot_id: str) -> pb.ContainerStatus | None:
         """GetContainerStatus; ``None`` when absent."""
