@@ -22,6 +22,7 @@ import pytest
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
+from container_manager import __version__
 from container_manager.backend_maintenance import Pulled
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
@@ -134,6 +135,8 @@ class TestCreate:
     def test_an_archive_has_the_state_the_configuration_and_the_image(
         self, maintainer: ContainerMaintainerStub, bot_id: str, backups: Path, memory: MemoryBackend, states: Path
     ) -> None:
+        (states / bot_id / "tmp").mkdir()
+        (states / bot_id / "tmp" / "x").write_text("x")
         backup = created(maintainer, bot_id)
         archive = backups / f"{backup.backup_id}.tar.gz"
         assert hashlib.sha256(archive.read_bytes()).hexdigest() == backup.sha256
@@ -145,6 +148,7 @@ class TestCreate:
         assert container.config == manifest.config
         assert (container.status.image_id, True) == (manifest.image_id, manifest.was_running)
         assert ["inner", "inner/file"] == [entry.path for entry in manifest.entries]
+        assert {"container-manager": __version__} == manifest.versions
         assert nothing_is_left(bot_id, states)
         assert [backup] == listed(maintainer) == listed(maintainer, bot_id)
         assert [] == listed(maintainer, str(uuid4()))
@@ -266,6 +270,20 @@ class TestCreate:
         assert [] == list((rpc_secrets.path / JOURNAL_DIRECTORY).iterdir())
         backups.mkdir(0o700)
         assert created(maintainer, bot_id, "the-same").backup_id
+
+    def test_without_a_state_root_there_are_no_backups(
+        self, serve_on: ServeOn, unix: str, memory: MemoryBackend, bots: MemoryBots, backups: Path
+    ) -> None:
+        """An archive without the state would pass for a whole one."""
+        memory.states = None
+        bot_id = bots.new()
+        memory.add(bot_id)
+        with serve_on(unix) as (address,), grpc.insecure_channel(f"unix:{address[7:]}") as channel:
+            for stop_and_restart in (False, True):
+                with fails_with("FAILED_PRECONDITION", "BACKUP_UNAVAILABLE"):
+                    created(ContainerMaintainerStub(channel), bot_id, stop_and_restart=stop_and_restart)
+        assert [] == list(backups.iterdir())
+        assert [] == memory.seen("pause", "stop_container")
 
     def test_a_deleted_backup_is_gone(self, maintainer: ContainerMaintainerStub, bot_id: str, backups: Path) -> None:
         backup = created(maintainer, bot_id)

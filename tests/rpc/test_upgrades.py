@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
-from container_manager.backend_maintenance import Pulled
+from container_manager import __version__
+from container_manager.backend_maintenance import ImageFacts, Pulled
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
-from container_manager.errors import ImageNotFoundError, NotSupportedByBackendError, StartFailedError
+from container_manager.errors import ImageNotFoundError, InvalidStateError, NotSupportedByBackendError, StartFailedError
+from container_manager.maintenance.backup_store import BackupStore
 from container_manager.model import ContainerState, HealthStatus
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
@@ -66,7 +69,8 @@ def bot_id(bots: MemoryBots, calls: Calls, roots: Path) -> str:
     bot_id = bots.new()
     calls.run(bot_id, "serve", image="bot:1", environment={"A": "b"}, labels={"tier": "one"})
     (roots / "states" / bot_id / "cache").mkdir(parents=True)
-    (roots / "states" / bot_id / "cache" / "file").write_text("old")
+    for path in ("cache/file", "data"):
+        (roots / "states" / bot_id / path).write_text("old")
     return bot_id
 
 
@@ -104,6 +108,28 @@ def test_a_running_bot_gets_the_new_image_with_its_configuration_and_state(
     assert "old" == (state / "cache" / "file").read_text()
     (backup,) = maintainer.ListBackups(pb.ListBackupsRequest(bot_id=bot_id)).backups
     assert (last.backup_id, "bot:1") == (backup.backup_id, backup.image)
+
+
+def test_the_archive_of_an_upgrade_is_as_that_of_a_backup(
+    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, state: Path, roots: Path
+) -> None:
+    """Without what is derived, and with the names of what cannot be copied. A rollback has all of the state."""
+    memory.maintenance.facts = ImageFacts((), ("inner/derived",))
+    for path in ("inner/derived", "inner/file", "tmp"):
+        (state / path).parent.mkdir(exist_ok=True)
+        (state / path).write_text("old")
+    os.mkfifo(state / "pipe")
+    (state / "link").symlink_to("/etc/passwd")
+    before = {path for path in state.rglob("*") if path.name != "pipe"}
+    memory.after("start_container", lambda: memory.change(bot_id, health=HealthStatus.UNHEALTHY))
+    with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK"):
+        upgraded(maintainer, bot_id)
+    assert before == set(state.rglob("*"))
+    (backup,) = maintainer.ListBackups(pb.ListBackupsRequest(bot_id=bot_id)).backups
+    manifest = BackupStore(roots / "backups").manifest(backup.backup_id)
+    assert ["data", "inner", "inner/file"] == [entry.path for entry in manifest.entries]
+    assert ["pipe", "link"] == manifest.left_out
+    assert {"container-manager": __version__} == manifest.versions
 
 
 @pytest.mark.parametrize("goes_well", [True, False])
@@ -145,6 +171,20 @@ def test_a_stopped_bot_is_replaced_and_not_started(
     after = status_of(calls, bot_id)
     assert "bot:2" == after.image
     assert after.state in (EXITED, manager_pb.CONTAINER_STATE_CREATED)
+
+
+def test_a_stopped_bot_whose_new_container_cannot_be_made_stays_stopped_on_its_old_image(
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend, state: Path
+) -> None:
+    calls.stop(bot_id)
+    starts = memory.seen("start_container")
+    memory.script("create_container", InvalidStateError("no"), None)
+    with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK"):
+        upgraded(maintainer, bot_id)
+    assert "bot:1" == status_of(calls, bot_id).image
+    assert status_of(calls, bot_id).state in (EXITED, manager_pb.CONTAINER_STATE_CREATED)
+    assert starts == memory.seen("start_container")
+    assert "old" == (state / "data").read_text()
 
 
 def test_a_bot_with_another_container_beside_its_own_is_not_upgraded(
@@ -305,7 +345,7 @@ def test_a_bot_that_cannot_be_put_back_is_restored_as_the_message_says(  # noqa:
     assert {"A": "b"} == json.loads(Path(record).read_text())["facts"]["config"]["environment"]
     (backup,) = maintainer.ListBackups(pb.ListBackupsRequest(bot_id=bot_id)).backups
     assert f"restore the backup {backup.backup_id}" in message
-    (state / "cache" / "file").write_text("whatever happened since")
+    (state / "data").write_text("whatever happened since")
     memory.script("create_container", None)
     request = pb.RestoreBackupRequest(bot_id=bot_id, backup_id=backup.backup_id, request_id="again")
     assert pb.RESTORE_PHASE_COMMITTED == [*maintainer.RestoreBackup(request, timeout=60)][-1].phase
@@ -313,7 +353,7 @@ def test_a_bot_that_cannot_be_put_back_is_restored_as_the_message_says(  # noqa:
     assert container is not None
     assert (ContainerState.RUNNING, "bot:1") == (container.status.state, container.status.image)
     assert {"A": "b"} == dict(container.config.environment)
-    assert "old" == (state / "cache" / "file").read_text()
+    assert "old" == (state / "data").read_text()
 
 
 def test_a_bot_without_a_copy_that_cannot_be_put_back_has_its_configuration_in_the_record(

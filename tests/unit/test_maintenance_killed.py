@@ -39,7 +39,7 @@ from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.maintenance.steps import FAILED, Means
 from container_manager.maintenance.task import Result, Task, Work, recorded
 from container_manager.maintenance.upgrade import upgrade
-from container_manager.model import ContainerConfig, ContainerState
+from container_manager.model import ContainerConfig, ContainerState, PortBinding, ResourceLimits
 from container_manager.operation import Operation, carry_out
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
 from tests.support.memory_backend import MemoryBackend
@@ -47,6 +47,14 @@ from tests.support.memory_store import image_id_of
 from tests.unit.provisioned import BOT, OTHER
 
 USER = BotUser(os.geteuid(), os.getegid())
+CONFIG = ContainerConfig(
+    image="bot:1",
+    ai_model="m",
+    environment={"A": "b"},
+    ports=(PortBinding(80, 8080),),
+    labels={"tier": "one"},
+    resources=ResourceLimits(memory_bytes=1 << 30),
+)
 UPGRADE = {"image": "bot:2", "ready_seconds": 1.0, "grace_seconds": None, "skip_backup": False}
 PATCHED = ("lifecycle", "maintenance", "states", "store", "secrets")
 
@@ -58,17 +66,32 @@ class Killed(BaseException):
 class Steps:
     """Counts the steps that an operation takes in all that it works with, and ends the process at one of them.
 
-    Each rename is a step of its own.
+    Each rename is a step of its own. Handlers of exceptions remove no file and no directory after that.
     """
 
     def __init__(self, last: int) -> None:
         self._last = last
         self._count = itertools.count()
+        self._killed = False
 
     def step(self) -> None:
         """A moment at which the process may be killed."""
-        if next(self._count) == self._last:
+        self._killed = self._killed or next(self._count) == self._last
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Raise :class:`Killed` if the process is gone."""
+        if self._killed:
             raise Killed
+
+    def removing(self, call: Callable[..., None]) -> Callable[..., None]:
+        """The same function, without effect when the process is gone."""
+
+        def removes(*args: Any, **kwargs: Any) -> None:
+            self.go_on()
+            call(*args, **kwargs)
+
+        return removes
 
     def around(self, target: Any) -> Any:
         """The same object, with a step before and after each call of a method."""
@@ -109,9 +132,10 @@ class World:
         for bot_id in (BOT, OTHER):
             (path / "secrets" / bot_id).mkdir()
         self.states = path / "states"
+        self.backups = path / "backups"
         secrets, states = (RootDirectory(path / name, path / name) for name in ("secrets", "states"))
         self.memory = MemoryBackend(secrets, state_root=states)
-        self.store = BackupStore(path / "backups")
+        self.store = BackupStore(self.backups)
         self.journal = Journal(path / "secrets")
         self.is_ready = True
         self.kinds: dict[str, Callable[[Means, Task], Operation[Result]]] = {
@@ -124,7 +148,8 @@ class World:
         """A bot with a state."""
         (self.states / bot_id).mkdir()
         (self.states / bot_id / "file").write_text(content)
-        carry_out(self.memory.lifecycle.create_container(bot_id, ContainerConfig(image="bot:1")))
+        os.mkfifo(self.states / bot_id / "pipe")
+        carry_out(self.memory.lifecycle.create_container(bot_id, CONFIG))
         if running:
             carry_out(self.memory.lifecycle.start_container(bot_id))
 
@@ -147,7 +172,11 @@ class World:
         task = Task(record, steps.around(self.journal), lambda _: None)
         work: Work = partial(self.kinds[record.kind], means)
         try:
-            with patch.object(os, "rename", steps.around(os).rename):
+            with (
+                patch.object(os, "rename", steps.around(os).rename),
+                patch.object(os, "unlink", steps.removing(os.unlink)),
+                patch.object(os, "rmdir", steps.removing(os.rmdir)),
+            ):
                 return carry_out(recorded(work, task))
         except Killed:
             return None
@@ -176,6 +205,23 @@ class World:
         """The state of the bot's container."""
         container = self.memory.named(bot_id)
         return None if container is None else container.status.state
+
+    def config(self, bot_id: str) -> ContainerConfig | None:
+        """The configuration of the bot's container."""
+        container = self.memory.named(bot_id)
+        return None if container is None else container.config
+
+    def archives(self) -> list[str]:
+        """The ids of the archives; asserts that each is whole, and that nothing else is in the backup root."""
+        ids = [backup.backup_id for backup in self.store.list()]
+        names = {path.name for path in self.backups.iterdir()}
+        assert {f"{each}{suffix}" for each in ids for suffix in (".tar.gz", ".sha256")} == names
+        for each in ids:
+            assert (["pipe"], ["file"]) == (
+                self.store.manifest(each).left_out,
+                [entry.path for entry in self.store.manifest(each).entries],
+            )
+        return ids
 
     def keep_failed(self, bot_id: str, content: str) -> None:
         """The bot has once not become ready."""
@@ -259,7 +305,7 @@ def test_a_killed_backup_lets_the_bot_go_on_and_is_made_after_all(tmp_path: Path
         assert ["old"] == world.everywhere(BOT)
         assert world.is_clean(BOT)
         assert ended or (world.journal.find("r") or record).outcome is not None or found == []
-        assert len(world.store.list()) >= len(found)
+        assert len(world.archives()) >= len(found)
         if ended:
             assert step > 20
             break
@@ -289,6 +335,7 @@ def test_a_killed_restore_is_finished_or_rolled_back(tmp_path: Path, running: bo
         changed = bool(found or not killed or world.journal.find("r"))
         state, kept = ("restored", "older") if goes_well else ("former", "restored")
         assert ([state, kept] if changed else ["former", "older"]) == world.everywhere(BOT), step
+        assert [backup["backup_id"]] == world.archives()
         assert (ContainerState.RUNNING if running else ANY) == world.state(BOT)
         assert running or world.state(BOT) in (ContainerState.CREATED, ContainerState.EXITED)
         assert world.has_only_failed(BOT)
@@ -318,6 +365,8 @@ def test_a_killed_restore_to_a_new_bot_makes_it_or_leaves_only_the_state_that_fa
         assert kept == world.asides(OTHER), step
         assert (["restored"] if made or kept else []) == world.everywhere(OTHER), step
         assert (ContainerState.RUNNING if made else None) == world.state(OTHER)
+        assert (world.config(BOT) if made else None) == world.config(OTHER)
+        assert [backup["backup_id"]] == world.archives()
         assert [] == world.journal.unfinished()
         if not killed:
             assert step > 20
@@ -549,6 +598,8 @@ def test_a_killed_upgrade_is_finished_or_rolled_back(tmp_path: Path, running: bo
         world.add(BOT, "former", running=running)
         world.keep_failed(BOT, "older")
         world.is_ready = is_ready
+        before = world.config(BOT)
+        assert before is not None
         record = Record("r", "upgrade", BOT, UPGRADE)
         killed = True
         try:
@@ -562,6 +613,8 @@ def test_a_killed_upgrade_is_finished_or_rolled_back(tmp_path: Path, running: bo
         assert container is not None
         expected = "bot:2" if goes_well and changed else "bot:1"
         assert (expected, image_id_of(expected)) == (container.status.image, container.status.image_id), step
+        assert replace(before, image=expected) == container.config, step
+        assert len(world.archives()) >= changed
         assert running is (container.status.state is ContainerState.RUNNING)
         assert ("migrated" if running and expected == "bot:2" else "former") == (
             world.states / BOT / "file"

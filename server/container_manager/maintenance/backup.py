@@ -20,6 +20,7 @@ from container_manager.errors import (
     ContainerManagerError,
     ContainerNotFoundError,
 )
+from container_manager.maintenance.archive import DERIVED_PATHS
 from container_manager.maintenance.backup_store import Backup, new_backup_id
 from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.steps import (
@@ -28,6 +29,7 @@ from container_manager.maintenance.steps import (
     container_of,
     insist_on,
     is_running,
+    require_states,
     require_store,
     sealed_secrets,
     start,
@@ -39,8 +41,6 @@ from container_manager.operation import Operation
 
 COPYING, ARCHIVING = "copying", "archiving"
 _COPY = f"{REMAKEABLE}backup"
-_LEFT_OUT = ("cache", "tmp")
-"""What a program makes anew, in every bot's state."""
 
 
 def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
@@ -48,20 +48,20 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
     bot_id = task.bot_id
     if task.phase:
         yield from _let_go_on(means, task)
-    store = require_store(means)
+    store, states = require_store(means), require_states(means)
     status = container_of(means, bot_id)
-    has_state = means.states is not None and means.states.has_state(bot_id)
+    has_state = states.has_state(bot_id)
     if status is None and not has_state:
         raise ContainerNotFoundError("the bot has neither a container nor a state", bot_id=bot_id)
     manifest, derived_paths = _described(means, bot_id, status)
     task.enter(COPYING, "copying the state")
     try:
-        if means.states is not None and has_state:
-            left_out = yield from _copied(means, task, status, (*_LEFT_OUT, *derived_paths))
+        if has_state:
+            left_out = yield from _copied(means, task, status, (*DERIVED_PATHS, *derived_paths))
             task.report(Report(ARCHIVING, "writing the archive"))
             on_progress = task.progress(ARCHIVING, "writing the archive", task.facts.get("size_bytes", 0))
             manifest = replace(manifest, left_out=left_out)
-            with means.states.opened_aside(bot_id, _COPY) as copy:
+            with states.opened_aside(bot_id, _COPY) as copy:
                 backup = store.write(
                     new_backup_id(bot_id), copy, manifest, on_progress, secrets=sealed_secrets(means, bot_id)
                 )
@@ -118,11 +118,8 @@ def _copied(means: Means, task: Task, status: ContainerStatus | None, without: t
         if not means.maintenance.pause(status.container_id):
             task.enter(COPYING, "copying the state", paused="")
             yield from _stopped_if_up(means, task)
-    states = means.states
-    if states is None:
-        return []
     on_progress: Callable[[int], None] = task.progress(COPYING, "copying the state")
-    copied = states.copy_aside(task.bot_id, _COPY, without=without, on_progress=on_progress)
+    copied = require_states(means).copy_aside(task.bot_id, _COPY, without=without, on_progress=on_progress)
     yield from _resume(means, task)
     task.enter(ARCHIVING, "writing the archive", size_bytes=copied.size_bytes, paused="", stopped=False)
     return copied.left_out

@@ -13,7 +13,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,11 +75,14 @@ class BackupStore:
         manifest: Manifest,
         on_progress: Progress = lambda _: None,
         *,
+        without: Collection[str] = (),
         secrets: bytes = b"",
     ) -> Backup:
         """Write the archive of a state: see :func:`~container_manager.maintenance.archive.write_archive`."""
         with self._opened() as root, _new_file(backup_id + ARCHIVE, root) as archive:
-            complete = write_archive(state, manifest, archive, lambda: _temporary(root), on_progress, secrets=secrets)
+            complete = write_archive(
+                state, manifest, archive, lambda: _temporary(root), on_progress, without=without, secrets=secrets
+            )
             archive.seek(0)
             sha256 = _sha256(archive)
             with _new_file(backup_id + CHECKSUM, root) as checksum:

@@ -56,7 +56,7 @@ class Manifest:
     bot_id: str
     create_time_ns: int
     versions: Mapping[str, str]
-    """Of the service, the backend and the archive's makers; for a person."""
+    """Of the service that has made the archive, by its name; for a person."""
     config: ContainerConfig | None = None
     """``None``: the bot had no container."""
     image_id: str = ""

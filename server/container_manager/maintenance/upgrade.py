@@ -18,6 +18,7 @@ from container_manager.errors import (
     NotSupportedByBackendError,
     RollbackFailedError,
 )
+from container_manager.maintenance.archive import DERIVED_PATHS
 from container_manager.maintenance.backup_store import new_backup_id
 from container_manager.maintenance.config_document import config_from_document, config_to_document
 from container_manager.maintenance.manifest import Manifest
@@ -139,24 +140,34 @@ def _replace(means: Means, task: Task) -> Operation[None]:
 
 
 def _copy(means: Means, task: Task) -> str:
-    """Copy the state beside it, and into an archive; the archive's id."""
+    """Copy the whole state beside it, and all but what is derived into an archive; the archive's id."""
     states, store, former = require_states(means), require_store(means), former_state(task)
-    if not states.has_aside(task.bot_id, former):
-        states.copy_aside(task.bot_id, former, on_progress=task.progress(BACKING_UP, "copying the state"))
+    # The bot is stopped. A copy of a killed service is made again: what it does not have is not known any more.
+    states.discard(task.bot_id, former)
+    copied = states.copy_aside(task.bot_id, former, on_progress=task.progress(BACKING_UP, "copying the state"))
     image_id = str(task.facts["old_image_id"])
+    image = means.maintenance.image_facts(image_id)
     manifest = Manifest(
         task.bot_id,
         time.time_ns(),
         {"container-manager": means.version},
         config_from_document(task.facts["config"]),
         image_id,
-        means.maintenance.image_facts(image_id).digests,
+        image.digests,
         was_running=task.facts["was_running"],
+        left_out=copied.left_out,
     )
     on_progress = task.progress(BACKING_UP, "writing the archive")
     with states.opened_aside(task.bot_id, former) as copy:
-        secrets = sealed_secrets(means, task.bot_id)
-        return store.write(new_backup_id(task.bot_id), copy, manifest, on_progress, secrets=secrets).backup_id
+        written = store.write(
+            new_backup_id(task.bot_id),
+            copy,
+            manifest,
+            on_progress,
+            without=(*DERIVED_PATHS, *image.derived_paths),
+            secrets=sealed_secrets(means, task.bot_id),
+        )
+    return written.backup_id
 
 
 def _roll_back(means: Means, task: Task) -> Operation[None]:
