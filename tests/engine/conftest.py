@@ -19,7 +19,7 @@ from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
 from tests.support.bot_image import BotContainers
 from tests.support.bot_image_bench import MOUNTS, TMPFS, Bench
-from tests.support.maintained_service import MaintainedService
+from tests.support.maintained_service import MaintainedService, made_roots, service_of_root
 from tests.support.registry import Registry
 
 BuildImage = Callable[[str], str]
@@ -109,10 +109,7 @@ def silent_registry() -> Iterator[str]:
 @pytest.fixture
 def maintained_roots(session_dir: Path, tmp_path: Path) -> Path:
     """A directory with the roots of states and backups."""
-    roots = session_dir / tmp_path.name
-    for name, mode in (("states", 0o711), ("backups", 0o700)):
-        (roots / name).mkdir(mode, parents=True)
-    return roots
+    return made_roots(session_dir / tmp_path.name)
 
 
 @pytest.fixture
@@ -120,10 +117,6 @@ def maintained(
     engine_url: str, maintained_roots: Path, secrets_root: Path, test_image: str
 ) -> Iterator[MaintainedService]:
     """A service whose bots are root's."""
-    roots = maintained_roots
-    address = f"unix://{roots}/s.sock"
-    arguments = ["--listen", address, "--docker-host", engine_url, "--secrets-root", str(secrets_root)]
-    arguments += ["--state-root", f"{roots}/states", "--backup-root", f"{roots}/backups", "--bot-user", "0:0"]
-    service = MaintainedService([*arguments, "--default-image", test_image], roots / "log", address)
+    service = service_of_root(engine_url, maintained_roots, secrets_root, test_image)
     yield service
     service.close()

@@ -1,10 +1,11 @@
-"""Backups and restores on a real engine, by services that are killed meanwhile."""
+"""Backups and restores on a real engine, by services that are killed meanwhile, and by one on another machine."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ import pytest
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from container_manager.maintenance.backup_store import BackupStore
+from dev.engine import PrivateEngine
 from tests.engine.conftest import BuildImage
+from tests.support.backend_contract import put_secrets
+from tests.support.botctl_process import botctl
 from tests.support.bots import Bots
-from tests.support.maintained_service import MaintainedService
+from tests.support.maintained_service import MaintainedService, made_roots, service_of_root
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the bots of this module are root's")
@@ -45,6 +49,18 @@ def in_background(call: Callable[..., Any], *arguments: str) -> threading.Thread
     thread = threading.Thread(target=work)
     thread.start()
     return thread
+
+
+@pytest.fixture
+def other_machine(
+    private_engine: PrivateEngine, session_dir: Path, tmp_path: Path, test_image: str
+) -> Iterator[MaintainedService]:
+    """A service that has an engine and all roots of its own."""
+    roots = made_roots(session_dir / f"{tmp_path.name}-other")
+    (roots / "secrets").mkdir(0o755)
+    service = service_of_root(private_engine.url, roots, roots / "secrets", test_image)
+    yield service
+    service.close()
 
 
 def test_a_service_killed_amid_backup_and_restore_finishes_both(
@@ -122,3 +138,34 @@ def test_a_bot_that_crashes_again_and_again_is_backed_up(
     assert maintained.create_backup(bot_id, "crash-loop").size_bytes
     assert engine.api.inspect_container(f"botmaker-{bot_id}")["State"]["Running"], "it goes on crashing"
     maintained.calls.remove(bot_id, grace=0)
+
+
+def test_conformance_20_a_backup_brings_a_bot_back_on_another_machine(
+    maintained: MaintainedService,
+    other_machine: MaintainedService,
+    bots: Bots,
+    maintained_roots: Path,
+    private_engine: PrivateEngine,
+) -> None:
+    """Where there is nothing of it but the archive and its secrets."""
+    bot_id = bots.new()
+    health = manager_pb.HealthCheck(command=["true"], interval={"seconds": 1})
+    script = "cat /home/node/.openclaw/data /run/secrets/GATEWAY_TOKEN; exec sleep 100000"
+    maintained.calls.run(bot_id, "sh", "-c", script, hostname="marvin", health_check=health)
+    (maintained_roots / "states" / bot_id / "data").write_text("the state, ")
+    backup = maintained.create_backup(bot_id, bot_id)
+    maintained.calls.remove(bot_id, grace=0)
+
+    other_roots = maintained_roots.with_name(f"{maintained_roots.name}-other")
+    shutil.copy(maintained_roots / "backups" / f"{backup.backup_id}.tar.gz", other_roots / "backups")
+    put_secrets(other_machine.provisioner, bot_id, GATEWAY_TOKEN=b"another token\n")
+    restored = botctl(other_machine.address, "backup", "restore", bot_id, backup.backup_id)
+    assert (0, f"{bot_id}  restored\n") == (restored.returncode, restored.stdout), restored.stderr
+    status = other_machine.calls.status(bot_id)
+    assert status is not None
+    assert (RUNNING, manager_pb.HEALTH_STATUS_HEALTHY) == (status.state, status.health)
+    assert ("marvin", maintained.calls.status(bot_id)) == (status.hostname, None)
+    engine = docker.DockerClient(base_url=private_engine.url, version="auto")
+    assert b"the state, another token\n" == engine.containers.get(status.container_id).logs()
+    engine.close()
+    other_machine.calls.remove(bot_id, grace=0)

@@ -21,7 +21,7 @@ class MaintainedService:
     """A service that may be killed, with roots that outlive it."""
 
     def __init__(self, arguments: list[str], log: Path, address: str) -> None:
-        self._arguments, self._log, self._address = arguments, log, address
+        self._arguments, self._log, self.address = arguments, log, address
         self._stack = ExitStack()
         self.start()
 
@@ -31,7 +31,7 @@ class MaintainedService:
         self._process = ServerProcess(self._arguments, self._log)
         assert self._process.line, self._process.log_text()
         self._stack = ExitStack()
-        self.channel = self._stack.enter_context(connect(self._address))
+        self.channel = self._stack.enter_context(connect(self.address))
         self.maintainer, self.calls = ContainerMaintainerStub(self.channel), Calls(ContainerManagerStub(self.channel))
         self.provisioner = BotProvisionerStub(self.channel)
 
@@ -60,3 +60,18 @@ class MaintainedService:
         """UpgradeContainer."""
         request = pb.UpgradeContainerRequest(bot_id=bot_id, image=image, request_id=request_id, **fields)
         return self.maintainer.UpgradeContainer(request, timeout=120)
+
+
+def made_roots(directory: Path) -> Path:
+    """The directory, which it makes, with roots of states and backups."""
+    for name, mode in (("states", 0o711), ("backups", 0o700)):
+        (directory / name).mkdir(mode, parents=True)
+    return directory
+
+
+def service_of_root(engine_url: str, roots: Path, secrets_root: Path, image: str) -> MaintainedService:
+    """A service whose bots are root's, with the roots that :func:`made_roots` has made."""
+    address = f"unix://{roots}/s.sock"
+    arguments = ["--listen", address, "--docker-host", engine_url, "--secrets-root", str(secrets_root)]
+    arguments += ["--state-root", f"{roots}/states", "--backup-root", f"{roots}/backups", "--bot-user", "0:0"]
+    return MaintainedService([*arguments, "--default-image", image], roots / "log", address)
