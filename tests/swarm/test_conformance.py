@@ -232,6 +232,20 @@ def test_conformance_08_a_crashed_process_is_restarted_and_counted_and_a_stop_in
     )
 
 
+def test_conformance_08_a_bot_that_becomes_unhealthy_is_restarted(calls: Calls, bots: SwarmBots) -> None:
+    check = pb.HealthCheck(command=["test", "-e", "/tmp/well"], interval={"seconds": 1}, retries=1)
+    bot_id = bots.new()
+    calls.run(bot_id, "sh", "-c", "touch /tmp/well; sleep 3; rm /tmp/well; exec sleep 1000", health_check=check)
+
+    def health() -> int:
+        status = calls.status(bot_id)
+        assert status is not None
+        return status.health
+
+    wait_until(lambda: pb.HEALTH_STATUS_HEALTHY == health(), "it is healthy")
+    wait_until(lambda: count(calls, bot_id) > 0, "it is restarted")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["the manager's engine restarts", "its own node loses power"])
 def test_conformance_08_a_stop_outlives_engines_also_amid_a_crash_loop(
