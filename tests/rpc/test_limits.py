@@ -11,20 +11,26 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.config import TransportLimits
 from container_manager.model import ContainerState
 from container_manager.rpc import stream_kinds
-from container_manager.rpc.stream_kinds import HEALTH, REFLECTION
+from container_manager.rpc.interceptors import reception
+from container_manager.rpc.stream_kinds import CONTAINERS, HEALTH, REFLECTION
 from container_manager.scheduling.streams import StreamKind
 from container_manager_client import connect
 from tests.rpc.conftest import ServeLooped
 from tests.support.calls import Calls, fails_with
 from tests.support.health_calls import probe, watch
-from tests.support.memory_backend import MemoryBackend
+from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.waiting import wait_until
 
 BOT_IDS = [f"0000000{number}-0000-4000-8000-000000000000" for number in range(5)]
@@ -44,6 +50,68 @@ def limited(monkeypatch: pytest.MonkeyPatch, kind: StreamKind, most: int) -> Str
     table = tuple(changed if each is kind else each for each in stream_kinds.STREAM_KINDS)
     monkeypatch.setattr(stream_kinds, "STREAM_KINDS", table)
     return changed
+
+
+def a_create(bot_id: str, size: int) -> pb.CreateContainerRequest:
+    return pb.CreateContainerRequest(bot_id=bot_id, config=pb.ContainerConfig(command=["x" * size]))
+
+
+def test_larger_requests_under_way_are_bounded_in_all_and_small_ones_are_not(
+    serve: ServeLooped, memory: MemoryBackend, bots: MemoryBots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of all services: they wait for a bot's turn, are pulled for, or are being written."""
+    monkeypatch.setattr(reception, "MAX_KEPT_BYTES", 300_000)
+    busy, other = bots.new(), bots.new()
+    with serve() as looped, connect(looped.server.addresses[0]) as channel:
+        manager, provisioner = ContainerManagerStub(channel), BotProvisionerStub(channel)
+        files = provisioner_pb.PutFilesRequest(bot_id=other, files={"a": bytes(100_000)})
+        with memory.held("create_container"):
+            held = [manager.CreateContainer.future(a_create(busy, 100_000)) for _ in range(2)]
+            wait_until(lambda: looped.server.places.changes.taken == 2, "one is made, and one waits for its turn")
+            for refused in (
+                lambda: manager.CreateContainer(a_create(busy, 100_000)),
+                lambda: provisioner.PutFiles(files),
+            ):
+                with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+                    refused()
+            small = provisioner_pb.PutSecretsRequest(bot_id=other, secrets={"A": b"small ones are written"})
+            provisioner.PutSecrets(small)
+        for each in held:
+            each.exception()
+        provisioner.PutFiles(files)
+
+
+def test_larger_requests_of_open_streams_are_bounded_by_themselves(
+    serve: ServeLooped, bots: MemoryBots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "MAX_KEPT_BY_STREAMS_BYTES", 300_000)
+    large = observer_pb.WatchContainersRequest(labels={"key": "x" * 200_000})
+    with serve() as looped, connect(looped.server.addresses[0]) as channel:
+        observer = ContainerObserverStub(channel)
+        first = observer.WatchContainers(large)
+        next(first)
+        with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+            next(observer.WatchContainers(large))
+        next(observer.WatchContainers(observer_pb.WatchContainersRequest()))
+        ContainerManagerStub(channel).CreateContainer(a_create(bots.new(), 100_000))
+        first.cancel()
+        wait_until(lambda: looped.server.streams.count(CONTAINERS) == 1, "it has ended")
+        next(observer.WatchContainers(large))
+
+
+def test_a_request_of_health_or_reflection_may_be_as_long_as_a_name(serve: ServeLooped) -> None:
+    """They are kept as long as the stream, and health needs no token."""
+    name = "x" * (reception.MAX_NAME_BYTES + 1)
+    with serve() as looped, connect(looped.server.addresses[0]) as channel:
+        health, reflection = health_pb2_grpc.HealthStub(channel), reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)])
+        for call in (
+            lambda: health.Check(health_pb2.HealthCheckRequest(service=name)),
+            lambda: next(health.Watch(health_pb2.HealthCheckRequest(service=name))),
+            lambda: next(reflection.ServerReflectionInfo(asked)),
+        ):
+            with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
+                call()
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])

@@ -15,7 +15,6 @@ from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from container_manager.errors import CapacityExceededError, SecretsUnavailableError, StateUnavailableError
 from container_manager.model import ContainerState
-from container_manager.rpc import provisioner_servicer
 from container_manager_client import connect
 from tests.rpc.conftest import ServeLooped
 from tests.support.backend_contract import listed_secrets, put_secrets
@@ -156,29 +155,6 @@ def test_the_largest_requests_are_accepted_and_one_byte_more_is_refused(
         provisioner.PutSecrets(pb.PutSecretsRequest(bot_id=bot_id, secrets={f"N{n}": b"" for n in range(65)}))
     with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
         provisioner.DeleteSecrets(pb.DeleteSecretsRequest(bot_id=bot_id, names=["N"] * 65))
-
-
-@pytest.fixture
-def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For requests that wait. Before the server."""
-    monkeypatch.setattr(provisioner_servicer, "MAX_HELD_BYTES", 3 * MIB)
-
-
-@pytest.mark.usefixtures("little_memory")
-def test_the_memory_of_requests_that_wait_is_bounded(
-    provisioner: BotProvisionerStub, memory: MemoryBackend, bots: MemoryBots
-) -> None:
-    busy, other = bots.bare(), bots.bare()
-    large = {"a": bytes(MIB), "b": bytes(MIB // 2)}
-    with memory.held("put_files", busy):
-        held = provisioner.PutFiles.future(pb.PutFilesRequest(bot_id=busy, files=large))
-        memory.await_calls("put_files")
-        for bot_id in (busy, other):
-            with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
-                provisioner.PutFiles(pb.PutFilesRequest(bot_id=bot_id, files=large))
-        put_secrets(provisioner, other, A=b"small ones are written")
-    held.result()
-    provisioner.PutFiles(pb.PutFilesRequest(bot_id=other, files=large))
 
 
 def test_provisioning_calls_count_as_changes(

@@ -19,7 +19,6 @@ from container_manager.provisioning.secrets_reload import Reloaded, reload_secre
 from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.features import require
 from container_manager.rpc.provisioner_codec import may_restart_from_proto, reload_to_proto, secrets_to_proto
-from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.worker_pools import WorkerPool
 from container_manager.validation import check_bot_id
@@ -32,8 +31,6 @@ Context = Any
 Restart = Callable[..., Awaitable[bool]]
 
 _WITH_PROCESS = (ContainerState.RUNNING, ContainerState.PAUSED)
-MAX_HELD_BYTES = 64 * 1024 * 1024
-"""Of requests that wait for their bots' turns or are being written."""
 
 
 class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
@@ -45,7 +42,6 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
         self._restart = restart
         self._operations = operations
         self._actions = actions
-        self._contents = Allowance(MAX_HELD_BYTES, "too many bytes wait to be written already; try again in a moment")
 
     async def PutSecrets(self, request: pb.PutSecretsRequest, context: Context) -> pb.PutSecretsResponse:
         check_bot_id(request.bot_id)
@@ -56,8 +52,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
             run = self._run_with_token(request.bot_id, deadline) if replaces else None
             self._backend.secrets.put_secrets(request.bot_id, request.secrets, replace_all=request.replace_all, run=run)
 
-        with self._contents.keep(request.ByteSize()):
-            await self._change(request.bot_id, put, context)
+        await self._change(request.bot_id, put, context)
         return pb.PutSecretsResponse()
 
     async def ReloadSecrets(self, request: pb.ReloadSecretsRequest, context: Context) -> pb.ReloadSecretsResponse:
@@ -121,10 +116,9 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
         check_bot_id(request.bot_id)
         check_files(request.files)
         require(self._backend, Feature.FILES)
-        with self._contents.keep(request.ByteSize()):
-            await self._change(
-                request.bot_id, lambda _: self._backend.files.put_files(request.bot_id, request.files), context
-            )
+        await self._change(
+            request.bot_id, lambda _: self._backend.files.put_files(request.bot_id, request.files), context
+        )
         return pb.PutFilesResponse()
 
     async def DeleteState(self, request: pb.DeleteStateRequest, context: Context) -> pb.DeleteStateResponse:

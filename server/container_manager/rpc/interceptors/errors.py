@@ -50,24 +50,30 @@ def _guarded(method: str, handler: Handler) -> Handler:
         try:
             return await behavior(request, context)
         except ContainerManagerError as exc:
-            await abort(context, exc)
+            status, reason = to_status(exc), exc.reason
         except grpc.aio.AbortError:
             raise
         except grpc.aio.InternalError:
             raise _caller_gone() from None
         except Exception:  # noqa: BLE001 - the last resort; logged with its traceback
             _log.exception("unexpected error: the call failed", method=method)
-            await abort(context, internal_error())
+            status, reason = to_status(internal_error()), internal_error().reason
+        # Outside of the handlers: gRPC keeps the exception of an abort in a cycle of references. With the error as its
+        # context, the request would stay in memory until the garbage collector comes.
+        return await _abort(context, status, reason)
 
     return replace_behavior(handler, guarded)
 
 
 async def abort(context: Any, error: ContainerManagerError) -> NoReturn:
     """End the call with the status of ``error``."""
-    status = to_status(error)
+    await _abort(context, to_status(error), error.reason)
+
+
+async def _abort(context: Any, status: status_pb2.Status, reason: str) -> NoReturn:
     call = current_call.get()
     if call is not None:
-        call.reason = error.reason
+        call.reason = reason
     try:
         # The metadata of an abort replaces the trailing metadata that was set before.
         details = (STATUS_DETAILS_KEY, status.SerializeToString())

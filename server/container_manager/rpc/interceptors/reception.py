@@ -8,7 +8,7 @@ on the wire, and reads its request here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import grpc
@@ -18,15 +18,42 @@ from google.protobuf.message import DecodeError
 from container_manager.errors import CapacityExceededError, FieldViolation, InvalidConfigError
 from container_manager.observability.call import current_call
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped
+from container_manager.rpc.services import SERVICES
+from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.reception import Reception
 
 _HEALTH_PREFIX = "/grpc.health.v1.Health/"
+_OWN_PREFIXES = tuple(f"/{service.full_name}/" for service in SERVICES.values())
+
+MAX_NAME_BYTES = 4 * 1024
+"""The largest request of health and of reflection, which names a service or a symbol."""
+SMALL_BYTES = 16 * 1024
+"""The number of calls is enough to bound the memory of requests up to this size."""
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+MAX_KEPT_BY_STREAMS_BYTES = 16 * 1024 * 1024
+_REFUSAL = "larger requests that are under way have {kept} bytes already; try again in a moment, or send a smaller one"
+
+
+class KeptRequests:
+    """The larger requests of one server's calls, which are kept until the call has ended."""
+
+    def __init__(self) -> None:
+        self._of_calls = Allowance(MAX_KEPT_BYTES, _REFUSAL)
+        # Streams may stay open for days.
+        self._of_streams = Allowance(MAX_KEPT_BY_STREAMS_BYTES, _REFUSAL)
+
+    def keep(self, size: int, *, by_stream: bool) -> AbstractContextManager[None]:
+        """Keep a request inside the block. Raises :class:`CapacityExceededError` when they are too large together."""
+        if size <= SMALL_BYTES:
+            return nullcontext()
+        return (self._of_streams if by_stream else self._of_calls).keep(size)
 
 
 class ReceptionInterceptor(grpc.aio.ServerInterceptor):
     """Of one listener. Health checks, which need no token, have a reception of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: KeptRequests) -> None:
+        self._kept = kept
         self._requests = Reception()
         self._health = Reception()
         self._dialogues = Reception()
@@ -46,16 +73,21 @@ class ReceptionInterceptor(grpc.aio.ServerInterceptor):
         if handler.stream_stream:
             return _dialogue(handler, self._dialogues)
         reception = self._health if method.startswith(_HEALTH_PREFIX) else self._requests
+        is_own = method.startswith(_OWN_PREFIXES)
         behavior = handler.unary_unary or handler.unary_stream
-        deserialize = handler.request_deserializer
+        deserialize, by_stream = handler.request_deserializer, handler.unary_stream is not None
 
         async def received(_requests: Any, context: Any) -> Any:
             data = await reception.receive(context.read)
-            message = _decoded(deserialize, data)
+            message = _decoded(deserialize, data) if is_own else _small(deserialize, data)
+            size = len(data)
+            # The message stays as long as the call; its encoded form need not.
+            del data
             call = current_call.get()
             if call is not None:
                 call.bot_id = getattr(message, "bot_id", "")
-            return await behavior(message, context)
+            with self._kept.keep(size, by_stream=by_stream):
+                return await behavior(message, context)
 
         make: Any = (
             grpc.stream_unary_rpc_method_handler if handler.unary_unary else grpc.stream_stream_rpc_method_handler
@@ -76,7 +108,13 @@ async def _messages(context: Any, deserialize: Any, reception: Reception) -> Asy
     # A dialogue that rests is no fault: it ends, and the client begins another when it needs one.
     with suppress(CapacityExceededError):
         while (data := await reception.receive(context.read)) is not grpc.aio.EOF:
-            yield _decoded(deserialize, data)
+            yield _small(deserialize, data)
+
+
+def _small(deserialize: Any, data: Any) -> Any:
+    if data is not grpc.aio.EOF and len(data) > MAX_NAME_BYTES:
+        raise InvalidConfigError(FieldViolation("request", f"has {len(data)} bytes, and may have {MAX_NAME_BYTES}"))
+    return _decoded(deserialize, data)
 
 
 def _decoded(deserialize: Any, data: Any) -> Any:

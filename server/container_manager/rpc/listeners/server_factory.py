@@ -16,7 +16,7 @@ from container_manager.rpc.interceptors.accounting import AccountingInterceptor
 from container_manager.rpc.interceptors.authentication import AuthenticationInterceptor
 from container_manager.rpc.interceptors.call_limit import CallLimitInterceptor, CallPlaces
 from container_manager.rpc.interceptors.errors import ErrorInterceptor
-from container_manager.rpc.interceptors.reception import ReceptionInterceptor
+from container_manager.rpc.interceptors.reception import KeptRequests, ReceptionInterceptor
 from container_manager.rpc.interceptors.served_services import ServedServicesInterceptor
 from container_manager.rpc.listeners.tcp_access import TcpAccess
 from container_manager.rpc.services import not_served
@@ -52,6 +52,7 @@ class ServerFactory:
         self._places = places
         self._accounting = accounting
         self._options = options
+        self._kept = KeptRequests()
         self._receptions: list[ReceptionInterceptor] = []
 
     def close(self) -> None:
@@ -65,7 +66,7 @@ class ServerFactory:
             # gRPC reports a port in use only in its own log.
             check_free(address)
         has_token = isinstance(address, TcpAddress) and self._tcp.token is not None
-        reception = ReceptionInterceptor()
+        reception = ReceptionInterceptor(self._kept)
         interceptors: list[grpc.aio.ServerInterceptor] = [
             AccountingInterceptor(self._accounting, str(address), has_token=has_token),
             ServedServicesInterceptor(not_served(self._served[address])),
