@@ -296,3 +296,21 @@ def test_conformance_17_reflection_and_health_answer_for_all_services(target: st
         for name in ("", *contract):
             request = health_pb2.HealthCheckRequest(service=name)
             assert health_pb2.HealthCheckResponse.SERVING == stub.Check(request, timeout=60).status, name
+
+
+def test_what_a_swarm_cannot_keep_is_refused_with_its_field_and_makes_nothing(
+    swarm_service: DockerServiceConfig, bots: SwarmBots, session_dir: Path
+) -> None:
+    port = pb.PortBinding(container_port=80, host_port=18080, host_ip="127.0.0.1")
+    refused: dict[str, Json] = {
+        "config.ports[0].host_ip": {"ports": [port]},
+        "config.network": {"network": "none"},
+        "config.resources.memory_bytes": {"resources": pb.ResourceLimits(memory_bytes=64 << 20)},
+    }
+    bot_id = bots.new()
+    with serving(swarm_service, SwarmConfig(allow_weaker=("no-new-privileges",)), session_dir / "strict.sock") as calls:
+        for field, config in refused.items():
+            with fails_with("UNIMPLEMENTED", "NOT_SUPPORTED_BY_BACKEND") as caught:
+                calls.create(bot_id, *FOREVER, **config)
+            assert field == caught[0].metadata["field"]
+    assert [] == bots.services()
