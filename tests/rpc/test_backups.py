@@ -10,6 +10,7 @@ import shutil
 import tarfile
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,9 +218,13 @@ class TestCreate:
     ) -> None:
         memory.change(bot_id, state=ContainerState.PAUSED)
         wait_until(lambda: (calls.status(bot_id) or manager_pb.ContainerStatus()).state == PAUSED, "the bot is paused")
-        if not stop_and_restart:
-            created(maintainer, bot_id)
-            assert PAUSED == (calls.status(bot_id) or manager_pb.ContainerStatus()).state
+        with (
+            fails_with("FAILED_PRECONDITION", "INVALID_STATE")
+            if stop_and_restart  # it would run afterwards
+            else nullcontext()
+        ):
+            created(maintainer, bot_id, stop_and_restart=stop_and_restart)
+        assert PAUSED == (calls.status(bot_id) or manager_pb.ContainerStatus()).state
         calls.stop(bot_id)
         created(maintainer, bot_id, stop_and_restart=stop_and_restart)
         assert EXITED == (calls.status(bot_id) or manager_pb.ContainerStatus()).state
@@ -400,6 +405,19 @@ class TestRestore:
         restored(maintainer, bot_id, backup.backup_id)
         assert {"inner/file": "old"} == contents(states / bot_id)
         assert EXITED == (calls.status(bot_id) or manager_pb.ContainerStatus()).state
+
+    def test_a_paused_bot_is_not_touched_for_it_would_run_afterwards(
+        self, maintainer: ContainerMaintainerStub, bot_id: str, states: Path, memory: MemoryBackend, calls: Calls
+    ) -> None:
+        backup = created(maintainer, bot_id)
+        fill(states / bot_id, "new")
+        memory.change(bot_id, state=ContainerState.PAUSED)
+        before = wait_until(lambda: (now := calls.status(bot_id)) and now.state == PAUSED and now, "it is paused")
+        with fails_with("FAILED_PRECONDITION", "INVALID_STATE"):
+            restored(maintainer, bot_id, backup.backup_id)
+        assert before == calls.status(bot_id)
+        assert "new" == contents(states / bot_id)["inner/file"]
+        assert nothing_is_left(bot_id, states)
 
     def test_another_bot_without_a_container_is_made_as_the_manifest_says(
         self, maintainer: ContainerMaintainerStub, bot_id: str, states: Path, bots: MemoryBots, memory: MemoryBackend

@@ -24,6 +24,7 @@ from container_manager.model import ContainerState, HealthStatus
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.memory_store import image_id_of
+from tests.support.waiting import wait_until
 
 RUNNING, EXITED = manager_pb.CONTAINER_STATE_RUNNING, manager_pb.CONTAINER_STATE_EXITED
 PHASES = [
@@ -207,6 +208,19 @@ def test_a_bot_whose_container_has_another_name_is_not_upgraded_before_its_adopt
     with fails_with("FAILED_PRECONDITION", "CONTAINER_NAME_MISMATCH") as caught:
         upgraded(maintainer, bot_id)
     assert {"bot_id": bot_id, "container_id": container_id, "name": "botmaker-anna"} == caught[0].metadata
+
+
+def test_a_paused_bot_is_not_upgraded_for_it_would_run_afterwards(
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend
+) -> None:
+    memory.change(bot_id, state=ContainerState.PAUSED)
+    paused = manager_pb.CONTAINER_STATE_PAUSED
+    wait_until(lambda: paused == status_of(calls, bot_id).state, "it is paused")
+    before = status_of(calls, bot_id)
+    with fails_with("FAILED_PRECONDITION", "INVALID_STATE"):
+        upgraded(maintainer, bot_id)
+    assert before == calls.status(bot_id)
+    assert [] == memory.seen("prepare_image", "stop_container")
 
 
 def test_the_image_that_it_has_already_changes_nothing(

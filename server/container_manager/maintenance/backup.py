@@ -26,6 +26,7 @@ from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.steps import (
     Means,
     admitted,
+    check_not_paused,
     container_of,
     insist_on,
     is_running,
@@ -50,6 +51,8 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
         yield from _let_go_on(means, task)
     store, states = require_store(means), require_states(means)
     status = container_of(means, bot_id)
+    if task.record.arguments.get("stop_and_restart"):
+        check_not_paused(status)
     has_state = states.has_state(bot_id)
     if status is None and not has_state:
         raise ContainerNotFoundError("the bot has neither a container nor a state", bot_id=bot_id)

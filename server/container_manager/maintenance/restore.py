@@ -31,6 +31,7 @@ from container_manager.maintenance.steps import (
     WAITING_READY,
     Means,
     admitted,
+    check_not_paused,
     container_of,
     discard_quietly,
     failure_of,
@@ -78,6 +79,7 @@ def _verify(means: Means, task: Task) -> Operation[None]:
     restored, _ = _names(task)
     manifest = store.manifest(backup_id)
     status = container_of(means, bot_id)
+    check_not_paused(status)
     if status is None:
         if manifest.config is None:
             raise ContainerNotFoundError(

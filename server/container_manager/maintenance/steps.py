@@ -17,6 +17,7 @@ from container_manager.errors import (
     BackupUnavailableError,
     ContainerManagerError,
     InternalError,
+    InvalidStateError,
     NodeUnavailableError,
     NotSupportedByBackendError,
     UpgradeRolledBackError,
@@ -120,6 +121,12 @@ def container_of(means: Means, bot_id: str) -> ContainerStatus | None:
                 node=status.node,
             )
     return status
+
+
+def check_not_paused(status: ContainerStatus | None) -> None:
+    """Raise :class:`InvalidStateError` for a paused bot: it would run once it is started again."""
+    if status is not None and status.state is ContainerState.PAUSED:
+        raise InvalidStateError("the bot is paused; stop it, or run docker unpause", bot_id=status.bot_id)
 
 
 def is_running(status: ContainerStatus | None) -> bool:

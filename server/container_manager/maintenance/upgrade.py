@@ -34,6 +34,7 @@ from container_manager.maintenance.steps import (
     Means,
     NotReadyError,
     admitted,
+    check_not_paused,
     container_of,
     discard_quietly,
     failure_of,
@@ -93,6 +94,7 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
     words = f"getting the image {image}"
     task.report(Report(PULLING, words))
     status = container_of(means, bot_id)
+    check_not_paused(status)
     definition = means.lifecycle.get_container_config(bot_id)
     if len(means.lifecycle.containers_of_bot(bot_id)) > 1:
         # Between two containers of its own, the bot would have another one, and no create would be accepted.

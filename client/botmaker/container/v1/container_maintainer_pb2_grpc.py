@@ -101,8 +101,8 @@ class ContainerMaintainerServicer(object):
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
         set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
         failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-        NAME_IN_USE_UNMANAGED or INVALID_STATE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states,
-        and skip_backup is not set.
+        NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or has further containers of other names. UNIMPLEMENTED /
+        NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,12 +110,13 @@ class ContainerMaintainerServicer(object):
 
     def CreateBackup(self, request, context):
         """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
-        has messages with progress, and ends with one that describes the archive. Secrets are left out.
+        has messages with progress, and ends with one that describes the archive. Secrets are left out, unless the server
+        encrypts them for its operator.
 
         A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
         nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-        STATE_UNAVAILABLE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot
-        and stop_and_restart is not set.
+        STATE_UNAVAILABLE, or INVALID_STATE if the bot is paused and stop_and_restart is set. UNIMPLEMENTED /
+        NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and stop_and_restart is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,10 +147,10 @@ class ContainerMaintainerServicer(object):
         A bot that was stopped ends stopped, and the verification of the archive stands for its readiness.
 
         NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
-        FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state. FAILED_PRECONDITION /
-        UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
-        CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
-        states.
+        FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
+        paused. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed
+        too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend
+        cannot copy states.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,17 +64,18 @@ class ContainerMaintainerStub:
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
     set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
     failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-    NAME_IN_USE_UNMANAGED or INVALID_STATE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states,
-    and skip_backup is not set.
+    NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or has further containers of other names. UNIMPLEMENTED /
+    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
     """
     CreateBackup: _grpc.UnaryStreamMultiCallable[_container_maintainer_pb2.CreateBackupRequest, _container_maintainer_pb2.CreateBackupResponse]
     """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
-    has messages with progress, and ends with one that describes the archive. Secrets are left out.
+    has messages with progress, and ends with one that describes the archive. Secrets are left out, unless the server
+    encrypts them for its operator.
 
     A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
     nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-    STATE_UNAVAILABLE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot
-    and stop_and_restart is not set.
+    STATE_UNAVAILABLE, or INVALID_STATE if the bot is paused and stop_and_restart is set. UNIMPLEMENTED /
+    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and stop_and_restart is not set.
     """
     ListBackups: _grpc.UnaryUnaryMultiCallable[_container_maintainer_pb2.ListBackupsRequest, _container_maintainer_pb2.ListBackupsResponse]
     """ListBackups lists the archives of a bot, or of all bots, newest first.
@@ -93,10 +94,10 @@ class ContainerMaintainerStub:
     A bot that was stopped ends stopped, and the verification of the archive stands for its readiness.
 
     NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
-    FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state. FAILED_PRECONDITION /
-    UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
-    CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
-    states.
+    FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
+    paused. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed
+    too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend
+    cannot copy states.
     """
     RunAction: _grpc.UnaryStreamMultiCallable[_container_maintainer_pb2.RunActionRequest, _container_maintainer_pb2.RunActionResponse]
     """RunAction runs a declared program inside the bot's running container, as the container's user, and streams its output
@@ -141,17 +142,18 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
     set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
     failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-    NAME_IN_USE_UNMANAGED or INVALID_STATE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states,
-    and skip_backup is not set.
+    NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or has further containers of other names. UNIMPLEMENTED /
+    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
     """
     CreateBackup: _aio.UnaryStreamMultiCallable[_container_maintainer_pb2.CreateBackupRequest, _container_maintainer_pb2.CreateBackupResponse]  # type: ignore[assignment]
     """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
-    has messages with progress, and ends with one that describes the archive. Secrets are left out.
+    has messages with progress, and ends with one that describes the archive. Secrets are left out, unless the server
+    encrypts them for its operator.
 
     A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
     nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-    STATE_UNAVAILABLE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot
-    and stop_and_restart is not set.
+    STATE_UNAVAILABLE, or INVALID_STATE if the bot is paused and stop_and_restart is set. UNIMPLEMENTED /
+    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and stop_and_restart is not set.
     """
     ListBackups: _aio.UnaryUnaryMultiCallable[_container_maintainer_pb2.ListBackupsRequest, _container_maintainer_pb2.ListBackupsResponse]  # type: ignore[assignment]
     """ListBackups lists the archives of a bot, or of all bots, newest first.
@@ -170,10 +172,10 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
     A bot that was stopped ends stopped, and the verification of the archive stands for its readiness.
 
     NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
-    FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state. FAILED_PRECONDITION /
-    UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
-    CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
-    states.
+    FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
+    paused. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed
+    too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend
+    cannot copy states.
     """
     RunAction: _aio.UnaryStreamMultiCallable[_container_maintainer_pb2.RunActionRequest, _container_maintainer_pb2.RunActionResponse]  # type: ignore[assignment]
     """RunAction runs a declared program inside the bot's running container, as the container's user, and streams its output
@@ -221,8 +223,8 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
         set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
         failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-        NAME_IN_USE_UNMANAGED or INVALID_STATE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states,
-        and skip_backup is not set.
+        NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or has further containers of other names. UNIMPLEMENTED /
+        NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
         """
 
     @_abc_1.abstractmethod
@@ -232,12 +234,13 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_container_maintainer_pb2.CreateBackupResponse], _abc.AsyncIterator[_container_maintainer_pb2.CreateBackupResponse]]:
         """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
-        has messages with progress, and ends with one that describes the archive. Secrets are left out.
+        has messages with progress, and ends with one that describes the archive. Secrets are left out, unless the server
+        encrypts them for its operator.
 
         A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
         nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-        STATE_UNAVAILABLE. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot
-        and stop_and_restart is not set.
+        STATE_UNAVAILABLE, or INVALID_STATE if the bot is paused and stop_and_restart is set. UNIMPLEMENTED /
+        NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and stop_and_restart is not set.
         """
 
     @_abc_1.abstractmethod
@@ -274,10 +277,10 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
         A bot that was stopped ends stopped, and the verification of the archive stands for its readiness.
 
         NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
-        FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state. FAILED_PRECONDITION /
-        UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
-        CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
-        states.
+        FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
+        paused. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed
+        too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend
+        cannot copy states.
         """
 
     @_abc_1.abstractmethod
