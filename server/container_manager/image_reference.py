@@ -57,9 +57,13 @@ def check_image_reference(reference: str, field: str = "config.image") -> None:
 def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
     """Raise :class:`ImageNotAllowedError` unless one of the ``allowed`` globs matches. No globs: all are allowed.
 
-    A glob matches the reference as the caller wrote it. Its registry, its repository and its tag or digest match those
-    of the reference separately, so that ``node:*`` does not allow the registry ``node:443``. ``*`` matches ``/`` within
-    a repository. A glob that ends in ``*`` and has no tag allows every tag; ``*`` alone allows every image.
+    A glob matches the reference as the caller wrote it. Its registry, its repository, its tag and its digest match
+    those of the reference separately, so that ``node:*`` does not allow the registry ``node:443``. ``*`` matches ``/``
+    within a repository. A glob that ends in ``*`` and has neither tag nor digest allows all of them; ``*`` alone allows
+    every image.
+
+    The engine takes what a digest names, whatever tag stands before it. So ``node:22.*`` allows no digest;
+    ``node:22.*@sha256:*`` and ``node:*`` do.
     """
     if allowed and not matches_any(reference, allowed):
         raise ImageNotAllowedError(
@@ -80,15 +84,25 @@ def matches_any(reference: str, patterns: Sequence[str]) -> bool:
 def _matches(reference: str, pattern: str) -> bool:
     if pattern == "*":
         return True
-    name, version = split_version(reference)
-    allowed_name, allowed_version = split_version(pattern)
-    if not allowed_version and pattern.endswith("*"):
-        allowed_version = "*"
+    name, tag, digest = _parts(reference)
+    allowed_name, allowed_tag, allowed_digest = _parts(pattern)
+    if not (allowed_tag or allowed_digest) and pattern.endswith("*"):
+        allowed_tag = "*"
+    if not allowed_digest and allowed_tag in ("*", ":*"):
+        allowed_digest = "*"
     return (
         fnmatchcase(_registry(name), _registry(allowed_name))
         and fnmatchcase(name, allowed_name)
-        and fnmatchcase(version, allowed_version)
+        and fnmatchcase(tag, allowed_tag)
+        and fnmatchcase(digest, allowed_digest)
     )
+
+
+def _parts(reference: str) -> tuple[str, str, str]:
+    """A reference or glob as its name, its tag with the ``:``, and its digest with the ``@``."""
+    name, version = split_version(reference)
+    tag, at, digest = version.partition("@")
+    return name, tag, at + digest
 
 
 def split_version(reference: str) -> tuple[str, str]:
