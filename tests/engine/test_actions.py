@@ -14,6 +14,7 @@ from container_manager.backends.engine_actions import EngineActions
 from container_manager.config import DockerServiceConfig
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError, InvalidStateError
 from container_manager.model import LogSource
+from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
 
@@ -41,6 +42,14 @@ def test_exit_code_and_both_outputs_are_the_programs_own(actions: EngineActions,
     assert (3, b"out\n", b"err\n") == result
     assert (0, b"", b"") == run(actions, container_id, "true")
     assert (0, b"a b\n", b"") == run(actions, container_id, "echo", "a b"), "there is no shell"
+
+
+def test_a_program_runs_as_the_containers_user(
+    actions: EngineActions, calls: Calls, bots: Bots, build_image: BuildImage
+) -> None:
+    container_id = calls.run(bots.new(), *FOREVER, image=build_image("USER 1000:1000"))
+    assert (0, b"1000 1000\n", b"") == run(actions, container_id, "sh", "-c", "echo $(id -u) $(id -g)")
+    calls.remove(bots.ids[0], grace=0)
 
 
 def test_standard_input_reaches_the_program_and_its_end_too(actions: EngineActions, container_id: str) -> None:

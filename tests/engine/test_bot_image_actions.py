@@ -22,7 +22,7 @@ from container_manager.config import DockerServiceConfig, ServerConfig
 from container_manager_client import connect
 from tests.support import botctl_process, gateway
 from tests.support.backend_contract import put_secrets
-from tests.support.bots import Bots
+from tests.support.bots import NODE_UID, Bots
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.serving import running_server
 
@@ -31,6 +31,14 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to the bots' user"),
 ]
+
+# As a channel of OpenClaw does when a stranger writes to the bot: through the interface for plugins.
+ASK_FOR_PAIRING = """
+const sdk = "/opt/openclaw/node_modules/openclaw/dist/plugin-sdk";
+const { upsertChannelPairingRequest } = await import(`${sdk}/conversation-runtime.js`);
+const request = { channel: "telegram", id: "4711", accountId: "default" };
+console.log(JSON.stringify(await upsertChannelPairingRequest(request)));
+"""
 
 
 @pytest.fixture
@@ -80,6 +88,29 @@ def test_the_built_in_actions_do_what_they_promise(target: str, bots: Bots) -> N
         assert (1, "the gateway does not answer: ECONNREFUSED\n") == (code, stdout)
         with fails_with("PERMISSION_DENIED", "ACTION_NOT_ALLOWED"):
             act("pairing-approve", "--notify")
+        calls.remove(bot_id, grace=0)
+
+
+def test_a_person_who_waits_for_it_is_approved(target: str, bots: Bots, session_dir: Path) -> None:
+    bot_id = bots.bare()
+    with connect(target) as channel:
+        calls = Calls(ContainerManagerStub(channel))
+        put_secrets(BotProvisionerStub(channel), bot_id, GATEWAY_TOKEN=b"t" * 48)
+        container_id = calls.run(bot_id, *FOREVER, channel_type="telegram")
+        container = bots.engine.containers.get(container_id)
+        asked = container.exec_run(["node", "--input-type=module", "--eval", ASK_FOR_PAIRING], stderr=False)
+        assert 0 == asked.exit_code
+        pairing_code = json.loads(asked.output)["code"]
+
+        act = Acting(target, bot_id)
+        _, stdout, _ = act("pairing-list")
+        assert [("4711", pairing_code)] == [(each["id"], each["code"]) for each in json.loads(stdout)["requests"]]
+        code, stdout, stderr = act("pairing-approve", pairing_code)
+        assert 0 == code, stdout + stderr
+        _, stdout, _ = act("pairing-list")
+        assert [] == json.loads(stdout)["requests"]
+        # Actions run as the bot's user.
+        assert {NODE_UID} == {path.stat().st_uid for path in (session_dir / "actions-state" / bot_id).rglob("*")}
         calls.remove(bot_id, grace=0)
 
 
