@@ -12,7 +12,9 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
+from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.docker_service import DockerService
+from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig
 from container_manager.errors import (
@@ -24,6 +26,7 @@ from container_manager.errors import (
     ImageRegistryUnavailableError,
 )
 from container_manager.model import ContainerConfig, PullPolicy
+from container_manager.operation import carry_out
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER
 from tests.support.fake_engine import FakeEngine, Stream, error
@@ -142,6 +145,37 @@ def test_an_image_id_is_used_and_never_pulled(
     assert image_id == bots.inspect(create(image_id, PullPolicy.ALWAYS))["Image"]
     with pytest.raises(ImageNotFoundError):
         create("sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize("moves", ["never", "before", "between the look and the create", "before an earlier attempt"])
+def test_a_container_is_of_the_image_that_an_upgrade_has_pinned_whatever_its_name_names_by_now(  # noqa: PLR0917
+    bots: Bots,
+    service_config: DockerServiceConfig,
+    engine: docker.DockerClient,
+    test_image: str,
+    volume_image: str,
+    monkeypatch: pytest.MonkeyPatch,
+    moves: str,
+) -> None:
+    """It is shown by the name only if that names its image."""
+    name = f"bots/{uuid.uuid4().hex}:1"
+    image = engine.images.get(test_image)
+    engine.images.get(test_image if moves == "never" else volume_image).tag(name)
+    bot_id, config = bots.new(), ContainerConfig(image=name, command=FOREVER)
+    lifecycle = DockerLifecycle(service_config)
+    try:
+        if moves == "before an earlier attempt":
+            carry_out(lifecycle.create_container(bot_id, config, request_id="r"))
+        if moves == "between the look and the create":
+            monkeypatch.setattr(ContainerImages, "pinned", lambda *_: name)
+        made = carry_out(lifecycle.create_container(bot_id, config, request_id="r", image_id=image.id))
+        found = bots.inspect(bot_id)
+        assert (made.container_id, image.id) == (found["Id"], found["Image"])
+        assert (name if moves == "never" else image.id) == found["Config"]["Image"]
+    finally:
+        lifecycle.close()
+        bots.remove_all()
+        engine.images.remove(name)
 
 
 def test_only_allowed_images_are_taken_and_the_default_always(create: Create, bots: Bots, test_image: str) -> None:

@@ -24,7 +24,7 @@ from botmaker.container.v1 import container_maintainer_pb2 as pb
 def backup() -> None:
     """Back up bots' states and configurations into the server's backup directory, and restore them.
 
-    Secrets are not part of a backup.
+    A backup has the bot's secrets only if the service encrypts them for its operator.
     """
 
 

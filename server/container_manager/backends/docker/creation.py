@@ -12,7 +12,7 @@ from container_manager.backends.docker.bot_networks import BotNetworks, resolved
 from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.host_user import HostUser
-from container_manager.backends.docker.lookup import find_container, remove
+from container_manager.backends.docker.lookup import find_container, label_of, remove
 from container_manager.backends.docker.spec import container_body
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.backends.given_up_creates import GivenUpCreates
@@ -95,10 +95,14 @@ class ContainerCreator:
         """
         deadline = deadline or Deadline()
         if image_id:
-            if existing := self._existing(bot_id, request_id, deadline):
-                return Created(existing)
             image = self._images.pinned(config.image, image_id, deadline)
-            return (yield from self._create(bot_id, config, image, request_id, deadline, state_mount, pulls=False))
+            made = yield from self._create_checked(bot_id, config, image, request_id, deadline, state_mount)
+            document = find_container(self._engine, bot_id, deadline)
+            if document is None or document["Image"] == image_id:
+                return made
+            # The name has come to name another image meanwhile. An id names one for ever.
+            yield from self._remove(made.container_id, deadline)
+            return (yield from self._create_checked(bot_id, config, image_id, request_id, deadline, state_mount))
         image = self._images.allowed(config.image)
         if absent and not self._images.pulls(image, missing=False):
             try:
@@ -111,6 +115,13 @@ class ContainerCreator:
         if existing := self._existing(bot_id, request_id, deadline):
             return Created(existing)
         return (yield from self._create(bot_id, config, image, request_id, deadline))
+
+    def _create_checked(  # noqa: PLR0917
+        self, bot_id: str, config: ContainerConfig, image: str, request_id: str, deadline: Deadline, state_mount: str
+    ) -> Operation[Created]:
+        if existing := self._existing(bot_id, request_id, deadline):
+            return Created(existing)
+        return (yield from self._create(bot_id, config, image, request_id, deadline, state_mount, pulls=False))
 
     def _create(  # noqa: PLR0917
         self,
@@ -182,8 +193,8 @@ class ContainerCreator:
             # Whoever is told that it exists would find it gone.
             return None
         container_id: str = document["Id"]
-        create_id = _label(document, LABEL_CREATE_ID)
-        if request_id and _label(document, LABEL_REQUEST_ID) == request_id:
+        create_id = label_of(document, LABEL_CREATE_ID)
+        if request_id and label_of(document, LABEL_REQUEST_ID) == request_id:
             if not self._given_up.adopt(create_id):
                 return None
             if self._states is not None and _mounts(document, self._config.state_mount):
@@ -258,16 +269,15 @@ class ContainerCreator:
 
     def _remove(self, container_id: str, deadline: Deadline) -> Operation[None]:
         """Remove the container that this call made, or wait for a removal by somebody else."""
-        if remove(self._engine, container_id):
-            return
+        try:
+            if remove(self._engine, container_id):
+                return
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
         patience = Deadline(_NAME_WAIT_SECONDS)
         while patience.remaining() != 0 and self._engine.inspect_container(container_id, deadline) is not None:
             deadline.check()
             yield Wait(seconds=_NAME_POLL_SECONDS, deadline=deadline)
-
-
-def _label(document: dict[str, Any], name: str) -> str:
-    return (document["Config"].get("Labels") or {}).get(name) or ""
 
 
 def _mounts(document: dict[str, Any], target: str) -> bool:
@@ -276,7 +286,7 @@ def _mounts(document: dict[str, Any], target: str) -> bool:
 
 def _check_request_id(document: dict[str, Any], body: dict[str, Any]) -> None:
     """Refuse an image with a request id label: its containers would match a request that was never made."""
-    if _label(document, LABEL_REQUEST_ID) and LABEL_REQUEST_ID not in body["Labels"]:
+    if label_of(document, LABEL_REQUEST_ID) and LABEL_REQUEST_ID not in body["Labels"]:
         violation = FieldViolation("config.image", f"the image carries a label {LABEL_REQUEST_ID} of its own")
         raise InvalidConfigError(violation)
 

@@ -102,6 +102,11 @@ def name_of(document: Json) -> str:
     return str(document["Name"]).removeprefix("/")
 
 
+def label_of(document: Json, name: str) -> str:
+    """The container's label; empty: it has none."""
+    return (document["Config"].get("Labels") or {}).get(name) or ""
+
+
 def _newest_with_labels(engine: EngineClient, bot_id: str, deadline: Deadline) -> Json | None:
     """Of the containers with both labels, the one with the bot's name, if it was renamed just now; else the newest."""
     return max(
