@@ -15,7 +15,7 @@ from container_manager.view.bot_change import BotChange
 from tests.support.fake_source import HANG
 from tests.support.kept_view import Kept
 from tests.support.virtual_loop import virtual
-from tests.unit.documents import BOT
+from tests.unit.documents import BOT, OTHER_BOT
 from tests.unit.refreshing import known, shown, soon
 
 RUNNING, EXITED = ContainerState.RUNNING, ContainerState.EXITED
@@ -80,7 +80,9 @@ async def test_it_knows_nothing_while_an_event_of_the_container_is_pending() -> 
     async with Kept() as kept:
         key = await known(kept)
         kept.refresher.touch(key, hurry=False)
-        assert begun(kept).known is None
+        change = begun(kept)
+        assert change.known is None
+        change.end(None)
         await soon()
         assert begun(kept).known is not None
 
@@ -230,6 +232,75 @@ async def test_a_container_that_was_acted_on_is_inspected_once_by_its_id() -> No
         assert kept.source.containers == kept.shown()
         await soon()
         assert [key] == [each.key for each in kept.source.inspections]
+
+
+@virtual
+async def test_events_of_a_container_wait_for_the_end_of_a_change_of_it() -> None:
+    async with Kept() as kept:
+        key, other = await known(kept), await known(kept, OTHER_BOT)
+        change = begun(kept)
+        for each in (key, other):
+            kept.source.change(each, state=RUNNING)
+            kept.refresher.touch(each, hurry=False)
+        await soon()
+        assert [other] == [each.key for each in kept.source.inspections]
+        ended(change, key)
+        await change.settled()
+        await soon()
+        assert [other, key] == [each.key for each in kept.source.inspections]
+        assert kept.source.containers == kept.shown()
+        kept.source.change(key, state=EXITED)
+        kept.refresher.touch(key, hurry=False)
+        await soon()
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_events_do_not_wait_longer_than_half_a_second_for_the_end_of_a_change() -> None:
+    """A stop may take a day, and others may start the container again meanwhile."""
+    async with Kept() as kept:
+        key = await known(kept)
+        change = begun(kept)
+        for state in (RUNNING, EXITED):
+            kept.source.change(key, state=state)
+            kept.refresher.touch(key, hurry=False)
+            await asyncio.sleep(0.55)
+            assert kept.source.containers == kept.shown()
+        ended(change, key)
+
+
+@virtual
+async def test_events_are_looked_into_at_once_after_a_change_that_looks_at_nothing() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        change = begun(kept)
+        kept.source.change(key, state=RUNNING)
+        kept.refresher.touch(key, hurry=False)
+        await soon()
+        assert [] == kept.source.inspections
+        change.end(None)
+        await soon()
+        assert kept.source.containers == kept.shown()
+
+
+@virtual
+async def test_an_event_after_the_end_of_a_change_does_not_hold_up_its_caller() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        change = begun(kept)
+        kept.source.change(key, state=RUNNING)
+        kept.source.held.add(key)
+        ended(change, key)
+        await soon()
+        kept.refresher.touch(key, hurry=False)
+        settling = asyncio.ensure_future(change.settled())
+        (first,) = kept.source.inspections
+        first.answer()
+        await soon()
+        assert settling.done()
+        assert kept.source.containers == kept.shown()
+        assert 2 == len(kept.source.inspections)
+        kept.source.inspections[1].answer()
 
 
 @virtual

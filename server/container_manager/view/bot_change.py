@@ -41,6 +41,10 @@ class BotChange:
         self._began_seconds = 0.0
         # The container that was acted on and has been touched; the bot itself where that is not known.
         self._touched = bot_id
+        # Done when an inspection that began after the touch has ended; ``None``: there is none.
+        self._looked: asyncio.Future[None] | None = None
+        # The container that the view shows for the bot; events of it wait for the end of the change.
+        self._held = ""
         self._is_shown = False
         self.absent = False
         """The bot has no container."""
@@ -52,10 +56,11 @@ class BotChange:
 
     def begin(self) -> None:
         """Note what the view knows."""
-        self._began, self._began_seconds = self._refresher.begin(), self._now()
+        entry = self._view.of_bot(self._bot_id)
+        self._held = "" if entry is None else entry.status.container_id
+        self._began, self._began_seconds = self._refresher.begin(self._held), self._now()
         if not self._view.answers_for(self._bot_id):
             return
-        entry = self._view.of_bot(self._bot_id)
         self.absent = entry is None
         # An event that has not been looked into may be of a rename. A container of another name may not be changed.
         if (
@@ -76,7 +81,7 @@ class BotChange:
             else:
                 self._take_over(work.result())
         finally:
-            self._refresher.end(self._began)
+            self._refresher.end(self._began, self._held)
 
     async def settled(self) -> None:
         """Wait until the view shows what the change has done.
@@ -86,8 +91,9 @@ class BotChange:
         if self._is_shown:
             return
         try:
+            if self._looked is not None:
+                await asyncio.wait({self._looked})
             if self._touched != self._bot_id:
-                await self._refresher.settled((self._touched,))
                 if self._shows(self._touched):
                     return
                 # Removed or renamed since.
@@ -115,6 +121,8 @@ class BotChange:
     def _look(self, key: str) -> None:
         self._touched = key
         self._touch(key)
+        # Before the inspection starts: a caller that asks later waits for another one if an event has come meanwhile.
+        self._looked = self._refresher.next_round(key)
 
     def _shows(self, container_id: str) -> bool:
         entry = self._view.of_bot(self._bot_id)

@@ -7,6 +7,10 @@ from contextlib import suppress
 
 # Events come in bursts: a stop causes up to five. Wait for the burst, then inspect once.
 BURST_SECONDS = 0.01
+# While an operation of ours changes the container, wait for its end, which the view has to show anyway. An inspection
+# before that waits for the engine's lock on the container, and another one has to follow. Wait no longer than this, so
+# that what others do meanwhile still shows.
+CHANGE_SECONDS = 0.5
 
 
 class Inspection:
@@ -33,11 +37,11 @@ class Inspection:
         self._waiting.append(waiter)
         return waiter
 
-    async def burst(self) -> None:
-        """Wait for the rest of a burst of events, unless :meth:`hurry` was called."""
+    async def burst(self, seconds: float) -> None:
+        """Wait for the rest of a burst of events, at most so long, unless :meth:`hurry` was called."""
         if not self._hurry.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(BURST_SECONDS):
+                async with asyncio.timeout(seconds):
                     await self._hurry.wait()
         self._hurry.clear()
 

@@ -16,8 +16,9 @@ from container_manager.backend import Created, Listed, Source
 from container_manager.errors import EngineTimeoutError
 from container_manager.model import ContainerState, ContainerStatus, owned_bot
 from container_manager.validation import is_bot_id
-from container_manager.view.inspection import Inspection
+from container_manager.view.inspection import BURST_SECONDS, CHANGE_SECONDS, Inspection
 from container_manager.view.later_looks import LaterLooks
+from container_manager.view.list_rows import completed, is_listed_as, shows_the_same
 from container_manager.view.live_view import LiveView
 from container_manager.view.removals import Removals
 
@@ -48,6 +49,8 @@ class Refresher:
         self._removals = Removals(view, self.touch)
         # Start times of the inspections in progress, by the view's clock.
         self._under_way: set[int] = set()
+        # The containers that operations of ours are changing.
+        self._changing: set[str] = set()
 
     def touch(self, key: str, *, hurry: bool = True) -> None:
         """Have a container inspected, by its id or its bot's id; without ``hurry``, after the burst of events."""
@@ -73,20 +76,27 @@ class Refresher:
             return False
         if not self.is_settled(status.container_id) or self._view.doubts & {status.container_id, entry.bot}:
             return False
-        if not _shows_the_same(row, entry.status):
+        if not shows_the_same(row, entry.status):
             return False
         # It may have been inspected since the list began.
         return entry.applied > began or self._view.apply(entry.status, began)
 
-    def begin(self) -> int:
-        """The view's clock at the start of an operation of ours; what outdates its result is kept until :meth:`end`."""
+    def begin(self, container_id: str = "") -> int:
+        """The view's clock at the start of an operation of ours; what outdates its result is kept until :meth:`end`.
+
+        Events of the container, if it is known, lead to an inspection then, or after :data:`CHANGE_SECONDS`.
+        """
         began = self._view.tick()
         self._under_way.add(began)
+        self._changing.add(container_id)
         return began
 
-    def end(self, began: int) -> None:
+    def end(self, began: int, container_id: str = "") -> None:
         """The operation has ended and its result has been applied."""
         self._under_way.discard(began)
+        self._changing.discard(container_id)
+        if (inspection := self._inspections.get(container_id)) is not None:
+            inspection.hurry()
         self._forget_old_removals()
 
     def created(self, bot_id: str, created: Created, began: int) -> bool:
@@ -121,11 +131,14 @@ class Refresher:
         self._forget(container_id)
         self._forget_old_removals()
 
+    def next_round(self, key: str) -> asyncio.Future[None] | None:
+        """Done when the next inspection that starts has ended, or has failed; ``None``: the key is settled."""
+        inspection = self._inspections.get(key)
+        return None if inspection is None else inspection.next_round()
+
     async def settled(self, keys: Iterable[str]) -> None:
         """Wait until each key has been inspected since its last touch, or its inspection has failed."""
-        if rounds := [
-            inspection.next_round() for key in keys if (inspection := self._inspections.get(key)) is not None
-        ]:
+        if rounds := [each for each in map(self.next_round, keys) if each is not None]:
             await asyncio.wait(rounds)
 
     async def settled_bot(self, bot_id: str) -> None:
@@ -167,7 +180,7 @@ class Refresher:
     async def _run(self, key: str, inspection: Inspection) -> None:
         try:
             while True:
-                await inspection.burst()
+                await inspection.burst(CHANGE_SECONDS if key in self._changing else BURST_SECONDS)
                 if self._known_since(key, inspection.touched):
                     self._trust(key, self._view.tick())
                     return
@@ -260,9 +273,7 @@ class Refresher:
         entry = self._view.of_bot(key) if is_bot_id(key) else self._view.get(key)
         if entry is None or entry.partial or (is_bot_id(key) and entry.bot is None):
             return False
-        with suppress(Exception):
-            return any(_shows_the_same(row, entry.status) for row in await self._source.list(entry.status.container_id))
-        return False
+        return await is_listed_as(self._source, entry.status)
 
     async def _doubt(self, key: str, began: int, exc: Exception) -> None:
         """Stop answering for a container that cannot be inspected; the view's list shows the engine's list row."""
@@ -280,21 +291,9 @@ class Refresher:
         with suppress(Exception):
             for row, *_ in await self._source.list(key):
                 if row.container_id == key and self._removals.removed_at(key) < began:
-                    self._view.apply(self._completed(row), began, partial=True)
-
-    def _completed(self, row: ContainerStatus) -> ContainerStatus:
-        """The known status while the list row agrees with it, since a list row has fewer fields; else the row."""
-        entry = self._view.get(row.container_id)
-        if entry is None or (entry.status.state, entry.status.name) != (row.state, row.name):
-            return row
-        return entry.status
+                    self._view.apply(completed(row, self._view.get(key)), began, partial=True)
 
     def _trust(self, key: str, began: int) -> None:
         if began > self._doubted.get(key, 0):
             self._view.doubts.discard(key)
             self._doubted.pop(key, None)
-
-
-def _shows_the_same(row: Listed, known: ContainerStatus) -> bool:
-    listed = row.status
-    return (known.state, known.name, known.health, known.ports) == (listed.state, listed.name, row.health, row.ports)
