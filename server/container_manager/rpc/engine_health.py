@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection
 
 import structlog
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as health_aio
 
 from container_manager.backend import Lifecycle
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
+from container_manager.rpc.health_servicer import HealthServicer
 from container_manager.scheduling.bot_operations import BotOperations
 
 CHECK_INTERVAL_SECONDS = 1.0
@@ -22,19 +20,16 @@ _log = structlog.get_logger(__name__)
 
 
 class EngineHealth:
-    """Pings the engine every second and sets the health of ``""`` and of every service accordingly."""
+    """Pings the engine every second and sets the health of every listener accordingly."""
 
     def __init__(
         self,
-        servicers: Mapping[health_aio.HealthServicer, Sequence[str]],
+        servicers: Collection[HealthServicer],
         lifecycle: Lifecycle,
         operations: BotOperations,
         on_checked: Callable[[bool], None],
     ) -> None:
-        """``servicers``: the services whose health each of them reports.
-
-        ``on_checked`` receives, after each check, whether the engine answered.
-        """
+        """``on_checked`` receives, after each check, whether the engine answered."""
         self._servicers = servicers
         self._lifecycle = lifecycle
         self._operations = operations
@@ -46,25 +41,14 @@ class EngineHealth:
         while True:
             problem = await self._problem()
             self._on_checked(not problem)
-            status = (
-                health_pb2.HealthCheckResponse.SERVING if not problem else health_pb2.HealthCheckResponse.NOT_SERVING
-            )
-            await self._set(status)
+            for servicer in self._servicers:
+                servicer.set(serving=not problem)
             if problem and problem != before:
                 _log.warning("not serving; trying again every second", problem=problem)
             elif not problem and before != "":
                 _log.info("the engine answers")
             before = problem
             await asyncio.sleep(CHECK_INTERVAL_SECONDS)
-
-    async def prepare(self) -> None:
-        """Answer NOT_SERVING, not SERVICE_UNKNOWN, until the first check is done."""
-        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
-
-    async def _set(self, status: Any) -> None:
-        for servicer, services in self._servicers.items():
-            for service in ("", *services):
-                await servicer.set(service, status)
 
     async def _problem(self) -> str:
         try:

@@ -22,7 +22,6 @@ import grpc.aio
 import structlog
 from google.protobuf.descriptor_pb2 import MethodOptions
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection_pb2
 
 from botmaker.container.v1 import (
@@ -42,8 +41,10 @@ from container_manager.maintenance.maintenance import Maintenance
 from container_manager.observability.telemetry import Telemetry
 from container_manager.rpc.engine_health import EngineHealth
 from container_manager.rpc.grpc_workarounds import filter_grpc_log
+from container_manager.rpc.health_servicer import HealthServicer
 from container_manager.rpc.interceptors.call_limit import READS, CallPlaces
 from container_manager.rpc.listeners.server_factory import ServerFactory, transport_options
+from container_manager.rpc.listeners.shutdown import stop_servers
 from container_manager.rpc.listeners.tcp_access import tcp_access
 from container_manager.rpc.maintainer_servicer import ContainerMaintainerServicer
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
@@ -150,9 +151,9 @@ class Server:
         waits = LoopWaits(self.maintenance.readiness, self.keeper, self._backend, starts)
         self._runs = long_runs(config, self._backend, self._operations, self.keeper, waits)
         self._maintainer = ContainerMaintainerServicer(self._backend, self._operations, self.maintenance, self._runs)
-        self._health = {services: health_aio.HealthServicer() for services in set(self._served.values())}
+        self._health = {each: HealthServicer(part.full_name for part in each) for each in set(self._served.values())}
         self._engine_health = EngineHealth(
-            {servicer: [each.full_name for each in services] for services, servicer in self._health.items()},
+            self._health.values(),
             self._backend.lifecycle,
             self._operations,
             self.keeper.engine_answers,
@@ -166,7 +167,6 @@ class Server:
 
     async def start(self) -> None:
         """Listen and serve; the engine need not run. Raises :class:`StartupError` after releasing everything."""
-        await self._engine_health.prepare()
         await self.telemetry.start()
         try:
             for address in self._wanted:
@@ -193,11 +193,11 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for health in self._health.values():
-            await health.enter_graceful_shutdown()
+            health.shut_down()
         self.streams.close()
         self._factory.close()
         ends = asyncio.get_running_loop().time() + grace_seconds
-        await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
+        await stop_servers(self._servers, self.places, grace_seconds)
         # Changes whose client has gone have no RPC to wait for. Calls just cancelled need a moment to be undone.
         await self._operations.drain(max(_UNDO_SECONDS, ends - asyncio.get_running_loop().time()))
         left = self._operations.changes_under_way

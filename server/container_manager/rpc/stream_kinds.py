@@ -48,21 +48,19 @@ ACTIONS = StreamKind(
     lambda config: config.workers,
     until_drained=True,
 )
-# Probes hear NOT_SERVING at the start of a shutdown, and until its end.
 HEALTH = StreamKind(
     "health",
     "watchers of health",
     (f"/{_HEALTH}/Watch",),
     lambda _: 256,
     per_listener=True,
-    until_drained=True,
+    hears_of_shutdown=True,
 )
 REFLECTION = StreamKind(
     "reflection",
     "reflections",
     tuple(f"/{service}/ServerReflectionInfo" for service in REFLECTION_SERVICES),
     lambda _: 64,
-    until_drained=True,
 )
 
 STREAM_KINDS = (CONTAINERS, LOGS, STATS, MAINTENANCE, ACTIONS, HEALTH, REFLECTION)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from container_manager.config import ServerConfig
 from container_manager.errors import CapacityExceededError, ShuttingDownError
 
+_LAST_MESSAGE_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class StreamKind:
@@ -27,7 +29,9 @@ class StreamKind:
     per_listener: bool = False
     """The limit holds for each listener, since anybody may open such streams. False: for all listeners together."""
     until_drained: bool = False
-    """At a shutdown the stream stays open while calls under way are drained. False: it ends at once."""
+    """A shutdown waits for the end of these streams, as for other calls. False: it ends them at once."""
+    hears_of_shutdown: bool = False
+    """At a shutdown the stream stays open for a moment longer: its last message tells of it."""
 
 
 class Streams:
@@ -38,7 +42,7 @@ class Streams:
         self._kinds = {method: kind for kind in limits for method in kind.methods}
         # By kind, and by listener for the kinds with a limit for each.
         self._counts: Counter[tuple[StreamKind, str]] = Counter()
-        self._scopes: set[asyncio.Timeout] = set()
+        self._scopes: dict[asyncio.Timeout, StreamKind] = {}
         self._closing = False
 
     def kind(self, method: str) -> StreamKind | None:
@@ -48,6 +52,11 @@ class Streams:
     def count(self, kind: StreamKind) -> int:
         """How many streams of this kind are open."""
         return sum(count for (counted, _), count in self._counts.items() if counted is kind)
+
+    @property
+    def under_way(self) -> int:
+        """How many streams are open that a shutdown waits for."""
+        return sum(count for (kind, _), count in self._counts.items() if kind.until_drained)
 
     def counts(self) -> dict[str, int]:
         """How many are open, by each kind's label."""
@@ -72,7 +81,7 @@ class Streams:
         try:
             async with asyncio.timeout(None) as scope:
                 if not kind.until_drained:
-                    self._scopes.add(scope)
+                    self._scopes[scope] = kind
                 yield
         except TimeoutError:
             if scope is not None and scope.expired():
@@ -81,11 +90,11 @@ class Streams:
         finally:
             self._counts[key] -= 1
             if scope is not None:
-                self._scopes.discard(scope)
+                self._scopes.pop(scope, None)
 
     def close(self) -> None:
-        """End every stream, and refuse new ones; those that stay until the drain ends are left alone."""
+        """End every stream, and refuse new ones; those that a shutdown waits for are left alone."""
         self._closing = True
         now = asyncio.get_running_loop().time()
-        for scope in self._scopes:
-            scope.reschedule(now)
+        for scope, kind in self._scopes.items():
+            scope.reschedule(now + (_LAST_MESSAGE_SECONDS if kind.hears_of_shutdown else 0.0))

@@ -64,6 +64,11 @@ class CallPlaces:
         self.changes = Places("changes", max_calls)
         self.reads = Places("reads", max_calls)
 
+    @property
+    def under_way(self) -> int:
+        """How many calls and streams are under way that a shutdown waits for."""
+        return self.changes.taken + self.reads.taken + self.streams.under_way
+
     def of(self, method: str) -> Places | None:
         """The places that unary calls of a method take, by its full name; ``None``: none."""
         if method not in _UNARY:

@@ -1,0 +1,82 @@
+"""Callers that take no answers hold up neither the shutdown of the service nor its health."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from botmaker.container.v1 import container_manager_pb2 as pb
+from container_manager_client import connect
+from tests.fuzz.conversations import Call
+from tests.support.calls import fails_with
+from tests.support.fake_engine import FakeEngine
+from tests.support.health_calls import probe, watch
+from tests.support.serving import ServerProcess, server_process
+from tests.support.silent_reader import silent_reader
+from tests.support.waiting import wait_until
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+DRAIN_SECONDS = 40
+HEALTH = [Call(f"/grpc.health.v1.Health/{name}".encode(), b"") for name in ("Check", "Watch")]
+REFLECTION = Call(
+    b"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString(),
+)
+STATUS = Call(
+    b"/botmaker.container.v1.ContainerManager/GetContainerStatus",
+    pb.GetContainerStatusRequest(bot_id="no bot").SerializeToString(),
+)
+
+
+@pytest.fixture
+def server(session_dir: Path, tmp_path: Path) -> Iterator[ServerProcess]:
+    """The service on both kinds of listeners, with an engine that answers."""
+    (tmp_path / "secrets").mkdir(mode=0o711)
+    arguments = ["--listen", f"unix://{session_dir}/silent/s.sock", "--listen", "tcp://127.0.0.1:0"]
+    arguments += ["--secrets-root", str(tmp_path / "secrets"), "--token-file", str(tmp_path / "token")]
+    with FakeEngine() as engine:
+        arguments += ["--docker-host", engine.url, "--drain-seconds", str(DRAIN_SECONDS)]
+        with server_process(arguments, tmp_path / "log") as process:
+            yield process
+
+
+def ends_within_seconds(server: ServerProcess) -> float:
+    """End it by a signal; how long that takes."""
+    begun = time.monotonic()
+    server.terminate()
+    assert 0 == server.wait(2 * DRAIN_SECONDS)
+    return time.monotonic() - begun
+
+
+def test_an_open_health_watch_hears_of_a_shutdown_and_does_not_hold_it_up(server: ServerProcess) -> None:
+    with connect(server.line.split()[-1]) as channel:
+        wait_until(lambda: probe(channel) == SERVING, "the engine answers")
+        health = watch(channel)
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(ends_within_seconds, server)
+            assert NOT_SERVING == next(health).status
+            with fails_with("UNAVAILABLE", "SHUTTING_DOWN"):
+                next(health)
+            assert ended.result() < DRAIN_SECONDS / 4
+
+
+def test_a_health_watcher_that_takes_no_answer_holds_up_no_other(server: ServerProcess) -> None:
+    unix, tcp = server.line.split()[-2:]
+    with silent_reader(tcp, HEALTH), connect(unix) as channel:
+        wait_until(lambda: probe(channel) == SERVING, "the engine answers")
+
+
+@pytest.mark.parametrize("listener", ["unix", "tcp"])
+def test_callers_that_take_no_answer_do_not_hold_up_a_shutdown(server: ServerProcess, listener: str) -> None:
+    """Over TCP without a token."""
+    unix, tcp = server.line.split()[-2:]
+    address, calls = (unix, [*HEALTH, REFLECTION, STATUS]) if listener == "unix" else (tcp, HEALTH)
+    with silent_reader(address, calls), connect(address) as channel:
+        wait_until(lambda: probe(channel) == SERVING, "the engine answers")
+        assert ends_within_seconds(server) < DRAIN_SECONDS / 4

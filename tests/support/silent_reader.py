@@ -1,0 +1,68 @@
+"""A caller that makes calls and takes no answer: its HTTP/2 windows are closed."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
+
+from tests.fuzz.conversations import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PING,
+    PREFACE,
+    SETTINGS,
+    Call,
+    Frame,
+    literals,
+    prefixed,
+)
+
+_INITIAL_WINDOW = 4  # RFC 9113, 6.5.2
+_ARRIVED = b"arrived?"
+
+
+@contextmanager
+def silent_reader(address: str, calls: Sequence[Call]) -> Iterator[None]:
+    """Makes the calls on a connection of its own, which it leaves open; it answers pings.
+
+    ``address``: one of a server's, ``unix:///path`` or ``tcp://host:port``.
+    """
+    kind, _, where = address.partition("://")
+    host, _, port = where.rpartition(":")
+    with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as connection:
+        connection.connect(where if kind == "unix" else (host, int(port)))
+        connection.sendall(PREFACE + Frame(SETTINGS, payload=struct.pack(">HI", _INITIAL_WINDOW, 0)).encoded())
+        arrived = Event()
+        answering = Thread(target=_answer, args=(connection, arrived))
+        answering.start()
+        try:
+            for number, call in enumerate(calls):
+                headers = [header for header in call.headers() if header[0] != b"grpc-timeout"]
+                stream = 1 + 2 * number
+                connection.sendall(Frame(HEADERS, END_HEADERS, stream, literals(headers)).encoded())
+                connection.sendall(Frame(DATA, END_STREAM, stream, prefixed(call.message)).encoded())
+            connection.sendall(Frame(PING, payload=_ARRIVED).encoded())
+            assert arrived.wait(60)
+            yield
+        finally:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            answering.join()
+
+
+def _answer(connection: socket.socket, arrived: Event) -> None:
+    with suppress(OSError), connection.makefile("rb") as stream:
+        while len(head := stream.read(9)) == 9:
+            payload = stream.read(int.from_bytes(head[:3], "big"))
+            if head[3] == SETTINGS and not head[4] & ACK:
+                connection.sendall(Frame(SETTINGS, ACK).encoded())
+            elif head[3] == PING and payload == _ARRIVED:
+                arrived.set()
+            elif head[3] == PING and not head[4] & ACK:
+                connection.sendall(Frame(PING, ACK, 0, payload).encoded())
