@@ -1,4 +1,7 @@
-"""Done when: a fleet of three real OpenClaw bots is upgraded, one of them to an image that never gets ready."""
+"""Done when: a fleet of three real OpenClaw bots is upgraded, one of them to an image that never gets ready.
+
+And a backup of one that runs brings it back.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import hashlib
 import os
 import re
 import sqlite3
+import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import docker
@@ -72,6 +77,15 @@ def schema(state: Path) -> int:
         return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
+def integrity_checks(state: Path) -> dict[str, str]:
+    """What SQLite finds in each database of a state that no bot writes to."""
+    found = {}
+    for path in state.rglob("*.sqlite"):
+        with closing(sqlite3.connect(path)) as database:
+            found[str(path.relative_to(state))] = str(database.execute("PRAGMA integrity_check").fetchone()[0])
+    return found
+
+
 @pytest.fixture
 def never_ready_image(engine: docker.DockerClient, openclaw_image: str, tmp_path: Path) -> Iterator[str]:
     """The present version, of which the bot image's own program says that it is not ready."""
@@ -122,6 +136,15 @@ def is_ready(service: MaintainedService, bot_id: str) -> bool:
     return list(service.maintainer.RunAction(request, timeout=180))[-1].end.exit_code == 0
 
 
+def ready_bot(service: MaintainedService, bots: Bots, image: str) -> str:
+    """A new bot that says that it is ready."""
+    bot_id = bots.bare()
+    put_secrets(service.provisioner, bot_id, GATEWAY_TOKEN=b"t" * 48, OPENAI_API_KEY=b"sk-none")
+    service.calls.run(bot_id, image=image, ai_provider="openai", ai_model="gpt-5.4")
+    wait_until(lambda: is_ready(service, bot_id), "the bot is ready", PATIENCE_SECONDS)
+    return bot_id
+
+
 def test_a_fleet_of_three_real_bots_is_upgraded_and_one_that_never_gets_ready_is_back_with_its_state_byte_for_byte(  # noqa: PLR0917
     service: MaintainedService,
     proxy: StatesAtStarts,
@@ -133,12 +156,8 @@ def test_a_fleet_of_three_real_bots_is_upgraded_and_one_that_never_gets_ready_is
 ) -> None:
     older_image = ensure_bot_image(engine_url, OLDER_OPENCLAW)
     states = maintained_roots / "states"
-    fleet = [bots.bare() for _ in range(3)]
+    fleet = [ready_bot(service, bots, older_image) for _ in range(3)]
     *good, bad = fleet
-    for bot_id in fleet:
-        put_secrets(service.provisioner, bot_id, GATEWAY_TOKEN=b"t" * 48, OPENAI_API_KEY=b"sk-none")
-        service.calls.run(bot_id, image=older_image, ai_provider="openai", ai_model="gpt-5.4")
-        wait_until(lambda bot_id=bot_id: is_ready(service, bot_id), "the old version is ready", PATIENCE_SECONDS)
     before = {bot_id: schema(states / bot_id) for bot_id in fleet}
 
     for bot_id in good:
@@ -162,3 +181,33 @@ def test_a_fleet_of_three_real_bots_is_upgraded_and_one_that_never_gets_ready_is
     assert is_ready(service, bad)
     for bot_id in fleet:
         service.calls.remove(bot_id, grace=0)
+
+
+def test_a_backup_of_a_running_bot_has_whole_databases_and_brings_it_back(  # noqa: PLR0917
+    service: MaintainedService,
+    proxy: StatesAtStarts,
+    bots: Bots,
+    openclaw_image: str,
+    maintained_roots: Path,
+    tmp_path: Path,
+) -> None:
+    bot_id = ready_bot(service, bots, openclaw_image)
+    state = maintained_roots / "states" / bot_id
+    backup = service.create_backup(bot_id, f"backup-{bot_id}")
+    assert (1, 1) == (len(proxy.seen("/pause")), len(proxy.seen("/unpause")))
+    with tarfile.open(maintained_roots / "backups" / f"{backup.backup_id}.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    checks = integrity_checks(tmp_path / "state")
+    assert DATABASE in checks
+    assert {"ok"} == set(checks.values()), checks
+
+    (state / "since").write_text("the backup")
+    *_, last = service.restore(bot_id, backup.backup_id, f"restore-{bot_id}")
+    assert pb.RESTORE_PHASE_COMMITTED == last.phase
+    assert not (state / "since").exists()
+    assert is_ready(service, bot_id)
+    service.calls.stop(bot_id)
+    checks = integrity_checks(state)
+    assert DATABASE in checks
+    assert {"ok"} == set(checks.values()), checks
+    service.calls.remove(bot_id, grace=0)
