@@ -16,10 +16,12 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.model import DiskUse
 from container_manager_client import connect
-from tests.rpc.conftest import ServeOn
+from tests.rpc.conftest import ServeLooped, ServeOn
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.observed_service import metrics
 from tests.support.observing import reading
+from tests.support.scraping import value
 from tests.support.waiting import wait_until
 
 WITHIN_SECONDS = 2.5
@@ -83,6 +85,20 @@ def test_sizes_on_the_disk_are_those_last_measured_and_absent_without_any(
         assert [False, False] == [found[none].HasField(name) for name in ("state_bytes", "layer_bytes")]
         assert 33 < found[both].cpu_percent < 34
     assert 1 == memory.disk_uses_taken
+
+
+def test_the_metrics_have_the_sizes_of_all_bots(
+    serve_looped: ServeLooped, unix: str, bots: MemoryBots, memory: MemoryBackend
+) -> None:
+    one, two = (memory.add(bots.new()) for _ in range(2))
+    memory.disk_uses = {one: DiskUse(1 << 40, 7), two: DiskUse(state_bytes=5)}
+    with serve_looped(unix, metrics_listen="127.0.0.1:0") as looped:
+
+        def sizes() -> tuple[float, float]:
+            text = metrics(looped)
+            return value(text, "container_manager_state_bytes"), value(text, "container_manager_layer_bytes")
+
+        wait_until(lambda: ((1 << 40) + 5, 7) == sizes(), "they are measured")
 
 
 def test_a_sample_is_no_older_than_max_age_and_five_seconds_by_default(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintai
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.actions import Action, Argument
 from container_manager.backend_provisioning import ActionResult, OnOutput
+from container_manager.maintenance import action_runner
 from container_manager.model import ContainerState, LogSource
 from container_manager_client import connect
 from tests.rpc.conftest import ServeOn
@@ -64,6 +66,31 @@ def test_an_action_runs_under_a_time_out_and_its_output_comes_before_its_exit_co
     assert ("timeout", "-k", "5", "60", "node") == command[:5]
     assert ("/opt/entrypoint/pairing.mjs", "approve", SECRET) == command[-3:]
     assert b"" == stdin
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "limit", "timed_out"),
+    [(124, 0.01, True), (137, 0.01, True), (143, 0.01, True), (124, 60, False), (1, 0.01, False), (0, 0.01, False)],
+)
+def test_an_action_that_timeout_has_ended_has_timed_out(  # noqa: PLR0917 - fixtures and parameters
+    maintainer: ContainerMaintainerStub,
+    memory: MemoryBackend,
+    bot_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    exit_code: int,
+    limit: float,
+    timed_out: bool,
+) -> None:
+    """Any program may end with these codes of its own accord, but not after all of the time."""
+    monkeypatch.setattr(action_runner, "SECONDS", limit)
+
+    def program(_on_output: OnOutput) -> int:
+        time.sleep(0.05)
+        return exit_code
+
+    memory.actions.program = program
+    _, _, end = outcome(act(maintainer, bot_id, "doctor"))
+    assert (exit_code, timed_out) == (end.exit_code, end.timed_out)
 
 
 @pytest.mark.parametrize("notices_fail", [False, True], ids=["from the view", "from the backend"])

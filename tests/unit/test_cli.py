@@ -101,6 +101,15 @@ def test_the_defaults(serve: Serve, tmp_path: Path) -> None:
     assert expected == config
 
 
+def test_by_default_as_many_bots_start_at_once_as_the_machine_has_cores_for_this_process(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 2, 5})
+    _, config = serve()
+    assert config is not None
+    assert [3, 3] == [config.start_concurrency, ServerConfig(config.service, ()).start_concurrency]
+
+
 def test_without_the_option_the_credentials_are_those_of_dockers_own_command(serve: Serve) -> None:
     _, config = serve(environment={"HOME": "/home/none", "DOCKER_CONFIG": "/srv/docker"})
     assert config is not None

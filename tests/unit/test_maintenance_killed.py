@@ -37,7 +37,7 @@ from container_manager.maintenance.long_runs import LoopWaits
 from container_manager.maintenance.restore import restore_backup
 from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.maintenance.steps import FAILED, Means
-from container_manager.maintenance.task import Result, Task, Work, recorded
+from container_manager.maintenance.task import Report, Result, Task, Work, recorded
 from container_manager.maintenance.upgrade import upgrade
 from container_manager.model import ContainerConfig, ContainerState, PortBinding, ResourceLimits
 from container_manager.operation import Operation, carry_out
@@ -138,6 +138,7 @@ class World:
         self.store = BackupStore(self.backups)
         self.journal = Journal(path / "secrets")
         self.is_ready = True
+        self.reports: list[Report] = []
         self.kinds: dict[str, Callable[[Means, Task], Operation[Result]]] = {
             "backup": create_backup,
             "restore": restore_backup,
@@ -169,7 +170,7 @@ class World:
             record_path=self.journal.path,
             version="1",
         )
-        task = Task(record, steps.around(self.journal), lambda _: None)
+        task = Task(record, steps.around(self.journal), self.reports.append)
         work: Work = partial(self.kinds[record.kind], means)
         try:
             with (
@@ -415,6 +416,25 @@ def test_an_operation_ends_once_the_disk_has_room_for_its_outcome(
         world.run(Record("r", "upgrade", BOT, UPGRADE))
     assert 3 == len(refused)
     assert [] == world.journal.unfinished()
+
+
+def test_a_backup_and_a_restore_tell_how_many_bytes_of_how_many_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_module, "_REPORT_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "content")
+    (world.states / BOT / "large").write_bytes(os.urandom(8 << 20))
+    total = len("content") + (8 << 20)
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+    assert backup is not None
+    world.run(Record("r", "restore", BOT, {"backup_id": backup["backup_id"]}))
+    for phase in ("archiving", "verifying"):
+        told = [each for each in world.reports if each.phase == phase and each.total_bytes]
+        done = [each.done_bytes for each in told]
+        assert ({total}, total) == ({each.total_bytes for each in told}, done[-1]), phase
+        assert done == sorted(done)
+        assert len(set(done)) > 4, "the file is large"
 
 
 @pytest.mark.parametrize("phase", ["backing_up", "replacing", "waiting_ready", "committed"])
