@@ -125,6 +125,23 @@ def test_a_tail_is_exact_also_while_the_newest_task_writes_on() -> None:
     run(main())
 
 
+def test_a_newest_task_that_had_written_nothing_adds_no_empty_batch_when_it_writes() -> None:
+    """An empty batch ended followers."""
+
+    async def main() -> None:
+        bot = Bot()
+        bot.run(entries=lines(0, 5))
+        newest = bot.run()
+        async with aclosing(bot.log.existing(6)) as batches:
+            read_on = [await anext(batches)]
+            await bot.swarm.write(newest, *lines(5, 2))
+            read_on += [batch async for batch in batches]
+        assert lines(0, 5) == [entry for batch in read_on for entry in batch]
+        assert all(read_on)
+
+    run(main())
+
+
 def test_one_task_costs_one_request_for_a_log() -> None:
     async def main() -> None:
         bot = Bot()

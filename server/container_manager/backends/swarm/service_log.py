@@ -121,6 +121,9 @@ class ServiceLog:
 
     async def _read(self, part: _Part) -> Batches:
         left = part.first
+        if left == 0:
+            # It may write meanwhile.
+            return
         try:
             async with aclosing(part.log.existing(part.tail)) as batches:
                 async for batch in batches:
