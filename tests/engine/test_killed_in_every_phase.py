@@ -15,12 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import docker
 import grpc
 import pytest
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from container_manager.maintenance.journal import JOURNAL_DIRECTORY
+from container_manager.model import container_name
 from container_manager_client import error_info
 from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
@@ -51,8 +53,11 @@ HEALTHY = (manager_pb.CONTAINER_STATE_RUNNING, manager_pb.HEALTH_STATUS_HEALTHY)
 class World:
     """One bot and its service."""
 
-    def __init__(self, service: MaintainedService, roots: Path, secrets_root: Path, bot_id: str) -> None:
+    def __init__(
+        self, service: MaintainedService, roots: Path, secrets_root: Path, bot_id: str, engine: docker.DockerClient
+    ) -> None:
         self.service = service
+        self._engine = engine
         self.bot_id = bot_id
         self.state = roots / "states" / bot_id
         self.found: set[str] = set()
@@ -135,6 +140,11 @@ class World:
         assert "good\n" in self.copies() or "migrated\n" in self.copies(), "the only copy is gone"
         self.service.start()
 
+    def networks(self) -> list[str]:
+        """The names of the bot's own networks."""
+        found = self._engine.networks.list(filters={"label": f"botmaker.bot-id={self.bot_id}"})
+        return [str(network.name) for network in found]
+
     def is_well(self) -> bool:
         """Whether the bot runs and is healthy, before long."""
 
@@ -159,21 +169,38 @@ def outcome(call: Callable[[], Iterator[Any]], phases: Any) -> str:
 
 
 @pytest.fixture
-def world(
-    maintained: MaintainedService, maintained_roots: Path, secrets_root: Path, bots: Bots, build_image: BuildImage
+def bot_network() -> str:
+    """The service's ``--bot-network``."""
+    return "bridge"
+
+
+@pytest.fixture
+def world(  # noqa: PLR0917
+    maintained: MaintainedService,
+    maintained_roots: Path,
+    secrets_root: Path,
+    bots: Bots,
+    build_image: BuildImage,
+    bot_network: str,
 ) -> Iterator[World]:
-    """A running bot of the old image."""
+    """A running bot of the old image. At the end it leaves no network behind."""
+    maintained.kill()
+    maintained.start("--bot-network", bot_network)
     bot_id = bots.new()
     maintained.calls.run(bot_id, image=build_image(OLD))
-    world = World(maintained, maintained_roots, secrets_root, bot_id)
+    world = World(maintained, maintained_roots, secrets_root, bot_id, bots.engine)
     world.fill()
     world.is_well()
     yield world
     maintained.calls.remove(bot_id, grace=0)
+    assert [] == world.networks()
 
 
-@pytest.mark.parametrize("goes_well", [True, False])
-def test_an_upgrade(world: World, build_image: BuildImage, goes_well: bool) -> None:
+@pytest.mark.parametrize(
+    ("goes_well", "bot_network"), [(True, "bridge"), (False, "bridge"), (False, "isolated")], ids=str
+)
+def test_an_upgrade(world: World, build_image: BuildImage, bot_network: str, goes_well: bool) -> None:
+    own_networks = [container_name(world.bot_id)] if bot_network == "isolated" else []
     old, new = world.image(), build_image(NEW if goes_well else BROKEN)
     phases = UPGRADE if goes_well else (*UPGRADE[:-1], "ROLLING_BACK")
     for number, phase in enumerate(phases):
@@ -195,6 +222,7 @@ def test_an_upgrade(world: World, build_image: BuildImage, goes_well: bool) -> N
             assert ["failed"] == world.asides()
         assert world.is_well()
         assert (old, "good\n") == (world.image(), world.data), phase
+        assert own_networks == world.networks()
         assert FILES == len(list((world.state / "many").iterdir()))
     assert {each.lower() for each in phases[1:]} - {"committed"} <= world.found
 
