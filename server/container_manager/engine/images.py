@@ -7,9 +7,10 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import Context
+from functools import partial
 from operator import itemgetter
 
 from container_manager.backend_maintenance import OnPull
@@ -31,11 +32,15 @@ from container_manager.errors import (
 from container_manager.image_reference import registry_of, split_version
 from container_manager.operation import Operation, Wait
 
-AT_ONCE = 32
+AT_ONCE = 64
 """Pulls at once. The engine downloads three layers at a time over all pulls (dockerd ``--max-concurrent-downloads``),
-so a few would be as fast; this many leave room when seven registries do not answer."""
+so a few would be as fast; this many leave room for registries that do not answer."""
+UNANSWERED_AT_ONCE = 32
+"""Of these, pulls from registries that have not answered yet, one each: any number of them leaves the others room."""
 OF_ONE_REGISTRY = 4
-"""Pulls from one registry at once, so that one that does not answer leaves the others their places."""
+"""Pulls at once from a registry that has answered, should it stop."""
+_READING_CREDENTIALS = 32
+"""Threads. A helper that hangs holds one for each pull from its registry."""
 FIRST_MESSAGE_SECONDS = 120.0
 """A pull has failed if the engine sends no message for this long after its begin. It sends the first one when a
 registry has answered. Before that it tries addresses and mirrors, each with a time-out of half a minute at most."""
@@ -79,6 +84,9 @@ class ImagePuller:
         self._lock = threading.Lock()
         # By reference, in the order of arrival.
         self._pulls: dict[str, _Pull] = {}
+        # Registries from which the engine has had an answer, until it waits for one in vain.
+        self._answered: set[str] = set()
+        self._reading = ThreadPoolExecutor(_READING_CREDENTIALS, "credentials")
 
     def __len__(self) -> int:
         """How many pulls are queued or under way."""
@@ -136,6 +144,9 @@ class ImagePuller:
     def _has_place(self, pull: _Pull) -> bool:
         under_way = [each for each in self._pulls.values() if each.task is not None]
         of_registry = [each for each in under_way if each.registry == pull.registry]
+        if pull.registry not in self._answered:
+            unanswered = [each for each in under_way if each.registry not in self._answered]
+            return not of_registry and len(unanswered) < UNANSWERED_AT_ONCE
         if len(of_registry) >= OF_ONE_REGISTRY:
             return self._end_abandoned(of_registry)
         return len(under_way) < AT_ONCE or self._end_abandoned(under_way)
@@ -179,7 +190,7 @@ class ImagePuller:
                 async with self._calls.engine.pull(_parameters(reference), credentials.header()) as stream:
                     async for line in lines_of(stream):
                         message = json.loads(line)
-                        pull.heard = time.monotonic()
+                        self._hear(pull)
                         pull.progress.take(message)
                         silence.reschedule(loop.time() + SILENCE_SECONDS)
                         if "error" in message or "errorDetail" in message:
@@ -189,16 +200,28 @@ class ImagePuller:
         except EngineRejectedError as exc:
             raise pull_error(exc.text, reference, exc.status, credentials.origin) from exc
         except TimeoutError as exc:
-            seconds = FIRST_MESSAGE_SECONDS if pull.heard is None else SILENCE_SECONDS
+            seconds = SILENCE_SECONDS
+            if pull.heard is None:
+                seconds = FIRST_MESSAGE_SECONDS
+                with self._lock:
+                    self._answered.discard(pull.registry)
             raise ImageRegistryUnavailableError(
                 f"image {reference} could not be pulled: nothing came for {seconds:g} s", image=reference
             ) from exc
+
+    def _hear(self, pull: _Pull) -> None:
+        pull.heard = time.monotonic()
+        if pull.registry not in self._answered:
+            with self._lock:
+                self._answered.add(pull.registry)
+                self._start_queued()
 
     async def _credentials(self, reference: str) -> Credentials:
         given_up = threading.Event()
         try:
             # In a thread: a credential helper is a program, which may take its time.
-            return await asyncio.to_thread(credentials_for, reference, self._registry_config, given_up)
+            read = partial(credentials_for, reference, self._registry_config, given_up)
+            return await asyncio.get_running_loop().run_in_executor(self._reading, read)
         except RegistryConfigError as exc:
             raise ImagePullFailedError(f"image {reference} was not pulled: {exc}", image=reference) from exc
         except RuntimeError as exc:
