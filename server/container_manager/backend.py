@@ -171,6 +171,8 @@ class Notice(NamedTuple):
     """When it happened, in nanoseconds since the epoch on the backend's clock; 0: unknown."""
     created: bool = False
     """It was made, and nothing else happened: a caller that has inspected it has seen all of this."""
+    renamed: bool = False
+    """It was given another name."""
 
 
 class Listed(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,7 +38,7 @@ class Counted:
     def __init__(self, server: LoopedServer, proxy: EngineProxy, calls: Calls) -> None:
         self.calls = calls
         self._keeper = server.server.keeper
-        self._proxy = proxy
+        self.proxy = proxy
         self.settle()
 
     def settle(self) -> None:
@@ -46,11 +47,11 @@ class Counted:
 
     def by_name(self, bot_id: str) -> list[str]:
         """The inspections by the container's name so far."""
-        return self._proxy.seen(f"/botmaker-{bot_id}/json")
+        return self.proxy.seen(f"/botmaker-{bot_id}/json")
 
     def by_id(self, container_id: str) -> list[str]:
         """The inspections by the container's id so far."""
-        return self._proxy.seen(f"/{container_id}/json")
+        return self.proxy.seen(f"/{container_id}/json")
 
     def asked(self, call: Callable[[], object], bot_id: str) -> list[str]:
         """What the call makes the service ask, that of its events included; ids are left out.
@@ -58,11 +59,11 @@ class Counted:
         So are the API version, which each client asks for once, and what events of other tests' bots lead to.
         """
         self.settle()
-        before, own = len(self._proxy.requests), self._container_ids(bot_id)
+        before, own = len(self.proxy.requests), self._container_ids(bot_id)
         call()
         self.settle()
         own |= self._container_ids(bot_id)
-        requests = [line for line in self._proxy.requests[before:] if own.issuperset(_CONTAINER_ID.findall(line))]
+        requests = [line for line in self.proxy.requests[before:] if own.issuperset(_CONTAINER_ID.findall(line))]
         asked = [line.split("/containers/")[-1].split(" HTTP")[0] for line in requests]
         methods = [line.split()[0] for line in requests]
         return [
@@ -131,6 +132,27 @@ def test_a_running_container_is_removed_in_two_calls(counted: Counted, bots: Bot
     first, *others = counted.asked(lambda: calls.remove(bot_id, 0), bot_id)
     assert "POST stop" == first
     assert 1 == len([each for each in others if each.startswith("DELETE")])
+
+
+@pytest.mark.parametrize("verb", ["stop", "remove"])
+def test_what_ends_a_bot_needs_no_look_up_while_an_event_is_looked_into(
+    counted: Counted, bots: Bots, verb: str
+) -> None:
+    """Unless that is a rename, the container is the right one, and its state does not matter."""
+    bot_id, calls = bots.new(), counted.calls
+    container_id = calls.run(bot_id, *FOREVER)
+    counted.settle()
+    before = len(counted.by_id(container_id))
+    counted.proxy.hang(f"/{container_id}/json")
+    bots.engine.api.pause(container_id)
+    bots.engine.api.unpause(container_id)
+    wait_until(lambda: len(counted.by_id(container_id)) > before, "the event leads to an inspection")
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(getattr(calls, verb), bot_id, 0)
+        wait_until(lambda: ending.done() or counted.proxy.seen(f"/{container_id}/stop"), "the engine is asked")
+        counted.proxy.mend()
+        ending.result()
+    assert [] == counted.by_name(bot_id)
 
 
 class DeafSource(ContainerSource):

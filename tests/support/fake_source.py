@@ -110,7 +110,8 @@ class FakeSource:
 
     def change(self, container_id: str, *, announce: bool = True, managed: bool = True, **fields: Any) -> None:
         """Change fields of a container. ``managed``: as in the event."""
-        self._set(container_id, replace(self.containers[container_id], **fields), announce=announce, managed=managed)
+        status = replace(self.containers[container_id], **fields)
+        self._set(container_id, status, announce=announce, managed=managed, renamed="name" in fields)
 
     def remove(self, container_id: str, *, announce: bool = True) -> None:
         """Remove the container."""
@@ -119,9 +120,9 @@ class FakeSource:
         if announce:
             self.tell(container_id, gone=True)
 
-    def tell(self, container_id: str, *, gone: bool = False, managed: bool = True, created: bool = False) -> None:
-        """Send an event, also without a change."""
-        notice = Notice(container_id, gone, managed, created=created)
+    def tell(self, container_id: str, *, gone: bool = False, managed: bool = True, **what: bool) -> None:
+        """Send an event, also without a change. ``what``: as a notice has it."""
+        notice = Notice(container_id, gone, managed, **what)
         self._told.append((asyncio.get_running_loop().time(), notice))
         for stream in self._streams:
             stream.put(notice, self._lateness())
@@ -202,13 +203,13 @@ class FakeSource:
         *,
         announce: bool,
         managed: bool = True,
-        created: bool = False,
+        **what: bool,
     ) -> None:
         status = self.containers[container_id] = replace(status, image_id=f"sha256:{len(self.history)}")
         self.history.append((container_id, status))
         self.running_since[container_id] = asyncio.get_running_loop().time()
         if announce:
-            self.tell(container_id, managed=managed, created=created)
+            self.tell(container_id, managed=managed, **what)
 
 
 class _Stream:

@@ -21,9 +21,9 @@ from tests.unit.refreshing import known, shown, soon
 RUNNING, EXITED = ContainerState.RUNNING, ContainerState.EXITED
 
 
-def begun(kept: Kept, *, removes: bool = False) -> BotChange:
+def begun(kept: Kept, **how: bool) -> BotChange:
     """A change of the bot that has started."""
-    change = BotChange(kept.view, kept.refresher, None, BOT, removes=removes)
+    change = BotChange(kept.view, kept.refresher, None, BOT, **how)
     change.begin()
     return change
 
@@ -85,6 +85,48 @@ async def test_it_knows_nothing_while_an_event_of_the_container_is_pending() -> 
         change.end(None)
         await soon()
         assert begun(kept).known is not None
+
+
+@virtual
+async def test_it_knows_a_container_in_any_state_unless_that_may_have_been_renamed() -> None:
+    async with Kept(follow=True) as kept:
+        key = kept.source.create(BOT)
+        await soon()
+        seen = kept.source.containers[key]
+
+        def is_known(*, in_any_state: bool = True) -> bool:
+            change = begun(kept, in_any_state=in_any_state)
+            change.end(None)
+            return change.known == seen
+
+        kept.source.held.add(key)
+        kept.source.change(key, state=RUNNING)
+        await soon()
+        assert (True, False) == (is_known(), is_known(in_any_state=False))
+        kept.source.change(key, name="other")
+        await soon()
+        # The inspection in progress began before the rename.
+        assert not is_known()
+        kept.source.inspections[-1].answer()
+        await soon()
+        assert (2, False) == (len(kept.source.began(key)) - 1, is_known())
+        kept.source.inspections[-1].answer()
+        await soon()
+        assert not is_known()
+
+
+@pytest.mark.parametrize("in_any_state", [True, False])
+@virtual
+async def test_it_knows_nothing_while_something_else_than_an_event_has_the_container_inspected(
+    *, in_any_state: bool
+) -> None:
+    """The audit, or an inspection of the bot that found another container: it may have been renamed."""
+    async with Kept() as kept:
+        kept.source.held.add(await known(kept))
+        kept.refresher.touch(next(iter(kept.source.held)))
+        await soon()
+        assert begun(kept, in_any_state=in_any_state).known is None
+        kept.source.inspections[-1].answer()
 
 
 @virtual

@@ -132,7 +132,9 @@ def test_a_removal_is_told_in_dockers_word_or_in_podmans(action: str) -> None:
 
 @pytest.mark.parametrize("action", ["create", "start", "die", "died", "rename", "health_status: healthy", "unheard-of"])
 def test_any_other_event_of_a_container_is_a_reason_to_look(action: str) -> None:
-    notice = Notice(ID, gone=False, managed=True, time_ns=TIME_NS, created=action == "create")
+    notice = Notice(
+        ID, gone=False, managed=True, time_ns=TIME_NS, created=action == "create", renamed=action == "rename"
+    )
     assert [notice] == heard(line(event(action)))
 
 

@@ -70,7 +70,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
 
     async def StopContainer(self, request: pb.StopContainerRequest, context: Context) -> pb.StopContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
-        await self._end(request.bot_id, context, self._lifecycle.stop_container, grace)
+        await self._end(request.bot_id, context, self._lifecycle.stop_container, grace, in_any_state=True)
         return pb.StopContainerResponse()
 
     async def RestartContainer(
@@ -101,7 +101,9 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
 
     async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
-        await self._end(request.bot_id, context, self._lifecycle.remove_container, grace, removes=True)
+        await self._end(
+            request.bot_id, context, self._lifecycle.remove_container, grace, removes=True, in_any_state=True
+        )
         return pb.RemoveContainerResponse()
 
     # The live view keeps each status in its wire form.
@@ -169,11 +171,11 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         method: Any,
         *,
         grace_seconds: int | None = None,
-        removes: bool = False,
         starts: Callable[[], bool] = lambda: False,
+        **how: bool,
     ) -> None:
         check_bot_id(bot_id)
-        change = self._keeper.change(bot_id, removes=removes)
+        change = self._keeper.change(bot_id, **how)
 
         def act(deadline: Deadline) -> Operation[str]:
             operation: Operation[str] = method(bot_id, known=change.known, deadline=deadline)

@@ -28,13 +28,18 @@ class BotChange:
         bot_id: str,
         *,
         removes: bool = False,
+        in_any_state: bool = False,
     ) -> None:
-        """``touch`` has a container or a bot inspected. ``removes``: its result is the id of a removed container."""
+        """``touch`` has a container or a bot inspected. ``removes``: its result is the id of a removed container.
+
+        ``in_any_state``: it may use a container whose state is out of date, since it acts on any in the same way.
+        """
         self._view = view
         self._refresher = refresher
         self._touch = touch or refresher.touch
         self._bot_id = bot_id
         self._removes = removes
+        self._is_usable = refresher.has_settled_name if in_any_state else refresher.is_settled
         self._now = asyncio.get_running_loop().time
         self._container: ContainerStatus | None = None
         self._began = 0
@@ -66,7 +71,8 @@ class BotChange:
         if (
             entry is not None
             and entry.bot
-            and all(map(self._refresher.is_settled, (self._bot_id, entry.status.container_id)))
+            and self._refresher.is_settled(self._bot_id)
+            and self._is_usable(entry.status.container_id)
         ):
             self._container = entry.status
 

@@ -19,12 +19,22 @@ class Inspection:
     def __init__(self) -> None:
         self.touched = 0
         """The view's clock at the last touch."""
+        self.name_touched = 0
+        """The view's clock at the last touch that may be due to a rename."""
         self.timeouts = 0
         """How often the engine did not answer in time."""
         self.task: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._served: list[asyncio.Future[None]] = []
+
+    def touch(self, tick: int, *, hurry: bool, same_name: bool) -> None:
+        """The view's clock is at ``tick``; otherwise as :meth:`Refresher.touch`."""
+        self.touched = tick
+        if not same_name:
+            self.name_touched = tick
+        if hurry:
+            self.hurry()
 
     def hurry(self) -> None:
         """Do not wait for the rest of the burst."""

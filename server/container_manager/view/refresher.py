@@ -16,6 +16,7 @@ from container_manager.backend import Created, Listed, Source
 from container_manager.errors import EngineTimeoutError
 from container_manager.model import ContainerState, ContainerStatus, owned_bot
 from container_manager.validation import is_bot_id
+from container_manager.view.doubts import Doubts
 from container_manager.view.inspection import BURST_SECONDS, CHANGE_SECONDS, Inspection
 from container_manager.view.later_looks import LaterLooks
 from container_manager.view.list_rows import completed, is_listed_as, shows_the_same
@@ -44,20 +45,19 @@ class Refresher:
         self._limit = asyncio.Semaphore(_INSPECTIONS_AT_ONCE)
         self._inspections: dict[str, Inspection] = {}
         self._looks = LaterLooks(self.touch)
-        # A key is trusted again after an inspection that began later than this, by the view's clock.
-        self._doubted: dict[str, int] = {}
+        self._doubts = Doubts(view)
         self._removals = Removals(view, self.touch)
         # Start times of the inspections in progress, by the view's clock.
         self._under_way: set[int] = set()
         # The containers that operations of ours are changing.
         self._changing: set[str] = set()
 
-    def touch(self, key: str, *, hurry: bool = True) -> None:
-        """Have a container inspected, by its id or its bot's id; without ``hurry``, after the burst of events."""
-        inspection = self._inspection(key)
-        inspection.touched = self._view.tick()
-        if hurry:
-            inspection.hurry()
+    def touch(self, key: str, *, hurry: bool = True, same_name: bool = False) -> None:
+        """Have a container inspected, by its id or its bot's id; without ``hurry``, after the burst of events.
+
+        ``same_name``: the reason is no rename.
+        """
+        self._inspection(key).touch(self._view.tick(), hurry=hurry, same_name=same_name)
 
     def appeared(self, container_id: str) -> None:
         """The engine has made a container. Any inspection of it, also an earlier one, has seen all that this says."""
@@ -153,8 +153,7 @@ class Refresher:
         entry = self._view.of_bot(bot_id)
         for key in (bot_id, bot_id if entry is None else entry.status.container_id):
             if (inspection := self._inspections.get(key)) is not None:
-                self._view.doubts.add(key)
-                self._doubted[key] = max(inspection.touched, self._doubted.get(key, 0))
+                self._doubts.add(key, inspection.touched)
 
     def knows(self, container_id: str) -> bool:
         """Whether a container is in the view or about to be added."""
@@ -167,6 +166,11 @@ class Refresher:
     def is_settled(self, container_id: str) -> bool:
         """Whether a container has been inspected since its last touch and needs no confirmation."""
         return container_id not in self._inspections and not self._removals.is_unconfirmed(container_id)
+
+    def has_settled_name(self, container_id: str) -> bool:
+        """Whether a container of the view has been inspected since it may have been renamed; its state may be older."""
+        inspection, entry = self._inspections.get(container_id), self._view.get(container_id)
+        return inspection is None or (entry is not None and entry.began > inspection.name_touched)
 
     async def close(self) -> None:
         """Stop all inspections."""
@@ -182,7 +186,7 @@ class Refresher:
             while True:
                 await inspection.burst(CHANGE_SECONDS if key in self._changing else BURST_SECONDS)
                 if self._known_since(key, inspection.touched):
-                    self._trust(key, self._view.tick())
+                    self._doubts.trust(key, self._view.tick())
                     return
                 async with self._limit:
                     began = self._view.tick()
@@ -230,7 +234,7 @@ class Refresher:
             return True
 
     def _missing(self, key: str, began: int, *, by_bot: bool) -> None:
-        self._trust(key, began)
+        self._doubts.trust(key, began)
         self._looks.stop(key)
         if not by_bot:
             self._removals.not_found(key)
@@ -246,8 +250,8 @@ class Refresher:
         if not self._view.apply(status, began):
             return False
         self._removals.found(container_id)
-        self._trust(key, began)
-        self._trust(container_id, began)
+        self._doubts.trust(key, began)
+        self._doubts.trust(container_id, began)
         if former is not None and former.status.container_id != container_id:
             self.touch(former.status.container_id)
         now = self._view.get(container_id)
@@ -261,7 +265,7 @@ class Refresher:
 
     def _forget(self, container_id: str) -> None:
         self._view.remove(container_id)
-        self._doubted.pop(container_id, None)
+        self._doubts.forget(container_id)
         self._looks.stop(container_id)
 
     def _forget_old_removals(self) -> None:
@@ -281,8 +285,7 @@ class Refresher:
             return
         if key not in self._view.doubts:
             _log.warning("%s cannot be inspected; trying again: %r", key, exc)
-        self._view.doubts.add(key)
-        self._doubted[key] = self._view.tick()
+        self._doubts.add(key, self._view.tick())
         self._looks.schedule(key, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         if is_bot_id(key):
             return
@@ -292,8 +295,3 @@ class Refresher:
             for row, *_ in await self._source.list(key):
                 if row.container_id == key and self._removals.removed_at(key) < began:
                     self._view.apply(completed(row, self._view.get(key)), began, partial=True)
-
-    def _trust(self, key: str, began: int) -> None:
-        if began > self._doubted.get(key, 0):
-            self._view.doubts.discard(key)
-            self._doubted.pop(key, None)

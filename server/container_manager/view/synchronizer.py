@@ -163,7 +163,7 @@ class Synchronizer:
             elif notice.created and notice.managed:
                 self._refresher.appeared(notice.container_id)
             elif notice.managed or self._refresher.knows(notice.container_id):
-                self._refresher.touch(notice.container_id, hurry=False)
+                self._refresher.touch(notice.container_id, hurry=False, same_name=not notice.renamed)
 
     async def _compare(self) -> None:
         """Inspect every container that is listed, is in the view, or could not be inspected, in steps.

@@ -166,7 +166,7 @@ class ContainerSource:
             self._reader.ends.forget(container_id)
         elif managed:
             self._reader.ends.event(container_id, action, attributes, time_ns)
-        return Notice(container_id, gone, managed, time_ns, created=action == "create")
+        return Notice(container_id, gone, managed, time_ns, created=action == "create", renamed=action == "rename")
 
 
 def _decoded(line: bytes) -> object:
