@@ -21,7 +21,7 @@ class Deadline:
         self._lock = threading.Lock()
         self._cancelled = False
         self._committed = False
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
 
     def remaining(self) -> float | None:
         """Seconds left, never below 0; ``None`` without an end."""
@@ -43,7 +43,7 @@ class Deadline:
             callback()
         return True
 
-    def on_cancel(self, callback: Callable[[], None]) -> None:
+    def on_cancel(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` once on :meth:`cancel`, or immediately if the operation is cancelled already."""
         with self._lock:
             if not self._cancelled:

@@ -99,6 +99,34 @@ def test_one_whose_caller_gives_up_ends_at_once_or_with_what_it_waits_for(*, giv
     run(scenario)
 
 
+@pytest.mark.parametrize("way", ["deadline", "cancellation"])
+def test_one_whose_caller_gives_up_after_its_wait_ends_although_all_workers_are_busy(
+    works: Callable[..., Work], way: str
+) -> None:
+    """As a create whose image has come, and that no worker goes on with."""
+
+    async def scenario(operations: BotOperations) -> None:
+        waiting, busy = Waiting(gives_up=True), works()
+        first = change(operations, A, waiting, 0.3 if way == "deadline" else None)
+        await happens(waiting.begun)
+        holding = change(operations, B, busy)
+        await happens(busy.begun)
+        waiting.future.set_result("too late")
+        if way == "cancellation":
+            await asyncio.sleep(0.1)
+            first.cancel()
+        with pytest.raises((EngineTimeoutError, asyncio.CancelledError)):
+            await first
+        await happens(waiting.ended)
+        # Its turn has ended: the next call waits for the worker.
+        with pytest.raises(CapacityExceededError):
+            await change(operations, A, lambda _: "next", 0.2)
+        busy.go.set()
+        await holding
+
+    run(scenario, workers=1)
+
+
 def test_a_wait_ends_after_its_seconds() -> None:
     def polls(_: Deadline) -> Operation[int]:
         for _ in range(3):

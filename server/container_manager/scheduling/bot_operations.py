@@ -29,6 +29,7 @@ T = TypeVar("T")
 _READ_WORKERS = 64
 # Each copies, compresses or verifies a whole state: more at once are no faster.
 _MAINTENANCE_WORKERS = 4
+_GIVEN_UP_WORKERS = 4
 # A container that the engine cannot inspect must not occupy the workers of all others (moby/moby#46782).
 _READS_OF_ONE_BOT = 2
 
@@ -68,6 +69,7 @@ class BotOperations:
                 WorkerPool.CHANGE: workers,
                 WorkerPool.ACTION: workers,
                 WorkerPool.MAINTENANCE: _MAINTENANCE_WORKERS,
+                WorkerPool.GIVEN_UP: _GIVEN_UP_WORKERS,
             }
         )
         self._most_changes = most_changes
@@ -175,7 +177,7 @@ class BotOperations:
         except BaseException:
             ended(None)
             raise
-        work = asyncio.ensure_future(self._finish(pool, bot_id, parts, asyncio.wrap_future(job)))
+        work = asyncio.ensure_future(self._finish(pool, bot_id, parts, asyncio.wrap_future(job), deadline))
         self._changes.add(work)
         work.add_done_callback(ended)
         return await self._result(pool, job.cancel, work, deadline)
@@ -243,12 +245,27 @@ class BotOperations:
             "the call's deadline passed before the engine was done; a create is undone, any other change goes on"
         )
 
-    async def _finish(self, pool: WorkerPool, bot_id: str, parts: Parts[T], part: asyncio.Future[Wait | None]) -> T:
+    async def _finish(
+        self, pool: WorkerPool, bot_id: str, parts: Parts[T], first: asyncio.Future[Wait | None], deadline: Deadline
+    ) -> T:
         """Wait, and have workers run the parts after the first, until the operation has ended."""
-        while (wait := await part) is not None:
-            failure = await self._wait(pool, bot_id, wait)
-            part = asyncio.wrap_future(self._workers.submit(pool, partial(parts.next, failure)))
+        wait = await first
+        while wait is not None:
+            wait = await self._next(pool, partial(parts.next, await self._wait(pool, bot_id, wait)), deadline)
         return parts.result
+
+    async def _next(self, pool: WorkerPool, part: Callable[[], Wait | None], deadline: Deadline) -> Wait | None:
+        """Run a part after a wait. If its caller gives up before a worker comes free, another pool runs it.
+
+        The operation then ends, and its bot's turn with it, however long the workers of its pool are busy.
+        """
+        job = self._workers.submit(pool, part)
+        deadline.on_cancel(job.cancel)
+        running = asyncio.wrap_future(job)
+        await asyncio.wait({running})
+        if running.cancelled():
+            running = asyncio.wrap_future(self._workers.submit(WorkerPool.GIVEN_UP, part))
+        return await running
 
     async def _wait(self, pool: WorkerPool, bot_id: str, wait: Wait) -> Exception | None:
         """Wait. Returns the error that the operation is to end with instead."""

@@ -21,6 +21,8 @@ class WorkerPool(Enum):
     CHANGE = "change"
     ACTION = "action"
     MAINTENANCE = "maintenance"
+    GIVEN_UP = "given-up"
+    """Operations whose callers have gone while they waited for a worker of their own pool."""
 
 
 # Threads that run from the start, in each pool at least one. To start a thread takes the event loop a moment, and more
