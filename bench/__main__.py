@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import footprint, latency, lifecycle, logs, polling, reads, report, startup, states, telemetry, watchers
+from bench import footprint, latency, lifecycle, logs, reads, report, startup, states, telemetry, watchers
 from bench.engine_http import RawEngine
 from bench.processes import ProcessError
 from bench.report import Part
@@ -21,7 +21,7 @@ from dev.docker_command import DockerError
 from dev.images import ensure_test_image
 
 # The footprint goes on with the containers of the reads.
-_MODULES = (watchers, logs, latency, telemetry, startup, states, lifecycle, polling, reads, footprint)
+_MODULES = (watchers, logs, latency, telemetry, startup, states, lifecycle, reads, footprint)
 PARTS: dict[str, Callable[[Run], Part]] = {m.__name__.removeprefix("bench."): m.measure for m in _MODULES}
 
 

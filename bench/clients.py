@@ -24,7 +24,6 @@ from container_manager_client import connect
 RAW, SDK, SERVICE, BARE, ECHO = "raw HTTP", "docker SDK", "service", "service, bare stub", "empty echo service"
 STATUS_METHOD = "/botmaker.container.v1.ContainerManager/GetContainerStatus"
 LIST_METHOD = "/botmaker.container.v1.ContainerManager/ListManagedContainers"
-SET_METHOD, EXPORTS_METHOD = "/bench.Echo/Set", "/bench.Echo/Exports"
 _BATCH_ENTRIES = 1000
 _SYNC_SECONDS = 60
 _SAMPLED = (("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),)
@@ -206,7 +205,7 @@ def answer_of(target: str, method: str, request: bytes = b"") -> bytes:
 
 
 def bare_channel(target: str) -> grpc.Channel:
-    """A channel of gRPC alone to ``unix:///path``, or to ``host:port``."""
+    """A channel of gRPC alone to ``unix:///path``."""
     options = (("grpc.default_authority", "localhost"), ("grpc.max_receive_message_length", 32 * 1024 * 1024))
     return grpc.insecure_channel(target.replace("unix://", "unix:", 1), options=options)
 

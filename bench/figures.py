@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import NamedTuple
 
 _RESAMPLES = 1000
-_TAIL = _RESAMPLES // 40
 # The part of all ratios that is left out at each end: a round in which the machine did something else says nothing.
 _TRIMMED = 0.2
 
@@ -36,17 +35,28 @@ def ratio(values: Sequence[float], base: Sequence[float]) -> Ratio:
     """
     logarithms = [math.log(value / other) for value, other in zip(values, base, strict=True)]
     draw = random.Random(1)
-    means = sorted(_middle(draw.choices(logarithms, k=len(logarithms))) for _ in range(_RESAMPLES))
-    return Ratio(*(math.exp(mean) for mean in (_middle(logarithms), means[_TAIL], means[-1 - _TAIL])))
+    means = sorted(_middle(draw.choices(logarithms, k=len(logarithms))) for _ in range(_resamples(values)))
+    return Ratio(*(math.exp(mean) for mean in (_middle(logarithms), *_interval(means))))
 
 
 def ratio_of(values: Sequence[float], base: Sequence[float], of: Statistic, of_base: Statistic) -> Ratio:
     """``of(values)`` divided by ``of_base(base)``, where the series have nothing to do with each other."""
     draw = random.Random(1)
     ratios = sorted(
-        of(draw.choices(values, k=len(values))) / of_base(draw.choices(base, k=len(base))) for _ in range(_RESAMPLES)
+        of(draw.choices(values, k=len(values))) / of_base(draw.choices(base, k=len(base)))
+        for _ in range(_resamples(values))
     )
-    return Ratio(of(values) / of_base(base), ratios[_TAIL], ratios[-1 - _TAIL])
+    return Ratio(of(values) / of_base(base), *_interval(ratios))
+
+
+def _resamples(values: Sequence[float]) -> int:
+    """Fewer values have no more different resamples than this."""
+    return min(_RESAMPLES, int(len(values) ** min(len(values), 5)))
+
+
+def _interval(ranked: Sequence[float]) -> tuple[float, float]:
+    tail = len(ranked) // 40
+    return ranked[tail], ranked[-1 - tail]
 
 
 def _middle(values: Sequence[float]) -> float:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from bench import report
 from bench.engine_http import RawEngine
@@ -53,34 +53,6 @@ class Done(NamedTuple):
     output: str
 
 
-class Manager(Protocol):
-    """A manager of one bot."""
-
-    state: Path
-    """The directory with the bot's state."""
-
-    def create(self, image: str) -> Done:
-        """Create the bot and start it, and wait until it answers."""
-
-    def list(self) -> Done:
-        """List the bots."""
-
-    def upgrade(self, image: str) -> Done:
-        """Replace its image."""
-
-    def backup(self) -> Done:
-        """Back it up while it runs."""
-
-    def backup_stopped(self) -> Done:
-        """Stop it, back it up and start it again."""
-
-    def restore(self) -> Done:
-        """Give it the state of that backup, while it runs."""
-
-    def remove(self) -> None:
-        """Remove the bot."""
-
-
 def run(*command: str) -> Done:
     """Run a command to its end, and take the time."""
     begun = time.monotonic()
@@ -105,7 +77,35 @@ def together(*parts: Done) -> Done:
     return Done(sum(part.seconds for part in parts), all(part.ok for part in parts), "".join(p.output for p in parts))
 
 
-class Ours:
+class Manager:
+    """What both managers of one bot have in common."""
+
+    state: Path
+    """The directory with the bot's state."""
+    bot: str
+
+    def __init__(self, *command: str) -> None:
+        """``command``: what the words of every command follow."""
+        self._command = command
+
+    def list(self) -> Done:
+        return self._run("list")
+
+    def backup(self) -> Done:
+        raise NotImplementedError
+
+    def backup_stopped(self) -> Done:
+        return together(self._run("stop", self.bot), self.backup(), self._start())
+
+    def _start(self) -> Done:
+        """Start the bot, and wait until it answers."""
+        raise NotImplementedError
+
+    def _run(self, *words: str) -> Done:
+        return run(*self._command, *words)
+
+
+class Ours(Manager):
     """The container manager, by botctl."""
 
     def __init__(self, docker_host: str, scratch: Path, stack: ExitStack) -> None:
@@ -113,46 +113,42 @@ class Ours:
         for name, root in roots.items():
             root.mkdir(mode=0o700 if name == "backup" else 0o711)
         options = [word for name, root in roots.items() for word in (f"--{name}-root", str(root))]
-        command = [sys.executable, "-m", "container_manager", "serve", "--listen", "unix://{socket}"]
-        service = stack.enter_context(Program("service", scratch, [*command, "--docker-host", docker_host, *options]))
-        self._botctl = [str(Path(sys.executable).with_name("botctl")), "--target", service.target]
-        self._bot = str(uuid.uuid4())
+        socket = scratch / "service" / "socket"
+        socket.parent.mkdir(mode=0o700)
+        command = [sys.executable, "-m", "container_manager", "serve", "--listen", f"unix://{socket}"]
+        service = stack.enter_context(Program(socket, [*command, "--docker-host", docker_host, *options]))
+        super().__init__(str(Path(sys.executable).with_name("botctl")), "--target", service.target)
+        self.bot = str(uuid.uuid4())
         self._token = scratch / "token"
         self._token.write_text("t" * 48)
-        self.state = roots["state"] / self._bot
-
-    def _run(self, *words: str) -> Done:
-        return run(*self._botctl, *words)
+        self.state = roots["state"] / self.bot
 
     def create(self, image: str) -> Done:
         return together(
-            self._run("secrets", "put", self._bot, f"GATEWAY_TOKEN=@{self._token}", f"OPENAI_API_KEY=@{self._token}"),
-            self._run("create", self._bot, "--image", image, "--provider", "openai", "--model", "gpt-5.4"),
-            self._run("start", "--wait", self._bot),
+            self._run("secrets", "put", self.bot, f"GATEWAY_TOKEN=@{self._token}", f"OPENAI_API_KEY=@{self._token}"),
+            self._run("create", self.bot, "--image", image, "--provider", "openai", "--model", "gpt-5.4"),
+            self._start(),
         )
 
-    def list(self) -> Done:
-        return self._run("list")
+    def _start(self) -> Done:
+        return self._run("start", "--wait", self.bot)
 
     def upgrade(self, image: str) -> Done:
-        return self._run("upgrade", self._bot, "--image", image, "--ready-timeout", "300s")
+        return self._run("upgrade", self.bot, "--image", image, "--ready-timeout", "300s")
 
     def backup(self) -> Done:
-        return self._run("backup", "create", self._bot)
-
-    def backup_stopped(self) -> Done:
-        return together(self._run("stop", self._bot), self.backup(), self._run("start", "--wait", self._bot))
+        return self._run("backup", "create", self.bot)
 
     def restore(self) -> Done:
-        listed = self._run("-o", "json", "backup", "list", self._bot).output
+        listed = self._run("-o", "json", "backup", "list", self.bot).output
         newest = re.findall('"backup_?[Ii]d": "([^"]+)"', listed)[0]
-        return self._run("backup", "restore", self._bot, newest)
+        return self._run("backup", "restore", self.bot, newest)
 
     def remove(self) -> None:
-        self._run("remove", self._bot)
+        self._run("remove", self.bot)
 
 
-class Fleet:
+class Fleet(Manager):
     """``openclaw fleet``, in a container beside the engine."""
 
     def __init__(self, docker_host: str, scratch: Path, stack: ExitStack, *, image: str) -> None:
@@ -167,21 +163,20 @@ class Fleet:
         program = shutil.which("docker")
         mounts = [f"{scratch}:{scratch}", f"{socket}:{socket}", f"{docker}:/usr/bin/docker:ro"]
         mounts.append(f"{program}:/usr/libexec/docker:ro")
-        self._tool = f"bench-fleet-{uuid.uuid4().hex[:8]}"
-        stack.callback(self._engine, "rm", "--force", self._tool)
+        tool = f"bench-fleet-{uuid.uuid4().hex[:8]}"
+        stack.callback(self._engine, "rm", "--force", tool)
         self._engine(
-            *("run", "--detach", "--name", self._tool, "--network", "host", "--user", "0", "--entrypoint", "sleep"),
+            *("run", "--detach", "--name", tool, "--network", "host", "--user", "0", "--entrypoint", "sleep"),
             *(word for mount in mounts for word in ("--volume", mount)),
             *("--env", f"DOCKER_HOST={docker_host}", "--env", f"OPENCLAW_STATE_DIR={scratch}/fleet"),
             *(image, "infinity"),
         )
-        self.state = scratch / "fleet" / "fleet" / "cells" / "cell"
+        super().__init__("docker", "--host", docker_host, "exec", tool, "openclaw", "fleet")
+        self.bot = "cell"
+        self.state = scratch / "fleet" / "fleet" / "cells" / self.bot
 
     def _engine(self, *words: str) -> bytes:
         return docker_command.run(self._docker, *words)
-
-    def _run(self, *words: str) -> Done:
-        return run("docker", "--host", self._docker, "exec", self._tool, "openclaw", "fleet", *words)
 
     def _live(self) -> Done:
         """Wait until the gateway answers; a command of fleet gives up after a minute, or does not wait."""
@@ -197,17 +192,14 @@ class Fleet:
     def create(self, image: str) -> Done:
         return together(self._run("create", "cell", "--image", image)._replace(ok=True), self._live())
 
-    def list(self) -> Done:
-        return self._run("list")
+    def _start(self) -> Done:
+        return together(self._run("start", "cell"), self._live())
 
     def upgrade(self, image: str) -> Done:
         return self._run("upgrade", "cell", "--image", image)
 
     def backup(self) -> Done:
         return self._run("backup", "cell", "--out", str(self._archive))
-
-    def backup_stopped(self) -> Done:
-        return together(self._run("stop", "cell"), self.backup(), self._run("start", "cell"), self._live())
 
     def restore(self) -> Done:
         return self._run("restore", "cell", "--from", str(self._archive), "--force")
@@ -222,7 +214,7 @@ def schema(state: Path) -> int:
         return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
-def measure(manager: Manager, images: dict[str, str]) -> dict[str, str]:
+def measure(manager: Ours | Fleet, images: dict[str, str]) -> dict[str, str]:
     """Each row's cell."""
     state, cells = manager.state, {}
 
@@ -298,7 +290,7 @@ def main(arguments: Sequence[str]) -> int:
 
         broken = derived("broken", newer, _BROKEN)
         cell_images = {"older": derived("older", older, _OFFICIAL), "newer": derived("newer", newer, _OFFICIAL)}
-        kinds: tuple[tuple[str, Callable[..., Manager], dict[str, str]], ...] = (
+        kinds: tuple[tuple[str, Callable[..., Ours | Fleet], dict[str, str]], ...] = (
             ("this service", Ours, {"older": older, "newer": newer}),
             ("`openclaw fleet`", partial(Fleet, image=newer), cell_images),
         )

@@ -22,11 +22,11 @@ from bench.engine_http import MANAGED, RawEngine, container_name
 from bench.figures import ms, p99, ratio
 from bench.processes import Program
 from bench.report import Part
-from bench.run import Run
-from bench.scripted_engine import bot_ids, templates
+from bench.run import SMOKE_CONTAINERS, Run
+from bench.scripted_engine import ScriptedEngine, bot_ids, templates
 
 COUNTS = (10, 1000, 5000)
-_SMOKE_COUNTS = (2, 40)
+_SMOKE_COUNTS = (2, SMOKE_CONTAINERS)
 _LISTS = 4
 
 
@@ -35,8 +35,7 @@ def measure(run: Run) -> Part:
     part = Part("footprint")
     with run.service() as service:
         idle = run.idle_bots(service, run.pick(1000, 200, 3))
-        # The scripted engines of a smoke run have documents of their own.
-        documents = [] if run.is_smoke else [_documents(run, service)]
+        documents = _documents(run, service)
     _real(run, part, idle)
     _scripted(run, part, documents)
     return part
@@ -62,7 +61,7 @@ def _real(run: Run, part: Part, idle: list[str]) -> None:
     part.at_most(f"sync of {len(idle):,} containers", median(seconds[SERVICE]), 3, " s")
 
 
-def _scripted(run: Run, part: Part, documents: list[str]) -> None:
+def _scripted(run: Run, part: Part, documents: str) -> None:
     counts, starts = _SMOKE_COUNTS if run.is_smoke else COUNTS, run.rounds(5, 2, 1)
     few, most = counts[0], counts[-1]
     print(f"footprint, {', '.join(f'{number:,}' for number in counts)} containers: {starts} starts each", flush=True)
@@ -71,12 +70,10 @@ def _scripted(run: Run, part: Part, documents: list[str]) -> None:
     with ExitStack() as stack:
         engines = {}
         for number in counts:
-            command = ("bench.scripted_engine", "{socket}", str(number), *documents)
-            # A smoke run has such an engine already, and a service on it.
-            has_one = run.is_smoke and number == few
-            engines[number] = (
-                run.docker_host if has_one else stack.enter_context(run.program("engine", *command)).target
-            )
+            if run.is_smoke:
+                engines[number] = run.docker_host
+            else:
+                engines[number] = stack.enter_context(run.server(ScriptedEngine, number, documents)).target
         for turn in range(starts):
             for number, engine in engines.items():
                 with run.synced_service(engine, bot_ids(1)[0]) as (service, taken):
@@ -130,15 +127,15 @@ def _list(run: Run, part: Part, service: Program, engine: str, number: int) -> N
 
 
 def _documents(run: Run, service: Program) -> str:
-    """A file with what the run's engine shows of a running bot, which is removed again."""
+    """What the run's engine shows of a running bot, which is removed again."""
     request = run.request()
     request.config.environment.update({"TZ": "Europe/Berlin", "NODE_OPTIONS": "--max-old-space-size=512"})
     request.config.extra_hosts["host.docker.internal"] = "host-gateway"
     request.config.ports.add(container_port=18789)
     (bot_id,) = run.make(service, 1, request, start=True)
-    name, file = container_name(bot_id), run.scratch / "documents"
+    name = container_name(bot_id)
     with closing(RawEngine(run.docker_host)) as engine:
         (row,) = [row for row in engine.list(MANAGED) if f"/{name}" in row["Names"]]
-        file.write_text(templates(engine.inspect(name), row, bot_id))
+        shown = templates(engine.inspect(name), row, bot_id)
         engine.remove(name)
-    return str(file)
+    return shown

@@ -1,20 +1,11 @@
-"""Follows a swarm and does nothing else, so that what that costs can be measured.
-
-As a program: ``python -m bench.poller MANAGER SECONDS [view]`` follows the manager at ``unix://…`` with the backend's
-source alone, or with the live view, and prints what that takes once everything is known: CPU seconds, the polls and the
-notices in that time, and the longest step of the event loop, in CPU seconds too.
-"""
+"""Follows a swarm and does nothing else, so that what that costs can be measured."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from container_manager.backends.swarm.overdue import Overdue
@@ -26,57 +17,49 @@ from container_manager.view.keeper import ViewKeeper
 _SETTLED_SECONDS = 3.0
 
 
-async def measure(manager: str, seconds: float, *, view: bool) -> dict[str, Any]:
-    """Follow the manager for so long, once everything is known."""
-    counts: Counter[str] = Counter()
-    engine = AsyncEngineClient(
-        manager, timeout_seconds=10, observer=lambda operation, *_: counts.update([operation, "requests"])
-    )
-    follow = _view if view else _source
-    async with follow(SwarmSource(engine, Overdue(_attend)), counts):
-        await asyncio.sleep(min(_SETTLED_SECONDS, seconds))
-        gc.collect()
-        counts.clear()
-        began, cpu = time.perf_counter(), time.process_time()
-        await asyncio.sleep(seconds)
-        figures = {
-            "cpu_seconds": time.process_time() - cpu,
-            "seconds": time.perf_counter() - began,
-            "polls": counts["list_nodes"],
-            "requests": counts["requests"],
-            "notices": counts["notices"],
-        }
-        # Afterwards: this has a cost of its own.
-        figures["longest_step_seconds"] = await _longest_step(seconds / 2)
-    await engine.close()
-    return figures
+class Poller:
+    """Keeps a live view of a swarm, with the backend's source, in a process of its own."""
+
+    def __init__(self, manager: str) -> None:
+        """``manager``: its API, ``unix://…``."""
+        self._manager = manager
+
+    def measure(self, seconds: float) -> dict[str, float]:
+        """Follow the swarm for so long, once everything is known.
+
+        What that takes: CPU seconds, the polls in that time, and the longest step of the event loop, in CPU seconds.
+        """
+        return asyncio.run(self._measure(seconds))
+
+    async def _measure(self, seconds: float) -> dict[str, float]:
+        counts: Counter[str] = Counter()
+        engine = AsyncEngineClient(
+            self._manager, timeout_seconds=10, observer=lambda operation, *_: counts.update([operation])
+        )
+        source = SwarmSource(engine, Overdue(_attend))
+        keeper = ViewKeeper(source, lambda status: status_to_proto(status).SerializeToString())
+        keeper.start()
+        try:
+            await keeper.in_sync()
+            await asyncio.sleep(min(_SETTLED_SECONDS, seconds))
+            gc.collect()
+            counts.clear()
+            began, cpu = time.perf_counter(), time.process_time()
+            await asyncio.sleep(seconds)
+            figures = {
+                "cpu_seconds": time.process_time() - cpu,
+                "seconds": time.perf_counter() - began,
+                "polls": counts["list_nodes"],
+            }
+            # Afterwards: this has a cost of its own.
+            return figures | {"longest_step_seconds": await _longest_step(seconds / 2)}
+        finally:
+            await keeper.close()
+            await engine.close()
 
 
 async def _attend(_service: dict[str, Any]) -> None:
     """Nothing is ever due here."""
-
-
-@asynccontextmanager
-async def _source(source: SwarmSource, counts: Counter[str]) -> AsyncIterator[None]:
-    async def consume() -> None:
-        async for _ in notices:
-            counts["notices"] += 1
-
-    async with source.subscribe() as notices, asyncio.TaskGroup() as group:
-        task = group.create_task(consume())
-        yield
-        task.cancel()
-
-
-@asynccontextmanager
-async def _view(source: SwarmSource, _counts: Counter[str]) -> AsyncIterator[None]:
-    keeper = ViewKeeper(source, lambda status: status_to_proto(status).SerializeToString())
-    keeper.start()
-    try:
-        await keeper.in_sync()
-        yield
-    finally:
-        await keeper.close()
 
 
 async def _longest_step(seconds: float) -> float:
@@ -87,7 +70,3 @@ async def _longest_step(seconds: float) -> float:
         await asyncio.sleep(0)
         longest = max(longest, time.thread_time() - began)
     return longest
-
-
-if __name__ == "__main__":
-    print(json.dumps(asyncio.run(measure(sys.argv[1], float(sys.argv[2]), view=sys.argv[3:] == ["view"]))))

@@ -1,7 +1,11 @@
-"""Processes of a run: programs that serve, and children that play clients. No two of them share an interpreter lock."""
+"""Processes of a run: the service, and children that play clients or serve. No two of them share an interpreter lock.
+
+In a smoke run the children are threads, which start at once.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import select
@@ -11,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,35 +31,32 @@ class ProcessError(Exception):
 class Program:
     """A running program; a context manager. It serves when the constructor returns.
 
-    It says so by a line with the word "serving" on its standard output. Its standard error goes to a file.
+    It says so by a line with the word "serving" on its standard output.
     """
 
-    def __init__(self, name: str, scratch: Path, command: Sequence[str]) -> None:
-        """``{socket}`` in ``command`` stands for the path of its socket, in a directory of its own."""
-        self.socket = scratch / name / "socket"
-        self.target = f"unix://{self.socket}"
-        self.socket.parent.mkdir(mode=0o700)
-        log = scratch / name / "log"
+    def __init__(self, socket: Path, command: Sequence[str]) -> None:
+        """``socket``: the path of the socket that it serves on. Its standard error goes to a file beside."""
+        self.target = f"unix://{socket}"
+        log = socket.with_name("log")
         self.spawned = time.monotonic()
         """``time.monotonic()`` just before the process was made."""
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [word.replace("{socket}", str(self.socket)) for word in command],
+                command,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 cwd=CHECKOUT,
                 # Ctrl-C is for this process, which stops the others in their order.
                 start_new_session=True,
             )
-        self.send_signal = self._process.send_signal
         try:
-            self.line = self._first_line()
+            line = self._first_line()
         except BaseException:
             self.__exit__()
             raise
-        if "serving" not in self.line:
+        if "serving" not in line:
             self.__exit__()
-            raise ProcessError(f"{name} does not serve: {self.line} {log.read_text(errors='replace').strip()}")
+            raise ProcessError(f"the service does not serve: {line} {log.read_text(errors='replace').strip()}")
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +92,9 @@ class Program:
 class Child:
     """A process with one object, whose methods this process calls, one at a time. A context manager."""
 
+    target = ""
+    """The address of the server that it is, if it is one."""
+
     def __init__(self, make: Callable[..., Any], *arguments: Any, thread: bool = False) -> None:
         """The child calls ``make(*arguments)``; all must be picklable. ``thread``: not a process, but a thread."""
         self._pool: Executor = (
@@ -113,6 +118,42 @@ class Child:
     def call(self, method: str, *arguments: Any) -> Any:
         """Call the method: its result, or what it raises, with the child's traceback."""
         return self.begin(method, *arguments).result()
+
+
+class Server:
+    """An ``asyncio`` server on a thread of its own, for a :class:`Child`. It serves when the constructor returns."""
+
+    def __init__(self, socket: str) -> None:
+        """``socket``: the path of the unix socket that it serves on."""
+        self.loop = asyncio.new_event_loop()
+        self._ended = asyncio.Event()
+        started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(socket, started))
+        self._thread.start()
+        started.result()
+
+    def serving(self, socket: str) -> AbstractAsyncContextManager[None]:
+        """Serve as long as it is entered."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+
+    def _run(self, socket: str, started: Future[None]) -> None:
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self._serve(socket, started))
+
+    async def _serve(self, socket: str, started: Future[None]) -> None:
+        try:
+            async with self.serving(socket):
+                started.set_result(None)
+                await self._ended.wait()
+        except BaseException as exc:
+            if started.done():
+                raise
+            started.set_exception(exc)
 
 
 _here = threading.local()

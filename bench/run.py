@@ -1,9 +1,13 @@
-"""One run: how much it measures, the services that it starts, the containers that it makes, and their removal."""
+"""One run: how much it measures, the services that it starts, the containers that it makes, and their removal.
+
+A smoke run brings an engine of its own, and has one service, with all telemetry, for all parts.
+"""
 
 from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -12,16 +16,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from bench.clients import CLIENTS, SERVICE, SET_METHOD, STATUS_METHOD, Setting, Timed, answer_of
+from bench.clients import CLIENTS, SERVICE, STATUS_METHOD, Setting, Timed, answer_of
+from bench.echo_service import Echo
 from bench.engine_http import EngineAnswerError, RawEngine
-from bench.processes import Child, Program
+from bench.processes import Child, Program, Server
+from bench.scripted_engine import ScriptedEngine
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager_client import connect
 
 FULL, QUICK, SMOKE = range(3)
+SMOKE_CONTAINERS = 40
+"""How many there are on the engine of a smoke run from its start."""
 SLEEP = ("sleep", "86400")
 _REQUEST_ID_LABEL = "botmaker.request-id"
 _CLEAN_UP_SECONDS = 180
@@ -46,9 +54,11 @@ class Run:
         # A request id becomes a label, and any number of bots may have the same.
         self._run_id = f"bench-{uuid.uuid4()}"
         self._idle: list[str] = []
-        self._programs = 0
-        self._echo: Program | None = None
-        self._shared: dict[Sequence[str], Program] = {}
+        self._servers = 0
+        self._echo: Child | None = None
+        self._shared: Program | None = None
+        self.metrics = ""
+        """The address of the metrics of a service with :meth:`telemetry`."""
         self._stack = ExitStack()
         self._stack.callback(shutil.rmtree, self.scratch, ignore_errors=True)
 
@@ -56,8 +66,7 @@ class Run:
         with ExitStack() as stack:
             stack.push(self._stack.pop_all())
             if self.is_smoke:
-                engine = stack.enter_context(self.program("engine", "bench.scripted_engine", "{socket}", "0"))
-                self.docker_host = engine.target
+                self.docker_host = stack.enter_context(self.server(ScriptedEngine, SMOKE_CONTAINERS)).target
             # Services and clients have ended when this runs, but for the shared services of a smoke run.
             stack.callback(self.remove_containers)
             self._stack = stack.pop_all()
@@ -66,7 +75,7 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        if kind is not None:
+        if kind is not None and not self.is_smoke:
             # The engine may still be creating what a client asked for before it was interrupted.
             time.sleep(_SETTLED_SECONDS)
         self._stack.close()
@@ -79,29 +88,43 @@ class Run:
         """The same for rounds, which the command line may set."""
         return self._rounds or self.pick(full, quick, smoke)
 
-    def program(self, name: str, *command: str) -> Program:
-        """Start a Python module that serves; ``{socket}`` stands for its socket."""
-        self._programs += 1
-        return Program(f"{name}-{self._programs}", self.scratch, [sys.executable, "-m", *command])
+    @contextmanager
+    def server(self, kind: type[Server], *arguments: Any) -> Iterator[Child]:
+        """A child that serves, with these arguments after its socket."""
+        socket_path = self._socket(kind.__name__)
+        with Child(kind, str(socket_path), *arguments, thread=self.is_smoke) as child:
+            child.target = f"unix://{socket_path}"
+            try:
+                yield child
+            finally:
+                child.call("close")
 
-    def echo(self, answer: bytes = b"") -> Program:
+    def echo(self, answer: bytes = b"") -> Child:
         """The empty service of :mod:`bench.echo_service`, the same for the whole run; from now on with this answer."""
         if self._echo is None:
-            self._echo = self._stack.enter_context(self.program("echo", "bench.echo_service", "{socket}"))
-        answer_of(self._echo.target, SET_METHOD, answer)
+            self._echo = self._stack.enter_context(self.server(Echo))
+        self._echo.call("set", answer)
         return self._echo
+
+    def telemetry(self) -> tuple[str, ...]:
+        """The options for metrics, traces and the log as JSON; the empty service takes the traces."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.metrics = f"127.0.0.1:{probe.getsockname()[1]}"
+        collector = f"http://127.0.0.1:{self.echo().call('port')}"
+        return "--metrics-listen", self.metrics, "--otlp-endpoint", collector, "--log-format", "json"
 
     @contextmanager
     def service(self, *options: str) -> Iterator[Program]:
-        """The service on this run's engine, as users start it. A smoke run shares those with the same options."""
-        if options in self._shared:
-            yield self._shared[options]
-        elif self.is_smoke:
-            self._shared[options] = self._stack.enter_context(self._start(self.docker_host, options))
-            yield self._shared[options]
-        else:
+        """The service on this run's engine, as users start it."""
+        if not self.is_smoke:
             with self._start(self.docker_host, options) as service:
                 yield service
+            return
+        if self._shared is None:
+            options = self.telemetry()
+            self._shared = self._stack.enter_context(self._start(self.docker_host, options))
+        yield self._shared
 
     @contextmanager
     def synced_service(self, docker_host: str, bot_id: str) -> Iterator[tuple[Program, float]]:
@@ -109,17 +132,17 @@ class Run:
 
         One of the bots is watched, so that no other snapshots take time. It yields when the service is idle again.
         """
-        if self.is_smoke and docker_host == self.docker_host:
+        if self.is_smoke:
             with self.service() as shared:
                 yield shared, time.monotonic() - shared.spawned
             return
         with ExitStack() as stack:
-            setting = Setting(docker_host, f"unix://{self.scratch}/service-{self._programs + 1}/socket")
+            service_socket = self._socket("service")
             # The client's process is ready before the service's is made.
-            client = stack.enter_context(self.client(SERVICE, setting))
-            service = stack.enter_context(self._start(docker_host, ()))
+            client = stack.enter_context(self.client(SERVICE, Setting(docker_host, f"unix://{service_socket}")))
+            service = stack.enter_context(self._start(docker_host, (), service_socket))
             _, synced = client.call("each", "synced", [bot_id])
-            time.sleep(self.pick(1, 1, 0) * _SETTLED_SECONDS)
+            time.sleep(_SETTLED_SECONDS)
             yield service, synced - service.spawned
 
     def client(self, name: str, setting: Setting) -> Child:
@@ -188,10 +211,24 @@ class Run:
                 if exc.status not in (_HTTP_NOT_FOUND, _HTTP_CONFLICT):
                     raise
 
-    def _start(self, docker_host: str, options: Sequence[str]) -> Program:
-        listen = ("--listen", "unix://{socket}", "--docker-host", docker_host)
-        root = ("--secrets-root", str(self._secrets_root))
-        return self.program("service", "container_manager", "serve", *listen, *root, *options)
+    def _start(self, docker_host: str, options: Sequence[str], path: Path | None = None) -> Program:
+        path = path or self._socket("service")
+        command = (
+            "--listen",
+            f"unix://{path}",
+            "--docker-host",
+            docker_host,
+            "--secrets-root",
+            str(self._secrets_root),
+        )
+        return Program(path, [sys.executable, "-m", "container_manager", "serve", *command, *options])
+
+    def _socket(self, name: str) -> Path:
+        """A path for a socket, in a directory of its own."""
+        self._servers += 1
+        directory = self.scratch / f"{name}-{self._servers}"
+        directory.mkdir(mode=0o700)
+        return directory / "socket"
 
 
 def status_answer(service: Program, bot_id: str) -> bytes:

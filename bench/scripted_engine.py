@@ -1,10 +1,8 @@
 """An engine whose containers do not exist: enough of the API for the service, and nothing to wait for.
 
 It has any number of containers from its start, so that what thousands of them cost the service can be measured without
-running any, and it carries out whole lifecycles, for smoke runs.
-
-As a program: ``python -m bench.scripted_engine SOCKET CONTAINERS [TEMPLATES]``. ``TEMPLATES`` is a file with documents
-of a real engine (:func:`templates`), in which marks such as ``@ID@`` stand for what differs between containers.
+running any, and it carries out whole lifecycles, for smoke runs. In its documents, marks such as ``@ID@`` stand for
+what differs between containers.
 """
 
 from __future__ import annotations
@@ -13,21 +11,19 @@ import asyncio
 import base64
 import json
 import re
-import signal
 import struct
-import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from bench.engine_http import BOT, MANAGED, container_name
+from bench.processes import Server
 
 LOG_LINES = 200
 LAST_LINE = "that is all"
@@ -53,7 +49,7 @@ def bot_ids(count: int) -> list[str]:
 
 
 def templates(document: dict[str, Any], row: dict[str, Any], bot_id: str) -> str:
-    """What an engine shows of a running container, as a file for ``TEMPLATES``."""
+    """What an engine shows of a running container, with the marks."""
     state = {**document["State"], "Status": _STATE, "Running": _RUNNING, "Paused": _PAUSED}
     texts = document | {"Created": _TIME, "State": state}, row | {"Created": _SECONDS, "State": _STATE}
     return json.dumps([json.loads(_packed(t).replace(document["Id"], _ID).replace(bot_id, BOT)) for t in texts])
@@ -69,21 +65,34 @@ class _Container:
     state: str = "running"
 
 
-class _Engine:
-    def __init__(self, count: int, document: dict[str, Any], row: dict[str, Any]) -> None:
-        self._document, self._row = document, row
+class ScriptedEngine(Server):
+    """The engine, on a unix socket."""
+
+    def __init__(self, socket: str, count: int, documents: str = "") -> None:
+        """``count``: how many containers it has; ``documents``: from :func:`templates`, if not its own."""
+        shown: tuple[dict[str, Any], dict[str, Any]] = json.loads(documents) if documents else _default_templates()
+        self._document, self._row = shown
         self._containers: dict[str, _Container] = {}
         self._ids: dict[str, str] = {}
         self._whole_list = b""
         self._subscribers: list[asyncio.Queue[bytes]] = []
-        texts = _packed(document), _packed(row)
+        texts = _packed(self._document), _packed(self._row)
         for number, bot_id in enumerate(bot_ids(count)):
             self._add(_Container(f"{number:064x}", bot_id, _FIRST_CREATED_NS + number * 1_000_000_001, *texts))
+        super().__init__(socket)
 
-    def find(self, key: str) -> _Container | None:
+    @asynccontextmanager
+    async def serving(self, socket: str) -> AsyncIterator[None]:
+        runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.01)
+        await runner.setup()
+        await web.UnixSite(runner, socket, backlog=1000).start()
+        yield
+        await runner.cleanup()
+
+    def _find(self, key: str) -> _Container | None:
         return self._containers.get(self._ids.get(key, key))
 
-    def create(self, name: str, body: dict[str, Any]) -> str:
+    def _create(self, name: str, body: dict[str, Any]) -> str:
         host = self._document["HostConfig"] | body.pop("HostConfig")
         config = self._document["Config"] | body
         document = self._document | {"Config": config, "HostConfig": host}
@@ -94,7 +103,7 @@ class _Engine:
         self._tell(made, "create")
         return made.container_id
 
-    def change(self, container: _Container, state: str, *actions: str) -> None:
+    def _change(self, container: _Container, state: str, *actions: str) -> None:
         container.state = state
         self._whole_list = b""
         if state == "removed":
@@ -102,11 +111,7 @@ class _Engine:
         for action in actions:
             self._tell(container, action)
 
-    def subscribe(self) -> asyncio.Queue[bytes]:
-        self._subscribers.append(asyncio.Queue())
-        return self._subscribers[-1]
-
-    def listed(self, filters: dict[str, list[str]]) -> bytes:
+    def _listed(self, filters: dict[str, list[str]]) -> bytes:
         labels = [label for label in filters.get("label", ()) if label != MANAGED]
         if not labels and "id" not in filters:
             self._whole_list = self._whole_list or self._rows(self._containers.values())
@@ -115,9 +120,6 @@ class _Engine:
         ids = filters.get("id", self._containers)
         found = [c for c in self._containers.values() if c.container_id in ids and all(m in c.row for m in marks)]
         return self._rows(found)
-
-    def inspect(self, container: _Container) -> bytes:
-        return self._filled(container.document, container).encode()
 
     def _add(self, container: _Container) -> None:
         self._containers[container.container_id] = container
@@ -147,42 +149,40 @@ class _Engine:
             .replace(f'"{_PAUSED}"', "true" if paused else "false")
         )
 
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        query = request.query
+        match re.sub(r"^/v1\.\d+", "", request.path).split("/")[1:]:
+            case ["events"]:
+                response = web.StreamResponse()
+                await response.prepare(request)
+                self._subscribers.append(events := asyncio.Queue[bytes]())
+                with suppress(ConnectionResetError):
+                    while True:
+                        await response.write(await events.get())
+                return response
+            case ["version" | "_ping"]:
+                return _json({"Version": "scripted", "ApiVersion": _API_VERSION})
+            case ["containers", "json"]:
+                return web.Response(body=self._listed(json.loads(query.get("filters", "{}"))))
+            case ["containers", "create"]:
+                return _json({"Id": self._create(query["name"], await request.json())}, 201)
+            case ["containers", key, *verb] if (container := self._find(key)) is not None:
+                return await self._act(container, verb[0] if verb else "remove", query)
+        return _json({"message": f"No such container: {request.path}"}, 404)
 
-async def _answer(engine: _Engine, request: web.Request) -> web.StreamResponse:
-    query = request.query
-    match re.sub(r"^/v1\.\d+", "", request.path).split("/")[1:]:
-        case ["events"]:
-            response = web.StreamResponse()
-            await response.prepare(request)
-            events = engine.subscribe()
-            while True:
-                await response.write(await events.get())
-        case ["version"]:
-            return _json({"Version": "scripted", "ApiVersion": _API_VERSION})
-        case ["_ping"]:
-            return web.Response(headers={"Api-Version": _API_VERSION})
-        case ["containers", "json"]:
-            return web.Response(body=engine.listed(json.loads(query.get("filters", "{}"))))
-        case ["containers", "create"]:
-            return _json({"Id": engine.create(query["name"], await request.json())}, 201)
-        case ["containers", key, *verb] if (container := engine.find(key)) is not None:
-            return await _act(engine, container, verb[0] if verb else "remove", query)
-    return _json({"message": f"No such container: {request.path}"}, 404)
-
-
-async def _act(engine: _Engine, container: _Container, verb: str, query: Mapping[str, str]) -> web.Response:
-    match verb:
-        case "json":
-            return web.Response(body=engine.inspect(container))
-        case "archive":
-            stat = base64.b64encode(_packed(_EXECUTABLE).encode()).decode()
-            return web.Response(headers={"X-Docker-Container-Path-Stat": stat})
-        case "logs":
-            return web.Response(body=_log(query.get("tail", "all")))
-    if query.get("t", "0") != "0":
-        await asyncio.sleep(_STOP_SECONDS)
-    engine.change(container, *_CHANGES[verb])
-    return web.Response(status=204)
+    async def _act(self, container: _Container, verb: str, query: Mapping[str, str]) -> web.Response:
+        match verb:
+            case "json":
+                return web.Response(body=self._filled(container.document, container).encode())
+            case "archive":
+                stat = base64.b64encode(_packed(_EXECUTABLE).encode()).decode()
+                return web.Response(headers={"X-Docker-Container-Path-Stat": stat})
+            case "logs":
+                return web.Response(body=_log(query.get("tail", "all")))
+        if query.get("t", "0") != "0":
+            await asyncio.sleep(_STOP_SECONDS)
+        self._change(container, *_CHANGES[verb])
+        return web.Response(status=204)
 
 
 def _log(tail: str) -> bytes:
@@ -215,23 +215,8 @@ def _default_templates() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _json(document: Any, status: int = 200) -> web.Response:
-    return web.Response(text=_packed(document), status=status)
+    return web.Response(text=_packed(document), status=status, headers={"Api-Version": _API_VERSION})
 
 
 def _packed(document: Any) -> str:
     return json.dumps(document, separators=(",", ":"))
-
-
-async def _serve(socket: str, engine: _Engine) -> None:
-    asked = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
-    runner = web.ServerRunner(web.Server(partial(_answer, engine)))
-    await runner.setup()
-    await web.UnixSite(runner, socket, backlog=1000).start()
-    print("engine serving", flush=True)
-    await asked.wait()
-
-
-if __name__ == "__main__":
-    shown = json.loads(Path(sys.argv[3]).read_text()) if sys.argv[3:] else _default_templates()
-    asyncio.run(_serve(sys.argv[1], _Engine(int(sys.argv[2]), *shown)))

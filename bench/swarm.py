@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -32,7 +31,8 @@ from bench import report
 from bench.clients import BARE, ECHO, SERVICE, Setting
 from bench.engine_http import MANAGED, RawEngine, container_name
 from bench.figures import ms, ratio
-from bench.processes import CHECKOUT, Program
+from bench.poller import Poller
+from bench.processes import Child, Program
 from bench.report import Part
 from bench.run import FULL, QUICK, SLEEP, Run, status_answer
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
@@ -160,8 +160,8 @@ def _reads(run: Run, service: Program, manager: _Manager) -> Part:
     draw = random.Random(3)
     with ExitStack() as stack:
         echo = run.echo(status_answer(service, bot_ids[0]))
-        targets = {SERVICE: service, BARE: service, ECHO: echo}
-        clients = {name: stack.enter_context(run.client(name, Setting("", to.target))) for name, to in targets.items()}
+        targets = {SERVICE: service.target, BARE: service.target, ECHO: echo.target}
+        clients = {name: stack.enter_context(run.client(name, Setting("", to))) for name, to in targets.items()}
         for number in range(rounds + 1):
             asked = draw.choices(bot_ids, k=40)
             for name in draw.sample(list(statuses), len(statuses)):
@@ -190,17 +190,19 @@ def _polling(run: Run, manager: _Manager) -> Part:
     rows = []
     for changes in (False, True):
         print(f"polling, {'with' if changes else 'without'} changes: {1.5 * seconds:.0f} s", flush=True)
-        with _changing(run.docker_host, name) if changes else ExitStack():
-            command = [sys.executable, "-m", "bench.poller", run.docker_host, str(seconds)]
-            done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
-        figures = json.loads(done.stdout)
-        what = "something changes every second" if changes else "nothing changes"
+        with Child(Poller, run.docker_host) as poller, _changing(run.docker_host, name) if changes else ExitStack():
+            figures = poller.call("measure", seconds)
+        what = "something changes every half a second" if changes else "nothing changes"
         share = 100 * figures["cpu_seconds"] / figures["seconds"]
         polls = f"{figures['polls'] / figures['seconds']:.1f}"
         rows.append([what, f"{share:.2f} %", polls, ms(figures["longest_step_seconds"])])
         part.samples[what] = figures
         part.at_most(f"polling, {what}: share of a core", share, 5.0, " %")
-    part.table("Polling", ["", "of a core", "polls/s", "longest step (ms)"], rows)
+    part.table(
+        f"Polling and live view, {len(manager.services())} bots that wait for a node",
+        ["", "of a core", "polls/s", "longest step (ms)"],
+        rows,
+    )
     return part
 
 

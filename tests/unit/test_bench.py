@@ -15,7 +15,9 @@ import pytest
 
 from bench import fleet
 from bench.figures import p99, percentile, ratio, ratio_of
+from bench.poller import Poller
 from bench.report import Part
+from tests.support.fake_engine import FakeEngine, Json
 
 TOP = Path(__file__).parents[2]
 # One row for each, with its reference.
@@ -30,13 +32,12 @@ FIGURES = [
     "CPU of botctl list -o json",
     "copy of a state: shared blocks / full copy",
     "lifecycle: service / raw HTTP",
-    "polling of 5 bots, no changes/s: share of a core",
     "status p50, 3: service, bare stub / empty echo service",
     "status p50, 3: service / empty echo service",
     "list of 3: raw HTTP / service",
     "list of 3: docker SDK / service",
     "sync of 3 containers",
-    "list of 40, p50, repeated",
+    "list of 43, p50, repeated",
     "memory with 2 containers",
     "memory for each of 40 containers",
 ]
@@ -68,6 +69,17 @@ def test_a_service_that_does_not_start_fails_the_run(scratch: Path) -> None:
     assert 1 == run.returncode
     assert "does not serve" in run.stderr
     assert [] == list(scratch.iterdir())
+
+
+def test_the_poller_follows_a_swarm_and_says_what_that_takes() -> None:
+    with FakeEngine() as manager:
+        for path in ("/services", "/tasks", "/nodes"):
+            manager.on("GET", path, Json([]))
+        figures = Poller(manager.url).measure(0.05)
+        assert [True] * 3 == [bool(manager.seen("GET", path)) for path in ("/services", "/tasks", "/nodes")]
+    assert 0 < figures["longest_step_seconds"]
+    assert 0.05 <= figures["seconds"]
+    assert 0 < figures["cpu_seconds"]
 
 
 def test_drift_that_both_share_does_not_widen_the_interval_of_a_ratio() -> None:
