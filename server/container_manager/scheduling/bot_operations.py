@@ -255,10 +255,7 @@ class BotOperations:
         return parts.result
 
     async def _next(self, pool: WorkerPool, part: Callable[[], Wait | None], deadline: Deadline) -> Wait | None:
-        """Run a part after a wait. If its caller gives up before a worker comes free, another pool runs it.
-
-        The operation then ends, and its bot's turn with it, however long the workers of its pool are busy.
-        """
+        """Run a part after a wait; in another pool if its caller gives up first, so that the bot's turn ends soon."""
         job = self._workers.submit(pool, part)
         deadline.on_cancel(job.cancel)
         running = asyncio.wrap_future(job)
