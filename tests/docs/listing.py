@@ -59,8 +59,11 @@ LISTED = (
     Listed(
         "deploy/README.md",
         "install -d -m 0700 -o container-manager",
-        "it changes services and files of the machine",
-        ("tests/packaging/test_systemd_unit.py::test_systemd_finds_nothing_wrong_with_the_backups_of_every_night",),
+        "it changes services and files of the machine; on one of its own, it is executed by",
+        (
+            f"{_SYSTEMD}::test_the_service_of_the_timer_makes_one_backup_of_each_bot",
+            "tests/packaging/test_systemd_unit.py::test_systemd_finds_nothing_wrong_with_the_backups_of_every_night",
+        ),
     ),
     Listed(
         "docs/operations.md",

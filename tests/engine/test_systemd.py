@@ -175,6 +175,28 @@ def test_an_address_in_use_is_tried_again_until_it_is_free(running: BootedMachin
         running.run(f"cp /root/settings {SETTINGS}")
 
 
+def test_the_service_of_the_timer_makes_one_backup_of_each_bot(running: BootedMachine) -> None:
+    bot_id, backups = str(uuid.uuid4()), "/var/lib/botmaker/backups"
+    running.run(
+        f"cp {SETTINGS} /root/settings; cd {COPY}\n{documented('install -d -m 0700 -o container-manager')}\n"
+        f"echo 0123456789abcdef | botctl secrets put {bot_id} GATEWAY_TOKEN=@-\n"
+        f"botctl create {bot_id} -- sleep 100000"
+    )
+    try:
+        assert ["active"] == running.run("systemctl is-active container-manager-backup.timer").split()
+        assert [] == running.run(f"ls {backups}").split()
+        running.run("systemctl start container-manager-backup")
+        (archive,) = running.run(f"ls {backups}/{bot_id}-*.tar.gz").split()
+        assert f"600 container-manager {archive}" == running.run(f"stat -c '%a %U %n' {archive}").strip()
+    finally:
+        running.run(
+            "systemctl disable --now container-manager-backup.timer\n"
+            f"rm -r /etc/systemd/system/container-manager-backup.* {backups}; cp /root/settings {SETTINGS}\n"
+            "systemctl daemon-reload; systemctl restart container-manager\n"
+            f"botctl remove --grace 0s {bot_id}; botctl secrets rm --all {bot_id}"
+        )
+
+
 def test_systemd_hears_that_the_service_stops_while_it_drains(running: BootedMachine) -> None:
     """Of a stop that it has not ordered, too."""
     bot_id = str(uuid.uuid4())
