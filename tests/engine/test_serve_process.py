@@ -102,6 +102,26 @@ def test_sighup_is_ignored(arguments: Arguments, directory: Path) -> None:
         assert server.wait() == 0
 
 
+def test_sighup_is_ignored_while_it_starts_too(arguments: Arguments, directory: Path) -> None:
+    command = [sys.executable, "-m", "container_manager", "serve", *arguments()]
+    log = (directory / "log").open("wb")
+    with log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+        try:
+            wait_until(lambda: _ignores_sighup(process.pid), "it has begun")
+            process.send_signal(signal.SIGHUP)
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("container-manager serving on")
+            process.terminate()
+            assert 0 == process.wait(60)
+        finally:
+            process.kill()
+
+
+def _ignores_sighup(pid: int) -> bool:
+    ignored = Path(f"/proc/{pid}/status").read_text().split("SigIgn:")[1].split()[0]
+    return bool(int(ignored, 16) & 1 << signal.SIGHUP - 1)
+
+
 def test_a_second_server_on_the_socket_fails_and_the_first_still_answers(arguments: Arguments, directory: Path) -> None:
     with server_process(arguments(), directory / "log"):
         with server_process(arguments(), directory / "log2") as second:

@@ -68,7 +68,12 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
     for pattern, meaning in (
         (r"x509: |certificate signed by", ImagePullFailedError),
         (r"too ?many ?requests|rate ?limit", ImageRegistryUnavailableError),
-        (r"\beof\b|broken pipe|reset by peer", ImageRegistryUnavailableError),
+        # Go's name of an operation of a socket that failed, whatever the reason.
+        (r"\b(?:dial|read|write) (?:tcp|udp)[46]?\b", ImageRegistryUnavailableError),
+        # errno(3) of sockets, without that name.
+        (r"connection abort|(?:reset|forcibly closed) by|connection on reset|endpoint", ImageRegistryUnavailableError),
+        (r"not on the network|link has been severed|requested address|on send\b", ImageRegistryUnavailableError),
+        (r"\beof\b|broken pipe", ImageRegistryUnavailableError),
         (r"connection (?:was )?(?:reset|refused|aborted|closed|lost|broken)", ImageRegistryUnavailableError),
         (r"closed (?:network |idle )?connection|stream error|\bgoaway\b", ImageRegistryUnavailableError),
         (r"time-?out|timed out|deadline exceeded|request canceled", ImageRegistryUnavailableError),

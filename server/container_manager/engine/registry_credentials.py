@@ -150,9 +150,12 @@ def _decoded(entry: object, registry: str, path: Path) -> dict[str, str]:
         raise RegistryConfigError(f"{fault} has a token that is not a text")
     if tokens:
         return tokens
-    if "auth" in given:
+    # Docker's CLI uses the pair beside an empty auth.
+    if given.get("auth"):
         return _split(given["auth"], fault)
     pair = {key: value for key, value in given.items() if key in ("username", "password")}
+    if "auth" in given and not pair:
+        raise RegistryConfigError(f"{fault} has an empty auth")
     if pair and not (len(pair) == 2 and all(isinstance(value, str) and value for value in pair.values())):
         raise RegistryConfigError(f"{fault} needs both username and password, as texts")
     return pair

@@ -29,6 +29,10 @@ class BotContainers:
             raise lookup.not_found(bot_id)
         return container
 
+    def note_stop(self, container: ContainerStatus) -> None:
+        """Note that a container is about to be stopped, which tells why its run ends."""
+        self._reader.ends.stops(container)
+
     def now(self, container: ContainerStatus) -> ContainerStatus | None:
         """What has become of a container; ``None``: it is gone."""
         try:

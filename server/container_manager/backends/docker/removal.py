@@ -65,6 +65,7 @@ class ContainerRemover:
 
     def _stop(self, container: ContainerStatus, grace: int) -> Operation[bool]:
         """Stop it; False: the engine has no such container."""
+        self._containers.note_stop(container)
         try:
             yield from ending.stop(self._calls, container, grace)
         except EngineRejectedError as exc:

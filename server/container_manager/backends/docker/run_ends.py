@@ -4,17 +4,21 @@ While a container runs, the engine still tells when its run before ended, and no
 inspection between the runs, or from the engine's events: ``die`` has the exit code, and ``oom`` comes before it. The
 engine's time of that end decides whether what is known belongs to it, so a missed event leaves the last exit unknown,
 and never shows one of an older run. Nothing is stored: a restart of the service forgets the ends.
+
+The engine marks a run in which any process was killed for lack of memory, whatever ends the run later. So one that a
+``kill`` event or a stop of this service ended is never one that ran out of memory.
 """
 
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, NamedTuple
 
-from container_manager.backends.exit_reasons import exit_reason
+from container_manager.backends.exit_reasons import exit_reason, signal_number
 from container_manager.engine.timestamps import time_ns
 from container_manager.model import ContainerState, ContainerStatus, ExitReason, LastExit
 
@@ -30,6 +34,7 @@ class _Death(NamedTuple):
     time_ns: int
     exit_code: int
     oom_killed: bool
+    killed: bool
 
 
 @dataclass
@@ -42,6 +47,10 @@ class _Ends:
     """The last ``die`` event."""
     out_of_memory: bool = False
     """There was an ``oom`` event after the last ``die`` event."""
+    killed: bool = False
+    """The engine was told to kill it after the last ``die`` event."""
+    stopped_run: int | None = None
+    """The start time of a run that this service has stopped."""
     before: tuple[int, LastExit] | None = None
     """The start time of a run, and the end of the run before it."""
 
@@ -63,20 +72,42 @@ class RunEnds:
         with self._lock:
             return self._last_exit(status, status.start_time_ns, document)
 
+    def stops(self, container: ContainerStatus) -> None:
+        """Note that this service is about to stop a container, and may kill it."""
+        with self._lock:
+            self._of(container.container_id).stopped_run = container.start_time_ns
+
+    def with_reason(self, status: ContainerStatus) -> ContainerStatus:
+        """The status with the reason of its exit that the events tell, if the engine's mark tells another."""
+        with self._lock:
+            ends = self._ends.get(status.container_id)
+            if ends is None or status.exit_reason is not ExitReason.OOM_KILLED:
+                return status
+            death, finish_ns = ends.death, status.finish_time_ns
+            if death is not None and finish_ns is not None and death.time_ns >= finish_ns:
+                killed = death.killed
+            else:
+                killed = ends.killed or ends.stopped_run == status.start_time_ns
+        return replace(status, exit_reason=ExitReason.KILLED) if killed else status
+
     def event(self, container_id: str, action: str, attributes: Mapping[str, object], happened_ns: int) -> None:
         """Note an event of a container. Events may be repeated."""
         with self._lock:
             if action == "oom":
                 self._of(container_id).out_of_memory = True
+            elif action == "kill":
+                if signal_number(str(attributes.get("signal"))) == signal.SIGKILL:
+                    self._of(container_id).killed = True
             elif action in ("die", "died"):
                 # Podman calls it containerExitCode.
                 exit_code = str(attributes.get("exitCode", attributes.get("containerExitCode")))
                 ends = self._of(container_id)
-                oom_killed, ends.out_of_memory = ends.out_of_memory, False
+                oom_killed, killed = ends.out_of_memory and not ends.killed, ends.killed
+                ends.out_of_memory = ends.killed = False
                 is_repeated = ends.death is not None and ends.death.time_ns == happened_ns
                 # A repeated event may come without the oom event before it.
                 if _EXIT_CODE.fullmatch(exit_code) and not is_repeated:
-                    ends.death = _Death(happened_ns, int(exit_code), oom_killed)
+                    ends.death = _Death(happened_ns, int(exit_code), oom_killed, killed)
 
     def forget(self, container_id: str) -> None:
         """Forget a container that is gone."""

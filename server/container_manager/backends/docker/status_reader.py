@@ -45,7 +45,7 @@ class StatusReader:
 
     def status(self, document: Json) -> ContainerStatus:
         """The status from ``GET /containers/{id}/json``. Its labels may be the image's while that is unknown."""
-        status = status_from_inspect(document, self._image_labels.get(document["Image"]))
+        status = self.ends.with_reason(status_from_inspect(document, self._image_labels.get(document["Image"])))
         last_exit = self.ends.last_exit(status, document)
         return status if last_exit is None else replace(status, last_exit=last_exit)
 
