@@ -85,7 +85,7 @@ bench: env ## measure the service against the raw engine and the docker SDK; PAR
 	@exec $(WITH_ENGINE) sh -c '$(PYTHON) -m dev.images test && exec $(PYTHON) -m bench $(PARTS)'
 
 bench-swarm: env ## measure the service on a swarm of machines of our own, as root; PARTS=--quick takes some minutes
-	@exec $(WITH_ENGINE) $(PYTHON) -m bench.swarm $(PARTS)
+	@exec $(WITH_ENGINE) $(PYTHON) -m bench --swarm $(PARTS)
 
 bench-fleet: env ## measure the service beside `openclaw fleet`, with real bots; write docs/openclaw-fleet.md
 	@exec $(WITH_ENGINE) $(PYTHON) -m bench.fleet docs/openclaw-fleet.md

@@ -22,11 +22,15 @@ from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverS
 from container_manager_client import connect
 
 RAW, SDK, SERVICE, BARE, ECHO = "raw HTTP", "docker SDK", "service", "service, bare stub", "empty echo service"
+MANAGER = "manager, raw HTTP"
 STATUS_METHOD = "/botmaker.container.v1.ContainerManager/GetContainerStatus"
 LIST_METHOD = "/botmaker.container.v1.ContainerManager/ListManagedContainers"
 _BATCH_ENTRIES = 1000
 _SYNC_SECONDS = 60
+_POLL_SECONDS = 0.01
 _SAMPLED = (("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),)
+
+Json = dict[str, Any]
 
 
 class Setting(NamedTuple):
@@ -96,6 +100,51 @@ class Raw:
 
     def read_log(self, bot_id: str) -> int:
         return sum(data.count(b"\n") for data in self._engine.log(container_name(bot_id)))
+
+
+class RawManager:
+    """The same for a swarm's manager, where a bot is a service and its tasks."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._engine = RawEngine(setting.docker_host)
+        self.close = self._engine.close
+
+    def start(self, bot_id: str) -> None:
+        """Give the bot a replica, and wait until it runs."""
+        self.update(bot_id, with_replica)
+        self.await_running(bot_id)
+
+    def remove(self, bot_id: str) -> None:
+        self._engine.send("DELETE", f"/services/{container_name(bot_id)}")
+
+    def status(self, bot_id: str) -> None:
+        self._engine.get(f"/services/{container_name(bot_id)}")
+        self.tasks("service", container_name(bot_id))
+
+    def list(self, _item: str) -> int:
+        return len(self.services()) if self.tasks() else 0
+
+    def services(self) -> Any:
+        return self._engine.get("/services", label=[MANAGED])
+
+    def tasks(self, by: str = "label", value: str = MANAGED) -> Any:
+        return self._engine.get("/tasks", **{by: [value]})
+
+    def await_running(self, bot_id: str) -> None:
+        while not any(task["Status"]["State"] == "running" for task in self.tasks("service", container_name(bot_id))):
+            time.sleep(_POLL_SECONDS)
+
+    def update(self, bot_id: str, change: Callable[[Json], Json]) -> None:
+        """Change the specification of the bot's service."""
+        path = f"/services/{container_name(bot_id)}"
+        document = self._engine.get(path)
+        body = json.dumps(change(document["Spec"]))
+        self._engine.send("POST", f"{path}/update?version={document['Version']['Index']}", body)
+
+
+def with_replica(spec: Json) -> Json:
+    """The specification of a service that is to run."""
+    return {**spec, "Mode": {"Replicated": {"Replicas": 1}}}
 
 
 class Sdk:
@@ -216,4 +265,11 @@ class BareService(Service):
     _connect = staticmethod(bare_channel)
 
 
-CLIENTS: dict[str, type] = {RAW: Raw, SDK: Sdk, SERVICE: Service, BARE: BareService, ECHO: BareService}
+CLIENTS: dict[str, type] = {
+    RAW: Raw,
+    SDK: Sdk,
+    SERVICE: Service,
+    BARE: BareService,
+    ECHO: BareService,
+    MANAGER: RawManager,
+}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -48,29 +48,34 @@ class RawEngine:
 
     def version(self) -> str:
         """The engine's version and its API's."""
-        answer = json.loads(self._request("GET", "/version"))
+        answer = self.get("/version")
         return f"{answer['Version']} (API {answer['ApiVersion']})"
 
     def create(self, name: str, body: str) -> None:
         """Create a container from the request's JSON."""
-        self._request("POST", f"/containers/create?name={name}", body)
+        self.send("POST", f"/containers/create?name={name}", body)
 
     def act(self, name: str, verb: str) -> None:
         """``start``, ``pause``, ``unpause``; ``stop?t=0`` to stop with no grace."""
-        self._request("POST", f"/containers/{name}/{verb}")
+        self.send("POST", f"/containers/{name}/{verb}")
 
     def remove(self, name: str) -> None:
         """Remove a container by force, with its anonymous volumes."""
-        self._request("DELETE", f"/containers/{name}?v=true&force=true")
+        self.send("DELETE", f"/containers/{name}?v=true&force=true")
 
     def inspect(self, name: str) -> Any:
         """The inspect document of a container."""
-        return json.loads(self._request("GET", f"/containers/{name}/json"))
+        return self.get(f"/containers/{name}/json")
 
     def list(self, label: str) -> Any:
         """The rows of every container with this label, in any state."""
-        query = urlencode({"all": "true", "filters": json.dumps({"label": [label]})})
-        return json.loads(self._request("GET", f"/containers/json?{query}"))
+        return self.get("/containers/json?all=true", label=[label])
+
+    def get(self, path: str, **filters: Sequence[str]) -> Any:
+        """The document at a path."""
+        if filters:
+            path += ("&" if "?" in path else "?") + urlencode({"filters": json.dumps(filters)})
+        return json.loads(self.send("GET", path))
 
     def events(self, name: str) -> Iterator[dict[str, Any]]:
         """A container's events from now on; the subscription stands when this returns. It takes this connection."""
@@ -86,7 +91,8 @@ class RawEngine:
             while data := response.read1(_CHUNK):
                 yield data
 
-    def _request(self, method: str, path: str, body: str | None = None) -> bytes:
+    def send(self, method: str, path: str, body: str | None = None) -> bytes:
+        """Send a request: the answer's body. Raises :class:`EngineAnswerError`."""
         headers = {} if body is None else {"Content-Type": "application/json"}
         self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()

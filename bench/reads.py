@@ -11,6 +11,7 @@ by a bare stub, too, which compares the services alone; and by the client that u
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from contextlib import ExitStack
 from statistics import median
 
@@ -22,7 +23,6 @@ from bench.run import Run, status_answer
 
 CONTAINERS = (1, 100, 500)
 _SMOKE_CONTAINERS = (1, 3)
-_ANSWERING = (RAW, SDK, SERVICE)
 
 Series = dict[str, list[float]]
 
@@ -44,19 +44,30 @@ def measure(run: Run) -> Part:
         for number in numbers:
             bot_ids = run.idle_bots(service, number)
             print(f"reads, {number} containers: {rounds} rounds", flush=True)
-            statuses, lists, listed = _rounds(clients, bot_ids, rounds, calls)
-            _tell(part, number, statuses, lists, listed)
+            statuses, lists = compare(part, clients, bot_ids, rounds, calls)
+            for name in (BARE, SERVICE):
+                part.at_most(f"status p50, {number}: {name} / {ECHO}", ratio(statuses[name], statuses[ECHO]), 1.15)
         # The last of them, with the most containers.
         for name, times in ((RAW, 18), (SDK, 200)):
             part.at_least(f"list of {number}: {name} / {SERVICE}", ratio(lists[name], lists[SERVICE]), times)
     return part
 
 
-def _rounds(
-    clients: dict[str, Child], bot_ids: list[str], rounds: int, calls: tuple[int, int]
-) -> tuple[Series, Series, dict[str, int]]:
+def compare(
+    part: Part,
+    clients: dict[str, Child],
+    bot_ids: list[str],
+    rounds: int,
+    calls: tuple[int, int],
+    *,
+    lists_of: Sequence[str] = (RAW, SDK, SERVICE),
+) -> tuple[Series, Series]:
+    """Let clients take turns: each round's medians, in seconds, of statuses and lists; and their table.
+
+    ``calls``: statuses and lists of each client in each round; ``lists_of``: the clients that list, first the raw one.
+    """
     statuses: Series = {name: [] for name in clients}
-    lists: Series = {name: [] for name in _ANSWERING}
+    lists: Series = {name: [] for name in lists_of}
     listed = {}
     draw = random.Random(3)
     for _ in range(rounds + 1):
@@ -64,22 +75,18 @@ def _rounds(
         for name in draw.sample(list(clients), len(clients)):
             seconds, _ = clients[name].call("each", "status", asked)
             statuses[name].append(median(seconds))
-        for name in draw.sample(_ANSWERING, len(_ANSWERING)):
+        for name in draw.sample(lists_of, len(lists_of)):
             seconds, listed[name] = clients[name].call("each", "list", [""] * calls[1])
             lists[name].append(median(seconds))
     # The first round warms up.
-    return {k: v[1:] for k, v in statuses.items()}, {k: v[1:] for k, v in lists.items()}, listed
-
-
-def _tell(part: Part, number: int, statuses: Series, lists: Series, listed: dict[str, int]) -> None:
-    rows = []
-    for name, seconds in statuses.items():
-        row = [name, ms(median(seconds)), str(ratio(seconds, statuses[RAW])), str(ratio(seconds, statuses[ECHO]))]
+    statuses, lists = ({name: times[1:] for name, times in series.items()} for series in (statuses, lists))
+    raw, number, rows = lists_of[0], len(bot_ids), []
+    for name, times in statuses.items():
+        row = [name, ms(median(times)), str(ratio(times, statuses[raw])), str(ratio(times, statuses[ECHO]))]
         if name in lists:
-            row += [ms(median(lists[name])), str(ratio(lists[name], lists[RAW])), f"{listed[name]:,}"]
+            row += [ms(median(lists[name])), str(ratio(lists[name], lists[raw])), f"{listed[name]:,}"]
         rows.append([*row, "", "", ""][:7])
-    head = ["", "status", f"to {RAW} [95 %]", f"to {ECHO} [95 %]", "list", f"to {RAW} [95 %]", "listed"]
-    part.table(f"Status and list, containers: {number} (ms, medians of {len(statuses[RAW])} rounds)", head, rows)
+    head = ["", "status", f"to {raw} [95 %]", f"to {ECHO} [95 %]", "list", f"to {raw} [95 %]", "listed"]
+    part.table(f"Status and list, containers: {number} (ms, medians of {rounds} rounds)", head, rows)
     part.samples[str(number)] = {"status": statuses, "list": lists}
-    for name in (BARE, SERVICE):
-        part.at_most(f"status p50, {number}: {name} / {ECHO}", ratio(statuses[name], statuses[ECHO]), 1.15)
+    return statuses, lists

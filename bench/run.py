@@ -24,6 +24,8 @@ from bench.engine_http import EngineAnswerError, RawEngine
 from bench.processes import Child, Program, Server
 from bench.scripted_engine import ScriptedEngine
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.bot_provisioner_pb2 import PutSecretsRequest
+from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager_client import connect
 
@@ -168,13 +170,20 @@ class Run:
         )
         return pb.CreateContainerRequest(config=config, request_id=self._run_id)
 
-    def make(self, service: Program, count: int, request: pb.CreateContainerRequest, *, start: bool) -> list[str]:
-        """Make containers through the service, some at a time, and start them; the new bots' ids."""
+    def make(
+        self, service: Program, count: int, request: pb.CreateContainerRequest, *, start: bool, secret: bool = False
+    ) -> list[str]:
+        """Make containers through the service, some at a time, and start them; the new bots' ids.
+
+        ``secret``: put one of each bot first.
+        """
         bot_ids = self.new_bots(count)
         with connect(service.target) as channel, ThreadPoolExecutor(_AT_ONCE) as pool:
-            stub = ContainerManagerStub(channel)
+            stub, provisioner = ContainerManagerStub(channel), BotProvisionerStub(channel)
 
             def make(bot_id: str) -> None:
+                if secret:
+                    provisioner.PutSecrets(PutSecretsRequest(bot_id=bot_id, secrets={"GATEWAY_TOKEN": b"secret"}))
                 one = pb.CreateContainerRequest(bot_id=bot_id, config=request.config, request_id=request.request_id)
                 stub.CreateContainer(one)
                 if start:

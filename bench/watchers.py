@@ -30,7 +30,10 @@ from bench.processes import Child, ProcessError
 from bench.report import Part
 from bench.run import Run
 from botmaker.container.v1 import container_observer_pb2 as pb
-from botmaker.container.v1.container_manager_pb2 import ContainerState
+from botmaker.container.v1.container_manager_pb2 import ContainerState, GetContainerStatusRequest
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager_client import connect
+from dev.remains import wait_for
 
 _METHOD = "/botmaker.container.v1.ContainerObserver/WatchContainers"
 _COUNTS = (1000, 1000, 4)
@@ -108,6 +111,9 @@ def measure(run: Run) -> Part:
     with ExitStack() as stack:
         service = stack.enter_context(run.service())
         (bot_id,) = run.make(service, 1, run.request(network="none"), start=True)
+        # Once the view shows that it runs, nothing else is sent of it.
+        if not wait_for(lambda: _state(service.target, bot_id) == _STATES[0], 30):
+            raise ProcessError("the service does not show in time that a container runs")
         engine, events = (stack.enter_context(closing(RawEngine(run.docker_host))) for _ in range(2))
         happened, verbs = events.events(container_name(bot_id)), itertools.cycle(("pause", "unpause"))
 
@@ -143,6 +149,12 @@ def measure(run: Run) -> Part:
         met=last <= 130 or times.value <= 1.5,
     )
     return part
+
+
+def _state(target: str, bot_id: str) -> ContainerState:
+    with connect(target) as channel:
+        stub = ContainerManagerStub(channel)
+        return stub.GetContainerStatus(GetContainerStatusRequest(bot_id=bot_id)).status.state
 
 
 def _open(run: Run, stack: ExitStack, target: str) -> list[Child]:
