@@ -54,6 +54,12 @@ class SwarmBots:
         """The swarm's secrets of these bots."""
         return [each for each in self.api.secrets() if _bot(each["Spec"]) in self.ids]
 
+    def touch(self, bot_id: str) -> None:
+        """Change the bot's service without an effect on its containers."""
+        service = self.api.inspect_service(f"botmaker-{bot_id}")
+        labels = {**service["Spec"]["Labels"], "touched": "by hand"}
+        assert self._engine.update_service(service, {**service["Spec"], "Labels": labels})
+
     def drain(self, host_name: str) -> None:
         """Let no bot run on this node."""
         self._set_availability(host_name, "drain")

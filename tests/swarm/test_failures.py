@@ -14,9 +14,10 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import DockerServiceConfig
 from container_manager_client import connect
+from dev import docker_command
 from dev.swarm import Node, SwarmBed
 from tests.support.botctl_process import botctl
-from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.calls import FOREVER, STUBBORN, Calls, fails_with
 from tests.support.serving import server_process
 from tests.support.swarm_bots import SwarmBots
 from tests.support.swarm_containers import container_of
@@ -47,17 +48,19 @@ def restarted_elsewhere(calls: Calls, bot_id: str, dead: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("drained")
+@pytest.mark.parametrize("fault", ["power cut", "link cut"])
 def test_a_stop_and_a_remove_on_a_machine_that_is_dead_are_not_certain_and_become_true_when_it_is_back(
-    bed: SwarmBed, calls: Calls, bots: SwarmBots
+    bed: SwarmBed, calls: Calls, bots: SwarmBots, fault: str
 ) -> None:
     made = [bots.new() for _ in range(3)]
     for bot_id in made:
-        calls.run(bot_id, *FOREVER)
+        calls.run(bot_id, *STUBBORN)
     # Of three bots on two workers, two are on the same one.
     places = {bot_id: node_of(bed, calls, bot_id) for bot_id in made}
     node = max(bed.workers, key=list(places.values()).count)
     stopped, removed = [bot_id for bot_id in made if places[bot_id] is node][:2]
-    node.power_cut()
+    fail, heal = (node.power_cut, node.boot) if fault == "power cut" else (node.cut_link, node.heal_link)
+    fail()
     began = time.monotonic()
     for bot_id, call in ((stopped, calls.stop), (removed, calls.remove)):
         with fails_with("UNAVAILABLE", "NODE_UNAVAILABLE") as caught:
@@ -69,12 +72,49 @@ def test_a_stop_and_a_remove_on_a_machine_that_is_dead_are_not_certain_and_becom
     assert (pb.CONTAINER_STATE_REMOVING, node.name) == (status.state, status.node)
     with fails_with("UNAVAILABLE", "NODE_UNAVAILABLE"):
         calls.create(removed, *FOREVER)
-    node.boot()
-    wait_until(lambda: calls.status(removed) is None, "it is gone")
-    after = wait_until(lambda: exited(calls, stopped), "it has ended")
+    if fault == "link cut":
+        assert all(container_ids(node, bot_id) for bot_id in (stopped, removed))
+        # Any further change of the service has the swarm forget what it has not seen to end.
+        bots.touch(stopped)
+        assert [] == bots.api.tasks(filters={"service": f"botmaker-{stopped}"})
+        with fails_with("UNAVAILABLE", "NODE_UNAVAILABLE"):
+            calls.remove(stopped)
+    heal()
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(wait_until, lambda: stopped_for_certain(calls, node, stopped), "the stop is certain")
+        wait_until(lambda: ended_for_certain(calls, node, removed), "it is gone")
+        wait_until(lambda: ended_for_certain(calls, node, stopped), "it has ended")
+        assert stopping.result()
+    after = exited(calls, stopped)
+    assert after is not None
     assert not after.node_unreachable
-    calls.stop(stopped)
-    calls.remove(removed)
+    calls.remove(stopped)
+
+
+def container_ids(node: Node, bot_id: str) -> list[bytes]:
+    """The bot's containers that run on the node, by its own engine."""
+    return docker_command.run(node.docker_url, "ps", "--quiet", "--filter", f"label=botmaker.bot-id={bot_id}").split()
+
+
+def stopped_for_certain(calls: Calls, node: Node, bot_id: str) -> bool:
+    """Whether a stop is certain; then the node runs no container of the bot."""
+    try:
+        calls.stop(bot_id)
+    except grpc.RpcError as exc:
+        if exc.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        return False
+    assert [] == container_ids(node, bot_id)
+    return True
+
+
+def ended_for_certain(calls: Calls, node: Node, bot_id: str) -> bool:
+    """Whether the bot is shown as ended or gone; then its node runs no container of it."""
+    status = calls.status(bot_id)
+    if status is not None and status.state != pb.CONTAINER_STATE_EXITED:
+        return False
+    assert [] == container_ids(node, bot_id)
+    return True
 
 
 def unreachable(calls: Calls, bot_id: str) -> pb.ContainerStatus | None:

@@ -80,6 +80,9 @@ class SwarmWorld:
                 self.start(service)
             elif after < before:
                 self.end(service["ID"])
+            elif after == 0:
+                # As swarmkit's orchestrator does with every task that is to end.
+                self.tasks = {key: task for key, task in self.tasks.items() if task["ServiceID"] != service["ID"]}
             return True
 
     def remove_service(self, service_id: str) -> bool:

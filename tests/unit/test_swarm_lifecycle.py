@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from container_manager.backends.swarm import bot_services, runs, task_watch
+from container_manager.backends.swarm import bot_services, left_containers, runs, task_watch
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import DockerServiceConfig, SwarmConfig
@@ -44,6 +44,9 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_watch, "_PAUSE_SECONDS", 0.002)
     monkeypatch.setattr(bot_services, "_NODES_SECONDS", 0.0)
     monkeypatch.setattr(runs, "_NODES_SECONDS", 0.01)
+    monkeypatch.setattr(left_containers, "_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr(left_containers, "_MISSED_SECONDS", 0.05)
+    monkeypatch.setattr(left_containers, "grace_of", lambda _: 0)
     monkeypatch.setattr(runs, "_UNPLACED_SECONDS", 0.05)
     monkeypatch.setattr(runs, "_CHECKED_SECONDS", 0.05)
     monkeypatch.setattr(runs, "_IMAGE_CHECKED_SECONDS", 0.1)

@@ -101,15 +101,16 @@ def test_a_bot_that_is_being_stopped_runs_until_it_has_ended() -> None:
     assert (ContainerState.EXITED, 143, ExitReason.KILLED) == (after.state, after.exit_code, after.exit_reason)
 
 
-def test_a_stopped_bot_that_was_left_on_a_node_that_is_down_runs_until_the_node_is_back() -> None:
+def test_a_stopped_bot_that_was_left_on_a_node_runs_until_its_end_is_certain() -> None:
     left = service(records.stopped(STARTED["Spec"], left_on=["node2"]))
     status = status_of(left, [], NODES)
     assert (ContainerState.RUNNING, "machine-2", True) == (status.state, status.node, status.node_unreachable)
     back = {**NODES, "node2": {**NODES["node2"], "Status": {"State": "ready"}}}
-    assert ContainerState.EXITED is status_of(left, [], back).state
+    status = status_of(left, [], back)
+    assert (ContainerState.RUNNING, "machine-2", False) == (status.state, status.node, status.node_unreachable)
     # The operator has removed the node from the swarm.
     assert ContainerState.EXITED is status_of(left, [], {}).state
-    ended_since = service(records.stopped(left["Spec"], Run(exit_code=0)))
+    ended_since = service(records.stopped(left["Spec"], Run(exit_code=0), ()))
     assert ContainerState.EXITED is status_of(ended_since, [], NODES).state
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 import pytest
 
-from container_manager.backends.swarm import records, upkeep
+from container_manager.backends.swarm import bot_services, left_containers, records, upkeep
 from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.left_containers import LeftContainers
 from container_manager.backends.swarm.overdue import PATIENCE_SECONDS, Overdue
 from container_manager.backends.swarm.records import Phase, Run, last_run_of, left_on, phase_of, replicas_of
 from container_manager.backends.swarm.runs import Runs
@@ -41,6 +43,7 @@ class Manager:
         self.meanwhile: list[Json] = []
         """What others make of the service, before the next updates."""
         self.updates = 0
+        self.left = LeftContainers(BotServices(self), {})  # type: ignore[arg-type]
         self._lock = threading.Lock()
 
     def list_tasks(self, *_: object, **__: object) -> list[Json]:
@@ -74,7 +77,7 @@ class Manager:
         services = BotServices(self)  # type: ignore[arg-type]
         runs = Runs(self, services, TaskWatch(self))  # type: ignore[arg-type]
         starts = Starts(services, runs, None, None, None)  # type: ignore[arg-type]
-        Upkeep(services, starts).attend(seen or self.inspect_service())
+        Upkeep(services, starts, self.left).attend(seen or self.inspect_service())
 
     @property
     def shown(self) -> Any:
@@ -153,14 +156,30 @@ LEFT = records.stopped(STARTED, left_on=["node2"])
 READY = {**NODES, "node2": {**NODES["node2"], "Status": {"State": "ready"}}}
 
 
-def test_a_stop_that_nobody_has_ended_is_settled_once_its_node_is_back() -> None:
+@pytest.fixture
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bot_services, "_NODES_SECONDS", 0.0)
+    monkeypatch.setattr(left_containers, "_MISSED_SECONDS", 0.0)
+    monkeypatch.setattr(left_containers, "grace_of", lambda _: 0.1)
+
+
+@pytest.mark.usefixtures("_hurry")
+def test_a_stop_that_nobody_has_ended_is_settled_once_its_node_is_back_for_the_grace_period() -> None:
     manager = Manager(LEFT)
     assert not manager.due
     manager.nodes = READY
-    manager.tasks = [task("running", NodeID="node2")]
+    manager.tasks = [task("preparing", NodeID="node2")]
     assert not manager.due
+    for _ in range(2):
+        manager.attend()
+        time.sleep(0.15)
+    assert {"node2"} == left_on(manager.service)
     manager.tasks = []
     assert manager.due
+    for _ in range(2):
+        manager.attend()
+        assert (frozenset({"node2"}), "RUNNING") == (left_on(manager.service), manager.shown.state.name)
+    time.sleep(0.15)
     manager.attend()
     assert (frozenset(), 0) == (left_on(manager.service), replicas_of(manager.service))
     # That node's later failures say nothing of the bot.
@@ -168,8 +187,27 @@ def test_a_stop_that_nobody_has_ended_is_settled_once_its_node_is_back() -> None
     assert ("EXITED", None) == (manager.shown.state.name, manager.shown.exit_code)
 
 
+@pytest.mark.usefixtures("_hurry")
+def test_what_a_stop_has_left_is_settled_also_when_the_bot_was_started_since() -> None:
+    manager = Manager(records.confirmed(records.started(LEFT, 0)), *crashes(1, 5))
+    assert {"node2"} == left_on(manager.service)
+    # While that node is down, restarts are counted all the same.
+    manager.attend()
+    assert (frozenset({"node2"}), 4, 1) == (left_on(manager.service), manager.shown.restart_count, manager.updates)
+    assert not manager.due
+    manager.nodes = READY
+    assert manager.due
+    manager.attend()
+    time.sleep(0.15)
+    manager.attend()
+    assert (frozenset(), 1) == (left_on(manager.service), replicas_of(manager.service))
+
+
+@pytest.mark.usefixtures("_hurry")
 def test_a_stop_that_has_just_begun_is_not_taken_for_an_older_one() -> None:
     manager = Manager(LEFT, nodes=READY)
+    manager.attend()
+    time.sleep(0.15)
     manager.meanwhile = [records.stopped(records.confirmed(records.started(LEFT, 0)), left_on=["node2"])]
     manager.attend()
     assert (frozenset({"node2"}), 0) == (left_on(manager.service), manager.updates)

@@ -1,7 +1,7 @@
 """Calls to a manager of a Docker Swarm: services, tasks, nodes, secrets and images' digests.
 
-A manager that has no leader holds every call for up to 20 s and then fails it, so calls have a short time-out of their
-own. Documents are the engine's own JSON (Docker Engine API 1.41 and later).
+A manager that has no leader holds every call for up to 20 s and then fails it: reads end with their deadline, and
+changes with the client's time-out. Documents are the engine's own JSON (Docker Engine API 1.41 and later).
 """
 
 from __future__ import annotations

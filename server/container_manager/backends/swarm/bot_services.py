@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -36,9 +35,8 @@ class BotServices:
 
     def __init__(self, engine: SwarmClient) -> None:
         self._engine = engine
-        self._lock = threading.Lock()
-        self._nodes: Mapping[str, Json] = {}
-        self._nodes_read = float("-inf")
+        self._nodes: tuple[float, Mapping[str, Json]] = (float("-inf"), {})
+        """When they were asked for, and the nodes."""
 
     def find(self, bot_id: str, deadline: Deadline) -> Json | None:
         """The service that changes act on; ``None`` when the bot has none.
@@ -74,16 +72,23 @@ class BotServices:
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
 
+    def tasks_of(self, service: Json, deadline: Deadline) -> list[Json]:
+        """The service's tasks."""
+        return [task for task in self.tasks(service["Spec"]["Name"], deadline) if task["ServiceID"] == service["ID"]]
+
     def nodes(self, deadline: Deadline) -> Mapping[str, Json]:
         """The nodes by their ids, as they were at most a second ago."""
-        with self._lock:
-            if time.monotonic() - self._nodes_read > _NODES_SECONDS:
-                try:
-                    self._nodes = {node["ID"]: node for node in self._engine.list_nodes(deadline)}
-                except EngineRejectedError as exc:
-                    raise engine_error(exc) from exc
-                self._nodes_read = time.monotonic()
-            return self._nodes
+        asked, nodes = self._nodes
+        if time.monotonic() - asked <= _NODES_SECONDS:
+            return nodes
+        # Without a lock: nobody waits longer than their own deadline.
+        asked = time.monotonic()
+        try:
+            nodes = {node["ID"]: node for node in self._engine.list_nodes(deadline)}
+        except EngineRejectedError as exc:
+            raise engine_error(exc) from exc
+        self._nodes = asked, nodes
+        return nodes
 
     def node_name(self, node_id: str) -> str:
         """A node's host name, or its id while that is all that is known."""
@@ -95,9 +100,7 @@ class BotServices:
 
     def status(self, service: Json, deadline: Deadline) -> ContainerStatus:
         """The status of a bot with this service."""
-        name = service["Spec"]["Name"]
-        tasks = [task for task in self.tasks(name, deadline) if task["ServiceID"] == service["ID"]]
-        return status_of(service, tasks, self.nodes(deadline))
+        return status_of(service, self.tasks_of(service, deadline), self.nodes(deadline))
 
     def remains(self, bot_id: str, deadline: Deadline) -> ContainerStatus | None:
         """The status of a bot without a service, some of whose tasks are left; ``None``: none is."""
@@ -173,18 +176,21 @@ class BotServices:
         if now is not None:
             self.change(now, change, bot_id)
 
-    def check_reachable(self, node_ids: Collection[str], what: str, bot_id: str) -> None:
-        """Raise :class:`NodeUnavailableError` if nothing is heard of one of the nodes."""
-        nodes = self.nodes(Deadline())
+    def check_reachable(
+        self, node_ids: Collection[str], what: str, bot_id: str, deadline: Deadline | None = None
+    ) -> None:
+        """Raise :class:`NodeUnavailableError` if nothing is heard of one of the nodes.
+
+        ``what``: what follows from that, and what becomes of the call.
+        """
+        if not node_ids:
+            return
+        nodes = self.nodes(deadline or Deadline())
         for node_id in node_ids:
             node = nodes.get(node_id)
             if node is not None and is_down(node):
                 name = node_name(node) or node_id
-                raise NodeUnavailableError(
-                    f"node {name} cannot be reached, so {what}; it takes effect when the node is back",
-                    bot_id=bot_id,
-                    node=name,
-                )
+                raise NodeUnavailableError(f"node {name} cannot be reached, so {what}", bot_id=bot_id, node=name)
 
     def _named(self, bot_id: str, deadline: Deadline) -> Json | None:
         try:

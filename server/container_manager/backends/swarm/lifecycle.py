@@ -9,12 +9,14 @@ A bot's container is a service with the bot's name and labels, of 0 or 1 replica
     remove    The service is removed, and then awaited until none of its tasks is left.
 
 A stop or a remove returns only when it is certain. While the bot's node cannot be reached it raises
-:class:`~container_manager.errors.NodeUnavailableError`, and takes effect when the node is back.
+:class:`~container_manager.errors.NodeUnavailableError`, whose message says what becomes of it. The nodes on which
+stops may have left containers are written on the service until the end of these is certain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Any
 
 from container_manager.backend import CallObserver, Created
@@ -22,9 +24,10 @@ from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices, not_found
 from container_manager.backends.swarm.config_from_service import definition_of
 from container_manager.backends.swarm.creation import ServiceCreator
-from container_manager.backends.swarm.node_ending import NodeEnding
+from container_manager.backends.swarm.left_containers import UNCERTAIN, LeftContainers
+from container_manager.backends.swarm.node_ending import Ending, NodeEnding
 from container_manager.backends.swarm.placement import shared_states
-from container_manager.backends.swarm.records import Phase, phase_of, replicas_of
+from container_manager.backends.swarm.records import Phase, last_run_of, left_on, phase_of, replicas_of
 from container_manager.backends.swarm.runs import Runs
 from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_spec import Weaker
@@ -40,6 +43,7 @@ from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import NodeUnavailableError
 from container_manager.model import (
     ContainerConfig,
     ContainerDefinition,
@@ -51,6 +55,12 @@ from container_manager.operation import Operation
 from container_manager.validation import check_grace_seconds
 
 Json = dict[str, Any]
+
+_STOPS = f"{UNCERTAIN}; it ends when the node is back"
+_RESTARTS = f"{UNCERTAIN}; it ends when the node is back, and has to be started then"
+_REMAINS = f"{UNCERTAIN}, and it is not removed; remove it when the node is back"
+_REMOVES = "it is not certain that the bot is gone; it is removed when the node is back"
+_NO_RESTART = "the bot cannot be restarted, and nothing has been changed"
 
 
 class SwarmLifecycle:
@@ -74,13 +84,14 @@ class SwarmLifecycle:
         self._secrets = secrets
         shared = shared_states(config, swarm)
         self._starts = Starts(self.services, self._runs, secrets, StateNodes(self.engine), shared)
-        self.upkeep = Upkeep(self.services, self._starts)
         self._creator = ServiceCreator(engine, self.services, self.images, config, swarm, references=secrets.references)
         nodes_calls = {
             name: LongCalls(url, timeout_seconds=seconds, observer=observer) for name, url in swarm.node_engines.items()
         }
         accepts = Weaker.GRACE_PERIOD.value in swarm.allow_weaker
         self._ending = NodeEnding(self.services, nodes_calls, accepts_other=accepts)
+        self._left = LeftContainers(self.services, nodes_calls)
+        self.upkeep = Upkeep(self.services, self._starts, self._left)
 
     def close(self) -> None:
         """End what goes on in the background. No method may be called afterwards."""
@@ -122,6 +133,10 @@ class SwarmLifecycle:
         deadline: Deadline | None = None,
     ) -> Operation[str]:
         service = self.services.require(bot_id, deadline or Deadline())
+        if replicas_of(service) == 0 and left_on(service):
+            # While the node is down, the bot may run twice, as it does when a network is cut.
+            with suppress(NodeUnavailableError):
+                yield from self._left.settle(service, bot_id, _STOPS)
         return (yield from self._starts.start(service, bot_id))
 
     def stop_container(
@@ -148,7 +163,9 @@ class SwarmLifecycle:
     ) -> Operation[str]:
         service = self.services.require(bot_id, deadline or Deadline())
         self._starts.check(bot_id)
-        yield from self._stop(service, bot_id, grace_seconds)
+        nodes = _nodes_of(self.services.tasks_of(service, Deadline())) | left_on(service)
+        self.services.check_reachable(nodes, _NO_RESTART, bot_id)
+        yield from self._stop(service, bot_id, grace_seconds, _RESTARTS)
         return (yield from self._starts.start(self.services.require(bot_id, Deadline()), bot_id))
 
     def remove_container(
@@ -165,9 +182,13 @@ class SwarmLifecycle:
             left = self.services.remains(bot_id, deadline)
             if left is None:
                 return ""
-            yield from self._runs.await_gone(bot_id)
+            yield from self._await_gone([], bot_id)
             return left.container_id
-        ending = self._ending.of(self._tasks(service), grace_seconds, bot_id)
+        if _left_before(service, self.services.tasks_of(service, Deadline())):
+            # Where something is left would be forgotten with the service.
+            yield from self._left.settle(service, bot_id, _REMAINS)
+        tasks = self.services.tasks_of(service, Deadline())
+        ending = self._ending.of(tasks, grace_seconds, bot_id)
         if ending is not None:
             yield from ending.outlast()
         try:
@@ -175,7 +196,7 @@ class SwarmLifecycle:
         except EngineRejectedError as exc:
             raise engine_error(exc, bot_id) from exc
         self._secrets.remove_unused(bot_id)
-        yield from self._runs.await_gone(bot_id, ending)
+        yield from self._await_gone(tasks, bot_id, ending)
         return str(service["ID"])
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
@@ -208,33 +229,51 @@ class SwarmLifecycle:
         found = self.services.all(deadline or Deadline())
         return sorted((each for each in found if not states or each.state in states), key=age)
 
-    def _stop(self, service: Json, bot_id: str, grace_seconds: int | None) -> Operation[None]:
-        uncertain = "it is not certain that the bot has ended"
-        tasks = self._tasks(service)
-        # A node that is cut off may still start what it was given.
-        live = {task["NodeID"] for task in tasks if task.get("NodeID") and not has_ended(task)}
-        if replicas_of(service) == 0 and not live:
-            self.services.check_reachable(records.left_on(service), uncertain, bot_id)
+    def _stop(self, service: Json, bot_id: str, grace_seconds: int | None, what: str = _STOPS) -> Operation[None]:
+        tasks = self.services.tasks_of(service, Deadline())
+        if replicas_of(service) == 0 and not _nodes_of(tasks):
+            yield from self._left.settle(service, bot_id, what)
             return
         restarts = restart_count(service, tasks)
         ending = self._ending.of(tasks, grace_seconds, bot_id)
         if ending is not None:
             yield from ending.outlast()
-            tasks = self._tasks(service)
-        if replicas_of(service) > 0 or phase_of(service) is not Phase.STOPPED:
-            service = self.services.change(
-                service, lambda document: records.stopped(document["Spec"], left_on=live), bot_id
-            )
-        run = yield from self._runs.await_end(service, tasks, bot_id, ending, restarts)
-        if run is None:
-            return
-        self.services.change_now(
-            service,
-            # Somebody may have started it again meanwhile.
-            lambda document: None if replicas_of(document) else records.stopped(document["Spec"], run),
-            bot_id,
-        )
+            tasks = self.services.tasks_of(service, Deadline())
+        live = _nodes_of(tasks)
 
-    def _tasks(self, service: Json) -> list[Json]:
-        tasks = self.services.tasks(service["Spec"]["Name"], Deadline())
-        return [task for task in tasks if task["ServiceID"] == service["ID"]]
+        def stopped(document: Json) -> Json | None:
+            if replicas_of(document) == 0 and phase_of(document) is Phase.STOPPED:
+                # At another change, the swarm would forget what has not ended yet.
+                return None
+            return records.stopped(document["Spec"], left_on=live | left_on(document))
+
+        service = self.services.change(service, stopped, bot_id)
+        before = _left_before(service, tasks)
+        run, unseen = yield from self._runs.await_end(service, tasks, bot_id, ending, restarts, what=what)
+        left = before | _nodes_of(unseen)
+
+        def ended(document: Json) -> Json | None:
+            known = run is not None and run.exit_code is not None
+            # Somebody has started it again meanwhile, or has seen an end that was forgotten here.
+            if replicas_of(document) or (last_run_of(document) is not None and not known):
+                return None
+            spec = document["Spec"]
+            return records.settled(spec, left) if run is None else records.stopped(spec, run, left)
+
+        self.services.change_now(service, ended, bot_id)
+        if left:
+            yield from self._left.settle(service, bot_id, what)
+
+    def _await_gone(self, tasks: list[Json], bot_id: str, ending: Ending | None = None) -> Operation[None]:
+        unseen = yield from self._runs.await_gone(tasks, bot_id, ending, _REMOVES)
+        yield from self._left.await_end(unseen, bot_id, _REMOVES)
+
+
+def _nodes_of(tasks: Iterable[Json]) -> set[str]:
+    """The nodes on which these tasks may run, or may still be started."""
+    return {task["NodeID"] for task in tasks if task.get("NodeID") and not has_ended(task)}
+
+
+def _left_before(service: Json, tasks: Iterable[Json]) -> set[str]:
+    """The nodes on which earlier stops may have left a container that is not one of these tasks."""
+    return set(left_on(service)) - (_nodes_of(tasks) if replicas_of(service) == 0 else set())

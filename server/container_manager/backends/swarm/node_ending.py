@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from container_manager.backends.swarm.bot_services import BotServices
-from container_manager.backends.swarm.service_spec import not_supported
-from container_manager.backends.swarm.status import container_of, newest_running
+from container_manager.backends.swarm.service_spec import grace_of, not_supported
+from container_manager.backends.swarm.status import container_of, is_down, newest_running
+from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import EngineTimeoutError, EngineUnavailableError
 from container_manager.operation import GracePeriod, Operation, Wait
 
 Json = dict[str, Any]
 
-_SECOND_NS = 1_000_000_000
 _SERVER_ERROR = 500
 
 
@@ -52,6 +53,9 @@ class Ending:
             # Below, it has ended meanwhile.
             if exc.status >= _SERVER_ERROR:
                 raise engine_error(exc, self.bot_id) from exc
+        except (EngineUnavailableError, EngineTimeoutError):
+            # Its engine or its node is lost: the swarm ends it, with its own grace period, as soon as it can.
+            return
 
     def hurry(self) -> None:
         """If its grace period is shorter than the swarm's own, have the node's engine end it sooner."""
@@ -94,7 +98,7 @@ class NodeEnding:
         if task is None:
             return None
         container_id = container_of(task)
-        own = _grace(task["Spec"]["ContainerSpec"])
+        own = grace_of(task["Spec"])
         node_id = task.get("NodeID", "")
         name = self._services.node_name(node_id)
         calls = self._calls.get(name) or self._calls.get(node_id)
@@ -106,10 +110,7 @@ class NodeEnding:
                 f"the bot's grace period is {own} s, and only its node's own engine could give another: name it with "
                 f"--node-engine {name}=URL, or accept it with --allow-weaker grace-period",
             )
-        if calls is not None and grace_seconds > own:
-            self._services.check_reachable({task.get("NodeID", "")}, "the bot cannot be stopped now", bot_id)
+        if grace_seconds > own and is_down(self._services.nodes(Deadline()).get(node_id, {})):
+            # Only the swarm can end it once its node is back.
+            return Ending(bot_id, container_id, own, own)
         return Ending(bot_id, container_id, own, own if calls is None else grace_seconds, calls)
-
-
-def _grace(container: Json) -> int:
-    return round((container.get("StopGracePeriod") or 0) / _SECOND_NS)

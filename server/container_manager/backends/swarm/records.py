@@ -27,8 +27,8 @@ LABEL_RESTARTS = f"{PREFIX}restarts"
 """A :class:`Counted` as JSON."""
 
 LABEL_LEFT_ON = f"{PREFIX}left-on"
-"""The ids of the nodes on which a stop has left containers, until they have certainly ended. While a node is down, the
-swarm may forget the task of its container.
+"""The ids of the nodes on which stops have left containers, until these have certainly ended. Their tasks may be
+forgotten by then.
 """
 LABEL_IMAGE_CHECKED = f"{PREFIX}image-health-check"
 """``true``: the image has a health check, which a start has found."""
@@ -107,7 +107,6 @@ def started(spec: Json, until_ns: int, start_id: str = "") -> Json:
         LABEL_PHASE: Phase.STARTING.value,
         LABEL_START: start_id,
         LABEL_RESTARTS: _text(Counted(until_ns=until_ns)),
-        LABEL_LEFT_ON: "",
     }
     return _changed(spec, 1, labels)
 
@@ -126,25 +125,25 @@ def confirmed(spec: Json, *, is_image_checked: bool = False) -> Json:
     return {**spec, "Labels": {**(spec.get("Labels") or {}), LABEL_PHASE: Phase.STARTED.value, **checked}}
 
 
-def stopped(spec: Json, run: Run | None = None, left_on: Collection[str] = ()) -> Json:
+def stopped(spec: Json, run: Run | None = None, left_on: Collection[str] | None = None) -> Json:
     """The specification without a container.
 
-    ``run``: how the last one ended, once that is known; ``left_on``: the ids of the nodes that one may still run on.
+    ``run``: how the last one ended, once that is known; ``left_on``: the ids of the nodes that one may still run on;
+    ``None``: as before.
     """
     # The end of an earlier run is not that of the last one.
-    last_run = "" if run is None else _text(run)
-    return _changed(
-        spec, 0, {LABEL_PHASE: Phase.STOPPED.value, LABEL_LEFT_ON: ",".join(sorted(left_on)), LABEL_LAST_RUN: last_run}
-    )
+    labels = {LABEL_PHASE: Phase.STOPPED.value, LABEL_LAST_RUN: "" if run is None else _text(run)}
+    stopped = _changed(spec, 0, labels)
+    return stopped if left_on is None else settled(stopped, left_on)
 
 
-def settled(spec: Json) -> Json:
-    """The specification of a bot that was stopped, once it is certain that nothing of it runs."""
-    return _changed(spec, 0, {LABEL_LEFT_ON: ""})
+def settled(spec: Json, left_on: Collection[str] = ()) -> Json:
+    """The specification, where what stops have left may run on these nodes only. It starts and stops nothing."""
+    return {**spec, "Labels": _with(spec, {LABEL_LEFT_ON: ",".join(sorted(left_on))})}
 
 
 def left_on(service: Json) -> frozenset[str]:
-    """The ids of the nodes on which a stop has left containers."""
+    """The ids of the nodes on which stops have left containers."""
     return frozenset(filter(None, str(_labels(service).get(LABEL_LEFT_ON) or "").split(",")))
 
 
@@ -154,12 +153,12 @@ def counted(spec: Json, value: Counted) -> Json:
 
 
 def _changed(spec: Json, replicas: int, labels: dict[str, str]) -> Json:
+    return {**spec, "Labels": _with(spec, labels), "Mode": {"Replicated": {"Replicas": replicas}}}
+
+
+def _with(spec: Json, labels: dict[str, str]) -> dict[str, str]:
     all_labels = {**(spec.get("Labels") or {}), **labels}
-    return {
-        **spec,
-        "Labels": {key: value for key, value in all_labels.items() if value or key not in _ABSENT},
-        "Mode": {"Replicated": {"Replicas": replicas}},
-    }
+    return {key: value for key, value in all_labels.items() if value or key not in _ABSENT}
 
 
 def _text(record: Run | Counted) -> str:

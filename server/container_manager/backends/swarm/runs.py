@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.ends import End, Gone
+from container_manager.backends.swarm.left_containers import END_SECONDS, UNCERTAIN
 from container_manager.backends.swarm.node_ending import Ending
 from container_manager.backends.swarm.records import Run
 from container_manager.backends.swarm.status import (
@@ -33,8 +35,6 @@ Json = dict[str, Any]
 
 START_SECONDS = 600.0
 """How long a start may take: its node may have to pull the image first."""
-END_SECONDS = 60.0
-"""How long the end of a container may take, beyond its grace period."""
 _UNPLACED_SECONDS = 2.0
 """How long a start waits for a node that can take the bot."""
 _CHECKED_SECONDS = 1.0
@@ -45,6 +45,7 @@ _SETTLED_SECONDS = 0.2
 """A program that is missing is told by the container's init process, in its exit code, right after the start."""
 _NODES_SECONDS = 0.5
 _INIT_EXIT_CODES = (126, 127)
+_NO_START = "the bot cannot be started; start it when the node is back"
 
 
 class StartFailed(Exception):  # noqa: N818 - never leaves this package
@@ -107,46 +108,6 @@ class _Start:
         return has_ended(first) or settled or self.unplaced or self.image_checked
 
 
-class _End:
-    """Looks until no container of a service may run, and remembers the last run."""
-
-    def __init__(self, service_id: str, tasks: Sequence[Json]) -> None:
-        self._service_id = service_id
-        self.last: Json | None = None
-        self.start_ns: int | None = None
-        """When the last run has started."""
-        self.live: list[Json] = []
-        self._open: dict[str, Json] = {}
-        self.look(tasks)
-
-    def unseen(self) -> list[Json]:
-        """The tasks that the swarm has forgotten before they were seen to have ended."""
-        return list(self._open.values())
-
-    def look(self, tasks: Sequence[Json]) -> bool:
-        own = in_order(task for task in tasks if task["ServiceID"] == self._service_id)
-        for task in own:
-            before = self._open.get(task["ID"])
-            if has_ended(task):
-                self._open.pop(task["ID"], None)
-            elif task.get("NodeID"):
-                self._open[task["ID"]] = task
-            # One that was waiting for its start when the stop came has not run.
-            if may_run(task) or (has_ended(task) and (before is None or may_run(before))):
-                self._take(task)
-        self.live = [task for task in own if not has_ended(task)]
-        return not self.live
-
-    def _take(self, task: Json) -> None:
-        if self.last is not None and in_order([self.last, task])[0] is task and task["ID"] != self.last["ID"]:
-            return
-        if self.last is None or self.last["ID"] != task["ID"]:
-            self.start_ns = None
-        if task["Status"]["State"] == "running" and _has_process(task):
-            self.start_ns = time_ns(task["Status"].get("Timestamp"))
-        self.last = task
-
-
 class Runs:
     """Of the bots of one swarm, for any number of threads."""
 
@@ -154,6 +115,8 @@ class Runs:
         self._engine = engine
         self._services = services
         self._watch = watch
+        self._unanswered = float("-inf")
+        """When the managers last did not say which nodes are down."""
 
     def await_start(self, service: Json, bot_id: str, until_ns: int) -> Operation[bool]:
         """Wait for the first run of the service's newest start; whether its image has a health check.
@@ -168,7 +131,7 @@ class Runs:
             self._check_run(first)
         elif start.unplaced and first is not None:
             node = pinned_node(service)
-            self._services.check_reachable({node} if node else set(), "the bot cannot be started", bot_id)
+            self._services.check_reachable({node} if node else set(), _NO_START, bot_id)
             text = str(first["Status"].get("Err"))
             raise StartFailed(text, Run(error=text))
         elif first is None or not may_run(first):
@@ -176,23 +139,27 @@ class Runs:
         return start.image_checked and not is_checked(service)
 
     def await_end(
-        self, service: Json, tasks: Sequence[Json], bot_id: str, ending: Ending | None, restarts: int
-    ) -> Operation[Run | None]:
-        """Wait until no container of the service may run. How the last run ended; ``None``: nothing ran.
+        self, service: Json, tasks: Sequence[Json], bot_id: str, ending: Ending | None, restarts: int, *, what: str
+    ) -> Operation[tuple[Run | None, list[Json]]]:
+        """Wait until the swarm tells of no container of the service that may run.
 
-        ``tasks``: as they were before. Raises :class:`NodeUnavailableError` when a container may run on a node that
-        cannot be reached.
+        How the last run ended, ``None``: nothing ran; and the tasks that were forgotten before they were seen to have
+        ended. ``tasks``: as they were before. Raises :class:`NodeUnavailableError`, with ``what`` as of
+        :meth:`BotServices.check_reachable`, when a container may run on a node that cannot be reached.
         """
-        end = _End(service["ID"], tasks)
-        look = self._looking_at_nodes(end.look, end, "it is not certain that the bot has ended", bot_id, ending)
-        yield from self._until(service["Spec"]["Name"], look, ending)
-        return None if end.last is None else self._ended(end.last, end.start_ns, restarts)
+        end = End(service["ID"], tasks)
+        yield from self._until(service["Spec"]["Name"], self._looking_at_nodes(end, what, bot_id, ending), ending)
+        run = None if end.last is None else self._ended(end.last, end.start_ns, restarts)
+        return run, end.unseen()
 
-    def await_gone(self, bot_id: str, ending: Ending | None = None) -> Operation[None]:
-        """Wait until no task of the bot is left. Raises as :meth:`await_end`."""
-        left = _Left()
-        look = self._looking_at_nodes(left.look, left, "it is not certain that the bot is gone", bot_id, ending)
-        yield from self._until(container_name(bot_id), look, ending)
+    def await_gone(self, tasks: list[Json], bot_id: str, ending: Ending | None, what: str) -> Operation[list[Json]]:
+        """Wait until no task of the bot is left: those that were forgotten before they were seen to have ended.
+
+        Raises as :meth:`await_end`.
+        """
+        gone = Gone(tasks)
+        yield from self._until(container_name(bot_id), self._looking_at_nodes(gone, what, bot_id, ending), ending)
+        return gone.unseen()
 
     def _until(self, name: str, look: Look, ending: Ending | None = None) -> Operation[None]:
         future = self._watch.until(name, look)
@@ -203,32 +170,35 @@ class Runs:
             yield wait
         future.result()
 
-    def _looking_at_nodes(self, look: Look, state: _End | _Left, what: str, bot_id: str, ending: Ending | None) -> Look:
-        """``look``, which ends with an error when a node is down, or when it takes too long."""
+    def _looking_at_nodes(self, end: End | Gone, what: str, bot_id: str, ending: Ending | None) -> Look:
+        """Its ``look``, which ends with an error when a node is down, or when it takes too long."""
         ends = time.monotonic() + END_SECONDS + (0 if ending is None else ending.grace_seconds)
         looked = time.monotonic()
 
         def looking(tasks: list[Json]) -> bool:
             nonlocal looked
-            if look(tasks):
-                # The swarm also forgets tasks on nodes that are down.
-                self._check_nodes(state.unseen(), what, bot_id)
+            if end.look(tasks):
                 return True
             now = time.monotonic()
             if now - looked > _NODES_SECONDS:
                 looked = now
-                self._check_nodes(state.live, what, bot_id)
+                self._check_nodes(end.live, what, bot_id)
             if now > ends:
-                raise EngineTimeoutError(f"{what}: it takes too long", bot_id=bot_id)
+                raise EngineTimeoutError(f"{UNCERTAIN}: it takes too long", bot_id=bot_id)
             return False
 
         return looking
 
     def _check_nodes(self, tasks: Sequence[Json], what: str, bot_id: str) -> None:
+        """In the thread of all waits."""
+        if time.monotonic() - self._unanswered < _NODES_SECONDS:
+            return
         try:
-            self._services.check_reachable({task["NodeID"] for task in tasks if task.get("NodeID")}, what, bot_id)
+            nodes = {task["NodeID"] for task in tasks if task.get("NodeID")}
+            self._services.check_reachable(nodes, what, bot_id, Deadline(_NODES_SECONDS))
         except (EngineUnavailableError, EngineTimeoutError):
-            return  # the managers elect a leader; the next look will tell
+            # The managers elect a leader; a later look will tell.
+            self._unanswered = time.monotonic()
 
     def _ended(self, task: Json, start_ns: int | None, restarts: int) -> Run:
         node = self._services.node_name(task.get("NodeID", ""))
@@ -256,24 +226,3 @@ class Runs:
         _, _, text = lines[-1].partition("] ") if lines else ("", "", "")
         program, _, problem = text.removeprefix("exec ").partition(" failed: ")
         return f'the container\'s init could not exec: "{program}": {problem.lower()}' if problem else ""
-
-
-class _Left:
-    """Looks until no task is left."""
-
-    def __init__(self) -> None:
-        self.live: list[Json] = []
-        self._last: list[Json] = []
-
-    def unseen(self) -> list[Json]:
-        """The tasks that the swarm has forgotten before they were seen to have ended."""
-        return [task for task in self._last if may_run(task)]
-
-    def look(self, tasks: list[Json]) -> bool:
-        self.live, self._last = tasks, tasks or self._last
-        return not tasks
-
-
-def _has_process(task: Json) -> bool:
-    """A task that is being stopped has no longer one, but still its state."""
-    return int((task["Status"].get("ContainerStatus") or {}).get("ExitCode") or 0) >= 0

@@ -107,6 +107,11 @@ def service_body(
     }
 
 
+def grace_of(template: Json) -> int:
+    """The grace period of a task's container, in seconds."""
+    return round((template["ContainerSpec"].get("StopGracePeriod") or 0) / _SECOND_NS)
+
+
 def refuse_weaker(config: ContainerConfig, accepted: Collection[Weaker]) -> None:
     """Raise :class:`NotSupportedByBackendError` for the first field that a swarm cannot keep."""
     if config.network == "none":

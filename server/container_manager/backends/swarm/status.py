@@ -4,7 +4,7 @@ A service is the bot's container as callers see it; its tasks are the runs. The 
 
     replicas  newest task                       state
     0         runs still                        RUNNING (it is being stopped)
-    0         on a node that is down            RUNNING, since nothing else is certain
+    0         none, its end is not certain yet  RUNNING
     0         none, or ended                    CREATED, or EXITED after a start
     1         running                           RUNNING
     1         starting, with a health check     RUNNING, health STARTING: a swarm waits for the check
@@ -67,9 +67,8 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
     ordered = in_order(tasks)
     task = ordered[-1] if ordered else None
     node_id = task.get("NodeID", "") if task is not None else ""
-    down = sorted(each for each in left_on(service) if each in nodes and is_down(nodes[each]))
-    left = replicas_of(service) == 0 and bool(down)
-    node = nodes.get(down[0] if left else node_id or pinned_node(service), {})
+    left = _left_node(service, nodes)
+    node = nodes.get(left or node_id or pinned_node(service), {})
     state, run = ContainerState.RUNNING if left else _state(service, ordered), _run(service, ordered)
     runs = state is ContainerState.RUNNING
     failed = state is ContainerState.EXITED and run is not None and bool(run.error)
@@ -96,6 +95,12 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
         node=sys.intern(node_name(node)),
         node_unreachable=bool(node) and is_down(node),
     )
+
+
+def _left_node(service: Json, nodes: Mapping[str, Json]) -> str:
+    """The id of a node on which a stop may have left a container, of one that is down if there is; empty: of none."""
+    left = [each for each in left_on(service) if each in nodes] if replicas_of(service) == 0 else []
+    return min(left, key=lambda each: (not is_down(nodes[each]), each), default="")
 
 
 def removed_status(tasks: Sequence[Json], nodes: Mapping[str, Json]) -> ContainerStatus:

@@ -1,7 +1,7 @@
 """Writes down on services what no call does: what became of changes whose service has died, and restarts.
 
     starting for long    The start is seen through: its caller does not wait for the record, or its service has died.
-    a stop left behind   Its container is noted as ended, once its node is back and shows none.
+    a stop left behind   Its container is noted as ended, once its node is back and that is certain.
     restarts             A swarm keeps five tasks of a bot, so those that have ended are counted before it forgets them.
 
 Nothing is written on a service that has changed since it was looked at, so that any number of services may do this.
@@ -18,12 +18,13 @@ from typing import Any
 from container_manager.backends.bot_container import bot_id_of
 from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.left_containers import UNCERTAIN, LeftContainers
 from container_manager.backends.swarm.records import Counted, Phase, counted_of, left_on, phase_of, replicas_of
 from container_manager.backends.swarm.starts import Starts
 from container_manager.backends.swarm.status import first_run, has_ended, in_order, is_down, may_run
 from container_manager.deadline import Deadline
 from container_manager.engine.timestamps import time_ns
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import ContainerManagerError, NodeUnavailableError
 from container_manager.operation import Operation, Wait, carry_out
 
 Json = dict[str, Any]
@@ -37,9 +38,10 @@ _STEP_SECONDS = 0.2
 class Upkeep:
     """Of the services of one swarm, for any number of threads."""
 
-    def __init__(self, services: BotServices, starts: Starts) -> None:
+    def __init__(self, services: BotServices, starts: Starts, left: LeftContainers) -> None:
         self._services = services
         self._starts = starts
+        self._left = left
         self._closed = Event()
 
     def close(self) -> None:
@@ -54,11 +56,12 @@ class Upkeep:
                 # Should it fail, that is written down.
                 carry_out(_briefly(self._starts.see_through(service, bot_id), self._closed))
                 return
-            tasks = self._services.tasks(service["Spec"]["Name"], Deadline())
-            own = [task for task in tasks if task["ServiceID"] == service["ID"]]
-            nodes = self._services.nodes(Deadline())
+            if left_on(service):
+                with suppress(NodeUnavailableError):
+                    self._left.is_settled(service, bot_id, UNCERTAIN)
+            tasks = self._services.tasks_of(service, Deadline())
             # Of the version that was looked at, or not at all.
-            self._services.change(service, lambda each: _done(each, own, nodes) if each is service else None, bot_id)
+            self._services.change(service, lambda each: _counted(each, tasks) if each is service else None, bot_id)
 
 
 def _briefly(operation: Operation[None], closed: Event) -> Operation[None]:
@@ -79,20 +82,18 @@ def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> b
         since = _since_start(service, ordered)
         first = first_run(since)
         return replicas_of(service) > 0 and first is not None and (has_ended(first) or may_run(first))
-    return _done(service, ordered, nodes) is not None
+    left = left_on(service)
+    is_over = replicas_of(service) > 0 or all(map(has_ended, ordered))
+    if left and is_over and not any(is_down(nodes[each]) for each in left if each in nodes):
+        return True
+    return _counted(service, ordered) is not None
 
 
-def _done(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -> Json | None:
-    """The specification with what is due; ``None``: nothing is."""
-    ordered = in_order(tasks)
-    if replicas_of(service) == 0:
-        left = left_on(service)
-        is_lost = any(is_down(nodes[each]) for each in left if each in nodes)
-        is_over = not is_lost and not any(may_run(task) for task in ordered)
-        return records.settled(service["Spec"]) if left and is_over else None
+def _counted(service: Json, tasks: Iterable[Json]) -> Json | None:
+    """The specification with the restarts that the swarm may forget; ``None``: there are few."""
     # The newest may still run.
-    past = _since_start(service, ordered)[:-1]
-    if phase_of(service) is not Phase.STARTED or len(past) < _UNCOUNTED:
+    past = _since_start(service, in_order(tasks))[:-1]
+    if replicas_of(service) == 0 or phase_of(service) is not Phase.STARTED or len(past) < _UNCOUNTED:
         return None
     runs = counted_of(service).runs + sum(has_ended(task) or may_run(task) for task in past)
     return records.counted(service["Spec"], Counted(runs, time_ns(past[-1].get("CreatedAt")) or 0))
