@@ -298,6 +298,28 @@ async def test_events_of_a_container_wait_for_the_end_of_a_change_of_it() -> Non
 
 
 @virtual
+async def test_a_new_container_is_not_inspected_while_a_create_may_be_about_to_tell_of_it() -> None:
+    """One that somebody else has made is shown half a second later."""
+    async with Kept() as kept:
+        running = await known(kept, OTHER_BOT)
+        change = begun(kept)
+        key, other = kept.source.create(BOT), kept.source.create(OTHER_BOT, "other")
+        for each in (key, other):
+            kept.refresher.appeared(each)
+        kept.refresher.touch(running, hurry=False)
+        await soon()
+        assert [running] == [each.key for each in kept.source.inspections]
+        ended(change, Created(key, kept.source.containers[key]))
+        await asyncio.sleep(0.55)
+        assert [running, other] == [each.key for each in kept.source.inspections]
+        assert kept.source.containers == kept.shown()
+        another = kept.source.create(OTHER_BOT, "another")
+        kept.refresher.appeared(another)
+        await soon()
+        assert another in kept.shown()
+
+
+@virtual
 async def test_events_do_not_wait_longer_than_half_a_second_for_the_end_of_a_change() -> None:
     """A stop may take a day, and others may start the container again meanwhile."""
     async with Kept() as kept:

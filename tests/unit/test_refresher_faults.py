@@ -229,6 +229,25 @@ async def test_a_bot_that_is_settled_is_not_doubted() -> None:
 
 
 @virtual
+async def test_a_bot_in_doubt_is_answered_for_though_its_container_was_removed_during_the_next_inspection() -> None:
+    async with Kept() as kept:
+        key = await known(kept)
+        kept.source.faults[BOT] = LOST
+        kept.refresher.touch(BOT)
+        await soon()
+        assert not kept.view.answers_for(BOT)
+        kept.source.faults.clear()
+        kept.source.held.add(BOT)
+        await asyncio.sleep(2)
+        kept.source.remove(key)
+        kept.refresher.gone(key)
+        kept.source.held.clear()
+        kept.source.began(BOT)[-1].answer()
+        await soon()
+        assert (True, {}) == (kept.view.answers_for_all, kept.shown())
+
+
+@virtual
 async def test_a_container_that_its_bots_inspection_has_settled_is_doubted_no_more() -> None:
     async with Kept() as kept:
         key = await known(kept)

@@ -48,8 +48,6 @@ class BotChange:
         self._touched = bot_id
         # Done when an inspection that began after the touch has ended; ``None``: there is none.
         self._looked: asyncio.Future[None] | None = None
-        # The container that the view shows for the bot; events of it wait for the end of the change.
-        self._held = ""
         self._is_shown = False
         self.absent = False
         """The bot has no container."""
@@ -62,8 +60,8 @@ class BotChange:
     def begin(self) -> None:
         """Note what the view knows."""
         entry = self._view.of_bot(self._bot_id)
-        self._held = "" if entry is None else entry.status.container_id
-        self._began, self._began_seconds = self._refresher.begin(self._held), self._now()
+        container_id = "" if entry is None else entry.status.container_id
+        self._began, self._began_seconds = self._refresher.begin(container_id), self._now()
         if not self._view.answers_for(self._bot_id):
             return
         self.absent = entry is None
@@ -87,7 +85,7 @@ class BotChange:
             else:
                 self._take_over(work.result())
         finally:
-            self._refresher.end(self._began, self._held)
+            self._refresher.end(self._began)
 
     async def settled(self) -> None:
         """Wait until the view shows what the change has done.

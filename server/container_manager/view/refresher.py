@@ -49,8 +49,8 @@ class Refresher:
         self._removals = Removals(view, self.touch)
         # Start times of the inspections in progress, by the view's clock.
         self._under_way: set[int] = set()
-        # The containers that operations of ours are changing.
-        self._changing: set[str] = set()
+        # The container that each operation of ours is changing, by the operation's start; "": it may make one.
+        self._changing: dict[int, str] = {}
 
     def touch(self, key: str, *, hurry: bool = True, same_name: bool = False) -> None:
         """Have a container inspected, by its id or its bot's id; without ``hurry``, after the burst of events.
@@ -84,18 +84,17 @@ class Refresher:
     def begin(self, container_id: str = "") -> int:
         """The view's clock at the start of an operation of ours; what outdates its result is kept until :meth:`end`.
 
-        Events of the container, if it is known, lead to an inspection then, or after :data:`CHANGE_SECONDS`.
+        Events of the bot's container, or of a new one if it has none, wait for that or for :data:`CHANGE_SECONDS`.
         """
         began = self._view.tick()
         self._under_way.add(began)
-        self._changing.add(container_id)
+        self._changing[began] = container_id
         return began
 
-    def end(self, began: int, container_id: str = "") -> None:
+    def end(self, began: int) -> None:
         """The operation has ended and its result has been applied."""
         self._under_way.discard(began)
-        self._changing.discard(container_id)
-        if (inspection := self._inspections.get(container_id)) is not None:
+        if (inspection := self._inspections.get(self._changing.pop(began))) is not None:
             inspection.hurry()
         self._forget_old_removals()
 
@@ -184,7 +183,7 @@ class Refresher:
     async def _run(self, key: str, inspection: Inspection) -> None:
         try:
             while True:
-                await inspection.burst(CHANGE_SECONDS if key in self._changing else BURST_SECONDS)
+                await inspection.burst(CHANGE_SECONDS if self._is_ours(key, inspection) else BURST_SECONDS)
                 if self._known_since(key, inspection.touched):
                     self._doubts.trust(key, self._view.tick())
                     return
@@ -207,6 +206,10 @@ class Refresher:
             inspection.end()
             self._forget_old_removals()
 
+    def _is_ours(self, key: str, inspection: Inspection) -> bool:
+        """Whether the events may be those of an operation of ours."""
+        return key in self._changing.values() or ("" in self._changing.values() and not inspection.touched)
+
     def _known_since(self, key: str, touched: int) -> bool:
         """Whether an inspection under another key that began after the touch makes this one unnecessary."""
         if self._removals.removed_at(key) > touched:
@@ -223,8 +226,8 @@ class Refresher:
                 self._missing(key, began, by_bot=by_bot)
                 return True
             if self._removals.removed_at(status.container_id) > began:
-                # An event has reported its removal since, or the removal is unconfirmed.
-                return not self._removals.is_unconfirmed(status.container_id)
+                # Removed since, by an event or unconfirmed. Asked by bot: another container may have its place.
+                return not by_bot and not self._removals.is_unconfirmed(status.container_id)
             return self._apply(key, status, began)
         except Exception as exc:  # noqa: BLE001 - after any error the view does not answer for the container
             inspection.timeouts += isinstance(exc, EngineTimeoutError)
