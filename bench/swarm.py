@@ -23,7 +23,7 @@ from statistics import median
 from bench.clients import BARE, ECHO, MANAGER, SERVICE, Json, RawManager, Setting, with_replica
 from bench.figures import ms, ratio
 from bench.poller import Poller
-from bench.processes import Child
+from bench.processes import Child, ProcessError
 from bench.reads import compare
 from bench.report import Part
 from bench.run import Run, status_answer
@@ -109,6 +109,11 @@ def polling(run: Run) -> Part:
         print(f"polling, {what}: {1.5 * seconds:.0f} s", flush=True)
         with Child(Poller, run.docker_host) as poller, _changing(run.docker_host, bot_id) if changes else ExitStack():
             figures = poller.call("measure", seconds)
+        if figures["polls"] < figures["seconds"] / 2:
+            # It polls once a second, unless the manager answers slowly or not at all.
+            raise ProcessError(
+                f"only {figures['polls']} polls in {figures['seconds']:.0f} s: the manager does not keep up"
+            )
         share = 100 * figures["cpu_seconds"] / figures["seconds"]
         polls = f"{figures['polls'] / figures['seconds']:.1f}"
         rows.append([what, f"{share:.2f} %", polls, ms(figures["longest_step_seconds"])])
