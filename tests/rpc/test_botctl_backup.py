@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from botctl.exit_codes import ExitCode
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
 from container_manager.errors import ImageNotFoundError
+from tests.support.botctl_process import piped
 from tests.support.calls import Calls
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.unit.botctl_runs import complaint, document, run
@@ -94,3 +96,21 @@ def test_a_fleet_is_upgraded_one_after_another_until_one_fails(
     assert [("upgraded", ""), ("failed", "no such image")] == outcomes[:2]
     assert outcomes[2][1].startswith("not begun")
     assert ["bot:2", "bot:3", "bot:1"] == [(calls.status(bot_id) or pytest.fail("gone")).image for bot_id in bots.ids]
+
+
+def test_as_many_upgrades_as_asked_for_are_under_way_at_once(
+    target: str, bots: MemoryBots, calls: Calls, memory: MemoryBackend
+) -> None:
+    for _ in range(4):
+        calls.create(bots.new(), image="bot:1")
+    memory.calls.clear()
+    with (
+        memory.held("prepare_image") as gate,
+        piped(target, "upgrade", "--all", "--image", "bot:2", "--max-parallel", "2") as process,
+    ):
+        memory.await_calls("prepare_image", 2)
+        gate.open()
+        assert 0 == process.wait(60)
+    # Each begins with its image, and ends soon after its container is made.
+    under_way = accumulate({"prepare_image": 1, "create_container": -1}.get(method, 0) for method, _ in memory.calls)
+    assert 2 == max(under_way)
