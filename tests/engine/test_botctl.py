@@ -136,6 +136,20 @@ def test_a_bot_with_a_health_check_is_waited_for_until_it_is_healthy(
     assert f"{ill}: started, and its health check fails" in done.stderr
 
 
+def test_on_a_terminal_a_start_shows_what_it_waits_for(
+    target: str, bots: Bots, calls: Calls, build_image: Callable[[str], str]
+) -> None:
+    bot_id = bots.new()
+    image = build_image("HEALTHCHECK --interval=1s --retries=1000 CMD test -e /tmp/ready")
+    container_id = calls.create(bot_id, *FOREVER, image=image)
+    with on_terminal(target, "start", "--wait", bot_id, columns=160) as terminal:
+        terminal.wait_for(rf"starting {bot_id}; {bot_id}: its health check has not passed yet")
+        bots.engine.containers.get(container_id).exec_run(["touch", "/tmp/ready"])
+        assert 0 == terminal.wait()
+    assert f"{bot_id}  healthy" in terminal.text
+    calls.remove(bot_id, grace=0)
+
+
 def test_watch_is_a_table_that_is_kept_up_to_date_until_ctrl_c(target: str, bots: Bots, calls: Calls) -> None:
     bot_id = bots.new()
     calls.create(bot_id, *FOREVER)
