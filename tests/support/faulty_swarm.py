@@ -40,6 +40,7 @@ class FaultySwarm:
     def __init__(self, bed: SwarmBed, bots: SwarmBots, directory: Path, image: str, manager: Node) -> None:
         self.bed = bed
         self.bots = bots
+        self.image = image
         self.recorder = Recorder()
         self.target = f"unix://{directory}/run/s.sock"
         self._log = directory / "log"

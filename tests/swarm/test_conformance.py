@@ -6,9 +6,11 @@ swarm keeps differently is declared in dev/swarm/differences.toml.
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,11 +53,32 @@ class Shared:
     failed: dict[str, tuple[str, str]]
     """Bots that cannot start: with the program, and the reason that the start had."""
     failed_at: float
+    started: Path
+    """Has the id of each bot that a node's engine starts, once for each start."""
+
+
+@contextmanager
+def starts_written(bed: SwarmBed, to: Path) -> Iterator[None]:
+    """Write down what the nodes' own engines start."""
+    bot_id = '{{index .Actor.Attributes "botmaker.bot-id"}}'
+    command = ("events", "--since", str(int(time.time())), "--filter", "event=start", "--format", bot_id)
+    with ExitStack() as stack, to.open("ab") as output:
+        for node in bed.nodes:
+            process = subprocess.Popen(["docker", "--host", node.docker_url, *command], stdout=output)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        yield
 
 
 @pytest.fixture(scope="module")
-def shared(session_bed: SwarmBed, calls: Calls) -> Iterator[Shared]:
+def shared(session_bed: SwarmBed, calls: Calls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     """The bots; those that cannot start come first, so that their end is seen in time on a busy machine."""
+    started = tmp_path_factory.mktemp("started") / "bots"
+    with starts_written(session_bed, started):
+        yield from shared_bots(session_bed, calls, started)
+
+
+def shared_bots(session_bed: SwarmBed, calls: Calls, started: Path) -> Iterator[Shared]:
     made = SwarmBots(session_bed.nodes[0].docker_url)
 
     def run(program: tuple[str, ...]) -> tuple[str, str]:
@@ -75,7 +98,7 @@ def shared(session_bed: SwarmBed, calls: Calls) -> Iterator[Shared]:
         others = list(pool.map(run, [*[STUBBORN] * 3, CRASH]))
     assert [""] * 4 == [reason for _, reason in others]
     *stubborn, looping = [bot_id for bot_id, _ in others]
-    yield Shared(made, stubborn, looping, failed, failed_at)
+    yield Shared(made, stubborn, looping, failed, failed_at, started)
     made.remove_all()
     made.close()
 
@@ -290,6 +313,8 @@ def test_conformance_09_a_bad_command_has_its_reason_is_started_once_and_shows_i
         assert [] == [task for task in tasks_of(shared.made, bot_id) if task["DesiredState"] in ("ready", "running")]
     runs = {service["Spec"]["Labels"]["botmaker.bot-id"]: service for service in shared.made.services()}
     assert [0, 0] == [runs[bot_id]["Spec"]["Mode"]["Replicated"].get("Replicas", 0) for bot_id in shared.failed]
+    started = shared.started.read_text().split()
+    assert [1, 1] == [started.count(bot_id) for bot_id in shared.failed]
 
 
 def test_conformance_13_different_bots_stop_side_by_side_while_statuses_answer_and_one_bots_calls_in_their_order(

@@ -126,6 +126,37 @@ def test_a_leader_that_dies_costs_callers_at_most_a_retry(managed: FaultySwarm, 
     report(FaultRow(name, 1, 6, outcomes, lost, seconds))
 
 
+def test_two_services_beside_two_managers_make_no_doubled_bot_and_agree(
+    managed: FaultySwarm, session_dir: Path
+) -> None:
+    directory, beside = Path(tempfile.mkdtemp(dir=session_dir)), managed.bed.nodes[2]
+    with (
+        faulty_swarm(managed.bed, managed.bots, directory, managed.image, beside) as second,
+        managed.calls() as one,
+        second.calls() as other,
+    ):
+        made = [managed.bots.new() for _ in range(4)]
+        tried = [(calls.create, bot_id) for bot_id in made for calls in (one, other)]
+        with ThreadPoolExecutor(len(tried)) as pool:
+            told = Counter(pool.map(lambda each: outcome(lambda: each[0](each[1], *STUBBORN)), tried))
+        assert {"OK": 4, "ALREADY_EXISTS CONTAINER_ALREADY_EXISTS": 4} == told
+        for verb in ("start", "stop"):
+            # Each bot by both at once.
+            tried = [(getattr(calls, verb), bot_id) for bot_id in made for calls in (one, other)]
+            with ThreadPoolExecutor(len(tried)) as pool:
+                assert {"OK": 8} == Counter(pool.map(lambda each: outcome(lambda: each[0](each[1])), tried))
+            assert (Counter(made) if verb == "start" else Counter()) == managed.copies()
+            wait_until(lambda: shown(one) == shown(other), "both show the same")
+        assert {137} == {each.exit_code for each in one.list()}
+        lost = managed.settled({bot_id: one.status(bot_id).container_id for bot_id in made})
+        assert 0 == lost
+        wait_until(lambda: [] == other.list(), "the other service shows that they are gone")
+
+
+def shown(calls: Calls) -> list[bytes]:
+    return sorted(each.SerializeToString(deterministic=True) for each in calls.list())
+
+
 def test_calls_end_in_time_without_a_quorum_and_bots_stay_up(managed: FaultySwarm, report: Report) -> None:
     bed = managed.bed
     with managed.calls() as calls:
