@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,6 +38,8 @@ def _backend(config: ServerConfig) -> Callable[[CallObserver | None], Backend]:
 @log_options
 def serve(**options: Any) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
+    # The end of the terminal or session that started the service is not the end of the service.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = server_config(options)
     # gRPC's core writes what callers sent, tokens included, to standard error. It reads this variable when it is
     # loaded; to debug gRPC itself, set another level.

@@ -243,7 +243,6 @@ class Server:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
-        # The end of the terminal or session that started the service is not the end of the service.
         loop.add_signal_handler(signal.SIGHUP, _log.info, "SIGHUP is ignored; SIGTERM ends the service")
         await self.start()
         try:
