@@ -25,3 +25,8 @@ class ContainerManagerError(Exception):
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message)
         self.metadata: dict[str, str] = metadata
+
+
+def reason_of(error: BaseException) -> str:
+    """What the log says of an error: its reason or its type's name. The text may be the engine's or a caller's."""
+    return error.reason if isinstance(error, ContainerManagerError) else type(error).__name__

@@ -52,6 +52,7 @@ from __future__ import annotations
 from container_manager.error_base import ERROR_DOMAIN as ERROR_DOMAIN
 from container_manager.error_base import ContainerManagerError as ContainerManagerError
 from container_manager.error_base import FieldViolation as FieldViolation
+from container_manager.error_base import reason_of as reason_of
 from container_manager.errors_backend import NodeUnavailableError as NodeUnavailableError
 from container_manager.errors_backend import NotSupportedByBackendError as NotSupportedByBackendError
 from container_manager.errors_maintenance import ActionNotAllowedError as ActionNotAllowedError

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -280,6 +281,24 @@ def test_no_secret_is_in_the_log_at_any_level_nor_in_an_error(
         told.append(server.log_text())
     assert bot_id in told[-1]
     assert secret not in "".join(told)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_newline_in_a_command_and_a_short_deadline_write_no_line_of_the_log(
+    arguments: Arguments, directory: Path, bots: Bots, log_format: str
+) -> None:
+    options = arguments("--log-format", log_format, "--log-level", "debug")
+    with server_process(options, directory / "log") as server, connect(_target(directory)) as channel:
+        calls = Calls(ContainerManagerStub(channel))
+        for seconds in (0.002, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4):
+            bot_id = bots.new()
+            with suppress(grpc.RpcError):
+                calls.create(bot_id, "no-such\n2026-01-01T00:00:00Z [error    ] forged", timeout=seconds)
+                calls.start(bot_id, timeout=seconds)
+        wait_until(lambda: "DEADLINE_EXCEEDED" in server.log_text(), "a deadline has passed")
+        server.terminate()
+        server.wait()
+        assert "forged" not in server.log_text()
 
 
 def test_json_logs_are_one_object_a_line_with_method_bot_code_and_duration(

@@ -167,6 +167,36 @@ def test_no_module_is_longer_than_300_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300
 
 
+@pytest.mark.parametrize("path", SERVER, ids=lambda path: path.relative_to(SERVER_ROOT).as_posix())
+def test_no_log_line_has_the_text_of_an_error_of_the_engine(path: Path) -> None:
+    """It may have a caller's words in it. Those of the system, and of the operator's own files, may be there."""
+    caught = {"EngineRejectedError", "ContainerManagerError", "Exception", "BaseException", "LookupError", "ValueError"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ExceptHandler) or node.name is None or not caught & _names(node.type):
+            continue
+        for call in ast.walk(node):
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and _names(call.func) & {"_log", "log"}
+            ):
+                given = [*call.args, *(each.value for each in call.keywords if each.arg != "exc_info")]
+                assert [] == [ast.unparse(each) for each in given if _tells(each, node.name)], f"{path}:{call.lineno}"
+
+
+def _names(node: ast.AST | None) -> set[str]:
+    return set() if node is None else {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def _tells(node: ast.expr, error: str) -> bool:
+    """Whether an argument is an error, or its text, and not only its reason or its type."""
+    if isinstance(node, ast.Call) and _names(node.func) & {"reason_of", "type"}:
+        return False
+    if isinstance(node, ast.Attribute):
+        return node.attr not in {"reason", "strerror", "__name__"} and error in _names(node)
+    return error in _names(node)
+
+
 def test_the_clients_public_names() -> None:
     expected = ["ErrorInfo", "TlsFiles", "__version__", "connect", "connect_aio", "error_info"]
     assert expected == sorted(container_manager_client.__all__)

@@ -144,7 +144,7 @@ async def test_a_process_that_ends_by_itself_is_not_killed_later() -> None:
 @virtual
 async def test_a_kill_that_fails_leaves_the_grace_period_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
     assert 60 == await ended_at(GracePeriods(), Stubborn(60, OSError("the engine is away")), (7, 0, DAY))
-    assert ["a grace period could not be ended early: the engine is away"] == caplog.messages
+    assert ["a grace period could not be ended early: OSError"] == caplog.messages
 
 
 @virtual

@@ -17,7 +17,7 @@ from typing import Any
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import ContainerManagerError, reason_of
 from container_manager.model import RawSample
 
 SAMPLE_TIMEOUT_SECONDS = 5.0
@@ -39,7 +39,7 @@ async def sample(engine: AsyncEngineClient, container_id: str) -> RawSample | No
         )
     except (ContainerManagerError, EngineRejectedError) as exc:
         # At debug only: while the engine is away, every container would add a line in every interval.
-        _log.debug("no sample of %s: %s", container_id[:12], exc)
+        _log.debug("no sample of %s: %s", container_id[:12], reason_of(exc))
         return None
     return raw_sample(document)
 

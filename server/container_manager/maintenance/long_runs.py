@@ -16,7 +16,7 @@ from container_manager.backend import Backend, Feature
 from container_manager.backend_maintenance import States
 from container_manager.config import ServerConfig
 from container_manager.deadline import Deadline
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import ContainerManagerError, reason_of
 from container_manager.maintenance.backup import create_backup
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.journal import BACKUP, RESTORE, UPGRADE, Journal
@@ -58,7 +58,7 @@ class LongRuns:
             await self.runs.recover(self._remove_leftovers)
         except ContainerManagerError as exc:
             # The calls that need it have the same error.
-            _log.warning("operations that were under way cannot be continued: %s", exc)
+            _log.warning("operations that were under way cannot be continued: %s", reason_of(exc))
 
     def _remove_leftovers(self, busy: Collection[str]) -> None:
         if self.store is not None:

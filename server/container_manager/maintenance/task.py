@@ -19,6 +19,7 @@ from container_manager.errors import (
     NodeUnavailableError,
     RollbackFailedError,
     UpgradeRolledBackError,
+    reason_of,
 )
 from container_manager.maintenance.journal import Journal, Record, error_document
 from container_manager.operation import Operation, Wait
@@ -176,5 +177,5 @@ def _end(task: Task, outcome: Mapping[str, Any]) -> Operation[None]:
 
 
 def _until_later(task: Task, exc: ContainerManagerError) -> Wait:
-    _log.warning("the %s of bot %s waits and goes on later: %s", task.record.kind, task.bot_id, exc)
+    _log.warning("the %s of bot %s waits and goes on later: %s", task.record.kind, task.bot_id, reason_of(exc))
     return Wait(seconds=_AGAIN_SECONDS)

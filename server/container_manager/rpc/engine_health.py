@@ -9,7 +9,7 @@ import structlog
 
 from container_manager.backend import Lifecycle
 from container_manager.deadline import Deadline
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import ContainerManagerError, reason_of
 from container_manager.rpc.health_servicer import HealthServicer
 from container_manager.scheduling.bot_operations import BotOperations
 
@@ -44,7 +44,7 @@ class EngineHealth:
             for servicer in self._servicers:
                 servicer.set(serving=not problem)
             if problem and problem != before:
-                _log.warning("not serving; trying again every second", problem=problem)
+                _log.warning("not serving; trying again every second", reason=problem)
             elif not problem and before != "":
                 _log.info("the engine answers")
             before = problem
@@ -56,8 +56,8 @@ class EngineHealth:
                 lambda deadline: self._lifecycle.ping(deadline=deadline), Deadline(_CHECK_TIMEOUT_SECONDS)
             )
         except ContainerManagerError as exc:
-            return str(exc)
+            return reason_of(exc)
         except Exception as exc:  # noqa: BLE001 - the health must not keep its last value
             _log.exception("unexpected error: the health check failed")
-            return f"the health check itself failed: {type(exc).__name__}"
+            return reason_of(exc)
         return ""

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
+from container_manager.errors import reason_of
 from container_manager.operation import GracePeriod
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class GracePeriods:
             # It must not reach what the bot's next operation starts.
             await asyncio.wait({running.kill})
             if not running.kill.cancelled() and (exc := running.kill.exception()):
-                _log.warning("a grace period could not be ended early: %s", exc)
+                _log.warning("a grace period could not be ended early: %s", reason_of(exc))
 
     def _reschedule(self, bot_id: str) -> None:
         running = self._running.get(bot_id)

@@ -7,7 +7,7 @@ import logging
 from dataclasses import fields
 
 from container_manager.backend import Source
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import ContainerManagerError, reason_of
 from container_manager.model import ContainerStatus
 from container_manager.view.live_view import LiveView
 from container_manager.view.refresher import Refresher
@@ -45,7 +45,7 @@ class Audit:
             try:
                 await self.check()
             except ContainerManagerError as exc:
-                _log.info("the audit of the view stopped early: %s", exc)
+                _log.info("the audit of the view stopped early: %s", reason_of(exc))
             except Exception:  # noqa: BLE001 - the next audit may succeed
                 _log.exception("unexpected error: the audit of the view failed")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from container_manager.backend import Created, Listed, Source
-from container_manager.errors import EngineTimeoutError
+from container_manager.errors import EngineTimeoutError, reason_of
 from container_manager.model import ContainerState, ContainerStatus, owned_bot
 from container_manager.validation import is_bot_id
 from container_manager.view.doubts import Doubts
@@ -287,7 +287,7 @@ class Refresher:
         if self._removals.removed_at(key) > began:
             return
         if key not in self._view.doubts:
-            _log.warning("%s cannot be inspected; trying again: %r", key, exc)
+            _log.warning("%s cannot be inspected; trying again: %s", key, reason_of(exc))
         self._doubts.add(key, self._view.tick())
         self._looks.schedule(key, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         if is_bot_id(key):

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from container_manager.backend import Notice, Source
-from container_manager.errors import ContainerManagerError, EngineUnavailableError
+from container_manager.errors import ContainerManagerError, EngineUnavailableError, reason_of
 from container_manager.view.live_view import LiveView
 from container_manager.view.refresher import Refresher
 
@@ -87,10 +87,11 @@ class Synchronizer:
         if unexpected is not None and "unexpected" not in self._warned:
             self._warned.add("unexpected")
             _log.error("unexpected error: following the engine failed", exc_info=unexpected)
+        reason = "none" if self.problem is None else reason_of(self.problem)
         if self._was_in_sync:
-            _log.warning("the engine's events are lost, reads go to the engine itself: %s", self.problem)
+            _log.warning("the engine's events are lost, reads go to the engine itself: %s", reason)
         elif "problem" not in self._warned:
-            _log.warning("the engine cannot be followed, reads go to the engine itself: %s", self.problem)
+            _log.warning("the engine cannot be followed, reads go to the engine itself: %s", reason)
         self._warned.add("problem")
 
     async def in_sync(self) -> None:

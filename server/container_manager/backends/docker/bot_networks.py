@@ -30,6 +30,7 @@ from container_manager.errors import (
     FieldViolation,
     InvalidConfigError,
     NameInUseUnmanagedError,
+    reason_of,
 )
 from container_manager.model import BotNetwork, ContainerConfig, container_name
 
@@ -120,7 +121,7 @@ class BotNetworks:
         try:
             self._remove(f"{LABEL_BOT_ID}={bot_id}")
         except ContainerManagerError as exc:
-            _log.warning("the network of bot %s is left for the next start of the service: %s", bot_id, exc)
+            _log.warning("the network of bot %s is left for the next start of the service: %s", bot_id, reason_of(exc))
 
     def remove_leftovers(self) -> None:
         """Remove every bot's own network that no container has; waits for the engine until :meth:`close`.
@@ -133,7 +134,7 @@ class BotNetworks:
             except (EngineUnavailableError, EngineTimeoutError):
                 self._closed.wait(_PAUSE_SECONDS)
             except ContainerManagerError as exc:
-                _log.warning("networks without a bot are not looked for: %s", exc)
+                _log.warning("networks without a bot are not looked for: %s", reason_of(exc))
                 return
             else:
                 return

@@ -47,8 +47,6 @@ _CONTAINER_EVENTS = (
     "health_status",
     *_GONE_EVENTS,
 )
-# How much of a malformed event the log shows.
-_SHOWN_BYTES = 100
 # They change which ports are bound, and are the only events of a failed start.
 _NETWORK_EVENTS = ("connect", "disconnect")
 
@@ -133,11 +131,7 @@ class ContainerSource:
             why = str(exc)
             if why not in self._skipped:
                 self._skipped.add(why)
-                _log.warning(
-                    "an event of the engine is not understood and skipped, as all such: %s: %r",
-                    why,
-                    line[:_SHOWN_BYTES],
-                )
+                _log.warning("an event of the engine is not understood and skipped, as all such: %s", why)
             return None
 
     def _notice(self, event: object) -> Notice | None:

@@ -15,7 +15,7 @@ from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import ContainerManagerError, reason_of
 from container_manager.model import ContainerState, ContainerStatus
 
 # How long one container that the engine cannot inspect (moby/moby#46782) may delay the list. When there are many, each
@@ -65,5 +65,5 @@ class ContainerLister:
             # If the deadline has passed, the container is not to blame: fail the list.
             deadline.check()
             wedged.add(row["Id"])
-            _log.warning("container %s cannot be inspected, its list row is shown: %r", row["Id"][:12], exc)
+            _log.warning("container %s cannot be inspected, its list row is shown: %s", row["Id"][:12], reason_of(exc))
             return status_from_row(row)

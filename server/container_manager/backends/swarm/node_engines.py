@@ -30,6 +30,7 @@ from container_manager.errors import (
     InvalidStateError,
     NodeUnavailableError,
     NotSupportedByBackendError,
+    reason_of,
 )
 from container_manager.model import DiskUse, RawSample, container_name
 
@@ -103,7 +104,7 @@ class NodeFigures:
         try:
             usage: Json = await self._engines[name].get_json("/system/df", timeout_seconds=_DISK_SECONDS)
         except (ContainerManagerError, EngineRejectedError) as exc:
-            _log.info("the disk use on node %s could not be measured: %s", name, exc)
+            _log.info("the disk use on node %s could not be measured: %s", name, reason_of(exc))
             return {}
         return usage
 

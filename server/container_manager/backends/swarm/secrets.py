@@ -52,6 +52,7 @@ from container_manager.errors import (
     NotSupportedByBackendError,
     OperationInProgressError,
     SecretsUnavailableError,
+    reason_of,
 )
 from container_manager.model import SecretInfo, container_name
 
@@ -158,7 +159,7 @@ class SwarmSecrets:
                     with suppress(SecretsUnavailableError):
                         self._remove_unused(found)
             except ContainerManagerError as exc:
-                _log.debug("unused secrets of the swarm cannot be removed yet: %s", exc)
+                _log.debug("unused secrets of the swarm cannot be removed yet: %s", reason_of(exc))
                 self._closed.wait(_AGAIN_SECONDS)
             else:
                 return
@@ -195,8 +196,8 @@ class SwarmSecrets:
         self.remove_unused(bot_id)
         raise OperationInProgressError("other changes of the bot's secrets go on; try again later", bot_id=bot_id)
 
-    def _remove_later(self, bot_id: str, reason: ContainerManagerError) -> None:
-        _log.debug("secrets of bot %s that are not used any more stay for now: %s", bot_id, reason)
+    def _remove_later(self, bot_id: str, error: ContainerManagerError) -> None:
+        _log.debug("secrets of bot %s that are not used any more stay for now: %s", bot_id, reason_of(error))
         with self._lock:
             if self._later is None or not self._later.is_alive():
                 self._later = threading.Thread(target=self.remove_leftovers, name="unused secrets", daemon=True)
