@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -246,6 +249,7 @@ TEXTS: dict[str, list[tuple[str, Meaning]]] = {
         ("stream error: stream ID 403; INTERNAL_ERROR; received from peer", RETRY),
         ("read tcp 10.0.0.2:40311->10.0.0.1:443: use of closed network connection", RETRY),
         ("write tcp 10.0.0.2:40311->10.0.0.1:443: write: broken pipe", RETRY),
+        ("failed to copy: cannot assign requested address", RETRY),
         (GET + "http: server gave HTTP response to HTTPS client", FAILED),
         (GET + 'malformed HTTP response "\\x15\\x03\\x01"', FAILED),
     ],
@@ -285,6 +289,38 @@ def test_a_failed_pull_is_told_apart_in_every_wording(text: str, meaning: Meanin
     assert meaning is type(error)
     assert text in str(error)
     assert {"image": "reg.test/a:1"} == error.metadata
+
+
+SOCKET_ERRORS = (
+    *(
+        "ECONNABORTED",
+        "ECONNRESET",
+        "ECONNREFUSED",
+        "ENETRESET",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+    ),
+    *("EPIPE", "ESHUTDOWN", "ENOTCONN", "ETIMEDOUT", "ENONET", "ENOLINK", "ECOMM", "EADDRNOTAVAIL"),
+)
+SOCKET_TEXTS = [os.strerror(getattr(errno, name)).lower() for name in SOCKET_ERRORS]
+SOCKET_TEXTS += ["an existing connection was forcibly closed by the remote host"]
+
+
+@pytest.mark.parametrize("form", ["{}", "failed to copy: {}", "read tcp 10.0.0.2:403->10.0.0.1:443: read: {}"])
+@pytest.mark.parametrize("text", SOCKET_TEXTS)
+def test_every_error_of_a_broken_connection_is_retryable(form: str, text: str) -> None:
+    assert RETRY is type(pull_error(form.format(text), "reg.test/a:1", 500))
+
+
+@pytest.mark.parametrize("name", ["EACCES", "EPERM", "ENOBUFS", "EPROTO"])
+@pytest.mark.parametrize(
+    "operation", ["dial tcp 10.0.0.1:443: connect: ", "write tcp4 10.0.0.2:1->10.0.0.1:443: write: "]
+)
+def test_whatever_a_socket_fails_with_is_retryable_as_behind_a_firewall(operation: str, name: str) -> None:
+    text = GET + operation + os.strerror(getattr(errno, name)).lower()
+    assert RETRY is type(pull_error(text, "reg.test/a:1", 500))
 
 
 @pytest.mark.parametrize(("pattern", "meaning"), WORDS, ids=[pattern.pattern for pattern, _ in WORDS])

@@ -112,6 +112,9 @@ def test_the_entry_of_another_registry_does_not(write: Write, key: str) -> None:
         ({"auth": ENCODED, "email": None, "other": 1}, PAIR),
         ({"auth": base64.b64encode(b"user:p\0\0").decode()}, {"username": "user", "password": "p"}),
         ({"username": "user", "password": SECRET}, PAIR),
+        ({"auth": "", "username": "user", "password": SECRET}, PAIR),
+        ({"auth": None, "username": "user", "password": SECRET}, PAIR),
+        ({"auth": ENCODED, "username": "other", "password": "other"}, PAIR),
         ({"identitytoken": "t"}, {"identitytoken": "t"}),
         ({"auth": base64.b64encode(b"0000:").decode(), "identitytoken": "t"}, {"identitytoken": "t"}),
         ({"auth": ENCODED, "identitytoken": ""}, PAIR),
@@ -137,6 +140,8 @@ ODD_ENTRIES = [
     {"auth": base64.b64encode(b"user:").decode()},
     {"auth": base64.b64encode(b"\xff\xfe:" + SECRET.encode()).decode()},
     {"username": "user"},
+    {"auth": "", "username": "user"},
+    {"auth": 5, "username": "user", "password": "p"},
     {"username": "user", "password": 5},
     {"identitytoken": 5},
 ]
