@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.docker.docker_service import DockerService
@@ -140,3 +142,26 @@ def test_a_run_that_goes_on_after_a_childs_death_for_memory_is_not_oom_killed(ca
     assert status is not None
     assert bots.inspect(bot_id)["State"]["OOMKilled"] is True
     assert (status.exit_code, status.exit_reason) == (3, pb.EXIT_REASON_ERROR)
+
+
+SURVIVOR = "sh -c 'x=a; while :; do x=$x$x; done'; echo survived; sleep 1000 & trap '' TERM; while :; do wait; done"
+
+
+@pytest.mark.parametrize("way", ["stop", "kill from outside", "late kill", "restart"])
+def test_a_run_that_was_killed_after_a_childs_death_for_memory_is_killed(calls: Calls, bots: Bots, way: str) -> None:
+    bot_id = bots.new()
+    calls.run(bot_id, "sh", "-c", SURVIVOR, resources=MEMORY)
+    bots.wait_for_log(bot_id, b"survived")
+    if way == "kill from outside":
+        bots.engine.api.kill(f"botmaker-{bot_id}")
+        seen(calls, bot_id, "down", lambda it: it.state != pb.CONTAINER_STATE_RUNNING)
+    elif way == "restart":
+        calls.restart(bot_id, grace=0)
+    else:
+        calls.stop(bot_id, grace=0 if way == "stop" else 1)
+    status = calls.status(bot_id)
+    assert status is not None
+    # The engine's mark outlives even the run.
+    assert bots.inspect(bot_id)["State"]["OOMKilled"] is True
+    end = status.last_exit if way == "restart" else status
+    assert (end.exit_code, end.exit_reason) == (137, pb.EXIT_REASON_KILLED)

@@ -180,3 +180,44 @@ def test_the_ends_of_many_containers_take_bounded_memory(monkeypatch: pytest.Mon
         die(ends, 10, "1", container_id=name)
     found = [last(ends, "running", 11, 10, container_id=name) for name in ("a", "b", "c")]
     assert [None, *[end(1, ExitReason.ERROR, 10)] * 2] == found
+
+
+def reason_of(ends: RunEnds) -> ExitReason | None:
+    """The reason in a status of the run from 1 to 10, which the engine marks as out of memory."""
+    return ends.with_reason(status_from_inspect(document("exited", 1, 10, ExitCode=137, OOMKilled=True))).exit_reason
+
+
+def test_a_kill_tells_more_of_an_end_than_the_engines_mark_of_its_memory() -> None:
+    ends = RunEnds()
+    assert ExitReason.OOM_KILLED == reason_of(ends)
+    ends.event(ID, "oom", {}, nanoseconds(5))
+    ends.event(ID, "kill", {"signal": "15"}, nanoseconds(9))
+    assert ExitReason.OOM_KILLED == reason_of(ends)
+    ends.event(ID, "kill", {"signal": "9"}, nanoseconds(9.9))
+    assert ExitReason.KILLED == reason_of(ends)
+    die(ends, 10.1, 137)
+    assert ExitReason.KILLED == reason_of(ends)
+    assert end(137, ExitReason.KILLED, 10) == last(ends, "running", 11, 10)
+
+
+def test_a_kill_of_an_older_run_tells_nothing() -> None:
+    ends = RunEnds()
+    ends.event(ID, "kill", {"signal": "9"}, nanoseconds(0.8))
+    die(ends, 0.9, 137)
+    assert ExitReason.OOM_KILLED == reason_of(ends)
+    die(ends, 10.1, 137, oom=True)
+    assert ExitReason.OOM_KILLED == reason_of(ends)
+    assert OOM == last(ends, "running", 11, 10)
+
+
+def test_a_stop_of_this_service_tells_the_same_before_its_events_have_come() -> None:
+    run = status_from_inspect(document("running", 1, None))
+    ends = RunEnds()
+    ends.stops(run)
+    assert ExitReason.KILLED == reason_of(ends)
+    # The events come late, and tell that it had ended before.
+    die(ends, 10.1, 137, oom=True)
+    assert ExitReason.OOM_KILLED == reason_of(ends)
+    ends = RunEnds()
+    ends.stops(status_from_inspect(document("running", 0.5, None)))
+    assert ExitReason.OOM_KILLED == reason_of(ends)

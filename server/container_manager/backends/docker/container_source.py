@@ -37,6 +37,7 @@ _CONTAINER_EVENTS = (
     "start",
     "die",
     "died",
+    "kill",
     "stop",
     "restart",
     "pause",
@@ -160,6 +161,9 @@ class ContainerSource:
             self._reader.ends.forget(container_id)
         elif managed:
             self._reader.ends.event(container_id, action, attributes, time_ns)
+        # A signal changes nothing by itself.
+        if action == "kill":
+            return None
         return Notice(container_id, gone, managed, time_ns, created=action == "create", renamed=action == "rename")
 
 
