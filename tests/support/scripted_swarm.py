@@ -48,6 +48,8 @@ class ScriptedSwarm:
         """What tasks have written."""
         self.silent: set[str] = set()
         """Nodes that send nothing any more, and that the manager has not missed yet."""
+        self.late: set[str] = set()
+        """Nodes that have booted and do not send logs yet. A request that follows is never answered, also not later."""
         self.streams: list[tuple[str, Json]] = []
         """The requests for logs: the task and the parameters."""
         self._index = 0
@@ -207,13 +209,17 @@ class _LogStream:
         tail = int(params["tail"]) if "tail" in params else None
         self._at = len(swarm.logs[task_id]) - len(last_of(swarm.logs[task_id], tail))
         self._failed = False
+        self._unheard = self._node() in swarm.late
+
+    def _node(self) -> str:
+        return self._swarm.node_of(self._task_id) if self._task_id in self._swarm.tasks else ""
 
     async def read(self) -> bytes:
         """The next available bytes; empty at the end."""
         swarm, log = self._swarm, self._swarm.logs[self._task_id]
         while True:
-            node = swarm.node_of(self._task_id) if self._task_id in swarm.tasks else ""
-            lost = bool(node) and swarm.nodes[node]["Status"]["State"] == "down"
+            node = self._node()
+            lost = self._unheard or (bool(node) and swarm.nodes[node]["Status"]["State"] == "down")
             if lost and not self._follow:
                 return b"" if self._failed else self._fault(f"node {node} is not available")
             if self._at < len(log) and node not in swarm.silent and not lost:

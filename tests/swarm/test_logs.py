@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 
@@ -168,13 +168,14 @@ def test_a_follower_outlives_a_node_and_no_reader_waits_long_for_one(
         async with followed(manager.docker_url) as (view,):
             status = await view.shows(bot_id, lambda each: bool(each.node))
             lost = next(node for node in bed.nodes if node.name == status.node)
+            log = ServiceLog(view.engine, view.source, service_id)
+            await _readable(log)
             async with following(view, service_id) as follower:
                 await follower.has(10)
                 if fault == "power":
                     lost.power_cut()
                 else:
                     lost.cut_link()
-                log = ServiceLog(view.engine, view.source, service_id)
                 now = asyncio.get_running_loop().time
                 began = now()
                 with pytest.raises(NodeUnavailableError, match=lost.name):
@@ -197,6 +198,16 @@ def test_a_follower_outlives_a_node_and_no_reader_waits_long_for_one(
                 assert [*range(1, again + 1), *range(1, len(numbers) - again + 1)] == numbers
 
     asyncio.run(main())
+
+
+async def _readable(log: ServiceLog) -> None:
+    """Wait until the node sends its log: after a boot, it takes tasks a moment earlier."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(NodeUnavailableError):
+                await _read(log)
+                return
+            await asyncio.sleep(0.1)
 
 
 async def _read(log: ServiceLog | DockerContainerLog, tail: int | None = None) -> list[RawEntry]:

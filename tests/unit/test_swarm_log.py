@@ -35,7 +35,11 @@ def texts(entries: Sequence[LogEntry | RawEntry]) -> list[str]:
 
 
 async def read(log: ServiceLog, tail: int | None = None) -> list[RawEntry]:
-    return [entry async for batch in log.existing(tail) for entry in batch]
+    return await _entries(log.existing(tail))
+
+
+async def _entries(batches: AsyncIterator[list[RawEntry]]) -> list[RawEntry]:
+    return [entry async for batch in batches for entry in batch]
 
 
 class Bot:
@@ -282,6 +286,19 @@ def test_a_follower_goes_on_behind_a_lost_node_with_a_gap_and_gets_nothing_twice
                 bot, versions, LogOptions(follow=True, after=position_of(follower.received[2].cursor.decode()))
             )
             await later.has(*expected[3:], "line 10", "line 11")
+
+    run(main())
+
+
+def test_following_ends_soon_on_a_node_that_sends_no_log_yet() -> None:
+    """A swarm leaves a request unanswered for ever that comes before the node has asked for such requests."""
+
+    async def main() -> None:
+        bot = Bot()
+        bot.run("node1", lines(0, 1))
+        bot.swarm.late.add("node1")
+        with pytest.raises(NodeUnavailableError, match="machine-1"):
+            await asyncio.wait_for(_entries(bot.log.follow()), 10)
 
     run(main())
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from container_manager.engine.log_frames import FrameDecoder
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import ContainerManagerError, NodeUnavailableError
 from container_manager.model import RawEntry
 
 if TYPE_CHECKING:
@@ -107,6 +107,9 @@ class FollowedLog:
             async with aclosing(self._log.existing(1)) as batches:
                 async for batch in batches:
                     return batch[-1] != self._last
+        except NodeUnavailableError:
+            # A swarm does not end the request for it, and sends nothing more when the node is back.
+            raise
         except ContainerManagerError:
             pass  # this request will soon meet the same error
         return False
