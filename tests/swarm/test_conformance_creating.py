@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.backends.swarm.backend import SwarmBackend
 from container_manager.config import DockerServiceConfig, ServerConfig, SwarmConfig
-from container_manager_client import connect
+from container_manager_client import connect, error_info
 from dev.swarm import SwarmBed
 from tests.support.bots import GATEWAY_TOKEN
 from tests.support.calls import FOREVER, Calls, fails_with
@@ -269,14 +269,24 @@ def test_conformance_16_without_a_manager_it_is_unavailable_and_not_serving_and_
         before = calls.status(bot_id)
         bed.nodes[0].kill_engine()
         wait_until(lambda: probe(channel) == health_pb2.HealthCheckResponse.NOT_SERVING, "it is not serving")
-        with fails_with("UNAVAILABLE", "ENGINE_UNAVAILABLE"):
-            calls.list()
+        # The view bears a manager that is away for some seconds.
+        wait_until(lambda: problem_of(calls.list), "the list is refused")
+        assert "ENGINE_UNAVAILABLE" == problem_of(calls.list)
         bed.nodes[0].start_engine()
         wait_until(lambda: probe(channel) == health_pb2.HealthCheckResponse.SERVING, "it is serving")
         after = wait_until(lambda: running(calls, bot_id), "the bot runs")
         assert before is not None
         assert before.container_id == after.container_id
         assert [after] == calls.listed([bot_id])
+
+
+def problem_of(call: Callable[[], object]) -> str:
+    """The reason of the error that it raises; empty: none."""
+    try:
+        call()
+    except grpc.RpcError as exc:
+        return error_info(exc).reason
+    return ""
 
 
 def running(calls: Calls, bot_id: str) -> pb.ContainerStatus | None:
