@@ -7,7 +7,7 @@
 
 Between two waits, an operation blocks no longer than a call to a backend takes. :func:`carry_out` carries one out in
 the calling thread; :class:`~container_manager.scheduling.bot_operations.BotOperations` does so for an event loop, with
-a worker thread for each part between two waits.
+a worker thread for each part between two waits that may block.
 """
 
 from __future__ import annotations
@@ -34,11 +34,20 @@ class Wait:
     """This time has passed."""
     deadline: Deadline | None = None
     """The deadline has passed or is cancelled. Without one, the wait goes on when the caller has given up."""
+    rest_blocks: bool = True
+    """What follows until the next wait may block. False: not if the future has succeeded."""
 
     def longest(self) -> float | None:
         """Seconds until it ends at the latest; ``None``: unknown."""
         remaining = None if self.deadline is None else self.deadline.remaining()
         return min((each for each in (self.seconds, remaining) if each is not None), default=None)
+
+    @property
+    def rest_may_block(self) -> bool:
+        """Whether what follows until the next wait may block, now that this one has ended."""
+        future = self.future
+        has_succeeded = future is not None and future.done() and not future.cancelled() and not future.exception()
+        return self.rest_blocks or not has_succeeded
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call ``callback``, in any thread, when the future is done and when the deadline is cancelled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -263,9 +264,29 @@ def test_the_kept_token_goes_with_the_process_that_has_loaded_it(
     assert {} == memory.secrets.kept
 
 
+def test_forgetting_a_token_holds_up_no_other_call(
+    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str
+) -> None:
+    container = memory.named(bot_id)
+    assert container is not None
+    container.stubborn = True
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
+    with ThreadPoolExecutor(2) as pool, memory.held("forget_token"):
+        stops = [pool.submit(calls.stop, bot_id, 3600)]
+        memory.await_calls("stop_container")
+        # It ends the other one early.
+        stops.append(pool.submit(calls.stop, bot_id, 0))
+        memory.await_calls("forget_token")
+        assert calls.status(bot_id) is not None
+    for each in stops:
+        each.result()
+
+
 def test_a_token_that_cannot_be_forgotten_fails_no_change(
     provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str
 ) -> None:
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
     memory.script("forget_token", SecretsUnavailableError("the root is gone"))
     calls.remove(bot_id)
     assert calls.status(bot_id) is None
+    assert [("forget_token", bot_id)] == memory.seen("forget_token")

@@ -230,7 +230,7 @@ class MemoryLifecycle:
             killed.set_result(None)
             return killed
 
-        yield GracePeriod(future=killed, seconds=grace, grace_seconds=grace, kill=kill)
+        yield GracePeriod(future=killed, seconds=grace, rest_blocks=False, grace_seconds=grace, kill=kill)
 
     def _check_secrets(self, bot_id: str) -> None:
         """A bot has secrets in memory, or a directory in the root."""

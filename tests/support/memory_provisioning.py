@@ -37,6 +37,9 @@ class MemorySecrets:
         self._store.pass_step("forget_token", bot_id)
         self.kept.pop(bot_id, None)
 
+    def may_keep_token(self, bot_id: str) -> bool:
+        return bot_id in self.kept
+
     def read_secrets(self, bot_id: str) -> Mapping[str, bytes]:
         self._store.pass_step("read_secrets", bot_id)
         return {name: value for name, (value, _) in self.of_bots.get(bot_id, {}).items()}

@@ -93,6 +93,20 @@ def test_nothing_is_kept_of_a_bot_that_does_not_run_or_has_no_token(secrets: Hos
     assert [BOT, OTHER] == entries(root.path)
 
 
+def test_nothing_is_to_be_forgotten_until_any_service_has_kept_something(root: RootDirectory) -> None:
+    ours, another = HostSecrets(root, USER), HostSecrets(root, USER)
+    another.put_secrets(BOT, {"GATEWAY_TOKEN": b"a"})
+    assert not ours.may_keep_token(BOT)
+    another.put_secrets(BOT, {"GATEWAY_TOKEN": b"b"}, run=FIRST)
+    assert ours.may_keep_token(BOT)
+
+
+def test_it_is_unknown_whether_something_is_to_be_forgotten_where_the_root_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    root = tmp_path / "file" / "secrets"
+    assert HostSecrets(RootDirectory(root, root), USER).may_keep_token(BOT)
+
+
 def test_what_is_no_file_is_not_read(secrets: HostSecrets, root: RootDirectory) -> None:
     token = root.path / BOT / "GATEWAY_TOKEN"
     for place in (lambda: token.symlink_to("OTHER"), lambda: os.mkfifo(token)):

@@ -106,6 +106,26 @@ def test_a_known_container_is_removed_without_a_look(
     assert wanted == calls(engine)
 
 
+@pytest.mark.parametrize("known", ["running", None])
+@pytest.mark.parametrize(
+    ("verb", "rest_blocks"), [("stop_container", False), ("restart_container", False), ("remove_container", True)]
+)
+def test_what_follows_a_grace_period_asks_the_engine_for_nothing_unless_it_says_so(
+    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, known: str | None, *, rest_blocks: bool
+) -> None:
+    engine.on(*BY_NAME, Json(inspected(running())))
+    engine.on("POST", f"/containers/{ID}/*", NO_CONTENT)
+    engine.on("DELETE", f"/containers/{ID}", NO_CONTENT)
+    operation = getattr(lifecycle, verb)(BOT, known=known and KNOWN[known])
+    wait = next(operation)
+    wait.future.result(60)
+    before = len(engine.requests)
+    with pytest.raises(StopIteration) as ended:
+        next(operation)
+    assert (ID, rest_blocks) == (ended.value.value, wait.rest_may_block)
+    assert rest_blocks == (len(engine.requests) > before)
+
+
 def test_a_container_that_was_started_since_it_was_seen_has_its_grace_period_before_it_is_removed(
     engine: FakeEngine, lifecycle: DockerLifecycle
 ) -> None:

@@ -43,6 +43,10 @@ def overtaken_restart(engine: FakeEngine, lifecycle: DockerLifecycle) -> str:
     engine.release()
     assert period.future is not None
     period.future.result(60)
+    assert not period.rest_may_block
+    before = len(engine.requests)
+    wait = next(restart)
+    assert (True, before) == (wait.rest_may_block, len(engine.requests))
     with pytest.raises(StopIteration) as ended:
         next(restart)
     return str(ended.value.value)

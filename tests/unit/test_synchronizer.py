@@ -341,3 +341,24 @@ async def test_a_resync_of_thousands_goes_in_steps() -> None:
         begun = Counter(inspection.key for inspection in source.inspections)
         assert {1} == set(begun.values())
         assert 2000 == len(begun)
+
+
+@virtual
+async def test_a_thousand_events_at_once_leave_the_event_loop_to_others() -> None:
+    async with Kept(follow=True) as kept:
+        key = kept.source.create(BOT)
+        await asyncio.sleep(1)
+        touches: list[int] = [0]
+        touch = kept.refresher.touch
+
+        def counting(container_id: str, **how: bool) -> None:
+            touches[-1] += 1
+            touch(container_id, **how)
+
+        kept.refresher.touch = counting  # type: ignore[method-assign]
+        for _ in range(1000):
+            kept.source.tell(key)
+        while sum(touches) < 1000:
+            touches.append(0)
+            await asyncio.sleep(0)
+        assert max(touches) <= 25

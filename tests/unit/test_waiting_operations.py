@@ -140,6 +140,61 @@ def test_a_wait_ends_after_its_seconds() -> None:
     assert 3 == carry_out(polls(Deadline()))
 
 
+@pytest.mark.parametrize(
+    ("outcome", "rest_blocks", "thread"),
+    [
+        ("a result", False, "the loop's"),
+        ("a result", True, "a worker's"),
+        (EngineTimeoutError("late"), False, "a worker's"),
+        ("its time", False, "a worker's"),
+        ("cancelled", False, "a worker's"),
+    ],
+)
+def test_only_what_follows_a_success_and_does_not_block_runs_on_the_event_loop(
+    outcome: Any, thread: str, *, rest_blocks: bool
+) -> None:
+    future: Future[None] = Future()
+    begun = threading.Event()
+
+    def operation(_: Deadline) -> Operation[list[str]]:
+        begun.set()
+        yield Wait(future=future, seconds=0.1 if outcome == "its time" else None, rest_blocks=rest_blocks)
+        first = _thread()
+        yield Wait(seconds=0)
+        return [first, _thread()]
+
+    async def scenario(operations: BotOperations) -> None:
+        call = change(operations, A, operation)
+        await happens(begun)
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        elif outcome == "cancelled":
+            future.cancel()
+        elif outcome == "a result":
+            future.set_result(None)
+        assert [thread, "a worker's"] == await call
+
+    def _thread() -> str:
+        return "the loop's" if threading.current_thread() is threading.main_thread() else "a worker's"
+
+    run(scenario)
+
+
+def test_an_error_on_the_event_loop_is_that_of_the_operation() -> None:
+    future: Future[None] = Future()
+    future.set_result(None)
+
+    def operation(_: Deadline) -> Operation[None]:
+        yield Wait(future=future, rest_blocks=False)
+        raise EngineTimeoutError("late")
+
+    async def scenario(operations: BotOperations) -> None:
+        with pytest.raises(EngineTimeoutError, match="late"):
+            await change(operations, A, operation)
+
+    run(scenario)
+
+
 def test_creates_that_wait_for_images_cannot_take_all_places() -> None:
     async def main() -> None:
         operations = BotOperations(4, most_changes=10, most_pulling=3)

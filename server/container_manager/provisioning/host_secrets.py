@@ -82,6 +82,9 @@ class HostSecrets:
         with self._opened_root(bot_id) as root:
             self._tokens.forget(bot_id, root)
 
+    def may_keep_token(self, bot_id: str) -> bool:  # noqa: ARG002 - the names of the files would have to be read
+        return self._tokens.any_were_kept(self._root.path)
+
     def read_secrets(self, bot_id: str) -> Mapping[str, bytes]:
         contents: dict[str, bytes] = {}
         with self._opened_root(bot_id) as root:

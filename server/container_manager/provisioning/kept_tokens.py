@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from container_manager.bot_directories import BotUser
 from container_manager.provisioning.descriptors import names_in, opened_directory, write_file
@@ -46,6 +47,17 @@ class KeptTokens:
         """The token that is kept for this run; empty: none."""
         with _opened(root) as kept:
             return b"" if kept is None else _read(f"{bot_id}.{run}", kept)
+
+    def any_were_kept(self, root: Path) -> bool:
+        """Whether any may be kept, also by another process. One system call, so that an event loop can afford it."""
+        try:
+            os.lstat(root / KEPT_DIRECTORY)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            # The caller finds out.
+            pass
+        return True
 
     def forget(self, bot_id: str, root: int) -> None:
         """Remove what is kept of the bot."""

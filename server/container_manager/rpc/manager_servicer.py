@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
 from container_manager.backend import Created, Lifecycle
+from container_manager.backend_provisioning import Secrets
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
 from container_manager.model import ContainerFilter, ContainerState, ContainerStatus
-from container_manager.operation import Operation
+from container_manager.operation import Operation, Wait
 from container_manager.rpc import manager_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.wire import joined
@@ -38,10 +39,10 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         lifecycle: Lifecycle,
         operations: BotOperations,
         keeper: ViewKeeper,
-        on_process_gone: Callable[[str], None],
+        secrets: Secrets,
     ) -> None:
-        """``on_process_gone`` receives, in a worker thread, each bot whose process a call has ended."""
-        self._on_process_gone = on_process_gone
+        """``secrets``: those of the bots. What it keeps of a bot's process is forgotten when a call ends that."""
+        self._secrets = secrets
         self._lifecycle = lifecycle
         self._operations = operations
         self._keeper = keeper
@@ -159,9 +160,12 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
 
     def _ending(self, bot_id: str, change: Operation[str]) -> Operation[str]:
         container_id = yield from change
-        # The change has been made; what follows must not make it look failed.
-        with suppress(ContainerManagerError):
-            self._on_process_gone(bot_id)
+        if self._secrets.may_keep_token(bot_id):
+            # Go on in a worker.
+            yield Wait(seconds=0)
+            # The change has been made; what follows must not make it look failed.
+            with suppress(ContainerManagerError):
+                self._secrets.forget_token(bot_id)
         return container_id
 
     async def _act(

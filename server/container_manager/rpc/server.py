@@ -134,7 +134,7 @@ class Server:
         self._disk = DiskUses(self._backend.disk_use)
         self.telemetry.watch(self.keeper, self.streams, self._disk, starts)
         self._servicer = ContainerManagerServicer(
-            self._backend.lifecycle, self._operations, self.keeper, self._backend.secrets.forget_token
+            self._backend.lifecycle, self._operations, self.keeper, self._backend.secrets
         )
         kept_ids = Allowance(_IDS_PER_WATCHER * config.max_watchers, _TOO_MANY_IDS)
         self._observer = ContainerObserverServicer(

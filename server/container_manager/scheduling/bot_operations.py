@@ -248,10 +248,11 @@ class BotOperations:
     async def _finish(
         self, pool: WorkerPool, bot_id: str, parts: Parts[T], first: asyncio.Future[Wait | None], deadline: Deadline
     ) -> T:
-        """Wait, and have workers run the parts after the first, until the operation has ended."""
+        """Wait, and run the parts after the first, until the operation has ended: in a worker if they may block."""
         wait = await first
         while wait is not None:
-            wait = await self._next(pool, partial(parts.next, await self._wait(pool, bot_id, wait)), deadline)
+            part = partial(parts.next, await self._wait(pool, bot_id, wait))
+            wait = await self._next(pool, part, deadline) if wait.rest_may_block else part()
         return parts.result
 
     async def _next(self, pool: WorkerPool, part: Callable[[], Wait | None], deadline: Deadline) -> Wait | None:
@@ -290,9 +291,7 @@ def _has_result(work: asyncio.Future[Any] | None) -> bool:
 
 def _log_abandoned(work: asyncio.Future[Any]) -> None:
     exc = None if work.cancelled() else work.exception()
-    if exc is None:
-        return
-    if not isinstance(exc, ContainerManagerError):
-        _log.error("an operation whose caller had gone failed unexpectedly", exc_info=exc)
-    else:
+    if isinstance(exc, ContainerManagerError):
         _log.info("an operation whose caller had gone ended with %s", exc.reason)
+    elif exc is not None:
+        _log.error("an operation whose caller had gone failed unexpectedly", exc_info=exc)

@@ -1,4 +1,4 @@
-"""Carries out an operation on an event loop: its parts in worker threads, and its waits without one."""
+"""Carries out an operation on an event loop: its parts that may block in worker threads, its waits without one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Parts(Generic[T]):
-    """An operation as the parts between its waits. Each runs in a worker."""
+    """An operation as the parts between its waits."""
 
     result: T
 
@@ -43,6 +43,8 @@ class Parts(Generic[T]):
 
 async def end_of(wait: Wait) -> None:
     """The end of a wait."""
+    if wait.longest() == 0:
+        return
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
 

@@ -17,6 +17,8 @@ _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 1.0
 # Thousands of tasks at once would enlarge the process for good, and hold up the event loop.
 _COMPARED_AT_ONCE = 128
+# Handle so many before others get their turn: the notices of many stops that end together arrive at once.
+_NOTICES_AT_ONCE = 25
 # Events of this long before the engine last answered may not have arrived.
 _LATE_SECONDS = 30.0
 
@@ -154,7 +156,11 @@ class Synchronizer:
 
     async def _read(self, notices: AsyncIterator[Notice]) -> None:
         since_ns = time.time_ns()
+        handled = 0
         async for notice in notices:
+            handled += 1
+            if handled % _NOTICES_AT_ONCE == 0:
+                await asyncio.sleep(0)
             # Earlier events are repeated or were missed.
             is_new = notice.time_ns >= since_ns and notice.container_id in self._view
             if is_new and self._on_event is not None:

@@ -42,12 +42,12 @@ class ContainerRemover:
 
     def stop(self, bot_id: str, grace: int, known: ContainerStatus | None, deadline: Deadline | None) -> Operation[str]:
         """As :meth:`~container_manager.backend.Lifecycle.stop_container`."""
-        if known is not None and (yield from self._stop(known, grace)):
+        if known is not None and (yield from self._stop(known, grace, rest_blocks=False)):
             return known.container_id
         container = self._containers.find(bot_id, deadline)
         if container is None:
             return ""
-        yield from self._stop(container, grace)
+        yield from self._stop(container, grace, rest_blocks=False)
         return container.container_id
 
     def remove(
@@ -63,11 +63,11 @@ class ContainerRemover:
         self._networks.remove(bot_id, was_own=container is not None and container.own_network)
         return "" if container is None else container.container_id
 
-    def _stop(self, container: ContainerStatus, grace: int) -> Operation[bool]:
+    def _stop(self, container: ContainerStatus, grace: int, *, rest_blocks: bool = True) -> Operation[bool]:
         """Stop it; False: the engine has no such container."""
         self._containers.note_stop(container)
         try:
-            yield from ending.stop(self._calls, container, grace)
+            yield from ending.stop(self._calls, container, grace, rest_blocks=rest_blocks)
         except EngineRejectedError as exc:
             if exc.status == HTTPStatus.NOT_FOUND:
                 return False

@@ -103,6 +103,9 @@ class SwarmSecrets:
     def forget_token(self, bot_id: str) -> None:
         """Nothing is kept."""
 
+    def may_keep_token(self, bot_id: str) -> bool:  # noqa: ARG002
+        return False
+
     def read_secrets(self, bot_id: str) -> Mapping[str, bytes]:
         """Never: a swarm gives no secret back. So the service does not start with a recipient for them in backups."""
         raise NotSupportedByBackendError(NO_READING, bot_id=bot_id)
