@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from container_manager.errors import (
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason
 from container_manager.operation import carry_out
 from tests.support.waiting import wait_until
-from tests.unit.swarm_documents import BOT, IMAGE, spec
+from tests.unit.swarm_documents import BOT, IMAGE, service, spec, task
 from tests.unit.swarm_world import SwarmWorld
 
 CONFIG = ContainerConfig(image=IMAGE)
@@ -172,6 +173,28 @@ def test_a_start_that_fails_is_withdrawn_and_shown(
         shown.exit_code,
     )
     assert shown.error
+
+
+@pytest.mark.parametrize(
+    ("start_seconds", "settled_seconds"), [(0.1, 0.2), (2.0, 1.0), (60.0, 2.0)], ids=["fast", "slow", "very slow"]
+)
+def test_on_a_node_that_is_slow_a_missing_program_is_waited_for_longer(
+    monkeypatch: pytest.MonkeyPatch, start_seconds: float, settled_seconds: float
+) -> None:
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(runs, "time", clock)
+    monkeypatch.setattr(runs, "_IMAGE_CHECKED_SECONDS", 100.0)
+    begun = runs._Start(service(spec(ContainerConfig(command=("nope",)))), 0)
+
+    def is_over(state: str, at: float) -> bool:
+        clock.now = at
+        return begun.look([task(state, status={"ContainerStatus": {"ContainerID": "c"}})])
+
+    assert not is_over("starting", 1)
+    assert not is_over("starting", 1 + start_seconds)
+    assert not is_over("running", 100)
+    assert not is_over("running", 100 + settled_seconds - 0.01)
+    assert is_over("running", 100 + settled_seconds)
 
 
 def test_a_program_that_ends_at_once_has_been_started(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
