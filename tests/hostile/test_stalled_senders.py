@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -12,7 +13,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from container_manager.scheduling.reception import AT_ONCE
 from container_manager_client import connect
 from tests.support.serving import ServerProcess, server_process
-from tests.support.stalled_senders import CREATE, HEALTH_CHECK, MOST_GROWTH_BYTES, SENDERS, StalledSenders
+from tests.support.stalled_senders import (
+    CREATE,
+    HEALTH_CHECK,
+    HEALTH_WATCH,
+    MOST_GROWTH_BYTES,
+    REFLECTION,
+    SENDERS,
+    STREAM_LOGS,
+    StalledSenders,
+)
 from tests.support.waiting import wait_until
 
 
@@ -32,9 +42,16 @@ def senders(server: ServerProcess, listener: str, path: bytes) -> StalledSenders
     return StalledSenders(unix if listener == "unix" else tcp, path)
 
 
-@pytest.mark.parametrize(
-    ("listener", "path"), [("unix", CREATE), ("tcp", HEALTH_CHECK)], ids=["create", "health without a token"]
-)
+KINDS = {
+    "create": ("unix", CREATE),
+    "logs": ("unix", STREAM_LOGS),
+    "reflection": ("unix", REFLECTION),
+    "health without a token": ("tcp", HEALTH_CHECK),
+    "a watch of health without a token": ("tcp", HEALTH_WATCH),
+}
+
+
+@pytest.mark.parametrize(("listener", "path"), KINDS.values(), ids=KINDS)
 def test_a_hundred_stalled_senders_cost_little_memory_and_end_by_themselves(
     server: ServerProcess, listener: str, path: bytes
 ) -> None:
@@ -49,6 +66,19 @@ def test_a_hundred_stalled_senders_cost_little_memory_and_end_by_themselves(
             wait_until(lambda: len(stalled.ended) == SENDERS, "the service has ended every stalled call")
         assert server.peak_memory_bytes() - before < MOST_GROWTH_BYTES
         health.Check(health_pb2.HealthCheckRequest(), timeout=30)
+
+
+def test_stalled_senders_of_all_kinds_at_once_cost_little_memory(server: ServerProcess) -> None:
+    with connect(server.line.split()[-2]) as channel, ExitStack() as stack:
+        health = health_pb2_grpc.HealthStub(channel)
+        health.Check(health_pb2.HealthCheckRequest(), timeout=30)
+        before = server.peak_memory_bytes()
+        stalled = [stack.enter_context(senders(server, *kind)) for kind in KINDS.values()]
+        wait_until(lambda: health.Check(health_pb2.HealthCheckRequest(), timeout=30) is not None, "health answers")
+        for each in stalled:
+            wait_until(lambda each=each: len(each.ended) == SENDERS, "the service has ended every stalled call")
+        # What is received at once is bounded for the calls, the health and the reflections of each listener apart.
+        assert server.peak_memory_bytes() - before < 3 * MOST_GROWTH_BYTES
 
 
 def test_a_stalled_sender_does_not_hold_up_a_shutdown(server: ServerProcess) -> None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.errors import CommandNotFoundError, EngineUnavailableError, StartupError
 from container_manager_client import connect, connect_aio, error_info
 from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
+from tests.support.fake_engine import FakeEngine
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.serving import server_process
 
 
 @pytest.mark.usefixtures("without_notices")
@@ -117,6 +126,53 @@ def test_a_server_that_comes_later_is_found_by_the_same_channel(
         for _ in range(2):
             with serve_on(path):
                 assert Calls(stub).status(bot_id) is None
+
+
+WAITING = {"wait_for_ready": True, "timeout": 60}
+KINDS: dict[str, Callable[[grpc.Channel], Any]] = {
+    "unary-unary": lambda channel: ContainerManagerStub(channel).StartContainer(
+        pb.StartContainerRequest(bot_id="no bot"), **WAITING
+    ),
+    "unary-stream": lambda channel: list(
+        ContainerObserverStub(channel).StreamLogs(observer_pb.StreamLogsRequest(bot_id="no bot"), **WAITING)
+    ),
+    "stream-stream": lambda channel: list(
+        reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")]), **WAITING
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_that_is_to_wait_for_the_server_waits(serve_on: ServeOn, session_dir: Path, kind: str) -> None:
+    path = f"unix://{session_dir}/wait/s.sock"
+    with connect(path) as channel, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(KINDS[kind], channel)
+        time.sleep(0.5)
+        with serve_on(path):
+            error = call.exception(60)
+    # The server's own answer.
+    assert error is None or (isinstance(error, grpc.Call) and grpc.StatusCode.INVALID_ARGUMENT is error.code())
+
+
+def test_a_status_that_is_asked_for_while_the_service_restarts_is_answered(
+    fake: FakeEngine, serve_on: ServeOn, bot_id: str, session_dir: Path, tmp_path: Path
+) -> None:
+    """It is away for about 3 s from then on."""
+    path = f"unix://{session_dir}/restart/s.sock"
+    (tmp_path / "secrets").mkdir(mode=0o711)
+    arguments = ["--listen", path, "--docker-host", fake.url, "--secrets-root", str(tmp_path / "secrets")]
+    with connect(path) as channel, ThreadPoolExecutor(1) as pool:
+        calls = Calls(ContainerManagerStub(channel))
+        with server_process(arguments, tmp_path / "log") as process:
+            assert calls.status(bot_id) is None
+            process.process.kill()
+            process.wait()
+        status = pool.submit(calls.status, bot_id)
+        time.sleep(2.7)
+        with serve_on(path):
+            assert status.result(60) is None
 
 
 def test_an_address_that_is_given_twice_is_refused(serve_on: ServeOn) -> None:

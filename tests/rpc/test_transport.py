@@ -18,6 +18,7 @@ from container_manager.config import ServerConfig
 from container_manager.rpc import server
 from container_manager.rpc.listeners.server_factory import transport_options
 from container_manager_client import channel, connect
+from tests.fuzz.conversations import ACK, PING, PREFACE, Frame
 from tests.support.memory_backend import MemoryBackend
 from tests.support.serving import running_server
 
@@ -59,7 +60,7 @@ def test_a_quiet_stream_outlives_the_clients_pings_because_the_server_allows_the
 ) -> None:
     """Both sides many times as fast as they are; without the server's option the client is thrown out."""
     # gRPC pings once a second at most; of pings that come too early, the second is one too many.
-    theirs = {**dict(channel._OPTIONS), CLIENT_PING: 300, "grpc.http2.max_pings_without_data": 0}
+    theirs = {**dict(channel._OPTIONS), CLIENT_PING: 300}
     config = server_config(f"unix://{session_dir}/pings/s.sock")
     ours = {**dict(transport_options(config)), SERVER_PING: 100, "grpc.http2.max_ping_strikes": 1}
     if not allowed:
@@ -70,6 +71,29 @@ def test_a_quiet_stream_outlives_the_clients_pings_because_the_server_allows_the
         error = quiet_stream_ends_with(addresses[0], seconds=3)
     assert (grpc.StatusCode.DEADLINE_EXCEEDED if allowed else grpc.StatusCode.UNAVAILABLE) is error.code()
     assert allowed or error.details() == "Too many pings"
+
+
+def test_the_client_pings_for_as_long_as_a_stream_is_quiet(session_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself gRPC stops after two pings without data."""
+    monkeypatch.setattr(channel, "_OPTIONS", tuple({**dict(channel._OPTIONS), CLIENT_PING: 1_000}.items()))
+    path = session_dir / "quiet.sock"
+    with socket.socket(socket.AF_UNIX) as listener, connect(f"unix://{path}") as opened:
+        listener.bind(str(path))
+        listener.listen()
+        call = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        connection, _ = listener.accept()
+        connection.settimeout(10)
+        pings = 0
+        with connection, connection.makefile("rb") as stream:
+            connection.sendall(EMPTY_SETTINGS)
+            stream.read(len(PREFACE))
+            while pings < 4:
+                head = stream.read(9)
+                payload = stream.read(int.from_bytes(head[:3], "big"))
+                if head[3] == PING and not head[4] & ACK:
+                    pings += 1
+                    connection.sendall(Frame(PING, ACK, payload=payload).encoded())
+        call.cancel()
 
 
 def test_a_server_that_no_longer_answers_pings_is_given_up(session_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,9 @@ SENDERS = 100
 MOST_GROWTH_BYTES = 160 * 2**20
 """Sixteen requests of 4 MiB, as received and as joined by gRPC, and the memory that allocators keep."""
 HEALTH_CHECK = b"/grpc.health.v1.Health/Check"
+HEALTH_WATCH = b"/grpc.health.v1.Health/Watch"
+REFLECTION = b"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+STREAM_LOGS = b"/botmaker.container.v1.ContainerObserver/StreamLogs"
 CREATE = b"/botmaker.container.v1.ContainerManager/CreateContainer"
 _ANNOUNCED_BYTES = 4_000_000
 _SENT_BYTES = 3_700_000

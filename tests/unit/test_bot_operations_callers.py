@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +127,43 @@ def test_a_call_that_gets_no_worker_in_time_is_refused_and_never_starts(works: C
         await holding
         assert await operations.drain(10)
         assert not second.begun.is_set()
+
+    run(scenario, workers=1)
+
+
+def test_what_was_refused_never_runs() -> None:
+    """Three hundred calls for twenty bots with one worker, most of which give up: what ran is recorded by itself."""
+    draw = random.Random("20261129 refused")
+    ran: list[int] = []
+
+    def working(number: int, seconds: float) -> Callable[[Deadline], str]:
+        def work(_: Deadline) -> str:
+            ran.append(number)
+            time.sleep(seconds)
+            return "done"
+
+        return work
+
+    async def scenario(operations: BotOperations) -> None:
+        calls = [
+            change(
+                operations, f"bot-{draw.randrange(20)}", working(number, draw.uniform(0, 0.005)), draw.uniform(0, 0.3)
+            )
+            for number in range(300)
+        ]
+        for call in draw.sample(calls, 50):
+            asyncio.get_running_loop().call_later(draw.uniform(0, 0.2), call.cancel)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert await operations.drain(10)
+        refused = {
+            number
+            for number, outcome in enumerate(outcomes)
+            if isinstance(outcome, (CapacityExceededError, OperationInProgressError))
+            or (isinstance(outcome, EngineTimeoutError) and "nothing was done" in str(outcome))
+        }
+        assert set() == refused & set(ran)
+        assert refused
+        assert len(set(ran)) == len(ran) >= outcomes.count("done") > 0
 
     run(scenario, workers=1)
 
