@@ -1,7 +1,5 @@
 """StreamLogs on a real engine while the host's clock is set, the engine drops entries, or its file is damaged."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -236,3 +234,103 @@ def test_a_follower_gets_what_is_behind_a_damaged_stretch_and_what_is_written(
         entries: Sequence[pb.LogEntry] = [entry for message in read.messages for entry in form.entries_of(message)]
         assert expected == [entry.line for entry in entries]
         assert [1] == [number for number, entry in enumerate(entries) if entry.gap]
+
+
+# Fewer and more than an engine passes over behind damage.
+SIZES = {"few": (2, 4, 3), "many": (3, 400, 400), "many, then few": (200, 200, 2)}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_entries_between_two_damaged_stretches_and_behind_them_come_once_each_with_a_gap(
+    observer: ContainerObserverStub, stopped: Any, damage: str, size: str
+) -> None:
+    form = Batched(1000)
+    bot_id, file = stopped()
+    lost = 1 if damage == "a torn line" else 0
+    parts: list[list[bytes]] = []
+    for part, count in enumerate(SIZES[size]):
+        lines = [(NOW + part * HOUR, f"{part}.{number}\n") for number in range(count)]
+        file.write(*lines)
+        parts.append([text.strip().encode() for _, text in lines[lost if part else 0 :]])
+        if part < 2:
+            file.damage(DAMAGE[damage])
+    entries, error = received_of(observer.StreamLogs(form.request(bot_id)), form)
+    expected = [line for part in parts for line in part]
+    assert expected == [entry.line for entry in entries]
+    assert [len(parts[0]), len(parts[0]) + len(parts[1])] == [at for at, entry in enumerate(entries) if entry.gap]
+    assert "damaged" in error
+    for number in {0, len(parts[0]) - 1, len(parts[0]), len(expected) - len(parts[2]) - 1, len(expected) - 2}:
+        rest, error = received_of(observer.StreamLogs(form.request(bot_id, after_cursor=entries[number].cursor)), form)
+        assert (number, expected[number + 1 :]) == (number, [entry.line for entry in rest]), error
+        assert bool(error) == (number < len(expected) - len(parts[2])), error
+    for count in (1, len(parts[2]), len(parts[2]) + 1, len(expected)):
+        tail, error = received_of(observer.StreamLogs(form.request(bot_id, tail_lines=count)), form)
+        assert (count, expected[-count:]) == (count, [entry.line for entry in tail]), error
+        assert bool(error) == (count > len(parts[2])), error
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("where", ["at the start", "at the end", "in a rotated file"])
+def test_every_entry_that_is_not_damaged_itself_comes_wherever_the_damage_is(
+    observer: ContainerObserverStub, stopped: Any, damage: str, where: str
+) -> None:
+    form = Batched(1000)
+    bot_id, file = stopped()
+    first, second, third = ([(NOW, f"{part}.{number}\n") for number in range(100)] for part in range(3))
+    lost = 1 if damage == "a torn line" else 0
+    if where == "at the start":
+        file.damage(DAMAGE[damage])
+        file.write(*first, *second, *third)
+        expected = [*first[lost:], *second, *third]
+    elif where == "at the end":
+        file.write(*first, *second, *third)
+        file.damage(DAMAGE[damage])
+        expected = [*first, *second, *third]
+    else:
+        file.write(*first)
+        file.damage(DAMAGE[damage])
+        file.write(*second)
+        file.rotate()
+        file.write(*third)
+        expected = [*first, *second[lost:], *third]
+    entries, error = received_of(observer.StreamLogs(form.request(bot_id)), form)
+    assert [text.strip().encode() for _, text in expected] == [entry.line for entry in entries]
+    # If the engine passes over the damage exactly, nobody can say whether there was anything before the first entry.
+    assert "damaged" in error or "can't read" in error or where == "at the start"
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_follower_of_a_silent_bot_waits_at_a_damaged_end_for_what_is_written(
+    calls: Calls, bots: Bots, observer: ContainerObserverStub, stopped: Any, damage: str
+) -> None:
+    form = Batched(1000)
+    bot_id, file = stopped("sh", "-c", "trap 'echo lost; echo heard' USR1; while :; do sleep 0.1; done")
+    file.write((NOW, "before\n"))
+    file.damage(DAMAGE[damage])
+    calls.start(bot_id)
+    expected = [b"before", *([] if damage == "a torn line" else [b"lost"]), b"heard"]
+    with reading(observer.StreamLogs(form.request(bot_id, follow=True))) as read:
+        read.wait_for(lambda messages: len(form.lines(messages)) >= 1, "what is before")
+        assert not read.ended.wait(5)
+        bots.engine.api.kill(f"botmaker-{bot_id}", "USR1")
+        read.wait_for(lambda messages: len(form.lines(messages)) >= len(expected), "what is written")
+        assert expected == form.lines(read.messages)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_follower_goes_on_behind_damage_that_appears_while_it_follows(
+    observer: ContainerObserverStub, calls: Calls, stopped: Any, damage: str
+) -> None:
+    form = Batched(1000)
+    bot_id, file = stopped("sh", "-c", "i=0; while :; do echo $((i+=1)); sleep 0.05; done")
+    calls.start(bot_id)
+    with reading(observer.StreamLogs(form.request(bot_id, follow=True))) as read:
+        for _ in range(3):
+            seen = len(form.lines(read.messages))
+            read.wait_for(lambda messages, seen=seen: len(form.lines(messages)) >= seen + 20, "what is written")
+            file.damage(DAMAGE[damage])
+        seen = len(form.lines(read.messages))
+        read.wait_for(lambda messages: len(form.lines(messages)) >= seen + 20, "what is written")
+        numbers = list(map(int, form.lines(read.messages)))
+        assert sorted(set(numbers)) == numbers

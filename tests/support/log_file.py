@@ -25,6 +25,11 @@ class LogFile:
         with self._path.open("ab") as file:
             file.write(data)
 
+    def rotate(self) -> None:
+        """Begin a new file, as the engine does when this one is full."""
+        self._path.rename(f"{self._path}.1")
+        self._path.touch()
+
     def drop(self, count: int) -> None:
         """Remove the oldest entries, as the engine's rotation does."""
         lines = self._path.read_bytes().splitlines(keepends=True)

@@ -64,11 +64,13 @@ class LogEngine:
         """The error of every request."""
         self.log_rejection: Exception | None = None
         """The error of requests for the log."""
-        self.cuts: list[int] = []
-        """The next answers break off after this many bytes, one answer for each number."""
+        self.cuts: list[int | None] = []
+        """The next answers break off after this many bytes, one answer for each number; ``None``: they do not."""
         self.chunk_bytes = 65_536
         self.hold_after: asyncio.Event | None = None
         """An answer waits for this after its first bytes."""
+        self.hold_from = 0
+        """That many answers are not held."""
         self.mangle: Callable[[bytes], bytes] = lambda data: data
         """Applied to all bytes that are sent."""
         self.deaf = False
@@ -208,7 +210,7 @@ class LogEngine:
                 left = None if left is None else left - len(chunk)
                 self.sent_bytes += len(chunk)
                 yield chunk
-                if self.hold_after is not None:
+                if self.hold_after is not None and len(self.requests) > self.hold_from:
                     await self.hold_after.wait()
             if params.get("follow") == "1" and self.repeated:
                 repeated, self.repeated = self.repeated, []

@@ -30,8 +30,8 @@ def test_everything_there_is_and_then_the_end() -> None:
     engine = LogEngine(LONG)
     got = read(engine)
     assert [entry[1:] for entry in LONG] == [entry[1:4] for entry in got]
-    # The second request checks that nothing was left out, and reads no further than the first entry.
-    assert [None, str(len(LONG))] == [request.get("tail") for request in engine.requests]
+    # Before anything is delivered, three requests check that nothing is left out; two read no further than an entry.
+    assert [None, str(len(LONG)), str(len(LONG) + 1), None] == [request.get("tail") for request in engine.requests]
 
 
 def test_reading_after_an_entry_gives_exactly_the_rest() -> None:
@@ -45,24 +45,26 @@ def test_little_more_than_what_follows_the_entry_is_read() -> None:
     entries = [raw(number * SECOND, b"%d" % number) for number in range(20_000)]
     whole = read(LogEngine(entries))
     for behind, windows in [(0, [100]), (98, [100]), (99, [100, 500]), (2_498, [100, 500, 2_500])]:
+        # The one that has it is read twice.
+        windows.append(windows[-1])
         engine = LogEngine(entries)
         engine.chunk_bytes = 1000
         rest = read(engine, after=position_of(whole[-1 - behind].cursor.decode()))
         assert whole[len(whole) - behind :] == rest
         assert windows == [int(request["tail"]) for request in engine.requests]
         # The first bytes of too few entries show that they are.
-        most = windows[-1] * len(frame(entries[-1])) + 4 * engine.chunk_bytes * len(windows)
+        most = 2 * windows[-1] * len(frame(entries[-1])) + 4 * engine.chunk_bytes * len(windows)
         assert engine.sent_bytes <= most
 
 
-def test_a_clock_that_was_set_back_costs_one_reading_of_the_whole_log() -> None:
+def test_a_clock_that_was_set_back_costs_no_more_than_reading_the_whole_log() -> None:
     entries = [raw(number * SECOND, b"%d" % number) for number in range(20_000)]
     entries += [raw(-3600 * SECOND + number, b"back %d" % number) for number in range(200)]
     whole = read(LogEngine(entries))
     engine = LogEngine(entries)
     assert whole[20_100:] == read(engine, after=position_of(whole[20_099].cursor.decode()))
     assert [100, 500] == [int(request.get("tail", 0)) for request in engine.requests][:2]
-    assert sum("tail" not in request for request in engine.requests) <= 1
+    assert sum("tail" not in request for request in engine.requests) <= 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 100, 1000])
@@ -131,7 +133,8 @@ def test_a_batch_does_not_wait_for_an_entry_that_has_come_in_part(follow: bool) 
     async def test() -> None:
         engine = LogEngine(LINES[:3])
         engine.chunk_bytes = len(frame(LINES[0])) + 20
-        hold = engine.hold_after = asyncio.Event()
+        hold, engine.hold_from = asyncio.Event(), 3
+        engine.hold_after = hold
         async with reading(engine, LogOptions(follow=follow)) as it:
             await it.has(1)
             assert [LINES[:1][0][2]] == texts(it.got)
@@ -187,7 +190,7 @@ def test_an_error_at_the_start_reaches_the_caller(
 def test_without_following_a_lost_engine_is_an_error_after_the_entries() -> None:
     async def test() -> None:
         engine = LogEngine(LINES)
-        engine.cuts = [len(frame(LINES[0])) + 20]
+        engine.cuts = [None, None, None, len(frame(LINES[0])) + 20]
         async with reading(engine, LogOptions()) as it:
             with pytest.raises(EngineUnavailableError):
                 await it.task
@@ -199,16 +202,62 @@ def test_without_following_a_lost_engine_is_an_error_after_the_entries() -> None
 FAULT = b"\x03\0\0\0\0\0\0\x0eError grabbing"
 
 
-@pytest.mark.parametrize("follow", [False, True])
-def test_a_log_that_the_engine_cannot_read_is_an_error_after_what_it_can(follow: bool) -> None:
+def test_a_log_that_the_engine_cannot_read_is_an_error_after_what_it_can() -> None:
     async def test() -> None:
         engine = LogEngine(LINES)
-        engine.runs = False
         engine.mangle = lambda data: data + FAULT
-        async with reading(engine, LogOptions(follow=follow)) as it:
+        async with reading(engine, LogOptions()) as it:
             with pytest.raises(EngineUnavailableError, match="Error grabbing"):
                 await it.task
         assert texts(LINES) == texts(it.got)
+
+    run(test())
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_follower_waits_at_an_end_that_the_engine_cannot_read(runs: bool) -> None:
+    async def test() -> None:
+        engine = LogEngine(LINES[:50])
+        engine.runs = runs
+        engine.mangle = lambda data: data + FAULT
+        async with reading(engine) as it:
+            await it.has(50)
+            await asyncio.sleep(100)
+            await engine.write(*LINES[50:])
+            await engine.change()
+            await it.has(100)
+            assert texts(LINES) == texts(it.got)
+
+    run(test())
+
+
+def test_a_follower_of_a_log_of_which_the_engine_can_read_nothing_ends_with_its_error() -> None:
+    async def test() -> None:
+        engine = LogEngine()
+        engine.mangle = lambda data: data + FAULT
+        async with reading(engine) as it:
+            with pytest.raises(EngineUnavailableError, match="Error grabbing"):
+                await it.task
+
+    run(test())
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_entries_that_the_engine_drops_between_its_check_and_the_reading_are_a_gap(follow: bool) -> None:
+    async def test() -> None:
+        engine = LogEngine(LINES)
+
+        def mangle(data: bytes) -> bytes:
+            # The third request is the last one of the check.
+            if len(engine.requests) == 3 and engine.dropped == 0:
+                engine.drop(10)
+            return data
+
+        engine.mangle = mangle
+        async with reading(engine, LogOptions(follow=follow)) as it:
+            await it.has(90)
+            assert texts(LINES[10:]) == texts(it.got)
+            assert [True, False] == [entry.gap for entry in it.got[:2]]
 
     run(test())
 

@@ -1,4 +1,4 @@
-"""Finds out whether a backend left out entries that it could not read, and which of the last ones it can read.
+"""Finds out whether a backend left out entries that it could not read.
 
 An engine may report a damaged file, skip the rest of the file, or skip to a place where it can read again, and end the
 reading as if it were complete (Docker: moby ``daemon/logger/loggerutils/logfile.go``, ``jsonfilelog/read.go``). But it
@@ -42,7 +42,7 @@ class Completeness:
     def see(self, entries: list[RawEntry]) -> None:
         """The next entries of the reading."""
         if self._first is None:
-            self._first = _key(entries[0])
+            self._first = key_of(entries[0])
         self._count += len(entries)
         last_ns = entries[-1][0]
         alike = next((at for at, entry in enumerate(reversed(entries)) if entry[0] != last_ns), len(entries))
@@ -66,11 +66,11 @@ class Completeness:
             return await first_of_tail(log, 1) is None or await first_of_tail(log, self._tail) is not None
         last = position_in(self._last, self._alike - 1, self._before, leads=self._alike == self._count)
         # Compare the first entry of the last ones with the first one that was read. The log may have grown since.
-        if await self._first_of(self._count) == self._first:
+        if await self._begins(self._count):
             return True
         for _ in range(_LOOKS):
             later = await _written_after(log, last)
-            if later is not None and await self._first_of(self._count + later) == self._first:
+            if later is not None and await self._begins(self._count + later):
                 return True
             # If it has grown between these two looks, they say nothing.
             if later == await _written_after(log, last):
@@ -78,15 +78,19 @@ class Completeness:
         else:
             return True  # it grows so fast that nobody can say
         # The engine may have dropped the oldest entries since, so that nobody can say.
-        return await self._first_of(None) != self._first
+        return await self._first_of(None if self._tail is None else self._tail + (later or 0)) != self._first
+
+    async def _begins(self, tail: int) -> bool:
+        """Whether the reading began with the first of so many last lines, and there is no line before that."""
+        return await self._first_of(tail) == self._first == await self._first_of(tail + 1)
 
     async def _first_of(self, tail: int | None) -> Key | None:
         entry = await first_of_tail(self._log, tail)
-        return None if entry is None else _key(entry)
+        return None if entry is None else key_of(entry)
 
 
-def _key(entry: RawEntry) -> Key:
-    # Not the entry itself: it may be long.
+def key_of(entry: RawEntry) -> Key:
+    """Identifies an entry among those around it, which may be long."""
     return (entry[0], crc32(entry[2]))
 
 
@@ -117,29 +121,3 @@ async def first_of_tail(log: ContainerLog, count: int | None) -> RawEntry | None
         async for batch in batches:
             return batch[0]
     return None
-
-
-async def intact_tail(log: ContainerLog) -> int:
-    """How many of the last entries can be read without missing one."""
-
-    async def intact(count: int) -> bool:
-        read = 0
-        try:
-            async with aclosing(log.existing(count)) as batches:
-                async for batch in batches:
-                    read += len(batch)
-        except LogUnreadableError:
-            return False
-        return read == count
-
-    good, count = 0, 1
-    while await intact(count):
-        good, count = count, 2 * count
-    bad = count
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if await intact(middle):
-            good = middle
-        else:
-            bad = middle
-    return good

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from copy import deepcopy
 from dataclasses import dataclass
 
 from container_manager.backend import ContainerLog, LogUnreadableError
 from container_manager.logs.cursor import Position, container_key
-from container_manager.logs.damage import WINDOWS, Completeness, entries_behind, first_of_tail, intact_tail
+from container_manager.logs.damage import (
+    WINDOWS,
+    Completeness,
+    Key,
+    entries_behind,
+    first_of_tail,
+    key_of,
+)
 from container_manager.logs.seeking import MARGIN_NS, AfterPosition, FromEntry, FromStart, Seeker
+from container_manager.logs.stretches import DamagedLog, Stretch, last_of
 from container_manager.model import LogEntry, RawEntry
 
 MAX_BATCH_ENTRIES = 250
@@ -43,8 +52,11 @@ class _Reading:
 
     seeker: Seeker
     tail: int | None
-    checked: bool = True
+    intact: AsyncGenerator[list[RawEntry], None] | None = None
+    """These entries instead of the log's."""
     damage: LogUnreadableError | None = None
+    first: Key | None = None
+    """The first entry, when it was last read."""
 
 
 _Readings = AsyncIterator[_Reading]
@@ -75,22 +87,44 @@ class ExistingEntries:
         :class:`LogUnreadableError` after all entries that can be read.
         """
         async for reading in self._readings():
-            seeker, completeness = reading.seeker, Completeness(self._log, reading.tail)
+            seeker = reading.seeker
             try:
-                async with aclosing(self._log.existing(reading.tail)) as raw_batches:
+                if reading.intact is None and not await self._finds_its_place(reading):
+                    continue
+                from_start = seeker.found
+                async with aclosing(reading.intact or self._log.existing(reading.tail)) as raw_batches:
                     async for raw in raw_batches:
-                        completeness.see(raw)
+                        if from_start and reading.first not in (None, key_of(raw[0])):
+                            # The engine has dropped the oldest entries since they were read.
+                            self._gap = True
+                        from_start = False
                         for batch in self.select(raw, seeker):
                             yield batch
-                        if seeker.hopeless:
-                            break
                 if batch := self._deliver(seeker.end(), seeker):
                     yield batch
-                if reading.checked and (seeker.found or reading.tail is None):
-                    await completeness.check()
             except LogUnreadableError as exc:
                 reading.damage = exc
         self._tail = self._after = None
+
+    async def _finds_its_place(self, reading: _Reading) -> bool:
+        """Whether there is anything to deliver. Raises :class:`LogUnreadableError` if entries would be left out.
+
+        An engine passes over damaged entries without a word, and intact ones behind them. That shows only at the end of
+        a reading, and then it would be too late to deliver them.
+        """
+        seeker, completeness = deepcopy(reading.seeker), Completeness(self._log, reading.tail)
+        async with aclosing(self._log.existing(reading.tail)) as raw_batches:
+            async for raw in raw_batches:
+                completeness.see(raw)
+                reading.first = reading.first or key_of(raw[0])
+                if not seeker.found:
+                    seeker.take(raw)
+                if seeker.hopeless:
+                    return False
+        seeker.end()
+        if seeker.found or reading.tail is None:
+            await completeness.check()
+        return seeker.found
 
     def select(self, entries: list[RawEntry], seeker: Seeker) -> Iterator[list[LogEntry]]:
         """What the seeker selects of the next entries of a reading, as of :meth:`batches`."""
@@ -142,7 +176,7 @@ class ExistingEntries:
         readings = [_Reading(AfterPosition(position, whole=tail is None), tail) for tail in tails]
         async for reading in self._until_found(readings, position):
             yield reading
-        if readings[-1].damage is None and not any(reading.seeker.found for reading in readings):
+        if not any(reading.damage or reading.seeker.found for reading in readings):
             self._gap = True
             async for reading in self._all():
                 yield reading
@@ -157,8 +191,9 @@ class ExistingEntries:
 
     async def _last_lines(self, count: int) -> _Readings:
         """The last entries, from the first piece of the first one's line on."""
-        first = await first_of_tail(self._log, count)
-        readings = []
+        first, readings = None, []
+        with suppress(LogUnreadableError):
+            first = await first_of_tail(self._log, count)
         if first is not None:
             readings = [
                 _Reading(FromEntry(self._container, first, whole=False), count + _CONTEXT),
@@ -171,36 +206,37 @@ class ExistingEntries:
     async def _until_found(
         self, readings: Iterable[_Reading], position: Position | None = None, tail: int | None = None
     ) -> _Readings:
-        """These readings, up to one that finds its place, and what can be read beyond a damage.
+        """These readings, up to one that finds its place or meets damage, and what can be read around that.
 
         ``position`` and ``tail``: where the caller's part of the log begins, if that is not its start.
         """
-        damage = None
         for reading in readings:
             yield reading
-            damage = reading.damage
-            if reading.seeker.found:
-                break
-        if damage is not None:
-            async for reading in self._beyond(damage, position, tail):
-                yield reading
+            if reading.damage is not None:
+                async for intact in self._around(reading.damage, position, tail):
+                    yield intact
+            if reading.damage is not None or reading.seeker.found:
+                return
 
-    async def _beyond(self, damage: LogUnreadableError, position: Position | None, tail: int | None) -> _Readings:
-        """What can be read behind a damaged part of the log. Raises the error if that is in the caller's part."""
-        count = await intact_tail(self._log)
-        if count == 0:
-            raise damage
-        undamaged = tail is not None and count >= tail
-        if position is not None:
-            undamaged = await entries_behind(self._log, AfterPosition(position, whole=True), count) is not None
-        at = self.last or position
-        behind = None if at is None else _Reading(AfterPosition(at, whole=True), count, checked=False)
-        if behind is not None:
-            yield behind
-        if behind is None or not behind.seeker.found:
-            self._gap = True
-            yield _Reading(FromStart(self._container), count, checked=False)
-        if not undamaged:
+    async def _around(self, damage: LogUnreadableError, position: Position | None, tail: int | None) -> _Readings:
+        """What can be read of a damaged log. Raises the error if the damage is in the caller's part."""
+        position = self.last or position
+        log = DamagedLog(self._log)
+        found = await log.stretches(position)
+        wanted = found if tail is None else last_of(found, tail)
+        for index, stretch in enumerate(wanted):
+            if stretch.has_position and position is not None:
+                yield _Reading(AfterPosition(position, whole=True), stretch.tail, log.read(stretch))
+                continue
+            if (
+                index
+                or position is not None
+                or (sum(each.length for each in wanted) != tail and not await log.begins_with(stretch))
+            ):
+                self._gap = True
+            yield _Reading(FromStart(self._container), stretch.tail, log.read(stretch))
+        end = found[-1] if found and found[-1].is_last else Stretch(0, 0)
+        if not (end.has_position or (tail is not None and end.length >= tail)):
             raise damage
 
     async def _skip_all(self) -> None:

@@ -97,9 +97,9 @@ class LogReader:
                     raise
                 return
             except (EngineUnavailableError, EngineTimeoutError, NodeUnavailableError) as exc:
-                # Unless an engine cannot even read the existing entries, reading them is a way to follow too.
+                # Unless an engine can read no entry at all, reading the existing ones is a way to follow too.
                 unreadable = isinstance(exc, LogUnreadableError) and not live
-                if not self._log.was_opened or (unreadable and not self._entries.progress):
+                if not self._log.was_opened or (unreadable and self._entries.last is None):
                     raise
                 lost = True
             await self._pause(version, ended=not runs and not lost)

@@ -1,0 +1,197 @@
+"""Finds what can be read of a damaged log.
+
+An engine counts lines from the end of the log, damaged ones too, and can begin to read at any intact one. After a
+damaged one it goes on anywhere. So each stretch of intact entries is found from its last line: where so many lines more
+begin so many entries earlier, nothing is damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import NamedTuple
+
+from container_manager.backend import ContainerLog, LogUnreadableError
+from container_manager.logs.cursor import Position
+from container_manager.logs.damage import Key, first_of_tail, key_of
+from container_manager.logs.seeking import AfterPosition
+from container_manager.model import RawEntry
+
+# Of a log with more damage, the oldest entries are left out.
+_MOST_STRETCHES = 32
+_MOST_LINES = 1 << 30
+# Damage of so few lines is looked through line by line, so that no short stretch beside it is overlooked.
+_SHORT_DAMAGE = 64
+# So often a reading is repeated because the log has grown.
+_LOOKS = 10
+# From one look to the next, a log may grow by so many lines.
+_MOST_NEW_LINES = 64
+
+
+class Stretch(NamedTuple):
+    """Entries that follow one another without damage between them."""
+
+    tail: int
+    """The first of them was the first one of so many last lines of the log."""
+    length: int
+    has_position: bool = False
+    """The position that was looked for is among them."""
+
+    @property
+    def is_last(self) -> bool:
+        """They are the end of the log."""
+        return self.tail == self.length
+
+
+def last_of(found: list[Stretch], count: int) -> list[Stretch]:
+    """The last ``count`` entries of these stretches."""
+    wanted: list[Stretch] = []
+    for stretch in reversed(found):
+        length = min(stretch.length, count)
+        if length:
+            wanted.insert(0, stretch._replace(tail=stretch.tail - stretch.length + length, length=length))
+        count -= length
+    return wanted
+
+
+class _GrowsTooFastError(Exception):
+    """Its lines cannot be counted from its end."""
+
+
+class DamagedLog:
+    """What there is of a log now, counted from its present end also when it grows."""
+
+    def __init__(self, log: ContainerLog) -> None:
+        self._log = log
+        self._last: Key | None = None
+        self._written = 0
+        self._counts = True
+        self._known: set[Key] = set()
+
+    async def stretches(self, position: Position | None) -> list[Stretch]:
+        """What can be read, oldest first; the first stretch has the position if any has it."""
+        for _ in range(_LOOKS):
+            entry = await first_of_tail(self._log, 1)
+            self._last, self._written = None if entry is None else key_of(entry), 0
+            self._known.clear()
+            with suppress(_GrowsTooFastError):
+                return await self._stretches(position)
+        # What is behind all damage needs no counting.
+        self._counts = False
+        stretch = await self._ending_before(0, None, position)
+        return [stretch] if stretch.length else []
+
+    async def read(self, stretch: Stretch) -> AsyncGenerator[list[RawEntry], None]:
+        """The entries of a stretch."""
+        length = stretch.length
+        with suppress(LogUnreadableError, _GrowsTooFastError):
+            async with aclosing(self._existing(stretch.tail)) as batches:
+                async for batch in batches:
+                    yield batch[:length]
+                    length -= len(batch)
+                    if length <= 0:
+                        break
+
+    async def begins_with(self, stretch: Stretch) -> bool:
+        """Whether nothing that can be read is before a stretch."""
+        return await self._first_of(None) == await self._first_of(stretch.tail)
+
+    async def _stretches(self, position: Position | None) -> list[Stretch]:
+        found: list[Stretch] = []
+        tail = 0
+        while len(found) < _MOST_STRETCHES and (behind := await self._next_end(tail)) is not None:
+            last = await self._first_of(behind + 1)
+            found.insert(0, stretch := await self._ending_before(behind, last, position))
+            if stretch.has_position:
+                break
+            async for batch in self.read(stretch):
+                self._known.update(map(key_of, batch))
+            tail = stretch.tail
+        return found
+
+    async def _next_end(self, behind: int) -> int | None:
+        """How many last lines are behind the next older stretch; ``None``: there is none."""
+        for lines in range(behind, behind + _SHORT_DAMAGE):
+            if await self._begins_earlier(lines + 1):
+                return lines
+        if not await self._begins_earlier(None):
+            return None
+
+        async def is_damaged(lines: int) -> bool:
+            return not await self._begins_earlier(lines)
+
+        return await _last_for_which(is_damaged, behind + _SHORT_DAMAGE)
+
+    async def _begins_earlier(self, tail: int | None) -> bool:
+        """Whether so many last lines begin with an entry that is in no known stretch."""
+        first = await self._first_of(tail)
+        return first is not None and first not in self._known
+
+    async def _ending_before(self, behind: int, last: Key | None, position: Position | None) -> Stretch:
+        """The stretch with so many last lines behind it, or its part from shortly before the position on.
+
+        ``last``: its last entry; ``None``: any.
+        """
+        found = [Stretch(behind, 0)]
+
+        async def is_intact(length: int) -> bool:
+            if found[-1].has_position:
+                return False
+            seeker = None if position is None else AfterPosition(position, whole=True)
+            read, end = 0, None
+            async for batch in self.read(Stretch(behind + length, length)):
+                if seeker is not None and not seeker.found:
+                    seeker.take(batch)
+                read, end = read + len(batch), key_of(batch[-1])
+            if read != length or (last is not None and end != last):
+                return False
+            if seeker is not None:
+                seeker.end()
+            found.append(Stretch(behind + length, length, seeker is not None and seeker.found))
+            return True
+
+        await _last_for_which(is_intact, 0)
+        return found[-1]
+
+    async def _first_of(self, tail: int | None) -> Key | None:
+        with suppress(LogUnreadableError):
+            async with aclosing(self._existing(tail)) as batches:
+                async for batch in batches:
+                    return key_of(batch[0])
+        return None
+
+    async def _existing(self, tail: int | None) -> AsyncGenerator[list[RawEntry], None]:
+        """The last ``tail`` lines of the log as it was at the start, and what was written since."""
+        for _ in range(_LOOKS):
+            lines = None if tail is None else tail + self._written
+            async with aclosing(self._log.existing(lines)) as batches:
+                first = await anext(batches, None)
+                # The count of lines was right before, so if it is right now, it was right meanwhile.
+                if lines is None or not self._counts or not await self._has_grown():
+                    if first is not None:
+                        yield first
+                    async for batch in batches:
+                        yield batch
+                    return
+        raise _GrowsTooFastError
+
+    async def _has_grown(self) -> bool:
+        """Whether more was written since the start than was known. Then it is known."""
+        for lines in range(_MOST_NEW_LINES):
+            entry = await first_of_tail(self._log, self._written + lines + 1)
+            if self._last == (None if entry is None else key_of(entry)):
+                self._written += lines
+                return lines > 0
+        raise _GrowsTooFastError
+
+
+async def _last_for_which(holds: Callable[[int], Awaitable[bool]], number: int) -> int:
+    """The largest number for which it holds, if it holds for this one, and for no other after one that it does not."""
+    step = 1
+    while step < _MOST_LINES and await holds(number + step):
+        number, step = number + step, 2 * step
+    while step > 1:
+        step //= 2
+        if await holds(number + step):
+            number += step
+    return number
