@@ -135,6 +135,22 @@ def test_a_service_that_was_restarted_refuses_the_first_start_too(
     restarted.close()
 
 
+def test_a_program_that_was_mended_before_the_first_start_is_started(service: DockerService, bots: Bots) -> None:
+    broken, mended = bots.new(), bots.new()
+    for bot_id in (broken, mended):
+        service.create_container(bot_id, ContainerConfig(command=("/opt/crlf",)))
+        assert CommandNotFoundError is started(service, bot_id)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo("crlf")
+        member.mode, member.size = 0o755, len(WAIT)
+        archive.addfile(member, io.BytesIO(WAIT))
+    bots.engine.api.put_archive(f"botmaker-{mended}", "/opt", packed.getvalue())
+    assert started(service, mended) is None
+    assert ContainerState.RUNNING is status(service, mended).state
+    assert CommandNotFoundError is started(service, broken)
+
+
 def test_a_program_that_only_its_owner_may_run_is_rejected_by_the_engine_in_its_own_words(
     service: DockerService, bots: Bots
 ) -> None:

@@ -19,7 +19,7 @@ from container_manager.errors import (
 )
 from container_manager.model import ContainerState
 from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, error
-from tests.unit.documents import BOT, ID, archived, inspected, path_stat, state
+from tests.unit.documents import BOT, ID, OTHER_ID, archived, inspected, path_stat, state
 
 DIRECTORY = 1 << 31
 LINK = 1 << 27
@@ -309,9 +309,18 @@ def test_a_start_that_certainly_fails_is_refused(engine: FakeEngine, check: Comm
     if made_here:
         assert check.needs_init(container("run"), Deadline(5)) is True
     assert CommandNotFoundError is start(check)
+    # Mended, as by docker cp. That says nothing of its image.
+    engine.on(*CONTENT, archived(b"echo text\n"))
+    assert start(check) is None
     engine.requests.clear()
-    assert CommandNotFoundError is start(check)
+    assert start(check) is None
     assert [] == engine.requests
+    engine.on(*CONTENT, CRLF)
+    other = {**container("run"), "Id": OTHER_ID}
+    engine.on(*INSPECT, Json(other))
+    assert check.needs_init(other, Deadline(5)) is True
+    with pytest.raises(CommandNotFoundError):
+        check.check_start(OTHER_ID, ContainerState.CREATED, BOT, Deadline(5))
 
 
 def test_a_container_without_init_is_judged_by_the_engine(engine: FakeEngine, check: CommandCheck) -> None:

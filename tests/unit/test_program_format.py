@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from container_manager.backends.docker import emulated_programs
 from container_manager.backends.docker.container_files import ContainerFiles
 from container_manager.backends.docker.program_format import Reader, why_not_run
 from container_manager.deadline import Deadline
@@ -111,6 +113,44 @@ def test_a_program_for_another_machine_is_a_doubt_if_the_host_may_emulate_it(
     engine.on("GET", "/version", Json({"ApiVersion": "1.41", "Arch": engines}))
     engine.on("GET", "/images/*/json", Json({"Architecture": images}))
     assert expected is judged(engine, client, {"/run": (elf(183, loader=b""), 0o755, 0)})[0]
+
+
+QEMU = (
+    "enabled\ninterpreter /usr/bin/qemu-aarch64\nflags: OCF\noffset 0\nmagic 7f454c460201010000000000000000000200b700\n"
+    "mask ffffffffffffff00fffffffffffffffffeffffff\n"
+)
+WINE = "enabled\ninterpreter /usr/bin/wine\nflags: \noffset 0\nmagic 4d5a\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "format_", "is_on", "expected"),
+    [
+        (elf(183, loader=b""), QEMU, "enabled", None),
+        (elf(183, loader=b""), QEMU, "disabled", EXEC),
+        (elf(183, loader=b""), QEMU.replace("enabled", "disabled"), "enabled", EXEC),
+        (elf(8, loader=b""), QEMU, "enabled", EXEC),
+        (b"MZ\0\n", WINE, "enabled", None),
+        (b"MZ\0\n", "enabled\ninterpreter /wine\nextension .exe\n", "enabled", EXEC),
+        (b"MZ\0\n", "enabled\ninterpreter /wine\nextension run\n", "enabled", None),
+        (b"", WINE, "enabled", EXEC),
+    ],
+)
+def test_what_the_kernel_runs_by_an_interpreter_of_its_format_can_be_run(
+    engine: FakeEngine,
+    client: EngineClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+    format_: str,
+    is_on: str,
+    expected: type[StartFailedError] | None,
+) -> None:
+    monkeypatch.setattr(emulated_programs, "_FORMATS", tmp_path)
+    (tmp_path / "status").write_text(f"{is_on}\n")
+    (tmp_path / "register").touch(0o200)
+    (tmp_path / "one").write_text(format_)
+    engine.on("GET", "/images/*/json", Json({"Architecture": "amd64"}))
+    assert expected is judged(engine, client, {"/run": (content, 0o755, 0)})[0]
 
 
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nbroken\nnode:x:1000:1000::/home/node:/bin/sh\n"

@@ -15,8 +15,9 @@ So a container whose program is missing or not executable is made without init: 
 start of any other one that certainly fails is refused here. In doubt, the container has its init and is started.
 
 A program below a mount may come and go. Its container always has its init, and the program is looked for at each start.
-Only conclusions that no mount can change are remembered: by image, since a look costs some milliseconds for each
-directory of a path, and by container.
+Only conclusions that neither a mount nor the host can change are remembered: by image, since a look costs some
+milliseconds for each directory of a path, and by container. No start is refused from memory: the program may have been
+mended in the container, as by ``docker cp``.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Verdict:
     by_engine: bool = False
     """Without init, the engine rejects its start."""
     is_final: bool = True
-    """No mount can change it."""
+    """Neither a mount nor the host can change it."""
 
 
 _IN_DOUBT = Verdict(is_final=False)
@@ -93,18 +94,18 @@ class CommandCheck:
         if verdict is None and state is not ContainerState.CREATED:
             return
         try:
-            if verdict is None or not verdict.is_final:
+            if verdict is None or not verdict.is_final or verdict.error is not None:
                 inspected = self._engine.inspect_container(container_id, deadline)
                 if inspected is None or not (inspected.get("HostConfig") or {}).get("Init"):
                     return
-                verdict = self._check(inspected, deadline)
+                verdict = self._check(inspected, deadline, to_start=True)
                 self._remember(container_id, verdict)
         except EngineRejectedError as exc:
             raise engine_error(exc, bot_id) from exc
         if verdict.error is not None:
             raise verdict.error(f"the container was not started: {verdict.why}", bot_id=bot_id)
 
-    def _check(self, inspected: dict[str, Any], deadline: Deadline) -> Verdict:
+    def _check(self, inspected: dict[str, Any], deadline: Deadline, *, to_start: bool = False) -> Verdict:
         config = inspected["Config"]
         environment = dict(item.partition("=")[::2] for item in config.get("Env") or [])
         path = environment.get("PATH", _DEFAULT_PATH)
@@ -114,8 +115,9 @@ class CommandCheck:
             return Verdict(CommandNotFoundError, "its command is no path of a file", by_engine=True)
         mounts = sorted(str(mount.get("Destination")) for mount in inspected.get("Mounts") or [])
         key = (inspected["Image"], command, path, directory, str(config.get("User")), *mounts)
-        if key in self._by_image:
-            return self._by_image[key]
+        known = self._by_image.get(key)
+        if known is not None and (known.error is None or not to_start):
+            return known
         candidates = list(dict.fromkeys(_candidates(command, path, directory)))
         if len(candidates) > _MAX_CANDIDATES:
             return _IN_DOUBT
@@ -127,7 +129,8 @@ class CommandCheck:
                 return _IN_DOUBT
         except (EngineRejectedError, UnknownFileError):
             return _IN_DOUBT
-        if verdict.is_final:
+        # A container that is about to start may differ from its image.
+        if verdict.is_final and not to_start:
             if len(self._by_image) >= _MAX_REMEMBERED:
                 self._by_image.clear()
             self._by_image[key] = verdict
@@ -149,7 +152,8 @@ class CommandCheck:
             problem = why_not_run(reader, found.path)
             if problem is None:
                 return Verdict(is_final=not files.in_mounts)
-            return Verdict(problem.error, problem.why, problem.by_engine, is_final=not files.in_mounts)
+            is_final = problem.is_final and not files.in_mounts
+            return Verdict(problem.error, problem.why, problem.by_engine, is_final)
         what = "is not there" if error is CommandNotFoundError else "is no file that can be executed"
         return Verdict(error, f"its command {command[:200]!r} {what}", by_engine=True, is_final=not files.in_mounts)
 

@@ -7,6 +7,7 @@ import struct
 from typing import Any, NamedTuple
 
 from container_manager.backends.docker.container_files import ContainerFiles
+from container_manager.backends.docker.emulated_programs import is_emulated
 from container_manager.deadline import Deadline
 from container_manager.engine.archive import FileStart
 from container_manager.engine.client import EngineClient
@@ -34,6 +35,8 @@ class Problem(NamedTuple):
     why: str
     by_engine: bool = False
     """Without init, the engine rejects its start."""
+    is_final: bool = True
+    """It is a fault of the program, whatever this host can run."""
 
 
 class Reader:
@@ -82,6 +85,8 @@ def why_not_run(reader: Reader, path: str, depth: int = 0) -> Problem | None:
         return None
     is_script = start.content.startswith(b"#!")
     problem = _permission(reader, path, start, reads=is_script)
+    if problem is None and is_emulated(path, start.content):
+        return None
     if problem is not None or is_script:
         return problem or _script(reader, path, start.content, depth)
     if start.content.startswith(b"\x7fELF"):
@@ -90,7 +95,7 @@ def why_not_run(reader: Reader, path: str, depth: int = 0) -> Problem | None:
     if start.content and b"\0" not in start.content.partition(b"\n")[0]:
         return None
     what = "is neither a script nor a program of Linux" if start.content else "is empty"
-    return Problem(CommandNotExecutableError, f"{path} {what}")
+    return Problem(CommandNotExecutableError, f"{path} {what}", is_final=False)
 
 
 def _permission(reader: Reader, path: str, start: FileStart, *, reads: bool) -> Problem | None:
@@ -140,7 +145,8 @@ def _elf(reader: Reader, path: str, content: bytes) -> Problem | None:
         return Problem(CommandNotExecutableError, f"{path} is damaged, or no program")
     if not reader.runs_machine(header.machine):
         name = _MACHINE_NAMES.get(header.machine, f"number {header.machine}")
-        return Problem(CommandNotExecutableError, f"{path} is a program for another machine ({name})")
+        what = f"{path} is a program for another machine ({name})"
+        return Problem(CommandNotExecutableError, what, is_final=False)
     if header.loader and reader.files.find(posixpath.join(reader.directory, header.loader)) is None:
         return Problem(CommandNotFoundError, f"the loader {header.loader!r} of {path} is not there")
     return None
