@@ -7,7 +7,7 @@ import struct
 import tarfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,13 +232,19 @@ def test_a_command_below_the_state_mount_is_looked_up_at_each_start(
         service.restart_container(bot_id)
 
 
-def test_a_program_that_vanishes_while_its_bot_runs_shows_its_exit_code(
-    service: DockerService, bots: Bots, state_root: Path
+@pytest.mark.parametrize(("change", "exit_code"), [(Path.unlink, 127), (lambda tool: tool.chmod(0o644), 126)])
+def test_a_program_that_cannot_be_run_any_more_while_its_bot_runs_shows_its_exit_code(
+    service: DockerService, bots: Bots, state_root: Path, change: Callable[[Path], None], exit_code: int
 ) -> None:
     bot_id = bots.new()
     tool = put(state_root, bot_id, b"#!/bin/sh\nsleep 1\nexit 3\n")
     service.create_container(bot_id, ContainerConfig(command=(TOOLS[0],)))
     assert started(service, bot_id) is None
-    tool.unlink()
-    wait_until(lambda: status(service, bot_id).exit_code == 127, "the exit code of a missing program")
+    change(tool)
+
+    def end() -> tuple[int | None, ExitReason | None]:
+        found = status(service, bot_id)
+        return found.exit_code, found.exit_reason
+
+    wait_until(lambda: end() == (exit_code, ExitReason.ERROR), "the exit code of its init")
     assert ExitReason.ERROR is status(service, bot_id).exit_reason
