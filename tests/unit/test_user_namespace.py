@@ -46,6 +46,10 @@ def test_an_engine_that_remaps_users_is_known_by_its_options_and_its_root(
         (0o640, 0, 201_000, True),
         (0o640, 0, 199_999, False),
         (0o604, 0, 0, True),
+        (0o600, 165_535, 0, True),
+        (0o600, 165_536, 0, False),
+        (0o640, 0, 265_535, True),
+        (0o640, 0, 265_536, False),
     ],
 )
 def test_a_file_is_readable_by_a_remapped_owner_a_remapped_group_or_everybody(

@@ -1,7 +1,7 @@
 """Whether a bot can use its directories on an engine that remaps users (``dockerd --userns-remap``).
 
-In such an engine's containers, user 1000 is user ``base + 1000`` of the host. A file of a user below the base belongs
-to nobody there, and a bot can use it only if its mode lets everybody.
+In such an engine's containers, user 1000 is user ``base + 1000`` of the host. A file of a user below the base or beyond
+the range belongs to nobody there, and a bot can use it only if its mode lets everybody.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 from container_manager.bot_directories import DEFAULT_BOT_USER, BotUser, RootDirectory
 from container_manager.errors import ContainerManagerError, SecretsUnavailableError, StateUnavailableError
 
+# The range that useradd(8) gives each user in /etc/subuid and /etc/subgid.
+_USERS = 65_536
 # The engine's own data is in a directory of this name (moby, daemon.setupDaemonRoot).
 _ROOT_DIRECTORY = re.compile(r"/(\d+)\.(\d+)/?$")
 
@@ -40,13 +42,13 @@ class UserNamespace:
         ``user``: the bots' user in a container, for the remedy.
         """
         mode = stat.S_IMODE(found.st_mode)
-        owner = found.st_uid >= self.uid and mode >> 6 & rights == rights
-        group = found.st_gid >= self.gid and mode >> 3 & rights == rights
+        owner = self.uid <= found.st_uid < self.uid + _USERS and mode >> 6 & rights == rights
+        group = self.gid <= found.st_gid < self.gid + _USERS and mode >> 3 & rights == rights
         if owner or group or mode & rights == rights:
             return None
         return (
             f"belongs to {found.st_uid}:{found.st_gid} with mode {mode:04o}, which gives no user of a bot's container "
-            f"the right to use it: the engine remaps users, from {self.uid}:{self.gid} on; "
+            f"the right to use it: the engine remaps {_USERS} users, from {self.uid}:{self.gid} on; "
             "give it to {}:{}".format(*self.on_host(user))
         )
 
