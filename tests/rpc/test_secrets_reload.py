@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backend_provisioning import ActionResult
 from container_manager.errors import EngineTimeoutError, SecretsUnavailableError, StartFailedError
@@ -35,6 +37,11 @@ def bot_id(bots: MemoryBots, provisioner: BotProvisionerStub, calls: Calls) -> s
     put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"first", OTHER=b"x")
     calls.run(bot_id)
     return bot_id
+
+
+@pytest.fixture
+def maintainer(grpc_channel: Any) -> ContainerMaintainerStub:
+    return ContainerMaintainerStub(grpc_channel)
 
 
 def reload(provisioner: BotProvisionerStub, bot_id: str, mode: int = RELOAD) -> Any:
@@ -191,6 +198,54 @@ def test_a_reload_takes_the_bots_turn(
         with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
             calls.stop(bot_id, timeout=3)
     held.result()
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart", "remove"])
+@pytest.mark.parametrize("mode", [RELOAD, OR_RESTART])
+def test_a_call_with_a_short_grace_period_does_not_wait_for_a_reload_that_hangs(  # noqa: PLR0917 - fixtures
+    provisioner: BotProvisionerStub, memory: MemoryBackend, calls: Calls, bot_id: str, verb: str, mode: int
+) -> None:
+    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"second")
+    with memory.held("run_action"):
+        held = provisioner.ReloadSecrets.future(Request(bot_id=bot_id, mode=mode))
+        memory.await_calls("run_action")
+        getattr(calls, verb)(bot_id, grace=0)
+        with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
+            held.result()
+        # What the end of the program tells then is of no use any more.
+        put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"third")
+        kept = dict(memory.secrets.kept)
+    wait_until(lambda: len(memory.actions.runs) == 1, "the program ends")
+    assert kept == memory.secrets.kept
+    assert [(f"{verb}_container", bot_id)] == memory.seen("stop_container", "restart_container", "remove_container")
+
+
+def test_a_declared_reload_that_hangs_is_overtaken_too(
+    maintainer: ContainerMaintainerStub, memory: MemoryBackend, calls: Calls, bot_id: str
+) -> None:
+    with memory.held("run_action"):
+        held = maintainer.RunAction(maintainer_pb.RunActionRequest(bot_id=bot_id, action="secrets-reload"))
+        memory.await_calls("run_action")
+        calls.remove(bot_id, grace=0)
+        with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
+            list(held)
+
+
+def test_actions_that_hang_hold_up_no_reload(
+    serve_looped: ServeLooped, memory: MemoryBackend, bots: MemoryBots, bot_id: str, session_dir: Path
+) -> None:
+    other = bots.bare()
+    memory.add(other, action_set="openclaw")
+    with (
+        serve_looped(f"unix://{session_dir}/reload/s.sock", workers=1) as looped,
+        connect(looped.server.addresses[0]) as channel,
+        memory.held("run_action", other),
+    ):
+        request = maintainer_pb.RunActionRequest(bot_id=other, action="doctor")
+        acting = ContainerMaintainerStub(channel).RunAction(request)
+        memory.await_calls("run_action")
+        assert Response.OUTCOME_RELOADED == reload(BotProvisionerStub(channel), bot_id).outcome
+        acting.cancel()
 
 
 def test_a_bot_that_is_stopped_while_it_reloads_stays_stopped(

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -19,6 +20,8 @@ from container_manager.errors import ContainerManagerError
 from container_manager.maintenance.action_output import ActionOutput, Piece
 from container_manager.maintenance.bot_status import BotStatuses
 from container_manager.model import ContainerStatus
+from container_manager.operation import Operation
+from container_manager.provisioning.overtakable import overtakable
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.worker_pools import WorkerPool
 
@@ -74,11 +77,8 @@ class ActionRunner:
         action = self._actions.require(name, container)
         command = bounded(action.command_with(values), SECONDS)
         output = ActionOutput(asyncio.get_running_loop())
-
-        def run(deadline: Deadline) -> _Ended:  # noqa: ARG001 - the program ends by itself
-            return self._run(container, action, command, output)
-
-        work = asyncio.ensure_future(self._in_turn(action, bot_id, run, deadline))
+        program = partial(self._run, container, action, command, output)
+        work = asyncio.ensure_future(self._in_turn(container, name, program, deadline))
         work.add_done_callback(lambda _: output.close())
         try:
             async for piece in output.pieces():
@@ -92,17 +92,36 @@ class ActionRunner:
         yield ActionEnd(ended.exit_code, timed_out, output.omitted_bytes)
 
     async def _in_turn(
-        self, action: Action, bot_id: str, run: Callable[[Deadline], _Ended], deadline: Deadline
+        self, container: ContainerStatus, name: str, program: Callable[[bytes], _Ended], deadline: Deadline
     ) -> _Ended:
-        if action.name == SECRETS_RELOAD:
-            return await self._operations.change(WorkerPool.ACTION, bot_id, run, deadline)
-        return await self._operations.act(bot_id, run, deadline)
+        """``program`` takes its standard input."""
+        bot_id, secrets = container.bot_id, self._backend.secrets
+        submit = partial(self._operations.workers.submit, WorkerPool.RELOAD)
 
-    def _run(self, container: ContainerStatus, action: Action, command: Sequence[str], output: ActionOutput) -> _Ended:
-        """Runs in a worker."""
-        secrets, bot_id = self._backend.secrets, container.bot_id
-        reloads = action.name == SECRETS_RELOAD
-        stdin = secrets.token_of_run(bot_id, container.start_time_ns or 0) if reloads else b""
+        def act(_: Deadline) -> _Ended:
+            return program(b"")
+
+        def reload(_: Deadline) -> Operation[_Ended]:
+            token = secrets.token_of_run(bot_id, container.start_time_ns or 0)
+            ended: _Ended = yield from overtakable(submit, bot_id, partial(program, token), SECONDS + _MORE_SECONDS)
+            if ended.exit_code == 0:
+                secrets.forget_token(bot_id)
+            return ended
+
+        if name == SECRETS_RELOAD:
+            return await self._operations.change(WorkerPool.CHANGE, bot_id, reload, deadline)
+        return await self._operations.act(bot_id, act, deadline)
+
+    def _run(
+        self,
+        container: ContainerStatus,
+        action: Action,
+        command: Sequence[str],
+        output: ActionOutput,
+        stdin: bytes,
+    ) -> _Ended:
+        """Runs in a thread."""
+        bot_id = container.bot_id
         began = time.monotonic()
         log = _log.bind(action=action.name, bot_id=bot_id, container_id=container.container_id)
         try:
@@ -116,6 +135,4 @@ class ActionRunner:
         # A caller that waits until the bot is ready runs this one every other second.
         level = logging.DEBUG if action.name == READY else logging.INFO
         log.log(level, "an action has ended", exit_code=result.exit_code, seconds=round(seconds, 3))
-        if reloads and result.exit_code == 0:
-            secrets.forget_token(bot_id)
         return _Ended(result.exit_code, seconds)

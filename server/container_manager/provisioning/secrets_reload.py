@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from container_manager.actions import bounded
-from container_manager.backend_provisioning import Actions, Secrets
+from container_manager.backend_provisioning import ActionResult, Actions, Secrets
 from container_manager.errors import SecretsReloadFailedError
 from container_manager.model import ContainerStatus
+from container_manager.operation import Operation
+from container_manager.provisioning.overtakable import Submit, overtakable
 
 SECONDS = 90.0
 _WITHIN_SECONDS = 75
@@ -24,14 +27,19 @@ class Reloaded(NamedTuple):
     """The secrets that it has been proved to use."""
 
 
-def reload_secrets(container: ContainerStatus, secrets: Secrets, actions: Actions, command: Sequence[str]) -> Reloaded:
+def reload_secrets(
+    container: ContainerStatus, secrets: Secrets, actions: Actions, command: Sequence[str], submit: Submit[ActionResult]
+) -> Operation[Reloaded]:
     """Have the process in this running container read its secrets. ``command`` is that of its image for it.
 
-    Raises :class:`SecretsReloadFailedError` with the bot's own words.
+    Raises :class:`SecretsReloadFailedError` with the bot's own words, and the error of :func:`overtakable`.
     """
     token = secrets.token_of_run(container.bot_id, container.start_time_ns or 0)
     # The token goes to the program's standard input alone: arguments and environment are shown to others.
-    result = actions.run(container.container_id, bounded(command, _WITHIN_SECONDS), stdin=token, seconds=SECONDS)
+    program = partial(
+        actions.run, container.container_id, bounded(command, _WITHIN_SECONDS), stdin=token, seconds=SECONDS
+    )
+    result = yield from overtakable(submit, container.bot_id, program, SECONDS)
     if result.exit_code:
         words = _words(result.stderr or result.stdout, token)
         if result.exit_code in _SHELLS_NOT_FOUND:

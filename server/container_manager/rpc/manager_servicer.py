@@ -82,7 +82,12 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         return pb.RestartContainerResponse()
 
     async def restart_after(
-        self, bot_id: str, context: Context, find: Callable[[Deadline], ContainerStatus | None], *, may: bool = True
+        self,
+        bot_id: str,
+        context: Context,
+        find: Callable[[Deadline], Operation[ContainerStatus | None]],
+        *,
+        may: bool = True,
     ) -> bool:
         """Restart the container that ``find`` returns, with the default grace period; whether there was one.
 
@@ -92,13 +97,13 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         change = self._keeper.change(bot_id)
 
         def act(deadline: Deadline) -> Operation[str]:
-            container = find(deadline)
+            container = yield from find(deadline)
             if container is None:
                 return ""
             restart = self._lifecycle.restart_container(bot_id, known=container, deadline=deadline)
             return (yield from self._ending(bot_id, restart))
 
-        return bool(await self._change(WorkerPool.ACTION, bot_id, act, change, context, starts=lambda: may))
+        return bool(await self._change(WorkerPool.CHANGE, bot_id, act, change, context, starts=lambda: may))
 
     async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         grace = codec.grace_seconds_from_proto(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Any, TypeVar
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
@@ -13,6 +14,7 @@ from container_manager.deadline import Deadline
 from container_manager.errors import InvalidStateError, SecretsReloadFailedError
 from container_manager.maintenance.bot_status import check_own_name
 from container_manager.model import ContainerState, ContainerStatus
+from container_manager.operation import Operation
 from container_manager.provisioning.kept_tokens import TOKEN_NAME
 from container_manager.provisioning.requests import check_files, check_secret_names, check_secrets
 from container_manager.provisioning.secrets_reload import Reloaded, reload_secrets
@@ -42,6 +44,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
         self._restart = restart
         self._operations = operations
         self._actions = actions
+        self._submit = partial(operations.workers.submit, WorkerPool.RELOAD)
 
     async def PutSecrets(self, request: pb.PutSecretsRequest, context: Context) -> pb.PutSecretsResponse:
         check_bot_id(request.bot_id)
@@ -62,7 +65,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
 
         reloaded: Reloaded | None = None
 
-        def reload(deadline: Deadline) -> ContainerStatus | None:
+        def reload(deadline: Deadline) -> Operation[ContainerStatus | None]:
             """Reload the secrets of the bot, if it runs; the container that is to be restarted instead."""
             nonlocal reloaded
             stale = self._backend.limitations.get(Feature.SECRETS_RELOAD)
@@ -78,7 +81,9 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
                 raise SecretsReloadFailedError(stale, bot_id=bot_id, backend=self._backend.name)
             try:
                 command = self._actions.require(SECRETS_RELOAD, container).command_with(())
-                reloaded = reload_secrets(container, self._backend.secrets, self._backend.actions, command)
+                reloaded = yield from reload_secrets(
+                    container, self._backend.secrets, self._backend.actions, command, self._submit
+                )
             except SecretsReloadFailedError:
                 if not may_restart:
                     raise

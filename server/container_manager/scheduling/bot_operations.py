@@ -55,19 +55,20 @@ class BotOperations:
         starts: Starts | None = None,
         locks: BotLocks | None = None,
     ) -> None:
-        """``workers`` creates work at once, as many programs in bots, and as many other changes.
+        """``workers`` creates work at once, as many programs in bots, reloads and other changes each.
 
         ``most_changes`` may be under way, those that wait or whose callers have gone included; each has at most one
         connection to an engine. ``most_pulling`` of them may be creates that wait for their images. ``starts`` admits
         starts; ``None``: all at once. ``locks`` keep changes of other processes away, and are closed with this.
         """
-        self._workers = WorkerPools(
+        self.workers = WorkerPools(
             {
                 WorkerPool.PROBE: 1,
                 WorkerPool.READ: _READ_WORKERS,
                 WorkerPool.CREATE: workers,
                 WorkerPool.CHANGE: workers,
                 WorkerPool.ACTION: workers,
+                WorkerPool.RELOAD: workers,
                 WorkerPool.MAINTENANCE: _MAINTENANCE_WORKERS,
                 WorkerPool.GIVEN_UP: _GIVEN_UP_WORKERS,
             }
@@ -85,7 +86,7 @@ class BotOperations:
     @property
     def busy(self) -> bool:
         """Whether any worker has an operation, reads included."""
-        return self._workers.busy
+        return self.workers.busy
 
     @property
     def changes_under_way(self) -> int:
@@ -173,7 +174,7 @@ class BotOperations:
             on_turn()
             self._check_room()
             parts = Parts(operation, deadline)
-            job = self._workers.submit(pool, parts.next)
+            job = self.workers.submit(pool, parts.next)
         except BaseException:
             ended(None)
             raise
@@ -192,7 +193,7 @@ class BotOperations:
         """Stop idle workers. Busy ones stop after their operation; their bots' locks end with the process."""
         if self._starts is not None:
             self._starts.close()
-        self._workers.close()
+        self.workers.close()
         if not self._changes:
             self._turns.close()
 
@@ -211,7 +212,7 @@ class BotOperations:
         ended: Callable[[asyncio.Future[T] | None], None] = lambda _: None,
     ) -> T:
         try:
-            job = self._workers.submit(pool, lambda: operation(deadline))
+            job = self.workers.submit(pool, lambda: operation(deadline))
         except BaseException:
             ended(None)
             raise
@@ -235,7 +236,7 @@ class BotOperations:
                 work.add_done_callback(_log_abandoned)
             raise
         if not done and withdraw():
-            if self._workers.is_full(pool):
+            if self.workers.is_full(pool):
                 raise CapacityExceededError("no worker came free before the call's deadline; try again later")
             raise EngineTimeoutError("the call's deadline passed before the operation began; nothing was done")
         if done or not deadline.cancel():
@@ -257,12 +258,12 @@ class BotOperations:
 
     async def _next(self, pool: WorkerPool, part: Callable[[], Wait | None], deadline: Deadline) -> Wait | None:
         """Run a part after a wait; in another pool if its caller gives up first, so that the bot's turn ends soon."""
-        job = self._workers.submit(pool, part)
+        job = self.workers.submit(pool, part)
         deadline.on_cancel(job.cancel)
         running = asyncio.wrap_future(job)
         await asyncio.wait({running})
         if running.cancelled():
-            running = asyncio.wrap_future(self._workers.submit(WorkerPool.GIVEN_UP, part))
+            running = asyncio.wrap_future(self.workers.submit(WorkerPool.GIVEN_UP, part))
         return await running
 
     async def _wait(self, pool: WorkerPool, bot_id: str, wait: Wait) -> Exception | None:

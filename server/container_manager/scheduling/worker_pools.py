@@ -20,6 +20,7 @@ class WorkerPool(Enum):
     CREATE = "create"
     CHANGE = "change"
     ACTION = "action"
+    RELOAD = "reload"
     MAINTENANCE = "maintenance"
     GIVEN_UP = "given-up"
     """Operations whose callers have gone while they waited for a worker of their own pool."""
