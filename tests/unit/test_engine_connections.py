@@ -157,9 +157,12 @@ def test_calls_one_after_another_leave_two_connections_open_at_most(engine: Fake
     wait_until(lambda: engine.open <= 2, "those of earlier calls are closed")
 
 
-def test_idle_connections_are_closed_by_the_next_call_after_their_time(
-    engine: FakeEngine, client: EngineClient, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("whose", ["its own", "another's"])
+def test_idle_connections_are_closed_by_the_next_call_of_any_client_after_their_time(
+    engine: FakeEngine, client: EngineClient, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
+    other = EngineClient(engine.url, timeout_seconds=10)
+    other.ping(Deadline())
     together = threading.Barrier(8)
 
     def answer(_: Request) -> Json:
@@ -169,12 +172,16 @@ def test_idle_connections_are_closed_by_the_next_call_after_their_time(
     engine.on("GET", INSPECT, *[answer] * 8, Json({}))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: inspect(client), range(8)))
-    wait_until(lambda: engine.open == 8, "those that asked for the version are closed")
+    wait_until(lambda: engine.open == 9, "those that asked for the version are closed")
     inspect(client)
-    assert 8 == engine.open
+    assert 9 == engine.open
     monkeypatch.setattr(client_module, "_IDLE_SECONDS", 0)
-    inspect(client)
-    wait_until(lambda: engine.open == 1, "only the connection just used is open")
+    if whose == "its own":
+        inspect(client)
+    else:
+        other.ping(Deadline())
+    wait_until(lambda: engine.open <= 1, "only the connection just used is open")
+    other.close()
 
 
 class _EmptiedMeanwhile(deque):  # type: ignore[type-arg]

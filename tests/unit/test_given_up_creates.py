@@ -110,7 +110,7 @@ def test_a_create_that_was_not_sent_is_not_searched_for(
     """An engine that is down may have callers that try again and again."""
     lifecycle = DockerLifecycle(DockerServiceConfig(secrets_root=secrets_root, docker_host=late.engine.url))
     lifecycle.ping()
-    lifecycle._engine._close_unused_since(math.inf)
+    lifecycle._engine.close_unused_since(math.inf)
     late.engine.socket_path.rename(tmp_path / "moved")
     with pytest.raises(EngineUnavailableError):
         carry_out(lifecycle.create_container(BOT, ContainerConfig(), absent=True))

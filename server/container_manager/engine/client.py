@@ -11,11 +11,13 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import docker
 import docker.errors
@@ -53,7 +55,10 @@ _NO_ANSWER = (
 _TIMEOUTS = (requests.ReadTimeout, requests.ConnectTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError)
 _HTTP_NOT_FOUND = 404
 _IDLE_SECONDS = 10.0
-"""How long an unused connection stays open, until the next call closes it: the health check makes one every second."""
+"""How long an unused connection stays open, until the next call closes it, of whichever client: the health check makes
+one every second."""
+_clients: WeakSet[EngineClient] = WeakSet()
+_clients_lock = threading.Lock()
 
 
 class EngineClient:
@@ -73,11 +78,13 @@ class EngineClient:
         # Each with the monotonic time of its last use, oldest first.
         self._idle: deque[tuple[float, SdkClient]] = deque()
         self._closed = False
+        with _clients_lock:
+            _clients.add(self)
 
     def close(self) -> None:
         """Close all connections; a call in progress keeps its own until it ends."""
         self._closed = True
-        self._close_unused_since(math.inf)
+        self.close_unused_since(math.inf)
 
     def ping(self, deadline: Deadline) -> None:
         """Return if the engine answers."""
@@ -196,9 +203,18 @@ class EngineClient:
     def _keep(self, api: SdkClient) -> None:
         now = time.monotonic()
         self._idle.append((now, api))
-        self._close_unused_since(math.inf if self._closed else now - _IDLE_SECONDS)
+        if self._closed:
+            self.close_unused_since(math.inf)
+        # If another thread does it just now, it does it for all.
+        elif _clients_lock.acquire(blocking=False):
+            try:
+                for client in _clients:
+                    client.close_unused_since(now - _IDLE_SECONDS)
+            finally:
+                _clients_lock.release()
 
-    def _close_unused_since(self, moment: float) -> None:
+    def close_unused_since(self, moment: float) -> None:
+        """Close the connections that no call has used since this monotonic time."""
         # If another thread takes the oldest one meanwhile, this closes a younger one, which is idle too.
         with suppress(IndexError):
             while self._idle[0][0] < moment:
@@ -226,11 +242,11 @@ class EngineClient:
                 raise access_denied(self._docker_host, exc.text) from exc
             if exc.status == 400:  # another engine may have taken its place, which refuses this version of the API
                 self._api_version = self._info = None
-                self._close_unused_since(math.inf)
+                self.close_unused_since(math.inf)
             raise
         except _NO_ANSWER as exc:
             error = no_answer(self._docker_host, exc, _TIMEOUTS)
             if isinstance(error, EngineUnavailableError):
                 self._api_version = self._info = None
-                self._close_unused_since(math.inf)
+                self.close_unused_since(math.inf)
             raise error from exc
