@@ -35,7 +35,7 @@ class Wait:
     deadline: Deadline | None = None
     """The deadline has passed or is cancelled. Without one, the wait goes on when the caller has given up."""
     rest_blocks: bool = True
-    """What follows until the next wait may block. False: not if the future has succeeded."""
+    """What follows in this operation until the next wait may block. False: not if the future has succeeded."""
 
     def longest(self) -> float | None:
         """Seconds until it ends at the latest; ``None``: unknown."""

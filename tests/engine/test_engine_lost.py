@@ -202,16 +202,21 @@ def test_a_check_that_the_engine_answers_too_late_loses_nothing_and_costs_no_ins
 ) -> None:
     keeper = looped.server.keeper
     bot_id = bots.new()
-    behind.run(bot_id, *FOREVER)
+    container_id = behind.run(bot_id, *FOREVER)
+    await_old_events(bots, container_id)
     wait_until(lambda: not keeper._refresher.pending(), "quiet")
-    inspected, lost = len(proxy.seen("/json")), []
+
+    def inspections() -> list[str]:
+        return [line for line in proxy.seen("/json") if container_id in line]
+
+    inspected, lost = inspections(), []
     keeper.view.add_listener(_Losses(lost))
     proxy.hang("/_ping")
     wait_until(lambda: keeper._failed_checks, "a check has failed")
     proxy.mend()
     assert behind.status(bot_id) is not None
     wait_until(lambda: not keeper._failed_checks, "the engine answers")
-    assert ([], inspected, 0) == (lost, len(proxy.seen("/json")), keeper.reconnects)
+    assert ([], inspected, 0) == (lost, inspections(), keeper.reconnects)
 
 
 def test_after_a_loss_a_container_that_has_run_all_the_time_is_not_inspected_again(

@@ -225,7 +225,7 @@ def test_conformance_16_without_an_engine_it_starts_says_so_and_recovers_by_itse
             target = _target(directory)
             assert server.line
             assert health(target) == NOT_SERVING
-            wait_until(lambda: "cannot be reached" in server.log_text(), "the log says so")
+            wait_until(lambda: "reason=ENGINE_UNAVAILABLE" in server.log_text(), "the log says so")
             with connect(target) as channel, fails_with("UNAVAILABLE", "ENGINE_UNAVAILABLE"):
                 Calls(ContainerManagerStub(channel)).list()
             private_engine.start()

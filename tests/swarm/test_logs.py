@@ -91,6 +91,7 @@ def test_a_log_has_every_line_of_every_run_once_and_a_follower_receives_them(
         async with followed(manager.docker_url) as (view,):
             log = ServiceLog(view.engine, view.source, service_id)
             assert await log.runs()
+            await _readable(log)
             async with following(view, service_id) as follower:
                 await follower.has(5)
                 for _ in range(2):

@@ -21,7 +21,7 @@ from container_manager.errors import (
     SecretsUnavailableError,
     StartFailedError,
 )
-from container_manager.model import ContainerConfig, PullPolicy
+from container_manager.model import ContainerConfig, ExitReason, PullPolicy
 from container_manager.operation import carry_out
 from tests.support.fake_engine import NO_CONTENT, FakeEngine, Json, error
 from tests.unit.creating import ABSENT, BY_NAME, CREATE, MISSING_IMAGE, TAKEN, let_create_succeed
@@ -300,3 +300,17 @@ def test_a_create_that_finds_the_container_of_an_earlier_call_returns_it(
 
 def labels_of_the_call(request_id: str) -> dict[str, str]:
     return {"botmaker.managed": "true", "botmaker.bot-id": BOT, "botmaker.request-id": request_id}
+
+
+@pytest.mark.parametrize("engine_state", ["exited", "restarting"])
+def test_a_stop_of_what_has_ended_does_not_change_why_it_has(
+    engine: FakeEngine, lifecycle: DockerLifecycle, engine_state: str
+) -> None:
+    ended = state(engine_state, ExitCode=137, OOMKilled=True, StartedAt=STARTED, FinishedAt=FINISHED)
+    engine.on("GET", "/containers/*/json", Json(inspected(ended)))
+    engine.on("POST", "/containers/*/stop", NO_CONTENT)
+    for _ in range(2):
+        status = lifecycle.get_container_status(BOT)
+        assert status is not None
+        assert ExitReason.OOM_KILLED is status.exit_reason
+        carry_out(lifecycle.stop_container(BOT))

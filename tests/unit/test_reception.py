@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from container_manager.errors import CapacityExceededError, InvalidConfigError, ShuttingDownError
-from container_manager.rpc.interceptors.reception import ReceptionInterceptor
+from container_manager.rpc.interceptors.reception import KeptRequests, ReceptionInterceptor
 from container_manager.scheduling.reception import LONGEST_SECONDS, MOST_WAITING, PATIENCE_SECONDS, Reception
 from tests.support.virtual_loop import now, virtual
 
@@ -175,7 +175,7 @@ def received(handler: Any) -> Any:
     async def found(_: object) -> Any:
         return handler
 
-    return asyncio.run(ReceptionInterceptor().intercept_service(found, Details()))  # type: ignore[arg-type]
+    return asyncio.run(ReceptionInterceptor(KeptRequests()).intercept_service(found, Details()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sent", [(), (b"garbage",)], ids=["none", "garbage"])

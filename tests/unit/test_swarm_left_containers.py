@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,6 +207,30 @@ def test_a_forgotten_container_on_a_node_that_is_lost_before_its_grace_period_is
     with pytest.raises(NodeUnavailableError):
         carry_out(operation)
     assert (ContainerState.RUNNING, {"node1"}) == (status(lifecycle).state, left(world))
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [(5, True), (100, False)], ids=["a call was told", "nobody looked"])
+def test_the_grace_period_of_a_forgotten_container_counts_from_when_its_node_is_back(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch, seconds: int, is_told: bool
+) -> None:
+    clock = SimpleNamespace(ahead=0, monotonic=lambda: time.monotonic() + clock.ahead)
+    monkeypatch.setattr(left_containers, "time", clock)
+    run(lifecycle)
+    world.at_stop = [None]
+    operation = lifecycle.stop_container(BOT)
+    while not left(world) or world.tasks:
+        next(operation)
+    next(operation)
+    assert lifecycle._left._searches
+    world.set_node("node1", "down")
+    if is_told:
+        with pytest.raises(NodeUnavailableError):
+            carry_out(operation)
+    world.set_node("node1", "ready")
+    clock.ahead = seconds
+    began = time.monotonic()
+    carry_out(lifecycle.stop_container(BOT))
+    assert time.monotonic() - began > GRACE_SECONDS
 
 
 class Deaf:

@@ -180,6 +180,22 @@ def test_only_what_follows_a_success_and_does_not_block_runs_on_the_event_loop(
     run(scenario)
 
 
+def test_what_follows_a_stop_amid_a_longer_operation_runs_in_a_worker() -> None:
+    """The stop does not know what comes after it: an upgrade copies the state."""
+
+    def operation(_: Deadline) -> Operation[str]:
+        future: Future[None] = Future()
+        future.set_result(None)
+        yield Wait(future=future, rest_blocks=False)
+        return threading.current_thread().name
+
+    async def scenario(operations: BotOperations) -> None:
+        name = await operations.change(WorkerPool.MAINTENANCE, A, operation, Deadline())
+        assert name.startswith("maintenance")
+
+    run(scenario)
+
+
 def test_an_error_on_the_event_loop_is_that_of_the_operation() -> None:
     future: Future[None] = Future()
     future.set_result(None)

@@ -71,7 +71,10 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
         # Go's name of an operation of a socket that failed, whatever the reason.
         (r"\b(?:dial|read|write) (?:tcp|udp)[46]?\b", ImageRegistryUnavailableError),
         # errno(3) of sockets, without that name.
-        (r"connection abort|(?:reset|forcibly closed) by|connection on reset|endpoint", ImageRegistryUnavailableError),
+        (
+            r"connection abort|(?:reset|forcibly closed) by|connection on reset|transport endpoint",
+            ImageRegistryUnavailableError,
+        ),
         (r"not on the network|link has been severed|requested address|on send\b", ImageRegistryUnavailableError),
         (r"\beof\b|broken pipe", ImageRegistryUnavailableError),
         (r"connection (?:was )?(?:reset|refused|aborted|closed|lost|broken)", ImageRegistryUnavailableError),

@@ -253,7 +253,9 @@ class BotOperations:
         wait = await first
         while wait is not None:
             part = partial(parts.next, await self._wait(pool, bot_id, wait))
-            wait = await self._next(pool, part, deadline) if wait.rest_may_block else part()
+            # An operation that is a part of a longer one does not know what comes after it.
+            blocks = wait.rest_may_block or pool is not WorkerPool.CHANGE
+            wait = await self._next(pool, part, deadline) if blocks else part()
         return parts.result
 
     async def _next(self, pool: WorkerPool, part: Callable[[], Wait | None], deadline: Deadline) -> Wait | None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from container_manager.backends.swarm import records
@@ -27,7 +27,12 @@ from container_manager.deadline import Deadline
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import ContainerManagerError, EngineTimeoutError, EngineUnavailableError
+from container_manager.errors import (
+    ContainerManagerError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    NodeUnavailableError,
+)
 from container_manager.operation import Operation, Wait
 
 Json = dict[str, Any]
@@ -37,6 +42,8 @@ END_SECONDS = 60.0
 UNCERTAIN = "it is not certain that the bot has ended"
 _MISSED_SECONDS = 15.0
 """After so long without a word from a node, the managers count it as down."""
+_LAPSED_SECONDS = 10.0
+"""After so long without a look, a node may have been down meanwhile."""
 _ASK_SECONDS = 3.0
 _PAUSE_SECONDS = 0.25
 _LABEL_SERVICE = "com.docker.swarm.service.id"
@@ -46,7 +53,9 @@ _LABEL_SERVICE = "com.docker.swarm.service.id"
 class _Search:
     """For what is left of one service on one node."""
 
-    began: float = field(default_factory=time.monotonic)
+    began: float
+    looked: float
+    """When somebody last looked."""
     running: Future[frozenset[str]] | None = None
     """What the node's engine is asked: the ids of the service's containers that run."""
 
@@ -79,7 +88,7 @@ class LeftContainers:
     def is_settled(self, service: Json, bot_id: str, what: str) -> bool:
         """As :meth:`settle`, as far as it is known without waiting. Ask again after a moment."""
         nodes = left_on(service)
-        self._services.check_reachable(nodes, what, bot_id)
+        self._check_reachable({(service["ID"], each) for each in nodes}, what, bot_id)
         tasks = self._services.tasks_of(service, Deadline())
         stops = replicas_of(service) == 0
         if stops and not all(map(has_ended, tasks)):
@@ -97,10 +106,20 @@ class LeftContainers:
         """Wait until no container runs of these tasks, whose service is gone."""
 
         def ended() -> bool:
-            self._services.check_reachable({task["NodeID"] for task in tasks}, what, bot_id)
+            self._check_reachable({(task["ServiceID"], task["NodeID"]) for task in tasks}, what, bot_id)
             return all(self._have_ended(each["ServiceID"], [each["NodeID"]], grace_of(each["Spec"])) for each in tasks)
 
         return self._until(ended, max((grace_of(task["Spec"]) for task in tasks), default=0), bot_id)
+
+    def _check_reachable(self, keys: Collection[tuple[str, str]], what: str, bot_id: str) -> None:
+        try:
+            self._services.check_reachable({node_id for _, node_id in keys}, what, bot_id)
+        except NodeUnavailableError:
+            # The time that the nodes have been ready begins anew.
+            with self._lock:
+                for key in keys:
+                    self._searches.pop(key, None)
+            raise
 
     def _until(self, ended: Callable[[], bool], grace_seconds: int, bot_id: str) -> Operation[None]:
         ends = time.monotonic() + END_SECONDS + _MISSED_SECONDS + grace_seconds
@@ -129,7 +148,10 @@ class LeftContainers:
 
     def _has_ended(self, key: tuple[str, str], name: str, grace_seconds: int, known: Collection[str]) -> bool:
         service_id, node_id = key
-        search = self._searches.setdefault(key, _Search())
+        search, now = self._searches.get(key), time.monotonic()
+        if search is None or now - search.looked > _LAPSED_SECONDS:
+            search = self._searches[key] = _Search(now, now)
+        search.looked = now
         calls = self._calls.get(name) or self._calls.get(node_id)
         if calls is not None:
             if search.running is None:
@@ -140,7 +162,7 @@ class LeftContainers:
             # An engine that does not answer tells no more than one that is not named.
             with suppress(ContainerManagerError, EngineRejectedError):
                 return answer.result() <= set(known)
-        return time.monotonic() - search.began > grace_seconds + _MISSED_SECONDS
+        return now - search.began > grace_seconds + _MISSED_SECONDS
 
 
 async def _running(engine: AsyncEngineClient, service_id: str) -> frozenset[str]:
