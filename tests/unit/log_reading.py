@@ -16,6 +16,8 @@ from tests.unit.log_engine import CONTAINER, ERR, OUT, SECOND, LogEngine, raw
 
 LINES = [raw(number * SECOND, b"line %d" % number, ERR if number % 3 else OUT) for number in range(100)]
 LONG = [*LINES[:50], *(raw(60 * SECOND, b"x" * 16384, partial=True) for _ in range(2)), raw(60 * SECOND, b"end")]
+# More than a reader holds.
+MANY = [*LINES, *(raw((100 + number) * SECOND, b"x" * 16384) for number in range(64))]
 FOLLOW = LogOptions(follow=True)
 
 

@@ -21,7 +21,7 @@ from container_manager.logs.existing import MAX_BATCH_ENTRIES, LogOptions
 from container_manager.model import RawEntry
 from tests.support.virtual_loop import run
 from tests.unit.log_engine import SECOND, LogEngine, frame, raw
-from tests.unit.log_reading import LINES, LONG, read, reading, texts
+from tests.unit.log_reading import LINES, LONG, MANY, read, reading, texts
 
 # Without following
 
@@ -30,8 +30,34 @@ def test_everything_there_is_and_then_the_end() -> None:
     engine = LogEngine(LONG)
     got = read(engine)
     assert [entry[1:] for entry in LONG] == [entry[1:4] for entry in got]
-    # Before anything is delivered, three requests check that nothing is left out; two read no further than an entry.
-    assert [None, str(len(LONG)), str(len(LONG) + 1), None] == [request.get("tail") for request in engine.requests]
+    # Before anything is delivered, two requests that read no further than an entry check that nothing is left out.
+    assert [None, str(len(LONG)), str(len(LONG) + 1)] == [request.get("tail") for request in engine.requests]
+
+
+def test_more_than_a_reader_holds_is_read_again_once_it_is_checked() -> None:
+    engine = LogEngine(MANY)
+    assert texts(MANY) == texts(read(engine))
+    assert [None, str(len(MANY)), str(len(MANY) + 1), None] == [request.get("tail") for request in engine.requests]
+
+
+def test_of_many_short_entries_no_more_is_held_than_of_long_ones() -> None:
+    engine = LogEngine([raw(number * SECOND, b"") for number in range(20_000)])
+    assert 20_000 == len(read(engine))
+    assert 2 == sum("tail" not in request for request in engine.requests)
+
+
+@pytest.mark.parametrize("begins", ["at a tail", "after a cursor"])
+def test_the_end_of_a_long_log_is_sent_once(begins: str) -> None:
+    entries = [raw(number * SECOND, b"%d" % number) for number in range(20_000)]
+    whole = read(LogEngine(entries))
+    after = position_of(whole[-1001].cursor.decode())
+    engine = LogEngine(entries)
+    engine.chunk_bytes = len(frame(entries[-1]))
+    rest = read(engine, tail_lines=1000) if begins == "at a tail" else read(engine, after=after)
+    assert whole[-1000:] == rest
+    # A tail begins with some more entries, in which its first line may begin; a cursor is in the last 2500 entries.
+    read_once = 1000 + 256 if begins == "at a tail" else 2500
+    assert read_once <= engine.sent_bytes / engine.chunk_bytes <= read_once + 10
 
 
 def test_reading_after_an_entry_gives_exactly_the_rest() -> None:
@@ -45,15 +71,13 @@ def test_little_more_than_what_follows_the_entry_is_read() -> None:
     entries = [raw(number * SECOND, b"%d" % number) for number in range(20_000)]
     whole = read(LogEngine(entries))
     for behind, windows in [(0, [100]), (98, [100]), (99, [100, 500]), (2_498, [100, 500, 2_500])]:
-        # The one that has it is read twice.
-        windows.append(windows[-1])
         engine = LogEngine(entries)
         engine.chunk_bytes = 1000
         rest = read(engine, after=position_of(whole[-1 - behind].cursor.decode()))
         assert whole[len(whole) - behind :] == rest
         assert windows == [int(request["tail"]) for request in engine.requests]
         # The first bytes of too few entries show that they are.
-        most = 2 * windows[-1] * len(frame(entries[-1])) + 4 * engine.chunk_bytes * len(windows)
+        most = windows[-1] * len(frame(entries[-1])) + 4 * engine.chunk_bytes * len(windows)
         assert engine.sent_bytes <= most
 
 
@@ -131,7 +155,7 @@ def test_a_batch_does_not_wait_for_an_entry_that_has_come_in_part(follow: bool) 
     """The engine stops in the middle of a frame."""
 
     async def test() -> None:
-        engine = LogEngine(LINES[:3])
+        engine = LogEngine(MANY)
         engine.chunk_bytes = len(frame(LINES[0])) + 20
         hold, engine.hold_from = asyncio.Event(), 3
         engine.hold_after = hold
@@ -139,14 +163,14 @@ def test_a_batch_does_not_wait_for_an_entry_that_has_come_in_part(follow: bool) 
             await it.has(1)
             assert [LINES[:1][0][2]] == texts(it.got)
             hold.set()
-            await it.has(3)
+            await it.has(len(MANY))
 
     run(test())
 
 
 def test_a_reading_that_is_given_up_within_a_batch_leaves_nothing_open() -> None:
     async def test() -> None:
-        engine = LogEngine([raw(number * SECOND) for number in range(3 * MAX_BATCH_ENTRIES)])
+        engine = LogEngine([raw(number * SECOND) for number in range(20_000)])
         engine.chunk_bytes = 1 << 20
         async with reading(engine, LogOptions()) as it:
             it.pause()
@@ -189,7 +213,7 @@ def test_an_error_at_the_start_reaches_the_caller(
 
 def test_without_following_a_lost_engine_is_an_error_after_the_entries() -> None:
     async def test() -> None:
-        engine = LogEngine(LINES)
+        engine = LogEngine(MANY)
         engine.cuts = [None, None, None, len(frame(LINES[0])) + 20]
         async with reading(engine, LogOptions()) as it:
             with pytest.raises(EngineUnavailableError):
@@ -245,7 +269,7 @@ def test_a_follower_of_a_log_of_which_the_engine_can_read_nothing_ends_with_its_
 @pytest.mark.parametrize("follow", [False, True])
 def test_entries_that_the_engine_drops_between_its_check_and_the_reading_are_a_gap(follow: bool) -> None:
     async def test() -> None:
-        engine = LogEngine(LINES)
+        engine = LogEngine(MANY)
 
         def mangle(data: bytes) -> bytes:
             # The third request is the last one of the check.
@@ -255,11 +279,29 @@ def test_entries_that_the_engine_drops_between_its_check_and_the_reading_are_a_g
 
         engine.mangle = mangle
         async with reading(engine, LogOptions(follow=follow)) as it:
-            await it.has(90)
-            assert texts(LINES[10:]) == texts(it.got)
+            await it.has(len(MANY) - 10)
+            assert texts(MANY[10:]) == texts(it.got)
             assert [True, False] == [entry.gap for entry in it.got[:2]]
 
     run(test())
+
+
+def test_a_tail_of_a_log_that_grows_between_its_check_and_the_reading_has_no_gap() -> None:
+    long = MANY[len(LINES) :]
+    engine = LogEngine()
+
+    def mangle(data: bytes) -> bytes:
+        if len(engine.requests) == 1:
+            engine.entries += long
+        elif len(engine.requests) == 2:
+            engine.entries.append(raw(1000 * SECOND))
+        return data
+
+    # The first request shows an empty log, so the tail's first entry is not looked for.
+    engine.mangle = mangle
+    got = read(engine, tail_lines=len(long))
+    assert texts([*long[1:], raw(0)]) == texts(got)
+    assert not any(entry.gap for entry in got)
 
 
 def test_an_answer_without_frames_as_a_terminals_log_is_refused() -> None:

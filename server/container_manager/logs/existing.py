@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing, suppress
 from copy import deepcopy
@@ -27,6 +28,11 @@ MAX_BATCH_ENTRIES = 250
 
 # So many entries before a tail are read with it, so that its first line has all its pieces.
 _CONTEXT = 256
+
+# A reading of at most so many bytes is held until it is checked; a larger one is read again.
+_MOST_HELD_BYTES = 1 << 20
+# So many bytes of memory an entry takes beside its line.
+_ENTRY_BYTES = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class ExistingEntries:
             try:
                 if reading.intact is None and not await self._finds_its_place(reading):
                     continue
-                from_start = seeker.found
+                from_start = seeker.found and reading.tail is None
                 async with aclosing(reading.intact or self._log.existing(reading.tail)) as raw_batches:
                     async for raw in raw_batches:
                         if from_start and reading.first not in (None, key_of(raw[0])):
@@ -110,8 +116,10 @@ class ExistingEntries:
         """Whether there is anything to deliver. Raises :class:`LogUnreadableError` if entries would be left out.
 
         An engine passes over damaged entries without a word, and intact ones behind them. That shows only at the end of
-        a reading, and then it would be too late to deliver them.
+        a reading, and then it would be too late to deliver them. So the entries are held until then if they are few.
         """
+        held: deque[list[RawEntry]] = deque()
+        left = _MOST_HELD_BYTES
         seeker, completeness = deepcopy(reading.seeker), Completeness(self._log, reading.tail)
         async with aclosing(self._log.existing(reading.tail)) as raw_batches:
             async for raw in raw_batches:
@@ -121,9 +129,16 @@ class ExistingEntries:
                     seeker.take(raw)
                 if seeker.hopeless:
                     return False
+                left -= sum(len(line) + _ENTRY_BYTES for _, _, line, _ in raw)
+                if left >= 0:
+                    held.append(raw)
+                else:
+                    held.clear()
         seeker.end()
         if seeker.found or reading.tail is None:
             await completeness.check()
+        if left >= 0:
+            reading.intact = _emptied(held)
         return seeker.found
 
     def select(self, entries: list[RawEntry], seeker: Seeker) -> Iterator[list[LogEntry]]:
@@ -223,7 +238,10 @@ class ExistingEntries:
         position = self.last or position
         log = DamagedLog(self._log)
         found = await log.stretches(position)
-        wanted = found if tail is None else last_of(found, tail)
+        wanted = found
+        # What follows an entry that was delivered is wanted, however much it is by now.
+        if tail is not None and not any(stretch.has_position for stretch in found):
+            wanted = last_of(found, tail)
         for index, stretch in enumerate(wanted):
             if stretch.has_position and position is not None:
                 yield _Reading(AfterPosition(position, whole=True), stretch.tail, log.read(stretch))
@@ -257,3 +275,9 @@ class ExistingEntries:
             behind = await entries_behind(self._log, AfterPosition(position, whole=True), None)
             self._gap = behind is None
         return behind is not None and behind <= tail
+
+
+async def _emptied(batches: deque[list[RawEntry]]) -> AsyncGenerator[list[RawEntry], None]:
+    """The batches, each removed when it is delivered."""
+    while batches:
+        yield batches.popleft()

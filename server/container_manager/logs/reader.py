@@ -58,7 +58,9 @@ class LogReader:
     async def batches(self) -> AsyncGenerator[list[LogEntry], None]:
         """The entries, oldest first, as they become ready, 1 to :data:`MAX_BATCH_ENTRIES` at once.
 
-        Iterate once, and close with :func:`contextlib.aclosing`. Nothing is read ahead except what the sockets hold.
+        Iterate once, and close with :func:`contextlib.aclosing`. What exists is read to its end before any of it is
+        delivered, and held if it is at most 1 MiB; otherwise it is read again. Of that and of what is written later,
+        nothing is read ahead except what the sockets hold.
 
         Raises :class:`ContainerNotFoundError`; :class:`InvalidStateError` if the container's log driver does not
         support reading; :class:`EngineTimeoutError`, :class:`EngineUnavailableError` and

@@ -133,25 +133,38 @@ class DamagedLog:
         ``last``: its last entry; ``None``: any.
         """
         found = [Stretch(behind, 0)]
+        first, near = last, False
 
         async def is_intact(length: int) -> bool:
+            nonlocal first, near
             if found[-1].has_position:
                 return False
-            seeker = None if position is None else AfterPosition(position, whole=True)
-            read, end = 0, None
-            async for batch in self.read(Stretch(behind + length, length)):
-                if seeker is not None and not seeker.found:
-                    seeker.take(batch)
+            # Read up to the first known entry: from there on it is the same.
+            known = found[-1].length if self._counts else 0
+            wanted = length - known + (known > 0)
+            read, begin, end = 0, None, None
+            async for batch in self.read(Stretch(behind + length, wanted)):
+                near = near or (position is not None and any(entry[0] == position.engine_ns for entry in batch))
+                begin = begin or key_of(batch[0])
                 read, end = read + len(batch), key_of(batch[-1])
-            if read != length or (last is not None and end != last):
+            if read != wanted or (self._counts and first not in (None, end)):
                 return False
-            if seeker is not None:
-                seeker.end()
-            found.append(Stretch(behind + length, length, seeker is not None and seeker.found))
+            first = begin
+            stretch = Stretch(behind + length, length)
+            has_position = near and position is not None and await self._has(stretch, position)
+            found.append(stretch._replace(has_position=has_position))
             return True
 
         await _last_for_which(is_intact, 0)
         return found[-1]
+
+    async def _has(self, stretch: Stretch, position: Position) -> bool:
+        seeker = AfterPosition(position, whole=True)
+        async for batch in self.read(stretch):
+            if not seeker.found:
+                seeker.take(batch)
+        seeker.end()
+        return seeker.found
 
     async def _first_of(self, tail: int | None) -> Key | None:
         with suppress(LogUnreadableError):

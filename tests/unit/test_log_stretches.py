@@ -1,0 +1,127 @@
+"""What is intact of a damaged log is found with few readings, and a reader misses none of it when the log grows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+import pytest
+
+from container_manager.backend import LogUnreadableError
+from container_manager.logs.cursor import position_of
+from container_manager.logs.existing import ExistingEntries, LogOptions
+from container_manager.logs.stretches import DamagedLog, Stretch
+from container_manager.model import LogEntry, LogSource, RawEntry
+from tests.unit.log_engine import CONTAINER
+
+PASSED_OVER = 3
+BATCH = 10
+
+
+def entries(begin: int, end: int, size: int = 0) -> list[RawEntry | None]:
+    return [(number, LogSource.STDOUT, (b"%d " % number).ljust(size, b"x"), False) for number in range(begin, end)]
+
+
+class Lines:
+    """The lines of a log; ``None`` is a damaged one. The engine passes over it, and over some intact ones behind it."""
+
+    was_opened = True
+
+    def __init__(self, lines: list[RawEntry | None]) -> None:
+        self.lines = lines
+        self.sent = 0
+
+    async def runs(self) -> bool:
+        return True
+
+    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        intact: list[RawEntry] = []
+        passed_over = 0
+        for line in self.lines if tail is None else self.lines[-tail:] if tail else []:
+            if line is None:
+                passed_over = PASSED_OVER
+            elif passed_over:
+                passed_over -= 1
+            else:
+                intact.append(line)
+        for begin in range(0, len(intact), BATCH):
+            batch = intact[begin : begin + BATCH]
+            self.sent += len(batch)
+            yield batch
+
+    def follow(self, tail: int | None = None, *, known: int = 0) -> AsyncGenerator[list[RawEntry], None]:
+        raise NotImplementedError
+
+
+async def received_of(existing: ExistingEntries) -> list[LogEntry]:
+    got: list[LogEntry] = []
+    async with aclosing(existing.batches()) as batches:
+        with suppress(LogUnreadableError):
+            async for batch in batches:
+                got += batch
+    return got
+
+
+def numbers(got: list[LogEntry]) -> list[int]:
+    return [int(entry.line.split()[0]) for entry in got]
+
+
+# As lengths of stretches, with one damaged line between two.
+@pytest.mark.parametrize("lengths", [(3000,), (700, 3000), (3000, 700), (2000, 1, 1500), (40, 2047, 2048)])
+def test_all_that_is_intact_is_found_and_read_less_than_five_times(lengths: tuple[int, ...]) -> None:
+    lines: list[RawEntry | None] = []
+    for length in lengths:
+        lines += [None, *entries(len(lines), len(lines) + length)]
+    log = Lines(lines)
+    behind, expected = 0, []
+    for length in reversed(lengths):
+        expected.insert(0, Stretch(behind + length, length))
+        behind += length + 1
+    assert expected == asyncio.run(DamagedLog(log).stretches(None))
+    assert log.sent < 5 * len(lines)
+
+
+@pytest.mark.parametrize("at", [0, 1, 1000, 1999, 2000, 2001, 4500, 4999])
+@pytest.mark.parametrize("alike", [1, 3])
+def test_behind_each_cursor_of_a_damaged_log_comes_the_rest(at: int, alike: int) -> None:
+    """Also if some entries have the same time."""
+    lines = [None if entry is None else (entry[0] // alike, *entry[1:]) for entry in entries(0, 5000)]
+    whole = asyncio.run(received_of(ExistingEntries(Lines(lines), CONTAINER, LogOptions())))
+    lines.insert(2000, None)
+    log = Lines(lines)
+    options = LogOptions(after=position_of(whole[at].cursor.decode()))
+    got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, options)))
+    assert list(range(at + 1, 5000)) == numbers(got)
+    assert log.sent < 10 * len(lines)
+
+
+@pytest.mark.parametrize("written", [30, 80, 150])
+def test_a_tail_that_meets_damage_goes_on_behind_what_it_has_delivered_however_much_is_written(written: int) -> None:
+    class Damaged(Lines):
+        async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+            async with aclosing(super().existing(tail)) as batches:
+                async for batch in batches:
+                    if self.delivered and len(self.lines) == 200:
+                        self.lines[180:180] = [None]
+                        self.lines += entries(200, 200 + written, size=16384)
+                        raise LogUnreadableError("damaged")
+                    yield batch
+
+        delivered = False
+
+    log = Damaged(entries(0, 200, size=16384))
+
+    async def read() -> list[LogEntry]:
+        got: list[LogEntry] = []
+        existing = ExistingEntries(log, CONTAINER, LogOptions(tail_lines=100))
+        async with aclosing(existing.batches()) as batches:
+            with suppress(LogUnreadableError):
+                async for batch in batches:
+                    got += batch
+                    log.delivered = len(got) >= 50
+        return got
+
+    got = asyncio.run(read())
+    assert list(range(100, 200 + written)) == numbers(got)
+    assert [180] == [number for number, entry in zip(numbers(got), got, strict=True) if entry.gap]
