@@ -233,6 +233,17 @@ def test_the_grace_period_of_a_forgotten_container_counts_from_when_its_node_is_
     assert time.monotonic() - began > GRACE_SECONDS
 
 
+def test_a_node_that_a_new_leader_has_not_heard_of_yet_is_waited_for(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    run(lifecycle)
+    # One look takes some milliseconds.
+    world.at_stop = [{"State": "running"}] * 50 + world.at_stop
+    world.set_node("node1", "unknown")
+    carry_out(lifecycle.stop_container(BOT))
+    assert ContainerState.EXITED is status(lifecycle).state
+
+
 class Deaf:
     """Managers that do not answer."""
 

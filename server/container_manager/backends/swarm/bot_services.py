@@ -181,7 +181,8 @@ class BotServices:
     ) -> None:
         """Raise :class:`NodeUnavailableError` if nothing is heard of one of the nodes.
 
-        ``what``: what follows from that, and what becomes of the call.
+        ``what``: what follows from that, and what becomes of the call. Raises :class:`EngineUnavailableError` while the
+        managers do not know it, since they have just elected a leader.
         """
         if not node_ids:
             return
@@ -190,6 +191,8 @@ class BotServices:
             node = nodes.get(node_id)
             if node is not None and is_down(node):
                 name = node_name(node) or node_id
+                if node["Status"]["State"] == "unknown":
+                    raise EngineUnavailableError(f"the swarm's new leader has not heard of node {name} yet")
                 raise NodeUnavailableError(f"node {name} cannot be reached, so {what}", bot_id=bot_id, node=name)
 
     def _named(self, bot_id: str, deadline: Deadline) -> Json | None:
