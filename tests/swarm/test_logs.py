@@ -21,7 +21,7 @@ from container_manager.logs.reader import LogReader
 from container_manager.model import LogEntry, RawEntry
 from container_manager.view.container_versions import ContainerVersions
 from dev.swarm import Node, SwarmBed
-from tests.support.calls import Calls
+from tests.support.calls import FOREVER, Calls
 from tests.support.observing import reading
 from tests.support.swarm_bots import SwarmBots
 from tests.support.swarm_services import Followed, HandMade, followed
@@ -40,6 +40,29 @@ def by_hand(session_bed: SwarmBed, swarm_image: str) -> Iterator[HandMade]:
     """Makes services without the service."""
     with HandMade(session_bed.nodes[0].docker_url, swarm_image) as made:
         yield made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nodes_send_logs(session_bed: SwarmBed, swarm_image: str) -> None:
+    """After a fault in an earlier test, a manager may get no logs from a node until the engine of that is restarted."""
+    manager = session_bed.nodes[0].docker_url
+
+    async def sends(service_id: str) -> bool:
+        async with followed(manager) as (view,):
+            with suppress(NodeUnavailableError, TimeoutError):
+                await _readable(ServiceLog(view.engine, view.source, service_id), 20)
+                return True
+        return False
+
+    for node in session_bed.nodes:
+        with HandMade(manager, swarm_image) as made:
+            _, service_id = made.run(*FOREVER, node=node.name)
+            if asyncio.run(sends(service_id)):
+                continue
+            node.kill_engine()
+            node.start_engine()
+            session_bed.wait_until_ready()
+            assert asyncio.run(sends(service_id)), f"{node.name} sends no logs"
 
 
 class Follower:
@@ -201,9 +224,9 @@ def test_a_follower_outlives_a_node_and_no_reader_waits_long_for_one(
     asyncio.run(main())
 
 
-async def _readable(log: ServiceLog) -> None:
+async def _readable(log: ServiceLog, seconds: float = 60) -> None:
     """Wait until the node sends its log: after a boot, it takes tasks a moment earlier."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(seconds):
         while True:
             with suppress(NodeUnavailableError):
                 await _read(log)
