@@ -220,7 +220,9 @@ LISTED = (
         "docs/swarm.md",
         "botctl --target unix:///run/one/s.sock backup create BOT --stop",
         "it needs a machine and a swarm; on a swarm of the tests' own, the same calls are made by",
-        ("tests/swarm/test_states.py::test_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_its_state",),
+        (
+            "tests/swarm/test_states.py::test_conformance_20_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_its_state",
+        ),
     ),
     Listed(
         "images/openclaw/README.md",

@@ -92,7 +92,7 @@ def moved(backup_id: str, source: KeptService, target: KeptService) -> None:
     shutil.copy(source.backups / f"{backup_id}.tar.gz", target.backups)
 
 
-def test_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_its_state(
+def test_conformance_20_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_its_state(
     session_bed: SwarmBed, alone: KeptService, shared: KeptService, bots: SwarmBots, tmp_path: Path
 ) -> None:
     bot_id = bots.bare()
@@ -134,7 +134,7 @@ def test_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_its_state(
 
 
 @pytest.mark.slow
-def test_an_upgrade_that_fails_on_a_swarm_leaves_the_image_and_the_state_as_they_were(
+def test_conformance_19_an_upgrade_that_fails_on_a_swarm_leaves_the_image_and_the_state_as_they_were(
     session_bed: SwarmBed, shared: KeptService, bots: SwarmBots, swarm_image: str
 ) -> None:
     """And one that does not has the new image, and the state."""
@@ -170,7 +170,7 @@ def test_an_upgrade_that_fails_on_a_swarm_leaves_the_image_and_the_state_as_they
 
 
 @pytest.mark.slow
-def test_a_service_killed_in_any_phase_of_an_upgrade_on_a_swarm_finishes_it(
+def test_conformance_19_a_service_killed_in_any_phase_of_an_upgrade_on_a_swarm_finishes_it(
     session_bed: SwarmBed, bots: SwarmBots, swarm_image: str, session_dir: Path, tmp_path: Path
 ) -> None:
     first = session_bed.nodes[0]
