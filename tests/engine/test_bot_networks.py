@@ -155,7 +155,8 @@ def disturbed(service: MaintainedService, bots: Bots, draw: random.Random, distu
     bot_ids = [bots.new() for _ in range(4)]
 
     def live(bot_id: str) -> None:
-        with suppress(grpc.RpcError):
+        # The channel is closed when the service is killed.
+        with suppress(grpc.RpcError, ValueError):
             service.calls.create(bot_id, *FOREVER, timeout=20)
             service.calls.start(bot_id, timeout=20)
             service.calls.remove(bot_id, 0)
