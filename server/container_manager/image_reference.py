@@ -62,7 +62,7 @@ def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
     within a repository. A glob that ends in ``*`` and has neither tag nor digest allows all of them; ``*`` alone allows
     every image.
 
-    The engine takes what a digest names, whatever tag stands before it. So ``node:22.*`` allows no digest;
+    The engine ignores a tag before a digest. So ``node:22.*`` allows no digest;
     ``node:22.*@sha256:*`` and ``node:*`` do.
     """
     if allowed and not matches_any(reference, allowed):

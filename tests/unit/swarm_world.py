@@ -166,3 +166,13 @@ class SwarmWorld:
     def _next(self) -> int:
         self._index += 1
         return self._index
+
+
+class NoSecrets:
+    """Bots with none."""
+
+    def references(self, bot_id: str) -> list[Json]:
+        return []
+
+    def remove_unused(self, bot_id: str) -> None:
+        """There are none."""

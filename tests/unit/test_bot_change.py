@@ -94,15 +94,15 @@ async def test_it_knows_a_container_in_any_state_unless_that_may_have_been_renam
         await soon()
         seen = kept.source.containers[key]
 
-        def is_known(*, in_any_state: bool = True) -> bool:
-            change = begun(kept, in_any_state=in_any_state)
+        def is_known(*, tolerates_stale_state: bool = True) -> bool:
+            change = begun(kept, tolerates_stale_state=tolerates_stale_state)
             change.end(None)
             return change.known == seen
 
         kept.source.held.add(key)
         kept.source.change(key, state=RUNNING)
         await soon()
-        assert (True, False) == (is_known(), is_known(in_any_state=False))
+        assert (True, False) == (is_known(), is_known(tolerates_stale_state=False))
         kept.source.change(key, name="other")
         await soon()
         # The inspection in progress began before the rename.
@@ -115,17 +115,17 @@ async def test_it_knows_a_container_in_any_state_unless_that_may_have_been_renam
         assert not is_known()
 
 
-@pytest.mark.parametrize("in_any_state", [True, False])
+@pytest.mark.parametrize("tolerates_stale_state", [True, False])
 @virtual
 async def test_it_knows_nothing_while_something_else_than_an_event_has_the_container_inspected(
-    *, in_any_state: bool
+    *, tolerates_stale_state: bool
 ) -> None:
     """The audit, or an inspection of the bot that found another container: it may have been renamed."""
     async with Kept() as kept:
         kept.source.held.add(await known(kept))
         kept.refresher.touch(next(iter(kept.source.held)))
         await soon()
-        assert begun(kept, in_any_state=in_any_state).known is None
+        assert begun(kept, tolerates_stale_state=tolerates_stale_state).known is None
         kept.source.inspections[-1].answer()
 
 

@@ -31,7 +31,7 @@ from container_manager.operation import carry_out
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Json
 from tests.support.waiting import wait_until
 from tests.unit.swarm_documents import BOT, IMAGE
-from tests.unit.swarm_world import SwarmWorld
+from tests.unit.swarm_world import NoSecrets, SwarmWorld
 
 GRACE_SECONDS = 1
 ROOT = RootDirectory(Path("/nonexistent"), Path("/nonexistent"))
@@ -44,16 +44,6 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "_NODES_SECONDS", 0.01)
     monkeypatch.setattr(left_containers, "_PAUSE_SECONDS", 0.002)
     monkeypatch.setattr(left_containers, "_MISSED_SECONDS", 0.1)
-
-
-class NoSecrets:
-    """Bots with none."""
-
-    def references(self, bot_id: str) -> list[dict[str, Any]]:  # noqa: ARG002
-        return []
-
-    def remove_unused(self, bot_id: str) -> None:
-        """There are none."""
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from container_manager.model import ContainerConfig, ContainerState, ContainerSt
 from container_manager.operation import carry_out
 from tests.support.waiting import wait_until
 from tests.unit.swarm_documents import BOT, IMAGE, service, spec, task
-from tests.unit.swarm_world import SwarmWorld
+from tests.unit.swarm_world import NoSecrets, SwarmWorld
 
 CONFIG = ContainerConfig(image=IMAGE)
 ROOT = RootDirectory(Path("/nonexistent"), Path("/nonexistent"))
@@ -51,16 +51,6 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "_UNPLACED_SECONDS", 0.05)
     monkeypatch.setattr(runs, "_CHECKED_SECONDS", 0.05)
     monkeypatch.setattr(runs, "_IMAGE_CHECKED_SECONDS", 0.1)
-
-
-class NoSecrets:
-    """Bots with none."""
-
-    def references(self, bot_id: str) -> list[Json]:  # noqa: ARG002
-        return []
-
-    def remove_unused(self, bot_id: str) -> None:
-        """There are none."""
 
 
 @pytest.fixture

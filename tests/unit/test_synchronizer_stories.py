@@ -146,8 +146,10 @@ class Story:
             await asyncio.sleep(draw.random() * 0.2)
             bot_id = draw.choice(BOTS)
             removes = draw.random() < 0.4
-            in_any_state = bool(source.serial % 2)
-            change = BotChange(view, self._kept.refresher, None, bot_id, removes=removes, in_any_state=in_any_state)
+            tolerates_stale_state = bool(source.serial % 2)
+            change = BotChange(
+                view, self._kept.refresher, None, bot_id, removes=removes, tolerates_stale_state=tolerates_stale_state
+            )
             change.begin()
             await self._moment()
             # Like a backend: act on the known container, and look it up again if there is none.

@@ -36,7 +36,7 @@ AT_ONCE = 64
 """Pulls at once. The engine downloads three layers at a time over all pulls (dockerd ``--max-concurrent-downloads``),
 so a few would be as fast; this many leave room for registries that do not answer."""
 UNANSWERED_AT_ONCE = 32
-"""Of these, pulls from registries that have not answered yet, one each: any number of them leaves the others room."""
+"""Pulls at once from registries that have not answered yet, one each, beside :data:`AT_ONCE` others at most."""
 OF_ONE_REGISTRY = 4
 """Pulls at once from a registry that has answered, should it stop."""
 _READING_CREDENTIALS = 32

@@ -71,7 +71,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
 
     async def StopContainer(self, request: pb.StopContainerRequest, context: Context) -> pb.StopContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
-        await self._end(request.bot_id, context, self._lifecycle.stop_container, grace, in_any_state=True)
+        await self._end(request.bot_id, context, self._lifecycle.stop_container, grace, tolerates_stale_state=True)
         return pb.StopContainerResponse()
 
     async def RestartContainer(
@@ -108,7 +108,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
     async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
         await self._end(
-            request.bot_id, context, self._lifecycle.remove_container, grace, removes=True, in_any_state=True
+            request.bot_id, context, self._lifecycle.remove_container, grace, removes=True, tolerates_stale_state=True
         )
         return pb.RemoveContainerResponse()
 

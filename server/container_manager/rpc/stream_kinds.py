@@ -54,7 +54,7 @@ HEALTH = StreamKind(
     (f"/{_HEALTH}/Watch",),
     lambda _: 256,
     per_listener=True,
-    hears_of_shutdown=True,
+    notifies_shutdown=True,
 )
 REFLECTION = StreamKind(
     "reflection",

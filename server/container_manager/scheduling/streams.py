@@ -30,7 +30,7 @@ class StreamKind:
     """The limit holds for each listener, since anybody may open such streams. False: for all listeners together."""
     until_drained: bool = False
     """A shutdown waits for the end of these streams, as for other calls. False: it ends them at once."""
-    hears_of_shutdown: bool = False
+    notifies_shutdown: bool = False
     """At a shutdown the stream stays open for a moment longer: its last message tells of it."""
 
 
@@ -97,4 +97,4 @@ class Streams:
         self._closing = True
         now = asyncio.get_running_loop().time()
         for scope, kind in self._scopes.items():
-            scope.reschedule(now + (_LAST_MESSAGE_SECONDS if kind.hears_of_shutdown else 0.0))
+            scope.reschedule(now + (_LAST_MESSAGE_SECONDS if kind.notifies_shutdown else 0.0))

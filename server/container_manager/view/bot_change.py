@@ -28,18 +28,19 @@ class BotChange:
         bot_id: str,
         *,
         removes: bool = False,
-        in_any_state: bool = False,
+        tolerates_stale_state: bool = False,
     ) -> None:
         """``touch`` has a container or a bot inspected. ``removes``: its result is the id of a removed container.
 
-        ``in_any_state``: it may use a container whose state is out of date, since it acts on any in the same way.
+        ``tolerates_stale_state``: it may use a container whose state is out of date, since it acts in the same way on a
+        container in any state.
         """
         self._view = view
         self._refresher = refresher
         self._touch = touch or refresher.touch
         self._bot_id = bot_id
         self._removes = removes
-        self._is_usable = refresher.has_settled_name if in_any_state else refresher.is_settled
+        self._is_usable = refresher.has_settled_name if tolerates_stale_state else refresher.is_settled
         self._now = asyncio.get_running_loop().time
         self._container: ContainerStatus | None = None
         self._began = 0

@@ -72,9 +72,16 @@ class ViewKeeper:
         elif self._failed_checks >= _FAILED_CHECKS:
             self._synchronizer.drop()
 
-    def change(self, bot_id: str, *, removes: bool = False, in_any_state: bool = False) -> BotChange:
-        """A change of the bot's container that is about to be made. ``removes``, ``in_any_state``: as for it."""
-        return BotChange(self.view, self._refresher, self._touch, bot_id, removes=removes, in_any_state=in_any_state)
+    def change(self, bot_id: str, *, removes: bool = False, tolerates_stale_state: bool = False) -> BotChange:
+        """A change of the bot's container that is about to be made; arguments as of :class:`BotChange`."""
+        return BotChange(
+            self.view,
+            self._refresher,
+            self._touch,
+            bot_id,
+            removes=removes,
+            tolerates_stale_state=tolerates_stale_state,
+        )
 
     async def settled(self, bot_id: str) -> None:
         """Wait until the view shows what the last change of the bot has done."""

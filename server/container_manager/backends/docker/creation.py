@@ -190,7 +190,7 @@ class ContainerCreator:
         if document is None:
             return None
         if document["State"]["Status"] == ContainerState.REMOVING.value:
-            # Whoever is told that it exists would find it gone.
+            # The engine is removing it: its name is waited for.
             return None
         container_id: str = document["Id"]
         create_id = label_of(document, LABEL_CREATE_ID)

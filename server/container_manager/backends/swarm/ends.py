@@ -11,51 +11,46 @@ from container_manager.engine.timestamps import time_ns
 Json = dict[str, Any]
 
 
-class _Open:
-    """Tasks on nodes that were not seen to have ended."""
+class _Tasks:
+    """What was seen of a bot's tasks."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, Json] = {}
+        self.live: list[Json] = []
+        """Those that were awaited at the last look."""
+        self._open: dict[str, Json] = {}
+        """By id, as they were seen last: those on nodes that were not seen to have ended."""
 
-    def take(self, tasks: Iterable[Json]) -> None:
+    def unseen(self) -> list[Json]:
+        """The tasks that the swarm has forgotten before they were seen to have ended."""
+        return list(self._open.values())
+
+    def _note(self, tasks: Iterable[Json]) -> None:
         for task in tasks:
             if has_ended(task):
-                self._tasks.pop(task["ID"], None)
+                self._open.pop(task["ID"], None)
             elif task.get("NodeID"):
-                self._tasks[task["ID"]] = task
-
-    def get(self, task: Json) -> Json | None:
-        """The task as it was seen last."""
-        return self._tasks.get(task["ID"])
-
-    def all(self) -> list[Json]:
-        return list(self._tasks.values())
+                self._open[task["ID"]] = task
 
 
-class End:
+class ServiceEnd(_Tasks):
     """Looks until no container of a service may run, and remembers the last run."""
 
     def __init__(self, service_id: str, tasks: Sequence[Json]) -> None:
+        super().__init__()
         self._service_id = service_id
         self.last: Json | None = None
         self.start_ns: int | None = None
         """When the last run has started."""
-        self.live: list[Json] = []
-        self._open = _Open()
         self.look(tasks)
-
-    def unseen(self) -> list[Json]:
-        """The tasks that the swarm has forgotten before they were seen to have ended."""
-        return self._open.all()
 
     def look(self, tasks: Sequence[Json]) -> bool:
         own = in_order(task for task in tasks if task["ServiceID"] == self._service_id)
         for task in own:
-            before = self._open.get(task)
+            before = self._open.get(task["ID"])
             # One that was waiting for its start when the stop came has not run.
             if may_run(task) or (has_ended(task) and (before is None or may_run(before))):
                 self._take(task)
-        self._open.take(own)
+        self._note(own)
         self.live = [task for task in own if not has_ended(task)]
         return not self.live
 
@@ -69,21 +64,16 @@ class End:
         self.last = task
 
 
-class Gone:
-    """Looks until no task is left."""
+class ServiceGone(_Tasks):
+    """Looks until the swarm has no task any more, also none that has ended."""
 
     def __init__(self, tasks: list[Json]) -> None:
-        self.live: list[Json] = []
-        self._open = _Open()
+        super().__init__()
         self.look(tasks)
-
-    def unseen(self) -> list[Json]:
-        """The tasks that the swarm has forgotten before they were seen to have ended."""
-        return self._open.all()
 
     def look(self, tasks: list[Json]) -> bool:
         self.live = tasks
-        self._open.take(tasks)
+        self._note(tasks)
         return not tasks
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from container_manager.backends.swarm.bot_services import BotServices
-from container_manager.backends.swarm.ends import End, Gone
+from container_manager.backends.swarm.ends import ServiceEnd, ServiceGone
 from container_manager.backends.swarm.left_containers import END_SECONDS, UNCERTAIN
 from container_manager.backends.swarm.node_ending import Ending
 from container_manager.backends.swarm.records import Run
@@ -150,7 +150,7 @@ class Runs:
         ended. ``tasks``: as they were before. Raises :class:`NodeUnavailableError`, with ``what`` as of
         :meth:`BotServices.check_reachable`, when a container may run on a node that cannot be reached.
         """
-        end = End(service["ID"], tasks)
+        end = ServiceEnd(service["ID"], tasks)
         yield from self._until(service["Spec"]["Name"], self._looking_at_nodes(end, what, bot_id, ending), ending)
         run = None if end.last is None else self._ended(end.last, end.start_ns, restarts)
         return run, end.unseen()
@@ -160,7 +160,7 @@ class Runs:
 
         Raises as :meth:`await_end`.
         """
-        gone = Gone(tasks)
+        gone = ServiceGone(tasks)
         yield from self._until(container_name(bot_id), self._looking_at_nodes(gone, what, bot_id, ending), ending)
         return gone.unseen()
 
@@ -173,7 +173,7 @@ class Runs:
             yield wait
         future.result()
 
-    def _looking_at_nodes(self, end: End | Gone, what: str, bot_id: str, ending: Ending | None) -> Look:
+    def _looking_at_nodes(self, end: ServiceEnd | ServiceGone, what: str, bot_id: str, ending: Ending | None) -> Look:
         """Its ``look``, which ends with an error when a node is down, or when it takes too long."""
         ends = time.monotonic() + END_SECONDS + (0 if ending is None else ending.grace_seconds)
         looked = time.monotonic()
