@@ -68,6 +68,8 @@ def test_calls_are_counted_logged_and_traced_down_to_the_engine(
     # The engine may have bots of other tests as well.
     assert value(text, "container_manager_bots", state="EXITED") >= 1
     assert 0 == value(text, "container_manager_pulls_total", outcome="ok")
+    assert 0 == value(text, "container_manager_engine_calls_total", outcome="timeout")
+    assert value(text, "container_manager_engine_calls_total", outcome="ok") > 0
     assert 0 == value(text, "container_manager_view_drift_total")
     assert value(text, "process_resident_memory_bytes") > 10_000_000
 

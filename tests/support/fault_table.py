@@ -24,11 +24,16 @@ class FaultRow:
     lost: int
     slowest_recovery_seconds: float | None = None
     """``None``: no recovery was needed."""
+    limit_seconds: float | None = None
+    """What the recovery may take on a machine that has nothing else to do; a table tells when it took longer."""
 
     def cells(self) -> tuple[str, ...]:
         """The row's texts."""
         outcomes = ", ".join(f"{code} {count}" for code, count in self.outcomes.most_common())
         recovery = "-" if self.slowest_recovery_seconds is None else f"{self.slowest_recovery_seconds:.2f} s"
+        if self.limit_seconds is not None and self.slowest_recovery_seconds is not None:
+            missed = " MISSED" if self.slowest_recovery_seconds > self.limit_seconds else ""
+            recovery += f" (limit {self.limit_seconds:g} s{missed})"
         return (self.fault, str(self.times), str(self.calls), str(self.lost), recovery, outcomes)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Self
 
 from container_manager.backends.swarm import records
+from container_manager.backends.swarm.service_log import ServiceLog
 from container_manager.backends.swarm.service_spec import Placement, service_body
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.deadline import Deadline
@@ -101,10 +102,15 @@ class HandMade:
 class Followed:
     """A live view of a real swarm."""
 
-    def __init__(self, manager_url: str) -> None:
-        self.engine = AsyncEngineClient(manager_url, timeout_seconds=30)
+    def __init__(self, manager: AsyncEngineClient, nodes: Mapping[str, AsyncEngineClient]) -> None:
+        self.engine = manager
+        self.nodes = nodes
         self.source = SwarmSource(self.engine)
         self.keeper = ViewKeeper(self.source, lambda status: json.dumps(str(status)).encode())
+
+    def log(self, service_id: str) -> ServiceLog:
+        """The log of a bot."""
+        return ServiceLog(self.engine, self.source, service_id, self.nodes)
 
     def shown(self, bot_id: str) -> ContainerStatus | None:
         """The bot's status in the view."""
@@ -120,16 +126,26 @@ class Followed:
 
 
 @asynccontextmanager
-async def followed(*manager_urls: str) -> AsyncIterator[Sequence[Followed]]:
-    """A view of the swarm by each of these managers, in sync."""
-    views = [Followed(url) for url in manager_urls]
-    try:
-        for view in views:
-            view.keeper.start()
-        for view in views:
-            await view.keeper.in_sync()
-        yield views
-    finally:
-        for view in views:
-            await view.keeper.close()
-            await view.engine.close()
+async def clients(urls: Mapping[str, str]) -> AsyncIterator[dict[str, AsyncEngineClient]]:
+    """A client of each of these engines."""
+    async with AsyncExitStack() as stack:
+        engines = {name: AsyncEngineClient(url, timeout_seconds=30) for name, url in urls.items()}
+        for engine in engines.values():
+            stack.push_async_callback(engine.close)
+        yield engines
+
+
+@asynccontextmanager
+async def followed(*manager_urls: str, nodes: Mapping[str, str] | None = None) -> AsyncIterator[Sequence[Followed]]:
+    """A view of the swarm by each of these managers, in sync. ``nodes``: the engines that are named, by their nodes."""
+    async with clients({url: url for url in manager_urls}) as managers, clients(nodes or {}) as engines:
+        views = [Followed(manager, engines) for manager in managers.values()]
+        try:
+            for view in views:
+                view.keeper.start()
+            for view in views:
+                await view.keeper.in_sync()
+            yield views
+        finally:
+            for view in views:
+                await view.keeper.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.swarm.backend import SwarmBackend
 from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import DockerServiceConfig, ServerConfig, SwarmConfig
@@ -20,6 +21,7 @@ from dev.engines.tree import ensure_tree
 from dev.images import CHECKOUT, TEST_IMAGE, ensure_test_image
 from dev.swarm import SwarmBed
 from dev.swarm.conformance import ENGINES
+from tests.support.calls import Calls
 from tests.support.fault_table import FaultRow, add, print_table
 from tests.support.serving import running_server
 from tests.support.swarm_bots import SwarmBots
@@ -115,6 +117,18 @@ def provisioner(target: str) -> Iterator[BotProvisionerStub]:
     """The provisioner's stub."""
     with connect(target) as channel:
         yield BotProvisionerStub(channel)
+
+
+@pytest.fixture
+def managers_only(swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path) -> Iterator[Calls]:
+    """Calls to a service for which no node's engine is named, and whose operator accepts memory limits without swap."""
+    swarm = SwarmConfig(allow_weaker=(*swarm_config.allow_weaker, "swap"))
+    config = ServerConfig(service=swarm_service, swarm=swarm, listen=(f"unix://{session_dir}/only/s.sock",))
+    with (
+        running_server(config, backend=partial(SwarmBackend, swarm_service, swarm)) as (address,),
+        connect(address) as channel,
+    ):
+        yield Calls(ContainerManagerStub(channel))
 
 
 @pytest.fixture

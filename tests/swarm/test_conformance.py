@@ -113,18 +113,6 @@ def stubborn(shared: Shared, session_bed: SwarmBed, calls: Calls) -> list[str]:
     return shared.stubborn
 
 
-@pytest.fixture
-def managers_only(swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path) -> Iterator[Calls]:
-    """Calls to a service for which no node's engine is named, and whose operator accepts memory limits without swap."""
-    swarm = SwarmConfig(allow_weaker=(*swarm_config.allow_weaker, "swap"))
-    config = ServerConfig(service=swarm_service, swarm=swarm, listen=(f"unix://{session_dir}/only/s.sock",))
-    with (
-        running_server(config, backend=partial(SwarmBackend, swarm_service, swarm)) as (address,),
-        connect(address) as channel,
-    ):
-        yield Calls(ContainerManagerStub(channel))
-
-
 def seconds_of_stop(calls: Calls, bot_id: str, grace: float | None) -> float:
     """How long the stop takes of a bot that then has been killed."""
     begun = time.monotonic()

@@ -137,6 +137,10 @@ REFUSALS: dict[str, tuple[Callable[[Containers], None], str]] = {
         "its labels are its image's, as after docker commit",
     ),
     "no image": (lambda all_: all_.engine.on("GET", "/images/*/json", error(404, "none")), "its image is gone"),
+    "a swarm's": (
+        lambda all_: all_.add("botmaker-anna", labels={**LABELS, "com.docker.swarm.service.id": "s"}),
+        "a swarm made it",
+    ),
     "a terminal": (lambda all_: all_.add("botmaker-anna", config={"Tty": True}), "it has a terminal"),
     "a crash loop": (
         lambda all_: all_.documents[ID].update(State=state("restarting")),

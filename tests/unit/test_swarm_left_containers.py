@@ -75,6 +75,7 @@ def lifecycle(make: Callable[..., SwarmLifecycle]) -> SwarmLifecycle:
 def engine() -> Iterator[FakeEngine]:
     """The engine of machine-1."""
     with FakeEngine() as engine:
+        engine.on("GET", "/info", Json({"Swarm": {"NodeID": "node1"}}))
         yield engine
 
 
@@ -183,6 +184,20 @@ def test_the_engine_of_its_node_says_whether_a_forgotten_container_runs(
     assert ended.wait(10)
     assert time.monotonic() - asked < GRACE_SECONDS
     stopping.join()
+
+
+def test_the_engine_of_another_node_says_nothing_about_a_forgotten_container(
+    world: SwarmWorld, make: Callable[..., SwarmLifecycle], engine: FakeEngine
+) -> None:
+    """The operator has named the wrong one."""
+    engine.on("GET", "/info", Json({"Swarm": {"NodeID": "node9"}}))
+    engine.on("GET", "/containers/json", Json([]))
+    lifecycle = make(machine_1=engine.url)
+    run(lifecycle)
+    world.at_stop = [None]
+    began = time.monotonic()
+    carry_out(lifecycle.stop_container(BOT))
+    assert time.monotonic() - began > GRACE_SECONDS
 
 
 def test_a_forgotten_container_on_a_node_that_is_lost_before_its_grace_period_is_over_has_not_ended(

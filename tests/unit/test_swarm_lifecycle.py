@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,12 +32,15 @@ from container_manager.errors import (
 )
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason
 from container_manager.operation import carry_out
+from tests.support.fake_engine import FakeEngine, Raw
 from tests.support.waiting import wait_until
 from tests.unit.swarm_documents import BOT, IMAGE, service, spec, task
 from tests.unit.swarm_world import NoSecrets, SwarmWorld
 
 CONFIG = ContainerConfig(image=IMAGE)
 ROOT = RootDirectory(Path("/nonexistent"), Path("/nonexistent"))
+NO_PROGRAM = b"\x02\0\0\0\0\0\0\x46[FATAL tini (7)] exec nope failed: No such file or directory\n"
+"""What a container's init process writes, in the engine's frame."""
 Json = dict[str, Any]
 
 
@@ -132,7 +136,7 @@ def test_changes_by_others_meanwhile_are_taken_into_account(world: SwarmWorld, l
                     "ContainerStatus": {"ContainerID": "c", "ExitCode": 127},
                 },
             ],
-            b"\x02\0\0\0\0\0\0\x46[FATAL tini (7)] exec nope failed: No such file or directory\n",
+            NO_PROGRAM,
             CommandNotFoundError,
         ),
         (
@@ -185,6 +189,28 @@ def test_on_a_node_that_is_slow_a_missing_program_is_waited_for_longer(
     assert not is_over("running", 100)
     assert not is_over("running", 100 + settled_seconds - 0.01)
     assert is_over("running", 100 + settled_seconds)
+
+
+@pytest.mark.parametrize("named", ["engine", "engine without the container", "nothing there"])
+def test_a_missing_program_is_told_by_the_engine_of_its_node_or_else_by_the_manager(
+    world: SwarmWorld, named: str
+) -> None:
+    """A manager may get no log from a node that has connected to it anew."""
+    config = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE)
+    with FakeEngine() as engine:
+        if named == "engine":
+            engine.on("GET", "/containers/c/logs", Raw(NO_PROGRAM))
+        else:
+            world.log = NO_PROGRAM
+        url = "unix:///nowhere" if named == "nothing there" else engine.url
+        swarm = SwarmConfig(node_engines={"machine-1": url})
+        with closing(SwarmLifecycle(world, config, swarm, NoSecrets())) as lifecycle:  # type: ignore[arg-type]
+            create(lifecycle)
+            ended = {"ContainerID": "c", "ExitCode": 127}
+            world.script = [{"State": "failed", "Err": "task: non-zero exit (127)", "ContainerStatus": ended}]
+            world.at_stop = [None]
+            with pytest.raises(CommandNotFoundError):
+                carry_out(lifecycle.start_container(BOT))
 
 
 def test_a_program_that_ends_at_once_has_been_started(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
@@ -346,7 +372,7 @@ def test_a_service_with_the_bots_labels_and_another_name_is_shown_and_never_touc
     world.add({**spec(), "Name": "by-hand"})
     assert "by-hand" == status(lifecycle).name
     for change in (lifecycle.start_container, lifecycle.stop_container, lifecycle.remove_container):
-        with pytest.raises(ContainerNameMismatchError):
+        with pytest.raises(ContainerNameMismatchError, match="remove it, and create the bot"):
             carry_out(change(BOT))
     assert 1 == len(world.services)
 

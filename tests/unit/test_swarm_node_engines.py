@@ -23,6 +23,7 @@ from container_manager.errors import (
 from container_manager.model import DiskUse, RawSample
 from tests.support.fake_engine import FakeEngine, Json, error
 from tests.support.scripted_swarm import ScriptedSwarm
+from tests.support.swarm_services import clients
 from tests.unit.test_stats import document
 
 BOT = "6f9619ff-8b86-4d11-b42d-00cf4fc964ff"
@@ -38,12 +39,9 @@ def engine() -> Iterator[FakeEngine]:
 
 async def sampled(swarm: ScriptedSwarm, key: str, endpoints: Mapping[str, str]) -> RawSample | None:
     source = SwarmSource(swarm)  # type: ignore[arg-type]
-    figures = NodeFigures(endpoints, source, seconds=5)
-    try:
+    async with clients(endpoints) as engines:
         await source.list()
-        return await figures.sample(key)
-    finally:
-        await figures.close()
+        return await NodeFigures(engines, source).sample(key)
 
 
 @pytest.mark.parametrize("name", ["machine-2", "node2"])
@@ -93,11 +91,8 @@ def test_disk_use_is_that_of_all_nodes_which_can_be_asked(engine: FakeEngine, sh
 
         async def main() -> Mapping[str, DiskUse]:
             endpoints = {"a": engine.url, "b": second.url, "c": third.url, "d": "unix:///nowhere"}
-            figures = NodeFigures(endpoints, SwarmSource(ScriptedSwarm()), seconds=5)  # type: ignore[arg-type]
-            try:
-                return await figures.disk_use(root)
-            finally:
-                await figures.close()
+            async with clients(endpoints) as engines:
+                return await NodeFigures(engines, SwarmSource(ScriptedSwarm())).disk_use(root)  # type: ignore[arg-type]
 
         found = asyncio.run(main())
     assert {"s1", "s2"} == found.keys()

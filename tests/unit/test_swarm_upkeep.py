@@ -75,7 +75,7 @@ class Manager:
 
     def attend(self, seen: Json | None = None) -> None:
         services = BotServices(self)  # type: ignore[arg-type]
-        runs = Runs(self, services, TaskWatch(self))  # type: ignore[arg-type]
+        runs = Runs(self, services, TaskWatch(self), {})  # type: ignore[arg-type]
         starts = Starts(services, runs, None, None, None)  # type: ignore[arg-type]
         Upkeep(services, starts, self.left).attend(seen or self.inspect_service())
 

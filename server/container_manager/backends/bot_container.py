@@ -14,6 +14,8 @@ LABEL_REQUEST_ID = "botmaker.request-id"
 LABEL_HOSTNAME = "botmaker.bot-hostname"
 LABEL_CREATE_ID = "botmaker.create-id"
 """Random, one for each create call: tells the call's own container from any other of the same bot."""
+LABEL_SWARM_SERVICE = "com.docker.swarm.service.id"
+"""Of the container of a swarm's task: the engine's own label."""
 
 LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}
 """Of the engine's log driver ``json-file``."""

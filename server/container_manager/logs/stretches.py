@@ -199,7 +199,7 @@ class DamagedLog:
 
 
 async def _last_for_which(holds: Callable[[int], Awaitable[bool]], number: int) -> int:
-    """The largest number for which it holds, if it holds for this one, and for no other after one that it does not."""
+    """The largest number for which ``holds`` is true: for ``number`` it is; once false, it stays so."""
     step = 1
     while step < _MOST_LINES and await holds(number + step):
         number, step = number + step, 2 * step

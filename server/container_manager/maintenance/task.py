@@ -28,7 +28,7 @@ _OUTCOMES = (UpgradeRolledBackError, RollbackFailedError, InternalError)
 AWAY = (EngineUnavailableError, EngineTimeoutError, NodeUnavailableError)
 """The engine or the bot's machine cannot be reached."""
 _TEMPORARY = (*AWAY, CapacityExceededError)
-"""An engine or a machine that is away for long, and a full disk. Each ends some day."""
+"""Conditions that may last, but end by themselves."""
 _AGAIN_SECONDS = 30.0
 _REPORT_SECONDS = 0.1
 

@@ -55,11 +55,15 @@ class Metrics:
             registry=self.registry,
             buckets=_ENGINE_BUCKETS,
         )
+        self._engine_calls = Counter(
+            f"{_PREFIX}_engine_calls", "Calls to the engine that have ended.", ("outcome",), registry=self.registry
+        )
         self._pulls = Counter(
             f"{_PREFIX}_pulls", "Pulls of images that have ended.", ("outcome",), registry=self.registry
         )
         for outcome in CALL_OUTCOMES:
             # Exposed as 0: see create_rpc_counters.
+            self._engine_calls.labels(outcome)
             self._pulls.labels(outcome)
         self._ready_seconds = Histogram(
             f"{_PREFIX}_bot_ready_seconds",
@@ -108,6 +112,7 @@ class Metrics:
     def engine_call(self, operation: str, outcome: str, seconds: float) -> None:
         """Record a call to the engine."""
         self._engine_seconds.labels(operation, outcome).observe(seconds)
+        self._engine_calls.labels(outcome).inc()
         if operation == PULL:
             self._pulls.labels(outcome).inc()
 

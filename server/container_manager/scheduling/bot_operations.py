@@ -41,9 +41,9 @@ class BotOperations:
 
     An operation has a worker thread while it works, and none while it waits for an image, a grace period or a name.
 
-    A caller that gives up (deadline, cancellation) is answered at once. An operation that has begun is not broken off
-    by that: it is told through its :class:`Deadline` that nobody waits, keeps its bot until it ends, and ends in a
-    state that the engine vouches for. One that has not begun never does.
+    A caller that gives up (deadline, cancellation) is answered at once. An operation that has begun then runs to its
+    end, and keeps its bot's turn until then; its :class:`Deadline` says that the caller is gone. One that has not
+    begun never runs.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class BotOperations:
         starts: Starts | None = None,
         locks: BotLocks | None = None,
     ) -> None:
-        """``workers`` creates work at once, as many programs in bots, reloads and other changes each.
+        """``workers``: threads for creates; the pools for other changes, programs in bots and reloads are as large.
 
-        ``most_changes`` may be under way, those that wait or whose callers have gone included; each has at most one
+        ``most_changes`` may be in progress, including those that wait or whose callers are gone; each has at most one
         connection to an engine. ``most_pulling`` of them may be creates that wait for their images. ``starts`` admits
         starts; ``None``: all at once. ``locks`` keep changes of other processes away, and are closed with this.
         """

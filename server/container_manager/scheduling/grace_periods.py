@@ -17,8 +17,8 @@ _log = logging.getLogger(__name__)
 class GracePeriods:
     """The grace periods of all bots, on one event loop.
 
-    A call that waits for its bot's turn and has a grace period of its own ends the one under way as soon as its own
-    would end, counted from when both were there. It never prolongs one. When it gives up, it has no effect any more.
+    A waiting call that has a grace period of its own ends the running one when its own would end, counted from when
+    both exist. It never prolongs one. When it gives up, it has no effect any more.
     """
 
     def __init__(self) -> None:

@@ -65,10 +65,10 @@ class Refresher:
             self._inspection(container_id)
 
     def confirm(self, row: Listed, began: int, changed_seconds: float) -> bool:
-        """Take it from a list that began at ``began`` that a container is as the view has it, without an inspection.
+        """Whether a row of a list that began at ``began`` shows that the view has the container as it is.
 
-        ``changed_seconds``: how long ago it may have changed without an event. True only for one that has run since
-        before that: all that can change while it runs is in the list. A failed start, for one, is not.
+        ``changed_seconds``: how long ago it may have changed without an event. Only for a container that has run since
+        before that, because the list shows all that can change while it runs; a failed start, for example, it does not.
         """
         status = row.status
         entry = self._view.get(status.container_id)

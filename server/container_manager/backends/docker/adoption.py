@@ -13,7 +13,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
-from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
+from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED, LABEL_SWARM_SERVICE
 from container_manager.backends.docker.status import status_from_row
 from container_manager.bot_locks import BotLocks
 from container_manager.engine.async_client import AsyncEngineClient
@@ -104,6 +104,8 @@ async def _conflict(engine: AsyncEngineClient, container: ContainerStatus) -> st
 
 async def _unfitness(engine: AsyncEngineClient, document: Json, bot_id: str) -> str:
     """Why it is no container that BotMaker made, or none that the service can keep."""
+    if LABEL_SWARM_SERVICE in (document["Config"].get("Labels") or {}):
+        return "a swarm made it for the bot's service, and would start another in its place"
     image = await _find(engine, f"/images/{document['Image']}/json")
     if image is None:
         return "its image is gone, so its labels may have been the image's; if they are its own, rename it by hand"

@@ -45,7 +45,11 @@ class SwarmBackend:
         self.actions = NodeActions(swarm.node_engines, self._engine, seconds=seconds, observer=observer)
         self._overdue = Overdue(lambda each: asyncio.to_thread(self.lifecycle.upkeep.attend, each))
         self.source = SwarmSource(self._manager, self._overdue)
-        self._figures = NodeFigures(swarm.node_engines, self.source, seconds=seconds, observer=observer)
+        self._nodes = {
+            name: AsyncEngineClient(url, timeout_seconds=seconds, observer=observer)
+            for name, url in swarm.node_engines.items()
+        }
+        self._figures = NodeFigures(self._nodes, self.source)
         self._shared = shared_states(config, swarm)
         self.files: HostFiles | PinnedFiles
         if Placing(swarm.placement) is Placing.PINNED:
@@ -61,7 +65,7 @@ class SwarmBackend:
             raise engine_error(exc) from exc
 
     def log(self, container_id: str) -> ServiceLog:
-        return ServiceLog(self._manager, self.source, container_id)
+        return ServiceLog(self._manager, self.source, container_id, self._nodes)
 
     async def sample(self, container_id: str) -> RawSample | None:
         return await self._figures.sample(container_id)
@@ -73,7 +77,8 @@ class SwarmBackend:
         self.lifecycle.upkeep.close()
         await self._overdue.close()
         await self._manager.close()
-        await self._figures.close()
+        for node in self._nodes.values():
+            await node.close()
         self.secrets.close()
         self.actions.close()
         self.lifecycle.close()

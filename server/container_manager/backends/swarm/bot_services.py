@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
 from container_manager.backends.swarm.status import is_down, node_name, removed_status, status_of
@@ -24,6 +24,7 @@ from container_manager.errors import (
 from container_manager.model import ContainerStatus, container_name
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 MANAGED = f"{LABEL_MANAGED}=true"
 _NODES_SECONDS = 1.0
@@ -51,7 +52,9 @@ class BotServices:
             return named
         other = self._newest(bot_id, deadline)
         if other is not None:
-            raise ContainerNameMismatchError.of(bot_id, other["ID"], other["Spec"]["Name"])
+            name = other["Spec"]["Name"]
+            message = f"the bot's service is named {name}, and a swarm renames none; remove it, and create the bot"
+            raise ContainerNameMismatchError(message, bot_id=bot_id, container_id=other["ID"], name=name)
         return None
 
     def find_shown(self, bot_id: str, deadline: Deadline) -> Json | None:
@@ -211,6 +214,11 @@ class BotServices:
             ),
             default=None,
         )
+
+
+def of_node(engines: Mapping[str, T], node_id: str, name: str) -> T | None:
+    """What there is for a node, by its id or else its host name; ``None``: the operator has not named its engine."""
+    return engines.get(node_id) or engines.get(name)
 
 
 def not_found(bot_id: str) -> ContainerNotFoundError:

@@ -1,4 +1,4 @@
-"""Whether containers have ended of which the swarm no longer tells.
+"""Decides whether containers that the swarm has forgotten have ended.
 
 A swarm forgets a task that is to end as soon as its service changes again, or the managers elect a leader, although the
 task's container may still have its grace period, or run on a node that is cut off. Such a container has ended when
@@ -18,8 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from container_manager.backends.bot_container import LABEL_SWARM_SERVICE
 from container_manager.backends.swarm import records
-from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.bot_services import BotServices, of_node
 from container_manager.backends.swarm.records import left_on, replicas_of
 from container_manager.backends.swarm.service_spec import grace_of
 from container_manager.backends.swarm.status import container_of, has_ended, node_name
@@ -46,7 +47,6 @@ _LAPSED_SECONDS = 10.0
 """After so long without a look, a node may have been down meanwhile."""
 _ASK_SECONDS = 3.0
 _PAUSE_SECONDS = 0.25
-_LABEL_SERVICE = "com.docker.swarm.service.id"
 
 
 @dataclass
@@ -152,10 +152,10 @@ class LeftContainers:
         if search is None or now - search.looked > _LAPSED_SECONDS:
             search = self._searches[key] = _Search(now, now)
         search.looked = now
-        calls = self._calls.get(name) or self._calls.get(node_id)
+        calls = of_node(self._calls, node_id, name)
         if calls is not None:
             if search.running is None:
-                search.running = calls.submit(_running(calls.engine, service_id))
+                search.running = calls.submit(_running(calls.engine, node_id, service_id))
             if not search.running.done():
                 return False
             answer, search.running = search.running, None
@@ -165,8 +165,11 @@ class LeftContainers:
         return now - search.began > grace_seconds + _MISSED_SECONDS
 
 
-async def _running(engine: AsyncEngineClient, service_id: str) -> frozenset[str]:
-    """The ids of the service's containers that run on a node."""
-    filters = json.dumps({"label": [f"{_LABEL_SERVICE}={service_id}"]})
+async def _running(engine: AsyncEngineClient, node_id: str, service_id: str) -> frozenset[str]:
+    """The ids of the service's containers that run on a node. Raises an error if the engine is that of another node."""
+    info = await engine.get_json("/info", timeout_seconds=_ASK_SECONDS)
+    if info["Swarm"]["NodeID"] != node_id:
+        raise EngineUnavailableError("a node's engine is not the one that the operator has named")
+    filters = json.dumps({"label": [f"{LABEL_SWARM_SERVICE}={service_id}"]})
     rows = await engine.get_json("/containers/json", {"filters": filters}, timeout_seconds=_ASK_SECONDS)
     return frozenset(row["Id"] for row in rows)

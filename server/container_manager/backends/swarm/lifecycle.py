@@ -80,14 +80,14 @@ class SwarmLifecycle:
         self.engine = engine
         self.services = BotServices(self.engine)
         self.images = SwarmImages(self.engine, config)
-        self._runs = Runs(self.engine, self.services, TaskWatch(self.engine))
         self._secrets = secrets
         shared = shared_states(config, swarm)
-        self._starts = Starts(self.services, self._runs, secrets, StateNodes(self.engine), shared)
-        self._creator = ServiceCreator(engine, self.services, self.images, config, swarm, references=secrets.references)
         nodes_calls = {
             name: LongCalls(url, timeout_seconds=seconds, observer=observer) for name, url in swarm.node_engines.items()
         }
+        self._runs = Runs(self.engine, self.services, TaskWatch(self.engine), nodes_calls)
+        self._starts = Starts(self.services, self._runs, secrets, StateNodes(self.engine), shared)
+        self._creator = ServiceCreator(engine, self.services, self.images, config, swarm, references=secrets.references)
         accepts = Weaker.GRACE_PERIOD.value in swarm.allow_weaker
         self._ending = NodeEnding(self.services, nodes_calls, accepts_other=accepts)
         self._left = LeftContainers(self.services, nodes_calls)

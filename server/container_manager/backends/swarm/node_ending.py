@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.bot_services import BotServices, of_node
 from container_manager.backends.swarm.service_spec import grace_of, not_supported
 from container_manager.backends.swarm.status import container_of, is_down, newest_running
 from container_manager.deadline import Deadline
@@ -101,7 +101,7 @@ class NodeEnding:
         own = grace_of(task["Spec"])
         node_id = task.get("NodeID", "")
         name = self._services.node_name(node_id)
-        calls = self._calls.get(name) or self._calls.get(node_id)
+        calls = of_node(self._calls, node_id, name)
         if grace_seconds is None or grace_seconds == own:
             return Ending(bot_id, container_id, own, own, calls)
         if calls is None and not self._accepts_other:

@@ -6,15 +6,15 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from container_manager.backend import CallObserver
 from container_manager.backend_provisioning import ActionResult, OnOutput
-from container_manager.backends.bot_container import LABEL_MANAGED, bot_id_of
+from container_manager.backends.bot_container import LABEL_MANAGED, LABEL_SWARM_SERVICE, bot_id_of
 from container_manager.backends.engine_actions import EngineActions
 from container_manager.backends.sampling import sample
 from container_manager.backends.state_sizes import state_sizes
-from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.bot_services import BotServices, of_node
 from container_manager.backends.swarm.service_spec import BACKEND
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.backends.swarm.status import container_of, is_down, newest_running, node_name
@@ -35,11 +35,9 @@ from container_manager.errors import (
 from container_manager.model import DiskUse, RawSample, container_name
 
 Json = dict[str, Any]
-T = TypeVar("T")
 
 # The engine looks at every file of every writable layer and volume.
 _DISK_SECONDS = 300.0
-_LABEL_SERVICE = "com.docker.swarm.service.id"
 
 _log = logging.getLogger(__name__)
 
@@ -55,19 +53,10 @@ class _Running(NamedTuple):
 class NodeFigures:
     """Samples and disk use, on the event loop."""
 
-    def __init__(
-        self, endpoints: Mapping[str, str], source: SwarmSource, *, seconds: float, observer: CallObserver | None = None
-    ) -> None:
-        """``endpoints``: of nodes' engines, by the nodes' host names or ids. ``seconds``: the time-out of a call."""
-        self._engines = {
-            name: AsyncEngineClient(url, timeout_seconds=seconds, observer=observer) for name, url in endpoints.items()
-        }
+    def __init__(self, engines: Mapping[str, AsyncEngineClient], source: SwarmSource) -> None:
+        """``engines``: of nodes, by the nodes' host names or ids."""
+        self._engines = engines
         self._source = source
-
-    async def close(self) -> None:
-        """Close all connections."""
-        for engine in self._engines.values():
-            await engine.close()
 
     async def sample(self, container_id: str) -> RawSample | None:
         """As :meth:`container_manager.backend.Backend.sample`; ``None`` also for a bot whose node is not named."""
@@ -75,7 +64,7 @@ class NodeFigures:
         if running is None:
             return None
         node = self._source.snapshot.nodes.documents.get(running.node_id, {})
-        engine = _named(self._engines, running.node_id, node_name(node))
+        engine = of_node(self._engines, running.node_id, node_name(node))
         if engine is None:
             _log.debug("no sample of %s: no --node-engine names its node %s", container_id, node_name(node))
             return None
@@ -120,7 +109,9 @@ class NodeActions:
         seconds: float,
         observer: CallObserver | None = None,
     ) -> None:
-        """``endpoints`` and ``seconds``: as of :class:`NodeFigures`. ``engine``: the manager."""
+        """``endpoints``: of nodes' engines, by the nodes' host names or ids. ``seconds``: the time-out of a call.
+        ``engine``: the manager.
+        """
         self._nodes = {
             name: EngineActions(url, timeout_seconds=seconds, observer=observer) for name, url in endpoints.items()
         }
@@ -147,7 +138,7 @@ class NodeActions:
             raise InvalidStateError("no program can run in the container: it does not run", container_id=container_id)
         node = self._services.nodes(Deadline()).get(running.node_id, {})
         name = node_name(node) or running.node_id
-        actions = _named(self._nodes, running.node_id, name)
+        actions = of_node(self._nodes, running.node_id, name)
         if actions is None:
             raise NotSupportedByBackendError(
                 f"a swarm's managers run no programs in containers, and the engine of the bot's node is not named: "
@@ -174,17 +165,13 @@ def _running(tasks: Sequence[Json]) -> _Running | None:
     return None if task is None else _Running(task.get("NodeID", ""), container_of(task))
 
 
-def _named(engines: Mapping[str, T], node_id: str, name: str) -> T | None:
-    return engines.get(name) or engines.get(node_id)
-
-
 def _layers(usage: Json) -> Iterator[tuple[str, str, int]]:
     """The service, the bot and the size of each container of a bot on a node (Docker Engine API, ``/system/df``)."""
     for row in usage.get("Containers") or ():
         labels = row.get("Labels") or {}
-        if labels.get(LABEL_MANAGED) == "true" and _LABEL_SERVICE in labels:
+        if labels.get(LABEL_MANAGED) == "true" and LABEL_SWARM_SERVICE in labels:
             # The engine leaves out what is zero.
-            yield labels[_LABEL_SERVICE], bot_id_of(labels), row.get("SizeRw") or 0
+            yield labels[LABEL_SWARM_SERVICE], bot_id_of(labels), row.get("SizeRw") or 0
 
 
 def _volumes(usage: Json) -> dict[str, int]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 from container_manager.backend import CallObserver
+from container_manager.backends.swarm.bot_services import of_node
 from container_manager.backends.swarm.service_spec import BACKEND
 from container_manager.backends.swarm.state_nodes import PREFIX, StateNodes
 from container_manager.backends.swarm.status import node_name
@@ -51,7 +52,7 @@ class PinnedFiles:
         if node is None:
             return
         name = node_name(node)
-        endpoint = self._endpoints.get(name) or self._endpoints.get(node["ID"])
+        endpoint = of_node(self._endpoints, node["ID"], name)
         if endpoint is None:
             raise NotSupportedByBackendError(
                 f"the bot's state is on node {name}, whose engine no --node-engine names; remove it there with: "

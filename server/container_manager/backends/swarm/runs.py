@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.bot_services import BotServices, of_node
 from container_manager.backends.swarm.ends import ServiceEnd, ServiceGone
 from container_manager.backends.swarm.left_containers import END_SECONDS, UNCERTAIN
 from container_manager.backends.swarm.node_ending import Ending
@@ -24,6 +26,7 @@ from container_manager.backends.swarm.status import (
 )
 from container_manager.backends.swarm.task_watch import Look, TaskWatch
 from container_manager.deadline import Deadline
+from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -46,6 +49,7 @@ _SETTLED_SECONDS, _LONGEST_SETTLED_SECONDS = 0.2, 2.0
 that took long to start the container takes longer to tell that."""
 _NODES_SECONDS = 0.5
 _INIT_EXIT_CODES = (126, 127)
+_LAST_LINES, _LOG_SECONDS = 5, 1.0
 _NO_START = "the bot cannot be started; start it when the node is back"
 
 
@@ -114,7 +118,11 @@ class _Start:
 class Runs:
     """Of the bots of one swarm, for any number of threads."""
 
-    def __init__(self, engine: SwarmClient, services: BotServices, watch: TaskWatch) -> None:
+    def __init__(
+        self, engine: SwarmClient, services: BotServices, watch: TaskWatch, calls: Mapping[str, LongCalls]
+    ) -> None:
+        """``calls``: to nodes' own engines, by the nodes' host names or ids."""
+        self._calls = calls
         self._engine = engine
         self._services = services
         self._watch = watch
@@ -216,16 +224,31 @@ class Runs:
         run = run_of(task)
         if run.error:
             raise StartFailed(run.error, run)
-        if run.exit_code in _INIT_EXIT_CODES and (text := self._words_of_init(task["ID"])):
+        if run.exit_code in _INIT_EXIT_CODES and (text := self._words_of_init(task)):
             raise StartFailed(text, Run(error=text))
 
-    def _words_of_init(self, task_id: str) -> str:
+    def _words_of_init(self, task: Json) -> str:
         """What the container's init process says about a program that it cannot run; empty: it ran one."""
-        try:
-            log = self._engine.task_log(task_id, 5, Deadline(_CHECKED_SECONDS))
-        except (EngineRejectedError, ContainerManagerError):
-            return ""
+        log = b""
+        for read in (self._lines_of_node, self._lines_of_manager):
+            with suppress(EngineRejectedError, ContainerManagerError, CancelledError):
+                log = read(task)
+                break
         lines = [line for line in log.decode("utf-8", "replace").splitlines() if "[FATAL tini (" in line]
         _, _, text = lines[-1].partition("] ") if lines else ("", "", "")
         program, _, problem = text.removeprefix("exec ").partition(" failed: ")
         return f'the container\'s init could not exec: "{program}": {problem.lower()}' if problem else ""
+
+    def _lines_of_manager(self, task: Json) -> bytes:
+        """The last lines of its log, in the engine's frames."""
+        return self._engine.task_log(task["ID"], _LAST_LINES, Deadline(_LOG_SECONDS))
+
+    def _lines_of_node(self, task: Json) -> bytes:
+        """The same from the engine of its node, which never lacks them. Raises an error also if it is not named."""
+        node_id = task.get("NodeID", "")
+        calls = of_node(self._calls, node_id, self._services.node_name(node_id) if self._calls else "")
+        if calls is None:
+            raise EngineUnavailableError("the engine of the node is not named")
+        params = {"stdout": "1", "stderr": "1", "tail": str(_LAST_LINES)}
+        path = f"/containers/{container_of(task)}/logs"
+        return calls.submit(calls.engine.get_bytes(path, params, timeout_seconds=_LOG_SECONDS)).result()

@@ -10,9 +10,9 @@ Labels do change, all at once, and only from the version that was read. So one u
 a bot. Contents are made before it, and those that are replaced are removed after it.
 
 A content that the set does not name is removed once the set has changed, or has been written unchanged, since the
-content was found: a change under way elsewhere that has made it then finds another version, and begins anew. The swarm
-itself refuses to remove one that a service refers to. So nothing that is needed is removed, by any number of services,
-and whatever a killed one has left is.
+content was found. A writer elsewhere that has made it, and not yet named it, then gets a version conflict and starts
+over. The swarm itself refuses to remove one that a service refers to. So nothing that is needed is removed, by any
+number of services, and what a killed one has left is.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
+from container_manager.backends.swarm.bot_services import of_node
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.backends.swarm.status import container_of, in_order, is_down, may_run
 from container_manager.backends.swarm.task_log import TaskLog, name_of_node
@@ -41,10 +42,18 @@ class _Part(NamedTuple):
 class ServiceLog:
     """A :class:`~container_manager.backend.ContainerLog`."""
 
-    def __init__(self, manager: AsyncEngineClient, source: SwarmSource, container_id: str) -> None:
+    def __init__(
+        self,
+        manager: AsyncEngineClient,
+        source: SwarmSource,
+        container_id: str,
+        engines: Mapping[str, AsyncEngineClient],
+    ) -> None:
+        """``engines``: of nodes, by the nodes' host names or ids, as far as the operator names them."""
         self._manager = manager
         self._source = source
         self._container_id = container_id
+        self._engines = engines
         self.was_opened = False
         # Tasks whose logs could be read, and when those of others could not.
         self._readable: set[str] = set()
@@ -109,7 +118,7 @@ class ServiceLog:
                 if not logs:
                     raise NodeUnavailableError(f"node {name}, which has the bot's log, cannot be reached", node=name)
                 break
-            logs.insert(0, TaskLog(self._manager, self._source, task, name))
+            logs.insert(0, TaskLog(self._manager, self._source, task, name, of_node(self._engines, node_id, name)))
         return logs
 
     async def _tasks(self) -> list[Json]:

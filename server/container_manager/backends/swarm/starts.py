@@ -2,8 +2,8 @@
 
 A service is `starting` from the update that gives it a container until somebody has seen how the first run went. If
 that run could not be started, the start is withdrawn (0 replicas); else the swarm would try again for ever. Whoever
-comes across a service that is still `starting` goes on with it: a start that is repeated; and the upkeep, which also
-notes that the first run was one, so that no caller waits for that.
+finds a service still `starting` finishes that start: a repeated start, or the upkeep. The upkeep also records that the
+first run was a success, so that no caller waits for that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The log of one task. Its manager asks the task's node for it, and says nothing while that does not answer.
+"""The log of one task, as its node's own engine has it where the operator names that, and else through a manager.
+
+A manager asks the task's node for it, and says nothing while that does not answer. It may get no log from a node that
+has connected to it anew, until the engine of that node is restarted (swarmkit, ``manager/logbroker/broker.go``).
 
 A request for existing entries ends once the node has sent them all. One that follows never ends, also when the task has
 ended (swarmkit, ``manager/logbroker/subscription.go``).
@@ -8,15 +11,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
 from container_manager.backend import LogUnreadableError
 from container_manager.backends.engine_log import EngineLog
 from container_manager.backends.swarm.source import SwarmSource
-from container_manager.backends.swarm.status import has_ended, is_down, node_name
+from container_manager.backends.swarm.status import container_of, has_ended, is_down, node_name
 from container_manager.engine.async_client import AsyncEngineClient, Readable
-from container_manager.errors import EngineTimeoutError, NodeUnavailableError
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import (
+    ContainerManagerError,
+    ContainerNotFoundError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    NodeUnavailableError,
+)
 from container_manager.model import RawEntry
 
 Json = dict[str, Any]
@@ -25,6 +36,8 @@ SILENCE_SECONDS = 3.0
 """A node that has not sent the next existing entries after this time is cut off or dead."""
 
 _LOOK_SECONDS = 0.5
+# A node's engine that does not answer within this time is not asked for the log.
+_ASK_SECONDS = 1.0
 # What the manager says of a node that it has lost.
 _NODE_LOST = ("is not available", "disconnected unexpectedly")
 
@@ -32,12 +45,22 @@ _NODE_LOST = ("is not available", "disconnected unexpectedly")
 class TaskLog(EngineLog):
     """As :class:`EngineLog`; raises :class:`NodeUnavailableError` while nothing is heard of the task's node."""
 
-    def __init__(self, manager: AsyncEngineClient, source: SwarmSource, task: Json, node: str) -> None:
-        """``node``: the name of the task's node."""
+    def __init__(
+        self,
+        manager: AsyncEngineClient,
+        source: SwarmSource,
+        task: Json,
+        node: str,
+        engine: AsyncEngineClient | None = None,
+    ) -> None:
+        """``node``: the name of the task's node; ``engine``: that node's own, ``None``: it is not named."""
         super().__init__(manager, f"/tasks/{task['ID']}", task["ServiceID"], silence_seconds=SILENCE_SECONDS)
         self.task_id: str = task["ID"]
         self._source = source
         self._node = node
+        self._own, self._container = engine, f"/containers/{container_of(task)}"
+        self._is_own = False
+        """It is read through the node's own engine."""
 
     async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
         try:
@@ -54,19 +77,48 @@ class TaskLog(EngineLog):
     @asynccontextmanager
     async def opened(self, *, follow: bool, tail: int | None) -> AsyncIterator[Readable]:
         began = asyncio.get_running_loop().time()
-        async with super().opened(follow=follow, tail=tail) as stream:
-            yield _UntilEnd(stream, self, began) if follow else stream
+        await self._choose()
+        try:
+            async with super().opened(follow=follow, tail=tail) as stream:
+                yield _UntilEnd(stream, self, began) if follow else stream
+        except EngineUnavailableError as exc:
+            if self._is_own and not isinstance(exc, LogUnreadableError):
+                raise self._unavailable() from exc
+            raise
+
+    def is_cut_off(self, since: float) -> bool:
+        """Whether a poll of the manager since then has shown that the task is on a node that is down."""
+        if not self._is_polled(since):
+            return False
+        task = self._source.snapshot.tasks.documents.get(self.task_id, {})
+        node = self._source.snapshot.nodes.documents.get(task.get("NodeID", ""))
+        return node is not None and is_down(node)
 
     def has_ended(self, since: float) -> bool:
-        """Whether a poll of the manager since then has shown that the task has ended, or is on a node that is down."""
-        snapshot = self._source.snapshot
-        if snapshot.updated is None or snapshot.updated < since:
+        """Whether a poll of the manager since then has shown that the task has ended."""
+        if not self._is_polled(since):
             return False
-        task = snapshot.tasks.documents.get(self.task_id)
-        if task is None or has_ended(task):
-            return True
-        node = snapshot.nodes.documents.get(task.get("NodeID", ""))
-        return node is not None and is_down(node)
+        task = self._source.snapshot.tasks.documents.get(self.task_id)
+        return task is None or has_ended(task)
+
+    def _is_polled(self, since: float) -> bool:
+        updated = self._source.snapshot.updated
+        return updated is not None and updated >= since
+
+    async def _choose(self) -> None:
+        """Read through the node's own engine if that has the container."""
+        engine, self._own = self._own, None
+        if engine is None:
+            return
+        with suppress(ContainerManagerError, EngineRejectedError):
+            await engine.get_json(f"{self._container}/json", timeout_seconds=_ASK_SECONDS)
+            self._engine, self._path, self._is_own = engine, self._container, True
+
+    def _error(self, exc: EngineRejectedError) -> ContainerManagerError:
+        if self._is_own and exc.status == HTTPStatus.CONFLICT:
+            # The swarm removes the containers of tasks that it forgets.
+            return ContainerNotFoundError(f"the container is gone: {exc.text}", container_id=self._container_id)
+        return super()._error(exc)
 
     def _unavailable(self) -> NodeUnavailableError:
         message = f"node {self._node} does not send the log of the bot that is on it; try again when it is back"
@@ -83,13 +135,14 @@ class _UntilEnd:
 
     async def read(self) -> bytes:
         """The next available bytes; empty at the end."""
-        while True:
+        while not self._log.is_cut_off(self._began):
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     return await self._stream.read()
             except TimeoutError:
                 if self._log.has_ended(self._began):
-                    return b""
+                    break
+        return b""
 
 
 def name_of_node(nodes: Any, node_id: str) -> str:

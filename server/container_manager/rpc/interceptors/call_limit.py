@@ -29,7 +29,7 @@ _UNARY = {
 READS = tuple(
     name for name, method in _UNARY.items() if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
 )
-"""Calls that are usually answered from memory."""
+"""Calls that change nothing and are no streams; most are answered from memory."""
 
 
 class Places:
