@@ -16,7 +16,7 @@ import pytest
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.observability.log_format import configure_logging
 from container_manager_client import connect
 from dev.images import ensure_bot_image, ensure_test_image
@@ -118,14 +118,14 @@ def bots(
 
 
 @pytest.fixture(scope="session")
-def service_config(engine_url: str, secrets_root: Path, test_image: str) -> DockerServiceConfig:
+def service_config(engine_url: str, secrets_root: Path, test_image: str) -> BackendConfig:
     """The service on the real engine, with the small image as its default."""
     root = RootDirectory(secrets_root, secrets_root)
-    return DockerServiceConfig(secrets_root=root, docker_host=engine_url, default_image=test_image)
+    return BackendConfig(secrets_root=root, docker_host=engine_url, default_image=test_image)
 
 
 @pytest.fixture(scope="session")
-def target(service_config: DockerServiceConfig, session_dir: Path) -> Iterator[str]:
+def target(service_config: BackendConfig, session_dir: Path) -> Iterator[str]:
     """Where the real server serves: a unix socket."""
     config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/server/s.sock",))
     with running_server(config) as addresses:

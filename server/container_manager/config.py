@@ -31,8 +31,8 @@ class RegistryConfig:
 
 
 @dataclass(frozen=True)
-class DockerServiceConfig:
-    """Configuration of :class:`~container_manager.backends.docker.docker_service.DockerService`."""
+class BackendConfig:
+    """What bots run on and with, whatever the backend is."""
 
     secrets_root: RootDirectory
     """Holds ``{bot_id}/`` with the bot's secret files."""
@@ -127,7 +127,7 @@ class TracingConfig:
 class ServerConfig:
     """Configuration of :class:`~container_manager.rpc.server.Server`."""
 
-    service: DockerServiceConfig
+    service: BackendConfig
     listen: tuple[str, ...]
     """Addresses: ``unix:///path`` or ``tcp://127.0.0.1:port``; with ``tls`` any IP address."""
     swarm: SwarmConfig | None = None

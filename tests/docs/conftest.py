@@ -15,7 +15,7 @@ import docker
 import pytest
 
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.validation import is_bot_id
 from dev.images import BOT_IMAGE
 from tests.docs.sandbox import Sandbox
@@ -66,7 +66,7 @@ def served(
         path.mkdir(mode=0o711, parents=True)
     backups = directory / "lib" / "backups"
     backups.mkdir(mode=0o700)
-    service = DockerServiceConfig(
+    service = BackendConfig(
         secrets_root=RootDirectory(secrets, secrets),
         state_root=RootDirectory(state, state),
         docker_host=engine_url,

@@ -14,7 +14,7 @@ import pytest
 from docker.errors import ImageNotFound
 
 from container_manager.backends.docker.docker_service import DockerService
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
 from tests.support.bot_image import BotContainers
@@ -77,7 +77,7 @@ def bench(engine: docker.DockerClient, openclaw_image: str, test_labels: dict[st
 
 
 @pytest.fixture
-def docker_service(service_config: DockerServiceConfig) -> Iterator[DockerService]:
+def docker_service(service_config: BackendConfig) -> Iterator[DockerService]:
     """The lifecycle without gRPC."""
     service = DockerService(service_config)
     yield service

@@ -11,7 +11,7 @@ import pytest
 from container_manager.actions import bounded
 from container_manager.backend_provisioning import ActionResult
 from container_manager.backends.engine_actions import EngineActions
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError, InvalidStateError
 from container_manager.model import LogSource
 from tests.engine.conftest import BuildImage
@@ -22,7 +22,7 @@ SECRET = b"a-secret-on-standard-input"
 
 
 @pytest.fixture
-def actions(service_config: DockerServiceConfig) -> Iterator[EngineActions]:
+def actions(service_config: BackendConfig) -> Iterator[EngineActions]:
     actions = EngineActions(service_config.docker_host, timeout_seconds=service_config.engine_timeout_seconds)
     yield actions
     actions.close()
@@ -116,7 +116,7 @@ def test_a_container_that_does_not_run_is_an_invalid_state(actions: EngineAction
         run(actions, calls.create(bots.new(), *FOREVER), "true")
 
 
-def test_an_engine_that_is_gone_is_unavailable(service_config: DockerServiceConfig) -> None:
+def test_an_engine_that_is_gone_is_unavailable(service_config: BackendConfig) -> None:
     actions = EngineActions("unix:///nowhere.sock", timeout_seconds=5)
     with pytest.raises(EngineUnavailableError):
         run(actions, "x", "true")

@@ -19,7 +19,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from botmaker.container.v1.container_observer_pb2 import GetContainerConfigRequest, StreamLogsRequest
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
@@ -81,7 +81,7 @@ def migration(
         port: int = listener.getsockname()[1]
     client = docker.DockerClient(base_url=private_engine.url, version="auto")
     image = build_image(client, ensure_test_image(private_engine.url), f"botmaker-test/env:{uuid.uuid4().hex[:12]}")
-    service = DockerServiceConfig(
+    service = BackendConfig(
         secrets_root=RootDirectory(secrets, secrets),
         state_root=RootDirectory(state, state),
         docker_host=private_engine.url,

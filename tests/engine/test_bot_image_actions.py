@@ -18,7 +18,7 @@ from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support import botctl_process, gateway
 from tests.support.backend_contract import put_secrets
@@ -42,7 +42,7 @@ console.log(JSON.stringify(await upsertChannelPairingRequest(request)));
 
 
 @pytest.fixture
-def target(service_config: DockerServiceConfig, openclaw_image: str, session_dir: Path) -> Iterator[str]:
+def target(service_config: BackendConfig, openclaw_image: str, session_dir: Path) -> Iterator[str]:
     """The address of a service whose default image is the bot image."""
     state = session_dir / "actions-state"
     state.mkdir(mode=0o755, exist_ok=True)

@@ -24,7 +24,7 @@ from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.docs.documents import blocks
 from tests.support import gateway, keyring_proxy
@@ -114,7 +114,7 @@ class Bot:
 @pytest.fixture(scope="module")
 def service(  # noqa: PLR0917 - fixtures
     engine: docker.DockerClient,
-    service_config: DockerServiceConfig,
+    service_config: BackendConfig,
     openclaw_image: str,
     session_dir: Path,
     secrets_root: Path,

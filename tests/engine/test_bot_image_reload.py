@@ -18,7 +18,7 @@ from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support import gateway
 from tests.support.backend_contract import put_secrets
@@ -37,7 +37,7 @@ RELOADED, RESTARTED = pb.ReloadSecretsResponse.OUTCOME_RELOADED, pb.ReloadSecret
 
 
 @pytest.fixture
-def channel(service_config: DockerServiceConfig, openclaw_image: str, session_dir: Path) -> Iterator[grpc.Channel]:
+def channel(service_config: BackendConfig, openclaw_image: str, session_dir: Path) -> Iterator[grpc.Channel]:
     """A channel to a service whose default image is the bot image."""
     state = session_dir / "reload-state"
     state.mkdir(mode=0o755, exist_ok=True)

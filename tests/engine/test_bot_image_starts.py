@@ -22,7 +22,7 @@ import pytest
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from dev.engine import PrivateEngine
 from tests.support.backend_contract import put_secrets
@@ -43,7 +43,7 @@ pytestmark = [
 
 
 @contextmanager
-def made_bots(service: DockerServiceConfig, bots: Bots, root: Path, count: int, at_once: int) -> Iterator[Calls]:
+def made_bots(service: BackendConfig, bots: Bots, root: Path, count: int, at_once: int) -> Iterator[Calls]:
     """A service that starts so many bots at once, with so many bots that were never started."""
     state = root / f"{count}-{at_once}"
     state.mkdir(mode=0o755, exist_ok=True)
@@ -85,7 +85,7 @@ def shown(capsys: pytest.CaptureFixture[str], what: str, took: Sequence[float | 
 
 @pytest.mark.parametrize("at_once", [CORES, BOTS], ids=["admitted", "at once"])
 def test_all_bots_that_are_started_through_the_service_become_ready(  # noqa: PLR0917 - fixtures
-    service_config: DockerServiceConfig,
+    service_config: BackendConfig,
     openclaw_image: str,
     session_dir: Path,
     bots: Bots,
@@ -118,7 +118,7 @@ def test_bots_that_an_engine_revives_are_all_started_at_once(  # noqa: PLR0917 -
     """As after a power cut. How many of them become ready in time depends on the machine, and is printed."""
     subprocess.run(["sh", "-c", COPY, "sh", engine_url, private_engine.url, openclaw_image], check=True)
     root = RootDirectory(secrets_root, secrets_root)
-    service = DockerServiceConfig(secrets_root=root, docker_host=private_engine.url, default_image=openclaw_image)
+    service = BackendConfig(secrets_root=root, docker_host=private_engine.url, default_image=openclaw_image)
     client = docker.DockerClient(base_url=private_engine.url, version="auto")
     for count in (BOTS, 2 * BOTS):
         bots = Bots(client, secrets_root)

@@ -12,7 +12,7 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.docker.docker_service import DockerService
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.errors import InvalidConfigError
 from container_manager.model import ContainerConfig
 from container_manager_client import connect
@@ -33,7 +33,7 @@ def test_conformance_11_the_same_request_id_gives_the_same_container(calls: Call
 
 
 def test_conformance_11_the_same_request_id_counts_after_a_server_restart(
-    bots: Bots, service_config: DockerServiceConfig, session_dir: Path
+    bots: Bots, service_config: BackendConfig, session_dir: Path
 ) -> None:
     bot_id, request_id = bots.new(), str(uuid.uuid4())
     ids = []
@@ -56,7 +56,7 @@ def test_conformance_11_after_a_failed_create_the_next_one_succeeds(calls: Calls
 
 
 def test_conformance_11_a_create_cancelled_amid_a_hanging_pull_holds_no_name(
-    bots: Bots, service_config: DockerServiceConfig, session_dir: Path, silent_registry: str
+    bots: Bots, service_config: BackendConfig, session_dir: Path, silent_registry: str
 ) -> None:
     config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/cancel/s.sock",))
     with running_server(config) as addresses, connect(addresses[0]) as channel:

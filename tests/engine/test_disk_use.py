@@ -13,7 +13,7 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import Calls
@@ -35,7 +35,7 @@ def state_root(session_dir: Path) -> Iterator[Path]:
 
 
 def test_the_state_and_the_writable_layer_are_measured_and_no_link_is_followed(
-    service_config: DockerServiceConfig, bots: Bots, state_root: Path, session_dir: Path
+    service_config: BackendConfig, bots: Bots, state_root: Path, session_dir: Path
 ) -> None:
     (session_dir / "elsewhere").write_bytes(os.urandom(8 * MIB))
     service = replace(service_config, state_root=RootDirectory(state_root, state_root))

@@ -21,7 +21,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from container_manager.backend import CallObserver, Notice
 from container_manager.backends.docker.backend import DockerBackend
 from container_manager.backends.docker.container_source import ContainerSource
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
@@ -78,7 +78,7 @@ class Counted:
 
 
 @pytest.fixture
-def counted(service_config: DockerServiceConfig, tmp_path: Path, session_dir: Path) -> Iterator[Counted]:
+def counted(service_config: BackendConfig, tmp_path: Path, session_dir: Path) -> Iterator[Counted]:
     with EngineProxy(service_config.docker_host, session_dir / "counting.sock") as proxy:
         config = replace(service_config, docker_host=proxy.url)
         with (
@@ -172,13 +172,13 @@ class DeafSource(ContainerSource):
 class DeafBackend(DockerBackend):
     """One whose view is right about what this service does, and wrong about all that others do."""
 
-    def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
+    def __init__(self, config: BackendConfig, observer: CallObserver | None = None) -> None:
         super().__init__(config, observer)
         self.source = DeafSource(self._engine)
 
 
 @pytest.fixture
-def deaf(service_config: DockerServiceConfig, session_dir: Path) -> Iterator[Calls]:
+def deaf(service_config: BackendConfig, session_dir: Path) -> Iterator[Calls]:
     config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/deaf/s.sock",))
     with (
         running_server(config, backend=partial(DeafBackend, service_config)) as addresses,

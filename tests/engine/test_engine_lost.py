@@ -16,7 +16,7 @@ from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.view import synchronizer
 from container_manager.view.live_view import Entry
 from container_manager_client import connect
@@ -41,7 +41,7 @@ def proxy(engine_url: str, session_dir: Path) -> Iterator[EngineProxy]:
 def looped(proxy: EngineProxy, secrets_root: Path, session_dir: Path, test_image: str) -> Iterator[LoopedServer]:
     """The real server behind the proxy."""
     root = RootDirectory(secrets_root, secrets_root)
-    service = DockerServiceConfig(secrets_root=root, docker_host=proxy.url, default_image=test_image)
+    service = BackendConfig(secrets_root=root, docker_host=proxy.url, default_image=test_image)
     with looped_server(ServerConfig(service=service, listen=(f"unix://{session_dir}/lost/s.sock",))) as looped:
         wait_until(lambda: looped.server.keeper.view.in_sync, "in sync")
         yield looped
@@ -145,7 +145,7 @@ def own(private_engine: PrivateEngine, session_dir: Path, tmp_path: Path) -> Ite
     bots = Bots(client, tmp_path)
     root = RootDirectory(tmp_path, tmp_path)
     image = ensure_test_image(private_engine.url)
-    service = DockerServiceConfig(secrets_root=root, docker_host=private_engine.url, default_image=image)
+    service = BackendConfig(secrets_root=root, docker_host=private_engine.url, default_image=image)
     with looped_server(ServerConfig(service=service, listen=(f"unix://{session_dir}/own/s.sock",))) as looped:
         wait_until(lambda: looped.server.keeper.view.in_sync, "in sync")
         yield looped, bots

@@ -15,7 +15,7 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import error_info
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
@@ -45,7 +45,7 @@ def slow(
     state_root = tmp_path / "state"
     state_root.mkdir()
     with EngineProxy(private_engine.url, session_dir / "given-up.sock") as proxy:
-        service = DockerServiceConfig(
+        service = BackendConfig(
             secrets_root=RootDirectory(secrets_root, secrets_root),
             state_root=RootDirectory(state_root, state_root),
             docker_host=proxy.url,

@@ -16,7 +16,7 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.errors import StateUnavailableError
 from container_manager.model import ContainerConfig
 from container_manager_client import connect
@@ -159,9 +159,7 @@ def test_a_bot_sees_no_control_group_of_the_host_and_shares_no_memory_with_other
     assert other.exec_run(["ls", "/dev/shm"]).output == b""
 
 
-def test_the_engine_stops_a_bot_with_the_services_default_grace(
-    bots: Bots, service_config: DockerServiceConfig
-) -> None:
+def test_the_engine_stops_a_bot_with_the_services_default_grace(bots: Bots, service_config: BackendConfig) -> None:
     """A stop without a time-out takes the container's own, as the engine's shutdown does."""
     service = DockerService(replace(service_config, grace_seconds=0.2))
     bot_id = bots.new()
@@ -252,7 +250,7 @@ def state_root(tmp_path: Path) -> Path:
 
 
 def test_with_a_state_root_the_bot_has_a_state_directory_that_outlives_its_container(
-    bots: Bots, service_config: DockerServiceConfig, session_dir: Path, state_root: Path
+    bots: Bots, service_config: BackendConfig, session_dir: Path, state_root: Path
 ) -> None:
     config = replace(service_config, state_root=RootDirectory(state_root, state_root))
     bot_id = bots.new()
@@ -274,7 +272,7 @@ def test_with_a_state_root_the_bot_has_a_state_directory_that_outlives_its_conta
 
 
 def test_a_state_directory_that_is_a_link_is_refused(
-    bots: Bots, service_config: DockerServiceConfig, state_root: Path
+    bots: Bots, service_config: BackendConfig, state_root: Path
 ) -> None:
     service = DockerService(replace(service_config, state_root=RootDirectory(state_root, state_root)))
     bot_id, other = bots.new(), bots.new()
@@ -287,7 +285,7 @@ def test_a_state_directory_that_is_a_link_is_refused(
 
 
 def test_the_engine_mounts_the_secrets_from_where_it_sees_them(
-    bots: Bots, service_config: DockerServiceConfig, tmp_path: Path
+    bots: Bots, service_config: BackendConfig, tmp_path: Path
 ) -> None:
     """When the service runs in a container, its path of the directory differs from the host's."""
     inside = tmp_path / "inside"

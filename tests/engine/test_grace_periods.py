@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, STUBBORN, Calls, fails_with
@@ -153,7 +153,7 @@ def test_the_default_grace_overtakes_a_longer_one(calls: Calls, stub: ContainerM
 
 
 def test_stops_with_long_graces_hold_up_no_change_of_another_bot(
-    service_config: DockerServiceConfig, session_dir: Path, bots: Bots
+    service_config: BackendConfig, session_dir: Path, bots: Bots
 ) -> None:
     """Six of them, with two workers."""
     config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/few.sock",), workers=2)

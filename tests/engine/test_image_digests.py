@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from container_manager.backends.swarm.swarm_images import SwarmImages
-from container_manager.config import DockerServiceConfig, RegistryConfig
+from container_manager.config import BackendConfig, RegistryConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.swarm import SwarmClient
 from container_manager.errors import (
@@ -34,7 +34,7 @@ def registries(tmp_path: Path) -> RegistryConfig:
 
 
 @pytest.fixture
-def resolve(service_config: DockerServiceConfig, engine_url: str, registries: RegistryConfig) -> Iterator[Resolve]:
+def resolve(service_config: BackendConfig, engine_url: str, registries: RegistryConfig) -> Iterator[Resolve]:
     """An image with its digest."""
     engine = SwarmClient(engine_url, timeout_seconds=60)
     images = SwarmImages(engine, replace(service_config, registry_config=registries))

@@ -16,7 +16,7 @@ from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.errors import (
     ContainerManagerError,
     ImageNotAllowedError,
@@ -36,7 +36,7 @@ Create = Callable[..., str]
 
 
 @pytest.fixture
-def create(bots: Bots, service_config: DockerServiceConfig) -> Iterator[Create]:
+def create(bots: Bots, service_config: BackendConfig) -> Iterator[Create]:
     """Creates a bot from an image under a pull policy; its id."""
     services = []
 
@@ -150,7 +150,7 @@ def test_an_image_id_is_used_and_never_pulled(
 @pytest.mark.parametrize("moves", ["never", "before", "between the look and the create", "before an earlier attempt"])
 def test_a_container_is_of_the_image_that_an_upgrade_has_pinned_whatever_its_name_names_by_now(  # noqa: PLR0917
     bots: Bots,
-    service_config: DockerServiceConfig,
+    service_config: BackendConfig,
     engine: docker.DockerClient,
     test_image: str,
     volume_image: str,
@@ -201,7 +201,7 @@ def create_on_fake(secrets: Path, messages: list[dict[str, str]]) -> None:
         engine.on("POST", "/containers/create", error(404, "No such image: bots/any:1"))
         engine.on("POST", "/images/create", Stream(messages))
         root = RootDirectory(secrets, secrets)
-        service = DockerService(DockerServiceConfig(secrets_root=root, docker_host=engine.url))
+        service = DockerService(BackendConfig(secrets_root=root, docker_host=engine.url))
         try:
             service.create_container(bot_id, ContainerConfig(image="bots/any:1"))
         finally:

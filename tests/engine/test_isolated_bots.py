@@ -15,7 +15,7 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.model import BotNetwork, container_name
 from container_manager_client import connect
 from dev.images import ensure_test_image
@@ -61,7 +61,7 @@ class Pair:
 def pair(tmp_path_factory: pytest.TempPathFactory, session_dir: Path, secrets_root: Path) -> Iterator[Pair]:
     with firewalled_engine(tmp_path_factory.mktemp("firewalled")) as engine:
         url = engine.engine.url
-        service = DockerServiceConfig(
+        service = BackendConfig(
             secrets_root=RootDirectory(secrets_root, secrets_root),
             docker_host=url,
             default_image=ensure_test_image(url),

@@ -10,7 +10,7 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.docker.docker_service import DockerService
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.model import ContainerConfig, ExitReason
 from container_manager_client import connect
 from tests.engine.conftest import BuildImage
@@ -102,7 +102,7 @@ def test_without_events_the_last_exit_is_known_from_what_was_read_or_absent(
 
 
 def test_reads_that_go_to_the_engine_tell_the_same_last_exit_as_the_view(
-    bots: Bots, service_config: DockerServiceConfig, session_dir: Path
+    bots: Bots, service_config: BackendConfig, session_dir: Path
 ) -> None:
     config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/last-exit/s.sock",))
     with looped_server(config) as looped, connect(looped.server.addresses[0]) as channel:

@@ -12,7 +12,7 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
@@ -41,7 +41,7 @@ def looped(private_engine: PrivateEngine, tmp_path: Path, session_dir: Path, own
     """The real server on the private engine."""
     root = RootDirectory(tmp_path, tmp_path)
     image = ensure_test_image(private_engine.url)
-    service = DockerServiceConfig(secrets_root=root, docker_host=private_engine.url, default_image=image)
+    service = BackendConfig(secrets_root=root, docker_host=private_engine.url, default_image=image)
     with looped_server(ServerConfig(service=service, listen=(f"unix://{session_dir}/proof/s.sock",))) as looped:
         yield looped
 

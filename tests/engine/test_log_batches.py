@@ -10,7 +10,7 @@ import pytest
 
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.rpc.stream_kinds import LOGS
 from container_manager_client import connect
 from tests.support.bots import Bots
@@ -29,7 +29,7 @@ head -c 3000000 /dev/zero | tr '\\0' x; echo; echo the end; exec sleep 100000
 
 
 @pytest.fixture
-def looped(service_config: DockerServiceConfig, session_dir: Path) -> Iterator[LoopedServer]:
+def looped(service_config: BackendConfig, session_dir: Path) -> Iterator[LoopedServer]:
     config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/batches/s.sock",))
     with looped_server(config) as looped:
         yield looped

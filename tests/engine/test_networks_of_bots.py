@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
@@ -48,7 +48,7 @@ def test_a_bot_without_a_network_reaches_no_other(calls: Calls, bots: Bots) -> N
 
 @pytest.mark.parametrize("host", ["host.internal", "127.0.0.1"])
 def test_the_services_loopback_listener_is_out_of_a_bots_reach(
-    service_config: DockerServiceConfig, session_dir: Path, bots: Bots, host: str
+    service_config: BackendConfig, session_dir: Path, bots: Bots, host: str
 ) -> None:
     listen = (f"unix://{session_dir}/reach/s.sock", "tcp://127.0.0.1:0")
     config = ServerConfig(service=service_config, listen=listen, insecure_no_auth=True)

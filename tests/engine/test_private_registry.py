@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.docker.docker_service import DockerService
-from container_manager.config import DockerServiceConfig, RegistryConfig
+from container_manager.config import BackendConfig, RegistryConfig
 from container_manager.errors import ImagePullDeniedError, ImagePullFailedError
 from container_manager.model import ContainerConfig
 from container_manager_client import connect
@@ -64,7 +64,7 @@ def entry(password: str = PASSWORD) -> dict[str, str]:
 
 
 @pytest.fixture
-def pull(bots: Bots, service_config: DockerServiceConfig, config: RegistryConfig, pushed: str) -> Iterator[Pull]:
+def pull(bots: Bots, service_config: BackendConfig, config: RegistryConfig, pushed: str) -> Iterator[Pull]:
     """Creates a bot from the image, with the credentials of the file; its id."""
     service = DockerService(replace(service_config, registry_config=config))
 
@@ -129,7 +129,7 @@ def test_a_credential_helper_gives_the_password(
     ],
 )
 def test_an_odd_docker_configuration_of_the_services_user_concerns_pulls_alone(
-    content: str, bots: Bots, service_config: DockerServiceConfig, session_dir: Path
+    content: str, bots: Bots, service_config: BackendConfig, session_dir: Path
 ) -> None:
     """Create, start, stop and health go on; a pull has an image's reason that names the file, as the doctor does."""
     directory = Path(tempfile.mkdtemp(prefix="o", dir=session_dir))

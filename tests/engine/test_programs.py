@@ -16,7 +16,7 @@ import pytest
 
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason
 from tests.support.bots import Bots
@@ -88,7 +88,7 @@ def state_root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def service(service_config: DockerServiceConfig, image: str, state_root: Path) -> Iterator[DockerService]:
+def service(service_config: BackendConfig, image: str, state_root: Path) -> Iterator[DockerService]:
     root = RootDirectory(state_root, state_root)
     service = DockerService(replace(service_config, default_image=image, state_root=root))
     yield service
@@ -126,7 +126,7 @@ def test_conformance_09_a_program_that_cannot_be_run_has_its_reason_at_the_start
 
 
 def test_a_service_that_was_restarted_refuses_the_first_start_too(
-    service: DockerService, service_config: DockerServiceConfig, bots: Bots
+    service: DockerService, service_config: BackendConfig, bots: Bots
 ) -> None:
     bot_id = bots.new()
     service.create_container(bot_id, ContainerConfig(command=("/opt/crlf",)))
@@ -197,7 +197,7 @@ def test_a_command_below_the_state_mount_is_looked_up_for_each_bot(
 
 
 def test_another_state_mount_holds_the_state_and_its_programs(
-    service_config: DockerServiceConfig, image: str, bots: Bots, state_root: Path
+    service_config: BackendConfig, image: str, bots: Bots, state_root: Path
 ) -> None:
     root = RootDirectory(state_root, state_root)
     config = replace(service_config, default_image=image, state_root=root, state_mount="/app/botdata")

@@ -9,7 +9,7 @@ from pathlib import Path
 import docker
 
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.docs.documents import blocks
 from tests.support.bots import Bots
@@ -36,7 +36,7 @@ def documented_queries() -> list[str]:
 
 
 def test_every_documented_query_has_a_result_and_the_first_crash_of_a_bot_fires_its_alert(
-    engine: docker.DockerClient, service_config: DockerServiceConfig, session_dir: Path, bots: Bots
+    engine: docker.DockerClient, service_config: BackendConfig, session_dir: Path, bots: Bots
 ) -> None:
     directory = Path(tempfile.mkdtemp(prefix="p", dir=session_dir))
     metrics = directory / "m.sock"

@@ -20,7 +20,7 @@ from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support.backend_contract import ProvisioningContract, delete_secrets, delete_state, put_secrets
 from tests.support.bots import NODE_UID, Bots
@@ -69,7 +69,7 @@ def state_root(session_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def provisioned_target(service_config: DockerServiceConfig, state_root: Path, session_dir: Path) -> Iterator[str]:
+def provisioned_target(service_config: BackendConfig, state_root: Path, session_dir: Path) -> Iterator[str]:
     """A server with a state root, whose socket belongs to a group."""
     service = replace(service_config, state_root=RootDirectory(state_root, state_root))
     address = f"unix://{session_dir}/provisioned/s.sock"

@@ -15,7 +15,7 @@ import trustme
 
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.errors import (
     ContainerManagerError,
     ImageNotFoundError,
@@ -73,7 +73,7 @@ def containerd_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Priv
 @contextmanager
 def pulling(docker_host: str, secrets: Path) -> Iterator[Pull]:
     """Creates a bot from an image; the error."""
-    service = DockerService(DockerServiceConfig(secrets_root=RootDirectory(secrets, secrets), docker_host=docker_host))
+    service = DockerService(BackendConfig(secrets_root=RootDirectory(secrets, secrets), docker_host=docker_host))
 
     def call(image: str) -> ContainerManagerError:
         bot_id = str(uuid.uuid4())

@@ -11,7 +11,7 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.model import ContainerConfig, ContainerState, ExitReason
 from dev.engine import PrivateEngine
 from dev.images import ensure_test_image
@@ -52,7 +52,7 @@ def own(private_engine: PrivateEngine, tmp_path: Path) -> Iterator[tuple[DockerS
     bots = Bots(client, tmp_path)
     root = RootDirectory(tmp_path, tmp_path)
     image = ensure_test_image(private_engine.url)
-    service = DockerService(DockerServiceConfig(secrets_root=root, docker_host=private_engine.url, default_image=image))
+    service = DockerService(BackendConfig(secrets_root=root, docker_host=private_engine.url, default_image=image))
     yield service, bots
     bots.remove_all()
     service.close()

@@ -10,7 +10,7 @@ import pytest
 
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.errors import SecretsUnavailableError
 from container_manager.model import ContainerConfig
 from tests.support.bots import GATEWAY_TOKEN, Bots
@@ -98,7 +98,7 @@ def test_a_secrets_directory_that_became_a_link_keeps_the_container_from_startin
 
 
 def test_a_host_root_that_the_engine_does_not_have_is_secrets_unavailable_with_its_text(
-    bots: Bots, service_config: DockerServiceConfig, tmp_path: Path
+    bots: Bots, service_config: BackendConfig, tmp_path: Path
 ) -> None:
     wrong = RootDirectory(bots.secrets_root, tmp_path / "not-there")
     service = DockerService(replace(service_config, secrets_root=wrong))

@@ -10,7 +10,7 @@ from pathlib import Path
 import docker
 
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
@@ -24,7 +24,7 @@ ENGINE_CALLS = "container_manager_engine_call_duration_seconds_count"
 
 
 def test_calls_are_counted_logged_and_traced_down_to_the_engine(
-    engine: docker.DockerClient, service_config: DockerServiceConfig, session_dir: Path, bots: Bots
+    engine: docker.DockerClient, service_config: BackendConfig, session_dir: Path, bots: Bots
 ) -> None:
     directory = Path(tempfile.mkdtemp(prefix="m", dir=session_dir))
     arguments = [

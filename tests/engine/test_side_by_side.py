@@ -10,7 +10,7 @@ import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, STUBBORN, Calls, fails_with
@@ -75,7 +75,7 @@ def test_an_operation_that_holds_the_bot_past_the_deadline_aborts_the_next(
 
 
 def test_conformance_15_a_restarted_service_lists_the_same(
-    bots: Bots, service_config: DockerServiceConfig, session_dir: Path
+    bots: Bots, service_config: BackendConfig, session_dir: Path
 ) -> None:
     lists = []
     for turn in range(2):

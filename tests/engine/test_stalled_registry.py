@@ -15,7 +15,7 @@ from docker.errors import ImageNotFound
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
@@ -34,7 +34,7 @@ def tarpit() -> Iterator[FaultyRegistry]:
 
 
 @pytest.fixture
-def looped(service_config: DockerServiceConfig, session_dir: Path) -> Iterator[LoopedServer]:
+def looped(service_config: BackendConfig, session_dir: Path) -> Iterator[LoopedServer]:
     """A server with four workers."""
     config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/tarpit.sock",), workers=4)
     with looped_server(config) as looped:

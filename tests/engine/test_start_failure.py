@@ -13,7 +13,7 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.doctor import Verdict
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.errors import CommandNotFoundError, StartFailedError
@@ -59,10 +59,10 @@ def test_conformance_09_what_is_no_program_is_command_not_executable(
 
 
 def test_conformance_09_exactly_one_start_reaches_the_engine(
-    bots: Bots, service_config: DockerServiceConfig, session_dir: Path
+    bots: Bots, service_config: BackendConfig, session_dir: Path
 ) -> None:
     with EngineProxy(service_config.docker_host, session_dir / "proxy.sock") as proxy:
-        service = DockerService(DockerServiceConfig(**{**vars(service_config), "docker_host": proxy.url}))
+        service = DockerService(BackendConfig(**{**vars(service_config), "docker_host": proxy.url}))
         bot_id = bots.new()
         service.create_container(bot_id, ContainerConfig(command=("no-such-command",)))
         with pytest.raises(CommandNotFoundError):
@@ -196,9 +196,7 @@ def test_an_engine_without_its_init_process_says_so_and_the_doctor_finds_it(tmp_
     dockerd.chmod(0o755)
     with PrivateEngine(tmp_path / "engine", dockerd=str(dockerd)) as engine:
         root = RootDirectory(tmp_path / "secrets", tmp_path / "secrets")
-        config = DockerServiceConfig(
-            secrets_root=root, docker_host=engine.url, default_image=ensure_test_image(engine.url)
-        )
+        config = BackendConfig(secrets_root=root, docker_host=engine.url, default_image=ensure_test_image(engine.url))
         (root.path / BOT).mkdir(parents=True)
         service = DockerService(config)
         service.create_container(BOT, ContainerConfig(command=FOREVER))

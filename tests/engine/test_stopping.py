@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.docker.docker_service import DockerService
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.model import ContainerConfig, ContainerState
 from tests.support.bots import Bots
 from tests.support.calls import STUBBORN, Calls, fails_with
@@ -65,10 +65,10 @@ def test_conformance_05_part_seconds_of_grace_are_rounded_up(calls: Calls, bots:
 
 
 def test_conformance_05_no_time_out_of_server_or_engine_client_cuts_a_grace_short(
-    bots: Bots, service_config: DockerServiceConfig
+    bots: Bots, service_config: BackendConfig
 ) -> None:
     """A grace of 4 s with an engine time-out of 1 s stands for 90 s with 60 s."""
-    config = DockerServiceConfig(**{**vars(service_config), "engine_timeout_seconds": 1})
+    config = BackendConfig(**{**vars(service_config), "engine_timeout_seconds": 1})
     service = DockerService(config)
     bot_id = bots.new()
     service.create_container(bot_id, ContainerConfig(command=STUBBORN))
@@ -96,9 +96,9 @@ def test_conformance_05_a_grace_of_90_seconds_is_not_cut_short(calls: Calls, bot
 
 
 def test_conformance_05_the_servers_default_grace_applies_when_none_is_given(
-    bots: Bots, service_config: DockerServiceConfig
+    bots: Bots, service_config: BackendConfig
 ) -> None:
-    service = DockerService(DockerServiceConfig(**{**vars(service_config), "grace_seconds": 0}))
+    service = DockerService(BackendConfig(**{**vars(service_config), "grace_seconds": 0}))
     bot_id = bots.new()
     service.create_container(bot_id, ContainerConfig(command=STUBBORN))
     service.start_container(bot_id)

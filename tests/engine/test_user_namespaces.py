@@ -18,7 +18,7 @@ import pytest
 from container_manager.backends.docker.backend import DockerBackend
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import BotUser, RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.doctor import Finding, Verdict
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.errors import SecretsUnavailableError, StateUnavailableError
@@ -67,12 +67,12 @@ def remapping_engine(directory: Path) -> Iterator[PrivateEngine]:
 
 
 @pytest.fixture
-def config(remapping_engine: PrivateEngine, directory: Path) -> DockerServiceConfig:
+def config(remapping_engine: PrivateEngine, directory: Path) -> BackendConfig:
     """With roots of this test, which nobody else may enter."""
     roots = Path(tempfile.mkdtemp(dir=directory))
     for name in ("secrets", "state"):
         (roots / name).mkdir(mode=0o711)
-    return DockerServiceConfig(
+    return BackendConfig(
         secrets_root=RootDirectory(roots / "secrets", roots / "secrets"),
         state_root=RootDirectory(roots / "state", roots / "state"),
         docker_host=remapping_engine.url,
@@ -82,7 +82,7 @@ def config(remapping_engine: PrivateEngine, directory: Path) -> DockerServiceCon
 
 
 @pytest.fixture
-def client(config: DockerServiceConfig) -> Iterator[docker.DockerClient]:
+def client(config: BackendConfig) -> Iterator[docker.DockerClient]:
     """The engine as the test itself talks to it; in the end it has no container."""
     client = docker.DockerClient(base_url=config.docker_host)
     yield client
@@ -91,14 +91,14 @@ def client(config: DockerServiceConfig) -> Iterator[docker.DockerClient]:
     client.close()
 
 
-Serve = Callable[[DockerServiceConfig], DockerService]
+Serve = Callable[[BackendConfig], DockerService]
 
 
 @pytest.fixture
 def serve(client: docker.DockerClient) -> Iterator[Serve]:
     services = []
 
-    def call(config: DockerServiceConfig) -> DockerService:
+    def call(config: BackendConfig) -> DockerService:
         services.append(DockerService(config))
         return services[-1]
 
@@ -107,7 +107,7 @@ def serve(client: docker.DockerClient) -> Iterator[Serve]:
         service.close()
 
 
-def give(config: DockerServiceConfig, directory: BotUser, file: BotUser | None = None) -> str:
+def give(config: BackendConfig, directory: BotUser, file: BotUser | None = None) -> str:
     """Make a bot's secrets with these owners; its id."""
     bot_id = str(uuid.uuid4())
     path = config.secrets_root.path / bot_id
@@ -124,14 +124,14 @@ def owner(path: Path) -> tuple[int, int]:
     return path.stat().st_uid, path.stat().st_gid
 
 
-def users(config: DockerServiceConfig) -> Finding:
+def users(config: BackendConfig) -> Finding:
     """The doctor's finding about users."""
     [finding] = [each for each in asyncio.run(check_engine(config)) if each.name == "users"]
     return finding
 
 
 def test_a_bot_whose_files_belong_to_its_remapped_user_uses_them(
-    serve: Serve, config: DockerServiceConfig, client: docker.DockerClient
+    serve: Serve, config: BackendConfig, client: docker.DockerClient
 ) -> None:
     service, bot_id = serve(config), give(config, BOT_USER)
     service.create_container(bot_id, ContainerConfig(command=COPY))
@@ -157,7 +157,7 @@ def test_a_bot_whose_files_belong_to_its_remapped_user_uses_them(
 )
 def test_secrets_that_no_user_of_the_bot_can_read_are_refused_with_the_owner_that_they_need(
     serve: Serve,
-    config: DockerServiceConfig,
+    config: BackendConfig,
     client: docker.DockerClient,
     owners: tuple[BotUser, BotUser],
     named: str,
@@ -174,7 +174,7 @@ def test_secrets_that_no_user_of_the_bot_can_read_are_refused_with_the_owner_tha
     assert OWNER in finding.remedy
 
 
-def test_files_that_everybody_may_read_are_accepted(serve: Serve, config: DockerServiceConfig) -> None:
+def test_files_that_everybody_may_read_are_accepted(serve: Serve, config: BackendConfig) -> None:
     bot_id = give(config, BotUser(0, 0))
     (config.secrets_root.path / bot_id).chmod(0o711)
     (config.secrets_root.path / bot_id / "TOKEN").chmod(0o644)
@@ -182,7 +182,7 @@ def test_files_that_everybody_may_read_are_accepted(serve: Serve, config: Docker
 
 
 def test_what_is_put_belongs_to_the_remapped_user_and_the_bot_uses_it(
-    serve: Serve, config: DockerServiceConfig, client: docker.DockerClient
+    serve: Serve, config: BackendConfig, client: docker.DockerClient
 ) -> None:
     """With ``--bot-user`` as it is in the container, or as this host numbers it."""
     for user in (BotUser(1000, 1000), BOT_USER):
@@ -202,7 +202,7 @@ def test_what_is_put_belongs_to_the_remapped_user_and_the_bot_uses_it(
         assert {BOT_USER} == {owner(path) for path in made}
 
 
-def test_a_state_directory_that_the_bot_cannot_write_is_refused(serve: Serve, config: DockerServiceConfig) -> None:
+def test_a_state_directory_that_the_bot_cannot_write_is_refused(serve: Serve, config: BackendConfig) -> None:
     bot_id = give(config, BOT_USER)
     assert config.state_root is not None
     (config.state_root.path / bot_id).mkdir(mode=0o700)
@@ -211,7 +211,7 @@ def test_a_state_directory_that_the_bot_cannot_write_is_refused(serve: Serve, co
         serve(config).create_container(bot_id, ContainerConfig(command=COPY))
 
 
-def test_a_start_is_refused_once_the_secrets_are_no_longer_readable(serve: Serve, config: DockerServiceConfig) -> None:
+def test_a_start_is_refused_once_the_secrets_are_no_longer_readable(serve: Serve, config: BackendConfig) -> None:
     service, bot_id = serve(config), give(config, BOT_USER)
     service.create_container(bot_id, ContainerConfig(command=("sleep", "100000")))
     os.chown(config.secrets_root.path / bot_id, 1000, 1000)

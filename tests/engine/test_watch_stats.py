@@ -14,7 +14,7 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.rpc.stream_kinds import STATS
 from container_manager_client import connect
 from tests.support.bots import Bots
@@ -82,7 +82,7 @@ def test_containers_are_sampled_only_while_somebody_watches(
     proxy: EngineProxy, secrets_root: Path, session_dir: Path, test_image: str, bots: Bots
 ) -> None:
     root = RootDirectory(secrets_root, secrets_root)
-    service = DockerServiceConfig(secrets_root=root, docker_host=proxy.url, default_image=test_image)
+    service = BackendConfig(secrets_root=root, docker_host=proxy.url, default_image=test_image)
     config = ServerConfig(service=service, listen=(f"unix://{session_dir}/stats/s.sock",))
     with looped_server(config) as looped, connect(looped.server.addresses[0]) as channel:
         calls, observer = Calls(ContainerManagerStub(channel)), ContainerObserverStub(channel)

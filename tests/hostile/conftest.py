@@ -9,7 +9,7 @@ import docker
 import pytest
 
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.model import PullPolicy
 from container_manager_client import connect
 from dev.engine import PrivateEngine
@@ -58,12 +58,10 @@ def own_state_root(session_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def own_config(
-    own_engine: PrivateEngine, secrets_root: Path, own_state_root: Path, test_image: str
-) -> DockerServiceConfig:
+def own_config(own_engine: PrivateEngine, secrets_root: Path, own_state_root: Path, test_image: str) -> BackendConfig:
     """The configuration of a service on the private engine that pulls no images."""
     secrets, state = (RootDirectory(root, root) for root in (secrets_root, own_state_root))
-    return DockerServiceConfig(
+    return BackendConfig(
         secrets_root=secrets,
         state_root=state,
         docker_host=own_engine.url,
@@ -73,7 +71,7 @@ def own_config(
 
 
 @pytest.fixture(scope="session")
-def own_target(own_config: DockerServiceConfig, session_dir: Path) -> Iterator[str]:
+def own_target(own_config: BackendConfig, session_dir: Path) -> Iterator[str]:
     """The address of its unix socket."""
     config = ServerConfig(service=own_config, listen=(f"unix://{session_dir}/hostile/s.sock",))
     with running_server(config) as addresses:

@@ -18,7 +18,7 @@ from docker.models.containers import Container
 
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.errors import SecretsUnavailableError, StateUnavailableError
 from container_manager.model import ContainerConfig
 from tests.support.bots import NODE_UID, Bots
@@ -89,7 +89,7 @@ def bots(engine: docker.DockerClient, roots: tuple[Path, Path], all_bot_ids: lis
 
 
 @pytest.fixture
-def service(service_config: DockerServiceConfig, roots: tuple[Path, Path]) -> Iterator[DockerService]:
+def service(service_config: BackendConfig, roots: tuple[Path, Path]) -> Iterator[DockerService]:
     """The service on those roots."""
     secrets, state = (RootDirectory(root, root) for root in roots)
     service = DockerService(replace(service_config, secrets_root=secrets, state_root=state))

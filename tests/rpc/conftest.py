@@ -15,7 +15,7 @@ from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.maintenance import readiness
 from tests.support.calls import Calls
 from tests.support.fake_engine import FakeEngine
@@ -81,7 +81,7 @@ def server_config(rpc_secrets: RootDirectory) -> Callable[..., ServerConfig]:
     """A server's configuration, by its addresses and further fields."""
 
     def build(*listen: str, **further: Any) -> ServerConfig:
-        service = DockerServiceConfig(secrets_root=rpc_secrets, docker_host="unix:///nowhere.sock")
+        service = BackendConfig(secrets_root=rpc_secrets, docker_host="unix:///nowhere.sock")
         return ServerConfig(service=service, listen=listen, **further)
 
     return build

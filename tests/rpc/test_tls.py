@@ -194,13 +194,13 @@ IN_A_NETWORK_OF_ITS_OWN = """
 import pathlib, subprocess, sys, tempfile
 subprocess.run("ip link set lo up && ip address add 192.0.2.1/32 dev lo", shell=True, check=True)
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from tests.rpc.test_tls import OURS, probe
 from tests.support.certificates import server_files
 from tests.support.serving import running_server
 with tempfile.TemporaryDirectory() as name:
     root = pathlib.Path(name)
-    service = DockerServiceConfig(RootDirectory(root, root), docker_host="unix:///nowhere.sock")
+    service = BackendConfig(RootDirectory(root, root), docker_host="unix:///nowhere.sock")
     tls = server_files(root, OURS, "192.0.2.1")
     for listen in ("tcp://192.0.2.1:0", "tcp://0.0.0.0:0"):
         config = ServerConfig(service, (listen,), token_file=root / "token", tls=tls)

@@ -15,7 +15,7 @@ from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.swarm.backend import SwarmBackend
-from container_manager.config import DockerServiceConfig, ServerConfig, SwarmConfig
+from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
 from container_manager_client import connect
 from tests.support.calls import Calls
 from tests.support.serving import running_server
@@ -49,7 +49,7 @@ class KeptService:
 
 @contextmanager
 def kept_service(
-    service: DockerServiceConfig, swarm: SwarmConfig | None, address: str, backups: Path
+    service: BackendConfig, swarm: SwarmConfig | None, address: str, backups: Path
 ) -> Iterator[KeptService]:
     """A service on a swarm; ``None``: on one engine."""
     backend = None if swarm is None else partial(SwarmBackend, service, swarm)

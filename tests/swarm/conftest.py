@@ -13,7 +13,7 @@ from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.swarm.backend import SwarmBackend
 from container_manager.bot_directories import BotUser, RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig, SwarmConfig
+from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
 from container_manager_client import connect
 from dev import docker_command
 from dev.engines.releases import RELEASES
@@ -84,10 +84,10 @@ def swarm_image(session_bed: SwarmBed) -> str:
 
 
 @pytest.fixture(scope="session")
-def swarm_service(session_bed: SwarmBed, swarm_image: str) -> DockerServiceConfig:
+def swarm_service(session_bed: SwarmBed, swarm_image: str) -> BackendConfig:
     """The service beside the manager n1, with states on the storage that all nodes share."""
     root = RootDirectory(session_bed.shared, session_bed.shared)
-    return DockerServiceConfig(
+    return BackendConfig(
         secrets_root=root,
         state_root=root,
         bot_user=BotUser(0, 0),
@@ -105,7 +105,7 @@ def swarm_config(session_bed: SwarmBed) -> SwarmConfig:
 
 
 @pytest.fixture(scope="session")
-def target(swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path) -> Iterator[str]:
+def target(swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path) -> Iterator[str]:
     """Where the service serves that uses the swarm."""
     config = ServerConfig(service=swarm_service, swarm=swarm_config, listen=(f"unix://{session_dir}/swarm/s.sock",))
     with running_server(config, backend=partial(SwarmBackend, swarm_service, swarm_config)) as addresses:
@@ -120,7 +120,7 @@ def provisioner(target: str) -> Iterator[BotProvisionerStub]:
 
 
 @pytest.fixture
-def managers_only(swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path) -> Iterator[Calls]:
+def managers_only(swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path) -> Iterator[Calls]:
     """Calls to a service for which no node's engine is named, and whose operator accepts memory limits without swap."""
     swarm = SwarmConfig(allow_weaker=(*swarm_config.allow_weaker, "swap"))
     config = ServerConfig(service=swarm_service, swarm=swarm, listen=(f"unix://{session_dir}/only/s.sock",))

@@ -24,7 +24,7 @@ from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.swarm.backend import SwarmBackend
 from container_manager.backends.swarm.service_spec import RESTART_DELAY_SECONDS
-from container_manager.config import DockerServiceConfig, ServerConfig, SwarmConfig
+from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
 from container_manager_client import connect, error_info
 from dev.swarm import SwarmBed
 from tests.support.backend_contract import put_secrets
@@ -345,7 +345,7 @@ def test_conformance_14_a_client_that_cancels_in_mid_stop_still_leaves_the_bot_s
 
 
 def test_conformance_15_a_restarted_service_lists_the_same(
-    shared: Shared, swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path, calls: Calls
+    shared: Shared, swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path, calls: Calls
 ) -> None:
     """Bots that run, that were stopped, and that could not start."""
     calls.start(shared.stubborn[1])

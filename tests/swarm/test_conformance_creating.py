@@ -19,7 +19,7 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.backends.swarm.backend import SwarmBackend
-from container_manager.config import DockerServiceConfig, ServerConfig, SwarmConfig
+from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
 from container_manager_client import connect, error_info
 from dev.swarm import SwarmBed
 from tests.support.bots import GATEWAY_TOKEN
@@ -38,7 +38,7 @@ CLOSED = "10.219.0.1:5999"  # beside the registry, where nothing listens
 
 
 @contextmanager
-def serving(service: DockerServiceConfig, swarm: SwarmConfig, socket: Path) -> Iterator[Calls]:
+def serving(service: BackendConfig, swarm: SwarmConfig, socket: Path) -> Iterator[Calls]:
     """Calls to a service of its own."""
     config = ServerConfig(service=service, swarm=swarm, listen=(f"unix://{socket}",))
     with (
@@ -145,7 +145,7 @@ def test_conformance_10_registries_errors_have_their_own_reasons(
 
 
 def test_conformance_11_the_same_request_id_counts_after_a_restart_of_the_service(
-    bots: SwarmBots, swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path
+    bots: SwarmBots, swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path
 ) -> None:
     bot_id, request_id = bots.new(), str(uuid.uuid4())
     ids = []
@@ -259,7 +259,7 @@ def test_conformance_12_a_foreign_service_with_our_name_or_our_labels_is_never_t
 
 @pytest.mark.slow
 def test_conformance_16_without_a_manager_it_is_unavailable_and_not_serving_and_the_list_is_true_when_it_is_back(
-    bed: SwarmBed, bots: SwarmBots, swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path
+    bed: SwarmBed, bots: SwarmBots, swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path
 ) -> None:
     config = ServerConfig(service=swarm_service, swarm=swarm_config, listen=(f"unix://{session_dir}/away/s.sock",))
     backend = partial(SwarmBackend, swarm_service, swarm_config)
@@ -309,7 +309,7 @@ def test_conformance_17_reflection_and_health_answer_for_all_services(target: st
 
 
 def test_what_a_swarm_cannot_keep_is_refused_with_its_field_and_makes_nothing(
-    swarm_service: DockerServiceConfig, bots: SwarmBots, session_dir: Path
+    swarm_service: BackendConfig, bots: SwarmBots, session_dir: Path
 ) -> None:
     port = pb.PortBinding(container_port=80, host_port=18080, host_ip="127.0.0.1")
     refused: dict[str, Json] = {

@@ -12,7 +12,7 @@ import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager_client import connect
 from dev import docker_command
 from dev.swarm import Node, SwarmBed
@@ -171,7 +171,7 @@ def test_two_services_on_one_swarm_make_no_doubled_bot_and_agree(
     target: str,
     calls: Calls,
     bots: SwarmBots,
-    swarm_service: DockerServiceConfig,
+    swarm_service: BackendConfig,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     directory = tmp_path_factory.mktemp("second")
@@ -193,7 +193,7 @@ def test_two_services_on_one_swarm_make_no_doubled_bot_and_agree(
         )
 
 
-def serve_arguments(config: DockerServiceConfig, directory: Path) -> list[str]:
+def serve_arguments(config: BackendConfig, directory: Path) -> list[str]:
     """Options for a service in this directory."""
     own = directory / "own"
     own.mkdir()
@@ -205,7 +205,7 @@ def serve_arguments(config: DockerServiceConfig, directory: Path) -> list[str]:
 
 
 def test_nine_bots_on_three_machines_survive_one_of_them_through_the_unchanged_client_and_botctl(
-    bed: SwarmBed, bots: SwarmBots, swarm_service: DockerServiceConfig, tmp_path_factory: pytest.TempPathFactory
+    bed: SwarmBed, bots: SwarmBots, swarm_service: BackendConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("nine")
     address = f"unix://{directory}/s.sock"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.model import PullPolicy
 from dev import docker_command
 from dev.images import TEST_IMAGE
@@ -22,7 +22,7 @@ from tests.support.swarm_service import KeptService, kept_service
 
 @pytest.fixture
 def never(
-    swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path, tmp_path: Path
+    swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path, tmp_path: Path
 ) -> Iterator[KeptService]:
     """A service that pulls nothing."""
     service = replace(swarm_service, state_root=None, pull_policy=PullPolicy.NEVER)

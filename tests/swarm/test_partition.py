@@ -12,7 +12,7 @@ import pytest
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.swarm.backend import SwarmBackend
-from container_manager.config import DockerServiceConfig, ServerConfig, SwarmConfig
+from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
 from container_manager_client import connect
 from dev import docker_command
 from dev.swarm import Node, SwarmBed
@@ -34,7 +34,7 @@ WRITES = ("sh", "-c", SCRIPT)
 
 
 @pytest.fixture
-def pinning(swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path) -> Iterator[Calls]:
+def pinning(swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path) -> Iterator[Calls]:
     """Calls to a service that keeps states on the nodes."""
     swarm = replace(swarm_config, placement="pinned")
     config = ServerConfig(service=swarm_service, swarm=swarm, listen=(f"unix://{session_dir}/pinned/s.sock",))

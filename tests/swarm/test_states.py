@@ -18,7 +18,7 @@ from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from container_manager.bot_directories import BotUser, RootDirectory
-from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.config import BackendConfig, SwarmConfig
 from dev import docker_command
 from dev.swarm import SwarmBed
 from tests.support.backend_contract import put_secrets
@@ -44,7 +44,7 @@ def root_of(path: Path) -> RootDirectory:
 @pytest.fixture
 def shared(
     session_bed: SwarmBed,
-    swarm_service: DockerServiceConfig,
+    swarm_service: BackendConfig,
     swarm_config: SwarmConfig,
     session_dir: Path,
     tmp_path: Path,
@@ -61,7 +61,7 @@ def shared(
 
 @pytest.fixture
 def pinned(
-    swarm_service: DockerServiceConfig, swarm_config: SwarmConfig, session_dir: Path, tmp_path: Path
+    swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path, tmp_path: Path
 ) -> Iterator[KeptService]:
     """A service on the swarm, with states on single nodes."""
     service = replace(swarm_service, secrets_root=root_of(tmp_path / "journal"))
@@ -75,7 +75,7 @@ def pinned(
 @pytest.fixture
 def alone(session_bed: SwarmBed, swarm_image: str, session_dir: Path, tmp_path: Path) -> Iterator[KeptService]:
     """A service on the one engine of a machine."""
-    service = DockerServiceConfig(
+    service = BackendConfig(
         secrets_root=root_of(tmp_path / "secrets"),
         state_root=root_of(tmp_path / "states"),
         bot_user=BotUser(0, 0),

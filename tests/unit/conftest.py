@@ -13,7 +13,7 @@ from hypothesis import settings
 
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.engine.client import EngineClient
 from tests.support.fake_engine import FakeEngine
 from tests.support.scripted_service import ScriptedService
@@ -55,7 +55,7 @@ def make_service(engine: FakeEngine, secrets_root: RootDirectory) -> Iterator[Ca
 
         def make(**config: Any) -> DockerService:
             defaults = {"secrets_root": secrets_root, "docker_host": engine.url, "engine_timeout_seconds": 5}
-            service = DockerService(DockerServiceConfig(**{**defaults, **config}))
+            service = DockerService(BackendConfig(**{**defaults, **config}))
             stack.callback(service.close)
             return service
 

@@ -21,7 +21,7 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.cli import main
 from container_manager.cli.serve import serve as command
 from container_manager.cli.server_config import server_config
-from container_manager.config import DockerServiceConfig, RegistryConfig, ServerConfig, SwarmConfig, TlsConfig
+from container_manager.config import BackendConfig, RegistryConfig, ServerConfig, SwarmConfig, TlsConfig
 from container_manager.errors import StartupError
 from container_manager.model import BotNetwork, PullPolicy
 from container_manager.rpc import server
@@ -89,7 +89,7 @@ def test_the_garbage_collector_is_tuned_when_it_serves_and_not_by_loading_the_se
 def test_the_defaults(serve: Serve, tmp_path: Path) -> None:
     _, config = serve(environment={"HOME": str(tmp_path), "DOCKER_CONFIG": ""})
     expected = ServerConfig(
-        service=DockerServiceConfig(
+        service=BackendConfig(
             secrets_root=RootDirectory(tmp_path / "secrets", tmp_path / "secrets"),
             docker_host="unix:///var/run/docker.sock",
             default_image="botmaker/openclaw:2026.9.6",

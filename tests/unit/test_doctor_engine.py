@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from container_manager.bot_directories import BotUser, RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.doctor import Finding, Verdict
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.model import BotNetwork, PullPolicy
@@ -38,7 +38,7 @@ def info(**fields: Any) -> dict[str, Any]:
 
 def check(docker_host: str, **config: Any) -> dict[str, Finding]:
     root = RootDirectory(Path("/"), Path("/"))
-    found = asyncio.run(check_engine(DockerServiceConfig(secrets_root=root, docker_host=docker_host, **config)))
+    found = asyncio.run(check_engine(BackendConfig(secrets_root=root, docker_host=docker_host, **config)))
     for finding in found:
         assert (finding.verdict is not Verdict.OK) == bool(finding.remedy), "a remedy exactly where one is needed"
     return {finding.name: finding for finding in found}

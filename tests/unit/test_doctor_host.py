@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from container_manager.bot_directories import BotUser, RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig, TlsConfig
+from container_manager.config import BackendConfig, ServerConfig, TlsConfig
 from container_manager.doctor import Finding, Verdict, diagnose
 from container_manager.doctor.host_checks import check_disk, check_root
 from container_manager.doctor.sizes import size_text
@@ -272,7 +272,7 @@ def test_the_doctor_and_the_start_are_of_one_opinion_about_a_token_file(tmp_path
 
 def test_everything_that_serve_would_need_is_looked_at_and_nothing_is_made(root: Path, tmp_path: Path) -> None:
     state = RootDirectory(tmp_path / "state", tmp_path / "state")
-    service = DockerServiceConfig(
+    service = BackendConfig(
         secrets_root=RootDirectory(root, root), state_root=state, docker_host=f"unix://{tmp_path}/none.sock"
     )
     listen = (f"unix://{tmp_path}/run/s.sock", "tcp://127.0.0.1:0", "nonsense")
@@ -289,14 +289,14 @@ def test_everything_that_serve_would_need_is_looked_at_and_nothing_is_made(root:
 
 def test_roots_that_overlap_are_a_failure(root: Path, tmp_path: Path) -> None:
     state = RootDirectory(root / "state", root / "state")
-    service = DockerServiceConfig(RootDirectory(root, root), state, docker_host=f"unix://{tmp_path}/none.sock")
+    service = BackendConfig(RootDirectory(root, root), state, docker_host=f"unix://{tmp_path}/none.sock")
     findings = asyncio.run(diagnose(ServerConfig(service, ())))
     assert [FAILED] == [finding.verdict for finding in findings if finding.name == "roots"]
 
 
 def tcp_findings(tmp_path: Path, listen: str, tls: TlsConfig | None, *, running: bool = False) -> list[Finding]:
     """The findings about a TCP listener, without those about its token file."""
-    service = DockerServiceConfig(RootDirectory(tmp_path, tmp_path), docker_host="unix:///nowhere.sock")
+    service = BackendConfig(RootDirectory(tmp_path, tmp_path), docker_host="unix:///nowhere.sock")
     config = ServerConfig(service, (listen,), token_file=tmp_path / "token", tls=tls)
     found = asyncio.run(diagnose(config, running=running))
     return [finding for finding in found if finding.name in ("listener", "TLS files")]
@@ -331,7 +331,7 @@ def test_a_port_that_is_in_use_is_failed_before_a_start_and_ok_while_the_service
 
 
 def test_services_that_keep_the_service_from_starting_are_found(tmp_path: Path) -> None:
-    service = DockerServiceConfig(RootDirectory(tmp_path, tmp_path), docker_host="unix:///nowhere.sock")
+    service = BackendConfig(RootDirectory(tmp_path, tmp_path), docker_host="unix:///nowhere.sock")
 
     def found(*services: str) -> list[tuple[Verdict, str]]:
         config = ServerConfig(service, ("tcp://127.0.0.1:1",), token_file=tmp_path / "token", services=services)

@@ -16,7 +16,7 @@ import pytest
 
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine import client as client_module
 from container_manager.engine.async_client import AsyncEngineClient
@@ -110,7 +110,7 @@ def test_no_context_or_variable_of_docker_leads_to_another_engine(
     with FakeEngine(tcp=tcp) as engine:
         engine.on("GET", "/containers/json", Json([]))
         engine.on("GET", INSPECT, Json({"Id": "c1"}))
-        service = DockerService(DockerServiceConfig(secrets_root=secrets_root, docker_host=engine.url))
+        service = DockerService(BackendConfig(secrets_root=secrets_root, docker_host=engine.url))
         assert [] == service.list_managed_containers()
         service.close()
         assert {"Id": "c1"} == asyncio.run(get(engine.url))

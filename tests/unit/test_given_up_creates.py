@@ -16,7 +16,7 @@ from container_manager.backends import given_up_creates
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     ContainerManagerError,
@@ -108,7 +108,7 @@ def test_a_create_that_was_not_sent_is_not_searched_for(
     late: LateEngine, secrets_root: RootDirectory, tmp_path: Path
 ) -> None:
     """An engine that is down may have callers that try again and again."""
-    lifecycle = DockerLifecycle(DockerServiceConfig(secrets_root=secrets_root, docker_host=late.engine.url))
+    lifecycle = DockerLifecycle(BackendConfig(secrets_root=secrets_root, docker_host=late.engine.url))
     lifecycle.ping()
     lifecycle._engine.close_unused_since(math.inf)
     late.engine.socket_path.rename(tmp_path / "moved")

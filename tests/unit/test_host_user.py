@@ -11,7 +11,7 @@ import pytest
 from container_manager.backends.docker.backend import DockerBackend
 from container_manager.backends.docker.host_user import HostUser
 from container_manager.bot_directories import BotUser
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.engine.client import EngineClient
 from container_manager.engine.user_namespace import UserNamespace
 from container_manager.errors import EngineUnavailableError
@@ -76,7 +76,7 @@ def test_nothing_is_written_before_the_engine_has_said_whether_it_remaps_users(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_an_engine_that_comes_back_and_remaps_otherwise_is_asked_again(engine: FakeEngine, tmp_path: Path) -> None:
     root = root_at(tmp_path / "root")
-    backend = DockerBackend(DockerServiceConfig(secrets_root=root, docker_host=engine.url))
+    backend = DockerBackend(BackendConfig(secrets_root=root, docker_host=engine.url))
     owners = []
     for answer in (REMAPS, {}):
         engine.on("GET", "/info", Json(answer))

@@ -12,7 +12,7 @@ from container_manager.backend import Created
 from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.backends.docker.status import status_from_inspect
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.errors import (
     ContainerAlreadyExistsError,
     ContainerNotFoundError,
@@ -47,7 +47,7 @@ def make_lifecycle(engine: FakeEngine, secrets_root: RootDirectory) -> Iterator[
     made: list[DockerLifecycle] = []
 
     def make(**config: Any) -> DockerLifecycle:
-        made.append(DockerLifecycle(DockerServiceConfig(secrets_root=secrets_root, docker_host=engine.url, **config)))
+        made.append(DockerLifecycle(BackendConfig(secrets_root=secrets_root, docker_host=engine.url, **config)))
         return made[-1]
 
     yield make

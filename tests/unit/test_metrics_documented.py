@@ -13,7 +13,7 @@ from prometheus_client import parser
 
 from container_manager.backends.docker.backend import DockerBackend
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig, TracingConfig
+from container_manager.config import BackendConfig, ServerConfig, TracingConfig
 from container_manager.rpc.server import Server
 from tests.support.scraping import scrape
 
@@ -26,7 +26,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """The metrics of a service with everything on, after a call of each kind."""
     root = tmp_path_factory.mktemp("documented")
     config = ServerConfig(
-        service=DockerServiceConfig(secrets_root=RootDirectory(root, root), docker_host=f"unix://{root}/none.sock"),
+        service=BackendConfig(secrets_root=RootDirectory(root, root), docker_host=f"unix://{root}/none.sock"),
         listen=(),
         metrics_listen="127.0.0.1:0",
         tracing=TracingConfig("http://127.0.0.1:9", "the test"),

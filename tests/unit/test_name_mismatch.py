@@ -11,7 +11,7 @@ import pytest
 from container_manager.backends.docker.config_reader import ConfigReader
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.errors import (
@@ -118,5 +118,5 @@ def test_its_configuration_is_none_that_a_create_could_give(engine: FakeEngine, 
     engine.on("GET", "/info", Json({}))
     root = RootDirectory(Path("/"), Path("/"))
     with pytest.raises(ConfigNotReproducibleError) as caught:
-        ConfigReader(client, DockerServiceConfig(secrets_root=root)).read(BOT, Deadline())
+        ConfigReader(client, BackendConfig(secrets_root=root)).read(BOT, Deadline())
     assert "Name" == caught.value.metadata["fields"].split(",")[0]

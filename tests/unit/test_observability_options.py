@@ -13,7 +13,7 @@ import pytest
 
 from container_manager.bot_directories import RootDirectory
 from container_manager.cli.server_config import machine_tracing
-from container_manager.config import DockerServiceConfig, ServerConfig, TracingConfig
+from container_manager.config import BackendConfig, ServerConfig, TracingConfig
 from container_manager.doctor import Verdict
 from container_manager.doctor.observability_checks import check_metrics, check_tracing
 from container_manager.errors import StartupError
@@ -26,7 +26,7 @@ GOOD = "http://127.0.0.1:4317"
 
 def config(tmp_path: Path, **further: Any) -> ServerConfig:
     root = RootDirectory(tmp_path, tmp_path)
-    return ServerConfig(service=DockerServiceConfig(secrets_root=root), listen=(), **further)
+    return ServerConfig(service=BackendConfig(secrets_root=root), listen=(), **further)
 
 
 def ours(endpoint: str) -> TracingConfig:

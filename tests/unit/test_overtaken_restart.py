@@ -9,7 +9,7 @@ import pytest
 from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.backends.docker.status import status_from_inspect
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.errors import OperationInProgressError
 from container_manager.operation import GracePeriod
 from tests.support.fake_engine import NO_CONTENT, FakeEngine, Hang, Json, error
@@ -24,7 +24,7 @@ DAY = 86_400
 
 @pytest.fixture
 def lifecycle(engine: FakeEngine, secrets_root: RootDirectory) -> Iterator[DockerLifecycle]:
-    lifecycle = DockerLifecycle(DockerServiceConfig(secrets_root=secrets_root, docker_host=engine.url))
+    lifecycle = DockerLifecycle(BackendConfig(secrets_root=secrets_root, docker_host=engine.url))
     yield lifecycle
     lifecycle.close()
 

@@ -11,7 +11,7 @@ from container_manager.backends.docker.lifecycle import DockerLifecycle
 from container_manager.backends.docker.status import status_from_row
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.errors import EngineUnavailableError
 from container_manager.model import ContainerStatus
 from tests.support.fake_engine import FakeEngine, Json, error
@@ -73,7 +73,7 @@ def test_a_row_of_a_container_that_cannot_be_inspected_can_still_be_found_by_its
 
 @pytest.fixture
 def lifecycle(engine: FakeEngine, secrets_root: RootDirectory) -> Any:
-    lifecycle = DockerLifecycle(DockerServiceConfig(secrets_root=secrets_root, docker_host=engine.url))
+    lifecycle = DockerLifecycle(BackendConfig(secrets_root=secrets_root, docker_host=engine.url))
     yield lifecycle
     lifecycle.close()
 

@@ -12,7 +12,7 @@ import pytest
 
 from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -32,7 +32,7 @@ from container_manager.operation import carry_out
 ID = "sha256:" + "ef" * 32
 IMAGE, DIGEST = "registry.test/bot:1", "sha256:" + "ab" * 32
 ROOT = RootDirectory(Path("/nowhere"), Path("/nowhere"))
-CONFIG = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE, allowed_images=("registry.test/*",))
+CONFIG = BackendConfig(secrets_root=ROOT, default_image=IMAGE, allowed_images=("registry.test/*",))
 
 
 class Engine:

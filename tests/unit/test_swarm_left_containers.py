@@ -17,7 +17,7 @@ from container_manager.backends.swarm import bot_services, left_containers, runs
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.backends.swarm.records import LABEL_LEFT_ON, left_on
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     ContainerAlreadyExistsError,
@@ -56,7 +56,7 @@ def make(world: SwarmWorld) -> Iterator[Callable[..., SwarmLifecycle]]:
     made = []
 
     def make(**node_engines: str) -> SwarmLifecycle:
-        config = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE, grace_seconds=GRACE_SECONDS)
+        config = BackendConfig(secrets_root=ROOT, default_image=IMAGE, grace_seconds=GRACE_SECONDS)
         swarm = SwarmConfig(node_engines={name.replace("_", "-"): url for name, url in node_engines.items()})
         made.append(SwarmLifecycle(world, config, swarm, NoSecrets()))  # type: ignore[arg-type]
         return made[-1]

@@ -13,7 +13,7 @@ import pytest
 from container_manager.backends.swarm import bot_services, left_containers, runs, task_watch
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     CommandNotFoundError,
@@ -64,7 +64,7 @@ def world() -> SwarmWorld:
 
 @pytest.fixture
 def lifecycle(world: SwarmWorld) -> Iterator[SwarmLifecycle]:
-    config = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE)
+    config = BackendConfig(secrets_root=ROOT, default_image=IMAGE)
     made = SwarmLifecycle(world, config, SwarmConfig(), NoSecrets())  # type: ignore[arg-type]
     yield made
     made.close()
@@ -196,7 +196,7 @@ def test_a_missing_program_is_told_by_the_engine_of_its_node_or_else_by_the_mana
     world: SwarmWorld, named: str
 ) -> None:
     """A manager may get no log from a node that has connected to it anew."""
-    config = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE)
+    config = BackendConfig(secrets_root=ROOT, default_image=IMAGE)
     with FakeEngine() as engine:
         if named == "engine":
             engine.on("GET", "/containers/c/logs", Raw(NO_PROGRAM))
@@ -497,7 +497,7 @@ def test_a_restart_that_cannot_start_stops_nothing(
 
 
 def test_an_upgrade_puts_back_what_its_operator_no_longer_allows(world: SwarmWorld) -> None:
-    config = DockerServiceConfig(secrets_root=ROOT, default_image=IMAGE, allowed_images=("other/*",))
+    config = BackendConfig(secrets_root=ROOT, default_image=IMAGE, allowed_images=("other/*",))
     lifecycle = SwarmLifecycle(world, config, SwarmConfig(), NoSecrets())  # type: ignore[arg-type]
     world.nodes["node2"]["Description"]["Engine"]["EngineVersion"] = "20.10.24"
     old = ContainerConfig(image="registry.test/old:1")

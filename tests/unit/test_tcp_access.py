@@ -9,7 +9,7 @@ import pytest
 
 from container_manager.addresses import TcpAddress, UnixAddress
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, ServerConfig
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.errors import StartupError
 from container_manager.rpc.listeners.tcp_access import TcpAccess, tcp_access
 from tests.support.certificates import Authority, server_files
@@ -21,7 +21,7 @@ ELSEWHERE = [TcpAddress("0.0.0.0", 1), TcpAddress("::", 1), TcpAddress("192.0.2.
 def config(path: Path, *, tls: bool = False, **further: Any) -> ServerConfig:
     """A configuration with a token file."""
     files = server_files(path, Authority()) if tls else None
-    service = DockerServiceConfig(RootDirectory(path, path))
+    service = BackendConfig(RootDirectory(path, path))
     return ServerConfig(service, (), **{"token_file": path / "token", "tls": files, **further})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import MutableMapping, MutableSequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _FIRST = ("bot_id", "state", "health")
-_NULL_IF_EMPTY = ("bot_id", "error", "hostname", "node", "ai_provider", "ai_model", "channel_type", "network")
 
 
 def write_document(document: Any) -> None:
@@ -113,15 +112,17 @@ def _as_yaml() -> bool:
 def _value(message: Message, name: str) -> Any:
     field: Any = message.DESCRIPTOR.fields_by_name[name]
     value: Any = getattr(message, name)
-    if convert := _REPEATED.get(name):
-        return convert(value)
+    if isinstance(value, MutableMapping):
+        return dict(sorted(value.items()))
+    if isinstance(value, MutableSequence):
+        return [_message_value(each) if isinstance(each, Message) else each for each in value]
     if field.has_presence and not message.HasField(name):
         return None
     if isinstance(value, Message):
         return _message_value(value)
     if field.enum_type is not None:
         return words.enum_word(field.enum_type, value) or None
-    return None if name in _NULL_IF_EMPTY and not value else value
+    return None if value == "" else value
 
 
 def _message_value(message: Message) -> Any:
@@ -130,6 +131,8 @@ def _message_value(message: Message) -> Any:
     if isinstance(message, Duration):
         # As the options of create accept it.
         return message.ToJsonString()
+    if isinstance(message, pb.PortBinding):
+        return _port_document(message)
     return {field.name: _value(message, field.name) for field in message.DESCRIPTOR.fields}
 
 
@@ -140,12 +143,3 @@ def _port_document(port: pb.PortBinding) -> Json:
         "host_ip": port.host_ip,
         "protocol": words.protocol_word(port.protocol),
     }
-
-
-_REPEATED: dict[str, Callable[[Any], Any]] = {
-    "ports": lambda ports: [_port_document(port) for port in ports],
-    "labels": lambda labels: dict(sorted(labels.items())),
-    "environment": lambda variables: dict(sorted(variables.items())),
-    "extra_hosts": lambda hosts: dict(sorted(hosts.items())),
-    "command": list,
-}

@@ -10,7 +10,7 @@ import click
 from container_manager.bot_locks import LOCK_FILE, BotLocks
 from container_manager.cli.options import server_options
 from container_manager.cli.server_config import ConfigurationError, server_config
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.errors import ContainerManagerError
 from container_manager.model import container_name
 
@@ -40,7 +40,7 @@ def adopt(dry_run: bool, **options: Any) -> None:
         raise SystemExit(1)
 
 
-def _locks(config: DockerServiceConfig) -> BotLocks:
+def _locks(config: BackendConfig) -> BotLocks:
     root = config.secrets_root.path
     try:
         return BotLocks(root)
@@ -51,7 +51,7 @@ def _locks(config: DockerServiceConfig) -> BotLocks:
         ) from exc
 
 
-async def _adopt(config: DockerServiceConfig, locks: BotLocks | None) -> int:
+async def _adopt(config: BackendConfig, locks: BotLocks | None) -> int:
     """Print a line for each container. Returns how many were refused."""
     from container_manager.backends.docker.adoption import adopt as adopt_all
     from container_manager.backends.docker.adoption import misnamed_containers

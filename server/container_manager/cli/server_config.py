@@ -16,7 +16,7 @@ from container_manager.bot_directories import RootDirectory, overlap
 from container_manager.cli.options import hint
 from container_manager.config import (
     MAX_UNIX_PATH_BYTES,
-    DockerServiceConfig,
+    BackendConfig,
     RegistryConfig,
     ServerConfig,
     SwarmConfig,
@@ -69,7 +69,7 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         if problem := overlap(secrets_root, state_root, backup_root):
             raise ConfigurationError(f"{problem}; give each a directory of its own")
     service = {
-        **_of_the_same_name(DockerServiceConfig, options),
+        **_of_the_same_name(BackendConfig, options),
         "secrets_root": secrets_root,
         "state_root": state_root,
         "bot_network": BotNetwork(options["bot_network"]),
@@ -86,7 +86,7 @@ def server_config(options: dict[str, Any], *, check_roots: bool = True) -> Serve
         "backup_recipients": _backup_recipients(options["backup_recipient"]),
         "actions": _actions(options["actions"]),
     }
-    return ServerConfig(service=DockerServiceConfig(**service), **server)
+    return ServerConfig(service=BackendConfig(**service), **server)
 
 
 def _backup_recipients(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from container_manager.backends.docker.adoption import misnamed_containers
 from container_manager.backends.docker.subnets import free_subnets, local_routes
-from container_manager.config import SUBNET_BITS, DockerServiceConfig
+from container_manager.config import SUBNET_BITS, BackendConfig
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk
 from container_manager.doctor.sizes import size_text
@@ -38,7 +38,7 @@ _SUBNETS_WARNING_SHARE = 0.10
 _CLOCK_FAILED_SECONDS = 5.0
 
 
-async def check_engine(config: DockerServiceConfig, *, runs_bots: bool = True) -> list[Finding]:
+async def check_engine(config: BackendConfig, *, runs_bots: bool = True) -> list[Finding]:
     """Findings about the engine; a single finding when it does not answer.
 
     ``runs_bots``: bots run on this very engine, not on the nodes of a swarm that it manages.
@@ -94,7 +94,7 @@ def _storage_driver(driver: str) -> Finding:
     return Finding("storage driver", Verdict.OK, driver or "unknown")
 
 
-def _users(info: Json, config: DockerServiceConfig) -> Finding:
+def _users(info: Json, config: BackendConfig) -> Finding:
     name, user = "users", f"{config.bot_user.uid}:{config.bot_user.gid}"
     if any("name=rootless" in str(option) for option in info.get("SecurityOptions") or ()):
         detail = f"the engine is rootless: the bots' users are others on this host, and --bot-user is {user}"
@@ -129,7 +129,7 @@ def _init_process(info: Json) -> list[Finding]:
     return [Finding("init process", Verdict.WARNING, detail, "check the engine's setting init-path")]
 
 
-async def _default_image(engine: AsyncEngineClient, config: DockerServiceConfig) -> Finding:
+async def _default_image(engine: AsyncEngineClient, config: BackendConfig) -> Finding:
     image = config.default_image
     document = await engine.find_json(f"/images/{image}/json")
     if document is None:
@@ -154,7 +154,7 @@ async def _names(engine: AsyncEngineClient) -> Finding:
     return Finding("names", Verdict.WARNING, detail, remedy)
 
 
-async def _bot_networks(engine: AsyncEngineClient, config: DockerServiceConfig) -> list[Finding]:
+async def _bot_networks(engine: AsyncEngineClient, config: BackendConfig) -> list[Finding]:
     if config.bot_network is not BotNetwork.ISOLATED:
         return []
     taken = list(chain.from_iterable(map(subnets, await engine.get_json("/networks"))))

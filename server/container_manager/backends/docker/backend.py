@@ -14,7 +14,7 @@ from container_manager.backends.docker.maintenance import DockerMaintenance
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.backends.engine_actions import EngineActions
 from container_manager.backends.sampling import sample
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -30,7 +30,7 @@ class DockerBackend:
     name = "docker"
     limitations: Mapping[Feature, str] = MappingProxyType({})
 
-    def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
+    def __init__(self, config: BackendConfig, observer: CallObserver | None = None) -> None:
         """``observer`` receives each call to the engine."""
         reader = StatusReader()
         self.lifecycle = DockerLifecycle(config, observer, reader)

@@ -18,7 +18,7 @@ from typing import Any
 from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
 from container_manager.backends.docker.spec import DEFAULT_NETWORK
 from container_manager.backends.docker.subnets import Subnets
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.networks import NetworkClient
@@ -56,7 +56,7 @@ def requested(bot_id: str, config: ContainerConfig, default: BotNetwork) -> Cont
 class BotNetworks:
     """The networks of one engine. Safe for any number of threads."""
 
-    def __init__(self, engine: NetworkClient, config: DockerServiceConfig) -> None:
+    def __init__(self, engine: NetworkClient, config: BackendConfig) -> None:
         self._engine = engine
         self._isolated = config.bot_network is BotNetwork.ISOLATED
         self._subnets = Subnets(engine, config.bot_network_pool, local=config.docker_host.startswith("unix://"))

@@ -15,7 +15,7 @@ from container_manager.backends.docker.bot_networks import requested, resolved
 from container_manager.backends.docker.config_from_inspect import config_from_inspect, merged_variables
 from container_manager.backends.docker.lookup import find_shown_container, name_of, not_found
 from container_manager.backends.docker.spec import container_body
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error
@@ -43,7 +43,7 @@ _SHM_BYTES = 64 * 1024 * 1024
 class ConfigReader:
     """Reads from one engine. Safe for any number of threads."""
 
-    def __init__(self, engine: EngineClient, config: DockerServiceConfig) -> None:
+    def __init__(self, engine: EngineClient, config: BackendConfig) -> None:
         self._engine = engine
         self._config = config
 

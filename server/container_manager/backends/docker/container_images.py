@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from container_manager.backend_maintenance import OnPull
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error
@@ -19,7 +19,7 @@ from container_manager.operation import Operation
 class ContainerImages:
     """Of one engine. Safe for any number of threads."""
 
-    def __init__(self, engine: EngineClient, calls: LongCalls, config: DockerServiceConfig) -> None:
+    def __init__(self, engine: EngineClient, calls: LongCalls, config: BackendConfig) -> None:
         self._engine = engine
         self._config = config
         self._puller = ImagePuller(calls, config.registry_config)

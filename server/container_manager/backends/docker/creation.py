@@ -18,7 +18,7 @@ from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.backends.given_up_creates import GivenUpCreates
 from container_manager.backends.state_directories import StateDirectories
 from container_manager.bot_directories import check_secrets_directory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import create_error, engine_error
@@ -53,7 +53,7 @@ class ContainerCreator:
         engine: EngineClient,
         images: ContainerImages,
         commands: CommandCheck,
-        config: DockerServiceConfig,
+        config: BackendConfig,
         reader: StatusReader,
         *,
         networks: BotNetworks,

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from container_manager.backend import CallObserver
 from container_manager.backends.docker.lifecycle import DockerLifecycle
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus
 from container_manager.operation import carry_out
@@ -21,7 +21,7 @@ class DockerService:
     bounds reads and waits; a start, stop, restart or remove that has reached the engine runs to its end.
     """
 
-    def __init__(self, config: DockerServiceConfig, observer: CallObserver | None = None) -> None:
+    def __init__(self, config: BackendConfig, observer: CallObserver | None = None) -> None:
         """``observer`` receives each call to the engine."""
         self._lifecycle = DockerLifecycle(config, observer)
 

@@ -31,7 +31,7 @@ from container_manager.backends.docker.listing import ContainerLister
 from container_manager.backends.docker.removal import ContainerRemover
 from container_manager.backends.docker.start_directories import check_directories
 from container_manager.backends.docker.status_reader import StatusReader
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error, start_error
@@ -55,7 +55,7 @@ class DockerLifecycle:
     """A lifecycle for any number of threads. The engine arbitrates operations on one bot, the RPC layer queues them."""
 
     def __init__(
-        self, config: DockerServiceConfig, observer: CallObserver | None = None, reader: StatusReader | None = None
+        self, config: BackendConfig, observer: CallObserver | None = None, reader: StatusReader | None = None
     ) -> None:
         """``observer`` receives each call to the engine; ``reader``: shared with what follows the engine."""
         self._config = config

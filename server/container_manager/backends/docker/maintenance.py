@@ -5,7 +5,7 @@ from __future__ import annotations
 from container_manager.backend import CallObserver
 from container_manager.backend_maintenance import ImageFacts, OnPull
 from container_manager.backends.docker.container_images import ContainerImages
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.maintenance import MaintenanceClient
@@ -19,9 +19,7 @@ DERIVED_LABEL = "botmaker.derived-state"
 class DockerMaintenance:
     """A :class:`~container_manager.backend_maintenance.Maintenance`, usable from any number of threads."""
 
-    def __init__(
-        self, config: DockerServiceConfig, images: ContainerImages, observer: CallObserver | None = None
-    ) -> None:
+    def __init__(self, config: BackendConfig, images: ContainerImages, observer: CallObserver | None = None) -> None:
         """``observer`` receives each call to the engine."""
         self._images = images
         self._engine = MaintenanceClient(

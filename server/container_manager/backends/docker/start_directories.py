@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from container_manager.bot_directories import check_secrets_directory, check_state_directory
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.user_namespace import check_secrets_usable, check_state_usable
 
 
-def check_directories(engine: EngineClient, config: DockerServiceConfig, bot_id: str, deadline: Deadline) -> None:
+def check_directories(engine: EngineClient, config: BackendConfig, bot_id: str, deadline: Deadline) -> None:
     """Raise :class:`SecretsUnavailableError` or :class:`StateUnavailableError` unless the bot could use them."""
     check_secrets_directory(config.secrets_root, bot_id)
     if config.state_root is not None:

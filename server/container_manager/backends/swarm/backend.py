@@ -18,7 +18,7 @@ from container_manager.backends.swarm.service_log import ServiceLog
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.bot_directories import same_user
-from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.swarm import SwarmClient
@@ -33,7 +33,7 @@ class SwarmBackend:
 
     name = "swarm"
 
-    def __init__(self, config: DockerServiceConfig, swarm: SwarmConfig, observer: CallObserver | None = None) -> None:
+    def __init__(self, config: BackendConfig, swarm: SwarmConfig, observer: CallObserver | None = None) -> None:
         """``observer`` receives each call to the manager and to nodes' engines."""
         seconds = config.engine_timeout_seconds
         self.limitations = limitations(swarm)

@@ -19,7 +19,7 @@ from container_manager.backends.swarm.service_spec import Placement, Weaker, ref
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import status_of
 from container_manager.backends.swarm.swarm_images import SwarmImages
-from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import create_error, engine_error
 from container_manager.engine.swarm import SwarmClient
@@ -51,7 +51,7 @@ class ServiceCreator:
         engine: SwarmClient,
         services: BotServices,
         images: SwarmImages,
-        config: DockerServiceConfig,
+        config: BackendConfig,
         swarm: SwarmConfig,
         *,
         references: References,

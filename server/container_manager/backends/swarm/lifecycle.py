@@ -37,7 +37,7 @@ from container_manager.backends.swarm.status import has_ended, restart_count
 from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.backends.swarm.task_watch import TaskWatch
 from container_manager.backends.swarm.upkeep import Upkeep
-from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.long_calls import LongCalls
@@ -69,7 +69,7 @@ class SwarmLifecycle:
     def __init__(
         self,
         engine: SwarmClient,
-        config: DockerServiceConfig,
+        config: BackendConfig,
         swarm: SwarmConfig,
         secrets: SwarmSecrets,
         observer: CallObserver | None = None,

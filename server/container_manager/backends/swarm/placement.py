@@ -16,7 +16,7 @@ from container_manager.backends.swarm.service_spec import Placement
 from container_manager.backends.swarm.state_nodes import node_with_state
 from container_manager.backends.swarm.status import pinned_node
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import DockerServiceConfig, SwarmConfig
+from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.errors import EngineUnavailableError
 from container_manager.model import container_name
 
@@ -30,7 +30,7 @@ class Placing(Enum):
     FLOATING = "floating"
 
 
-def shared_states(config: DockerServiceConfig, swarm: SwarmConfig) -> RootDirectory | None:
+def shared_states(config: BackendConfig, swarm: SwarmConfig) -> RootDirectory | None:
     """The root of bots' states on storage that all nodes share; ``None``: there is none."""
     return config.state_root if Placing(swarm.placement) is Placing.FLOATING else None
 

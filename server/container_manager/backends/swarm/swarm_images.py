@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 
-from container_manager.config import DockerServiceConfig
+from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.pull_errors import pull_error
@@ -36,7 +36,7 @@ from container_manager.operation import Operation, Wait
 class SwarmImages:
     """Of one swarm, for any number of threads."""
 
-    def __init__(self, engine: SwarmClient, config: DockerServiceConfig) -> None:
+    def __init__(self, engine: SwarmClient, config: BackendConfig) -> None:
         self._engine = engine
         self._config = config
         self._lock = threading.Lock()
