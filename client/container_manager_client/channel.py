@@ -14,6 +14,7 @@ import grpc.aio
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager_client.call_defaults import SyncCallDefaults, aio_call_defaults
 from container_manager_client.tls import TlsFiles
+from container_manager_client.unregistered import UnregisteredChannel
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["ContainerManager"].full_name
 _MAX_PORT = 65_535
@@ -74,7 +75,7 @@ def connect(target: str, *, token: str | None = None, tls: TlsFiles | None = Non
         channel = grpc.insecure_channel(grpc_target, options=options)
     else:
         channel = grpc.secure_channel(grpc_target, tls.credentials(), options=options)
-    return grpc.intercept_channel(channel, SyncCallDefaults(token))
+    return grpc.intercept_channel(UnregisteredChannel(channel), SyncCallDefaults(token))
 
 
 def connect_aio(target: str, *, token: str | None = None, tls: TlsFiles | None = None) -> grpc.aio.Channel:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -173,6 +175,27 @@ def test_a_status_that_is_asked_for_while_the_service_restarts_is_answered(
         time.sleep(2.7)
         with serve_on(path):
             assert status.result(60) is None
+
+
+@pytest.mark.parametrize(
+    "call", ["manager.GetContainerStatus(pb.GetContainerStatusRequest())", "observer.StreamLogs({})"]
+)
+def test_a_call_on_a_closed_channel_raises_an_error(call: str) -> None:
+    """In a process of its own, which gRPC ends with a segmentation fault otherwise."""
+    program = f"""
+from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager_client import connect
+with connect("unix:///nowhere") as channel:
+    manager, observer = ContainerManagerStub(channel), ContainerObserverStub(channel)
+try:
+    {call}
+except ValueError as exc:
+    print(exc)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (0, "Cannot invoke RPC on closed channel!\n") == (done.returncode, done.stdout), done.stderr
 
 
 def test_an_address_that_is_given_twice_is_refused(serve_on: ServeOn) -> None:

@@ -165,7 +165,7 @@ def shown(calls: Calls) -> list[bytes]:
 
 def test_calls_end_in_time_without_a_quorum_and_bots_stay_up(managed: FaultySwarm, report: Report) -> None:
     bed = managed.bed
-    with managed.calls() as calls:
+    with managed.calls() as calls, connect(managed.target) as channel:
         made = managed.nine(calls)
         for node in (bed.nodes[0], bed.nodes[2]):
             node.power_cut()
@@ -174,7 +174,7 @@ def test_calls_end_in_time_without_a_quorum_and_bots_stay_up(managed: FaultySwar
         reads = (lambda: calls.status(bot_id), calls.list)
         changes = [partial(call, bot_id, timeout=5) for call in (calls.start, calls.restart, calls.stop, calls.remove)]
         creates = [lambda: calls.create(managed.bots.bare(), *FOREVER, timeout=5)]
-        for call in (*changes, *creates, *reads, *others(managed.target, bot_id)):
+        for call in (*changes, *creates, *reads, *others(channel, bot_id)):
             began = time.monotonic()
             told = outcome(call)
             assert time.monotonic() - began < 30
@@ -189,22 +189,21 @@ def test_calls_end_in_time_without_a_quorum_and_bots_stay_up(managed: FaultySwar
     report(FaultRow("two of three managers lose their power", 1, outcomes.total(), outcomes, lost, seconds))
 
 
-def others(target: str, bot_id: str) -> Iterator[Callable[[], object]]:
+def others(channel: grpc.Channel, bot_id: str) -> Iterator[Callable[[], object]]:
     """Calls of the other services, each with a deadline of 5 s."""
-    with connect(target) as channel:
-        provisioner, observer = BotProvisionerStub(channel), ContainerObserverStub(channel)
-        maintainer = ContainerMaintainerStub(channel)
-        for request, call in (
-            (provisioner_pb.PutSecretsRequest(bot_id=bot_id, secrets={"TOKEN": b"x"}), provisioner.PutSecrets),
-            (provisioner_pb.ListSecretsRequest(bot_id=bot_id), provisioner.ListSecrets),
-            (provisioner_pb.ReloadSecretsRequest(bot_id=bot_id), provisioner.ReloadSecrets),
-            (observer_pb.GetContainerConfigRequest(bot_id=bot_id), observer.GetContainerConfig),
-        ):
-            yield partial(call, request, timeout=5)
-        logs = observer_pb.StreamLogsRequest(bot_id=bot_id)
-        yield lambda: list(observer.StreamLogs(logs, timeout=5))
-        upgrade = maintainer_pb.UpgradeContainerRequest(bot_id=bot_id, image="any:1", request_id="1", skip_backup=True)
-        yield lambda: list(maintainer.UpgradeContainer(upgrade, timeout=5))
+    provisioner, observer = BotProvisionerStub(channel), ContainerObserverStub(channel)
+    maintainer = ContainerMaintainerStub(channel)
+    for request, call in (
+        (provisioner_pb.PutSecretsRequest(bot_id=bot_id, secrets={"TOKEN": b"x"}), provisioner.PutSecrets),
+        (provisioner_pb.ListSecretsRequest(bot_id=bot_id), provisioner.ListSecrets),
+        (provisioner_pb.ReloadSecretsRequest(bot_id=bot_id), provisioner.ReloadSecrets),
+        (observer_pb.GetContainerConfigRequest(bot_id=bot_id), observer.GetContainerConfig),
+    ):
+        yield partial(call, request, timeout=5)
+    logs = observer_pb.StreamLogsRequest(bot_id=bot_id)
+    yield lambda: list(observer.StreamLogs(logs, timeout=5))
+    upgrade = maintainer_pb.UpgradeContainerRequest(bot_id=bot_id, image="any:1", request_id="1", skip_backup=True)
+    yield lambda: list(maintainer.UpgradeContainer(upgrade, timeout=5))
 
 
 def test_twenty_random_faults_under_a_mix_of_calls_lose_double_and_leave_nothing(
