@@ -177,16 +177,16 @@ def test_a_status_that_is_asked_for_while_the_service_restarts_is_answered(
             assert status.result(60) is None
 
 
-@pytest.mark.parametrize(
-    "call", ["manager.GetContainerStatus(pb.GetContainerStatusRequest())", "observer.StreamLogs({})"]
-)
+@pytest.mark.parametrize("call", ["manager.StopContainer(stop)", "list(observer.StreamLogs(logs))"])
 def test_a_call_on_a_closed_channel_raises_an_error(call: str) -> None:
     """In a process of its own, which gRPC ends with a segmentation fault otherwise."""
     program = f"""
-from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_manager_pb2 import StopContainerRequest
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from botmaker.container.v1.container_observer_pb2 import StreamLogsRequest
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager_client import connect
+stop, logs = StopContainerRequest(), StreamLogsRequest()
 with connect("unix:///nowhere") as channel:
     manager, observer = ContainerManagerStub(channel), ContainerObserverStub(channel)
 try:
