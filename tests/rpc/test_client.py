@@ -191,11 +191,11 @@ with connect("unix:///nowhere") as channel:
     manager, observer = ContainerManagerStub(channel), ContainerObserverStub(channel)
 try:
     {call}
-except ValueError as exc:
-    print(exc)
+except ValueError:
+    print("refused")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert (0, "Cannot invoke RPC on closed channel!\n") == (done.returncode, done.stdout), done.stderr
+    assert (0, "refused\n") == (done.returncode, done.stdout), done.stderr
 
 
 def test_an_address_that_is_given_twice_is_refused(serve_on: ServeOn) -> None:
