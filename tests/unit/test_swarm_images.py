@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from container_manager.backends.swarm.swarm_images import SwarmImages
+from container_manager.backends.swarm.swarm_images import AT_ONCE, OF_ONE_REGISTRY, SwarmImages
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
@@ -28,6 +28,7 @@ from container_manager.errors import (
 )
 from container_manager.model import PullPolicy
 from container_manager.operation import carry_out
+from tests.support.waiting import wait_until
 
 ID = "sha256:" + "ef" * 32
 IMAGE, DIGEST = "registry.test/bot:1", "sha256:" + "ab" * 32
@@ -157,3 +158,51 @@ def test_all_who_want_an_image_at_once_wait_for_one_answer(engine: Engine, image
     answered.set()
     assert {f"{IMAGE}@{DIGEST}"} == {carry_out(operation) for operation in waiting}
     assert [IMAGE] == engine.asked
+
+
+def digest_threads() -> int:
+    return sum(thread.name == "image digest" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("registries", "most"), [(1, OF_ONE_REGISTRY), (2, 2 * OF_ONE_REGISTRY), (200, AT_ONCE)], ids=["1", "2", "200"]
+)
+def test_registries_that_do_not_answer_hold_a_bounded_number_of_threads_and_nothing_for_callers_that_left(
+    engine: Engine, images: SwarmImages, registries: int, most: int
+) -> None:
+    answered = threading.Event()
+
+    def answer() -> str:
+        assert answered.wait(60)
+        return DIGEST
+
+    engine.answer = answer
+    for number in range(200):
+        with pytest.raises(EngineTimeoutError):
+            carry_out(images.resolve(f"registry-{number % registries}.test/bot:{number}", Deadline(0)))
+    waiting = images.resolve("registry-0.test/bot:new", Deadline())
+    next(waiting)
+    assert most == digest_threads()
+    answered.set()
+    assert f"registry-0.test/bot:new@{DIGEST}" == carry_out(waiting)
+    wait_until(lambda: digest_threads() == 0, "the threads end")
+    assert most + 1 == len(engine.asked), "what nobody waits for is not asked"
+    assert {} == images._questions
+
+
+def test_a_registry_that_does_not_answer_delays_no_other_one(engine: Engine, images: SwarmImages) -> None:
+    answered = threading.Event()
+
+    def answer() -> str:
+        if engine.asked[-1].startswith("slow"):
+            assert answered.wait(60)
+        return DIGEST
+
+    engine.answer = answer
+    for number in range(2 * AT_ONCE):
+        next(slow := images.resolve(f"slow.test/bot:{number}", Deadline()))
+        slow.close()
+    wait_until(lambda: len(engine.asked) == OF_ONE_REGISTRY, "all that have a place are asked")
+    assert f"{IMAGE}@{DIGEST}" == carry_out(images.resolve(IMAGE, Deadline(60)))
+    answered.set()
+    wait_until(lambda: digest_threads() == 0, "the threads end")

@@ -7,7 +7,9 @@ registry has at the create.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
@@ -27,10 +29,29 @@ from container_manager.image_reference import (
     check_image_reference,
     content_id_of,
     is_image_id,
+    registry_of,
     split_version,
 )
 from container_manager.model import PullPolicy
 from container_manager.operation import Operation, Wait
+
+AT_ONCE = 64
+"""Images that are asked for at once, with a thread each."""
+OF_ONE_REGISTRY = 8
+"""Of these, images of one registry, should it not answer."""
+
+
+class _Question:
+    """What a registry is asked for one image."""
+
+    def __init__(self, image: str) -> None:
+        self.image = image
+        self.registry = registry_of(image)
+        self.future: Future[str] = Future()
+        self.waiting = 0
+        """How many callers wait for it."""
+        self.is_asked = False
+        """A thread asks it. Until then it is queued."""
 
 
 class SwarmImages:
@@ -40,7 +61,8 @@ class SwarmImages:
         self._engine = engine
         self._config = config
         self._lock = threading.Lock()
-        self._asking: dict[str, Future[str]] = {}
+        # By image, in the order of arrival.
+        self._questions: dict[str, _Question] = {}
 
     def allowed(self, requested: str) -> str:
         """The image that a request means. Raises the errors of a create for one that it may not have."""
@@ -96,35 +118,68 @@ class SwarmImages:
 
     def _joined(self, image: str, deadline: Deadline) -> Operation[str]:
         """The image's digest. All who want it at the same time wait for one answer: a registry may take its time."""
-        with self._lock:
-            future = self._asking.get(image)
-            if future is None:
-                future = self._asking[image] = Future()
-                try:
-                    threading.Thread(target=self._ask, args=(image, future), name="image digest", daemon=True).start()
-                except RuntimeError as exc:
-                    del self._asking[image]
-                    raise CapacityExceededError("the machine has no thread to spare; try again later") from exc
-        while not future.done():
-            yield Wait(future=future, deadline=deadline)
-            if not future.done():
-                deadline.check()
-        return future.result()
+        with self._question(image) as future:
+            while not future.done():
+                yield Wait(future=future, deadline=deadline)
+                if not future.done():
+                    deadline.check()
+            return future.result()
 
-    def _ask(self, image: str, future: Future[str]) -> None:
-        """Runs in a thread of its own: also a credential helper may take its time."""
+    @contextmanager
+    def _question(self, image: str) -> Iterator[Future[str]]:
+        """A question that is asked as soon as it has a place. A queued one that nobody waits for is dropped."""
+        with self._lock:
+            question = self._questions.setdefault(image, _Question(image))
+            question.waiting += 1
         try:
-            digest = self._digest(image)
-        except BaseException as exc:  # noqa: BLE001 - a future carries any outcome
-            self._forget(image)
-            future.set_exception(exc)
-        else:
-            self._forget(image)
-            future.set_result(digest)
+            self._start()
+            yield question.future
+        finally:
+            with self._lock:
+                question.waiting -= 1
+                if not question.waiting and not question.is_asked:
+                    del self._questions[image]
 
-    def _forget(self, image: str) -> None:
+    def _start(self) -> None:
+        """Start a thread for the next question."""
         with self._lock:
-            del self._asking[image]
+            question = self._next()
+            if question is None:
+                return
+            try:
+                threading.Thread(target=self._ask, args=(question,), name="image digest", daemon=True).start()
+            except RuntimeError as exc:
+                raise CapacityExceededError("the machine has no thread to spare; try again later") from exc
+            question.is_asked = True
+
+    def _next(self) -> _Question | None:
+        """The first queued question that has a place. With the lock held."""
+        asked = [each.registry for each in self._questions.values() if each.is_asked]
+        if len(asked) >= AT_ONCE:
+            return None
+        queued = (each for each in self._questions.values() if not each.is_asked)
+        return next((each for each in queued if asked.count(each.registry) < OF_ONE_REGISTRY), None)
+
+    def _ask(self, first: _Question) -> None:
+        """Runs in a thread of its own: also a credential helper may take its time. Goes on with what is queued."""
+        question: _Question | None = first
+        while question is not None:
+            digest = ""
+            failure: BaseException | None = None
+            try:
+                digest = self._digest(question.image)
+            except BaseException as exc:  # noqa: BLE001 - a future carries any outcome
+                failure = exc
+            with self._lock:
+                del self._questions[question.image]
+                following = self._next()
+                if following is not None:
+                    following.is_asked = True
+            if failure is None:
+                question.future.set_result(digest)
+            else:
+                question.future.set_exception(failure)
+            question = following
 
     def _digest(self, image: str) -> str:
         credentials = self._credentials(image)
