@@ -20,12 +20,15 @@ def entry(number: int) -> RawEntry:
 
 
 class GrowingLog:
-    """Has grown by two entries before each look for which ``grows`` says so."""
+    """Has grown by two lines before each look for which ``grows`` says so. A line that is ``None`` cannot be read."""
 
     was_opened = True
 
-    def __init__(self, entries: list[RawEntry], grows: tuple[bool, ...]) -> None:
-        self.entries = list(entries)
+    def __init__(self, lines: list[RawEntry | None], grows: tuple[bool, ...], kept: int | None = None) -> None:
+        """``kept``: the log is rotated to so many lines when it grows."""
+        self._lines = lines
+        self._kept = kept
+        self._written = len(lines)
         self._grows = iter(grows)
 
     async def runs(self) -> bool:
@@ -33,10 +36,12 @@ class GrowingLog:
 
     async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
         if next(self._grows, False):
-            self.entries += [entry(len(self.entries) + number) for number in (1, 2)]
-        kept = self.entries if tail is None else self.entries[-tail:] if tail else []
-        if kept:
-            yield kept
+            self._lines = [*self._lines, *(entry(self._written + number) for number in (1, 2))]
+            self._lines = self._lines[-(self._kept or len(self._lines)) :]
+            self._written += 2
+        lines = self._lines if tail is None else self._lines[-tail:] if tail else []
+        if read := [line for line in lines if line is not None]:
+            yield read
 
     def follow(self, tail: int | None = None, *, known: int = 0) -> AsyncGenerator[list[RawEntry], None]:
         raise NotImplementedError
@@ -53,19 +58,18 @@ def moments(grows: tuple[bool, ...]) -> str:
     return "".join("-+"[each] for each in grows)
 
 
-@pytest.mark.parametrize("grows", list(product((False, True), repeat=LOOKS)), ids=moments)
-def test_a_log_that_grows_at_any_moment_of_the_check_is_not_damaged(grows: tuple[bool, ...]) -> None:
-    entries = [entry(number) for number in range(1, 6)]
-    check(GrowingLog(entries, grows), entries)
+at_any_moment = pytest.mark.parametrize("grows", list(product((False, True), repeat=LOOKS)), ids=moments)
 
 
-def test_a_reading_that_left_out_entries_is_noticed() -> None:
+@pytest.mark.parametrize("kept", [None, 5])
+@at_any_moment
+def test_a_log_that_grows_at_any_moment_of_the_check_is_not_damaged(grows: tuple[bool, ...], kept: int | None) -> None:
     entries = [entry(number) for number in range(1, 6)]
+    check(GrowingLog(list(entries), grows, kept), entries)
+
+
+@at_any_moment
+def test_a_reading_that_left_out_entries_is_noticed_at_whatever_moment_the_log_grows(grows: tuple[bool, ...]) -> None:
+    entries = [entry(number) for number in range(1, 11)]
     with pytest.raises(LogUnreadableError, match="entries are missing"):
-        check(GrowingLog(entries, ()), [*entries[:2], *entries[3:]])
-
-
-def test_a_reading_that_left_out_entries_is_noticed_when_the_log_has_grown_once_since() -> None:
-    entries = [entry(number) for number in range(1, 6)]
-    with pytest.raises(LogUnreadableError, match="entries are missing"):
-        check(GrowingLog(entries, (True,)), [*entries[:2], *entries[3:]])
+        check(GrowingLog([*entries[:5], None, *entries[6:]], grows), [*entries[:5], *entries[6:]])

@@ -73,16 +73,28 @@ class Completeness:
             if later is not None and await self._begins(self._count + later):
                 return True
             # If it has grown between these two looks, they say nothing.
-            if later == await _written_after(log, last):
+            before, later = later, await _written_after(log, last)
+            if before == later:
                 break
         else:
-            return True  # it grows so fast that nobody can say
+            # One answer has its lines and its entries from one moment. It begins later than the reading by what is
+            # written just now, so damage right at the start of the log may stay unnoticed.
+            if await self._is_intact(self._count + (later or 0)):
+                return True
         # The engine may have dropped the oldest entries since, so that nobody can say.
         return await self._first_of(None if self._tail is None else self._tail + (later or 0)) != self._first
 
     async def _begins(self, tail: int) -> bool:
         """Whether the reading began with the first of so many last lines, and there is no line before that."""
         return await self._first_of(tail) == self._first == await self._first_of(tail + 1)
+
+    async def _is_intact(self, tail: int) -> bool:
+        """Whether so many last lines are as many entries."""
+        count = 0
+        async with aclosing(self._log.existing(tail)) as batches:
+            async for batch in batches:
+                count += len(batch)
+        return count == tail
 
     async def _first_of(self, tail: int | None) -> Key | None:
         entry = await first_of_tail(self._log, tail)
