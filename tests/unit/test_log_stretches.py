@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from itertools import pairwise
 
 import pytest
 
@@ -125,3 +126,24 @@ def test_a_tail_that_meets_damage_goes_on_behind_what_it_has_delivered_however_m
     got = asyncio.run(read())
     assert list(range(100, 200 + written)) == numbers(got)
     assert [180] == [number for number, entry in zip(numbers(got), got, strict=True) if entry.gap]
+
+
+@pytest.mark.parametrize("requests", [1, 2, 3, 4, 5, 10])
+def test_entries_that_are_missing_are_a_gap_however_fast_the_log_grows(requests: int) -> None:
+    class Growing(Lines):
+        async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+            self.requests += 1
+            if self.requests % requests == 0:
+                self.lines += entries(len(self.lines), len(self.lines) + 1)
+            async with aclosing(super().existing(tail)) as batches:
+                async for batch in batches:
+                    yield batch
+
+        requests = 0
+
+    log = Growing([*entries(0, 20), None, *entries(21, 60)])
+    got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, LogOptions())))
+    steps = [after - before for before, after in pairwise([-1, *numbers(got)])]
+    assert {1} < set(steps)
+    assert [step != 1 for step in steps] == [entry.gap for entry in got]
+    assert 59 in numbers(got)

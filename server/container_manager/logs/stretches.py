@@ -77,7 +77,7 @@ class DamagedLog:
             with suppress(_GrowsTooFastError):
                 return await self._stretches(position)
         # What is behind all damage needs no counting.
-        self._counts = False
+        self._counts, self._written = False, 0
         stretch = await self._ending_before(0, None, position)
         return [stretch] if stretch.length else []
 
