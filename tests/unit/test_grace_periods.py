@@ -7,6 +7,8 @@ from concurrent.futures import Future
 
 import pytest
 
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import CapacityExceededError, reason_of
 from container_manager.operation import GracePeriod
 from container_manager.scheduling.grace_periods import GracePeriods
 from tests.support.virtual_loop import now, virtual
@@ -17,22 +19,26 @@ BOT, OTHER = "bot-a", "bot-b"
 class Stubborn:
     """A process that ends when it is killed, or after its grace period."""
 
-    def __init__(self, grace_seconds: float, failure: Exception | None = None) -> None:
+    def __init__(self, grace_seconds: float, *failures: Exception) -> None:
+        """``failures``: of the first kills, one each."""
         self.period = GracePeriod(grace_seconds=grace_seconds, kill=self.kill)
-        self.killed_at: float | None = None
+        self.kills: list[float] = []
         self._ended = asyncio.Event()
-        self._failure = failure
+        self._failures = iter(failures)
 
     def kill(self) -> Future[None]:
-        """Ends it, unless a failure is given."""
-        assert self.killed_at is None, "killed twice"
-        self.killed_at = now()
+        """Ends it, unless this one fails. Without a thread to spare, no call begins."""
+        assert not self._ended.is_set(), "killed twice"
+        self.kills.append(now())
         killed: Future[None] = Future()
-        if self._failure is None:
+        failure = next(self._failures, None)
+        if isinstance(failure, CapacityExceededError):
+            raise failure
+        if failure is None:
             self._ended.set()
             killed.set_result(None)
         else:
-            killed.set_exception(self._failure)
+            killed.set_exception(failure)
         return killed
 
     async def end(self) -> None:
@@ -100,7 +106,7 @@ async def test_a_grace_period_ends_with_the_shortest_of_those_who_wait(
 ) -> None:
     process = Stubborn(DAY)
     assert seconds == await ended_at(GracePeriods(), process, *calls)
-    assert (seconds < DAY) == process.period.ended_early == (process.killed_at is not None)
+    assert (seconds < DAY) == process.period.ended_early == bool(process.kills)
 
 
 @virtual
@@ -124,7 +130,7 @@ async def test_calls_of_another_bot_shorten_nothing() -> None:
     process = Stubborn(50)
     with periods.waiting(OTHER, 0):
         assert 50 == await ended_at_with_waiter(periods, process)
-    assert process.killed_at is None
+    assert [] == process.kills
 
 
 @virtual
@@ -138,13 +144,30 @@ async def test_a_process_that_ends_by_itself_is_not_killed_later() -> None:
     with periods.waiting(BOT, 5):
         await periods.run(BOT, process.period, exits())
         await asyncio.sleep(100)
-    assert process.killed_at is None
+    assert [] == process.kills
+
+
+FAILURES = [OSError("the engine is away"), EngineRejectedError(500, "boom"), CapacityExceededError("no thread")]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+@virtual
+async def test_a_kill_that_fails_is_repeated_while_a_call_waits(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = Stubborn(DAY, failure, failure)
+    assert 9 == await ended_at(GracePeriods(), process, (7, 0, DAY), (7.5, 0, DAY))
+    assert 3 == len(process.kills)
+    expected = f"a grace period could not be ended early: {reason_of(failure)}"
+    assert [expected] == caplog.messages
 
 
 @virtual
-async def test_a_kill_that_fails_leaves_the_grace_period_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
-    assert 60 == await ended_at(GracePeriods(), Stubborn(60, OSError("the engine is away")), (7, 0, DAY))
-    assert ["a grace period could not be ended early: OSError"] == caplog.messages
+async def test_a_kill_that_fails_is_not_repeated_for_a_call_that_has_given_up_nor_after_the_end() -> None:
+    process = Stubborn(60, *[OSError("the engine is away")] * 100)
+    assert 60 == await ended_at(GracePeriods(), process, (7, 0, 1.5), (59.5, 0, DAY))
+    await asyncio.sleep(100)
+    assert 3 == len(process.kills)
 
 
 @virtual

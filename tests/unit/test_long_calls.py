@@ -114,6 +114,15 @@ def test_a_kill_of_what_has_ended_has_no_effect(engine: FakeEngine, calls: LongC
     assert 1 == len(engine.seen(*KILL))
 
 
+@pytest.mark.parametrize("status", [400, 404, 409, 500, 503])
+def test_a_kill_that_fails_or_cannot_be_checked_is_told(engine: FakeEngine, calls: LongCalls, status: int) -> None:
+    engine.on(*KILL, error(status, "the engine's own words"))
+    engine.on("GET", "/containers/c1/json", error(status, "the engine's own words"))
+    expected = type(None) if status in (404, 409) else EngineRejectedError
+    for start_time in (None, 1):
+        assert expected is type(calls.kill_container("c1", start_time).exception(60))
+
+
 @pytest.mark.parametrize(("started", "kills"), [(STARTED, 1), ("2026-11-29T06:00:00.123456790Z", 0)])
 def test_a_kill_of_one_process_spares_the_next_one_of_the_container(
     engine: FakeEngine, calls: LongCalls, started: str, kills: int

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from container_manager.backend import CallObserver
@@ -92,13 +93,16 @@ class LongCalls:
         return self.submit(post())
 
     async def _kill(self, container_id: str, start_time_ns: int | None) -> None:
-        # 404 and 409: it is gone, or has no process.
-        with suppress(EngineRejectedError):
+        try:
             if start_time_ns is not None:
                 document = await self.engine.get_json(f"/containers/{container_id}/json")
                 if time_ns(document["State"]["StartedAt"]) != start_time_ns:
                     return
             await self.engine.post("kill_container", f"/containers/{container_id}/kill")
+        except EngineRejectedError as exc:
+            # It is gone, or has no process.
+            if exc.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                raise
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._closed:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from container_manager.errors import reason_of
+from container_manager.errors import ContainerManagerError, reason_of
 from container_manager.operation import GracePeriod
+
+_RETRY_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -18,7 +20,8 @@ class GracePeriods:
     """The grace periods of all bots, on one event loop.
 
     A waiting call that has a grace period of its own ends the running one when its own would end, counted from when
-    both exist. It never prolongs one. When it gives up, it has no effect any more.
+    both exist. It never prolongs one. When it gives up, it has no effect any more. A kill that fails is repeated while
+    a call waits.
     """
 
     def __init__(self) -> None:
@@ -53,7 +56,7 @@ class GracePeriods:
 
     async def run(self, bot_id: str, period: GracePeriod, end: Awaitable[object]) -> None:
         """Wait for ``end``, the end of the bot's grace period, and end it early if a waiting call asks for that."""
-        running = self._running[bot_id] = _Running(period)
+        running = self._running[bot_id] = _Running(period, lambda: self._reschedule(bot_id))
         self._reschedule(bot_id)
         try:
             await end
@@ -63,8 +66,6 @@ class GracePeriods:
         if running.kill is not None:
             # It must not reach what the bot's next operation starts.
             await asyncio.wait({running.kill})
-            if not running.kill.cancelled() and (exc := running.kill.exception()):
-                _log.warning("a grace period could not be ended early: %s", reason_of(exc))
 
     def _reschedule(self, bot_id: str) -> None:
         running = self._running.get(bot_id)
@@ -78,12 +79,16 @@ class GracePeriods:
 class _Running:
     """A grace period under way."""
 
-    def __init__(self, period: GracePeriod) -> None:
+    def __init__(self, period: GracePeriod, reschedule: Callable[[], None]) -> None:
+        """``reschedule`` is called when a kill has failed."""
         self.began = _now()
         self.ends = self.began + period.grace_seconds
         self.kill: asyncio.Future[None] | None = None
+        """A kill that is under way or has succeeded."""
         self._period = period
+        self._reschedule = reschedule
         self._timer: asyncio.TimerHandle | None = None
+        self._failed_at: float | None = None
 
     def kill_at(self, when: float | None) -> None:
         """Kill at this moment of the loop's time, instead of any earlier choice; ``None``: do not."""
@@ -91,11 +96,28 @@ class _Running:
             self._timer.cancel()
             self._timer = None
         if when is not None and self.kill is None:
+            if self._failed_at is not None:
+                when = max(when, self._failed_at + _RETRY_SECONDS)
             self._timer = asyncio.get_running_loop().call_at(when, self._kill)
 
     def _kill(self) -> None:
         self._period.ended_early = True
-        self.kill = asyncio.wrap_future(self._period.kill())
+        try:
+            self.kill = asyncio.wrap_future(self._period.kill())
+        except ContainerManagerError as exc:
+            self._fail(exc)
+        else:
+            self.kill.add_done_callback(self._killed)
+
+    def _killed(self, kill: asyncio.Future[None]) -> None:
+        if not kill.cancelled() and (exc := kill.exception()):
+            self._fail(exc)
+
+    def _fail(self, exc: BaseException) -> None:
+        if self._failed_at is None:
+            _log.warning("a grace period could not be ended early: %s", reason_of(exc))
+        self._failed_at, self.kill = _now(), None
+        self._reschedule()
 
 
 def _now() -> float:
