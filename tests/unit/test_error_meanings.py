@@ -222,9 +222,10 @@ def test_a_bad_request_at_create_is_the_callers(status: int, text: str, cls: typ
     assert text in str(error)
 
 
+@pytest.mark.parametrize("prefix", ["", f"Cannot restart container {BOT}: "], ids=["start", "restart"])
 @pytest.mark.parametrize("text", ENGINES_OWN)
-def test_a_missing_program_of_the_engine_is_not_taken_for_the_bots_command(text: str) -> None:
-    error = start_error(EngineRejectedError(500, text), BOT)
+def test_a_missing_program_of_the_engine_is_not_taken_for_the_bots_command(text: str, prefix: str) -> None:
+    error = start_error(EngineRejectedError(500, prefix + text), BOT)
     assert StartFailedError is type(error)
     assert "a program of the engine itself" in str(error)
     assert text in str(error)

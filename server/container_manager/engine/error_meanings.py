@@ -53,6 +53,9 @@ ENGINE_PROGRAM = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
+# A restart's text has this before that of the start.
+_RESTART = re.compile(r"^Cannot restart container \S+: ")
+
 # The engine's texts about ports, and runc's about a process that could not be started. The latter contain 'exec: "' or
 # "exec /"; without that, the missing file is another one, such as the source of a mount.
 START_PHRASES: Table = (
@@ -83,7 +86,7 @@ def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
     """The error for the engine's error response to a start or restart."""
     if exc.status == _HTTP_CONFLICT:
         return InvalidStateError(f"the container can't be started now: {exc.text}", bot_id=bot_id)
-    if ENGINE_PROGRAM.search(exc.text) and not disk_error(exc.text, ""):
+    if ENGINE_PROGRAM.search(_RESTART.sub("", exc.text)) and not disk_error(exc.text, ""):
         return StartFailedError(
             f"a program of the engine itself is missing or broken; run the doctor on its machine: {exc.text}",
             bot_id=bot_id,
