@@ -27,6 +27,7 @@ from container_manager.engine.registry_credentials import RegistryConfigError, c
 from container_manager.engine.sdk_client import SdkClient
 from container_manager.errors import EngineUnavailableError, ImagePullDeniedError, ImagePullFailedError
 from container_manager.operation import carry_out
+from tests.support.descriptors import opened_below
 from tests.support.fake_engine import FakeEngine, Json, Stream, error
 from tests.support.waiting import wait_until
 
@@ -111,6 +112,7 @@ def test_the_entry_of_another_registry_does_not(write: Write, key: str) -> None:
         ({"auth": ENCODED}, PAIR),
         ({"auth": ENCODED, "email": None, "other": 1}, PAIR),
         ({"auth": base64.b64encode(b"user:p\0\0").decode()}, {"username": "user", "password": "p"}),
+        *(({"auth": f"{end}{ENCODED[:7]}{end}{ENCODED[7:]}{end}"}, PAIR) for end in ("\n", "\r\n", "\r")),
         ({"username": "user", "password": SECRET}, PAIR),
         ({"auth": "", "username": "user", "password": SECRET}, PAIR),
         ({"auth": None, "username": "user", "password": SECRET}, PAIR),
@@ -247,6 +249,7 @@ def test_what_is_no_file_is_an_error_at_once(tmp_path: Path, required: bool) -> 
     for place in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
         with pytest.raises(RegistryConfigError, match=str(place)):
             credentials_for("reg.test/a", RegistryConfig(place, required))
+    assert [] == opened_below(tmp_path)
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [(0o600, "OK"), (0o400, "OK"), (0o640, "WARNING"), (0o604, "WARNING")])
@@ -319,6 +322,38 @@ def test_a_helper_that_does_not_answer_is_ended(write: Write, helper: Helper, mo
         credentials_for("reg.test/a", write({"credsStore": "one"}))
 
 
+@pytest.mark.parametrize("then", ["", "exec sleep 100000"])
+def test_a_helper_that_prints_too_much_is_ended(write: Write, helper: Helper, then: str) -> None:
+    helper("one", f"head -c 2000000 /dev/zero; {then}")
+    with pytest.raises(RegistryConfigError, match=r"docker-credential-one.*with more than 1048576 bytes"):
+        credentials_for("reg.test/a", write({"credsStore": "one"}))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("#!/gone/sh\n", "No such file or directory"),
+        ("#!/usr/bin/env gone\n", "exit code 127"),
+        ("\0", "Exec format error"),
+        ("#!/bin/sh\nexit 1\n", None),
+        ("#!/bin/sh\nexec sleep 100000\n", None),
+    ],
+)
+def test_the_doctor_finds_a_helper_that_cannot_be_run(
+    write: Write, helper: Helper, monkeypatch: pytest.MonkeyPatch, content: str, problem: str | None
+) -> None:
+    """One that does not know the doctor's question, or does not answer it, may serve pulls."""
+    monkeypatch.setattr("container_manager.engine.registry_credentials._VERSION_SECONDS", 0.5)
+    helper("one", "")
+    config = write({"credsStore": "one"})
+    config.path.with_name("docker-credential-one").write_text(content)
+    told = [(finding.verdict, finding.detail) for finding in check_registry_config(config)]
+    assert [Verdict.OK if problem is None else Verdict.FAILED] == [verdict for verdict, _ in told]
+    assert (
+        problem is None or f"docker-credential-one, which {config.path} names, cannot be run: {problem}" in told[0][1]
+    )
+
+
 @pytest.fixture
 def calls(engine: FakeEngine) -> Any:
     calls = LongCalls(engine.url, timeout_seconds=10)
@@ -326,11 +361,19 @@ def calls(engine: FakeEngine) -> Any:
     calls.close()
 
 
-def test_a_helper_that_hangs_ends_with_the_service(write: Write, helper: Helper, calls: LongCalls) -> None:
-    """The exit of the process waits for the thread that asks it."""
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo $$ >$0.pids; exec sleep 100000",
+        "sleep 100000 & echo $$ $! >$0.pids; wait",
+        "sleep 100000 >&- & echo $$ $! >$0.pids; exec >&-; wait",
+    ],
+)
+def test_a_helper_that_hangs_ends_with_the_service(write: Write, helper: Helper, calls: LongCalls, script: str) -> None:
+    """The exit of the process waits for the thread that asks it. The helper's children end as well."""
     config = write({"credsStore": "one"})
-    pids = config.path.with_name("pid")
-    helper("one", f"echo $$ >{pids}; exec sleep 100000")
+    pids = config.path.with_name("docker-credential-one.pids")
+    helper("one", script)
     puller = ImagePuller(calls, config)
     with ThreadPoolExecutor(1) as pool:
         pull = pool.submit(carry_out, puller.pull("reg.test/a:1", Deadline(60)))
@@ -338,7 +381,15 @@ def test_a_helper_that_hangs_ends_with_the_service(write: Write, helper: Helper,
         calls.close()
         with pytest.raises(EngineUnavailableError):
             pull.result(60)
-    wait_until(lambda: not Path(f"/proc/{pids.read_text().strip()}").exists(), "the helper has ended", 10)
+    wait_until(lambda: not any(map(is_alive, pids.read_text().split())), "the helper has ended", 10)
+
+
+def is_alive(pid: str) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def test_the_file_is_read_at_each_pull(engine: FakeEngine, calls: LongCalls, write: Write) -> None:

@@ -16,6 +16,7 @@ from container_manager.config import TlsConfig
 from container_manager.errors import StartupError
 from container_manager.rpc.listeners.server_certificates import ServerCertificates
 from tests.support.certificates import Authority, put, server_files
+from tests.support.descriptors import opened_below
 
 OURS = Authority()
 FILES = ["cert.pem", "key.pem", "client-ca.pem"]
@@ -55,6 +56,7 @@ def test_what_is_no_file_is_told(config: TlsConfig, tmp_path: Path, name: str, m
     (tmp_path / name).unlink()
     make(tmp_path / name)
     assert str(tmp_path / name) in refusal(config)
+    assert [] == opened_below(tmp_path)
 
 
 @pytest.mark.parametrize("content", NOT_PEM, ids=["empty", "text", "bytes", "no certificate"])

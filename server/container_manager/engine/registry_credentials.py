@@ -20,7 +20,9 @@ import base64
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import stat
 import subprocess
 import threading
@@ -29,15 +31,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from container_manager.config import RegistryConfig
 from container_manager.image_reference import registry_of
 
 _MAX_BYTES = 1 << 20
 _HELPER_SECONDS = 30.0
+_VERSION_SECONDS = 3.0
 _LOOK_SECONDS = 0.2
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# Exit codes of env(1) and shells for a program, such as an interpreter, that is missing or not executable.
+_CANNOT_RUN = (126, 127)
 _NOT_FOUND = b"credentials not found in native keychain"
 # Docker Hub's key in files and helpers; the others are accepted in files.
 _DOCKER_HUB = "https://index.docker.io/v1/"
@@ -50,6 +55,10 @@ _IDENTITY_USER = "<token>"
 
 class RegistryConfigError(Exception):
     """The file, or a helper that it names, gives no usable answer. ``str()`` names the file and holds no secret."""
+
+
+class _NoAnswerError(Exception):
+    """``str()``: what a helper did instead, after the words that name it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def read_config(config: RegistryConfig) -> dict[str, Any]:
         return {}
     try:
         # Not to wait for a writer, should it be a pipe.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RegistryConfigError(f"{path} is not a regular file")
             content = file.read(_MAX_BYTES + 1)
@@ -129,7 +138,7 @@ def faults_of(config: RegistryConfig) -> list[str]:
         noting(_decoded, entry, registry, path)
     names = [*noting(_section, document, "credHelpers", path).values(), document.get("credsStore")]
     for name in filter(None, names):
-        noting(_program, name, path)
+        noting(_check_program, name, path)
     return list(dict.fromkeys(faults))
 
 
@@ -165,7 +174,8 @@ def _split(auth: object, fault: str) -> dict[str, str]:
     username = password = ""
     # A UnicodeDecodeError holds the text, and must not become the context of ours.
     with suppress(ValueError):
-        text = auth.strip() if isinstance(auth, str) else ""
+        # Go's decoder, and so Docker's CLI, skips line breaks.
+        text = re.sub(r"[\r\n]", "", auth.strip()) if isinstance(auth, str) else ""
         username, _, password = base64.b64decode(text, validate=True).decode().partition(":")
     password = password.strip("\0")
     if not (username and password):
@@ -184,13 +194,13 @@ def _from_helper(
 
 def _ask(program: str, registry: str, path: Path, given_up: threading.Event) -> dict[str, str]:
     """What a credential helper answers; empty: it has nothing for this registry."""
-    fault = f"the credential helper {Path(program).name}, which {path} names,"
+    fault = _helper(program, path)
     try:
-        status, output = _run([program, "get"], registry.encode(), given_up)
-    except TimeoutError:
-        raise RegistryConfigError(f"{fault} did not answer within {_HELPER_SECONDS:.0f} s") from None
+        status, output = _run([program, "get"], registry.encode(), _HELPER_SECONDS, given_up)
     except OSError as exc:
         raise RegistryConfigError(f"{fault} cannot be run: {exc.strerror}") from None
+    except _NoAnswerError as exc:
+        raise RegistryConfigError(f"{fault} {exc}") from None
     if status:
         if _NOT_FOUND in output:
             return {}
@@ -207,22 +217,38 @@ def _ask(program: str, registry: str, path: Path, given_up: threading.Event) -> 
     return {"identitytoken": secret} if username == _IDENTITY_USER else {"username": username, "password": secret}
 
 
-def _run(command: list[str], text: bytes, given_up: threading.Event) -> tuple[int, bytes]:
-    """The exit code and output of a program. Raises :class:`TimeoutError` if it takes too long or is given up."""
+def _run(command: list[str], text: bytes, seconds: float, given_up: threading.Event) -> tuple[int, bytes]:
+    """The exit code and output of a program. Raises :class:`_NoAnswerError`, and ``OSError`` if it cannot be run."""
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
-    ends = time.monotonic() + _HELPER_SECONDS
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null) as process:
-        said: bytes | None = text
-        while True:
-            try:
-                output, _ = process.communicate(said, min(_LOOK_SECONDS, _HELPER_SECONDS))
-            except subprocess.TimeoutExpired:
-                said = None
-                if given_up.is_set() or time.monotonic() > ends:
-                    process.kill()
-                    raise TimeoutError from None
-            else:
-                return process.returncode, output
+    # In a session of its own, so that its children can be ended with it.
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, start_new_session=True) as process:
+        try:
+            return _answer(process, text, seconds, given_up)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def _answer(
+    process: subprocess.Popen[bytes], text: bytes, seconds: float, given_up: threading.Event
+) -> tuple[int, bytes]:
+    ends = time.monotonic() + seconds
+    # A pipe has room for the text.
+    with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as stdin:
+        stdin.write(text)
+    descriptor, output, is_read = cast("IO[bytes]", process.stdout).fileno(), b"", False
+    readable = select.poll()
+    readable.register(descriptor, select.POLLIN)
+    while not given_up.is_set() and time.monotonic() < ends:
+        if is_read:
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(_LOOK_SECONDS), output
+        elif readable.poll(1_000 * _LOOK_SECONDS):
+            chunk = os.read(descriptor, _MAX_BYTES)
+            output, is_read = output + chunk, not chunk
+            if len(output) > _MAX_BYTES:
+                raise _NoAnswerError(f"answered with more than {_MAX_BYTES} bytes")
+    raise _NoAnswerError(f"did not answer within {seconds:.0f} s")
 
 
 def _program(name: object, path: Path) -> str:
@@ -232,6 +258,22 @@ def _program(name: object, path: Path) -> str:
     if program is None:
         raise RegistryConfigError(f"{path} names the credential helper docker-credential-{name}, which is not in PATH")
     return program
+
+
+def _helper(program: str, path: Path) -> str:
+    return f"the credential helper {Path(program).name}, which {path} names,"
+
+
+def _check_program(name: object, path: Path) -> None:
+    """Ask a helper for its version, which concerns no registry. A helper may not know the question."""
+    program = _program(name, path)
+    with suppress(_NoAnswerError):
+        try:
+            status, _ = _run([program, "version"], b"", _VERSION_SECONDS, threading.Event())
+        except OSError as exc:
+            raise RegistryConfigError(f"{_helper(program, path)} cannot be run: {exc.strerror}") from None
+        if status in _CANNOT_RUN:
+            raise RegistryConfigError(f"{_helper(program, path)} cannot be run: exit code {status}")
 
 
 def _section(document: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:

@@ -81,9 +81,8 @@ def _identity(path: Path) -> tuple[int, int, int, int] | None:
 def _content(what: str, path: Path) -> bytes:
     try:
         # Without blocking, in case the file is a pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_BYTES:
                 raise StartupError(f"the TLS {what} {path} must be a file in PEM form")
             if what == "key":
