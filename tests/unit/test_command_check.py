@@ -147,10 +147,41 @@ def test_a_link_of_a_folder_is_followed(asked: Any) -> None:
     assert (True, "/usr/local/bin/run") == (answer, looked_at[-1])
 
 
-def test_links_without_end_are_in_doubt_and_so_runnable(asked: Any) -> None:
+def chain(length: int) -> Files:
+    """Links that lead to a program."""
+    links = {f"/bin/{number}": path_stat(LINK, str(number + 1)) for number in range(length)}
+    return {**links, f"/bin/{length}": PROGRAM}
+
+
+@pytest.mark.parametrize(("length", "runnable"), [(40, True), (41, False)])
+def test_links_are_followed_as_far_as_the_kernel_follows_them(asked: Any, length: int, runnable: bool) -> None:
+    assert runnable is asked(chain(length), "/bin/0")[0]
+
+
+def test_links_without_end_lead_to_no_command(asked: Any) -> None:
     answer, looked_at = asked({"/bin/a": path_stat(LINK, "/bin/a")}, "/bin/a")
-    assert answer is True
+    assert answer is False
     assert ["/bin", "/bin/a"] == looked_at
+
+
+@pytest.mark.parametrize("rest", ["x", ".", "..", "../sh", "x/y"])
+@pytest.mark.parametrize("file", ["/bin/sh", "/bin/link"])
+def test_a_path_that_leads_through_a_file_is_none_of_a_command(asked: Any, file: str, rest: str) -> None:
+    """Docker 20.10 answers such a path with status 500."""
+    files = {"/bin/sh": PROGRAM, "/bin/link": path_stat(LINK, "sh")}
+    answer, looked_at = asked(files, f"{file}/{rest}")
+    assert answer is False
+    assert looked_at[-1] == "/bin/sh"
+
+
+def test_a_link_to_a_file_with_a_slash_behind_it_leads_to_no_command(asked: Any) -> None:
+    assert asked({"/bin/sh": PROGRAM, "/bin/link": path_stat(LINK, "sh/")}, "/bin/link")[0] is False
+
+
+@pytest.mark.parametrize(("name", "runnable"), [("a" * 255, True), ("a" * 256, False), ("é" * 128, False)])
+def test_a_name_has_at_most_255_bytes(asked: Any, name: str, runnable: bool) -> None:
+    answer, looked_at = asked({f"/{name}": PROGRAM}, f"/{name}")
+    assert (runnable, [f"/{name}"] if runnable else []) == (answer, looked_at)
 
 
 @pytest.mark.parametrize(

@@ -57,15 +57,21 @@ ENGINE_PROGRAM = re.compile(
 _RESTART = re.compile(r"^Cannot restart container \S+: ")
 
 # The engine's texts about ports, and runc's about a process that could not be started. The latter contain 'exec: "' or
-# "exec /"; without that, the missing file is another one, such as the source of a mount.
+# " exec /"; without that, the missing file is another one, such as the source of a mount, or a hook ("fork/exec /").
 START_PHRASES: Table = (
     (("port is already allocated",), PortInUseError),
     (("address already in use",), PortInUseError),
     (('exec: "', "executable file not found"), CommandNotFoundError),
     (('exec: "', "no such file or directory"), CommandNotFoundError),
+    (('exec: "', "not a directory"), CommandNotFoundError),
+    (('exec: "', "too many levels of symbolic links"), CommandNotFoundError),
+    (('exec: "', "file name too long"), CommandNotFoundError),
+    ((" exec /", "no such file or directory"), CommandNotFoundError),
     (('exec: "', "permission denied"), CommandNotExecutableError),
     (('exec: "', "is a directory"), CommandNotExecutableError),
-    (("exec /", "permission denied"), CommandNotExecutableError),
+    # Go's exec.ErrDot.
+    (('exec: "', "cannot run executable found relative"), CommandNotExecutableError),
+    ((" exec /", "permission denied"), CommandNotExecutableError),
     (("exec format error",), CommandNotExecutableError),
     # A dead container; the status of a start is 409, that of a restart 500.
     (("marked for removal",), InvalidStateError),

@@ -12,8 +12,9 @@ from container_manager.engine.client import EngineClient
 # Go's os.FileMode keeps the type in its high bits (io/fs, FileMode).
 _GO_MODE_DIR = 1 << 31
 _GO_MODE_SYMLINK = 1 << 27
-# The kernel's limit (path_resolution(7)).
+# The kernel's limits (path_resolution(7), NAME_MAX).
 _MAX_LINKS = 40
+_MAX_NAME_BYTES = 255
 # Mounts that exist only while the container runs.
 _RUN_TIME_MOUNTS = ("/proc", "/sys", "/dev")
 
@@ -44,28 +45,32 @@ class ContainerFiles:
         """A mount has been looked into: what it holds may change at any time."""
 
     def find(self, path: str) -> File | None:
-        """The file at an absolute path; ``None``: there is none."""
+        """The file at an absolute path; ``None``: the path leads to none."""
         todo, here, links, mode = path.split("/")[::-1], "/", 0, _GO_MODE_DIR
         while todo:
+            # Also before "", "." and "..".
+            if not mode & _GO_MODE_DIR:
+                return None
             part = todo.pop()
             if part in ("", "."):
                 continue
             if part == "..":
                 here = posixpath.dirname(here)
                 continue
+            if len(part.encode("utf-8", "surrogateescape")) > _MAX_NAME_BYTES:
+                return None
             found = self._stat(posixpath.join(here, part))
             if found is None:
                 return None
-            mode = int(found["mode"])
-            if mode & _GO_MODE_SYMLINK:
+            if int(found["mode"]) & _GO_MODE_SYMLINK:
                 links += 1
                 if links > _MAX_LINKS:
-                    raise UnknownFileError
+                    return None
                 target = str(found["linkTarget"])
                 here = "/" if target.startswith("/") else here
                 todo += target.split("/")[::-1]
             else:
-                here = posixpath.join(here, part)
+                here, mode = posixpath.join(here, part), int(found["mode"])
         is_program = not mode & _GO_MODE_DIR and bool(mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH))
         return File(here, is_program)
 
