@@ -29,8 +29,9 @@ class Lines:
 
     was_opened = True
 
-    def __init__(self, lines: list[RawEntry | None]) -> None:
+    def __init__(self, lines: list[RawEntry | None], passed_over: int = PASSED_OVER) -> None:
         self.lines = lines
+        self._passed_over = passed_over
         self.sent = 0
 
     async def runs(self) -> bool:
@@ -41,7 +42,7 @@ class Lines:
         passed_over = 0
         for line in self.lines if tail is None else self.lines[-tail:] if tail else []:
             if line is None:
-                passed_over = PASSED_OVER
+                passed_over = self._passed_over
             elif passed_over:
                 passed_over -= 1
             else:
@@ -147,3 +148,19 @@ def test_entries_that_are_missing_are_a_gap_however_fast_the_log_grows(requests:
     assert {1} < set(steps)
     assert [step != 1 for step in steps] == [entry.gap for entry in got]
     assert 59 in numbers(got)
+
+
+@pytest.mark.parametrize("passed_over", [0, 1, 3])
+@pytest.mark.parametrize("before", range(6))
+@pytest.mark.parametrize("behind", range(12))
+def test_of_equal_pieces_around_damage_no_more_are_lost_than_the_engine_passes_over(
+    before: int, behind: int, passed_over: int
+) -> None:
+    """Nothing tells those before the damage from those that the engine passes over."""
+    piece = (100, LogSource.STDOUT, b"100", True)
+    around = [*[piece] * before, None, *[piece] * behind]
+    log = Lines([*entries(0, 4), *around, *entries(101, 111)], passed_over)
+    got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, LogOptions())))
+    read_before = before - min(before, behind, passed_over)
+    assert [*range(4), *[100] * (read_before + behind), *range(101, 111)] == numbers(got)
+    assert [4 + read_before] == [at for at, entry in enumerate(got) if entry.gap]

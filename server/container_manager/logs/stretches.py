@@ -7,6 +7,7 @@ begin so many entries earlier, nothing is damaged.
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import NamedTuple
@@ -66,7 +67,7 @@ class DamagedLog:
         self._last: Key | None = None
         self._written = 0
         self._counts = True
-        self._known: set[Key] = set()
+        self._known: Counter[Key] = Counter()
 
     async def stretches(self, position: Position | None) -> list[Stretch]:
         """What can be read, oldest first; the first stretch has the position if any has it."""
@@ -124,8 +125,19 @@ class DamagedLog:
 
     async def _begins_earlier(self, tail: int | None) -> bool:
         """Whether so many last lines begin with an entry that is in no known stretch."""
-        first = await self._first_of(tail)
-        return first is not None and first not in self._known
+        first, equal = None, 0
+        with suppress(LogUnreadableError):
+            async with aclosing(self._existing(tail)) as batches:
+                async for batch in batches:
+                    for key in map(key_of, batch):
+                        first = first or key
+                        equal += 1
+                        if key != first:
+                            return False
+                        # Equal pieces of a line may be on both sides of damage.
+                        if equal > self._known[key]:
+                            return True
+        return False
 
     async def _ending_before(self, behind: int, last: Key | None, position: Position | None) -> Stretch:
         """The stretch with so many last lines behind it, or its part from shortly before the position on.
@@ -133,23 +145,28 @@ class DamagedLog:
         ``last``: its last entry; ``None``: any.
         """
         found = [Stretch(behind, 0)]
-        first, near = last, False
+        overlap, ends, near = 0, [] if last is None else [last], False
 
         async def is_intact(length: int) -> bool:
-            nonlocal first, near
+            nonlocal overlap, ends, near
             if found[-1].has_position:
                 return False
-            # Read up to the first known entry: from there on it is the same.
-            known = found[-1].length if self._counts else 0
-            wanted = length - known + (known > 0)
-            read, begin, end = 0, None, None
+            # Read up to the first known entry that differs from those before it: from there on it is the same.
+            wanted = length - found[-1].length + overlap if self._counts else length
+            read = 0
+            begin: list[Key] = []
+            end: deque[Key] = deque(maxlen=len(ends))
             async for batch in self.read(Stretch(behind + length, wanted)):
                 near = near or (position is not None and any(entry[0] == position.engine_ns for entry in batch))
-                begin = begin or key_of(batch[0])
-                read, end = read + len(batch), key_of(batch[-1])
-            if read != wanted or (self._counts and first not in (None, end)):
+                for entry in batch:
+                    if begin and begin[-1] != begin[0]:
+                        break
+                    begin.append(key_of(entry))
+                read += len(batch)
+                end.extend(map(key_of, batch[-2:]))
+            if read != wanted or (self._counts and list(end) != ends):
                 return False
-            first = begin
+            overlap, ends = len(begin), begin[-2:]
             stretch = Stretch(behind + length, length)
             has_position = near and position is not None and await self._has(stretch, position)
             found.append(stretch._replace(has_position=has_position))
