@@ -165,6 +165,7 @@ class World:
             store=steps.around(self.store),
             sealer=Sealer(()),
             admit=_admit,
+            hold_disk=_hold_disk,
             ready=self._ready,
             last_log=_no_log,
             record_path=self.journal.path,
@@ -280,6 +281,11 @@ class _Place:
 def _admit(_bot_id: str, _on_wait: Callable[[str], None]) -> Operation[_Place]:
     yield from ()
     return _Place()
+
+
+def _hold_disk(_on_wait: Callable[[str], None]) -> Operation[Callable[[], None]]:
+    yield from ()
+    return lambda: None
 
 
 def _full(*_: object) -> None:

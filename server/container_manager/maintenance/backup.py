@@ -1,8 +1,8 @@
 """Creates a backup of a bot.
 
-A running bot is frozen, or stopped, only while its state is copied; the archive is made from the copy. What is frozen
-or stopped is on the disk before, so that a service that was killed lets the bot go on at its next start, and begins
-anew.
+A running bot is frozen, or stopped, only while its state is copied; the archive is made from the copy. A backup waits
+for others' archives before that. What is frozen or stopped is on the disk before, so that a service that was killed
+lets the bot go on at its next start, and begins anew.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from container_manager.maintenance.steps import (
     admitted,
     check_not_paused,
     container_of,
+    disk_held,
     insist_on,
     is_running,
     require_states,
@@ -50,6 +51,7 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
     if task.phase:
         yield from _let_go_on(means, task)
     store, states = require_store(means), require_states(means)
+    yield from disk_held(means, task)
     status = container_of(means, bot_id)
     if task.record.arguments.get("stop_and_restart"):
         check_not_paused(status)

@@ -29,6 +29,7 @@ from container_manager.maintenance.task import StartPlace
 from container_manager.maintenance.upgrade import upgrade
 from container_manager.operation import Operation, Wait
 from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
 from container_manager.scheduling.starts import Place, Starts
 from container_manager.view.keeper import ViewKeeper
 
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 _LINES, _LINE_LENGTH, _LOG_SECONDS = 6, 100, 5.0
 _UNTOLD_SECONDS = 0.2
+# Each copies, compresses or verifies a whole state: more at once are no faster.
+_STATES_AT_ONCE = 4
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +84,7 @@ def long_runs(
         store=store,
         sealer=Sealer(config.backup_recipients),
         admit=waits.admit,
+        hold_disk=waits.hold_disk,
         ready=waits.ready,
         last_log=waits.last_log,
         record_path=journal.path,
@@ -101,6 +105,7 @@ class LoopWaits:
     def __init__(self, waiter: ReadinessWaiter, keeper: ViewKeeper, backend: Backend, starts: Starts) -> None:
         self._waiter = waiter
         self._starts = starts
+        self._states = KeyedSemaphore(_STATES_AT_ONCE)
         self._backend = backend
         self._keeper = keeper
         self.loop: asyncio.AbstractEventLoop
@@ -109,12 +114,15 @@ class LoopWaits:
     def admit(self, bot_id: str, on_wait: Callable[[str], None]) -> Operation[StartPlace]:
         """A :class:`~container_manager.maintenance.steps.Admit`."""
         # A stop waits for the operation, which has to start the bot before it ends.
-        admitted = self._on_loop(self._starts.admit(bot_id, Deadline(), gives_way=False))
-        yield Wait(future=admitted, seconds=_UNTOLD_SECONDS)
-        if not admitted.done():
-            on_wait("waiting until fewer other bots are starting")
-            yield Wait(future=admitted)
-        return _PlaceOnLoop(admitted.result(), self.loop)
+        admitted = self._starts.admit(bot_id, Deadline(), gives_way=False)
+        place = yield from self._told(admitted, partial(on_wait, "waiting until fewer other bots are starting"))
+        return _PlaceOnLoop(place, self.loop)
+
+    def hold_disk(self, on_wait: Callable[[str], None]) -> Operation[Callable[[], None]]:
+        """A :class:`~container_manager.maintenance.steps.HoldDisk`."""
+        held = self._states.acquire("", Deadline())
+        release = yield from self._told(held, partial(on_wait, "waiting for the copies and archives of other bots"))
+        return partial(self._soon, release)
 
     def ready(self, bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> Operation[str]:
         """A :class:`~container_manager.maintenance.steps.Ready`."""
@@ -127,6 +135,19 @@ class LoopWaits:
         read = self._on_loop(self._last_log(container_id))
         yield Wait(future=read)
         return read.result()
+
+    def _told(self, waits: Coroutine[Any, Any, T], on_wait: Callable[[], None]) -> Operation[T]:
+        """The result of a wait that is told of if it is not short."""
+        waited = self._on_loop(waits)
+        yield Wait(future=waited, seconds=_UNTOLD_SECONDS)
+        if not waited.done():
+            on_wait()
+            yield Wait(future=waited)
+        return waited.result()
+
+    def _soon(self, function: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            self.loop.call_soon_threadsafe(function)
 
     def _on_loop(self, waits: Coroutine[Any, Any, T]) -> Future[T]:
         try:

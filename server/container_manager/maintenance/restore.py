@@ -34,6 +34,7 @@ from container_manager.maintenance.steps import (
     check_not_paused,
     container_of,
     discard_quietly,
+    disk_held,
     failure_of,
     former_state,
     is_running,
@@ -94,11 +95,13 @@ def _verify(means: Means, task: Task) -> Operation[None]:
     if status is None and manifest.config is not None:
         image = manifest.config.image
         yield from means.maintenance.prepare_image(image, task.pulls(VERIFYING, f"getting the image {image}"))
+    yield from disk_held(means, task)
     states.discard(bot_id, restored)
     words = "verifying and unpacking the archive"
     with states.new_aside(bot_id, restored) as directory:
         on_progress = task.progress(VERIFYING, words, manifest.size_bytes)
         store.unpack(backup_id, directory, states.owner(), on_progress)
+    task.leave_disk()
     config = _config_for(bot_id, manifest) if status is None else None
     was_running = is_running(status) if status is not None else manifest.was_running
     try:

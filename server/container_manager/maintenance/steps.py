@@ -64,6 +64,13 @@ class Admit(Protocol):
         """Returns the bot's place. ``on_wait``: as for :class:`Ready`."""
 
 
+class HoldDisk(Protocol):
+    """Waits for one of the few places of operations that copy, archive or verify a state."""
+
+    def __call__(self, on_wait: Callable[[str], None]) -> Operation[Callable[[], None]]:
+        """Returns the function that gives the place up, in any thread. ``on_wait``: as for :class:`Ready`."""
+
+
 @dataclass(frozen=True)
 class Means:
     """What the operations work with."""
@@ -77,6 +84,7 @@ class Means:
     """``None``: the service keeps no backups."""
     sealer: Sealer
     admit: Admit
+    hold_disk: HoldDisk
     ready: Ready
     last_log: Callable[[str], Operation[list[str]]]
     """The last lines of a container's log; none if it cannot be read."""
@@ -170,6 +178,12 @@ def admitted(means: Means, task: Task) -> Operation[StartPlace]:
     if task.place is None or not task.place.is_held:
         task.place = yield from means.admit(task.bot_id, partial(_report, task, task.phase))
     return task.place
+
+
+def disk_held(means: Means, task: Task) -> Operation[None]:
+    """Wait until the operation may copy, archive or verify a state: before the bot is admitted and stopped."""
+    if task.release_disk is None:
+        task.release_disk = yield from means.hold_disk(partial(_report, task, task.phase))
 
 
 def start(means: Means, task: Task) -> Operation[None]:

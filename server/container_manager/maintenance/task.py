@@ -70,6 +70,8 @@ class Task:
         self._last = Report(record.phase, facts=record.facts)
         self.place: StartPlace | None = None
         """From before the bot is stopped until it is started again; not on the disk."""
+        self.release_disk: Callable[[], None] | None = None
+        """Gives up the operation's place among those that work on states; ``None``: it has none."""
 
     @property
     def bot_id(self) -> str:
@@ -108,6 +110,12 @@ class Task:
         self._journal.forget(self.record.request_id)
         self.record = replace(self.record, phase="", facts={})
 
+    def leave_disk(self) -> None:
+        """The operation copies, archives or verifies no state any more."""
+        release, self.release_disk = self.release_disk, None
+        if release is not None:
+            release()
+
     def end(self, outcome: Mapping[str, Any]) -> None:
         """Record the outcome; it is on the disk when this returns."""
         record = replace(self.record, outcome=outcome)
@@ -144,6 +152,7 @@ def recorded(work: Work, task: Task) -> Operation[Result]:
             try:
                 result = yield from work(task)
             finally:
+                task.leave_disk()
                 _give_place_up(task)
         except _OUTCOMES as exc:
             yield from _end(task, error_document(exc))

@@ -37,6 +37,7 @@ from container_manager.maintenance.steps import (
     check_not_paused,
     container_of,
     discard_quietly,
+    disk_held,
     failure_of,
     former_state,
     insist,
@@ -109,6 +110,8 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
     if (definition.config.image, definition.image_id) == (image, new_image_id):
         task.report(Report(COMMITTED, "the bot has this image already"))
         return False
+    if copies:
+        yield from disk_held(means, task)
     if is_running(status):
         yield from admitted(means, task)
     task.enter(
@@ -127,18 +130,28 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
 
 
 def _replace(means: Means, task: Task) -> Operation[None]:
-    bot_id, facts = task.bot_id, task.facts
-    if task.phase == STOPPING:
-        yield from stop(means, bot_id, task.record.arguments["grace_seconds"])
-        task.enter(BACKING_UP, "copying the state")
-    if task.phase == BACKING_UP:
-        task.enter(REPLACING, "replacing the container", backup_id=_copy(means, task) if facts["copies"] else "")
+    facts = task.facts
+    if task.phase in (STOPPING, BACKING_UP):
+        try:
+            yield from _stop_and_copy(means, task)
+        finally:
+            task.leave_disk()
     if task.phase == REPLACING:
         yield from _remove(means, task, only=facts["container_id"])
         yield from _create(means, task, str(task.record.arguments["image"]), facts["new_image_id"], "new")
         task.enter(WAITING_READY, "starting the bot")
     if task.phase == WAITING_READY and facts["was_running"]:
         yield from started(means, task, task.record.arguments["ready_seconds"])
+
+
+def _stop_and_copy(means: Means, task: Task) -> Operation[None]:
+    copies = task.facts["copies"]
+    if copies:
+        yield from disk_held(means, task)
+    if task.phase == STOPPING:
+        yield from stop(means, task.bot_id, task.record.arguments["grace_seconds"])
+        task.enter(BACKING_UP, "copying the state")
+    task.enter(REPLACING, "replacing the container", backup_id=_copy(means, task) if copies else "")
 
 
 def _copy(means: Means, task: Task) -> str:

@@ -27,8 +27,8 @@ from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools
 T = TypeVar("T")
 
 _READ_WORKERS = 64
-# Each copies, compresses or verifies a whole state: more at once are no faster.
-_MAINTENANCE_WORKERS = 4
+# More than may work on states at once: an operation whose bot is stopped goes on beside them.
+_MAINTENANCE_WORKERS = 16
 _GIVEN_UP_WORKERS = 4
 # A container that the engine cannot inspect must not occupy the workers of all others (moby/moby#46782).
 _READS_OF_ONE_BOT = 2
