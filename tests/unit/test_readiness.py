@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from container_manager.deadline import Deadline
-from container_manager.errors import EngineUnavailableError
+from container_manager.errors import CapacityExceededError, EngineUnavailableError
 from container_manager.maintenance.readiness import Readiness, ReadinessWaiter
 from container_manager.maintenance.ready_probe import Probed
 from container_manager.model import ContainerState, ContainerStatus, ExitReason, HealthStatus, LastExit
@@ -53,7 +53,10 @@ class Waited:
 
     async def _run_probe(self, _container: ContainerStatus, _deadline: Deadline) -> Probed | None:
         self.probes.append(now())
-        return self._probe(now())
+        probed: Probed | Exception | None = self._probe(now())
+        if isinstance(probed, Exception):
+            raise probed
+        return probed
 
 
 READY, NOT_YET = Probed(0, '{"ready":true}'), Probed(1, '{"ready":false}')
@@ -162,6 +165,15 @@ def test_after_the_time_out_the_message_says_what_was_waited_for() -> None:
     assert (Readiness(ready=False, message=expected), 30.0) == (waited.outcome, waited.seconds)
     short = Waited(timeline((0, at())), timeline((0, READY)), timeout=2)
     assert "it was not ready within 2 s: it has to stay so for 3 s: ready" == short.outcome.message
+
+
+def test_a_probe_that_had_no_worker_says_nothing_of_the_bot() -> None:
+    none = CapacityExceededError("no worker came free")
+    between = Waited(timeline((0, at())), timeline((0, READY), (2, none)))
+    assert (True, 3.0) == (between.outcome.ready, between.seconds)
+    first = Waited(timeline((0, at())), timeline((0, none), (2, READY)))
+    assert (True, 5.0) == (first.outcome.ready, first.seconds)
+    assert "its action ready has not run yet: no worker came free" in first.progress
 
 
 def test_an_engine_that_cannot_be_reached_is_waited_for() -> None:

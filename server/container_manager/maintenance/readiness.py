@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from container_manager.deadline import Deadline
-from container_manager.errors import EngineTimeoutError, EngineUnavailableError
+from container_manager.errors import CapacityExceededError, EngineTimeoutError, EngineUnavailableError
 from container_manager.maintenance.ready_probe import Probed
 from container_manager.model import ContainerState, ContainerStatus, HealthStatus
 
@@ -47,7 +47,7 @@ class ReadinessWaiter:
     """For any number of bots, on one event loop."""
 
     def __init__(self, status_of: StatusOf, probe: Probe) -> None:
-        """``status_of`` returns a bot's status. ``probe`` runs the action ``ready``; ``None``: its image has none."""
+        """``status_of`` returns a bot's status. ``probe`` is :meth:`ReadyProbe.probe`."""
         self._status_of = status_of
         self._probe = probe
 
@@ -97,7 +97,11 @@ class ReadinessWaiter:
     async def _probed(self, status: ContainerStatus, wait: _Wait) -> _Seen:
         if not wait.may_probe():
             return wait.seen
-        probed = await self._probe(status, Deadline(_STATUS_SECONDS))
+        try:
+            probed = await self._probe(status, Deadline(_STATUS_SECONDS))
+        except CapacityExceededError as exc:
+            # It says nothing of the bot.
+            return wait.seen if wait.seen.message else _Seen(f"its action ready has not run yet: {exc}")
         if probed is None:
             return _Seen(
                 f"running for {RUNNING_SECONDS:g} s; its image has neither a health check nor the action ready",

@@ -7,9 +7,10 @@ from typing import NamedTuple
 from container_manager.actions import READY, DeclaredActions, bounded
 from container_manager.backend_provisioning import Actions
 from container_manager.deadline import Deadline
-from container_manager.errors import ContainerManagerError, NotSupportedByBackendError
+from container_manager.errors import CapacityExceededError, ContainerManagerError, NotSupportedByBackendError
 from container_manager.model import ContainerStatus
 from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.worker_pools import WorkerPool
 
 _SECONDS = 8
 _MOST_WORDS = 200
@@ -33,7 +34,10 @@ class ReadyProbe:
         self._declared = declared
 
     async def probe(self, container: ContainerStatus, deadline: Deadline) -> Probed | None:
-        """How the action of this running container ended; ``None`` if its image has none, or if it cannot run."""
+        """How the action of this running container ended; ``None`` if its image has none, or if it cannot run.
+
+        Raises :class:`CapacityExceededError` for one that had no worker: that says nothing of the bot.
+        """
         action = self._declared.find(READY, container)
         if action is None:
             return None
@@ -45,7 +49,10 @@ class ReadyProbe:
                     container.container_id, command, seconds=deadline.at_most(2 * _SECONDS)
                 ),
                 deadline,
+                WorkerPool.READY_PROBE,
             )
+        except CapacityExceededError:
+            raise
         except NotSupportedByBackendError:
             return None
         except ContainerManagerError as exc:

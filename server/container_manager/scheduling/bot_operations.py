@@ -22,14 +22,10 @@ from container_manager.scheduling.grace_periods import GracePeriods
 from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
 from container_manager.scheduling.operation_parts import Parts, end_of
 from container_manager.scheduling.starts import Starts
-from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools
+from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools, pool_sizes
 
 T = TypeVar("T")
 
-_READ_WORKERS = 64
-# More than may work on states at once: an operation whose bot is stopped goes on beside them.
-_MAINTENANCE_WORKERS = 16
-_GIVEN_UP_WORKERS = 4
 # A container that the engine cannot inspect must not occupy the workers of all others (moby/moby#46782).
 _READS_OF_ONE_BOT = 2
 
@@ -61,18 +57,7 @@ class BotOperations:
         connection to an engine. ``most_pulling`` of them may be creates that wait for their images. ``starts`` admits
         starts; ``None``: all at once. ``locks`` keep changes of other processes away, and are closed with this.
         """
-        self.workers = WorkerPools(
-            {
-                WorkerPool.PROBE: 1,
-                WorkerPool.READ: _READ_WORKERS,
-                WorkerPool.CREATE: workers,
-                WorkerPool.CHANGE: workers,
-                WorkerPool.ACTION: workers,
-                WorkerPool.RELOAD: workers,
-                WorkerPool.MAINTENANCE: _MAINTENANCE_WORKERS,
-                WorkerPool.GIVEN_UP: _GIVEN_UP_WORKERS,
-            }
-        )
+        self.workers = WorkerPools(pool_sizes(workers))
         self._most_changes = most_changes
         self._most_pulling = most_pulling
         self._turns = BotTurns(locks)
@@ -106,7 +91,13 @@ class BotOperations:
             raise EngineTimeoutError("the engine did not answer earlier reads of the same container in time") from None
         return await self._read(WorkerPool.READ, operation, deadline, lambda _: end())
 
-    async def act(self, bot_id: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
+    async def act(
+        self,
+        bot_id: str,
+        operation: Callable[[Deadline], T],
+        deadline: Deadline,
+        pool: WorkerPool = WorkerPool.ACTION,
+    ) -> T:
         """Run a program in a bot, beside changes of the same bot, after the programs that were asked for before."""
         deadline.check()
         try:
@@ -115,7 +106,7 @@ class BotOperations:
             raise OperationInProgressError(
                 "another action of this bot did not end before the call's deadline", bot_id=bot_id
             ) from None
-        return await self._read(WorkerPool.ACTION, operation, deadline, lambda _: end())
+        return await self._read(pool, operation, deadline, lambda _: end())
 
     async def change(
         self,

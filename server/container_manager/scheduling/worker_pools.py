@@ -20,6 +20,8 @@ class WorkerPool(Enum):
     CREATE = "create"
     CHANGE = "change"
     ACTION = "action"
+    READY_PROBE = "ready-probe"
+    """The actions ``ready`` of bots that have been started."""
     RELOAD = "reload"
     MAINTENANCE = "maintenance"
     GIVEN_UP = "given-up"
@@ -29,6 +31,21 @@ class WorkerPool(Enum):
 # Threads that run from the start, in each pool at least one. To start a thread takes the event loop a moment, and more
 # when many start at once.
 _READY = {WorkerPool.CREATE: 8, WorkerPool.CHANGE: 16}
+
+
+_SIZES = {
+    WorkerPool.PROBE: 1,
+    WorkerPool.READ: 64,
+    WorkerPool.READY_PROBE: 64,
+    # More than may work on states at once: an operation whose bot is stopped goes on beside them.
+    WorkerPool.MAINTENANCE: 16,
+    WorkerPool.GIVEN_UP: 4,
+}
+
+
+def pool_sizes(workers: int) -> dict[WorkerPool, int]:
+    """How many workers each pool has; ``workers``: those whose size is the operator's."""
+    return {pool: _SIZES.get(pool, workers) for pool in WorkerPool}
 
 
 class WorkerPools:
