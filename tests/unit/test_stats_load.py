@@ -6,9 +6,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 
+from container_manager.pace import Pace
 from container_manager.stats import feed as stats_feed
 from container_manager.stats import sampler as stats_sampler
-from container_manager.stats.pace import Pace
 from tests.unit.sampled_backend import BEGIN, Figures, SampledBackend, collect, encoded, feeding, run
 
 

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from container_manager.model import ContainerStatus, container_name
+from container_manager.view import subscription as subscription_module
 from container_manager.view.live_view import Entry
-from container_manager.view.subscription import Kind, Subscription, WatchEvent
+from container_manager.view.subscription import ChangeLog, Kind, Subscription, WatchEvent
 from tests.support.virtual_loop import run
 from tests.unit.documents import BOT, OTHER_BOT
 from tests.unit.viewing import A, trusted_view
@@ -35,11 +37,16 @@ SLOW = st.lists(
 
 
 class Course:
-    """One interleaving of changes and of a watcher's reads; checks each event when the watcher receives it."""
+    """One interleaving of changes and of a watcher's reads; checks each event when the watcher receives it.
+
+    Beside it, one reads everything at once, and one nothing until the end.
+    """
 
     def __init__(self, before: Steps, steps: Steps, watched: Bots) -> None:
         self.view = trusted_view()
         self.told: list[WatchEvent] = []
+        self.told_at_once: list[WatchEvent] = []
+        self.told_at_last: list[WatchEvent] = []
         self.wrong: list[str] = []
         self.losses: list[int] = []
         self._watched = watched
@@ -47,15 +54,23 @@ class Course:
         self._current: dict[int, ContainerStatus] = {}
         self._removed: dict[int, ContainerStatus] = {}
         self.ever: set[str] = set()
+        self.all_ever: set[str] = set()
         self._allowed = asyncio.Semaphore(0)
-        run(self._run(before, steps))
+        with pytest.MonkeyPatch.context() as patch:
+            # As small as they can be, so that few changes take several steps.
+            patch.setattr(subscription_module, "_SLACK", 0)
+            patch.setattr(subscription_module, "_LOOKS_AT_ONCE", 1)
+            run(self._run(before, steps))
 
     async def _run(self, before: Steps, steps: Steps) -> None:
         for verb, slot in before:
             self._happen(verb, slot)
         self.ever_before = set(self.ever)
-        with Subscription(self.view, self._watched) as subscription:
+        changes = ChangeLog(self.view)
+        subscription, eager, late = (Subscription(changes, self._watched) for _ in range(3))
+        with subscription, eager, late:
             reading = asyncio.ensure_future(self._read(subscription))
+            others = [asyncio.ensure_future(self._read_all(eager, self.told_at_once))]
             for verb, number in steps:
                 if verb == "read":
                     self._allow(number)
@@ -72,12 +87,14 @@ class Course:
                     reading = asyncio.ensure_future(self._read(subscription))
                 else:
                     self._happen(verb, number)
-                self._must(len(subscription) <= len(self.ever) + 1, "a container is kept twice")
+                self._must(len(changes) <= 2 * (len(self.all_ever) + 1), "more is kept than the newest of each")
             self.view.regain()
-            self._allow(len(self.ever) + 3)
+            self._allow(len(self.ever) + 4)
+            others.append(asyncio.ensure_future(self._read_all(late, self.told_at_last)))
             await asyncio.sleep(1)
-            self._must(0 == len(subscription), "not everything was told")
-            reading.cancel()
+            self._must(not self._allowed.locked(), "something was told twice")
+            for task in (reading, *others):
+                task.cancel()
 
     def _allow(self, number: int) -> None:
         for _ in range(number):
@@ -87,6 +104,11 @@ class Course:
         while True:
             await self._allowed.acquire()
             self._judge(await subscription.next())
+
+    @staticmethod
+    async def _read_all(subscription: Subscription, told: list[WatchEvent]) -> None:
+        while True:
+            told.append(await subscription.next())
 
     def _happen(self, verb: str, slot: int) -> None:
         if verb == "lose" and self.view.in_sync:
@@ -109,6 +131,7 @@ class Course:
         new = replace(A, container_id=f"{self._serial:064x}", bot_id=BOTS[slot], name=container_name(BOTS[slot]))
         status = replace(self._current.get(slot, new), restart_count=self._serial)
         self._current[slot] = status
+        self.all_ever.add(status.container_id)
         if self.watches(status):
             self.ever.add(status.container_id)
         assert self.view.apply(status, self.view.tick(), partial=partial)
@@ -179,10 +202,11 @@ def applied(told: Sequence[WatchEvent]) -> dict[str, Entry]:
 
 
 def assert_told_right(course: Course) -> None:
-    """The watcher has the containers of the view, and every event was true when it received it."""
+    """Each watcher has the containers of the view, and every event was true when it received it."""
     assert [] == course.wrong
     there = {entry.status.container_id: entry for entry in course.view.entries() if course.watches(entry.status)}
-    assert there == applied(course.told)
+    for told in (course.told, course.told_at_once, course.told_at_last):
+        assert there == applied(told)
 
 
 @courses

@@ -30,7 +30,7 @@ from container_manager.stats.sampler import StatsSampler
 from container_manager.validation import check_bot_id
 from container_manager.view.container_versions import ContainerVersions
 from container_manager.view.keeper import ViewKeeper
-from container_manager.view.subscription import Subscription
+from container_manager.view.subscription import ChangeLog, Subscription
 
 # A grpc.aio.ServicerContext; at run time that class takes no parameters.
 Context = Any
@@ -63,6 +63,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         self._keeper = keeper
         self._disk = disk
         self._versions = ContainerVersions(keeper.view)
+        self._changes = ChangeLog(keeper.view)
         self._events = codec.WatchEventEncoder()
         self._kept_ids = kept_ids
         self._sampler = StatsSampler(backend.sample)
@@ -90,7 +91,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         bot_ids, labels = bot_ids_from_proto(request.bot_ids), labels_from_proto(request.labels)
         with self._kept_ids.keep(len(bot_ids)):
             await self._keeper.in_sync()
-            with Subscription(self._keeper.view, bot_ids, labels) as subscription:
+            with Subscription(self._changes, bot_ids, labels) as subscription:
                 while True:
                     await context.write(self._events.encode(await subscription.next()))
 

@@ -10,7 +10,7 @@ from contextvars import Context
 from functools import partial
 
 from container_manager.model import RawSample
-from container_manager.stats.pace import Pace
+from container_manager.pace import Pace
 from container_manager.stats.sampler import StatsSampler
 from container_manager.stats.series import Encode, Running, Series, Watcher, rounded_interval
 

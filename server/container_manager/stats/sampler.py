@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 
 from container_manager.model import RawSample
-from container_manager.stats.pace import Pace
+from container_manager.pace import Pace
 
 REQUESTS_AT_ONCE = 128
 """More would overload an engine. With fewer, more containers would wait for an old engine's next sampling round."""

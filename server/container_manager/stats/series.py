@@ -11,8 +11,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from container_manager.model import RawSample
+from container_manager.pace import Pace
 from container_manager.stats.figures import ContainerStats, stats_between
-from container_manager.stats.pace import Pace
 from container_manager.stats.sampler import FRESH_SECONDS
 
 _TICK_SECONDS = 0.5

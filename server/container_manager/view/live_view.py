@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -118,10 +118,14 @@ class LiveView:
 
     def entries(self, states: Collection[ContainerState] = ()) -> list[Entry]:
         """All containers in one of ``states`` (empty: any state), by create time, then id."""
+        found = (self._entries[key] for key in self.order())
+        return [entry for entry in found if not states or entry.status.state in states]
+
+    def order(self) -> Sequence[str]:
+        """The ids of all containers in the order of :meth:`entries`. Later changes make another sequence."""
         if self._order is None:
             self._order = sorted(self._entries, key=lambda key: (self._entries[key].status.create_time_ns or 0, key))
-        found = (self._entries[key] for key in self._order)
-        return [entry for entry in found if not states or entry.status.state in states]
+        return self._order
 
     def ids(self) -> set[str]:
         """The ids of all containers."""
