@@ -27,7 +27,7 @@ from container_manager.errors import (
 )
 from container_manager.model import ContainerConfig
 from container_manager.operation import carry_out
-from tests.support.fake_engine import NO_CONTENT, Answer, Cut, FakeEngine, Hang, Json, Request, error
+from tests.support.fake_engine import NO_CONTENT, Answer, Cut, FakeEngine, Hang, Json, Raw, Request, error
 from tests.support.waiting import wait_until
 from tests.unit.creating import CREATE, REMOVE, refused, removed
 from tests.unit.documents import BOT, LABELS, NAME, OTHER_BOT, inspected
@@ -136,6 +136,30 @@ def test_the_search_outlasts_an_engine_that_is_lost_for_longer_than_a_search(
     is_lost = False
     await_the_end()
     assert {} == late.containers
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [Json(None), Json(7), Json([None]), Json([{"Labels": 7}]), Json({"message": "no list"}), Raw(b"<html>"), Raw(b"")],
+    ids=repr,
+)
+def test_the_search_outlasts_an_answer_that_cannot_be_read_and_says_so_once(
+    late: LateEngine, service: DockerService, odd: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
+    late.hold(Cut())
+    is_odd = True
+
+    def rows(request: Request) -> Answer:
+        return odd if is_odd and "status" in request.query["filters"] else late._list(request)
+
+    late.engine.on(*LIST, rows)
+    refused(service, EngineUnavailableError)
+    late.await_searches(3)
+    late.carry_out()
+    is_odd = False
+    await_the_end()
+    assert {} == late.containers
+    assert (not isinstance(odd, Raw)) == caplog.text.count("unexpected error")
 
 
 def test_the_search_ends_once_the_engine_has_answered_for_long_enough(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,9 @@ def logging_as_before() -> Iterator[None]:
     """Restore the log's configuration."""
     root = logging.getLogger()
     handlers, level, structure = root.handlers[:], root.level, structlog.get_config()
+    hook = threading.excepthook
     yield
+    threading.excepthook = hook
     root.handlers[:], root.level = handlers, level
     structlog.configure(**structure)
 
@@ -87,6 +90,26 @@ def test_whatever_is_logged_for_a_call_has_its_id_by_its_worker_too(capsys: pyte
     assert [*["r-1"] * 6, "other", *["r-2"] * 6, "other", None] == ids
 
 
+def fail_in_thread(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    thread = threading.Thread(target=fail, name="leftovers")
+    thread.start()
+    thread.join()
+
+
+def test_an_error_that_ends_a_thread_is_logged_as_any_other_and_an_exit_is_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging("json", "info")
+    fail_in_thread(SystemExit())
+    fail_in_thread(TypeError("the inside"))
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert ("unexpected error: the thread 'leftovers' has ended", "error") == (line["event"], line["level"])
+    assert "TypeError: the inside" in line["exception"]
+
+
 unsafe_texts = st.text(
     st.one_of(st.sampled_from("\n\r\x1b\x00\x85\u2028\u2029\u202e\t\x9b"), st.characters()), max_size=30
 )
@@ -98,15 +121,16 @@ unsafe_texts = st.text(
 def test_no_text_of_a_caller_or_the_engine_makes_a_line_of_its_own(
     capsys: pytest.CaptureFixture[str], log_format: LogFormat, event: str, value: str, inside: str
 ) -> None:
-    """Not as an event, as an argument, as a value, or inside an exception."""
+    """Not as an event, as an argument, as a value, or inside an exception, also one that ends a thread."""
     configure_logging(log_format, "info")
     capsys.readouterr()
     structlog.get_logger("ours").warning(event, command=value, several=[value, {"key": value}])
     logging.getLogger("library").warning("%s and %s", event, value)
     structlog.get_logger("ours").error("unexpected", text=value, exc_info=RuntimeError(inside))
+    fail_in_thread(RuntimeError(inside))
     written = capsys.readouterr().err
     beginnings = [line for line in written.split("\n")[:-1] if not line.startswith("    ")]
-    assert 3 == len(beginnings), written
+    assert 4 == len(beginnings), written
     assert all(line.startswith("{" if log_format == "json" else "20") for line in beginnings)
     assert not {character for character in written if character < " " or "\x7f" <= character <= "\x9f"} - {"\n"}
     assert not set(written) & set("\u2028\u2029\u202e")

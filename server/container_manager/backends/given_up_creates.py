@@ -194,7 +194,7 @@ class GivenUpCreates:
                 if self._closed or not wanted:
                     self._thread = None
                     break
-            answered, answers = answers, self._look(wanted)
+            answered, answers = answers, self._look(wanted, answered=answers)
             with self._changed:
                 # What waited for an engine that comes back is done soon.
                 if self._hurry or (answers and not answered):
@@ -204,19 +204,24 @@ class GivenUpCreates:
         if not self._closed:
             self._remove_leftovers()
 
-    def _look(self, wanted: dict[str, _Create]) -> bool:
-        """Remove the containers of these creates that the engine has by now. Returns whether the engine answers."""
+    def _look(self, wanted: dict[str, _Create], *, answered: bool) -> bool:
+        """Remove the containers of these creates that the engine has by now. Returns whether the engine answers.
+
+        ``answered``: it did so the last time.
+        """
         try:
             # A container that was never started is in this state.
             rows = self._engine.list_containers(f"{LABEL_MANAGED}=true", Deadline(LOOK_SECONDS), ContainerState.CREATED)
-        except (EngineRejectedError, ContainerManagerError):
+            for row in rows:
+                create_id = (row.get("Labels") or {}).get(LABEL_CREATE_ID)
+                if create_id in wanted:
+                    self.undo(create_id, row["Id"])
+        except Exception as exc:  # noqa: BLE001 - the search outlasts any answer
             for create in wanted.values():
                 create.answered = None
+            if answered and not isinstance(exc, EngineRejectedError | ContainerManagerError):
+                _log.error("unexpected error: the search for creates that were given up failed", exc_info=exc)
             return False
-        for row in rows:
-            create_id = (row.get("Labels") or {}).get(LABEL_CREATE_ID)
-            if create_id in wanted:
-                self.undo(create_id, row["Id"])
         now = time.monotonic()
         with self._changed:
             for create_id, create in wanted.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from typing import Any, Literal
 
 import structlog
@@ -21,9 +22,14 @@ LogFormat = Literal["text", "json"]
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TRACEBACK_INDENT = "    "
 
+_log = logging.getLogger(__name__)
+
 
 def configure_logging(log_format: LogFormat, level: str) -> None:
-    """Format all log records, those of libraries too, in one way. ``level``: the name of a level of :mod:`logging`."""
+    """Format all log records, those of libraries too, in one way; log errors that end a thread.
+
+    ``level``: the name of a level of :mod:`logging`.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -62,6 +68,13 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     root.setLevel(level.upper())
     # At debug level urllib3 logs each request to the engine, and nothing that the service does not log itself.
     logging.getLogger("urllib3").setLevel(max(logging.INFO, root.level))
+    threading.excepthook = _log_end_of_thread
+
+
+def _log_end_of_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit:
+        name = "unknown" if args.thread is None else args.thread.name
+        _log.error("unexpected error: the thread %r has ended", name, exc_info=args.exc_value)
 
 
 def _add_request_id(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
