@@ -39,6 +39,27 @@ PODMAN = "initializing source docker://reg.test/a:1: "
 LATER = "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"
 ABSENT = "pull access denied for a, repository does not exist or may require 'docker login'"
 
+NUMBERED = (
+    "the mirror responded with {}",
+    "reg.test answered {}",
+    "received {} from reg.test",
+    "failed with {}",
+    "{}",
+    "{}: oh",
+    "{} oh",
+)
+AGAIN = (
+    *("read ECONNRESET", "connect ETIMEDOUT 10.0.0.1:443", "connect EHOSTUNREACH 10.0.0.1", "getaddrinfo EAI_AGAIN"),
+    *("end of file", "unexpected end of file", "socket hang up", "transport is closing", "internal error"),
+    *("connection dropped", "connection terminated", "connection interrupted", "connection was interrupted"),
+    *("network unreachable", "host unreachable", "could not resolve host: reg.test", "Name or service not known"),
+    *("request was throttled", "ThrottlingException", "SlowDown: Please reduce your request rate", "Rate exceeded"),
+)
+NO_RIGHT = (
+    *("Bad credentials", "Invalid credentials", "Wrong username was used", "authentication failed"),
+    *("the client does not have permission for manifest", "token expired", "the token has expired"),
+)
+
 # By their source: the file that makes the text, at moby 20.10 to 29, containerd 1.4 to 2.3, containers/image 5, Go 1.19
 # to 1.25, distribution 2.8.
 TEXTS: dict[str, list[tuple[str, Meaning]]] = {
@@ -270,11 +291,22 @@ TEXTS: dict[str, list[tuple[str, Meaning]]] = {
         (GET + "remote error: tls: handshake failure", FAILED),
         (GET + "proxyconnect tcp: tls: first record does not look like a TLS handshake", RETRY),
     ],
+    "proxies, content delivery networks and mirrors in front of a registry": [
+        *((form.format(status), RETRY) for status in (429, 503, 521) for form in NUMBERED),
+        *((form.format(403), DENIED) for form in NUMBERED),
+        *((form.format(404), MISSING) for form in NUMBERED),
+        ("received 500 bytes", FAILED),
+        ("layer with 404 of 500 entries", FAILED),
+        ("500 bytes are missing", FAILED),
+        *((f"{start}{words}", RETRY) for start in ("", "failed to copy: ", "error from registry: ") for words in AGAIN),
+        *((f"{start}{words}", DENIED) for start in ("", "unknown: ", "error from registry: ") for words in NO_RIGHT),
+    ],
     "moby layer store, Go os": [
         ("failed to register layer: write /usr/lib/x: no space left on device", CapacityExceededError),
         ("failed to register layer: Error processing tar file(exit status 1): permission denied", FAILED),
         ("failed to register layer: Error processing tar file(exit status 1): unexpected EOF", RETRY),
         ("open /var/lib/docker/tmp/GetImageBlob403: permission denied", FAILED),
+        ("dial unix /run/containerd/containerd.sock: connect: permission denied", FAILED),
         ("mkdir /var/lib/docker: operation not permitted", FAILED),
         ("unsupported media type application/vnd.oci.empty.v1+json", FAILED),
         ("", FAILED),

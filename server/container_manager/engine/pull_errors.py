@@ -55,10 +55,11 @@ _CODES: dict[str, Meaning] = {
 }
 _CODE = re.compile(rf"(?:^|: |\n)({'|'.join(_CODES)})(?=:|\n|$)")
 
-# A status in the text: after a word that announces it, or alone between two colons.
+# A status in the text: after a word that announces it, alone between two colons, or at the start. No number of bytes.
 _STATUS = re.compile(
     r"\bstatus[^\d\n]{0,40}?(?P<announced>[1-5]\d\d)\b"
-    r"|\b(?:http(?:/\d(?:\.\d)?)?|code|error|response|returned)\W{1,3}(?P<after>[45]\d\d)\b"
+    r"|(?:^|\b(?:http(?:/\d(?:\.\d)?)?|code|error|response|returned|responded|answered|received|with)\W{1,3})"
+    r"(?P<after>[45]\d\d)\b(?! (?:bytes|of)\b)"
     r"|: (?P<alone>[45]\d\d) ?(?=:|,|\n|$)"
 )
 
@@ -67,26 +68,42 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
     (re.compile(pattern), meaning)
     for pattern, meaning in (
         (r"x509: |certificate signed by", ImagePullFailedError),
-        (r"too ?many ?requests|rate ?limit", ImageRegistryUnavailableError),
+        (r"too ?many ?requests|rate ?limit|rate exceeded|\bthrottl|slow ?down", ImageRegistryUnavailableError),
         # Go's name of an operation of a socket that failed, whatever the reason.
         (r"\b(?:dial|read|write) (?:tcp|udp)[46]?\b", ImageRegistryUnavailableError),
-        # errno(3) of sockets, without that name.
+        # errno(3) of sockets, without that name, or as their own names.
+        (
+            r"\be(?:conn(?:reset|refused|aborted)|timedout|(?:host|net)unreach|ai_again)\b",
+            ImageRegistryUnavailableError,
+        ),
         (
             r"connection abort|(?:reset|forcibly closed) by|connection on reset|transport endpoint",
             ImageRegistryUnavailableError,
         ),
         (r"not on the network|link has been severed|requested address|on send\b", ImageRegistryUnavailableError),
-        (r"\beof\b|broken pipe", ImageRegistryUnavailableError),
-        (r"connection (?:was )?(?:reset|refused|aborted|closed|lost|broken)", ImageRegistryUnavailableError),
-        (r"closed (?:network |idle )?connection|stream error|\bgoaway\b", ImageRegistryUnavailableError),
+        (r"\beof\b|end of file|broken pipe|socket hang ?up", ImageRegistryUnavailableError),
+        (
+            r"connection (?:was )?(?:reset|refused|aborted|closed|lost|broken|dropped|terminated|interrupted)",
+            ImageRegistryUnavailableError,
+        ),
+        (
+            r"closed (?:network |idle )?connection|stream error|\bgoaway\b|transport is closing",
+            ImageRegistryUnavailableError,
+        ),
         (r"time-?out|timed out|deadline exceeded|request canceled", ImageRegistryUnavailableError),
-        (r"no such host|server misbehaving|name resolution", ImageRegistryUnavailableError),
-        (r"\bis (?:unreachable|down)\b|no route to host|proxyconnect", ImageRegistryUnavailableError),
-        (r"unavailable|bad gateway|internal server error|\bbyte range\b", ImageRegistryUnavailableError),
+        (r"no such host|server misbehaving|name resolution|not resolve host", ImageRegistryUnavailableError),
+        (r"name or service not known", ImageRegistryUnavailableError),
+        (r"\b(?:is|network|host) (?:unreachable|down)\b|no route to host|proxyconnect", ImageRegistryUnavailableError),
+        (r"unavailable|bad gateway|internal (?:server )?error|\bbyte range\b", ImageRegistryUnavailableError),
         # The engine's own file system, not the registry.
         (r"failed to (?:register|extract) layer", ImagePullFailedError),
         (r"denied|forbidden|un-?authori[sz]ed|not authori[sz]ed|authorization failed", ImagePullDeniedError),
         (r"unauthenticated|authentication (?:is )?required|insufficient[_ ]scope", ImagePullDeniedError),
+        (
+            r"(?:bad|invalid) credentials|wrong username|authentication failed|token (?:has |is )?expired",
+            ImagePullDeniedError,
+        ),
+        (r"does not have permission", ImagePullDeniedError),
         (r"no basic auth credentials|(?:invalid|incorrect|missing) username", ImagePullDeniedError),
         (r"(?:manifest|name|blob) unknown|unknown (?:manifest|blob)", ImageNotFoundError),
         (r"does not exist|no matching manifest|no match for platform", ImageNotFoundError),
@@ -103,7 +120,7 @@ _VARIABLE = re.compile(
     r"|(?<=\blookup )[^\s:]+"
     r"|(?<=\btcp )\S*[^\s:]|(?<=\btcp[46] )\S*[^\s:]|(?<=\budp )\S*[^\s:]"
     r"|\"[^\"\s]*\"|'[^'\s]*'"
-    r"|\b[a-z]+ /\S*: (?:permission denied|operation not permitted)"
+    r"|\b[a-z]+ /\S*: (?:connect: )?(?:permission denied|operation not permitted)"
 )
 _MOST_CHARACTERS = 2_000
 _DOCKER_HUB = re.compile(r"^(?:index\.)?docker\.io/(?:library/)?")
