@@ -75,12 +75,26 @@ def overlap(secrets: RootDirectory, state: RootDirectory | None, backups: Path |
         seen_here["backup"] = backups
     for roots in (seen_here, seen_by_engine):
         for (what, one), (what_other, other) in combinations(roots.items(), 2):
-            first, second = one.resolve(), other.resolve()
-            if first == second:
+            first, second = _identities(one), _identities(other)
+            if first[0] == second[0]:
                 return f"the {what} root {one} and the {what_other} root {other} are the same directory"
-            if first in second.parents or second in first.parents:
+            if first[0] in second or second[0] in first:
                 return f"of the {what} root {one} and the {what_other} root {other}, one contains the other"
     return None
+
+
+def _identities(path: Path) -> list[tuple[int, int] | Path]:
+    """The identity of a directory and of those above it, which a mount at another place does not change."""
+    resolved = path.resolve()
+    found: list[tuple[int, int] | Path] = []
+    for place in (resolved, *resolved.parents):
+        try:
+            status = place.stat()
+        except OSError:
+            found.append(place)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 def fault_of_state_mount(path: str) -> str | None:
