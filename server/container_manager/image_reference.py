@@ -21,6 +21,8 @@ _VERSION = re.compile(r"[:@][^/]*$")
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 # One engine call reads a bare name of 64 hex digits as an image id, another one as a repository.
 _BARE_ID = re.compile(r"[0-9a-f]{64}")
+# The engine takes these for the start of an image id if it has no image of this name (moby, imageStore.Search).
+_MAYBE_ID = re.compile(r"(?P<algorithm>sha256:)?[0-9a-f]{1,64}")
 # The engine reserves this name for an empty image, and refuses to pull it.
 _RESERVED = ("scratch", "docker.io/library/scratch")
 _MAX_NAME_LENGTH = 255
@@ -64,6 +66,9 @@ def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
 
     The engine ignores a tag before a digest. So ``node:22.*`` allows no digest;
     ``node:22.*@sha256:*`` and ``node:*`` do.
+
+    An image id may belong to an image of any registry: beside ``*``, only globs that begin with ``sha256:`` match one.
+    A name of hexadecimal digits without a tag may be the start of an id, and matches only itself.
     """
     if allowed and not matches_any(reference, allowed):
         raise ImageNotAllowedError(
@@ -82,8 +87,10 @@ def matches_any(reference: str, patterns: Sequence[str]) -> bool:
 
 
 def _matches(reference: str, pattern: str) -> bool:
-    if pattern == "*":
+    if pattern in ("*", reference):
         return True
+    if maybe_id := _MAYBE_ID.fullmatch(reference):
+        return bool(maybe_id["algorithm"]) and pattern.startswith("sha256:") and fnmatchcase(reference, pattern)
     name, tag, digest = _parts(reference)
     allowed_name, allowed_tag, allowed_digest = _parts(pattern)
     if not (allowed_tag or allowed_digest) and pattern.endswith("*"):

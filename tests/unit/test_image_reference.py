@@ -172,6 +172,13 @@ def test_a_text_is_accepted_or_refused_and_nothing_else(text: str) -> None:
         ("evil.example/a:1", ["*"]),
         ("evil.example/a:1", ["*/a:1"]),
         (DIGEST, ["sha256:*"]),
+        (DIGEST, ["sha256:01*"]),
+        (DIGEST, [DIGEST]),
+        ("ba12cd34ef56", ["ba12cd34ef56"]),
+        ("ba12cd34ef56", ["*"]),
+        ("ba12cd34ef56:1", ["ba*"]),
+        ("ba12cd34ef56@sha256:0", ["ba*"]),
+        ("ba12cd34ef56/x", ["ba*"]),
         ("openclaw/openclaw:1", ["open*"]),
         ("busybox:1@sha256:0", ["busybox:*"]),
         ("busybox:1@sha256:0", ["busybox*"]),
@@ -204,6 +211,18 @@ def test_an_image_that_matches_a_glob_is_allowed(reference: str, patterns: list[
         ("NODE/x:1", ["*:1"]),
         ("evil.example/x:1", ["*:1"]),
         ("busybox:1@sha256:0", ["busybox:[0-9]"]),
+        # An id, or the start of one, may name an image of any registry.
+        *(
+            (identifier, [glob])
+            for identifier in (DIGEST, "sha256:ba12")
+            for glob in ("*:*", "s*", "*:[0-9a-f]*", "sha*")
+        ),
+        *(
+            (identifier, [glob])
+            for identifier in ("ba12cd34ef56", "ba12", HEX[:63])
+            for glob in ("b*", "ba12c*", "0*", "*a*")
+        ),
+        (DIGEST, ["sha256:1*"]),
         # The engine takes what the digest names, and does not look at the tag.
         ("busybox:1.3@sha256:0", ["busybox:1.*"]),
         ("busybox:1.3@sha256:0", ["busybox:1*"]),
