@@ -40,6 +40,7 @@ _CHANGES = {
     "unpause": ("running", "unpause"),
     "remove": ("removed", "destroy"),
 }
+_DIRECTORY = {"name": "bin", "size": 1, "mode": 1 << 31 | 0o755, "mtime": _NEVER, "linkTarget": ""}
 _EXECUTABLE = {"name": "sleep", "size": 1, "mode": 0o755, "mtime": _NEVER, "linkTarget": ""}
 
 
@@ -175,7 +176,8 @@ class ScriptedEngine(Server):
             case "json":
                 return web.Response(body=self._filled(container.document, container).encode())
             case "archive":
-                stat = base64.b64encode(_packed(_EXECUTABLE).encode()).decode()
+                found = _EXECUTABLE if query["path"].endswith("/sleep") else _DIRECTORY
+                stat = base64.b64encode(_packed(found).encode()).decode()
                 return web.Response(headers={"X-Docker-Container-Path-Stat": stat})
             case "logs":
                 return web.Response(body=_log(query.get("tail", "all")))

@@ -9,7 +9,7 @@ import pytest
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.errors import ContainerManagerError
 from tests.support.fake_engine import NO_CONTENT, FakeEngine, Json, Stream, error
-from tests.unit.documents import BOT, ID, NAME, OTHER_ID, inspected, path_stat
+from tests.unit.documents import BOT, ID, NAME, OTHER_ID, inspected, node_program
 
 BY_NAME = ("GET", f"/containers/{NAME}/json")
 BY_ID = ("GET", f"/containers/{ID}/json")
@@ -27,7 +27,7 @@ def let_create_succeed(engine: FakeEngine) -> FakeEngine:
     engine.on(*BY_NAME, ABSENT)
     engine.on(*CREATE, MADE)
     engine.on(*BY_ID, Json(inspected()))
-    engine.on("HEAD", "/containers/*/archive", path_stat(0o755))
+    engine.on("HEAD", "/containers/*/archive", node_program)
     engine.on(*REMOVE, NO_CONTENT)
     engine.on(*PULL, Stream([{"status": "Downloaded"}]))
     return engine

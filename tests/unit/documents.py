@@ -8,7 +8,7 @@ import json
 import tarfile
 from typing import Any
 
-from tests.support.fake_engine import Json, Raw
+from tests.support.fake_engine import Json, Raw, Request
 
 BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
 OTHER_BOT = "7d1d8f3a-98b2-4a44-8a55-3f0b6a1c2d22"
@@ -106,6 +106,11 @@ def path_stat(mode: int, link_target: str = "") -> Json:
     found = {"name": "node", "size": 1, "mode": mode, "mtime": STARTED, "linkTarget": link_target}
     encoded = base64.b64encode(json.dumps(found).encode()).decode()
     return Json(None, headers={"X-Docker-Container-Path-Stat": encoded})
+
+
+def node_program(request: Request) -> Json:
+    """The answer to HEAD of the archive endpoint where every directory has a program ``node``."""
+    return path_stat(0o755 if request.query["path"].endswith("/node") else 1 << 31 | 0o755)
 
 
 def archived(content: bytes, mode: int = 0o755, uid: int = 0) -> Raw:

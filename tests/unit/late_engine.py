@@ -9,7 +9,7 @@ from threading import Event
 from tests.support.fake_engine import NO_CONTENT, Answer, FakeEngine, Json, Request, error
 from tests.support.waiting import wait_until
 from tests.unit.creating import ABSENT, CREATE, REMOVE
-from tests.unit.documents import inspected, path_stat, row
+from tests.unit.documents import inspected, node_program, row
 
 LIST = ("GET", "/containers/json")
 
@@ -28,7 +28,7 @@ class LateEngine:
         self.before_list = Event()
         self.before_list.set()
         self._made = 0
-        engine.on("HEAD", "/containers/*/archive", path_stat(0o755))
+        engine.on("HEAD", "/containers/*/archive", node_program)
         engine.on("GET", "/containers/*/json", self._inspect)
         engine.on(*LIST, self._list)
         engine.on(*CREATE, self._create)

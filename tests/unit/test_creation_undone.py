@@ -30,7 +30,7 @@ from tests.unit.creating import (
     refused,
     removed,
 )
-from tests.unit.documents import BOT, ID, OTHER_ID, inspected, path_stat, state
+from tests.unit.documents import BOT, ID, OTHER_ID, inspected, node_program, state
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_container_that_somebody_removes_amid_its_create_was_created(
 ) -> None:
     """Its image is not affected: the next container gets its init."""
     engine.on(*BY_ID, Json(inspected()), ABSENT, Json(inspected()))
-    engine.on("HEAD", "/containers/*/archive", ABSENT, path_stat(0o755))
+    engine.on("HEAD", "/containers/*/archive", ABSENT, node_program)
     assert ID == service.create_container(BOT)
     assert ID == service.create_container(BOT)
     assert [True, True] == [request.body["HostConfig"]["Init"] for request in engine.seen(*CREATE)]
