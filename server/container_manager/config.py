@@ -149,7 +149,7 @@ class ServerConfig:
     backup_recipients: tuple[str, ...] = ()
     """age public keys of the operator's, for which secrets are encrypted in archives. Empty: no archive has secrets."""
     workers: int = 64
-    """Concurrent creates, and as many other concurrent changes."""
+    """Concurrent creates, as many writes of secrets and files, and as many other changes."""
     start_concurrency: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Bots that start at once, until they are ready."""
     max_watchers: int = 1000

@@ -13,6 +13,7 @@ import pytest
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.errors import CapacityExceededError, SecretsUnavailableError, StateUnavailableError
 from container_manager.model import ContainerState
 from container_manager_client import connect
@@ -172,6 +173,24 @@ def test_provisioning_calls_count_as_changes(
             put_secrets(stub, bots.bare(), A=b"a")
         memory.script("put_files", None)
         held.cancel()
+
+
+@pytest.mark.parametrize("operation", REQUESTS)
+def test_a_slow_disk_delays_no_stop(
+    serve_looped: ServeLooped, memory: MemoryBackend, bots: MemoryBots, session_dir: Path, operation: str
+) -> None:
+    running = bots.new()
+    memory.add(running)
+    with (
+        serve_looped(f"unix://{session_dir}/slow/p.sock", workers=1) as looped,
+        connect(looped.server.addresses[0]) as channel,
+        ThreadPoolExecutor(1) as pool,
+        memory.held(operation),
+    ):
+        held = pool.submit(call, BotProvisionerStub(channel), operation, bots.bare())
+        memory.await_calls(operation)
+        Calls(ContainerManagerStub(channel)).stop(running, timeout=5)
+        assert not held.done()
 
 
 def test_a_bug_shows_no_secret_to_the_caller_nor_in_the_log(

@@ -137,7 +137,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
         return pb.DeleteStateResponse()
 
     async def _change(self, bot_id: str, operation: Callable[[Deadline], T], context: Context) -> T:
-        return await self._operations.change(WorkerPool.CHANGE, bot_id, operation, caller_deadline(context))
+        return await self._operations.change(WorkerPool.PROVISION, bot_id, operation, caller_deadline(context))
 
     def _run_with_token(self, bot_id: str, deadline: Deadline) -> int | None:
         """Identifies the run of the bot's process, which has loaded the gateway token: its start.

@@ -51,7 +51,7 @@ class BotOperations:
         starts: Starts | None = None,
         locks: BotLocks | None = None,
     ) -> None:
-        """``workers``: threads for creates; the pools for other changes, programs in bots and reloads are as large.
+        """``workers``: threads for creates; other changes, secrets and files, actions and reloads have as many each.
 
         ``most_changes`` may be in progress, including those that wait or whose callers are gone; each has at most one
         connection to an engine. ``most_pulling`` of them may be creates that wait for their images. ``starts`` admits

@@ -19,6 +19,8 @@ class WorkerPool(Enum):
     READ = "read"
     CREATE = "create"
     CHANGE = "change"
+    PROVISION = "provision"
+    """Secrets and files, on a disk that may be slow."""
     ACTION = "action"
     READY_PROBE = "ready-probe"
     """The actions ``ready`` of bots that have been started."""
