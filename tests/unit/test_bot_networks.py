@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Network
@@ -14,13 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from container_manager.backends import given_up_creates
 from container_manager.backends.docker import subnets
 from container_manager.backends.docker.bot_networks import requested, resolved
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.backends.docker.subnets import free_subnets, local_routes
-from container_manager.errors import CapacityExceededError, EngineUnavailableError, NameInUseUnmanagedError
+from container_manager.errors import (
+    CapacityExceededError,
+    ContainerManagerError,
+    EngineUnavailableError,
+    NameInUseUnmanagedError,
+)
 from container_manager.model import BotNetwork, ContainerConfig
-from tests.support.fake_engine import NO_CONTENT, FakeEngine, Json, Request, error
+from tests.support.fake_engine import NO_CONTENT, Answer, Cut, FakeEngine, Hang, Json, Request, error
+from tests.support.waiting import wait_until
 from tests.unit.creating import ABSENT, BY_NAME, CREATE, let_create_succeed, refused
 from tests.unit.documents import BOT, ID, LABELS, NAME, exited, inspected
 
@@ -177,6 +185,42 @@ def test_what_was_left_is_removed_once_the_engine_answers_and_nothing_else(
     engine.on("GET", "/containers/json", containers)
     isolated._lifecycle.remove_leftovers()
     assert ["/networks/left"] == [request.path for request in engine.seen(*REMOVE)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_late"),
+    [
+        (Hang(), True),
+        (Cut(), True),
+        (error(502, "bad gateway"), True),
+        (error(504, "gateway time-out"), True),
+        (error(500, "no"), False),
+        (error(403, "denied"), False),
+    ],
+    ids=str,
+)
+def test_a_network_that_the_engine_makes_after_its_create_was_given_up_is_removed(
+    engine: FakeEngine,
+    make_service: MakeService,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    answer: Answer,
+    *,
+    is_late: bool,
+) -> None:
+    """After the search for a container. A create that the engine has refused is not searched for."""
+    monkeypatch.setattr(subnets, "_ROUTES", tmp_path / "none")
+    monkeypatch.setattr(given_up_creates, "SEARCH_SECONDS", 0.2)
+    monkeypatch.setattr(given_up_creates, "FIRST_PAUSE_SECONDS", 0.05)
+    service = make_service(bot_network=BotNetwork.ISOLATED, bot_network_pool=POOL, engine_timeout_seconds=0.4)
+    engine.on(*MAKE, answer)
+    engine.on("GET", "/containers/json", Json([]))
+    with pytest.raises(ContainerManagerError):
+        service.create_container(BOT)
+    engine.on(*LIST, Json([OWN]))
+    wait_until(lambda: "creates given up" not in {each.name for each in threading.enumerate()}, "the search has ended")
+    assert (["/networks/n1"] if is_late else []) == [request.path for request in engine.seen(*REMOVE)]
+    assert [] == engine.seen(*CREATE)
 
 
 def test_the_search_for_what_was_left_ends_with_the_service_and_where_it_is_refused(

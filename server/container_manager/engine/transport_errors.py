@@ -14,6 +14,8 @@ from container_manager.errors import (
 )
 
 HTTP_UNAUTHORIZED = (401, 403)
+STATUSES_OF_PROXIES = (502, 503, 504)
+"""The engine may still carry out what a proxy before it has given up."""
 # From connect(2) alone: nothing listens there.
 _NOT_CONNECTED = (errno.ECONNREFUSED, errno.ENOENT)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http import HTTPStatus
@@ -22,7 +22,7 @@ from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.networks import NetworkClient
-from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.engine.transport_errors import STATUSES_OF_PROXIES, EngineRejectedError, was_not_sent
 from container_manager.errors import (
     ContainerManagerError,
     EngineTimeoutError,
@@ -87,12 +87,15 @@ class BotNetworks:
             raise _invalid(f"{name} is the network of another bot")
 
     @contextmanager
-    def prepared(self, bot_id: str, name: str, deadline: Deadline) -> Iterator[None]:
-        """Make the network ``name`` if it is the bot's own; remove it again if the block raises."""
+    def prepared(self, bot_id: str, name: str, deadline: Deadline, unanswered: Callable[[], None]) -> Iterator[None]:
+        """Make the network ``name`` if it is the bot's own; remove it again if the block raises.
+
+        ``unanswered`` is called if the engine may still make it later.
+        """
         if name != container_name(bot_id):
             yield
             return
-        self._ensure(bot_id, deadline)
+        self._ensure(bot_id, deadline, unanswered)
         try:
             yield
         except BaseException:
@@ -154,14 +157,14 @@ class BotNetworks:
     def _has_own(self, bot_id: str, deadline: Deadline) -> bool:
         return bool(self._own(f"{LABEL_BOT_ID}={bot_id}", deadline))
 
-    def _ensure(self, bot_id: str, deadline: Deadline) -> bool:
+    def _ensure(self, bot_id: str, deadline: Deadline, unanswered: Callable[[], None] = lambda: None) -> bool:
         """Make the bot's own network unless there is one; whether it was made."""
         try:
-            return not self._has_own(bot_id, deadline) and self._make(bot_id, deadline)
+            return not self._has_own(bot_id, deadline) and self._make(bot_id, deadline, unanswered)
         except EngineRejectedError as exc:
             raise engine_error(exc, bot_id) from exc
 
-    def _make(self, bot_id: str, deadline: Deadline) -> bool:
+    def _make(self, bot_id: str, deadline: Deadline, unanswered: Callable[[], None]) -> bool:
         name = container_name(bot_id)
         labels = {LABEL_MANAGED: "true", LABEL_BOT_ID: bot_id}
         while True:
@@ -173,6 +176,12 @@ class BotNetworks:
                 except EngineRejectedError as exc:
                     if exc.status == HTTPStatus.CONFLICT:
                         return self._held(bot_id, deadline)
+                    if exc.status in STATUSES_OF_PROXIES:
+                        unanswered()
+                    raise
+                except BaseException as exc:
+                    if not was_not_sent(exc):
+                        unanswered()
                     raise
                 self._subnets.refused(subnet)
 

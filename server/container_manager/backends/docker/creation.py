@@ -22,7 +22,7 @@ from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import create_error, engine_error
-from container_manager.engine.transport_errors import EngineRejectedError, was_not_sent
+from container_manager.engine.transport_errors import STATUSES_OF_PROXIES, EngineRejectedError, was_not_sent
 from container_manager.engine.user_namespace import check_secrets_usable, check_state_usable
 from container_manager.errors import (
     ContainerAlreadyExistsError,
@@ -41,8 +41,6 @@ from container_manager.validation import check_grace_seconds
 
 _NAME_WAIT_SECONDS = 3.0
 _NAME_POLL_SECONDS = 0.05
-# The engine may still carry out what a proxy before it has given up.
-_STATUSES_OF_PROXIES = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 class ContainerCreator:
@@ -162,7 +160,8 @@ class ContainerCreator:
             stop_seconds=self._stop_seconds,
         )
         try:
-            with self._networks.prepared(bot_id, config.network, deadline):
+            # A network that the engine makes later is removed after the search.
+            with self._networks.prepared(bot_id, config.network, deadline, lambda: self._given_up.give_up(create_id)):
                 return (yield from self._make_when_free(bot_id, body, request_id, deadline))
         finally:
             self._given_up.finish(create_id)
@@ -259,7 +258,7 @@ class ContainerCreator:
                 raise _NameTakenError from exc
             if exc.status == HTTPStatus.NOT_FOUND and "no such image" in exc.text.lower():
                 raise _ImageMissingError from exc
-            if exc.status in _STATUSES_OF_PROXIES:
+            if exc.status in STATUSES_OF_PROXIES:
                 self._given_up.give_up(body["Labels"][LABEL_CREATE_ID])
             raise create_error(exc, bot_id) from exc
         except BaseException as exc:
