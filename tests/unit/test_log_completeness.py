@@ -1,4 +1,4 @@
-"""A reading of a log that grows meanwhile is not taken for one of a damaged log; one that left out entries is."""
+"""Entries of a log that grows meanwhile are not taken for those of a damaged log; if some were left out, they are."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from itertools import product
 import pytest
 
 from container_manager.backend import LogUnreadableError
+from container_manager.logs.continuity import Continuity
+from container_manager.logs.cursor import Placing
 from container_manager.logs.damage import Completeness
 from container_manager.model import LogSource, RawEntry
 
@@ -73,3 +75,30 @@ def test_a_reading_that_left_out_entries_is_noticed_at_whatever_moment_the_log_g
     entries = [entry(number) for number in range(1, 11)]
     with pytest.raises(LogUnreadableError, match="entries are missing"):
         check(GrowingLog([*entries[:5], None, *entries[6:]], grows), [*entries[:5], *entries[6:]])
+
+
+def is_broken(log: GrowingLog, seen: list[RawEntry]) -> bool:
+    """Whether some are missing, according to the check of a followed log in which these came."""
+    continuity, placing = Continuity(log, None), Placing(b"")
+    placing.place(seen)
+    continuity.see(seen)
+    return asyncio.run(continuity.is_broken(placing.last))
+
+
+@pytest.mark.parametrize("kept", [None, 5])
+@at_any_moment
+def test_what_was_followed_of_a_log_that_grows_at_any_moment_misses_nothing(
+    grows: tuple[bool, ...], kept: int | None
+) -> None:
+    entries = [entry(number) for number in range(1, 6)]
+    assert not is_broken(GrowingLog(list(entries), grows, kept), entries)
+
+
+@pytest.mark.parametrize("readable", [False, True])
+@pytest.mark.parametrize("grows", [(), *(moments for moments in product((False, True), repeat=4) if sum(moments) == 1)])
+def test_entries_that_were_passed_over_while_it_was_followed_are_noticed_though_the_log_grows(
+    grows: tuple[bool, ...], readable: bool
+) -> None:
+    entries = [entry(number) for number in range(1, 11)]
+    lines = [*entries[:5], entries[5] if readable else None, *entries[6:]]
+    assert is_broken(GrowingLog(lines, grows), [*entries[:5], *entries[6:]])

@@ -9,8 +9,9 @@ import pytest
 
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.logs.existing import LogOptions
+from container_manager.model import RawEntry
 from tests.support.virtual_loop import virtual
-from tests.unit.log_engine import OUT, SECOND, LogEngine, raw
+from tests.unit.log_engine import OUT, SECOND, LogEngine, frame, raw
 from tests.unit.log_reading import LINES, followed, reading, texts
 
 WRITTEN = [raw((200 + number) * SECOND, b"written %d" % number) for number in range(50)]
@@ -336,3 +337,56 @@ async def test_one_request_follows_a_megabyte_at_most() -> None:
         await it.has(600)
         assert texts([*LINES, *long]) == texts(it.got)
         assert sum(map(len, texts(long))) >> 20 <= followed(engine) <= 20
+
+
+# An engine passes over entries that it cannot read, and intact ones behind them, also while it sends new ones.
+
+
+@pytest.mark.parametrize("passed_over", [1, 2, 40])
+@pytest.mark.parametrize("readable", [False, True])
+@pytest.mark.parametrize("ends", [False, True])
+@virtual
+async def test_entries_that_the_engine_passes_over_are_a_gap_behind_the_next_pause(
+    passed_over: int, readable: bool, ends: bool
+) -> None:
+    """``readable``: the engine shows them later, among the existing ones."""
+    engine = LogEngine(LINES)
+
+    def mangle(data: bytes) -> bytes:
+        if not readable or engine.requests[-1].get("follow") == "1":
+            for entry in WRITTEN[3 : 3 + passed_over]:
+                data = data.replace(frame(entry), b"")
+        return data
+
+    engine.mangle = mangle
+    async with reading(engine) as it:
+        await engine.until(lambda: followed(engine) == 1)
+        await it.has(100)
+        for entry in WRITTEN[:45]:
+            await engine.write(entry)
+        await it.has(145 - passed_over)
+        if ends:
+            await engine.end_streams()
+        await a_while()
+        await engine.write(*WRITTEN[45:])
+        await it.has(150 - passed_over)
+        assert texts([*LINES, *WRITTEN[:3], *WRITTEN[3 + passed_over :]]) == texts(it.got)
+        assert [145 - passed_over] == [at for at, entry in enumerate(it.got) if entry.gap]
+
+
+@virtual
+async def test_a_pause_costs_one_request_more_only_if_something_came_before_it() -> None:
+    async def pause(*written: RawEntry) -> int:
+        before = len(engine.requests)
+        await engine.write(*written)
+        await a_while(100)
+        return len(engine.requests) - before
+
+    engine = LogEngine(LINES)
+    async with reading(engine) as it:
+        await it.has(100)
+        await a_while(1000)
+        silent = await pause()
+        assert silent + 1 == await pause(*WRITTEN)
+        assert silent == await pause()
+        assert 1 == followed(engine)

@@ -21,8 +21,8 @@ WINDOWS = (100, 500, 2_500, 12_500, 62_500)
 Usually the first entry of too few shows that more are needed.
 """
 
-# So often a growing log is looked at again.
-_LOOKS = 2
+LOOKS = 2
+"""So often a growing log is looked at again."""
 
 Key = tuple[int, int]
 
@@ -68,12 +68,12 @@ class Completeness:
         # Compare the first entry of the last ones with the first one that was read. The log may have grown since.
         if await self._begins(self._count):
             return True
-        for _ in range(_LOOKS):
-            later = await _written_after(log, last)
+        for _ in range(LOOKS):
+            later = await written_after(log, last)
             if later is not None and await self._begins(self._count + later):
                 return True
             # If it has grown between these two looks, they say nothing.
-            before, later = later, await _written_after(log, last)
+            before, later = later, await written_after(log, last)
             if before == later:
                 break
         else:
@@ -106,7 +106,7 @@ def key_of(entry: RawEntry) -> Key:
     return (entry[0], crc32(entry[2]))
 
 
-async def _written_after(log: ContainerLog, last: Position) -> int | None:
+async def written_after(log: ContainerLog, last: Position) -> int | None:
     """How many entries can be read after that one; ``None`` if it cannot be read itself."""
     for tail in (*WINDOWS, None):
         written = await entries_behind(log, AfterPosition(last, whole=tail is None), tail)

@@ -83,8 +83,8 @@ class ExistingEntries:
         self._after_ns = options.after_ns
         former = options.after is not None and options.after.container != self._container
         self._after = None if former else options.after
-        # Entries are missing before the next one to be delivered.
-        self._gap = former
+        self.gap = former
+        """Entries are missing before the next one to be delivered."""
 
     async def batches(self) -> AsyncGenerator[list[LogEntry], None]:
         """The entries that exist now and have not been delivered, at most :data:`MAX_BATCH_ENTRIES` at once.
@@ -102,7 +102,7 @@ class ExistingEntries:
                     async for raw in raw_batches:
                         if from_start and reading.first not in (None, key_of(raw[0])):
                             # The engine has dropped the oldest entries since they were read.
-                            self._gap = True
+                            self.gap = True
                         from_start = False
                         for batch in self.select(raw, seeker):
                             yield batch
@@ -160,9 +160,9 @@ class ExistingEntries:
             self._after_ns = None
         if placed:
             self.progress = True
-            if self._gap:
+            if self.gap:
                 placed[0] = placed[0]._replace(gap=True)
-                self._gap = False
+                self.gap = False
         return placed
 
     async def _readings(self) -> _Readings:
@@ -192,7 +192,7 @@ class ExistingEntries:
         async for reading in self._until_found(readings, position):
             yield reading
         if not any(reading.damage or reading.seeker.found for reading in readings):
-            self._gap = True
+            self.gap = True
             async for reading in self._all():
                 yield reading
 
@@ -251,7 +251,7 @@ class ExistingEntries:
                 or position is not None
                 or (sum(each.length for each in wanted) != tail and not await log.begins_with(stretch))
             ):
-                self._gap = True
+                self.gap = True
             yield _Reading(FromStart(self._container), stretch.tail, log.read(stretch))
         end = found[-1] if found and found[-1].is_last else Stretch(0, 0)
         if not (end.has_position or (tail is not None and end.length >= tail)):
@@ -273,7 +273,7 @@ class ExistingEntries:
         behind = await entries_behind(self._log, AfterPosition(position, whole=False), tail + _CONTEXT)
         if behind is None:
             behind = await entries_behind(self._log, AfterPosition(position, whole=True), None)
-            self._gap = behind is None
+            self.gap = behind is None
         return behind is not None and behind <= tail
 
 

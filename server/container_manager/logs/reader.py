@@ -15,6 +15,7 @@ from container_manager.errors import (
     InvalidStateError,
     NodeUnavailableError,
 )
+from container_manager.logs.continuity import Continuity
 from container_manager.logs.cursor import container_key
 from container_manager.logs.existing import ExistingEntries, LogOptions
 from container_manager.logs.seeking import AfterPosition, FromStart, Seeker
@@ -117,15 +118,22 @@ class LogReader:
             known = last.number + 2 + _NEARBY
             tail = None if last.leads else known
             seeker = AfterPosition(last, whole=tail is None)
+        continuity = Continuity(self._log, last)
         seen = 0
         async with aclosing(self._log.follow(tail, known=known)) as raw_batches:
             async for raw in raw_batches:
                 for batch in self._entries.select(raw, seeker):
                     yield batch
                 seen += len(raw)
+                if raw:
+                    continuity.see(raw)
+                elif await continuity.is_broken(self._entries.last):
+                    self._entries.gap = True
                 # So many entries were written meanwhile, or the engine cannot read the last one now.
                 if not seeker.found and (not raw or (tail is not None and seen >= tail)):
                     return
+        if await continuity.is_broken(self._entries.last):
+            self._entries.gap = True
 
     async def _pause(self, version: int | None, *, ended: bool) -> None:
         """Wait until another reading may deliver more. ``version`` is from before the last reading."""
