@@ -156,6 +156,22 @@ def test_a_bot_runs_one_action_at_a_time_and_others_wait_until_their_deadline(
     assert [bot_id, bot_id] == [name for name in names if name != other]
 
 
+@pytest.mark.parametrize("action", ["doctor", "secrets-reload"])
+def test_calls_for_a_bot_that_hangs_leave_places_to_other_bots(  # noqa: PLR0917 - fixtures
+    serve_on: ServeOn, memory: MemoryBackend, bots: MemoryBots, bot_id: str, unix: str, action: str
+) -> None:
+    other = bots.new()
+    memory.add(other, action_set="openclaw")
+    with serve_on(unix, workers=8) as (address,), connect(address) as channel, memory.held("run_action", bot_id):
+        maintainer = ContainerMaintainerStub(channel)
+        calls = [act(maintainer, bot_id, action) for _ in range(8)]
+        wait_until(lambda: sum(call.done() for call in calls) == 4, "all but four are refused")
+        for refused in [call for call in calls if call.done()]:
+            with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+                next(refused)
+        assert 0 == outcome(act(maintainer, other, action))[2].exit_code
+
+
 def test_an_action_goes_on_when_its_caller_goes_away_and_keeps_its_turn(
     maintainer: ContainerMaintainerStub, memory: MemoryBackend, bot_id: str
 ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import structlog
 from container_manager.actions import READY, SECRETS_RELOAD, Action, DeclaredActions, bounded
 from container_manager.backend import Backend
 from container_manager.deadline import Deadline
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import CapacityExceededError, ContainerManagerError
 from container_manager.maintenance.action_output import ActionOutput, Piece
 from container_manager.maintenance.bot_status import BotStatuses
 from container_manager.model import ContainerStatus
@@ -29,6 +30,8 @@ SECONDS = 60
 """How long an action may run."""
 # For `timeout` to kill a program that ignores SIGTERM, and for the engine.
 _MORE_SECONDS = 15.0
+# One runs at a time, and may hang. They count against a limit for all bots.
+_CALLS_OF_ONE_BOT = 4
 # Those of `timeout` and of its signals, coreutils' and busybox's.
 _TIMED_OUT = (124, 137, 143)
 
@@ -65,31 +68,49 @@ class ActionRunner:
         self._operations = operations
         self._statuses = statuses
         self._actions = actions
+        self._calls: Counter[str] = Counter()
 
     async def run(
         self, bot_id: str, name: str, values: Sequence[str], deadline: Deadline
     ) -> AsyncGenerator[Piece | ActionEnd, None]:
         """The pieces of output as they come, and then the end.
 
-        Raises :class:`ActionNotAllowedError`, the errors of :meth:`BotStatuses.require` and those of ``Actions.run``.
+        Raises :class:`ActionNotAllowedError`, :class:`CapacityExceededError` if the bot has many calls already, and the
+        errors of :meth:`BotStatuses.require` and ``Actions.run``.
         """
-        container = await self._statuses.require(bot_id, deadline)
-        action = self._actions.require(name, container)
-        command = bounded(action.command_with(values), SECONDS)
-        output = ActionOutput(asyncio.get_running_loop())
-        program = partial(self._run, container, action, command, output)
-        work = asyncio.ensure_future(self._in_turn(container, name, program, deadline))
-        work.add_done_callback(lambda _: output.close())
+        with self._counted(bot_id):
+            container = await self._statuses.require(bot_id, deadline)
+            action = self._actions.require(name, container)
+            command = bounded(action.command_with(values), SECONDS)
+            output = ActionOutput(asyncio.get_running_loop())
+            program = partial(self._run, container, action, command, output)
+            work = asyncio.ensure_future(self._in_turn(container, name, program, deadline))
+            work.add_done_callback(lambda _: output.close())
+            try:
+                async for piece in output.pieces():
+                    yield piece
+                ended = await work
+            finally:
+                work.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await work
+            timed_out = ended.exit_code in _TIMED_OUT and ended.seconds >= SECONDS
+            yield ActionEnd(ended.exit_code, timed_out, output.omitted_bytes)
+
+    @contextmanager
+    def _counted(self, bot_id: str) -> Iterator[None]:
+        """Count a call of a bot, so that those of one that hangs leave places to other bots."""
+        if self._calls[bot_id] >= _CALLS_OF_ONE_BOT:
+            raise CapacityExceededError(
+                f"{_CALLS_OF_ONE_BOT} actions of this bot run or wait already; try again later", bot_id=bot_id
+            )
+        self._calls[bot_id] += 1
         try:
-            async for piece in output.pieces():
-                yield piece
-            ended = await work
+            yield
         finally:
-            work.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await work
-        timed_out = ended.exit_code in _TIMED_OUT and ended.seconds >= SECONDS
-        yield ActionEnd(ended.exit_code, timed_out, output.omitted_bytes)
+            self._calls[bot_id] -= 1
+            if not self._calls[bot_id]:
+                del self._calls[bot_id]
 
     async def _in_turn(
         self, container: ContainerStatus, name: str, program: Callable[[bytes], _Ended], deadline: Deadline
