@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import pytest
+
+from container_manager.bot_locks import BotLocks
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     ContainerManagerError,
     EngineTimeoutError,
 )
 from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.starts import Starts
 from container_manager.scheduling.worker_pools import WorkerPool
 from tests.support.waiting import wait_until
 from tests.unit.working import A, B, Work, change, happens, run
@@ -147,3 +151,33 @@ def test_reads_of_one_wedged_bot_leave_workers_for_every_other(works: Callable[.
         await asyncio.to_thread(wait_until, lambda: not operations.busy, "the wedged reads end")
 
     run(scenario)
+
+
+class FailingLocks:
+    """Locks that cannot be released."""
+
+    def share(self, _bot_id: str) -> bool:
+        return True
+
+    def release(self, bot_id: str) -> None:
+        raise OSError(bot_id)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_lock_that_cannot_be_released_keeps_no_turn_and_no_place(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        operations = BotOperations(1, starts=Starts(1), locks=cast("BotLocks", FailingLocks()))
+        for expected in ("first", "second"):
+            done = operations.change(
+                WorkerPool.CHANGE, A, lambda _, result=expected: result, Deadline(10), starts=lambda: True
+            )
+            assert expected == await done
+        await operations.drain(10)
+        await asyncio.sleep(0)
+        assert 0 == len(operations._turns) == operations.changes_under_way
+        operations.close()
+
+    asyncio.run(scenario())
+    assert [A, A] == [str(record.exc_info[1]) for record in caplog.records if record.exc_info]

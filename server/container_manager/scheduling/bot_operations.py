@@ -157,9 +157,9 @@ class BotOperations:
             try:
                 on_end(work)
             finally:
-                end()
                 if place is not None:
                     place.ended(started=_has_result(work))
+                end()
 
         try:
             on_turn()

@@ -40,8 +40,10 @@ class BotTurns:
             raise
 
         def release() -> None:
-            locks.release(bot_id)
-            end()
+            try:
+                locks.release(bot_id)
+            finally:
+                end()
 
         return release
 
