@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -407,3 +408,27 @@ def test_more_folders_than_are_looked_through_leave_the_init_in_place(asked: Cal
 
 def test_a_folder_that_a_path_repeats_is_looked_at_once(asked: Callable[..., Any]) -> None:
     assert (False, ["/same", "/same/tool"]) == asked({"/same/other": PROGRAM}, "tool", "/same:" * 5_000 + "/same")
+
+
+@pytest.mark.parametrize("length", [1, 500, 2_000])
+def test_what_is_remembered_of_a_container_is_small_whatever_its_caller_wrote(
+    engine: FakeEngine, check: CommandCheck, length: int
+) -> None:
+    """And no two that differ pass for one."""
+    has(engine, {})
+    long = "/x" * length
+    long_user = container("sh")
+    long_user["Config"]["User"] = long
+    containers = [
+        container(long),
+        container("sh", long),
+        container("sh", f"/bin:{long}"),
+        container("sh", "/bin", long),
+        long_user,
+        container("sh", Mounts=[{"Destination": long}]),
+        container("sh", Mounts=[{"Destination": "/run/secrets"}, {"Destination": long}]),
+    ]
+    for each in containers:
+        check.needs_init(each, Deadline(60))
+    assert len(containers) == len(check._by_image)
+    assert len(pickle.dumps(check._by_image)) < 500 * len(containers)

@@ -22,6 +22,8 @@ mended in the container, as by ``docker cp``.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,7 +70,7 @@ class CommandCheck:
 
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
-        self._by_image: dict[tuple[str, ...], Verdict] = {}
+        self._by_image: dict[bytes, Verdict] = {}
         self._by_container: dict[str, Verdict] = {}
         """Of containers that were checked at their create."""
 
@@ -114,7 +116,9 @@ class CommandCheck:
         if command.endswith("/") or len(command) > _MAX_PATH_LENGTH:
             return Verdict(CommandNotFoundError, "its command is no path of a file", by_engine=True)
         mounts = sorted(str(mount.get("Destination")) for mount in inspected.get("Mounts") or [])
-        key = (inspected["Image"], command, path, directory, str(config.get("User")), *mounts)
+        parts = [inspected["Image"], command, path, directory, str(config.get("User")), *mounts]
+        # A digest: a caller's PATH may take 128 KiB.
+        key = hashlib.sha256(json.dumps(parts).encode()).digest()
         known = self._by_image.get(key)
         if known is not None and (known.error is None or not to_start):
             return known
