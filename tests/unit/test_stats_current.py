@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from container_manager.model import RawSample
+from container_manager.stats import current as stats_current
 from container_manager.stats import sampler as stats_sampler
 from container_manager.stats.current import CurrentStats
 from container_manager.stats.feed import StatsFeed
+from container_manager.stats.series import Running
 from tests.unit.sampled_backend import BEGIN, SampledBackend, collect, encoded, feeding, run
 
 ALL: frozenset[str] = frozenset()
@@ -186,6 +188,27 @@ def test_the_bound_of_samples_holds_for_all_callers_together() -> None:
     assert max(moments.values()) <= stats_sampler._SAMPLES_AT_ONCE
     taken = [at for at, _ in backend.requests]
     assert len(taken) <= (taken[-1] - taken[0]) * stats_sampler.SAMPLES_PER_SECOND + stats_sampler._SAMPLES_AT_ONCE
+
+
+def test_callers_for_thousands_look_at_them_in_small_steps_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share samples, and so continue at the same moment."""
+    bots = [f"c{number}" for number in range(2_000)]
+    looks: Counter[float] = Counter()
+    since = stats_current._since
+
+    def counted(running: Running, time: float) -> bytes | None:
+        looks[now()] += 1
+        return since(running, time)
+
+    monkeypatch.setattr(stats_current, "_since", counted)
+
+    async def main() -> None:
+        async with current(SampledBackend(), *bots) as (stats, _):
+            assert [bots] * 50 == await asyncio.gather(*(names(stats, 20) for _ in range(50)))
+
+    run(main())
+    assert 50 * 2 * 2_000 == looks.total()
+    assert max(looks.values()) <= stats_current._LOOKS_AT_ONCE * stats_current._STEPS_AT_ONCE
 
 
 def test_a_call_for_few_is_in_time_beside_one_for_thousands() -> None:

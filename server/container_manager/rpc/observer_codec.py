@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +12,7 @@ from container_manager.errors import FieldViolation, InvalidConfigError
 from container_manager.logs.cursor import Position, position_of
 from container_manager.logs.existing import LogOptions
 from container_manager.model import ContainerDefinition, DiskUse
+from container_manager.pace import Pace
 from container_manager.rpc.manager_codec import config_to_proto, duration_seconds, timestamp
 from container_manager.rpc.wire import as_field, field
 from container_manager.stats.figures import ContainerStats
@@ -21,6 +22,9 @@ DEFAULT_INTERVAL_SECONDS = 2.0
 MIN_INTERVAL_SECONDS = 0.5
 MAX_INTERVAL_SECONDS = 3600.0
 DEFAULT_MAX_AGE_SECONDS = 5.0
+
+_CONTAINERS_AT_ONCE = 500
+_STEPS_PER_SECOND, _STEPS_AT_ONCE = 5_000, 5
 
 _NANOS = 1_000_000_000
 _FIELDS = pb.WatchContainersResponse.DESCRIPTOR.fields_by_name
@@ -99,12 +103,34 @@ def max_age_seconds_from_proto(message: pb.GetStatsRequest) -> float:
     return seconds
 
 
-def stats_response(figures: Iterable[tuple[str, bytes]], disk: Mapping[str, DiskUse]) -> bytes:
-    """The wire form of a GetStatsResponse, from :func:`encoded_stats` of each container, and the disk use by its id."""
-    return b"".join(
-        field(_CONTAINERS, message + _encoded_disk_use(disk.get(container_id, DiskUse())))
-        for container_id, message in figures
-    )
+class StatsResponseEncoder:
+    """Encodes GetStatsResponse messages, in steps. Figures and disk use are encoded once for all callers."""
+
+    def __init__(self) -> None:
+        self._pace = Pace(_STEPS_PER_SECOND, _STEPS_AT_ONCE)
+        self._disk: Mapping[str, DiskUse] = {}
+        # By container id: the figures, and the field with them and the disk use.
+        self._fields: dict[str, tuple[bytes, bytes]] = {}
+
+    async def encode(self, figures: Sequence[tuple[str, bytes]], disk: Mapping[str, DiskUse]) -> bytes:
+        """The wire form, from :func:`encoded_stats` of each container, and the newest measurement, by container id."""
+        fields: list[bytes] = []
+        for first in range(0, len(figures), _CONTAINERS_AT_ONCE):
+            if len(figures) > _CONTAINERS_AT_ONCE:
+                await self._pace.turn()
+            if disk is not self._disk:
+                self._disk, self._fields = disk, {}
+            fields += [self._field(*each) for each in figures[first : first + _CONTAINERS_AT_ONCE]]
+        return b"".join(fields)
+
+    def _field(self, container_id: str, message: bytes) -> bytes:
+        known = self._fields.get(container_id)
+        if known is None or known[0] is not message:
+            use = self._disk.get(container_id, DiskUse())
+            # Appended fields merge with those before them (protobuf.dev, Encoding).
+            more = pb.ContainerStats(state_bytes=use.state_bytes, layer_bytes=use.layer_bytes).SerializeToString()
+            known = self._fields[container_id] = message, field(_CONTAINERS, message + more)
+        return known[1]
 
 
 def encoded_stats(bot_id: str, container_id: str, stats: ContainerStats) -> bytes:
@@ -128,11 +154,6 @@ def stats_to_proto(bot_id: str, container_id: str, stats: ContainerStats) -> pb.
         pids=stats.pids,
         time=timestamp(stats.time_ns),
     )
-
-
-def _encoded_disk_use(use: DiskUse) -> bytes:
-    # Appended fields merge with those before them (protobuf.dev, Encoding).
-    return pb.ContainerStats(state_bytes=use.state_bytes, layer_bytes=use.layer_bytes).SerializeToString()
 
 
 def definition_to_proto(definition: ContainerDefinition) -> pb.GetContainerConfigResponse:

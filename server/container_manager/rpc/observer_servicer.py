@@ -69,6 +69,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         self._sampler = StatsSampler(backend.sample)
         self._stats = StatsFeed(self._sampler, codec.encoded_stats)
         self._current = CurrentStats(self._sampler, self._stats, codec.encoded_stats)
+        self._stats_responses = codec.StatsResponseEncoder()
         keeper.view.add_listener(RunningContainers(self._stats, keeper.view))
 
     def on_listener(self, services: Iterable[str]) -> ContainerObserverServicer:
@@ -132,7 +133,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
                 figures, disk = await asyncio.gather(
                     self._current.figures(bot_ids, max_age_seconds), self._disk.first()
                 )
-                return codec.stats_response(figures, disk)
+                return await self._stats_responses.encode(figures, disk)
         except TimeoutError:
             raise EngineTimeoutError("the call's deadline passed before all containers were sampled") from None
 

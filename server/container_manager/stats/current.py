@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from contextvars import Context
 
+from container_manager.pace import Pace
 from container_manager.stats.feed import StatsFeed
 from container_manager.stats.figures import stats_between
 from container_manager.stats.sampler import FRESH_SECONDS, StatsSampler
@@ -20,6 +22,9 @@ CONTAINERS_AT_ONCE = 256
 _APART_SECONDS = 0.5
 # A restart between two samples may leave them without figures. The next sample has some.
 _ATTEMPTS = 2
+# A caller may look at thousands of containers, and callers that share samples continue at the same moment.
+_LOOKS_AT_ONCE = 500
+_STEPS_PER_SECOND, _STEPS_AT_ONCE = 5_000, 5
 
 
 class _Taking:
@@ -37,6 +42,7 @@ class CurrentStats:
         self._sampler = sampler
         self._feed = feed
         self._encode = encode
+        self._pace = Pace(_STEPS_PER_SECOND, _STEPS_AT_ONCE)
         # By container, the ones that new callers may join.
         self._takings: dict[Running, _Taking] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -54,13 +60,28 @@ class CurrentStats:
         """
         since = asyncio.get_running_loop().time() - max_age_seconds
         containers = self._feed.running(bot_ids)
-        old = [running for running in containers if _since(running, since) is None]
+        newest = await self._newest(containers, since)
+        old = [running for running, message in zip(containers, newest, strict=True) if message is None]
         for first in range(0, len(old), CONTAINERS_AT_ONCE):
+            if len(old) > CONTAINERS_AT_ONCE:
+                await self._pace.turn()
             group = old[first : first + CONTAINERS_AT_ONCE]
             await asyncio.wait([self._taking(running, since) for running in group], timeout=PATIENCE_SECONDS)
+        newest = await self._newest(containers, since)
         return [
-            (running.container_id, message) for running in containers if (message := _since(running, since)) is not None
+            (running.container_id, message)
+            for running, message in zip(containers, newest, strict=True)
+            if message is not None
         ]
+
+    async def _newest(self, containers: Sequence[Running], since: float) -> list[bytes | None]:
+        """The newest figures of each; ``None``: these are older than ``since``."""
+        newest: list[bytes | None] = []
+        for first in range(0, len(containers), _LOOKS_AT_ONCE):
+            if len(containers) > _LOOKS_AT_ONCE:
+                await self._pace.turn()
+            newest += [_since(running, since) for running in containers[first : first + _LOOKS_AT_ONCE]]
+        return newest
 
     def _taking(self, running: Running, since: float) -> asyncio.Task[None]:
         """The task that takes figures of the container that are no older than ``since``."""
