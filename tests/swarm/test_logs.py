@@ -42,9 +42,9 @@ def by_hand(session_bed: SwarmBed, swarm_image: str) -> Iterator[HandMade]:
         yield made
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _nodes_send_logs(session_bed: SwarmBed, swarm_image: str) -> None:
-    """After a fault in an earlier test, a manager may get no logs from a node until the engine of that is restarted."""
+@pytest.fixture
+def nodes_send_logs(session_bed: SwarmBed, swarm_image: str) -> None:
+    """All nodes do, to the manager: after a fault in an earlier test, one may not until its engine is restarted."""
     manager = session_bed.nodes[0].docker_url
 
     async def sends(service_id: str) -> bool:
@@ -105,7 +105,10 @@ async def following(view: Followed, service_id: str) -> AsyncIterator[Follower]:
 @pytest.fixture(params=["manager", "nodes"])
 def named(request: pytest.FixtureRequest, session_bed: SwarmBed) -> dict[str, str]:
     """The engines that the operator names; none of them: logs come through the manager."""
-    return {node.name: node.docker_url for node in session_bed.nodes} if request.param == "nodes" else {}
+    if request.param == "manager":
+        request.getfixturevalue("nodes_send_logs")
+        return {}
+    return {node.name: node.docker_url for node in session_bed.nodes}
 
 
 def test_a_log_has_every_line_of_every_run_once_and_a_follower_receives_them(
@@ -165,6 +168,7 @@ def test_a_stream_goes_on_across_starts_and_stops_and_ends_with_the_bot(
         assert [b"run"] * 2 == [message.entry.line for message in read.messages]
 
 
+@pytest.mark.usefixtures("nodes_send_logs")
 def test_a_missing_program_is_told_also_where_no_nodes_engine_is_named(managers_only: Calls, bots: SwarmBots) -> None:
     bot_id = bots.new()
     managers_only.create(bot_id, "no-such-program")

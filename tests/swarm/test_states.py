@@ -124,6 +124,10 @@ def test_conformance_20_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_it
         shared.calls.remove(bot_id, grace=0)
         shared.provisioner.DeleteState(provisioner_pb.DeleteStateRequest(bot_id=bot_id))
         moved(backup_id, shared, alone)
+        # The machine is a node too, which removes the container of a bot that is gone a moment later.
+        machine = session_bed.nodes[-1].docker_url
+        ours = ("ps", "--all", "--quiet", "--filter", f"label=botmaker.bot-id={bot_id}")
+        wait_until(lambda: not docker_command.run(machine, *ours), "the node has removed the bot's container")
         alone.restore(bot_id, backup_id)
         back = alone.calls.status(bot_id)
         assert back is not None

@@ -366,6 +366,18 @@ def test_a_foreign_service_with_the_bots_name_is_never_touched(world: SwarmWorld
     assert 1 == len(world.services)
 
 
+def test_a_service_that_another_one_creates_meanwhile_exists_already(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found by its labels, although it was not there by its name."""
+    listed = world.list_services
+    monkeypatch.setattr(
+        world, "list_services", lambda *args, **filters: (world.add(spec()), listed(*args, **filters))[1]
+    )
+    with pytest.raises(ContainerAlreadyExistsError):
+        create(lifecycle)
+
+
 def test_a_service_with_the_bots_labels_and_another_name_is_shown_and_never_touched(
     world: SwarmWorld, lifecycle: SwarmLifecycle
 ) -> None:

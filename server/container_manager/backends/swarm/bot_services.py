@@ -45,17 +45,16 @@ class BotServices:
         Raises :class:`NameInUseUnmanagedError` when a service that is not ours has the bot's name, and
         :class:`ContainerNameMismatchError` when the bot has only services of other names.
         """
-        named = self._named(bot_id, deadline)
-        if named is not None:
-            if not _is_of(named, bot_id):
-                raise _name_in_use(named, bot_id)
-            return named
-        other = self._newest(bot_id, deadline)
-        if other is not None:
-            name = other["Spec"]["Name"]
+        # Between the two, another service may create it.
+        service = self._named(bot_id, deadline) or self._newest(bot_id, deadline)
+        if service is None:
+            return None
+        if (name := service["Spec"]["Name"]) != container_name(bot_id):
             message = f"the bot's service is named {name}, and a swarm renames none; remove it, and create the bot"
-            raise ContainerNameMismatchError(message, bot_id=bot_id, container_id=other["ID"], name=name)
-        return None
+            raise ContainerNameMismatchError(message, bot_id=bot_id, container_id=service["ID"], name=name)
+        if not _is_of(service, bot_id):
+            raise _name_in_use(service, bot_id)
+        return service
 
     def find_shown(self, bot_id: str, deadline: Deadline) -> Json | None:
         """The service that reads show, which may have another name; ``None``: there is none."""
