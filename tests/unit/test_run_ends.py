@@ -127,6 +127,21 @@ def test_an_event_of_the_present_run_is_not_the_end_before_it() -> None:
     ends = RunEnds()
     die(ends, 30, "1")
     assert last(ends, "running", 11, 10) is None
+    ends.event(ID, "start", {}, nanoseconds(31))
+    assert last(ends, "running", 11, 10) is None
+
+
+@pytest.mark.parametrize("back", [2, 60, 3_000])
+def test_an_end_is_known_also_if_the_clock_was_set_back_before_the_next_start(back: int) -> None:
+    ends = RunEnds()
+    died, started = 3_500, 3_501 - back
+    die(ends, died + 0.2, "3")
+    ends.event(ID, "start", {}, nanoseconds(started + 0.1))
+    assert end(3, ExitReason.ERROR, died) == last(ends, "running", started, died)
+    die(ends, started + 1.7, "4")
+    assert last(ends, "running", started, died) is None, "an event of the present run, and an inspection before it"
+    ends.event(ID, "start", {}, nanoseconds(started + 2.1))
+    assert end(4, ExitReason.ERROR, started + 1.5) == last(ends, "running", started + 2, started + 1.5)
 
 
 def test_the_memory_that_an_older_run_wanted_is_not_this_ones() -> None:

@@ -3,7 +3,8 @@
 While a container runs, the engine still tells when its run before ended, and no longer how. That is known here from an
 inspection between the runs, or from the engine's events: ``die`` has the exit code, and ``oom`` comes before it. The
 engine's time of that end decides whether what is known belongs to it, so a missed event leaves the last exit unknown,
-and never shows one of an older run. Nothing is stored: a restart of the service forgets the ends.
+and never shows one of an older run. Where the engine's clock was set back, the order of its events decides. Nothing is
+stored: a restart of the service forgets the ends.
 
 The engine marks a run in which any process was killed for lack of memory, whatever ends the run later. So one that a
 ``kill`` event or a stop of this service ended is never one that ran out of memory.
@@ -35,6 +36,8 @@ class _Death(NamedTuple):
     exit_code: int
     oom_killed: bool
     killed: bool
+    start_followed: bool = False
+    """A ``start`` event came after it."""
 
 
 @dataclass
@@ -98,6 +101,10 @@ class RunEnds:
             elif action == "kill":
                 if signal_number(str(attributes.get("signal"))) == signal.SIGKILL:
                     self._of(container_id).killed = True
+            elif action == "start":
+                ends = self._ends.get(container_id)
+                if ends is not None and ends.death is not None:
+                    ends.death = ends.death._replace(start_followed=True)
             elif action in ("die", "died"):
                 # Podman calls it containerExitCode.
                 exit_code = str(attributes.get("exitCode", attributes.get("containerExitCode")))
@@ -137,8 +144,13 @@ class RunEnds:
         if ends.inspected is not None and ends.inspected.finish_time_ns == finish_ns:
             return ends.inspected
         death = ends.death
-        if death is None or death.time_ns < finish_ns or (next_start_ns is not None and death.time_ns > next_start_ns):
+        if death is None or death.time_ns < finish_ns:
             return None
+        if next_start_ns is not None and death.time_ns > next_start_ns:
+            was_set_back = finish_ns > next_start_ns
+            if not (was_set_back and death.start_followed):
+                # It is of the next run itself.
+                return None
         reason = exit_reason(death.exit_code, document["Config"].get("StopSignal"), oom_killed=death.oom_killed)
         return LastExit(death.exit_code, reason, finish_ns)
 
