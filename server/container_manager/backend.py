@@ -7,15 +7,15 @@ its callers rely on.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from container_manager.backend_features import Feature as Feature
+from container_manager.backend_logs import ContainerLog
 from container_manager.backend_maintenance import Maintenance, States
 from container_manager.backend_provisioning import Actions, Files, Secrets
 from container_manager.deadline import Deadline
-from container_manager.errors import EngineUnavailableError
 from container_manager.model import (
     ContainerConfig,
     ContainerDefinition,
@@ -24,7 +24,6 @@ from container_manager.model import (
     DiskUse,
     HealthStatus,
     PortBinding,
-    RawEntry,
     RawSample,
 )
 from container_manager.operation import Operation
@@ -35,10 +34,6 @@ epoch, and its duration in seconds. Called from any thread."""
 CALL_OUTCOMES = ("ok", "not_found", "rejected", "timeout", "unavailable", "denied", "cancelled", "error")
 PULL = "pull_image"
 """The operation of a pull."""
-
-
-class LogUnreadableError(EngineUnavailableError):
-    """The backend answered, but could not read the container's log to its end."""
 
 
 class Created(NamedTuple):
@@ -202,39 +197,6 @@ class Source(Protocol):
 
     def subscribe(self) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
         """Notices from a little before now on, without end; the iterator raises when the backend is lost."""
-
-
-class ContainerLog(Protocol):
-    """One container's log, on the event loop: entries in the order of the log, whatever their times.
-
-    Cursors are made above, from the entries alone; so all readings give the same entries in the same order, from the
-    oldest one that is kept.
-
-    Methods raise :class:`~container_manager.errors.ContainerNotFoundError` for a container that is gone,
-    :class:`~container_manager.errors.InvalidStateError` for a log that cannot be read in its state,
-    :class:`~container_manager.errors.NodeUnavailableError` while nothing is heard of the machine that has it,
-    :class:`LogUnreadableError` and the other ``Engine…Error`` kinds.
-    """
-
-    was_opened: bool
-    """The backend has answered with the log at least once."""
-
-    async def runs(self) -> bool:
-        """Whether the container's process runs just now."""
-
-    def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
-        """The entries that exist now, or the last ``tail`` of them, oldest first, in batches of at least one.
-
-        An entry that the backend has but cannot read counts as one of the ``tail``. It ends the reading or is left out.
-        """
-
-    def follow(self, tail: int | None = None, *, known: int = 0) -> AsyncGenerator[list[RawEntry], None]:
-        """As :meth:`existing`, and then the entries that follow, until the process ends.
-
-        An empty batch means that there was nothing new for a while. May end earlier, when the backend cannot be sure
-        that the next entry is the next one of the log; then read the existing ones. ``known``: among so many entries at
-        the start, equal pieces of a line are expected.
-        """
 
 
 class Backend(Protocol):

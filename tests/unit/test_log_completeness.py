@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from container_manager.backend import LogUnreadableError
+from container_manager.backend_logs import LogUnreadableError
 from container_manager.logs.continuity import Continuity
 from container_manager.logs.cursor import Placing
 from container_manager.logs.damage import Completeness

@@ -304,9 +304,27 @@ def test_a_tail_of_a_log_that_grows_between_its_check_and_the_reading_has_no_gap
     assert not any(entry.gap for entry in got)
 
 
-def test_an_answer_without_frames_as_a_terminals_log_is_refused() -> None:
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("decoded", [0, 1, 50])
+def test_an_answer_that_is_not_in_frames_as_a_terminals_log_is_refused(decoded: int, follow: bool) -> None:
     engine = LogEngine(LINES)
-    engine.mangle = lambda data: b"?" * len(data)
+    begin = b"".join(map(frame, LINES[:decoded]))
+    engine.mangle = lambda data: begin + b"?" * (len(data) - len(begin))
     with pytest.raises(ContainerManagerError, match="not in the engine's frames") as caught:
-        read(engine)
+        read(engine, follow=follow)
     assert "INVALID_STATE" == caught.value.reason
+
+
+def test_what_is_not_in_frames_ends_a_followed_log_too() -> None:
+    async def test() -> None:
+        engine = LogEngine(LINES[:50])
+        async with reading(engine) as it:
+            await engine.until(lambda: engine.open_streams == 1 and len(it.got) == 50)
+            await asyncio.sleep(1)
+            engine.mangle = lambda data: b"?" * len(data)
+            await engine.write(*LINES[50:])
+            with pytest.raises(ContainerManagerError, match="not in the engine's frames"):
+                await it.task
+        assert texts(LINES[:50]) == texts(it.got)
+
+    run(test())

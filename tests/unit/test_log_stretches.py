@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from container_manager.backend import LogUnreadableError
+from container_manager.backend_logs import LogUnreadableError
 from container_manager.logs.cursor import position_of
 from container_manager.logs.existing import ExistingEntries, LogOptions
 from container_manager.logs.stretches import DamagedLog, Stretch

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager, nullcontext
 
 import pytest
 
-from container_manager.backend import LogUnreadableError
+from container_manager.backend_logs import LogUnreadableError
 from container_manager.backends.swarm import task_log
 from container_manager.backends.swarm.service_log import ServiceLog
 from container_manager.backends.swarm.source import SwarmSource

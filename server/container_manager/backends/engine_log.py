@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-from container_manager.backend import LogUnreadableError
+from container_manager.backend_logs import LogNotDecodableError, LogUnreadableError
 from container_manager.backends.followed_log import FollowedLog
 from container_manager.engine.async_client import AsyncEngineClient, Readable
 from container_manager.engine.error_meanings import engine_error
@@ -23,7 +23,7 @@ from container_manager.model import RawEntry
 
 
 class EngineLog:
-    """The log at one path of an engine, as :class:`~container_manager.backend.ContainerLog` has it."""
+    """The log at one path of an engine, as :class:`~container_manager.backend_logs.ContainerLog` has it."""
 
     def __init__(
         self, engine: AsyncEngineClient, path: str, container_id: str, *, silence_seconds: float | None = None
@@ -68,7 +68,8 @@ class EngineLog:
         except LogFormatError as exc:
             # The log of a container with a terminal has no frames either.
             metadata = {"container_id": self._container_id}
-            raise InvalidStateError(f"the container's log is not in the engine's frames: {exc}", **metadata) from exc
+            text = f"the container's log is not in the engine's frames: {exc}"
+            raise LogNotDecodableError(text, **metadata) from exc
 
     async def _next(self, stream: Readable) -> bytes:
         try:

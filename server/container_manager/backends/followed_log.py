@@ -42,7 +42,7 @@ class FollowedLog:
     """One request; iterate :meth:`batches` once."""
 
     def __init__(self, log: EngineLog, tail: int | None, known: int) -> None:
-        """``tail`` and ``known``: as of :meth:`container_manager.backend.ContainerLog.follow`."""
+        """``tail`` and ``known``: as of :meth:`container_manager.backend_logs.ContainerLog.follow`."""
         self._log = log
         self._tail = tail
         self._known = known
@@ -52,7 +52,7 @@ class FollowedLog:
     async def batches(self) -> AsyncGenerator[list[RawEntry], None]:
         """The entries, as they arrive; an empty list when none have arrived for a while.
 
-        Raises the errors of :class:`~container_manager.backend.ContainerLog`.
+        Raises the errors of :class:`~container_manager.backend_logs.ContainerLog`.
         """
         now = asyncio.get_running_loop().time
         decoder = FrameDecoder()

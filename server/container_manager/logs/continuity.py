@@ -5,7 +5,7 @@ The engine counts lines: if nothing is missing, so many last lines as entries ca
 
 from __future__ import annotations
 
-from container_manager.backend import ContainerLog
+from container_manager.backend_logs import ContainerLog
 from container_manager.logs.cursor import Position, position_in
 from container_manager.logs.damage import LOOKS, first_of_tail, written_after
 from container_manager.model import RawEntry

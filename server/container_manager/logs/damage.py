@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from zlib import crc32
 
-from container_manager.backend import ContainerLog, LogUnreadableError
+from container_manager.backend_logs import ContainerLog, LogUnreadableError
 from container_manager.logs.cursor import Position, position_in, rest_of
 from container_manager.logs.seeking import AfterPosition
 from container_manager.model import RawEntry

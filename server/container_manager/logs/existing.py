@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 
-from container_manager.backend import ContainerLog, LogUnreadableError
+from container_manager.backend_logs import ContainerLog, LogUnreadableError
 from container_manager.logs.cursor import Position, container_key
 from container_manager.logs.damage import (
     WINDOWS,
@@ -89,7 +89,7 @@ class ExistingEntries:
     async def batches(self) -> AsyncGenerator[list[LogEntry], None]:
         """The entries that exist now and have not been delivered, at most :data:`MAX_BATCH_ENTRIES` at once.
 
-        Raises the errors of :class:`~container_manager.backend.ContainerLog`. For a damaged log, raises
+        Raises the errors of :class:`~container_manager.backend_logs.ContainerLog`. For a damaged log, raises
         :class:`LogUnreadableError` after all entries that can be read.
         """
         async for reading in self._readings():

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Protocol
 
-from container_manager.backend import ContainerLog, LogUnreadableError
+from container_manager.backend_logs import ContainerLog, LogNotDecodableError, LogUnreadableError
 from container_manager.errors import (
     ContainerNotFoundError,
     EngineTimeoutError,
@@ -64,9 +64,9 @@ class LogReader:
         nothing is read ahead except what the sockets hold.
 
         Raises :class:`ContainerNotFoundError`; :class:`InvalidStateError` if the container's log driver does not
-        support reading; :class:`EngineTimeoutError`, :class:`EngineUnavailableError` and
-        :class:`NodeUnavailableError`, with ``follow`` only at the start, or if the engine cannot read the log. If the
-        log is damaged, that is after all entries that can be read.
+        support reading, or if the engine sends something that is not a log; :class:`EngineTimeoutError`,
+        :class:`EngineUnavailableError` and :class:`NodeUnavailableError`, with ``follow`` only at the start, or if the
+        engine cannot read the log. If the log is damaged, that is after all entries that can be read.
         """
         left = self._options.limit_bytes
         async with aclosing(self._followed() if self._options.follow else self._entries.batches()) as batches:
@@ -95,8 +95,8 @@ class LogReader:
                     async with aclosing(self._live()) as batches:
                         async for batch in batches:
                             yield batch
-            except (ContainerNotFoundError, InvalidStateError):
-                if not self._log.was_opened:
+            except (ContainerNotFoundError, InvalidStateError) as exc:
+                if isinstance(exc, LogNotDecodableError) or not self._log.was_opened:
                     raise
                 return
             except (EngineUnavailableError, EngineTimeoutError, NodeUnavailableError) as exc:

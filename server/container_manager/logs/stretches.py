@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import NamedTuple
 
-from container_manager.backend import ContainerLog, LogUnreadableError
+from container_manager.backend_logs import ContainerLog, LogUnreadableError
 from container_manager.logs.cursor import Position
 from container_manager.logs.damage import Key, first_of_tail, key_of
 from container_manager.logs.seeking import AfterPosition

@@ -8,7 +8,7 @@ from container_manager.engine.transport_errors import EngineRejectedError
 
 
 class DockerContainerLog(EngineLog):
-    """A :class:`~container_manager.backend.ContainerLog`."""
+    """A :class:`~container_manager.backend_logs.ContainerLog`."""
 
     def __init__(self, engine: AsyncEngineClient, container_id: str) -> None:
         super().__init__(engine, f"/containers/{container_id}", container_id)

@@ -40,7 +40,7 @@ class _Part(NamedTuple):
 
 
 class ServiceLog:
-    """A :class:`~container_manager.backend.ContainerLog`."""
+    """A :class:`~container_manager.backend_logs.ContainerLog`."""
 
     def __init__(
         self,

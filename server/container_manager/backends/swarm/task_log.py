@@ -15,7 +15,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 
-from container_manager.backend import LogUnreadableError
+from container_manager.backend_logs import LogUnreadableError
 from container_manager.backends.engine_log import EngineLog
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.backends.swarm.status import container_of, has_ended, is_down, node_name
