@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import combinations
 
 import pytest
 from hypothesis import given
@@ -194,6 +195,23 @@ def test_a_text_is_the_cursor_of_an_entry_or_is_refused(text: str) -> None:
     with suppress(ValueError):
         position = position_of(text)
     assert position is None or 0 <= position.shown_ns - position.engine_ns
+
+
+@pytest.mark.parametrize("digit", "0123456789abcdef")
+@pytest.mark.parametrize("shifted", [False, True])
+def test_a_changed_cursor_is_refused_or_followed_by_cursors(digit: str, shifted: bool) -> None:
+    """Whichever digits of it are changed, before the next piece of the line and before the next line."""
+    entries = [raw(SECOND), raw(0), raw(0), raw(0)] if shifted else [raw(0), raw(0), raw(0)]
+    cursor = Placing(container_key(CONTAINER)).place(entries)[-2].cursor.decode()
+    for begin, end in combinations(range(len(cursor) + 1), 2):
+        changed = cursor[:begin] + digit * (end - begin) + cursor[end:]
+        try:
+            position = position_of(changed)
+        except ValueError:
+            continue
+        following = [(position.engine_ns, OUT, b"next", False), raw(0), raw(0)]
+        for entry in Placing(container_key(CONTAINER), position).place(following):
+            assert after(entry).is_of(entry.source, entry.line)
 
 
 @pytest.mark.parametrize("year", [1, 1969, 1970, 2262, 2263, 9999])

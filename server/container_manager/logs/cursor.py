@@ -42,6 +42,10 @@ _SHORT_DIGITS = len(_VERSION) + _CONTAINER_DIGITS + _SECONDS_DIGITS + 2 * _REST.
 _LONG_DIGITS = _SHORT_DIGITS + _SHIFT_DIGITS
 _HEX = frozenset("0123456789abcdef")
 _NANOS = 1_000_000_000
+# A changed cursor must not make the next ones overflow. No log has so many entries of one time, which are shown a
+# nanosecond apart.
+_MAX_NUMBER = 1 << 31
+_MAX_SHIFT_NS = CLOCK_STEP_NS + (1 << 32)
 # The checksum starts with the source. As CRC is linear, seeds of small values differ as short lines do.
 _SEEDS = {LogSource.STDOUT: 0, LogSource.STDERR: 0xDEADBEEF}
 
@@ -93,10 +97,10 @@ def position_of(cursor: str) -> Position:
     nanos, number, checksum, before = _REST.unpack(
         bytes.fromhex(rest[_SECONDS_DIGITS : _SECONDS_DIGITS + 2 * _REST.size])
     )
-    if nanos >= _NANOS:
+    shift_ns = int(cursor[_SHORT_DIGITS:], 16) if len(cursor) == _LONG_DIGITS else number >> 1
+    if nanos >= _NANOS or number > _MAX_NUMBER or shift_ns > _MAX_SHIFT_NS:
         raise ValueError("is not the cursor of a log entry")
     engine_ns = seconds * _NANOS + nanos
-    shift_ns = int(cursor[_SHORT_DIGITS:], 16) if len(cursor) == _LONG_DIGITS else number >> 1
     return Position(
         container.encode(), engine_ns, number >> 1, bool(number & 1), checksum, before, engine_ns + shift_ns
     )
