@@ -68,9 +68,9 @@ def write_archive(
             sha256 = hashlib.sha256(secrets).hexdigest()
             complete = replace(complete, secrets_bytes=len(secrets), secrets_sha256=sha256)
         with gzip.GzipFile("", "wb", _LEVEL, archive, 0) as compressed:
-            compressed.write(_member(MANIFEST_NAME, encoded(complete)))
+            _write_member(compressed, MANIFEST_NAME, encoded(complete))
             if secrets:
-                compressed.write(_member(SECRETS_NAME, secrets))
+                _write_member(compressed, SECRETS_NAME, secrets)
         files.seek(0)
         shutil.copyfileobj(files, archive, _COPY_BYTES)
     return complete
@@ -172,8 +172,9 @@ def _tar_info(entry: Entry) -> tarfile.TarInfo:
     return info
 
 
-def _member(name: str, content: bytes) -> bytes:
-    """A member of a tar, with its header and padding."""
+def _write_member(tar: gzip.GzipFile, name: str, content: bytes) -> None:
+    """Write a member of a tar, with its header and padding."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(content), 0o600
-    return info.tobuf(tarfile.PAX_FORMAT) + content + b"\0" * (-len(content) % tarfile.BLOCKSIZE)
+    for piece in (info.tobuf(tarfile.PAX_FORMAT), content, b"\0" * (-len(content) % tarfile.BLOCKSIZE)):
+        tar.write(piece)

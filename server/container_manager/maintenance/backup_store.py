@@ -28,7 +28,7 @@ from container_manager.errors import (
 )
 from container_manager.maintenance.archive import write_archive
 from container_manager.maintenance.manifest import Manifest
-from container_manager.maintenance.unpacking import read_manifest, unpack
+from container_manager.maintenance.unpacking import read_head, read_manifest, unpack
 from container_manager.provisioning.descriptors import failures_as, fsync_directory, names_in
 from container_manager.root_ownership import fault_of_root
 
@@ -91,7 +91,7 @@ class BackupStore:
         return Backup(backup_id, size, sha256, complete)
 
     def list(self, bot_id: str = "") -> list[Backup]:
-        """The archives of a bot, or all, newest first. A damaged one is left out: a restore says what is wrong."""
+        """The archives of a bot, or all, newest first. One whose description cannot be read is left out."""
         backups = []
         with self._opened() as root:
             for backup_id in _ids(root):
@@ -144,7 +144,7 @@ class BackupStore:
             key = (backup_id, found.st_ino, found.st_size, found.st_mtime_ns)
             known = self._known.get(key)
             if known is None:
-                manifest = replace(read_manifest(archive), entries=(), left_out=())
+                manifest = replace(read_head(archive), left_out=())
                 archive.seek(0)
                 sha256 = _recorded(backup_id, root) or _sha256(archive)
                 known = self._known[key] = Backup(backup_id, found.st_size, sha256, manifest)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from container_manager.errors import BackupCorruptError
@@ -27,6 +28,10 @@ MAX_SECRETS_BYTES = 64 * 1024 * 1024
 MAX_MANIFEST_BYTES = 512 * 1024 * 1024
 
 FILE, DIRECTORY, LINK = "file", "directory", "link"
+
+ENTRIES = '\n "entries": ['
+"""Where the entries begin, which end the manifest. No string in JSON has a line break."""
+_SPACE, _COMMA, _END = re.compile(r"\s*"), re.compile(r"\s*,\s*"), re.compile(r"\s*\]\s*\}\s*")
 
 _MAX_TIME_NS = 1 << 63
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -82,17 +87,27 @@ def encoded(manifest: Manifest) -> bytes:
     """The manifest as JSON."""
     document = {
         "format": FORMAT,
-        **asdict(manifest),
+        **{each.name: getattr(manifest, each.name) for each in fields(manifest)},
         "config": None if manifest.config is None else config_to_document(manifest.config),
-        "entries": [_entry_document(entry) for entry in manifest.entries],
+        "entries": [],
     }
-    return json.dumps(document, indent=1).encode()
+    # A line for each entry: all of them as one document would take ten times the memory.
+    content = io.BytesIO(json.dumps(document, indent=1).removesuffix("]\n}").encode())
+    content.seek(0, io.SEEK_END)
+    separator = "\n  "
+    for entry in manifest.entries:
+        content.write(f"{separator}{json.dumps(_entry_document(entry))}".encode())
+        separator = ",\n  "
+    content.write(b"\n ]\n}")
+    return content.getvalue()
 
 
 def decoded(content: bytes) -> Manifest:
     """The inverse of :func:`encoded`. Raises :class:`BackupCorruptError` for anything that no archive may have."""
     try:
-        document = json.loads(content)
+        text = content.decode()
+        entries = text.index(ENTRIES) + len(ENTRIES)
+        document = json.loads(text[:entries] + "]}")
         if document.pop("format") != FORMAT:
             raise BackupCorruptError("the archive has another format than this version of the service reads")
         config = document["config"]
@@ -100,13 +115,25 @@ def decoded(content: bytes) -> Manifest:
             **{
                 **document,
                 "config": None if config is None else config_from_document(config),
-                "entries": [Entry(**entry) for entry in document["entries"]],
+                "entries": [Entry(**entry) for entry in _entries(text, entries)],
             }
         )
         _check(manifest)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise BackupCorruptError("the archive's manifest cannot be read") from exc
     return manifest
+
+
+def _entries(text: str, position: int) -> Iterator[dict[str, Any]]:
+    """The entries of a manifest, each decoded by itself: the decoder lets no other thread run meanwhile."""
+    decode, before = json.JSONDecoder().raw_decode, _SPACE
+    while not _END.fullmatch(text, position):
+        separator = before.match(text, position)
+        if separator is None:
+            raise ValueError("there is no comma between two entries")
+        entry, position = decode(text, separator.end())
+        yield entry
+        before = _COMMA
 
 
 def leads_out(path: str, target: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import math
 import os
 import tarfile
@@ -21,6 +22,7 @@ from container_manager.bot_directories import BotUser
 from container_manager.errors import BackupCorruptError
 from container_manager.maintenance.manifest import (
     DIRECTORY,
+    ENTRIES,
     FILE,
     LINK,
     MANIFEST_NAME,
@@ -33,6 +35,7 @@ from container_manager.maintenance.manifest import (
 )
 
 _PIECE_BYTES = 1024 * 1024
+_HEAD_BYTES = 64 * 1024
 _HEADERS_BYTES = 256 * 1024
 """What is read for the headers of one member: those of the longest path and link need a tenth of it."""
 _ZEROS = bytes(_PIECE_BYTES)
@@ -42,6 +45,18 @@ def read_manifest(archive: IO[bytes]) -> Manifest:
     """The manifest of an archive, which is read no further. Raises :class:`BackupCorruptError`."""
     with _opened(archive) as members:
         return _manifest(members)
+
+
+def read_head(archive: IO[bytes]) -> Manifest:
+    """The manifest without its entries, which are not read. Raises :class:`BackupCorruptError`."""
+    entries, content = ENTRIES.encode(), bytearray()
+    with _opened(archive) as members:
+        _, file = _manifest_file(members)
+        while piece := file.read(_HEAD_BYTES):
+            content += piece
+            if (end := content.find(entries, -len(piece) - len(entries))) >= 0:
+                return decoded(bytes(content[:end]) + entries + b"]}")
+    raise BackupCorruptError("the archive's manifest cannot be read")
 
 
 def unpack(archive: IO[bytes], directory: int, user: BotUser, on_progress: Progress = lambda _: None) -> Manifest:
@@ -117,14 +132,19 @@ def _opened(archive: IO[bytes]) -> Iterator[_Members]:
 
 
 def _manifest(members: _Members) -> Manifest:
+    size, file = _manifest_file(members)
+    content = file.read()
+    if len(content) != size:
+        raise BackupCorruptError("the archive is damaged")
+    return decoded(content)
+
+
+def _manifest_file(members: _Members) -> tuple[int, IO[bytes]]:
+    """How many bytes the manifest has, and what reads it."""
     first = members.next()
     if first is None or first.name != MANIFEST_NAME or not first.isreg() or first.size > MAX_MANIFEST_BYTES:
         raise BackupCorruptError("the archive does not begin with a manifest")
-    file = members.content(first)
-    content = b"" if file is None else file.read()
-    if len(content) != first.size:
-        raise BackupCorruptError("the archive is damaged")
-    return decoded(content)
+    return first.size, members.content(first) or io.BytesIO()
 
 
 def _verify_secrets(members: _Members, manifest: Manifest) -> None:
