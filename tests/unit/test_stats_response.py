@@ -67,6 +67,16 @@ def test_no_moment_encodes_the_responses_of_many_callers() -> None:
     assert max(encoded.values()) <= codec._CONTAINERS_AT_ONCE * codec._STEPS_AT_ONCE
 
 
+def test_containers_that_come_and_go_do_not_pile_up_where_nothing_can_be_measured() -> None:
+    async def main() -> None:
+        encoder = codec.StatsResponseEncoder()
+        for number in range(2 * codec._FIELDS_KEPT):
+            await encoder.encode([(f"c{number}", b"")], {})
+        assert len(encoder._fields) <= codec._FIELDS_KEPT + codec._CONTAINERS_AT_ONCE
+
+    run(main())
+
+
 def test_new_figures_and_new_measurements_replace_those_before() -> None:
     before, after = figures(1, pids=1), figures(1, pids=2)
     small, large = ({"c0": DiskUse(state_bytes=size)} for size in (1, 2))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from itertools import pairwise
 
 import pytest
 
+from container_manager.rpc import observer_codec as codec
 from container_manager.stats.series import rounded_interval
 from tests.unit.sampled_backend import BEGIN, Figures, SampledBackend, alone, collect, feeding, run
 
@@ -23,10 +25,23 @@ def gaps(seconds: Iterable[float]) -> list[float]:
 
 @pytest.mark.parametrize(
     ("asked", "kept"),
-    [(0.5, 0.5), (0.7, 1), (2, 2), (4.9, 5), (5, 5), (5.1, 6), (59.5, 60), (60, 60), (61, 120), (3600, 3600)],
+    [(0.5, 0.5), (0.7, 1), (2, 2), (2.1, 3), (4.9, 5), (5.1, 10), (59.5, 60), (60, 60), (61, 120), (3600, 3600)],
 )
 def test_an_interval_is_rounded_up_so_that_watchers_share_it(asked: float, kept: float) -> None:
     assert kept == rounded_interval(asked)
+
+
+def test_whatever_intervals_are_asked_for_figures_of_few_are_kept() -> None:
+    asked = [codec.MIN_INTERVAL_SECONDS + tenths / 10 for tenths in range(35_996)]
+    assert codec.MAX_INTERVAL_SECONDS == asked[-1]
+
+    async def main() -> int:
+        async with feeding(SampledBackend(), "a") as feed, AsyncExitStack() as stack:
+            for seconds in asked[::7]:
+                await stack.enter_async_context(feed.watch(frozenset(), seconds))
+            return len(feed._series)
+
+    assert run(main()) <= 20
 
 
 def test_the_first_figure_comes_within_a_second_and_then_one_in_each_interval() -> None:

@@ -24,6 +24,8 @@ MAX_INTERVAL_SECONDS = 3600.0
 DEFAULT_MAX_AGE_SECONDS = 5.0
 
 _CONTAINERS_AT_ONCE = 500
+# Containers that are gone are among them.
+_FIELDS_KEPT = 16_384
 _STEPS_PER_SECOND, _STEPS_AT_ONCE = 5_000, 5
 
 _NANOS = 1_000_000_000
@@ -118,7 +120,7 @@ class StatsResponseEncoder:
         for first in range(0, len(figures), _CONTAINERS_AT_ONCE):
             if len(figures) > _CONTAINERS_AT_ONCE:
                 await self._pace.turn()
-            if disk is not self._disk:
+            if disk is not self._disk or len(self._fields) > _FIELDS_KEPT:
                 self._disk, self._fields = disk, {}
             fields += [self._field(*each) for each in figures[first : first + _CONTAINERS_AT_ONCE]]
         return b"".join(fields)
