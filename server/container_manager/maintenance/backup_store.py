@@ -39,6 +39,9 @@ _PIECE_BYTES = 1024 * 1024
 _MODE = 0o600
 
 
+_Key = tuple[str, int, int, int]
+
+
 @dataclass(frozen=True)
 class Backup:
     """An archive in the root."""
@@ -66,7 +69,7 @@ class BackupStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         # What is expensive to read of an archive, by what changes when another file takes its name.
-        self._known: dict[tuple[str, int, int, int], Backup] = {}
+        self._known: dict[_Key, Backup] = {}
 
     def write(
         self,
@@ -92,12 +95,15 @@ class BackupStore:
 
     def list(self, bot_id: str = "") -> list[Backup]:
         """The archives of a bot, or all, newest first. One whose description cannot be read is left out."""
-        backups = []
+        found: dict[_Key, Backup] = {}
         with self._opened() as root:
             for backup_id in _ids(root):
                 with suppress(BackupNotFoundError, BackupCorruptError):
-                    backups.append(self._described(backup_id, root))
-        wanted = [each for each in backups if not bot_id or each.manifest.bot_id == bot_id]
+                    key, backup = self._described(backup_id, root)
+                    found[key] = backup
+        # Others are gone. A list at the same time may have to read an archive again, no more.
+        self._known = found
+        wanted = [each for each in found.values() if not bot_id or each.manifest.bot_id == bot_id]
         return sorted(wanted, key=lambda each: (-each.manifest.create_time_ns, each.backup_id))
 
     def manifest(self, backup_id: str) -> Manifest:
@@ -138,7 +144,7 @@ class BackupStore:
                     with suppress(FileNotFoundError):
                         os.unlink(name, dir_fd=root)
 
-    def _described(self, backup_id: str, root: int) -> Backup:
+    def _described(self, backup_id: str, root: int) -> tuple[_Key, Backup]:
         with _archive(backup_id, root) as archive:
             found = os.fstat(archive.fileno())
             key = (backup_id, found.st_ino, found.st_size, found.st_mtime_ns)
@@ -147,8 +153,8 @@ class BackupStore:
                 manifest = replace(read_head(archive), left_out=())
                 archive.seek(0)
                 sha256 = _recorded(backup_id, root) or _sha256(archive)
-                known = self._known[key] = Backup(backup_id, found.st_size, sha256, manifest)
-        return known
+                known = Backup(backup_id, found.st_size, sha256, manifest)
+        return key, known
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,6 +32,8 @@ JOURNAL_DIRECTORY = ".operations"
 BACKUP, RESTORE, UPGRADE = "backup", "restore", "upgrade"
 """The kinds of operations."""
 KEPT_SECONDS = 7 * 24 * 3600
+_PRUNED_SECONDS = 3600
+"""How often old records are looked for, while operations are recorded."""
 _SUFFIX, _PART = ".json", ".part"
 
 _log = logging.getLogger(__name__)
@@ -63,6 +66,8 @@ class Journal:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._pruning = threading.Lock()
+        self._pruned = time.time()
 
     def path(self, record: Record) -> Path:
         """The file of a record."""
@@ -83,6 +88,7 @@ class Journal:
             write_file(name + _PART, directory, json.dumps(document).encode(), BotUser(os.geteuid(), os.getegid()))
             os.rename(name + _PART, name, src_dir_fd=directory, dst_dir_fd=directory)
             os.fsync(directory)
+            self._prune(directory)
 
     def forget(self, request_id: str) -> None:
         """Remove a record."""
@@ -101,6 +107,22 @@ class Journal:
                 elif record is not None and _may_go(record):
                     os.unlink(name, dir_fd=directory)
         return records
+
+    def _prune(self, directory: int) -> None:
+        """Remove what is too old, now and then. One thread at once: what it has removed may be there anew."""
+        if time.time() < self._pruned + _PRUNED_SECONDS or not self._pruning.acquire(blocking=False):
+            return
+        try:
+            self._pruned = time.time()
+            for name in (name for name in names_in(directory) if name.endswith(_SUFFIX)):
+                # The record is on the disk, whatever becomes of others.
+                with suppress(OSError):
+                    if os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime < self._pruned - KEPT_SECONDS:
+                        record = _read(name, directory)
+                        if record is not None and _may_go(record):
+                            os.unlink(name, dir_fd=directory)
+        finally:
+            self._pruning.release()
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -134,7 +156,7 @@ def error_of(outcome: Mapping[str, Any]) -> ContainerManagerError | None:
 
 def _may_go(record: Record) -> bool:
     """Whether a record has been kept for long enough. It may have the only description of a bot without a container."""
-    is_needed = isinstance(error_of(record.outcome or {}), RollbackFailedError)
+    is_needed = record.outcome is None or isinstance(error_of(record.outcome), RollbackFailedError)
     return not is_needed and record.time_seconds < time.time() - KEPT_SECONDS
 
 
