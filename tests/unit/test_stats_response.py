@@ -69,9 +69,9 @@ def test_no_moment_encodes_the_responses_of_many_callers() -> None:
 
 def test_containers_that_come_and_go_do_not_pile_up_where_nothing_can_be_measured() -> None:
     async def main() -> None:
-        encoder = codec.StatsResponseEncoder()
+        encoder, nothing = codec.StatsResponseEncoder(), dict[str, DiskUse]()
         for number in range(2 * codec._FIELDS_KEPT):
-            await encoder.encode([(f"c{number}", b"")], {})
+            await encoder.encode([(f"c{number}", b"")], nothing)
         assert len(encoder._fields) <= codec._FIELDS_KEPT + codec._CONTAINERS_AT_ONCE
 
     run(main())

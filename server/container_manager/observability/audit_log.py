@@ -61,6 +61,8 @@ class AuditLog:
         if self._lost:
             _log.warning("the audit log is written again", target=self._target, lost=self._lost)
             self._lost = 0
+            if self._target == JOURNAL:
+                os.set_blocking(self._descriptor, True)
 
     def close(self) -> None:
         """Close the file or the connection."""
@@ -91,9 +93,11 @@ class AuditLog:
     def _open(self) -> None:
         if self._target == JOURNAL:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connected:
-                # A journal that hangs must not hang the service: a line that it does not take in time is lost.
+                # A journal that hangs must not hang the service: a line that it does not take in time is lost, and no
+                # other one waits until it takes one again.
                 connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, _MOST_MICROSECONDS))
                 connected.connect(str(self._journal))
+                connected.setblocking(not self._lost)
                 self._descriptor = connected.detach()
         else:
             # Neither a pipe that nobody reads nor one that is full holds up a change. A file is not affected.
