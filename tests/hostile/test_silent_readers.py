@@ -1,12 +1,14 @@
-"""Callers that take no answers hold up neither the shutdown of the service nor its health."""
+"""Callers that take no answers cost bounded memory, and hold up neither the shutdown of the service nor its health."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -23,6 +25,8 @@ from tests.support.waiting import wait_until
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 DRAIN_SECONDS = 40
+# Four times the bound of health checks' answers: neither gRPC nor the allocator counts as the service does.
+MOST_GROWTH_BYTES = 4 * 64 * 2**20
 HEALTH = [Call(f"/grpc.health.v1.Health/{name}".encode(), b"") for name in ("Check", "Watch")]
 REFLECTION = Call(
     b"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
@@ -70,6 +74,28 @@ def test_a_health_watcher_that_takes_no_answer_holds_up_no_other(server: ServerP
     unix, tcp = server.line.split()[-2:]
     with silent_reader(tcp, HEALTH), connect(unix) as channel:
         wait_until(lambda: probe(channel) == SERVING, "the engine answers")
+
+
+def test_answers_that_nobody_takes_cost_bounded_memory_without_a_token(server: ServerProcess) -> None:
+    """The callers stay. An answer costs some 16 KiB."""
+    tcp = server.line.split()[-1]
+    before = server.peak_memory_bytes()
+    with ExitStack() as stack:
+        channel = stack.enter_context(connect(tcp))
+        for _ in range(50):
+            # Fewer than are refused because they come at once.
+            stack.enter_context(silent_reader(tcp, HEALTH[:1] * 600))
+            wait_until(lambda: answers(channel), "another caller is answered")
+    assert server.peak_memory_bytes() - before < MOST_GROWTH_BYTES
+
+
+def answers(channel: grpc.Channel) -> bool:
+    try:
+        probe(channel)
+    except grpc.RpcError as error:
+        assert error.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)  # noqa: PT017 - a later one succeeds
+        return False
+    return True
 
 
 @pytest.mark.parametrize("listener", ["unix", "tcp"])

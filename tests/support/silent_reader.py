@@ -16,6 +16,7 @@ from tests.fuzz.conversations import (
     HEADERS,
     PING,
     PREFACE,
+    RST_STREAM,
     SETTINGS,
     Call,
     Frame,
@@ -28,8 +29,10 @@ _ARRIVED = b"arrived?"
 
 
 @contextmanager
-def silent_reader(address: str, calls: Sequence[Call]) -> Iterator[None]:
+def silent_reader(address: str, calls: Sequence[Call]) -> Iterator[set[int]]:
     """Makes the calls on a connection of its own, which it leaves open; it answers pings.
+
+    Yields the streams that the service has ended, refused ones included; it grows in a thread.
 
     ``address``: one of a server's, ``unix:///path`` or ``tcp://host:port``.
     """
@@ -39,7 +42,8 @@ def silent_reader(address: str, calls: Sequence[Call]) -> Iterator[None]:
         connection.connect(where if kind == "unix" else (host, int(port)))
         connection.sendall(PREFACE + Frame(SETTINGS, payload=struct.pack(">HI", _INITIAL_WINDOW, 0)).encoded())
         arrived = Event()
-        answering = Thread(target=_answer, args=(connection, arrived))
+        ended: set[int] = set()
+        answering = Thread(target=_answer, args=(connection, arrived, ended))
         answering.start()
         try:
             for number, call in enumerate(calls):
@@ -49,14 +53,14 @@ def silent_reader(address: str, calls: Sequence[Call]) -> Iterator[None]:
                 connection.sendall(Frame(DATA, END_STREAM, stream, prefixed(call.message)).encoded())
             connection.sendall(Frame(PING, payload=_ARRIVED).encoded())
             assert arrived.wait(60)
-            yield
+            yield ended
         finally:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             answering.join()
 
 
-def _answer(connection: socket.socket, arrived: Event) -> None:
+def _answer(connection: socket.socket, arrived: Event, ended: set[int]) -> None:
     with suppress(OSError), connection.makefile("rb") as stream:
         while len(head := stream.read(9)) == 9:
             payload = stream.read(int.from_bytes(head[:3], "big"))
@@ -66,3 +70,5 @@ def _answer(connection: socket.socket, arrived: Event) -> None:
                 arrived.set()
             elif head[3] == PING and not head[4] & ACK:
                 connection.sendall(Frame(PING, ACK, 0, payload).encoded())
+            elif head[3] == RST_STREAM or (head[3] == HEADERS and head[4] & END_STREAM):
+                ended.add(int.from_bytes(head[5:], "big"))

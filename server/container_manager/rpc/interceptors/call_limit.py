@@ -6,8 +6,8 @@ Its refusal carries no reason.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,17 @@ import grpc.aio
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from container_manager.errors import CapacityExceededError
+from container_manager.rpc.grpc_workarounds import end_calls
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
 from container_manager.rpc.services import SERVICES
 from container_manager.scheduling.streams import Streams
+from container_manager.scheduling.unsent_answers import STREAM_BYTES, UnsentAnswers
+
+MAX_UNSENT_BYTES = 256 * 1024 * 1024
+MAX_UNSENT_HEALTH_BYTES = 64 * 1024 * 1024
+_HEALTH_PREFIX = "/grpc.health.v1.Health/"
+
+Place = Callable[[], AbstractAsyncContextManager[None]]
 
 _UNARY = {
     f"/{service.full_name}/{method.name}": method
@@ -54,8 +62,8 @@ class Places:
 class CallPlaces:
     """The places for unary calls, shared by all listeners of a server.
 
-    Changes do not take the places of reads: statuses answer however many changes wait. Health checks take no time and
-    are always answered.
+    Changes do not take the places of reads: statuses answer however many changes wait. Health checks take no time, and
+    no place.
     """
 
     def __init__(self, max_calls: int, streams: Streams) -> None:
@@ -77,11 +85,17 @@ class CallPlaces:
 
 
 class CallLimitInterceptor(grpc.aio.ServerInterceptor):
-    """Holds a place for each call until it ends. The error interceptor, outside this one, answers refusals."""
+    """Holds a place for each call until its handler returns, and bounds the answers that are unsent then.
+
+    The error interceptor, outside this one, answers refusals. An error has no message: callers cannot hold it up.
+    """
 
     def __init__(self, places: CallPlaces, listener: str) -> None:
         self._places = places
         self._listener = listener
+        # Of this listener, so that its callers hold up no others. Health checks need no token.
+        self._unsent = UnsentAnswers(MAX_UNSENT_BYTES, end_calls)
+        self._unsent_health = UnsentAnswers(MAX_UNSENT_HEALTH_BYTES, end_calls)
         self._wrapped = Wrapped(self._limited)
 
     async def intercept_service(
@@ -91,24 +105,44 @@ class CallLimitInterceptor(grpc.aio.ServerInterceptor):
 
     def _limited(self, method: str, handler: Handler) -> Handler:
         streams = self._places.streams
+        unsent = self._unsent_health if method.startswith(_HEALTH_PREFIX) else self._unsent
         kind = streams.kind(method)
         if kind is not None:
-            return _limited_stream(handler, partial(streams.open, kind, self._listener))
+            return _limited_stream(handler, partial(_stream, partial(streams.open, kind, self._listener), unsent))
         places = self._places.of(method)
-        if places is None:
-            return handler
+        serialize = handler.response_serializer
+        is_change = places is self._places.changes
 
-        async def limited(behavior: Any, request: Any, context: Any) -> Any:
-            places.take()
+        async def limited(behavior: Any, request: Any, context: Any) -> bytes:
+            # Changes are accepted however many answers to reads wait.
+            if not is_change:
+                unsent.check()
+            if places is not None:
+                places.take()
             try:
-                return await behavior(request, context)
+                response = await behavior(request, context)
             finally:
-                places.taken -= 1
+                if places is not None:
+                    places.taken -= 1
+            encoded: bytes = response if type(response) is bytes else serialize(response)
+            unsent.add(len(encoded))
+            return encoded
 
         return replace_behavior(handler, limited)
 
 
-def _limited_stream(handler: Handler, place: Callable[[], AbstractAsyncContextManager[None]]) -> Handler:
+@asynccontextmanager
+async def _stream(place: Place, unsent: UnsentAnswers) -> AsyncIterator[None]:
+    unsent.check()
+    try:
+        async with place():
+            yield
+    finally:
+        # Its last messages, and then its status.
+        unsent.add(STREAM_BYTES)
+
+
+def _limited_stream(handler: Handler, place: Place) -> Handler:
     if handler.stream_stream:
         return _limited_dialogue(handler, place)
 
@@ -119,7 +153,7 @@ def _limited_stream(handler: Handler, place: Callable[[], AbstractAsyncContextMa
     return replace_behavior(handler, limited)
 
 
-def _limited_dialogue(handler: Handler, place: Callable[[], AbstractAsyncContextManager[None]]) -> Handler:
+def _limited_dialogue(handler: Handler, place: Place) -> Handler:
     """Reflection's handler is an asynchronous generator; this one is a coroutine, which ends when its call ends."""
     behavior: Callable[[AsyncIterable[Any], Any], Any] = handler.stream_stream
 

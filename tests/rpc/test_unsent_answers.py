@@ -1,0 +1,91 @@
+"""Answers that callers do not take end in time, are bounded meanwhile, and keep out no others."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.rpc.interceptors import call_limit
+from container_manager.scheduling import unsent_answers
+from container_manager.scheduling.unsent_answers import CALL_BYTES
+from container_manager_client import connect
+from tests.fuzz.conversations import Call
+from tests.rpc.conftest import ServeLooped
+from tests.support.calls import Calls, fails_with
+from tests.support.health_calls import probe
+from tests.support.silent_reader import silent_reader
+from tests.support.waiting import wait_until
+
+HEALTH = Call(b"/grpc.health.v1.Health/Check", b"")
+LIST = Call(b"/botmaker.container.v1.ContainerManager/ListManagedContainers", b"")
+CALLS = 50
+
+
+@pytest.fixture
+def listeners(session_dir: Path) -> tuple[str, str]:
+    """The addresses of two listeners of one server."""
+    return f"unix://{session_dir}/unsent/a.sock", f"unix://{session_dir}/unsent/b.sock"
+
+
+@pytest.mark.parametrize("call", [LIST, HEALTH], ids=["reads", "health checks"])
+def test_an_answer_that_is_not_taken_ends_and_nothing_of_its_call_is_left(
+    serve_looped: ServeLooped, listeners: tuple[str, str], monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    monkeypatch.setattr(unsent_answers, "LONGEST_SECONDS", 1.0)
+
+    async def tasks() -> int:
+        """gRPC has two for each call."""
+        return len(asyncio.all_tasks())
+
+    with serve_looped(listeners[0]) as looped:
+        before = looped.run(tasks())
+        with silent_reader(looped.server.addresses[0], [call] * CALLS) as ended:
+            wait_until(lambda: looped.run(tasks()) >= before + 2 * CALLS, "they are unsent")
+            assert set() == ended
+            # gRPC's server keeps the last call until the next one comes.
+            wait_until(lambda: len(ended) >= CALLS - 1, "all are reset", 10)
+            wait_until(lambda: looped.run(tasks()) < before + CALLS, "gRPC has dropped them", 10)
+
+
+@pytest.mark.parametrize("call", [LIST, HEALTH], ids=["reads", "health checks"])
+def test_unsent_answers_over_the_bound_keep_out_neither_changes_nor_other_listeners(
+    serve_looped: ServeLooped, listeners: tuple[str, str], monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    for name in ("MAX_UNSENT_BYTES", "MAX_UNSENT_HEALTH_BYTES"):
+        monkeypatch.setattr(call_limit, name, 10 * CALL_BYTES)
+    monkeypatch.setattr(unsent_answers, "PATIENCE_SECONDS", 60.0)
+    with (
+        serve_looped(*listeners) as looped,
+        silent_reader(looped.server.addresses[0], [call] * CALLS) as ended,
+        connect(looped.server.addresses[0]) as same,
+        connect(looped.server.addresses[1]) as other,
+    ):
+        wait_until(lambda: len(ended) >= CALLS - 11, "those over the bound are refused")
+        with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+            probe(same) if call is HEALTH else Calls(ContainerManagerStub(same)).list()
+        for channel in (same, other):
+            with fails_with("NOT_FOUND", "CONTAINER_NOT_FOUND"):
+                Calls(ContainerManagerStub(channel)).start("00000000-0000-4000-8000-000000000000")
+        probe(other)
+        assert [] == Calls(ContainerManagerStub(other)).list()
+        assert len(ended) < CALLS, "the first ones have their answers"
+
+
+@pytest.mark.parametrize("call", [LIST, HEALTH], ids=["reads", "health checks"])
+def test_unsent_answers_give_way_to_callers_that_take_theirs(
+    serve_looped: ServeLooped, listeners: tuple[str, str], monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    for name in ("MAX_UNSENT_BYTES", "MAX_UNSENT_HEALTH_BYTES"):
+        monkeypatch.setattr(call_limit, name, 10 * CALL_BYTES)
+    with (
+        serve_looped(listeners[0]) as looped,
+        silent_reader(looped.server.addresses[0], [call] * CALLS) as ended,
+        connect(looped.server.addresses[0]) as channel,
+    ):
+        # Fewer than half of the bound are left alone.
+        wait_until(lambda: len(ended) >= CALLS - 5, "those over half of the bound have ended")
+        probe(channel)
+        assert [] == Calls(ContainerManagerStub(channel)).list()
