@@ -18,6 +18,7 @@ from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverS
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig, ServerConfig
 from container_manager.observability.log_format import configure_logging
+from container_manager.rpc import call_deadline
 from container_manager_client import connect
 from dev.images import ensure_bot_image, ensure_test_image
 from tests.support.bots import Bots
@@ -35,6 +36,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 DEFAULT_ENGINE = "unix:///var/run/docker.sock"
+
+
+@pytest.fixture
+def early_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers come after half of a deadline: 0.2 s before its end is too late for a busy machine."""
+    monkeypatch.setattr(call_deadline, "_ANSWER_SHARE", 0.5)
+    monkeypatch.setattr(call_deadline, "_ANSWER_MAX_SECONDS", 60.0)
 
 
 @pytest.fixture(scope="session")

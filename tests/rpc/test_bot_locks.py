@@ -27,6 +27,7 @@ def locks(rpc_secrets: RootDirectory) -> Iterator[BotLocks]:
     locks.close()
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_a_change_waits_while_its_bot_is_adopted_and_other_bots_do_not(
     calls: Calls, provisioner: BotProvisionerStub, memory: MemoryBackend, bots: MemoryBots, locks: BotLocks
 ) -> None:
@@ -38,7 +39,7 @@ def test_a_change_waits_while_its_bot_is_adopted_and_other_bots_do_not(
         stopped = pool.submit(calls.stop, bot_id, 0)
         put = pool.submit(put_secrets, provisioner, bot_id, A=b"x")
         with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
-            calls.stub.RemoveContainer(pb.RemoveContainerRequest(bot_id=bot_id), timeout=1)
+            calls.stub.RemoveContainer(pb.RemoveContainerRequest(bot_id=bot_id), timeout=4)
         assert [("start_container", bot_id)] == [call for call in memory.seen() if call[1] == bot_id][-1:]
         # Reads do not wait.
         status = calls.status(bot_id)
@@ -51,6 +52,7 @@ def test_a_change_waits_while_its_bot_is_adopted_and_other_bots_do_not(
     assert locks.take(bot_id)
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_a_bot_cannot_be_adopted_while_a_change_of_it_is_under_way_also_when_its_caller_has_gone(
     calls: Calls, memory: MemoryBackend, bots: MemoryBots, locks: BotLocks
 ) -> None:
@@ -58,13 +60,14 @@ def test_a_bot_cannot_be_adopted_while_a_change_of_it_is_under_way_also_when_its
     calls.run(bot_id)
     with memory.held("stop_container"):
         with pytest.raises(grpc.RpcError):
-            calls.stop(bot_id, grace=0, timeout=1)
+            calls.stop(bot_id, grace=0, timeout=4)
         assert not locks.take(bot_id)
         assert locks.share(bot_id), "another service's change is the engine's to arbitrate"
         locks.release(bot_id)
     wait_until(lambda: locks.take(bot_id), "the change has ended")
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_a_deleted_lock_file_is_made_anew_and_keeps_the_locks(
     calls: Calls, memory: MemoryBackend, bots: MemoryBots, locks: BotLocks, rpc_secrets: RootDirectory
 ) -> None:
@@ -84,7 +87,7 @@ def test_a_deleted_lock_file_is_made_anew_and_keeps_the_locks(
             wait_until(lambda: later.take(bot_id), "the change has ended")
             assert not locks.share(bot_id), "one that was opened before uses the new file, too"
             with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
-                calls.start(bot_id, timeout=2)
+                calls.start(bot_id, timeout=4)
 
 
 def test_a_root_without_a_place_for_the_lock_is_told_and_the_service_serves(

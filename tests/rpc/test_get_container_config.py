@@ -84,13 +84,14 @@ def test_a_foreign_container_is_not_read(
         read_config(observer, bot_id)
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_the_callers_deadline_bounds_the_reading_of_a_configuration(
     calls: Calls, observer: ContainerObserverStub, memory: MemoryBackend, bots: MemoryBots
 ) -> None:
     bot_id = bots.new()
     calls.create(bot_id)
     with memory.held("get_container_config"), fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
-        observer.GetContainerConfig(observer_pb.GetContainerConfigRequest(bot_id=bot_id), timeout=0.5)
+        observer.GetContainerConfig(observer_pb.GetContainerConfigRequest(bot_id=bot_id), timeout=4)
 
 
 def test_without_an_engine_the_configuration_is_unavailable(

@@ -139,6 +139,7 @@ def test_of_much_output_the_first_mebibyte_comes_and_the_rest_is_counted(
     assert (1024 * 1024, b"", 8 * 32_768 + 7) == (len(stdout), stderr, end.omitted_bytes)
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_a_bot_runs_one_action_at_a_time_and_others_wait_until_their_deadline(
     maintainer: ContainerMaintainerStub, memory: MemoryBackend, bots: MemoryBots, bot_id: str
 ) -> None:
@@ -149,7 +150,7 @@ def test_a_bot_runs_one_action_at_a_time_and_others_wait_until_their_deadline(
         memory.await_calls("run_action", 1)
         assert 0 == outcome(act(maintainer, other, "doctor"))[2].exit_code
         with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
-            list(act(maintainer, bot_id, "doctor", timeout=1.5))
+            list(act(maintainer, bot_id, "doctor", timeout=4))
     outcome(first)
     outcome(second)
     names = [memory.containers[container].status.bot_id for container, _, _ in memory.actions.runs]
@@ -172,6 +173,7 @@ def test_calls_for_a_bot_that_hangs_leave_places_to_other_bots(  # noqa: PLR0917
         assert 0 == outcome(act(maintainer, other, action))[2].exit_code
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_an_action_goes_on_when_its_caller_goes_away_and_keeps_its_turn(
     maintainer: ContainerMaintainerStub, memory: MemoryBackend, bot_id: str
 ) -> None:
@@ -180,7 +182,7 @@ def test_an_action_goes_on_when_its_caller_goes_away_and_keeps_its_turn(
         memory.await_calls("run_action", 1)
         first.cancel()
         with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
-            list(act(maintainer, bot_id, "doctor", timeout=1.5))
+            list(act(maintainer, bot_id, "doctor", timeout=4))
     assert 0 == outcome(act(maintainer, bot_id, "doctor"))[2].exit_code
     assert 2 == len(memory.actions.runs)
 
@@ -195,6 +197,7 @@ def test_a_bot_is_stopped_while_an_action_runs(
     outcome(stream)
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_a_reload_of_secrets_gets_the_token_that_the_bot_has_loaded_and_takes_the_bots_turn(
     grpc_channel: Any, maintainer: ContainerMaintainerStub, memory: MemoryBackend, calls: Calls, bot_id: str
 ) -> None:
@@ -205,7 +208,7 @@ def test_a_reload_of_secrets_gets_the_token_that_the_bot_has_loaded_and_takes_th
         stream = act(maintainer, bot_id, "secrets-reload")
         memory.await_calls("run_action", 1)
         with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
-            calls.stop(bot_id, timeout=1.5)
+            calls.stop(bot_id, timeout=4)
     outcome(stream)
     provisioner.ReloadSecrets(provisioner_pb.ReloadSecretsRequest(bot_id=bot_id))
     assert [b"first", b""] == [stdin for _, _, stdin in memory.actions.runs]

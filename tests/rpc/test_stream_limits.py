@@ -143,11 +143,11 @@ def test_the_end_of_the_service_ends_every_stream_with_unavailable(
             stack.callback(stuck.cancel)
             next(stuck)
             begun = time.monotonic()
-            looped.run(looped.server.stop(5.0))
+            looped.run(looped.server.stop(60.0), 90)
             for read in reads:
                 with fails_with("UNAVAILABLE", "SHUTTING_DOWN"):
                     raise read.wait_end() or AssertionError("it ended well")
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 30
 
 
 def test_a_watch_while_the_engine_is_away_is_refused_at_once(
