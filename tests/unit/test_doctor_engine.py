@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
@@ -17,7 +18,7 @@ from container_manager.doctor import Finding, Verdict
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.model import BotNetwork, PullPolicy
 from tests.support.fake_engine import FakeEngine, Hang, Json, error
-from tests.unit.documents import row
+from tests.unit.documents import BOT, row
 
 VERSION = {"Version": "28.5.2", "ApiVersion": "1.51"}
 
@@ -37,8 +38,8 @@ def info(**fields: Any) -> dict[str, Any]:
 
 
 def check(docker_host: str, **config: Any) -> dict[str, Finding]:
-    root = RootDirectory(Path("/"), Path("/"))
-    found = asyncio.run(check_engine(BackendConfig(secrets_root=root, docker_host=docker_host, **config)))
+    config = {"secrets_root": RootDirectory(Path("/"), Path("/")), **config}
+    found = asyncio.run(check_engine(BackendConfig(docker_host=docker_host, **config)))
     for finding in found:
         assert (finding.verdict is not Verdict.OK) == bool(finding.remedy), "a remedy exactly where one is needed"
     return {finding.name: finding for finding in found}
@@ -103,6 +104,32 @@ def test_an_engine_that_remaps_users_is_named_with_the_bots_user_on_this_host(
     engine.on("GET", "/info", Json(remapped))
     found = check(engine.url, bot_user=user)["users"]
     assert (Verdict.OK, True) == (found.verdict, found.detail.endswith(" is 101000:201000 of this host"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    ("owner", "verdict"),
+    [
+        (BotUser(101_000, 201_000), Verdict.OK),
+        (BotUser(100_000, 200_000), Verdict.WARNING),
+        (BotUser(1000, 1000), Verdict.FAILED),
+    ],
+)
+def test_secrets_that_only_another_user_of_the_bot_can_read_are_a_warning(
+    engine: FakeEngine, tmp_path: Path, owner: BotUser, verdict: Verdict
+) -> None:
+    """The image may have that user."""
+    engine.on(
+        "GET", "/info", Json(info(SecurityOptions=["name=userns"], DockerRootDir="/var/lib/docker/100000.200000"))
+    )
+    secrets = tmp_path / BOT
+    secrets.mkdir(mode=0o700)
+    (secrets / "TOKEN").touch(mode=0o600)
+    for path in (secrets, secrets / "TOKEN"):
+        os.chown(path, *owner)
+    found = check(engine.url, secrets_root=RootDirectory(tmp_path, tmp_path))["users"]
+    assert verdict is found.verdict
+    assert verdict is Verdict.OK or (str(secrets) in found.detail and "chown -R 101000:201000" in found.remedy)
 
 
 def test_a_rootless_engine_is_a_warning_about_the_bots_user(engine: FakeEngine) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from container_manager.bot_directories import BotUser
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.user_namespace import UserNamespace, user_namespace
@@ -57,6 +58,27 @@ def test_a_file_is_readable_by_a_remapped_owner_a_remapped_group_or_everybody(
 ) -> None:
     status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
     fault = NAMESPACE.fault_of(status, stat.S_IROTH)
+    assert usable == (fault is None)
+    assert fault is None or "give it to 101000:201000" in fault
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "usable"),
+    [
+        (0o600, 101_000, 201_000, True),
+        # The natural chown, to the remapped root.
+        (0o600, 100_000, 200_000, False),
+        (0o644, 100_000, 200_000, True),
+        (0o640, 100_000, 201_000, True),
+        (0o604, 100_000, 201_000, False),
+        (0o044, 101_000, 201_000, False),
+    ],
+)
+def test_a_file_is_readable_for_a_user_by_the_first_of_owner_group_and_others_that_fits(
+    mode: int, uid: int, gid: int, usable: bool
+) -> None:
+    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
+    fault = NAMESPACE.fault_for(BotUser(1000, 1000), status, stat.S_IROTH)
     assert usable == (fault is None)
     assert fault is None or "give it to 101000:201000" in fault
 

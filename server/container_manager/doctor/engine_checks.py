@@ -17,7 +17,7 @@ from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.networks import subnets
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.engine.user_namespace import unusable, user_namespace
+from container_manager.engine.user_namespace import unreadable, unusable, user_namespace
 from container_manager.errors import ContainerManagerError, EngineAccessDeniedError, EngineTimeoutError
 from container_manager.model import BotNetwork, PullPolicy
 from container_manager.validation import is_bot_id
@@ -109,6 +109,10 @@ def _users(info: Json, config: BackendConfig) -> Finding:
     if faults := list(unusable(config.secrets_root, bots, namespace, config.bot_user)):
         more = f" (and {len(faults) - 1} more bots)" if len(faults) > 1 else ""
         return Finding(name, Verdict.FAILED, f"{faults[0]}{more}", f"chown -R {on_host} the bots' secrets and state")
+    if warnings := list(unreadable(config.secrets_root, bots, namespace, config.bot_user)):
+        more = f" (and {len(warnings) - 1} more bots)" if len(warnings) > 1 else ""
+        remedy = f"chown -R {on_host} the bots' secrets and state, unless their image has another user"
+        return Finding(name, Verdict.WARNING, f"{warnings[0]}{more}", remedy)
     return Finding(name, Verdict.OK, f"{start}, and --bot-user {user} is {on_host} of this host")
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from container_manager.bot_directories import DEFAULT_BOT_USER, BotUser, RootDirectory
@@ -52,6 +54,17 @@ class UserNamespace:
             "give it to {}:{}".format(*self.on_host(user))
         )
 
+    def fault_for(self, user: BotUser, found: os.stat_result, rights: int) -> str | None:
+        """Why ``user`` of a container does not have these ``rights``; ``None``: it has."""
+        mode, on_host = stat.S_IMODE(found.st_mode), self.on_host(user)
+        shift = 6 if found.st_uid == on_host.uid else 3 if found.st_gid == on_host.gid else 0
+        if mode >> shift & rights == rights:
+            return None
+        return (
+            f"belongs to {found.st_uid}:{found.st_gid} with mode {mode:04o}, which gives user {user.uid} of a bot's "
+            "container no right to use it; give it to {}:{}".format(*on_host)
+        )
+
 
 def user_namespace(info: Mapping[str, Any]) -> UserNamespace | None:
     """The user namespace of all containers, from the engine's ``/info``; ``None``: users are those of the host."""
@@ -67,7 +80,9 @@ def check_secrets_usable(
 ) -> None:
     """Raise :class:`SecretsUnavailableError` unless some user of the bot can read each of its secrets."""
     path = root.path / bot_id
-    for name, fault in _faults(root, bot_id, namespace, user, directory=stat.S_IXOTH, files=stat.S_IROTH):
+    for name, fault in _faults(
+        root, bot_id, partial(namespace.fault_of, user=user), directory=stat.S_IXOTH, files=stat.S_IROTH
+    ):
         what = f"the secret {path / name}" if name else f"the secrets directory {path}"
         raise SecretsUnavailableError(f"{what} {fault}", bot_id=bot_id)
 
@@ -76,7 +91,7 @@ def check_state_usable(
     root: RootDirectory, bot_id: str, namespace: UserNamespace, user: BotUser = DEFAULT_BOT_USER
 ) -> None:
     """Raise :class:`StateUnavailableError` unless some user of the bot can write to its state directory."""
-    for _, fault in _faults(root, bot_id, namespace, user, directory=stat.S_IRWXO):
+    for _, fault in _faults(root, bot_id, partial(namespace.fault_of, user=user), directory=stat.S_IRWXO):
         raise StateUnavailableError(f"the state directory {root.path / bot_id} {fault}", bot_id=bot_id)
 
 
@@ -91,21 +106,37 @@ def unusable(
             yield str(exc)
 
 
+def unreadable(
+    root: RootDirectory, bot_ids: list[str], namespace: UserNamespace, user: BotUser = DEFAULT_BOT_USER
+) -> Iterator[str]:
+    """What keeps ``user`` of a container from the secrets of these bots, one sentence for each bot.
+
+    A bot may have another user, by its image.
+    """
+    for bot_id in bot_ids:
+        faults = _faults(root, bot_id, partial(namespace.fault_for, user), directory=stat.S_IXOTH, files=stat.S_IROTH)
+        for name, fault in islice(faults, 1):
+            yield f"{root.path / bot_id / name} {fault}"
+
+
 def _faults(
-    root: RootDirectory, bot_id: str, namespace: UserNamespace, user: BotUser, *, directory: int, files: int = 0
+    root: RootDirectory,
+    bot_id: str,
+    fault_of: Callable[[os.stat_result, int], str | None],
+    *,
+    directory: int,
+    files: int = 0,
 ) -> Iterator[tuple[str, str]]:
     """Name and fault of the directory (its name is empty) and of its files, as far as this process may look."""
     path = root.path / bot_id
     try:
-        if fault := namespace.fault_of(path.lstat(), directory, user):
+        if fault := fault_of(path.lstat(), directory):
             yield "", fault
         elif files:
             with os.scandir(path) as entries:
                 for entry in entries:
                     # What a link leads to is another file, inside the bot's container.
-                    if entry.is_file(follow_symlinks=False) and (
-                        fault := namespace.fault_of(entry.stat(), files, user)
-                    ):
+                    if entry.is_file(follow_symlinks=False) and (fault := fault_of(entry.stat(), files)):
                         yield entry.name, fault
     except OSError:
         return
