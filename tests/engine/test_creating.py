@@ -73,12 +73,13 @@ def test_conformance_11_a_create_cancelled_amid_a_hanging_pull_holds_no_name(
     assert len(bots.containers()) == 1
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_conformance_11_a_create_whose_deadline_passes_amid_a_pull_says_so_and_holds_no_name(
     calls: Calls, bots: Bots, silent_registry: str
 ) -> None:
     bot_id = bots.new()
     with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
-        calls.create(bot_id, image=f"{silent_registry}/bots/hangs:2", timeout=1)
+        calls.create(bot_id, image=f"{silent_registry}/bots/hangs:2", timeout=4)
     calls.create(bot_id, *FOREVER, timeout=20)
     assert len(bots.containers()) == 1
 

@@ -175,6 +175,7 @@ def test_conformance_16_the_engine_restarted_resyncs_watchers_and_the_list_is_tr
             assert [watch.messages[-1].changed] == calls.listed([bot_id])
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_an_engine_that_hangs_is_not_answered_for(
     private_engine: PrivateEngine, own: tuple[LoopedServer, Bots]
 ) -> None:
@@ -188,7 +189,7 @@ def test_an_engine_that_hangs_is_not_answered_for(
         try:
             wait_until(lambda: not view.in_sync, "the health check notices")
             with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
-                calls.stub.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id), timeout=1)
+                calls.stub.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id), timeout=4)
         finally:
             os.kill(private_engine.pid, signal.SIGCONT)
         wait_until(lambda: view.in_sync, "in sync again")

@@ -61,15 +61,16 @@ def test_conformance_13_calls_for_one_bot_run_one_at_a_time_in_their_order(
     assert status.state == pb.CONTAINER_STATE_RUNNING
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_an_operation_that_holds_the_bot_past_the_deadline_aborts_the_next(
     calls: Calls, bots: Bots, stubborn: list[str]
 ) -> None:
     bot_id = stubborn[0]
     with ThreadPoolExecutor(1) as pool:
-        stop = pool.submit(calls.stop, bot_id, 3)
+        stop = pool.submit(calls.stop, bot_id, 10)
         bots.wait_for_log(bot_id, b"asked")
         with fails_with("ABORTED", "OPERATION_IN_PROGRESS") as caught:
-            calls.stop(bot_id, timeout=0.5)
+            calls.stop(bot_id, grace=10, timeout=4)
         assert caught[0].metadata["bot_id"] == bot_id
         stop.result()
 

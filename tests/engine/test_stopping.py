@@ -143,8 +143,9 @@ def test_conformance_14_a_client_that_cancels_in_mid_stop_still_leaves_the_conta
     assert ended(calls, bot_id).exit_code == 137
 
 
+@pytest.mark.usefixtures("early_answers")
 def test_a_deadline_that_passes_in_mid_stop_is_told_and_the_stop_goes_on(calls: Calls, bots: Bots) -> None:
     bot_id = run_stubborn(calls, bots)
     with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
-        calls.stop(bot_id, grace=2, timeout=1)
+        calls.stop(bot_id, grace=10, timeout=4)
     assert ended(calls, bot_id).exit_code == 137

@@ -41,9 +41,9 @@ class Footprint:
         return len(list((self._proc / "task").iterdir()))
 
     def descriptors(self) -> int:
-        """Once the connections to the engine are gone that a burst of calls has left idle."""
+        """Without the connections to the engine, once those are gone that a burst of calls has left idle."""
         wait_until(lambda: self._proxy.open <= KEPT_CONNECTIONS, "idle connections have ended", IDLE_SECONDS)
-        return len(list((self._proc / "fd").iterdir()))
+        return len(list((self._proc / "fd").iterdir())) - self._proxy.open
 
     def memory(self) -> int:
         """Resident bytes."""

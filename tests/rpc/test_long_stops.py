@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from botmaker.container.v1 import container_manager_pb2 as pb
 from tests.support.calls import FOREVER, Calls
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.threads import started_since
 
 MINUTE = Duration(seconds=60)
 
@@ -21,14 +22,15 @@ def test_two_hundred_stops_in_flight_hold_up_no_create_start_or_remove_and_cost_
         memory.add(bot_id, stubborn=True)
     other = bots.new()
     rpc.run(other, *FOREVER)
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     stops = [
         rpc.stub.StopContainer.future(pb.StopContainerRequest(bot_id=bot_id, grace_period=MINUTE))
         for bot_id in stubborn
     ]
     memory.await_calls("stop_container", 200)
     # Workers that began the stops; fewer than there are stops, and none for a wait.
-    assert threading.active_count() <= threads + 64
+    started = started_since(threads)
+    assert len(started) <= 64, started
     rpc.stop(other, grace=0)
     rpc.start(other)
     rpc.remove(other, grace=0)
