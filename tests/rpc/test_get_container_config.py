@@ -91,7 +91,7 @@ def test_the_callers_deadline_bounds_the_reading_of_a_configuration(
     bot_id = bots.new()
     calls.create(bot_id)
     with memory.held("get_container_config"), fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
-        observer.GetContainerConfig(observer_pb.GetContainerConfigRequest(bot_id=bot_id), timeout=4)
+        observer.GetContainerConfig(observer_pb.GetContainerConfigRequest(bot_id=bot_id), timeout=1.5)
 
 
 def test_without_an_engine_the_configuration_is_unavailable(
