@@ -21,11 +21,14 @@ from container_manager.actions import Action, Argument
 from container_manager.backend_provisioning import ActionResult, OnOutput
 from container_manager.maintenance import action_runner
 from container_manager.model import ContainerState, LogSource
+from container_manager.rpc import maintainer_servicer
 from container_manager_client import connect
-from tests.rpc.conftest import ServeOn
+from tests.fuzz.conversations import Call
+from tests.rpc.conftest import ServeLooped, ServeOn
 from tests.support.backend_contract import put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.silent_reader import silent_reader
 from tests.support.waiting import wait_until
 
 SECRET = "ABCD2345"
@@ -185,6 +188,40 @@ def test_an_action_goes_on_when_its_caller_goes_away_and_keeps_its_turn(
             list(act(maintainer, bot_id, "doctor", timeout=4))
     assert 0 == outcome(act(maintainer, bot_id, "doctor"))[2].exit_code
     assert 2 == len(memory.actions.runs)
+
+
+def test_readers_that_take_no_output_hold_up_actions_and_a_shutdown_for_a_moment_after_the_program(
+    serve_looped: ServeLooped, unix: str, memory: MemoryBackend, bots: MemoryBots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintainer_servicer, "TAKE_SECONDS", 1.0)
+    memory.actions.result = ActionResult(0, b"x" * 500_000, b"")
+    requests = []
+    for _ in range(3):
+        bot_id = bots.new()
+        memory.add(bot_id, action_set="openclaw")
+        requests.append(pb.RunActionRequest(bot_id=bot_id, action="doctor"))
+    path = b"/botmaker.container.v1.ContainerMaintainer/RunAction"
+    silent = [Call(path, request.SerializeToString()) for request in requests[:2]]
+    with serve_looped(unix, workers=2) as looped, silent_reader(unix, silent), connect(unix) as channel:
+        streams = looped.server.streams
+        wait_until(lambda: len(memory.actions.runs) == 2, "their programs run")
+        wait_until(lambda: streams.under_way == 0, "their places are free", 10)
+        assert 500_000 == len(outcome(ContainerMaintainerStub(channel).RunAction(requests[2], timeout=60))[0])
+
+
+def test_a_reader_that_is_slow_while_its_program_runs_is_not_ended(
+    maintainer: ContainerMaintainerStub, memory: MemoryBackend, bot_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintainer_servicer, "TAKE_SECONDS", 0.2)
+
+    def program(on_output: OnOutput) -> int:
+        on_output(LogSource.STDOUT, b"one")
+        time.sleep(1)
+        return 0
+
+    memory.actions.program = program
+    stdout, _, end = outcome(act(maintainer, bot_id, "doctor"))
+    assert (b"one", 0) == (stdout, end.exit_code)
 
 
 def test_a_bot_is_stopped_while_an_action_runs(

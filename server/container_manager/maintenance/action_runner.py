@@ -71,9 +71,14 @@ class ActionRunner:
         self._calls: Counter[str] = Counter()
 
     async def run(
-        self, bot_id: str, name: str, values: Sequence[str], deadline: Deadline
+        self,
+        bot_id: str,
+        name: str,
+        values: Sequence[str],
+        deadline: Deadline,
+        on_end: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Piece | ActionEnd, None]:
-        """The pieces of output as they come, and then the end.
+        """The pieces of output as they come, and then the end. ``on_end``: the program has ended.
 
         Raises :class:`ActionNotAllowedError`, :class:`CapacityExceededError` if the bot has many calls already, and the
         errors of :meth:`BotStatuses.require` and ``Actions.run``.
@@ -86,6 +91,7 @@ class ActionRunner:
             program = partial(self._run, container, action, command, output)
             work = asyncio.ensure_future(self._in_turn(container, name, program, deadline))
             work.add_done_callback(lambda _: output.close())
+            work.add_done_callback(lambda _: on_end())
             try:
                 async for piece in output.pieces():
                     yield piece

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_maintainer_pb2_grpc as pb_grpc
 from container_manager.actions import SECRETS_RELOAD
 from container_manager.backend import Backend, Feature
-from container_manager.errors import BackupUnavailableError
+from container_manager.errors import BackupUnavailableError, CapacityExceededError
 from container_manager.maintenance.backup import backup_document
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.journal import Record
@@ -29,6 +31,9 @@ T = TypeVar("T")
 
 # A grpc.aio.ServicerContext, which takes no type parameters at run time.
 Context = Any
+
+TAKE_SECONDS = 10.0
+"""How long a caller may take to receive what is left of an action's output when its program has ended."""
 
 
 class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
@@ -96,10 +101,19 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         call = current_call.get()
         if call is not None and self._declared.declares(request.action):
             call.action = request.action
-        events = self._actions.run(request.bot_id, request.action, request.arguments, caller_deadline(context))
-        async with aclosing(events):
-            async for event in events:
-                await context.write(codec.action_event_to_proto(event))
+        try:
+            async with asyncio.timeout(None) as scope:
+                ended = partial(_end_within, scope, TAKE_SECONDS)
+                events = self._actions.run(
+                    request.bot_id, request.action, request.arguments, caller_deadline(context), ended
+                )
+                async with aclosing(events):
+                    async for event in events:
+                        await context.write(codec.action_event_to_proto(event))
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise CapacityExceededError("the action has ended, and its output was not taken in time") from None
 
     async def _follow(self, record: Record, to_proto: Callable[[Report], Any], context: Context) -> Result:
         """Begin an operation, or join it, and write where it is until it has ended. Returns its result."""
@@ -114,3 +128,9 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         if store is None:
             raise BackupUnavailableError(NO_BACKUPS)
         return await self._operations.read("backups", lambda _: call(store), caller_deadline(context))
+
+
+def _end_within(scope: asyncio.Timeout, seconds: float) -> None:
+    # RuntimeError: it has ended.
+    with suppress(RuntimeError):
+        scope.reschedule(asyncio.get_running_loop().time() + seconds)
