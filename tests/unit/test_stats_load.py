@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 
 from container_manager.pace import Pace
 from container_manager.stats import feed as stats_feed
@@ -103,6 +106,46 @@ def test_a_watcher_of_thousands_begins_in_small_steps() -> None:
     run(main())
     assert 100 * 1_000 == begun.total()
     assert max(begun.values()) <= stats_feed._BEGUN_AT_ONCE
+
+
+def test_watchers_who_do_not_read_cost_little_more_than_one_of_them() -> None:
+    """Of both kinds: those that have figures before them, and those that still miss some, which come early for them."""
+    names = [f"c{i}" for i in range(500)]
+
+    async def memory(watchers: int) -> int:
+        async with feeding(SampledBackend(), *names) as feed, AsyncExitStack() as stack:
+            tracemalloc.start()
+            stack.callback(tracemalloc.stop)
+            slow = [await stack.enter_async_context(feed.watch(frozenset(), seconds)) for seconds in (2, 60)]
+            await asyncio.sleep(5)
+            for _ in range(watchers):
+                slow += [await stack.enter_async_context(feed.watch(frozenset(), seconds)) for seconds in (2, 60)]
+            gc.collect()
+            begun, _ = tracemalloc.get_traced_memory()
+            await asyncio.sleep(5)
+            gc.collect()
+            taken, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            for watcher in slow[:2] + slow[-2:]:
+                assert set(names) == {(await watcher.next()).decode().split()[0] for _ in names}
+        return max(begun, taken)
+
+    assert run(memory(6)) - run(memory(1)) <= 5 * 2 * 5_000
+
+
+def test_containers_that_come_and_go_leave_nothing_with_a_watcher_who_does_not_read() -> None:
+    async def main() -> None:
+        async with feeding(SampledBackend(), "a") as feed, feed.watch(frozenset(), 0.5) as watcher:
+            for number in range(100):
+                feed.runs(f"c{number}", f"b{number}", None)
+                await asyncio.sleep(2)
+                feed.ended(f"c{number}")
+            feed.runs("b", "b", None)
+            await asyncio.sleep(2)
+            assert {"a", "b"} == {(await watcher.next()).decode().split()[0] for _ in range(2)}
+            assert 2 == len(watcher._states)
+
+    run(main())
 
 
 def test_a_pace_lets_a_step_go_at_once_the_rest_in_time_and_those_who_left_take_no_turn() -> None:

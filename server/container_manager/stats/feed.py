@@ -40,6 +40,9 @@ class StatsFeed:
         self._begins = Pace(_BEGINS_PER_SECOND, 1)
         self._running: dict[str, Running] = {}
         self._of_bot: dict[str, set[str]] = {}
+        # The container of each number, and the numbers that are free.
+        self._containers: list[str] = []
+        self._free: list[int] = []
         self._series: dict[float, Series] = {}
         # When to sample each container next, and the same in order of time; entries that differ are out of date.
         self._next: dict[str, float] = {}
@@ -61,7 +64,12 @@ class StatsFeed:
             if running.started_ns != started_ns:
                 running.started_ns, running.figures = started_ns, None
             return
-        running = self._running[container_id] = Running(container_id, bot_id, started_ns)
+        if self._free:
+            self._containers[number := self._free.pop()] = container_id
+        else:
+            number = len(self._containers)
+            self._containers.append(container_id)
+        running = self._running[container_id] = Running(container_id, bot_id, number, started_ns)
         self._of_bot.setdefault(bot_id, set()).add(container_id)
         now = asyncio.get_running_loop().time() if self._series else 0.0
         for series in self._series.values():
@@ -74,6 +82,7 @@ class StatsFeed:
         running = self._running.pop(container_id, None)
         if running is None:
             return
+        self._free.append(running.number)
         containers = self._of_bot[running.bot_id]
         containers.discard(container_id)
         if not containers:
@@ -93,21 +102,24 @@ class StatsFeed:
         """A watcher of these bots; empty: of all. The first figures of each come within a few seconds."""
         interval = rounded_interval(interval_seconds)
         series = self._series.setdefault(interval, Series(interval, self._encode))
-        watcher = Watcher(series, bot_ids, self._pace)
+        watcher = Watcher(series, bot_ids, self._containers, self._pace)
         series.add(watcher)
         try:
             if self._task is None:
                 # An empty context: the work serves all callers.
                 self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
-            containers = [running.container_id for running in self.running(bot_ids)]
-            for first in range(0, len(containers), _BEGUN_AT_ONCE):
-                await self._begins.turn()
-                self._begin(watcher, containers[first : first + _BEGUN_AT_ONCE])
+            await self._begin_all(watcher)
             yield watcher
         finally:
             series.discard(watcher)
             if not series.has_watchers():
                 del self._series[interval]
+
+    async def _begin_all(self, watcher: Watcher) -> None:
+        containers = [running.container_id for running in self.running(watcher.bot_ids)]
+        for first in range(0, len(containers), _BEGUN_AT_ONCE):
+            await self._begins.turn()
+            self._begin(watcher, containers[first : first + _BEGUN_AT_ONCE])
 
     def _begin(self, watcher: Watcher, containers: list[str]) -> None:
         now = asyncio.get_running_loop().time()

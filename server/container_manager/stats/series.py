@@ -6,7 +6,7 @@ import asyncio
 import math
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
@@ -38,6 +38,9 @@ _NEAR_SECONDS = 0.25
 # How soon a failed sample is repeated, and how old figures may be that a new watcher begins with.
 _SOON_SECONDS = 2.0
 
+# What a watcher knows of a container's figures.
+_PENDING, _MISSING = 1, 2
+
 Encode = Callable[[str, str, ContainerStats], bytes]
 """The wire form of figures, from a bot's id, its container's id and the figures."""
 
@@ -62,6 +65,8 @@ class Running:
 
     container_id: str
     bot_id: str
+    number: int
+    """No other container that runs has it. Small, so that watchers need one byte for each container."""
     started_ns: int | None
     """When it was last started, in nanoseconds since the epoch; ``None``: unknown."""
     figures: Figures | None = None
@@ -71,15 +76,16 @@ class Running:
 class Watcher:
     """One stream's place: for each container at most one message waits, the newest."""
 
-    def __init__(self, series: Series, bot_ids: frozenset[str], pace: Pace) -> None:
-        """``bot_ids``: empty for all. ``pace`` gives turns to all watchers together."""
+    def __init__(self, series: Series, bot_ids: frozenset[str], containers: Sequence[str], pace: Pace) -> None:
+        """``bot_ids``: empty for all. ``containers``: ids by number. ``pace`` gives turns to all watchers together."""
         self.series = series
         self.bot_ids = bot_ids
-        self.missing: set[str] = set()
-        """Containers whose figures are older than this watcher, and are sampled for it before their tick."""
+        self._containers = containers
         self._pace = pace
-        # In the order of arrival: a reader that is late skips no container, only figures.
-        self._pending: dict[str, None] = {}
+        # One byte for each container, by number.
+        self._states = bytearray()
+        # In turn from here on: a reader that is late skips no container, only figures.
+        self._place = 0
         self._waiter: asyncio.Future[None] | None = None
         self._in_line = False
 
@@ -88,23 +94,38 @@ class Watcher:
         while True:
             self._waiter = asyncio.get_running_loop().create_future()
             self._in_line = False
-            if self._pending:
+            if _PENDING in self._states:
                 self._get_in_line()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
-            while self._pending:
-                container_id = next(iter(self._pending))
-                del self._pending[container_id]
-                if (newest := self.series.newest.get(container_id)) is not None:
+            while _PENDING in self._states:
+                number = self._states.find(_PENDING, self._place)
+                self._place = number + 1
+                if number < 0:
+                    continue
+                self._states[number] = 0
+                if (newest := self.series.newest.get(self._containers[number])) is not None:
                     return newest.message
 
-    def offer(self, container_id: str) -> None:
+    def offer(self, number: int) -> None:
         """There are new figures of a container."""
-        self.missing.discard(container_id)
-        self._pending[container_id] = None
+        self._set(number, _PENDING)
         self._get_in_line()
+
+    def miss(self, number: int) -> None:
+        """The container's figures are older than this watcher, and it is sampled for it before its tick."""
+        self._set(number, _MISSING)
+
+    def misses(self, number: int) -> bool:
+        """Whether no figures have come since :meth:`miss`."""
+        return self._states[number : number + 1] == bytes((_MISSING,))
+
+    def _set(self, number: int, state: int) -> None:
+        if number >= len(self._states):
+            self._states.extend(bytes(number + 1 - len(self._states)))
+        self._states[number] = state
 
     def _get_in_line(self) -> None:
         if self._waiter is not None and not self._in_line:
@@ -171,9 +192,9 @@ class Series:
         if newest is None:
             self.begin(running, now)
         elif newest.time >= now - _SOON_SECONDS:
-            watcher.offer(container_id)
+            watcher.offer(running.number)
         else:
-            watcher.missing.add(container_id)
+            watcher.miss(running.number)
             if self.due[container_id] > now:
                 self._early.add(container_id)
                 self.due[container_id] = now
@@ -209,8 +230,8 @@ class Series:
         is_early = container_id in self._early and self._tick_after(container_id, began) > began + _NEAR_SECONDS
         self._early.discard(container_id)
         for watcher in self._watchers(running.bot_id):
-            if not is_early or container_id in watcher.missing:
-                watcher.offer(container_id)
+            if not is_early or watcher.misses(running.number):
+                watcher.offer(running.number)
 
     def _watchers(self, bot_id: str) -> Iterator[Watcher]:
         return chain(self._of_all, self._of_bot.get(bot_id, ()))
