@@ -27,7 +27,9 @@ from tests.support.engine_proxy import EngineProxy
 from tests.unit.documents import BOT
 
 
-@pytest.mark.parametrize("command", ["no-such-command", "/no/such/command", "./no-such-command"])
+@pytest.mark.parametrize(
+    "command", ["no-such-command", "/no/such/command", "./no-such-command", "/etc/passwd/command", "a" * 256]
+)
 def test_conformance_09_a_missing_command_is_command_not_found_with_the_engines_text(
     calls: Calls, bots: Bots, command: str
 ) -> None:
@@ -72,10 +74,15 @@ def test_conformance_09_exactly_one_start_reaches_the_engine(
     assert len(starts) == 1
 
 
+@pytest.mark.parametrize(
+    "entry_point",
+    ['ENTRYPOINT ["/no/such/entrypoint"]', 'RUN ln -s /loop /loop\nENTRYPOINT ["/loop"]'],
+    ids=["missing", "a loop of links"],
+)
 def test_conformance_09_a_broken_entry_point_of_the_image_is_told_too(
-    calls: Calls, bots: Bots, build_image: BuildImage
+    calls: Calls, bots: Bots, build_image: BuildImage, entry_point: str
 ) -> None:
-    image = build_image('ENTRYPOINT ["/no/such/entrypoint"]')
+    image = build_image(entry_point)
     bot_id = bots.new()
     calls.create(bot_id, image=image)
     with fails_with("FAILED_PRECONDITION", "COMMAND_NOT_FOUND"):

@@ -165,6 +165,18 @@ def test_links_without_end_lead_to_no_command(asked: Any) -> None:
     assert ["/bin", "/bin/a"] == looked_at
 
 
+@pytest.mark.parametrize(
+    ("text", "runnable"), [("evalSymlinksInScope: too many links in /bin/a", False), ("out of order", True)]
+)
+def test_an_engine_that_follows_links_itself_says_that_they_have_no_end(
+    engine: FakeEngine, check: CommandCheck, text: str, runnable: bool
+) -> None:
+    """Docker's answer to HEAD has no text."""
+    engine.on(*ARCHIVE, lambda request: FOLDER if request.query["path"] == "/bin" else error(500, ""))
+    engine.on(*CONTENT, error(500, text))
+    assert runnable is check.needs_init(container("/bin/a"), Deadline(5))
+
+
 @pytest.mark.parametrize("rest", ["x", ".", "..", "../sh", "x/y"])
 @pytest.mark.parametrize("file", ["/bin/sh", "/bin/link"])
 def test_a_path_that_leads_through_a_file_is_none_of_a_command(asked: Any, file: str, rest: str) -> None:

@@ -36,8 +36,10 @@ def archive_response(api: Any, method: str, container_id: str, path: str) -> req
     )
     if not response.ok:
         # A response to HEAD has no body; the reason phrase is its only text.
-        response.close()
-        raise EngineRejectedError(response.status_code, response.reason)
+        text = response.reason
+        with response, suppress(ValueError, LookupError, TypeError, requests.RequestException):
+            text = str(response.json()["message"])
+        raise EngineRejectedError(response.status_code, text)
     return response
 
 
