@@ -334,3 +334,21 @@ def test_a_follower_goes_on_behind_damage_that_appears_while_it_follows(
         read.wait_for(lambda messages: len(form.lines(messages)) >= seen + 20, "what is written")
         numbers = list(map(int, form.lines(read.messages)))
         assert sorted(set(numbers)) == numbers
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_entries_that_are_lost_at_damage_while_it_follows_are_a_gap(
+    observer: ContainerObserverStub, calls: Calls, stopped: Any, damage: str
+) -> None:
+    form = Batched(1000)
+    # Behind a pause of this length, a follower knows whether anything is missing.
+    script = "i=0; while :; do echo $((i+=1)); sleep 0.05; [ $((i % 60)) != 0 ] || sleep 3; done"
+    bot_id, file = stopped("sh", "-c", script)
+    calls.start(bot_id)
+    with reading(observer.StreamLogs(form.request(bot_id, follow=True))) as read:
+        read.wait_for(lambda messages: len(form.lines(messages)) >= 20, "what is written")
+        file.damage(DAMAGE[damage])
+        read.wait_for(lambda messages: int((form.lines(messages) or [b"0"])[-1]) > 60, "what is written behind a pause")
+        entries = [entry for message in read.messages for entry in form.entries_of(message)]
+        numbers = [int(entry.line) for entry in entries]
+        assert any(entry.gap for entry in entries) or list(range(1, len(numbers) + 1)) == numbers

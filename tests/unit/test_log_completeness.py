@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from itertools import product
 
 import pytest
@@ -77,28 +78,43 @@ def test_a_reading_that_left_out_entries_is_noticed_at_whatever_moment_the_log_g
         check(GrowingLog([*entries[:5], None, *entries[6:]], grows), [*entries[:5], *entries[6:]])
 
 
-def is_broken(log: GrowingLog, seen: list[RawEntry]) -> bool:
-    """Whether some are missing, according to the check of a followed log in which these came."""
-    continuity, placing = Continuity(log, None), Placing(b"")
-    placing.place(seen)
+def is_broken(log: GrowingLog, seen: list[RawEntry], known: int = 0) -> bool:
+    """Whether some are missing, by the check of a followed log in which these came. So many of them were known."""
+    placing = Placing(b"")
+    placing.place(seen[:known])
+    continuity = Continuity(log, placing.last)
+    placing.place(seen[known:])
     continuity.see(seen)
     return asyncio.run(continuity.is_broken(placing.last))
 
 
+@pytest.mark.parametrize("known", [0, 2])
 @pytest.mark.parametrize("kept", [None, 5])
 @at_any_moment
 def test_what_was_followed_of_a_log_that_grows_at_any_moment_misses_nothing(
-    grows: tuple[bool, ...], kept: int | None
+    grows: tuple[bool, ...], kept: int | None, known: int
 ) -> None:
     entries = [entry(number) for number in range(1, 6)]
-    assert not is_broken(GrowingLog(list(entries), grows, kept), entries)
+    assert not is_broken(GrowingLog(list(entries), grows, kept), entries, known)
 
 
-@pytest.mark.parametrize("readable", [False, True])
+class EndingLog(GrowingLog):
+    """Shows nothing behind a line that cannot be read, unless a reading begins behind it."""
+
+    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        async with aclosing(super().existing(tail)) as batches:
+            async for batch in batches:
+                lines = self._lines if tail is None else self._lines[-tail:]
+                if read := batch[: lines.index(None) if None in lines else None]:
+                    yield read
+
+
+@pytest.mark.parametrize("damaged", [None, GrowingLog, EndingLog])
 @pytest.mark.parametrize("grows", [(), *(moments for moments in product((False, True), repeat=4) if sum(moments) == 1)])
 def test_entries_that_were_passed_over_while_it_was_followed_are_noticed_though_the_log_grows(
-    grows: tuple[bool, ...], readable: bool
+    grows: tuple[bool, ...], damaged: type[GrowingLog] | None
 ) -> None:
     entries = [entry(number) for number in range(1, 11)]
-    lines = [*entries[:5], entries[5] if readable else None, *entries[6:]]
-    assert is_broken(GrowingLog(lines, grows), [*entries[:5], *entries[6:]])
+    log = damaged or GrowingLog
+    lines = [*entries[:5], None if damaged else entries[5], *entries[6:]]
+    assert is_broken(log(lines, grows), [*entries[:5], *entries[6:]])

@@ -5,10 +5,15 @@ The engine counts lines: if nothing is missing, so many last lines as entries ca
 
 from __future__ import annotations
 
-from container_manager.backend_logs import ContainerLog
+from contextlib import suppress
+
+from container_manager.backend_logs import ContainerLog, LogUnreadableError
 from container_manager.logs.cursor import Position, position_in
-from container_manager.logs.damage import LOOKS, first_of_tail, written_after
+from container_manager.logs.damage import LOOKS, first_of_tail
 from container_manager.model import RawEntry
+
+# While it is looked at, a log may grow by so many lines.
+_MOST_NEW_LINES = 16
 
 
 class Continuity:
@@ -34,31 +39,43 @@ class Continuity:
 
         ``last``: the position of the last one. Costs a request, and none if nothing came.
         """
-        if last is None or self._checked is None or not self._count:
+        if last is None or not self._count:
             return False
-        broken = not await self._has_all(self._checked, self._count) and await self._misses_some(
-            self._checked, self._count, last
-        )
+        broken = not await self._has_all(0) and await self._misses_some(last)
         self._checked, self._count = last, 0
         return broken
 
-    async def _has_all(self, checked: Position, count: int) -> bool:
-        """Whether so many last lines follow that entry."""
-        first = await first_of_tail(self._log, count + 1)
-        return first is not None and _is_at(first, checked)
+    async def _has_all(self, written: int) -> bool:
+        """Whether nothing is missing if so many entries were written since."""
+        return _is_at(await self._first_of((self._count or 0) + 1 + written), self._checked)
 
-    async def _misses_some(self, checked: Position, count: int, last: Position) -> bool:
+    async def _misses_some(self, last: Position) -> bool:
         for _ in range(LOOKS):
-            written = await written_after(self._log, last)
-            if written is None or await self._has_all(checked, count + written):
+            written = await self._written_after(last)
+            if written is None or await self._has_all(written):
                 return False
-            # If the log has grown between these two looks, they say nothing.
-            if written == await written_after(self._log, last):
-                # The engine may have dropped the first ones since.
-                return await written_after(self._log, checked) is not None
+            # If the engine has dropped what was checked, the log is not longer than that.
+            is_dropped = await self._first_of(None) == await self._first_of((self._count or 0) + 1 + written)
+            # If the log has grown between these looks, they say nothing.
+            if written == await self._written_after(last):
+                return not is_dropped
         return False
 
+    async def _written_after(self, last: Position) -> int | None:
+        """How many lines are behind that entry, found without reading what is before it; ``None``: many."""
+        for lines in range(_MOST_NEW_LINES):
+            if _is_at(await self._first_of(lines + 1), last):
+                return lines
+        return None
 
-def _is_at(entry: RawEntry, position: Position) -> bool:
+    async def _first_of(self, tail: int | None) -> RawEntry | None:
+        with suppress(LogUnreadableError):
+            return await first_of_tail(self._log, tail)
+        return None
+
+
+def _is_at(entry: RawEntry | None, position: Position | None) -> bool:
+    if entry is None or position is None:
+        return False
     time_ns, source, line, _ = entry
     return time_ns == position.engine_ns and position.is_of(source, line)

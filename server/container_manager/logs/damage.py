@@ -69,11 +69,11 @@ class Completeness:
         if await self._begins(self._count):
             return True
         for _ in range(LOOKS):
-            later = await written_after(log, last)
+            later = await _written_after(log, last)
             if later is not None and await self._begins(self._count + later):
                 return True
             # If it has grown between these two looks, they say nothing.
-            before, later = later, await written_after(log, last)
+            before, later = later, await _written_after(log, last)
             if before == later:
                 break
         else:
@@ -106,7 +106,7 @@ def key_of(entry: RawEntry) -> Key:
     return (entry[0], crc32(entry[2]))
 
 
-async def written_after(log: ContainerLog, last: Position) -> int | None:
+async def _written_after(log: ContainerLog, last: Position) -> int | None:
     """How many entries can be read after that one; ``None`` if it cannot be read itself."""
     for tail in (*WINDOWS, None):
         written = await entries_behind(log, AfterPosition(last, whole=tail is None), tail)
