@@ -62,6 +62,18 @@ def test_large_health_requests_are_refused_and_none_is_kept(server: ServerProces
     assert server.peak_memory_bytes() - before < MOST_GROWTH_BYTES
 
 
+def test_a_compressed_request_costs_no_more_memory_than_the_largest_request(server: ServerProcess) -> None:
+    """Over TCP, without a token: zeros are a thousand times smaller on the way."""
+    with connect(server.line.split()[-1]) as channel:
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
+        before = server.peak_memory_bytes()
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        with pytest.raises(grpc.RpcError) as caught:
+            check(bytes(256 * MIB), compression=grpc.Compression.Gzip, timeout=60)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert server.peak_memory_bytes() - before < 64 * MIB
+
+
 def test_large_creates_that_wait_for_one_bots_turn_cost_bounded_memory(server: ServerProcess) -> None:
     config = pb.ContainerConfig(image="image", command=["x" * 1_000] * 1_000)
     config.health_check.command.extend(config.command)
