@@ -224,7 +224,8 @@ def test_an_upgrade(world: World, build_image: BuildImage, bot_network: str, goe
         assert (old, "good\n") == (world.image(), world.data), phase
         assert own_networks == world.networks()
         assert FILES == len(list((world.state / "many").iterdir()))
-    assert {each.lower() for each in phases[1:]} - {"committed"} <= world.found
+    # Too short for this on some machines; tests/unit/test_maintenance_killed.py has a kill before and after each step.
+    assert {each.lower() for each in phases[1:]} - {"committed", "replacing"} <= world.found
 
 
 @pytest.mark.parametrize("goes_well", [True, False])

@@ -195,6 +195,8 @@ def test_any_value_in_any_field_gets_an_answer_of_the_contract_and_a_refusal_cha
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+# Requests have the most files and the largest ones that are allowed.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_thousands_of_random_requests_get_answers_of_the_contract(
     method: MethodDescriptor, subject: Subject, caplog: pytest.LogCaptureFixture

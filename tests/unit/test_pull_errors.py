@@ -304,6 +304,9 @@ TEXTS: dict[str, list[tuple[str, Meaning]]] = {
     "moby layer store, Go os": [
         ("failed to register layer: write /usr/lib/x: no space left on device", CapacityExceededError),
         ("failed to register layer: Error processing tar file(exit status 1): permission denied", FAILED),
+        ("failed to register layer: open /app/node_modules/lodash/throttle.js: read-only file system", FAILED),
+        ("failed to extract layer: mkdir /srv/slow-down/timeout: read-only file system", FAILED),
+        ("failed size validation: expected 1024 bytes, received 404", FAILED),
         ("failed to register layer: Error processing tar file(exit status 1): unexpected EOF", RETRY),
         ("open /var/lib/docker/tmp/GetImageBlob403: permission denied", FAILED),
         ("dial unix /run/containerd/containerd.sock: connect: permission denied", FAILED),

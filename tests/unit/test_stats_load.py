@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
+import pytest
+
 from container_manager.pace import Pace
 from container_manager.stats import feed as stats_feed
 from container_manager.stats import sampler as stats_sampler
@@ -144,6 +146,26 @@ def test_containers_that_come_and_go_leave_nothing_with_a_watcher_who_does_not_r
             await asyncio.sleep(2)
             assert {"a", "b"} == {(await watcher.next()).decode().split()[0] for _ in range(2)}
             assert 2 == len(watcher._states)
+
+    run(main())
+
+
+def test_a_watcher_who_is_late_receives_no_figures_of_a_bot_that_it_does_not_watch() -> None:
+    """Another container gets the number of one that has ended, and is watched by somebody else."""
+
+    async def main() -> None:
+        async with (
+            feeding(SampledBackend(), "a") as feed,
+            feed.watch(frozenset({"a"}), 0.5) as late,
+            feed.watch(frozenset({"b"}), 0.5),
+        ):
+            await asyncio.sleep(2)
+            feed.ended("a")
+            feed.runs("b", "b", None)
+            await asyncio.sleep(2)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(2):
+                    await late.next()
 
     run(main())
 

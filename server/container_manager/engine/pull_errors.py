@@ -58,7 +58,8 @@ _CODE = re.compile(rf"(?:^|: |\n)({'|'.join(_CODES)})(?=:|\n|$)")
 # A status in the text: after a word that announces it, alone between two colons, or at the start. No number of bytes.
 _STATUS = re.compile(
     r"\bstatus[^\d\n]{0,40}?(?P<announced>[1-5]\d\d)\b"
-    r"|(?:^|\b(?:http(?:/\d(?:\.\d)?)?|code|error|response|returned|responded|answered|received|with)\W{1,3})"
+    r"|(?:^|\b(?:http(?:/\d(?:\.\d)?)?|code|error|response|returned|responded|answered|with)\W{1,3}"
+    r"|\breceived(?=\W+\d{3} from\b)\W{1,3})"
     r"(?P<after>[45]\d\d)\b(?! (?:bytes|of)\b)"
     r"|: (?P<alone>[45]\d\d) ?(?=:|,|\n|$)"
 )
@@ -114,13 +115,14 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
 # The token server's answer: containerd and containers/image announce it; moby returns it as the error of the request.
 _TOKEN_SERVER = re.compile(r"failed to authorize|(?:oauth|anonymous|auth) token|\b(?:get|head|post) : ")
 
-# What may hold any text: URLs, hosts after "lookup", addresses, single quoted words, and paths of the engine's files.
+# What may hold any text: URLs, hosts after "lookup", addresses, single quoted words, and paths of files.
 _VARIABLE = re.compile(
     r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[^\s\"']*[^\s\"':,]"
     r"|(?<=\blookup )[^\s:]+"
     r"|(?<=\btcp )\S*[^\s:]|(?<=\btcp[46] )\S*[^\s:]|(?<=\budp )\S*[^\s:]"
     r"|\"[^\"\s]*\"|'[^'\s]*'"
     r"|\b[a-z]+ /\S*: (?:connect: )?(?:permission denied|operation not permitted)"
+    r"|(?<=\s)/[^\s:]+(?=: )"
 )
 _MOST_CHARACTERS = 2_000
 _DOCKER_HUB = re.compile(r"^(?:index\.)?docker\.io/(?:library/)?")

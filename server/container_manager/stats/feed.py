@@ -82,13 +82,14 @@ class StatsFeed:
         running = self._running.pop(container_id, None)
         if running is None:
             return
-        self._free.append(running.number)
         containers = self._of_bot[running.bot_id]
         containers.discard(container_id)
         if not containers:
             del self._of_bot[running.bot_id]
         for series in self._series.values():
-            series.forget(container_id)
+            series.end(running)
+        # No watcher has anything under its number any more.
+        self._free.append(running.number)
         self._next.pop(container_id, None)
 
     def running(self, bot_ids: frozenset[str]) -> list[Running]:

@@ -118,6 +118,11 @@ class Watcher:
         """The container's figures are older than this watcher, and it is sampled for it before its tick."""
         self._set(number, _MISSING)
 
+    def clear(self, number: int) -> None:
+        """Nothing waits of a container."""
+        if number < len(self._states):
+            self._states[number] = 0
+
     def misses(self, number: int) -> bool:
         """Whether no figures have come since :meth:`miss`."""
         return self._states[number : number + 1] == bytes((_MISSING,))
@@ -199,8 +204,14 @@ class Series:
                 self._early.add(container_id)
                 self.due[container_id] = now
 
+    def end(self, running: Running) -> None:
+        """A container runs no more; another one may get its number."""
+        self.forget(running.container_id)
+        for watcher in self._watchers(running.bot_id):
+            watcher.clear(running.number)
+
     def forget(self, container_id: str) -> None:
-        """A container runs no more, or is watched no more."""
+        """Nobody watches a container any more, or it runs no more."""
         for known in (self.due, self.newest, self._before):
             known.pop(container_id, None)
         self._early.discard(container_id)

@@ -168,7 +168,7 @@ class LeftContainers:
 async def _running(engine: AsyncEngineClient, node_id: str, service_id: str) -> frozenset[str]:
     """The ids of the service's containers that run on a node. Raises an error if the engine is that of another node."""
     info = await engine.get_json("/info", timeout_seconds=_ASK_SECONDS)
-    if info["Swarm"]["NodeID"] != node_id:
+    if (info.get("Swarm") or {}).get("NodeID") != node_id:
         raise EngineUnavailableError("a node's engine is not the one that the operator has named")
     filters = json.dumps({"label": [f"{LABEL_SWARM_SERVICE}={service_id}"]})
     rows = await engine.get_json("/containers/json", {"filters": filters}, timeout_seconds=_ASK_SECONDS)
