@@ -13,6 +13,7 @@ from container_manager.backends.swarm import records
 from container_manager.backends.swarm.service_log import ServiceLog
 from container_manager.backends.swarm.service_spec import Placement, service_body
 from container_manager.backends.swarm.source import SwarmSource
+from container_manager.backends.swarm.task_log import LogEngines
 from container_manager.deadline import Deadline
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.swarm import SwarmClient
@@ -110,7 +111,7 @@ class Followed:
 
     def log(self, service_id: str) -> ServiceLog:
         """The log of a bot."""
-        return ServiceLog(self.engine, self.source, service_id, self.nodes)
+        return ServiceLog(self.engine, self.source, service_id, LogEngines(self.nodes))
 
     def shown(self, bot_id: str) -> ContainerStatus | None:
         """The bot's status in the view."""

@@ -17,6 +17,7 @@ from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_log import ServiceLog
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.backends.swarm.state_nodes import StateNodes
+from container_manager.backends.swarm.task_log import LogEngines
 from container_manager.bot_directories import same_user
 from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.engine.async_client import AsyncEngineClient
@@ -49,6 +50,7 @@ class SwarmBackend:
             name: AsyncEngineClient(url, timeout_seconds=seconds, observer=observer)
             for name, url in swarm.node_engines.items()
         }
+        self._log_engines = LogEngines(self._nodes)
         self._figures = NodeFigures(self._nodes, self.source)
         self._shared = shared_states(config, swarm)
         self.files: HostFiles | PinnedFiles
@@ -65,7 +67,7 @@ class SwarmBackend:
             raise engine_error(exc) from exc
 
     def log(self, container_id: str) -> ServiceLog:
-        return ServiceLog(self._manager, self.source, container_id, self._nodes)
+        return ServiceLog(self._manager, self.source, container_id, self._log_engines)
 
     async def sample(self, container_id: str) -> RawSample | None:
         return await self._figures.sample(container_id)

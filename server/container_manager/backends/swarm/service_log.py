@@ -13,10 +13,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
-from container_manager.backends.swarm.bot_services import of_node
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.backends.swarm.status import container_of, in_order, is_down, may_run
-from container_manager.backends.swarm.task_log import TaskLog, name_of_node
+from container_manager.backends.swarm.task_log import LogEngines, TaskLog, name_of_node
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.errors import ContainerManagerError, ContainerNotFoundError, NodeUnavailableError
 from container_manager.model import RawEntry
@@ -47,9 +46,8 @@ class ServiceLog:
         manager: AsyncEngineClient,
         source: SwarmSource,
         container_id: str,
-        engines: Mapping[str, AsyncEngineClient],
+        engines: LogEngines,
     ) -> None:
-        """``engines``: of nodes, by the nodes' host names or ids, as far as the operator names them."""
         self._manager = manager
         self._source = source
         self._container_id = container_id
@@ -118,7 +116,7 @@ class ServiceLog:
                 if not logs:
                     raise NodeUnavailableError(f"node {name}, which has the bot's log, cannot be reached", node=name)
                 break
-            logs.insert(0, TaskLog(self._manager, self._source, task, name, of_node(self._engines, node_id, name)))
+            logs.insert(0, TaskLog(self._manager, self._source, task, name, self._engines))
         return logs
 
     async def _tasks(self) -> list[Json]:

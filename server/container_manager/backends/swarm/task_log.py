@@ -10,13 +10,14 @@ ended (swarmkit, ``manager/logbroker/subscription.go``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
 from container_manager.backend_logs import LogUnreadableError
 from container_manager.backends.engine_log import EngineLog
+from container_manager.backends.swarm.bot_services import of_node
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.backends.swarm.status import container_of, has_ended, is_down, node_name
 from container_manager.engine.async_client import AsyncEngineClient, Readable
@@ -38,8 +39,29 @@ SILENCE_SECONDS = 3.0
 _LOOK_SECONDS = 0.5
 # A node's engine that does not answer within this time is not asked for the log.
 _ASK_SECONDS = 1.0
+_LEFT_OUT_SECONDS = 30.0
 # What the manager says of a node that it has lost.
 _NODE_LOST = ("is not available", "disconnected unexpectedly")
+
+
+class LogEngines:
+    """Nodes' own engines, for logs. One that does not answer is left out for a while."""
+
+    def __init__(self, engines: Mapping[str, AsyncEngineClient]) -> None:
+        """``engines``: by the nodes' host names or ids, as far as the operator names them."""
+        self._engines = engines
+        # The loop's time until which each is left out.
+        self._left_out: dict[AsyncEngineClient, float] = {}
+
+    def of(self, node_id: str, name: str) -> AsyncEngineClient | None:
+        """The engine of a node; ``None``: none is named, or it has not answered."""
+        engine = of_node(self._engines, node_id, name)
+        now = asyncio.get_running_loop().time()
+        return None if engine is None or self._left_out.get(engine, now) > now else engine
+
+    def leave_out(self, engine: AsyncEngineClient) -> None:
+        """An engine has not answered."""
+        self._left_out[engine] = asyncio.get_running_loop().time() + _LEFT_OUT_SECONDS
 
 
 class TaskLog(EngineLog):
@@ -51,14 +73,15 @@ class TaskLog(EngineLog):
         source: SwarmSource,
         task: Json,
         node: str,
-        engine: AsyncEngineClient | None = None,
+        engines: LogEngines,
     ) -> None:
-        """``node``: the name of the task's node; ``engine``: that node's own, ``None``: it is not named."""
+        """``node``: the name of the task's node."""
         super().__init__(manager, f"/tasks/{task['ID']}", task["ServiceID"], silence_seconds=SILENCE_SECONDS)
         self.task_id: str = task["ID"]
         self._source = source
         self._node = node
-        self._own, self._container = engine, f"/containers/{container_of(task)}"
+        self._engines = engines
+        self._own, self._container = engines.of(task.get("NodeID", ""), node), f"/containers/{container_of(task)}"
         self._is_own = False
         """It is read through the node's own engine."""
 
@@ -110,9 +133,14 @@ class TaskLog(EngineLog):
         engine, self._own = self._own, None
         if engine is None:
             return
-        with suppress(ContainerManagerError, EngineRejectedError):
+        try:
             await engine.get_json(f"{self._container}/json", timeout_seconds=_ASK_SECONDS)
-            self._engine, self._path, self._is_own = engine, self._container, True
+        except EngineRejectedError:
+            return
+        except ContainerManagerError:
+            self._engines.leave_out(engine)
+            return
+        self._engine, self._path, self._is_own = engine, self._container, True
 
     def _error(self, exc: EngineRejectedError) -> ContainerManagerError:
         if self._is_own and exc.status == HTTPStatus.CONFLICT:
