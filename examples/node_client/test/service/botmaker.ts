@@ -158,7 +158,9 @@ run(async (target = "", uid, gid, secretsRoot = "", dockerSocket = "", tenant = 
     assert.ok(status?.ports[0]?.hostPort);
   }
 
-  const stats = await tier.stats();
+  // A container that a busy engine does not sample in time is left out.
+  let stats = await tier.stats();
+  while (stats.length < 2) stats = await tier.stats();
   assert.deepEqual(stats.map(({ hostname }) => hostname).sort(), ["ada", "bob"]);
   assert.ok(stats.every((sample) => Number(sample.memoryUsageBytes) > 0));
 
