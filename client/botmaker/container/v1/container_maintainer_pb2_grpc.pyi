@@ -105,13 +105,14 @@ class ContainerMaintainerStub:
 
     An action is a fixed list of arguments, in which the caller's arguments have fixed places. It never runs in a shell.
     It ends after 60 s, and goes on when its caller goes away. At most 1 MiB of output is streamed. A bot runs one action
-    at a time: another one waits, until the call's deadline. Actions and changes of the bot do not wait for each other,
+    at a time: up to three others wait, until their deadlines. Actions and changes of the bot do not wait for each other,
     except for secrets-reload, which takes the bot's turn.
 
     PERMISSION_DENIED / ACTION_NOT_ALLOWED if no such action is declared for the bot's image, or if an argument does not
     match its pattern. NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / INVALID_STATE if the container is not
-    running, or NAME_IN_USE_UNMANAGED. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot run programs in the
-    container.
+    running, or NAME_IN_USE_UNMANAGED. RESOURCE_EXHAUSTED / CAPACITY_EXCEEDED if four actions of the bot run or wait
+    already, or if the output is not taken within 10 s after the program has ended. UNIMPLEMENTED /
+    NOT_SUPPORTED_BY_BACKEND if the backend cannot run programs in the container.
     """
 
 @_typing.type_check_only
@@ -183,13 +184,14 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
 
     An action is a fixed list of arguments, in which the caller's arguments have fixed places. It never runs in a shell.
     It ends after 60 s, and goes on when its caller goes away. At most 1 MiB of output is streamed. A bot runs one action
-    at a time: another one waits, until the call's deadline. Actions and changes of the bot do not wait for each other,
+    at a time: up to three others wait, until their deadlines. Actions and changes of the bot do not wait for each other,
     except for secrets-reload, which takes the bot's turn.
 
     PERMISSION_DENIED / ACTION_NOT_ALLOWED if no such action is declared for the bot's image, or if an argument does not
     match its pattern. NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / INVALID_STATE if the container is not
-    running, or NAME_IN_USE_UNMANAGED. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot run programs in the
-    container.
+    running, or NAME_IN_USE_UNMANAGED. RESOURCE_EXHAUSTED / CAPACITY_EXCEEDED if four actions of the bot run or wait
+    already, or if the output is not taken within 10 s after the program has ended. UNIMPLEMENTED /
+    NOT_SUPPORTED_BY_BACKEND if the backend cannot run programs in the container.
     """
 
 class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
@@ -294,13 +296,14 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
 
         An action is a fixed list of arguments, in which the caller's arguments have fixed places. It never runs in a shell.
         It ends after 60 s, and goes on when its caller goes away. At most 1 MiB of output is streamed. A bot runs one action
-        at a time: another one waits, until the call's deadline. Actions and changes of the bot do not wait for each other,
+        at a time: up to three others wait, until their deadlines. Actions and changes of the bot do not wait for each other,
         except for secrets-reload, which takes the bot's turn.
 
         PERMISSION_DENIED / ACTION_NOT_ALLOWED if no such action is declared for the bot's image, or if an argument does not
         match its pattern. NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / INVALID_STATE if the container is not
-        running, or NAME_IN_USE_UNMANAGED. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot run programs in the
-        container.
+        running, or NAME_IN_USE_UNMANAGED. RESOURCE_EXHAUSTED / CAPACITY_EXCEEDED if four actions of the bot run or wait
+        already, or if the output is not taken within 10 s after the program has ended. UNIMPLEMENTED /
+        NOT_SUPPORTED_BY_BACKEND if the backend cannot run programs in the container.
         """
 
 def add_ContainerMaintainerServicer_to_server(servicer: ContainerMaintainerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

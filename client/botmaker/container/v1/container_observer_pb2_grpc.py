@@ -95,10 +95,12 @@ class ContainerObserverServicer(object):
         max_batch_entries.
 
         If the engine's file of the log is damaged, the stream contains what the engine can read. The entry after the damage
-        has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage.
+        has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage. With
+        follow, entries that the engine passes over as they are written set gap on the first entry after the next pause.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-        driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
+        driver does not support reading, or if what the engine sends is not a log in its frames. UNIMPLEMENTED /
+        NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,10 +59,12 @@ class ContainerObserverStub:
     max_batch_entries.
 
     If the engine's file of the log is damaged, the stream contains what the engine can read. The entry after the damage
-    has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage.
+    has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage. With
+    follow, entries that the engine passes over as they are written set gap on the first entry after the next pause.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-    driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
+    driver does not support reading, or if what the engine sends is not a log in its frames. UNIMPLEMENTED /
+    NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
     """
     WatchStats: _grpc.UnaryStreamMultiCallable[_container_observer_pb2.WatchStatsRequest, _container_observer_pb2.WatchStatsResponse]
     """WatchStats streams the resource use of running containers, one message for each container in every interval. The
@@ -122,10 +124,12 @@ class ContainerObserverAsyncStub(ContainerObserverStub):
     max_batch_entries.
 
     If the engine's file of the log is damaged, the stream contains what the engine can read. The entry after the damage
-    has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage.
+    has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage. With
+    follow, entries that the engine passes over as they are written set gap on the first entry after the next pause.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-    driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
+    driver does not support reading, or if what the engine sends is not a log in its frames. UNIMPLEMENTED /
+    NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
     """
     WatchStats: _aio.UnaryStreamMultiCallable[_container_observer_pb2.WatchStatsRequest, _container_observer_pb2.WatchStatsResponse]  # type: ignore[assignment]
     """WatchStats streams the resource use of running containers, one message for each container in every interval. The
@@ -194,10 +198,12 @@ class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
         max_batch_entries.
 
         If the engine's file of the log is damaged, the stream contains what the engine can read. The entry after the damage
-        has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage.
+        has gap set. Without follow, the stream then ends with UNAVAILABLE / ENGINE_UNAVAILABLE, which names the damage. With
+        follow, entries that the engine passes over as they are written set gap on the first entry after the next pause.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-        driver does not support reading. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
+        driver does not support reading, or if what the engine sends is not a log in its frames. UNIMPLEMENTED /
+        NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
         """
 
     @_abc_1.abstractmethod
