@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,15 @@ from container_manager.config import ServerConfig
 from container_manager.maintenance.backup_store import Backup, BackupStore
 from container_manager.maintenance.long_runs import _STATES_AT_ONCE
 from container_manager.maintenance.manifest import Manifest
-from tests.support.calls import Calls
+from container_manager.model import ContainerState
+from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.waiting import wait_until
 
 RUNNING = manager_pb.CONTAINER_STATE_RUNNING
+EXITED, PAUSED = ContainerState.EXITED, ContainerState.PAUSED
 WAITING = "waiting for the copies and archives of other bots"
+WAITING_TO_START = "waiting until fewer other bots are starting"
 
 
 @pytest.fixture
@@ -31,9 +36,17 @@ def memory(rpc_secrets: RootDirectory, roots: Path) -> MemoryBackend:
 
 
 @pytest.fixture
-def server_config(server_config: Callable[..., ServerConfig], roots: Path) -> Callable[..., ServerConfig]:
+def starts_at_once() -> int:
+    return 8
+
+
+@pytest.fixture
+def server_config(
+    server_config: Callable[..., ServerConfig], roots: Path, starts_at_once: int
+) -> Callable[..., ServerConfig]:
     """With a backup root."""
-    return lambda *listen, **further: server_config(*listen, **{"backup_root": roots / "backups", **further})
+    ours = {"backup_root": roots / "backups", "start_concurrency": starts_at_once}
+    return lambda *listen, **further: server_config(*listen, **{**ours, **further})
 
 
 @pytest.fixture
@@ -90,7 +103,7 @@ def backed_up(maintainer: ContainerMaintainerStub, bot_id: str, request_id: str 
 
 
 def upgraded(maintainer: ContainerMaintainerStub, bot_id: str, **fields: Any) -> Any:
-    request = pb.UpgradeContainerRequest(bot_id=bot_id, request_id="r", image="bot:2", **fields)
+    request = pb.UpgradeContainerRequest(bot_id=bot_id, request_id=f"of-{bot_id}", image="bot:2", **fields)
     return maintainer.UpgradeContainer(request, timeout=60)
 
 
@@ -98,6 +111,10 @@ def restored(maintainer: ContainerMaintainerStub, bot_id: str) -> Any:
     (backup,) = maintainer.ListBackups(pb.ListBackupsRequest(bot_id=bot_id), timeout=60).backups
     request = pb.RestoreBackupRequest(bot_id=bot_id, request_id="r", backup_id=backup.backup_id)
     return maintainer.RestoreBackup(request, timeout=60)
+
+
+def await_message(call: Any, words: str) -> None:
+    assert any(words in str(each) for each in call), f"it never said {words}"
 
 
 def begin_slow_archives(
@@ -124,7 +141,7 @@ def test_a_bot_runs_while_the_operation_waits_for_archives_of_others(  # noqa: P
     streams = begin_slow_archives(maintainer, archives, new_bot, _STATES_AT_ONCE)
     before, stops = calls.status(bot_id), memory.seen("stop_container")
     call = operation(maintainer, bot_id)
-    assert WAITING in next(message for each in call if WAITING in (message := str(each)))
+    await_message(call, WAITING)
     assert (before, stops) == (calls.status(bot_id), memory.seen("stop_container"))
     archives.go_on.set()
     for stream in (call, *streams):
@@ -162,3 +179,73 @@ def test_an_operation_that_works_on_no_state_does_not_wait_for_archives(
     begin_slow_archives(maintainer, archives, new_bot, _STATES_AT_ONCE)
     *_, last = upgraded(maintainer, bot_id, skip_backup=True)
     assert pb.UPGRADE_PHASE_COMMITTED == last.phase
+
+
+@pytest.mark.parametrize("starts_at_once", [1])
+def test_upgrades_that_wait_for_starts_hold_up_no_backup(
+    maintainer: ContainerMaintainerStub, new_bot: Callable[[], str], calls: Calls, memory: MemoryBackend
+) -> None:
+    starting, bot_id = new_bot(), new_bot()
+    calls.stop(starting)
+    upgrading = [new_bot() for _ in range(_STATES_AT_ONCE)]
+    starts = len(memory.seen("start_container"))
+    with ThreadPoolExecutor(1) as pool, memory.held("start_container", starting):
+        pool.submit(calls.start, starting)
+        memory.await_calls("start_container", starts + 1)
+        streams = [upgraded(maintainer, each) for each in upgrading]
+        for stream in streams:
+            await_message(stream, WAITING_TO_START)
+        list(maintainer.CreateBackup(pb.CreateBackupRequest(bot_id=bot_id, request_id="r"), timeout=10))
+    for stream in streams:
+        list(stream)
+
+
+@pytest.mark.parametrize("starts_at_once", [1])
+@pytest.mark.parametrize("operation", [backed_up, upgraded])
+def test_an_operation_that_waits_for_archives_holds_up_no_start(
+    maintainer: ContainerMaintainerStub,
+    archives: Archives,
+    new_bot: Callable[[], str],
+    calls: Calls,
+    operation: Callable[..., Any],
+) -> None:
+    bot_id, other = new_bot(), new_bot()
+    calls.stop(other)
+    begin_slow_archives(maintainer, archives, new_bot, _STATES_AT_ONCE)
+    call = operation(maintainer, bot_id)
+    await_message(call, WAITING)
+    calls.start(other, timeout=10)
+    archives.go_on.set()
+    list(call)
+
+
+@pytest.mark.parametrize("operation", [backed_up, upgraded, restored])
+def test_a_bot_that_ends_while_the_operation_waits_is_not_started(
+    maintainer: ContainerMaintainerStub,
+    archives: Archives,
+    new_bot: Callable[[], str],
+    memory: MemoryBackend,
+    operation: Callable[..., Any],
+) -> None:
+    bot_id = new_bot()
+    list(backed_up(maintainer, bot_id, "before"))
+    begin_slow_archives(maintainer, archives, new_bot, _STATES_AT_ONCE)
+    call = operation(maintainer, bot_id)
+    await_message(call, WAITING)
+    starts = memory.seen("start_container").count(("start_container", bot_id))
+    memory.change(bot_id, state=EXITED)
+    archives.go_on.set()
+    list(call)
+    assert starts == memory.seen("start_container").count(("start_container", bot_id))
+
+
+def test_a_backup_that_is_refused_does_not_wait_for_archives(
+    maintainer: ContainerMaintainerStub, archives: Archives, new_bot: Callable[[], str], memory: MemoryBackend
+) -> None:
+    paused = new_bot()
+    memory.change(paused, state=PAUSED)
+    begin_slow_archives(maintainer, archives, new_bot, _STATES_AT_ONCE)
+    with fails_with("FAILED_PRECONDITION", "INVALID_STATE"):
+        list(backed_up(maintainer, paused))
+    with fails_with("NOT_FOUND", "CONTAINER_NOT_FOUND"):
+        list(backed_up(maintainer, str(uuid.uuid4()), "of-none"))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from container_manager.backend_maintenance import REMAKEABLE
+from container_manager.backend_maintenance import REMAKEABLE, States
 from container_manager.errors import (
     ConfigNotReproducibleError,
     ContainerManagerError,
@@ -25,7 +25,7 @@ from container_manager.maintenance.backup_store import Backup, new_backup_id
 from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.steps import (
     Means,
-    admitted,
+    both_held,
     check_not_paused,
     container_of,
     disk_held,
@@ -51,13 +51,11 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
     if task.phase:
         yield from _let_go_on(means, task)
     store, states = require_store(means), require_states(means)
-    yield from disk_held(means, task)
-    status = container_of(means, bot_id)
-    if task.record.arguments.get("stop_and_restart"):
-        check_not_paused(status)
-    has_state = states.has_state(bot_id)
-    if status is None and not has_state:
-        raise ContainerNotFoundError("the bot has neither a container nor a state", bot_id=bot_id)
+    stops = bool(task.record.arguments.get("stop_and_restart"))
+    status, _ = _checked(means, states, bot_id, stops=stops)
+    yield from (both_held if stops and is_running(status) else disk_held)(means, task)
+    # The waits may have been long: the bot may have ended meanwhile.
+    status, has_state = _checked(means, states, bot_id, stops=stops)
     manifest, derived_paths = _described(means, bot_id, status)
     task.enter(COPYING, "copying the state")
     try:
@@ -77,6 +75,16 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
         raise
     yield from _let_go_on(means, task)
     return backup_document(backup)
+
+
+def _checked(means: Means, states: States, bot_id: str, *, stops: bool) -> tuple[ContainerStatus | None, bool]:
+    """The bot's container, and whether it has a state. Raises what refuses the backup."""
+    status, has_state = container_of(means, bot_id), states.has_state(bot_id)
+    if stops:
+        check_not_paused(status)
+    if status is None and not has_state:
+        raise ContainerNotFoundError("the bot has neither a container nor a state", bot_id=bot_id)
+    return status, has_state
 
 
 def backup_document(backup: Backup) -> dict[str, Any]:
@@ -114,7 +122,6 @@ def _copied(means: Means, task: Task, status: ContainerStatus | None, without: t
     """Copy the state aside while nothing changes it. Returns what cannot be copied."""
     stops = bool(task.record.arguments.get("stop_and_restart"))
     if status is not None and is_running(status) and stops:
-        yield from admitted(means, task)
         task.enter(COPYING, "stopping the bot", stopped=True)
         yield from stop(means, task.bot_id)
     elif status is not None and status.state in (ContainerState.RUNNING, ContainerState.RESTARTING):

@@ -49,7 +49,7 @@ from container_manager.maintenance.steps import (
     stop,
 )
 from container_manager.maintenance.task import AWAY, Report, Task
-from container_manager.model import container_name
+from container_manager.model import ContainerStatus, container_name
 from container_manager.operation import Operation
 from container_manager.validation import check_create
 
@@ -79,20 +79,14 @@ def _verify(means: Means, task: Task) -> Operation[None]:
     bot_id, backup_id = task.bot_id, str(task.record.arguments["backup_id"])
     restored, _ = _names(task)
     manifest = store.manifest(backup_id)
-    status = container_of(means, bot_id)
-    check_not_paused(status)
-    if status is None:
-        if manifest.config is None:
-            raise ContainerNotFoundError(
-                "the bot has no container, and the backup has no description of one; create it first", bot_id=bot_id
-            )
+    status = _checked(means, bot_id, manifest)
+    if status is None and manifest.config is not None:
         try:
             check_create(task.record.request_id, manifest.config)
         except (TypeError, AttributeError) as exc:
             raise BackupCorruptError(
                 "the archive's description of the container cannot be read", backup_id=backup_id
             ) from exc
-    if status is None and manifest.config is not None:
         image = manifest.config.image
         yield from means.maintenance.prepare_image(image, task.pulls(VERIFYING, f"getting the image {image}"))
     yield from disk_held(means, task)
@@ -102,11 +96,13 @@ def _verify(means: Means, task: Task) -> Operation[None]:
         on_progress = task.progress(VERIFYING, words, manifest.size_bytes)
         store.unpack(backup_id, directory, states.owner(), on_progress)
     task.leave_disk()
-    config = _config_for(bot_id, manifest) if status is None else None
-    was_running = is_running(status) if status is not None else manifest.was_running
     try:
-        if was_running:
+        if is_running(status) if status is not None else manifest.was_running:
             yield from admitted(means, task)
+        # The waits may have been long: the bot may have ended meanwhile.
+        status = _checked(means, bot_id, manifest)
+        config = _config_for(bot_id, manifest) if status is None else None
+        was_running = is_running(status) if status is not None else manifest.was_running
         task.enter(STOPPING, "stopping the bot", was_running=was_running, create=config)
         if config is not None:
             # The commonest fault, such as an image that cannot be had, shows before anything is changed.
@@ -115,6 +111,17 @@ def _verify(means: Means, task: Task) -> Operation[None]:
         states.discard(bot_id, restored)
         task.leave()
         raise
+
+
+def _checked(means: Means, bot_id: str, manifest: Manifest) -> ContainerStatus | None:
+    """The bot's container; ``None``: one is made as the manifest describes. Raises what refuses the restore."""
+    status = container_of(means, bot_id)
+    check_not_paused(status)
+    if status is None and manifest.config is None:
+        raise ContainerNotFoundError(
+            "the bot has no container, and the backup has no description of one; create it first", bot_id=bot_id
+        )
+    return status
 
 
 def _config_for(bot_id: str, manifest: Manifest) -> dict[str, Any] | None:

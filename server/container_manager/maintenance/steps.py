@@ -181,9 +181,28 @@ def admitted(means: Means, task: Task) -> Operation[StartPlace]:
 
 
 def disk_held(means: Means, task: Task) -> Operation[None]:
-    """Wait until the operation may copy, archive or verify a state: before the bot is admitted and stopped."""
+    """Wait until the operation may copy, archive or verify a state: before the bot is stopped."""
+    phase = task.phase
+
+    def on_wait(words: str) -> None:
+        # Others' archives may take long: starts of other bots do not wait for them.
+        task.leave_start()
+        _report(task, phase, words)
+
     if task.release_disk is None:
-        task.release_disk = yield from means.hold_disk(partial(_report, task, task.phase))
+        task.release_disk = yield from means.hold_disk(on_wait)
+
+
+def both_held(means: Means, task: Task) -> Operation[None]:
+    """Wait until the bot may be started and its state copied: before it is stopped.
+
+    The start comes first, so that operations that start no bot do not wait for starts. An operation that has had to
+    wait for the disk keeps that place while it waits for the start again: else it might wait for the two in turn for
+    ever.
+    """
+    yield from admitted(means, task)
+    yield from disk_held(means, task)
+    yield from admitted(means, task)
 
 
 def start(means: Means, task: Task) -> Operation[None]:

@@ -116,6 +116,12 @@ class Task:
         if release is not None:
             release()
 
+    def leave_start(self) -> None:
+        """The operation does not start the bot, or not soon."""
+        place, self.place = self.place, None
+        if place is not None:
+            place.end(started=False)
+
     def end(self, outcome: Mapping[str, Any]) -> None:
         """Record the outcome; it is on the disk when this returns."""
         record = replace(self.record, outcome=outcome)
@@ -153,7 +159,7 @@ def recorded(work: Work, task: Task) -> Operation[Result]:
                 result = yield from work(task)
             finally:
                 task.leave_disk()
-                _give_place_up(task)
+                task.leave_start()
         except _OUTCOMES as exc:
             yield from _end(task, error_document(exc))
             raise
@@ -169,12 +175,6 @@ def recorded(work: Work, task: Task) -> Operation[Result]:
         else:
             yield from _end(task, {"result": result})
             return result
-
-
-def _give_place_up(task: Task) -> None:
-    if task.place is not None:
-        task.place.end(started=False)
-        task.place = None
 
 
 def _end(task: Task, outcome: Mapping[str, Any]) -> Operation[None]:

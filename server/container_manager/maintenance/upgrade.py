@@ -34,6 +34,7 @@ from container_manager.maintenance.steps import (
     Means,
     NotReadyError,
     admitted,
+    both_held,
     check_not_paused,
     container_of,
     discard_quietly,
@@ -56,7 +57,7 @@ from container_manager.maintenance.steps import (
     stop,
 )
 from container_manager.maintenance.task import AWAY, Report, Task
-from container_manager.model import ContainerState
+from container_manager.model import ContainerDefinition, ContainerState, ContainerStatus
 from container_manager.operation import Operation
 
 _log = logging.getLogger(__name__)
@@ -94,9 +95,7 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
     bot_id, image = task.bot_id, str(task.record.arguments["image"])
     words = f"getting the image {image}"
     task.report(Report(PULLING, words))
-    status = container_of(means, bot_id)
-    check_not_paused(status)
-    definition = means.lifecycle.get_container_config(bot_id)
+    status, definition = _described(means, bot_id)
     if len(means.lifecycle.containers_of_bot(bot_id)) > 1:
         # Between two containers of its own, the bot would have another one, and no create would be accepted.
         raise InvalidStateError(
@@ -110,10 +109,12 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
     if (definition.config.image, definition.image_id) == (image, new_image_id):
         task.report(Report(COMMITTED, "the bot has this image already"))
         return False
-    if copies:
-        yield from disk_held(means, task)
     if is_running(status):
-        yield from admitted(means, task)
+        yield from (both_held if copies else admitted)(means, task)
+    elif copies:
+        yield from disk_held(means, task)
+    # The waits may have been long: the bot may have ended meanwhile.
+    status, definition = _described(means, bot_id)
     task.enter(
         STOPPING,
         "stopping the bot",
@@ -127,6 +128,13 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
         copies=copies,
     )
     return True
+
+
+def _described(means: Means, bot_id: str) -> tuple[ContainerStatus | None, ContainerDefinition]:
+    """The bot's container, which is not paused, and its configuration."""
+    status = container_of(means, bot_id)
+    check_not_paused(status)
+    return status, means.lifecycle.get_container_config(bot_id)
 
 
 def _replace(means: Means, task: Task) -> Operation[None]:
