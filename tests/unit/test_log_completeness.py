@@ -16,6 +16,7 @@ from container_manager.logs.damage import Completeness
 from container_manager.model import LogSource, RawEntry
 
 LOOKS = 8
+PIECE: RawEntry = (10, LogSource.STDOUT, b"piece", True)
 
 
 def entry(number: int) -> RawEntry:
@@ -23,28 +24,36 @@ def entry(number: int) -> RawEntry:
 
 
 class GrowingLog:
-    """Has grown by two lines before each look for which ``grows`` says so. A line that is ``None`` cannot be read."""
+    """Has grown by some lines before each look for which ``grows`` says so. A line that is ``None`` cannot be read."""
 
     was_opened = True
 
-    def __init__(self, lines: list[RawEntry | None], grows: tuple[bool, ...], kept: int | None = None) -> None:
+    def __init__(
+        self, lines: list[RawEntry | None], grows: tuple[bool, ...], kept: int | None = None, *, by: int = 2
+    ) -> None:
         """``kept``: the log is rotated to so many lines when it grows."""
         self._lines = lines
         self._kept = kept
         self._written = len(lines)
         self._grows = iter(grows)
+        self._by = by
+        self.looks = 0
 
     async def runs(self) -> bool:
         return True
 
     async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        self.looks += 1
         if next(self._grows, False):
-            self._lines = [*self._lines, *(entry(self._written + number) for number in (1, 2))]
+            self._lines = [*self._lines, *(self.new(self._written + number) for number in range(1, self._by + 1))]
             self._lines = self._lines[-(self._kept or len(self._lines)) :]
-            self._written += 2
+            self._written += self._by
         lines = self._lines if tail is None else self._lines[-tail:] if tail else []
         if read := [line for line in lines if line is not None]:
             yield read
+
+    def new(self, number: int) -> RawEntry:
+        return entry(number)
 
     def follow(self, tail: int | None = None, *, known: int = 0) -> AsyncGenerator[list[RawEntry], None]:
         raise NotImplementedError
@@ -98,6 +107,32 @@ def test_what_was_followed_of_a_log_that_grows_at_any_moment_misses_nothing(
     assert not is_broken(GrowingLog(list(entries), grows, kept), entries, known)
 
 
+@pytest.mark.parametrize(("by", "looks"), [(0, 1), (1, 8), (5, 5), (16, 2)])
+def test_the_check_of_a_log_that_grows_all_the_time_takes_few_requests(by: int, looks: int) -> None:
+    entries = [entry(number) for number in range(1, 101)]
+    log = GrowingLog(list(entries), (True,) * 100, by=by)
+    assert not is_broken(log, entries, 50)
+    assert looks == log.looks
+
+
+class PiecesLog(GrowingLog):
+    """Grows by equal pieces of a line."""
+
+    def new(self, number: int) -> RawEntry:  # noqa: ARG002 - they are equal
+        return PIECE
+
+
+@pytest.mark.parametrize("seen", [1, 2, 20])
+@pytest.mark.parametrize("by", [1, 2])
+@at_any_moment
+def test_a_line_that_grows_by_equal_pieces_at_any_moment_misses_nothing(
+    grows: tuple[bool, ...], by: int, seen: int
+) -> None:
+    entries = [*(entry(number) for number in range(1, 10)), *([PIECE] * seen)]
+    log = PiecesLog(list(entries), grows, by=by)
+    assert not is_broken(log, entries, 5)
+
+
 class EndingLog(GrowingLog):
     """Shows nothing behind a line that cannot be read, unless a reading begins behind it."""
 
@@ -118,3 +153,11 @@ def test_entries_that_were_passed_over_while_it_was_followed_are_noticed_though_
     log = damaged or GrowingLog
     lines = [*entries[:5], None if damaged else entries[5], *entries[6:]]
     assert is_broken(log(lines, grows), [*entries[:5], *entries[6:]])
+
+
+@pytest.mark.parametrize("behind", range(15))
+def test_the_last_entry_is_found_right_behind_damage_that_ends_a_reading_with_few_requests(behind: int) -> None:
+    entries = [entry(number) for number in range(1, 31)]
+    log = EndingLog([*entries[:28], None, entries[29]], (False, True), by=behind)
+    assert is_broken(log, [*entries[:28], entries[29]], 10)
+    assert log.looks <= 20

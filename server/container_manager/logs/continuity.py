@@ -5,7 +5,7 @@ The engine counts lines: if nothing is missing, so many last lines as entries ca
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from container_manager.backend_logs import ContainerLog, LogUnreadableError
 from container_manager.logs.cursor import Position, position_in
@@ -37,36 +37,56 @@ class Continuity:
     async def is_broken(self, last: Position | None) -> bool:
         """Whether entries are missing among those that came since the previous check; false if nobody can say.
 
-        ``last``: the position of the last one. Costs a request, and none if nothing came.
+        ``last``: the position of the last one. Costs no request if nothing came, and one if nothing is missing; up to 8
+        if the log grows meanwhile, and up to 20 near damage.
         """
         if last is None or not self._count:
             return False
-        broken = not await self._has_all(0) and await self._misses_some(last)
+        broken = not _is_at(await self._first_of(self._count + 1), self._checked) and await self._misses_some(last)
         self._checked, self._count = last, 0
         return broken
 
-    async def _has_all(self, written: int) -> bool:
-        """Whether nothing is missing if so many entries were written since."""
-        return _is_at(await self._first_of((self._count or 0) + 1 + written), self._checked)
-
     async def _misses_some(self, last: Position) -> bool:
+        written = await self._written_after(last)
         for _ in range(LOOKS):
-            written = await self._written_after(last)
-            if written is None or await self._has_all(written):
+            if written is None:
+                return False
+            first = await self._first_of((self._count or 0) + 1 + written)
+            if _is_at(first, self._checked):
                 return False
             # If the engine has dropped what was checked, the log is not longer than that.
-            is_dropped = await self._first_of(None) == await self._first_of((self._count or 0) + 1 + written)
+            is_dropped = first == await self._first_of(None)
             # If the log has grown between these looks, they say nothing.
-            if written == await self._written_after(last):
+            before, written = written, await self._written_after(last)
+            if before == written:
                 return not is_dropped
         return False
 
     async def _written_after(self, last: Position) -> int | None:
-        """How many lines are behind that entry, found without reading what is before it; ``None``: many."""
-        for lines in range(_MOST_NEW_LINES):
-            if _is_at(await self._first_of(lines + 1), last):
-                return lines
+        """How many lines are behind that entry; ``None``: many, or there are several like it, as pieces of a line."""
+        few, many = 0, _MOST_NEW_LINES
+        lines = many
+        while lines > few:
+            entries = await self._last_entries(lines)
+            found = [at for at, entry in enumerate(entries) if _is_at(entry, last)]
+            if found:
+                return len(entries) - 1 - found[0] if len(found) == 1 else None
+            # A reading that begins before damage may end there. Look for the entry in fewer lines.
+            if len(entries) < lines:
+                many = lines
+            else:
+                few = lines
+            lines = (few + many) // 2
         return None
+
+    async def _last_entries(self, lines: int) -> list[RawEntry]:
+        """Those of so many last lines that can be read."""
+        entries: list[RawEntry] = []
+        with suppress(LogUnreadableError):
+            async with aclosing(self._log.existing(lines)) as batches:
+                async for batch in batches:
+                    entries += batch
+        return entries
 
     async def _first_of(self, tail: int | None) -> RawEntry | None:
         with suppress(LogUnreadableError):
