@@ -23,7 +23,7 @@ from tests.support.bots import Bots
 from tests.support.waiting import wait_until
 
 STRANGER = 1234
-WAIT = b"#!/bin/sh\nexec sleep 1000\n"
+WAIT = b"#!/bin/sh\necho ready\nexec sleep 1000\n"
 
 
 def elf(machine: int = 62, loader: bytes = b"", kind: int = 2) -> bytes:
@@ -190,6 +190,8 @@ def test_a_command_below_the_state_mount_is_looked_up_for_each_bot(
         assert (None if has_it else CommandNotFoundError) is started(service, bot_id)
         assert bots.inspect(bot_id)["HostConfig"]["Init"] is True
         if has_it:
+            # The kernel drops a signal that comes before the init process has a handler for it.
+            bots.wait_for_log(bot_id, b"ready")
             began = time.monotonic()
             service.stop_container(bot_id, 30)
             assert time.monotonic() - began < 15
@@ -222,6 +224,7 @@ def test_a_command_below_the_state_mount_is_looked_up_at_each_start(
     assert CommandNotFoundError is started(service, bot_id)
     tool = put(state_root, bot_id)
     assert started(service, bot_id) is None
+    bots.wait_for_log(bot_id, b"ready")
     service.stop_container(bot_id, 30)
     assert status(service, bot_id).exit_code == 143
     tool.write_bytes(b"#!/no/such/interpreter\n")
