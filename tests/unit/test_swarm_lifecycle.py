@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from container_manager.backends.swarm import bot_services, left_containers, runs, task_watch
+from container_manager.backends.swarm import bot_services, ends, left_containers, runs, task_watch
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig, SwarmConfig
@@ -364,6 +364,36 @@ def test_a_foreign_service_with_the_bots_name_is_never_touched(world: SwarmWorld
     with pytest.raises(NameInUseUnmanagedError):
         lifecycle.require_container(BOT)
     assert 1 == len(world.services)
+
+
+@pytest.mark.parametrize("by", ["stop_container", "start_container"])
+def test_a_task_that_is_restarted_in_the_moment_of_a_stop_is_ended(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """The swarm lets it run until the service changes again. A start meets what a stop that was given up has left."""
+    monkeypatch.setattr(ends, "_REVIVED_SECONDS", 0.05)
+    run(lifecycle)
+    (service,) = world.services.values()
+    end = world.end
+
+    def revived(service_id: str) -> None:
+        end(service_id)
+        world.tasks.clear()
+        world.start(service)
+        (task,) = world.tasks.values()
+        task |= {"DesiredState": "running", "Status": {"State": "running"}, "script": iter(())}
+
+    monkeypatch.setattr(world, "end", revived)
+    operation = lifecycle.stop_container(BOT)
+    if by == "stop_container":
+        carry_out(operation)
+        assert not world.tasks
+        return
+    while world.services[service["ID"]]["Spec"]["Mode"]["Replicated"]["Replicas"] != 0:
+        next(operation)
+    operation.close()
+    carry_out(lifecycle.start_container(BOT))
+    assert [1] == [each["Spec"]["Mode"]["Replicated"]["Replicas"] for each in world.services.values()]
 
 
 def test_a_service_that_another_one_creates_meanwhile_exists_already(
