@@ -170,7 +170,9 @@ def test_a_start_that_fails_is_withdrawn_and_shown(
 
 
 @pytest.mark.parametrize(
-    ("start_seconds", "settled_seconds"), [(0.1, 0.2), (2.0, 1.0), (60.0, 2.0)], ids=["fast", "slow", "very slow"]
+    ("start_seconds", "settled_seconds"),
+    [(0.1, 0.2), (1.0, 0.5), (2.0, 2.0), (60.0, 5.0)],
+    ids=["fast", "usual", "slow", "very slow"],
 )
 def test_on_a_node_that_is_slow_a_missing_program_is_waited_for_longer(
     monkeypatch: pytest.MonkeyPatch, start_seconds: float, settled_seconds: float

@@ -44,9 +44,9 @@ _CHECKED_SECONDS = 1.0
 """A container with a health check that is starting for so long runs already: the swarm waits for the check."""
 _IMAGE_CHECKED_SECONDS = 5.0
 """The same for a container whose image may have a health check."""
-_SETTLED_SECONDS, _LONGEST_SETTLED_SECONDS = 0.2, 2.0
+_SETTLED_SECONDS, _LONGEST_SETTLED_SECONDS = 0.2, 5.0
 """A program that is missing is told by the container's init process, in its exit code, right after the start. A node
-that took long to start the container takes longer to tell that."""
+that took long to start the container takes longer still to tell that."""
 _NODES_SECONDS = 0.5
 _INIT_EXIT_CODES = (126, 127)
 _LAST_LINES, _LOG_SECONDS = 5, 1.0
@@ -107,7 +107,7 @@ class _Start:
         runs = self._times.seconds("running", so=status["State"] == "running")
         starting = self._times.seconds("starting", so=status["State"] == "starting" and bool(container_of(first)))
         if self._settled:
-            self._settled = min(max(self._settled, starting / 2), _LONGEST_SETTLED_SECONDS)
+            self._settled = min(max(self._settled, starting**2 / 2), _LONGEST_SETTLED_SECONDS)
         waits = self._times.seconds("unplaced", so=status["State"] == "pending" and bool(status.get("Err")))
         self.unplaced = waits > _UNPLACED_SECONDS
         self.image_checked = starting >= self._checked
