@@ -143,6 +143,7 @@ class SwarmWorld:
             "CreatedAt": f"2026-01-01T01:{number // 60:02}:{number % 60:02}Z",
             "NodeID": "node1",
             "Spec": copy.deepcopy(service["Spec"]["TaskTemplate"]),
+            "DesiredState": "running",
             "Status": {"State": "new"},
             "script": iter(list(self.script)),
         }
@@ -151,7 +152,13 @@ class SwarmWorld:
         """Let the tasks of the service end."""
         for task in self.tasks.values():
             if task["ServiceID"] == service_id:
-                task["script"] = iter(list(self.at_stop))
+                task |= {"DesiredState": "shutdown", "script": iter(list(self.at_stop))}
+
+    @property
+    def replicas(self) -> int:
+        """How many containers the only service is to have."""
+        (service,) = self.services.values()
+        return int(service["Spec"]["Mode"]["Replicated"]["Replicas"])
 
     def set_node(self, node_id: str, state: str) -> None:
         """Let the manager hear of the node, or not."""

@@ -100,11 +100,6 @@ def stop_without_its_node(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
     world.at_stop = SwarmWorld().at_stop
 
 
-def replicas(world: SwarmWorld) -> int:
-    (service,) = world.services.values()
-    return int(service["Spec"]["Mode"]["Replicated"]["Replicas"])
-
-
 def left(world: SwarmWorld) -> set[str]:
     (service,) = world.services.values()
     return set(left_on(service))
@@ -289,7 +284,7 @@ def test_a_stop_with_a_longer_grace_period_is_recorded_although_the_node_is_down
     world.set_node("node1", "down")
     with pytest.raises(NodeUnavailableError, match="it ends when the node is back"):
         carry_out(lifecycle.stop_container(BOT, 60))
-    assert (0, {"node1"}, []) == (replicas(world), left(world), engine.seen("POST", "*"))
+    assert (0, {"node1"}, []) == (world.replicas, left(world), engine.seen("POST", "*"))
     with pytest.raises(NodeUnavailableError, match="it is removed when the node is back"):
         carry_out(lifecycle.remove_container(BOT, 60))
     assert {} == world.services
@@ -307,7 +302,7 @@ def test_a_node_that_is_lost_in_a_longer_grace_period_is_named_and_the_stop_reco
     world.set_node("node1", "down")
     with pytest.raises(NodeUnavailableError) as caught:
         carry_out(operation)
-    assert ("machine-1", 0, {"node1"}) == (caught.value.metadata["node"], replicas(world), left(world))
+    assert ("machine-1", 0, {"node1"}) == (caught.value.metadata["node"], world.replicas, left(world))
 
 
 def test_a_bot_that_moves_in_a_longer_grace_period_is_stopped_where_it_is_then(
@@ -322,7 +317,7 @@ def test_a_bot_that_moves_in_a_longer_grace_period_is_stopped_where_it_is_then(
     (task,) = world.tasks.values()
     task["NodeID"] = "node2"
     world.at_stop = [{"State": "running"}]
-    while replicas(world):
+    while world.replicas:
         next(operation)
     world.set_node("node2", "down")
     with pytest.raises(NodeUnavailableError):
@@ -335,7 +330,7 @@ def test_a_restart_whose_node_is_down_changes_nothing(world: SwarmWorld, lifecyc
     world.set_node("node1", "down")
     with pytest.raises(NodeUnavailableError, match="nothing has been changed"):
         carry_out(lifecycle.restart_container(BOT))
-    assert 1 == replicas(world)
+    assert 1 == world.replicas
 
 
 def test_a_restart_whose_node_is_lost_meanwhile_says_that_the_bot_ends(
@@ -348,7 +343,7 @@ def test_a_restart_whose_node_is_lost_meanwhile_says_that_the_bot_ends(
     world.set_node("node1", "down")
     with pytest.raises(NodeUnavailableError, match="has to be started then"):
         carry_out(operation)
-    assert 0 == replicas(world)
+    assert 0 == world.replicas
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["starts", "fails"])
@@ -388,10 +383,10 @@ def test_a_start_waits_for_the_end_of_what_a_stop_has_left_on_a_node_that_is_bac
     for _ in range(20):
         next(operation)
         time.sleep(0.01)
-    assert 0 == replicas(world)
+    assert 0 == world.replicas
     engine.on("GET", "/containers/json", Json([]))
     carry_out(operation)
-    assert (1, set()) == (replicas(world), left(world))
+    assert (1, set()) == (world.replicas, left(world))
 
 
 def test_the_container_of_a_later_start_is_not_taken_for_one_that_a_stop_has_left(
@@ -409,7 +404,7 @@ def test_the_container_of_a_later_start_is_not_taken_for_one_that_a_stop_has_lef
             lifecycle.upkeep.attend(service)
             time.sleep(0.02)
         assert expected == left(world)
-    assert 1 == replicas(world)
+    assert 1 == world.replicas
 
 
 def test_the_task_that_a_lost_node_may_still_start_keeps_a_remove_from_being_certain(

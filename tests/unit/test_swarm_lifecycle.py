@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from container_manager.backends.swarm import bot_services, ends, left_containers, runs, task_watch
+from container_manager.backends.swarm import bot_services, left_containers, runs, task_watch
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
+from container_manager.backends.swarm.upkeep import is_due
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.deadline import Deadline
@@ -31,7 +33,7 @@ from container_manager.errors import (
     StartFailedError,
 )
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason
-from container_manager.operation import carry_out
+from container_manager.operation import Operation, carry_out
 from tests.support.fake_engine import FakeEngine, Raw
 from tests.support.waiting import wait_until
 from tests.unit.swarm_documents import BOT, IMAGE, service, spec, task
@@ -368,34 +370,68 @@ def test_a_foreign_service_with_the_bots_name_is_never_touched(world: SwarmWorld
     assert 1 == len(world.services)
 
 
-@pytest.mark.parametrize("by", ["stop_container", "start_container"])
-def test_a_task_that_is_restarted_in_the_moment_of_a_stop_is_ended(
-    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch, by: str
-) -> None:
-    """The swarm lets it run until the service changes again. A start meets what a stop that was given up has left."""
-    monkeypatch.setattr(ends, "_REVIVED_SECONDS", 0.05)
-    run(lifecycle)
-    (service,) = world.services.values()
+@pytest.fixture
+def revive(world: SwarmWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task is restarted in the moment of each stop. The swarm lets it run until the service changes again."""
     end = world.end
 
     def revived(service_id: str) -> None:
         end(service_id)
         world.tasks.clear()
-        world.start(service)
+        world.start(world.services[service_id])
         (task,) = world.tasks.values()
-        task |= {"DesiredState": "running", "Status": {"State": "running"}, "script": iter(())}
+        task |= {"Status": {"State": "running"}, "script": iter(())}
 
     monkeypatch.setattr(world, "end", revived)
+
+
+def attended(lifecycle: SwarmLifecycle, world: SwarmWorld, operation: Operation[Any]) -> None:
+    """Carry out an operation, while its bot is attended to as soon as it waits for what was revived."""
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(carry_out, operation)
+        wait_until(lambda: world.replicas == 0 and world.tasks, "a task was revived")
+        assert not work.done()
+        (service,) = world.services.values()
+        assert is_due(service, world.list_tasks(None), world.nodes)
+        lifecycle.upkeep.attend(service)
+        work.result(30)
+
+
+@pytest.mark.usefixtures("revive")
+@pytest.mark.parametrize("by", ["stop_container", "start_container"])
+def test_a_task_that_is_restarted_in_the_moment_of_a_stop_is_ended(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, by: str
+) -> None:
+    """A start meets what a stop that was given up has left."""
+    run(lifecycle)
     operation = lifecycle.stop_container(BOT)
     if by == "stop_container":
-        carry_out(operation)
+        attended(lifecycle, world, operation)
         assert not world.tasks
         return
-    while world.services[service["ID"]]["Spec"]["Mode"]["Replicated"]["Replicas"] != 0:
+    while world.replicas != 0:
         next(operation)
     operation.close()
-    carry_out(lifecycle.start_container(BOT))
-    assert [1] == [each["Spec"]["Mode"]["Replicated"]["Replicas"] for each in world.services.values()]
+    attended(lifecycle, world, lifecycle.start_container(BOT))
+    assert 1 == world.replicas
+
+
+@pytest.mark.usefixtures("revive")
+def test_a_task_that_is_restarted_in_the_moment_of_a_failed_start_is_ended(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    """Else the swarm would start it on and on."""
+    create(lifecycle)
+    world.script = [{"State": "rejected", "Err": "No such image: registry.test/bot:1"}]
+    with pytest.raises(StartFailedError):
+        carry_out(lifecycle.start_container(BOT))
+    assert 1 == len(world.tasks)
+    (service,) = world.services.values()
+    assert is_due(service, world.list_tasks(None), world.nodes)
+    lifecycle.upkeep.attend(service)
+    assert (0, {}) == (world.replicas, world.tasks)
+    (service,) = world.services.values()
+    assert not is_due(service, world.list_tasks(None), world.nodes)
 
 
 def test_a_service_that_another_one_creates_meanwhile_exists_already(

@@ -131,6 +131,8 @@ def test_a_start_that_nobody_has_seen_fail_is_withdrawn() -> None:
     run = last_run_of(manager.service)
     assert run is not None
     assert "No such image" in run.error
+    # The swarm ends what it has begun again.
+    manager.tasks = [REJECTED]
     assert not manager.due
 
 
@@ -168,7 +170,7 @@ def test_a_stop_that_nobody_has_ended_is_settled_once_its_node_is_back_for_the_g
     manager = Manager(LEFT)
     assert not manager.due
     manager.nodes = READY
-    manager.tasks = [task("preparing", NodeID="node2")]
+    manager.tasks = [task("preparing", NodeID="node2", DesiredState="shutdown")]
     assert not manager.due
     for _ in range(2):
         manager.attend()
@@ -211,6 +213,28 @@ def test_a_stop_that_has_just_begun_is_not_taken_for_an_older_one() -> None:
     manager.meanwhile = [records.stopped(records.confirmed(records.started(LEFT, 0)), left_on=["node2"])]
     manager.attend()
     assert (frozenset({"node2"}), 0) == (left_on(manager.service), manager.updates)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "due"), [("ready", True), ("running", True), ("shutdown", False), ("remove", False)]
+)
+def test_what_the_swarm_still_means_to_run_of_a_stopped_bot_is_ended_by_one_more_change(wanted: str, due: bool) -> None:
+    """It was restarted in the moment of the stop."""
+    manager = Manager(records.stopped(STARTED), ended(1, 1), task("ready", 2, DesiredState=wanted))
+    before = manager.inspect_service()["Spec"]
+    assert due is manager.due
+    manager.attend()
+    assert (int(due), before) == (manager.updates, manager.service["Spec"])
+    manager.tasks = [ended(1, 1)]
+    assert not manager.due
+
+
+def test_a_bot_that_was_started_meanwhile_is_not_taken_for_one_that_was_revived() -> None:
+    manager = Manager(records.stopped(STARTED), task("ready", 2))
+    seen = manager.inspect_service()
+    manager.meanwhile = [STARTED]
+    manager.attend(seen)
+    assert (1, 0) == (replicas_of(manager.service), manager.updates)
 
 
 def test_a_start_that_comes_to_no_outcome_is_given_up_for_now(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
-from container_manager.backends.swarm.records import replicas_of
 from container_manager.backends.swarm.status import is_down, node_name, removed_status, status_of
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
@@ -178,14 +177,6 @@ class BotServices:
             raise engine_error(exc, bot_id) from exc
         if now is not None:
             self.change(now, change, bot_id)
-
-    def scale_down_again(self, service: Json, bot_id: str) -> None:
-        """Have a manager end the tasks of a service that has been scaled to 0 replicas, if it still is.
-
-        A task that is restarted in the moment of that change runs on: swarmkit creates it without another look at the
-        service, which it looks at again only when that changes (``manager/orchestrator``).
-        """
-        self.change_now(service, lambda now: now["Spec"] if replicas_of(now) == 0 else None, bot_id)
 
     def check_reachable(
         self, node_ids: Collection[str], what: str, bot_id: str, deadline: Deadline | None = None

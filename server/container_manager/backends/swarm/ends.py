@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,9 +9,6 @@ from container_manager.backends.swarm.status import has_ended, in_order, may_run
 from container_manager.engine.timestamps import time_ns
 
 Json = dict[str, Any]
-
-_REVIVED_SECONDS = 3.0
-"""A manager takes less to end the tasks of a service that it has scaled down."""
 
 
 class _Tasks:
@@ -45,17 +41,7 @@ class ServiceEnd(_Tasks):
         self.last: Json | None = None
         self.start_ns: int | None = None
         """When the last run has started."""
-        self._wanted_since: float | None = None
         self.look(tasks)
-
-    @property
-    def is_revived(self) -> bool:
-        """Whether the swarm runs a task that nothing ends: it was restarted in the moment of the stop."""
-        return self._wanted_since is not None and time.monotonic() - self._wanted_since > _REVIVED_SECONDS
-
-    def scaled_down_again(self) -> None:
-        """The service has been changed once more, so that a manager looks at its tasks."""
-        self._wanted_since = None
 
     def look(self, tasks: Sequence[Json]) -> bool:
         own = in_order(task for task in tasks if task["ServiceID"] == self._service_id)
@@ -66,10 +52,6 @@ class ServiceEnd(_Tasks):
                 self._take(task)
         self._note(own)
         self.live = [task for task in own if not has_ended(task)]
-        if not are_wanted(self.live):
-            self._wanted_since = None
-        elif self._wanted_since is None:
-            self._wanted_since = time.monotonic()
         return not self.live
 
     def _take(self, task: Json) -> None:
@@ -93,11 +75,6 @@ class ServiceGone(_Tasks):
         self.live = tasks
         self._note(tasks)
         return not tasks
-
-
-def are_wanted(tasks: Sequence[Json]) -> bool:
-    """Whether the swarm means all these tasks to run, of which there is at least one."""
-    return bool(tasks) and all(task.get("DesiredState") in ("ready", "running") for task in tasks)
 
 
 def _has_process(task: Json) -> bool:

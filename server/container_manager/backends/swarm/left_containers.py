@@ -10,7 +10,6 @@ task's container may still have its grace period, or run on a node that is cut o
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,7 +21,6 @@ from typing import Any
 from container_manager.backends.bot_container import LABEL_SWARM_SERVICE
 from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices, of_node
-from container_manager.backends.swarm.ends import are_wanted
 from container_manager.backends.swarm.records import left_on, replicas_of
 from container_manager.backends.swarm.service_spec import grace_of
 from container_manager.backends.swarm.status import container_of, has_ended, node_name
@@ -49,7 +47,6 @@ _LAPSED_SECONDS = 10.0
 """After so long without a look, a node may have been down meanwhile."""
 _ASK_SECONDS = 3.0
 _PAUSE_SECONDS = 0.25
-_AGAIN_SECONDS = 3.0
 
 
 @dataclass
@@ -76,8 +73,6 @@ class LeftContainers:
         self._calls = calls
         self._lock = threading.Lock()
         self._searches: dict[tuple[str, str], _Search] = {}
-        # When a service was last scaled down again.
-        self._scaled_down: dict[str, float] = {}
 
     def settle(self, service: Json, bot_id: str, what: str) -> Operation[None]:
         """Wait until nothing runs of what stops have left of the bot's service, and write that down on it."""
@@ -97,7 +92,6 @@ class LeftContainers:
         tasks = self._services.tasks_of(service, Deadline())
         stops = replicas_of(service) == 0
         if stops and not all(map(has_ended, tasks)):
-            self._end_revived(service, [task for task in tasks if not has_ended(task)], bot_id)
             return False
         # A bot that was started since may run on the same node.
         known = set() if stops else {container_of(task) for task in tasks}
@@ -107,13 +101,6 @@ class LeftContainers:
         return service is self._services.change(
             service, lambda each: records.settled(each["Spec"]) if each is service else None, bot_id
         )
-
-    def _end_revived(self, service: Json, live: Sequence[Json], bot_id: str) -> None:
-        """A caller who has given up may have left tasks that nothing ends."""
-        now = time.monotonic()
-        if are_wanted(live) and now - self._scaled_down.get(service["ID"], -math.inf) > _AGAIN_SECONDS:
-            self._scaled_down[service["ID"]] = now
-            self._services.scale_down_again(service, bot_id)
 
     def await_end(self, tasks: Sequence[Json], bot_id: str, what: str) -> Operation[None]:
         """Wait until no container runs of these tasks, whose service is gone."""

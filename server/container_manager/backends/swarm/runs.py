@@ -159,13 +159,7 @@ class Runs:
         :meth:`BotServices.check_reachable`, when a container may run on a node that cannot be reached.
         """
         end = ServiceEnd(service["ID"], tasks)
-        look = self._looking_at_nodes(end, what, bot_id, ending)
-        while True:
-            yield from self._until(service["Spec"]["Name"], lambda tasks: look(tasks) or end.is_revived, ending)
-            if not end.is_revived:
-                break
-            self._services.scale_down_again(service, bot_id)
-            end.scaled_down_again()
+        yield from self._until(service["Spec"]["Name"], self._looking_at_nodes(end, what, bot_id, ending), ending)
         run = None if end.last is None else self._ended(end.last, end.start_ns, restarts)
         return run, end.unseen()
 

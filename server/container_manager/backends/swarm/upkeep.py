@@ -2,6 +2,9 @@
 
     starting for long    The start is seen through: its caller does not wait for the record, or its service has died.
     a stop left behind   Its container is noted as ended, once its node is back and that is certain.
+    a revived task       A task that the swarm restarts in the moment in which its service is scaled to 0 replicas runs
+                         on, and is restarted on and on: swarmkit (``manager/orchestrator``) looks at the service again
+                         only when that changes. So it is changed once more.
     restarts             A swarm keeps five tasks of a bot, so those that have ended are counted before it forgets them.
 
 Nothing is written on a service that has changed since it was looked at, so that any number of services may do this.
@@ -30,6 +33,8 @@ from container_manager.operation import Operation, Wait, carry_out
 Json = dict[str, Any]
 
 _UNCOUNTED = 3
+# Desired states.
+_WANTED = ("ready", "running")
 _LONGEST_SECONDS = 10.0
 # A shutdown waits no longer.
 _STEP_SECONDS = 0.2
@@ -61,7 +66,7 @@ class Upkeep:
                     self._left.is_settled(service, bot_id, UNCERTAIN)
             tasks = self._services.tasks_of(service, Deadline())
             # Of the version that was looked at, or not at all.
-            self._services.change(service, lambda each: _counted(each, tasks) if each is service else None, bot_id)
+            self._services.change(service, lambda each: _written(each, tasks) if each is service else None, bot_id)
 
 
 def _briefly(operation: Operation[None], closed: Event) -> Operation[None]:
@@ -78,6 +83,8 @@ def _briefly(operation: Operation[None], closed: Event) -> Operation[None]:
 def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> bool:
     """Whether there is something to do for the service. ``tasks``: of this service."""
     ordered = in_order(tasks)
+    if _is_revived(service, ordered):
+        return True
     if phase_of(service) is Phase.STARTING:
         since = _since_start(service, ordered)
         first = first_run(since)
@@ -87,6 +94,17 @@ def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> b
     if left and is_over and not any(is_down(nodes[each]) for each in left if each in nodes):
         return True
     return _counted(service, ordered) is not None
+
+
+def _written(service: Json, tasks: Sequence[Json]) -> Json | None:
+    """The specification that the service is to be changed to; ``None``: it is not to be changed."""
+    return service["Spec"] if _is_revived(service, tasks) else _counted(service, tasks)
+
+
+def _is_revived(service: Json, tasks: Iterable[Json]) -> bool:
+    """Whether the swarm means to run what is left of a service that is to have no container."""
+    live = [task for task in tasks if not has_ended(task)]
+    return replicas_of(service) == 0 and bool(live) and all(task["DesiredState"] in _WANTED for task in live)
 
 
 def _counted(service: Json, tasks: Iterable[Json]) -> Json | None:
