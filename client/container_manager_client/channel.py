@@ -14,7 +14,7 @@ import grpc.aio
 from botmaker.container.v1 import container_manager_pb2 as pb
 from container_manager_client.call_defaults import SyncCallDefaults, aio_call_defaults
 from container_manager_client.tls import TlsFiles
-from container_manager_client.unregistered import UnregisteredChannel
+from container_manager_client.unregistered_channel import UnregisteredChannel
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["ContainerManager"].full_name
 _MAX_PORT = 65_535

@@ -64,8 +64,8 @@ def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
     within a repository. A glob that ends in ``*`` and has neither tag nor digest allows all of them; ``*`` alone allows
     every image.
 
-    The engine ignores a tag before a digest. So ``node:22.*`` allows no digest;
-    ``node:22.*@sha256:*`` and ``node:*`` do.
+    The engine ignores a tag before a digest. So ``node:22.*`` allows no digest; ``node:22.*@sha256:*`` and ``node:*``
+    do.
 
     An image id may belong to an image of any registry: beside ``*``, only globs that begin with ``sha256:`` match one.
     A name of hexadecimal digits without a tag may be the start of an id, and matches only itself.

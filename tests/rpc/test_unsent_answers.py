@@ -30,7 +30,17 @@ def listeners(session_dir: Path) -> tuple[str, str]:
     return f"unix://{session_dir}/unsent/a.sock", f"unix://{session_dir}/unsent/b.sock"
 
 
-@pytest.mark.parametrize("call", [LIST, HEALTH], ids=["reads", "health checks"])
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten answers are the bound."""
+    for name in ("MAX_UNSENT_BYTES", "MAX_UNSENT_HEALTH_BYTES"):
+        monkeypatch.setattr(call_limit, name, 10 * CALL_BYTES)
+
+
+both_kinds = pytest.mark.parametrize("call", [LIST, HEALTH], ids=["reads", "health checks"])
+
+
+@both_kinds
 def test_an_answer_that_is_not_taken_ends_and_nothing_of_its_call_is_left(
     serve_looped: ServeLooped, listeners: tuple[str, str], monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
@@ -50,12 +60,11 @@ def test_an_answer_that_is_not_taken_ends_and_nothing_of_its_call_is_left(
             wait_until(lambda: looped.run(tasks()) < before + CALLS, "gRPC has dropped them", 10)
 
 
-@pytest.mark.parametrize("call", [LIST, HEALTH], ids=["reads", "health checks"])
+@pytest.mark.usefixtures("bounded")
+@both_kinds
 def test_unsent_answers_over_the_bound_keep_out_neither_changes_nor_other_listeners(
     serve_looped: ServeLooped, listeners: tuple[str, str], monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
-    for name in ("MAX_UNSENT_BYTES", "MAX_UNSENT_HEALTH_BYTES"):
-        monkeypatch.setattr(call_limit, name, 10 * CALL_BYTES)
     monkeypatch.setattr(unsent_answers, "PATIENCE_SECONDS", 60.0)
     with (
         serve_looped(*listeners) as looped,
@@ -74,12 +83,11 @@ def test_unsent_answers_over_the_bound_keep_out_neither_changes_nor_other_listen
         assert len(ended) < CALLS, "the first ones have their answers"
 
 
-@pytest.mark.parametrize("call", [LIST, HEALTH], ids=["reads", "health checks"])
+@pytest.mark.usefixtures("bounded")
+@both_kinds
 def test_unsent_answers_give_way_to_callers_that_take_theirs(
-    serve_looped: ServeLooped, listeners: tuple[str, str], monkeypatch: pytest.MonkeyPatch, call: Call
+    serve_looped: ServeLooped, listeners: tuple[str, str], call: Call
 ) -> None:
-    for name in ("MAX_UNSENT_BYTES", "MAX_UNSENT_HEALTH_BYTES"):
-        monkeypatch.setattr(call_limit, name, 10 * CALL_BYTES)
     with (
         serve_looped(listeners[0]) as looped,
         silent_reader(looped.server.addresses[0], [call] * CALLS) as ended,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ from container_manager.addresses import TcpAddress, UnixAddress
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig, ServerConfig
 from container_manager.errors import StartupError
-from container_manager.rpc.listeners.tcp_access import TcpAccess, tcp_access
+from container_manager.rpc.listeners.tcp_access import TcpAccess, read_token, tcp_access
 from tests.support.certificates import Authority, server_files
+from tests.support.descriptors import opened_below
 
 LOOPBACK = TcpAddress("127.0.0.1", 1)
 ELSEWHERE = [TcpAddress("0.0.0.0", 1), TcpAddress("::", 1), TcpAddress("192.0.2.1", 1)]
@@ -64,3 +67,12 @@ def test_insecure_no_auth_is_refused_beyond_this_machine_with_tls_too(
 def test_without_a_token_file_there_is_no_tcp(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="needs a token file"):
         tcp_access([LOOPBACK], config(tmp_path, token_file=None))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["directory", "fifo"])
+def test_a_token_file_that_is_no_file_is_told_and_not_left_open(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "token")
+    with pytest.raises(StartupError, match=f"the token file {tmp_path}/token"):
+        read_token(tmp_path / "token")
+    assert [] == opened_below(tmp_path)

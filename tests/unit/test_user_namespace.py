@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,6 +38,14 @@ def test_an_engine_that_remaps_users_is_known_by_its_options_and_its_root(
     assert expected == user_namespace(info)
 
 
+def is_usable(fault_of: Callable[[os.stat_result, int], str | None], mode: int, uid: int, gid: int) -> bool:
+    """Whether a file with this owner and mode may be read. A fault says who is to have it."""
+    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
+    fault = fault_of(status, stat.S_IROTH)
+    assert fault is None or "give it to 101000:201000" in fault
+    return fault is None
+
+
 @pytest.mark.parametrize(
     ("mode", "uid", "gid", "usable"),
     [
@@ -56,10 +66,7 @@ def test_an_engine_that_remaps_users_is_known_by_its_options_and_its_root(
 def test_a_file_is_readable_by_a_remapped_owner_a_remapped_group_or_everybody(
     mode: int, uid: int, gid: int, usable: bool
 ) -> None:
-    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
-    fault = NAMESPACE.fault_of(status, stat.S_IROTH)
-    assert usable == (fault is None)
-    assert fault is None or "give it to 101000:201000" in fault
+    assert usable == is_usable(NAMESPACE.fault_of, mode, uid, gid)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +84,7 @@ def test_a_file_is_readable_by_a_remapped_owner_a_remapped_group_or_everybody(
 def test_a_file_is_readable_for_a_user_by_the_first_of_owner_group_and_others_that_fits(
     mode: int, uid: int, gid: int, usable: bool
 ) -> None:
-    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
-    fault = NAMESPACE.fault_for(BotUser(1000, 1000), status, stat.S_IROTH)
-    assert usable == (fault is None)
-    assert fault is None or "give it to 101000:201000" in fault
+    assert usable == is_usable(partial(NAMESPACE.fault_for, BotUser(1000, 1000)), mode, uid, gid)
 
 
 def test_the_engine_is_asked_once_and_again_after_it_was_unreachable(engine: FakeEngine, client: EngineClient) -> None:

@@ -35,6 +35,7 @@ from typing import IO, Any, cast
 
 from container_manager.config import RegistryConfig
 from container_manager.image_reference import registry_of
+from container_manager.nonblocking_open import open_nonblocking
 
 _MAX_BYTES = 1 << 20
 _HELPER_SECONDS = 30.0
@@ -103,8 +104,7 @@ def read_config(config: RegistryConfig) -> dict[str, Any]:
     if not config.required and not os.access(path, os.F_OK):
         return {}
     try:
-        # Not to wait for a writer, should it be a pipe.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        with open_nonblocking(path) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RegistryConfigError(f"{path} is not a regular file")
             content = file.read(_MAX_BYTES + 1)

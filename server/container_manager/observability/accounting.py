@@ -52,7 +52,7 @@ class Method:
         self.name = name
         self.service, _, self.method = name.removeprefix("/").rpartition("/")
         self.read = read
-        """Changes nothing, no stream: a success is logged at level debug, and traced only in its caller's trace."""
+        """Changes nothing, and is no stream. A success is logged at level debug, and traced in its caller's trace."""
         self.audited = audited
         """Each call has a line in the audit log."""
         self.quiet = name.startswith(_QUIET_PREFIX)

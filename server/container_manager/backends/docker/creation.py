@@ -189,7 +189,7 @@ class ContainerCreator:
         if document is None:
             return None
         if document["State"]["Status"] == ContainerState.REMOVING.value:
-            # The engine is removing it: its name is waited for.
+            # The engine is removing it: wait for its name.
             return None
         container_id: str = document["Id"]
         create_id = label_of(document, LABEL_CREATE_ID)

@@ -216,7 +216,7 @@ class BotServices:
 
 
 def of_node(engines: Mapping[str, T], node_id: str, name: str) -> T | None:
-    """What there is for a node, by its id or else its host name; ``None``: the operator has not named its engine."""
+    """A node's engine, by the node's id or else its host name; ``None``: the operator has not named it."""
     return engines.get(node_id) or engines.get(name)
 
 

@@ -244,7 +244,7 @@ class Runs:
         return self._engine.task_log(task["ID"], _LAST_LINES, Deadline(_LOG_SECONDS))
 
     def _lines_of_node(self, task: Json) -> bytes:
-        """The same from the engine of its node, which never lacks them. Raises an error also if it is not named."""
+        """The same from the engine of its node, which always has them. Raises an error also if it is not named."""
         node_id = task.get("NodeID", "")
         calls = of_node(self._calls, node_id, self._services.node_name(node_id) if self._calls else "")
         if calls is None:

@@ -60,7 +60,7 @@ class LogEngines:
         return None if engine is None or self._left_out.get(engine, now) > now else engine
 
     def leave_out(self, engine: AsyncEngineClient) -> None:
-        """An engine has not answered."""
+        """Leave out an engine that has not answered."""
         self._left_out[engine] = asyncio.get_running_loop().time() + _LEFT_OUT_SECONDS
 
 
@@ -81,9 +81,13 @@ class TaskLog(EngineLog):
         self._source = source
         self._node = node
         self._engines = engines
-        self._own, self._container = engines.of(task.get("NodeID", ""), node), f"/containers/{container_of(task)}"
-        self._is_own = False
-        """It is read through the node's own engine."""
+        self._own = engines.of(task.get("NodeID", ""), node)
+        self._container = f"/containers/{container_of(task)}"
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether it is read through the node's own engine."""
+        return self._path == self._container
 
     async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
         try:
@@ -140,7 +144,7 @@ class TaskLog(EngineLog):
         except ContainerManagerError:
             self._engines.leave_out(engine)
             return
-        self._engine, self._path, self._is_own = engine, self._container, True
+        self._engine, self._path = engine, self._container
 
     def _error(self, exc: EngineRejectedError) -> ContainerManagerError:
         if self._is_own and exc.status == HTTPStatus.CONFLICT:

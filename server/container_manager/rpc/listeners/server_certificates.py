@@ -17,6 +17,7 @@ import structlog
 
 from container_manager.config import TlsConfig
 from container_manager.errors import StartupError
+from container_manager.nonblocking_open import open_nonblocking
 
 _MAX_BYTES = 1_000_000
 
@@ -80,8 +81,7 @@ def _identity(path: Path) -> tuple[int, int, int, int] | None:
 
 def _content(what: str, path: Path) -> bytes:
     try:
-        # Without blocking, in case the file is a pipe.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        with open_nonblocking(path) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_BYTES:
                 raise StartupError(f"the TLS {what} {path} must be a file in PEM form")

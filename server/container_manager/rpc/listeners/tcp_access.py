@@ -15,6 +15,7 @@ import structlog
 from container_manager.addresses import Address, TcpAddress
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
+from container_manager.nonblocking_open import open_nonblocking
 from container_manager.rpc.listeners.server_certificates import ServerCertificates
 
 _MIN_TOKEN_LENGTH = 16
@@ -94,13 +95,11 @@ def read_token(path: Path) -> str:
     if path.is_symlink():
         raise StartupError(f"the token file {path} is a symbolic link, which is never followed")
     try:
-        # Without blocking, in case the file is a pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, errors="replace") as file:
-            found = os.fstat(descriptor)
+        with open_nonblocking(path, os.O_NOFOLLOW) as file:
+            found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
                 raise StartupError(f"the token file {path} must be a file of this user's with mode 0600")
-            token = file.read().strip()
+            token = file.read().decode(errors="replace").strip()
     except OSError as exc:
         raise StartupError(f"the token file {path} cannot be read: {exc.strerror}") from exc
     if len(token) < _MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable():
