@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import tracemalloc
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -14,6 +12,7 @@ import pytest
 from container_manager.pace import Pace
 from container_manager.stats import feed as stats_feed
 from container_manager.stats import sampler as stats_sampler
+from tests.support.traced_memory import traced
 from tests.unit.sampled_backend import BEGIN, Figures, SampledBackend, collect, encoded, feeding, run
 
 
@@ -116,18 +115,14 @@ def test_watchers_who_do_not_read_cost_little_more_than_one_of_them() -> None:
 
     async def memory(watchers: int) -> int:
         async with feeding(SampledBackend(), *names) as feed, AsyncExitStack() as stack:
-            tracemalloc.start()
-            stack.callback(tracemalloc.stop)
+            held = stack.enter_context(traced())
             slow = [await stack.enter_async_context(feed.watch(frozenset(), seconds)) for seconds in (2, 60)]
             await asyncio.sleep(5)
             for _ in range(watchers):
                 slow += [await stack.enter_async_context(feed.watch(frozenset(), seconds)) for seconds in (2, 60)]
-            gc.collect()
-            begun, _ = tracemalloc.get_traced_memory()
+            begun = held()
             await asyncio.sleep(5)
-            gc.collect()
-            taken, _ = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
+            taken = held()
             for watcher in slow[:2] + slow[-2:]:
                 assert set(names) == {(await watcher.next()).decode().split()[0] for _ in names}
         return max(begun, taken)

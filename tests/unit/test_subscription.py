@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tracemalloc
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 from container_manager.model import ContainerFilter, ContainerState, ContainerStatus, HealthStatus
 from container_manager.view import subscription as subscription_module
 from container_manager.view.subscription import ChangeLog, Kind, Subscription, WatchEvent
+from tests.support.traced_memory import traced
 from tests.support.virtual_loop import now, run, virtual
 from tests.unit.documents import BOT
 from tests.unit.viewing import A, B, apply, trusted_view
@@ -274,15 +274,14 @@ def test_watchers_who_do_not_read_cost_little_more_than_one_of_them() -> None:
         view = trusted_view(*many(1_000))
         changes = ChangeLog(view)
         with ExitStack() as stack:
-            tracemalloc.start()
-            stack.callback(tracemalloc.stop)
+            held = stack.enter_context(traced())
             slow = [stack.enter_context(Subscription(changes)) for _ in range(watchers)]
             for watcher in slow[::2]:
                 assert SYNCED is (await told(watcher))[-1].kind
             apply(view, *many(1_000, state=ContainerState.EXITED))
             for container_id in view.order()[:500]:
                 view.remove(container_id)
-            taken, _ = tracemalloc.get_traced_memory()
+            taken = held()
             for watcher in slow[::2]:
                 kinds = [kind for kind, _ in short(await told(watcher))]
                 assert [CHANGED] * 500 + [REMOVED] * 500 == kinds
