@@ -122,9 +122,12 @@ class Node:
             *("dockerd", f"--config-file={self._runtime}/daemon.json", f"--data-root={self.directory}/data"),
             *(f"--pidfile={pidfile}", f"--host={self.docker_url}"),
         )
-        # Once the socket is there, the first request waits until the engine is ready.
-        wait_for(lambda: process.poll() is not None or socket.exists(), _START_SECONDS)
-        if not answers(self.docker_url, _START_SECONDS):
+
+        # The socket refuses in the moment before the engine listens. Then a request waits until the engine is ready.
+        def ended_or_answers() -> bool:
+            return process.poll() is not None or (socket.exists() and answers(self.docker_url, _START_SECONDS))
+
+        if not wait_for(ended_or_answers, _START_SECONDS) or process.poll() is not None:
             raise SwarmError(f"the engine of {self.name} did not start, its log ends:\n{self._log_tail()}")
 
     def restore(self) -> None:
