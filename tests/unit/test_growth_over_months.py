@@ -70,6 +70,17 @@ def test_what_is_still_needed_is_kept_for_good(
     assert kept is (journal.find("old") is not None)
 
 
+def test_the_record_of_a_bot_that_could_not_be_put_back_is_kept(tmp_path: Path, clock: Clock) -> None:
+    """It may have the only description of the container. A start of the service removes what is too old, too."""
+    journal = Journal(tmp_path)
+    for request_id, error in (("r", RollbackFailedError("failed")), ("s", UpgradeRolledBackError("rolled back"))):
+        journal.save(Record(request_id, "upgrade", BOT, {}, facts={"config": {}}, outcome=error_document(error)))
+    clock.now += 8 * DAY
+    assert [] == journal.unfinished()
+    assert journal.find("r")
+    assert not journal.find("s")
+
+
 def test_of_archives_that_are_gone_or_replaced_nothing_is_kept(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     store = BackupStore(tmp_path)

@@ -1,0 +1,189 @@
+"""Maintenance with a full disk, an engine that is away, or a bug: the operation goes on, or the bot is put back."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import ANY
+
+import pytest
+
+from container_manager.bot_directories import BotUser
+from container_manager.errors import (
+    CapacityExceededError,
+    ContainerManagerError,
+    EngineUnavailableError,
+    InternalError,
+    UpgradeRolledBackError,
+)
+from container_manager.maintenance import steps
+from container_manager.maintenance import task as task_module
+from container_manager.maintenance.journal import Journal, Record
+from container_manager.maintenance.steps import Means
+from container_manager.maintenance.task import Result, Task
+from container_manager.model import ContainerState
+from container_manager.operation import Operation
+from tests.unit.maintenance_world import UPGRADE, World
+from tests.unit.provisioned import BOT
+
+USER = BotUser(os.geteuid(), os.getegid())
+
+
+def _full(*_: object) -> None:
+    raise CapacityExceededError("no room")
+
+
+def test_an_engine_that_goes_away_for_a_while_does_not_end_a_restore(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "restored")
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+    assert backup is not None
+    (world.states / BOT / "file").write_text("former")
+    world.memory.script("stop_container", EngineUnavailableError("away"), None)
+    assert {} == world.run(Record("r", "restore", BOT, {"backup_id": backup["backup_id"]}))
+    assert ["restored"] == world.everywhere(BOT)
+
+
+def test_a_full_disk_before_the_first_phase_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "former")
+    monkeypatch.setattr(Journal, "save", _full)
+    with pytest.raises(CapacityExceededError):
+        world.run(Record("r", "upgrade", BOT, UPGRADE))
+    assert ContainerState.RUNNING is world.state(BOT)
+    assert world.is_clean(BOT)
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_an_operation_ends_once_the_disk_has_room_for_its_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ready: bool
+) -> None:
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "former")
+    world.is_ready = is_ready
+    save, refused = Journal.save, []
+
+    def full_for_a_while(journal: Journal, record: Record) -> None:
+        if record.outcome is not None and len(refused) < 3:
+            refused.append(record.phase)
+            _full()
+        save(journal, record)
+
+    monkeypatch.setattr(Journal, "save", full_for_a_while)
+    with nullcontext() if is_ready else pytest.raises(UpgradeRolledBackError):
+        world.run(Record("r", "upgrade", BOT, UPGRADE))
+    assert 3 == len(refused)
+    assert [] == world.journal.unfinished()
+
+
+@pytest.mark.parametrize("phase", ["backing_up", "replacing", "waiting_ready", "committed"])
+def test_an_upgrade_goes_on_once_the_disk_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    """Neither its phase nor the decision to go back can be written for a while."""
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "former")
+    save, refused = Journal.save, []
+
+    def full_for_a_while(journal: Journal, record: Record) -> None:
+        if record.phase in {phase, "rolling_back"} and record.outcome is None and len(refused) < 4:
+            refused.append(record.phase)
+            _full()
+        save(journal, record)
+
+    monkeypatch.setattr(Journal, "save", full_for_a_while)
+    with suppress(UpgradeRolledBackError):
+        world.run(Record("r", "upgrade", BOT, UPGRADE))
+    assert 4 == len(refused)
+    assert ContainerState.RUNNING is world.state(BOT)
+    assert [] == world.journal.unfinished()
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("upgrade", "remove_container"),
+        ("upgrade", "create_container"),
+        ("upgrade", "start_container"),
+        ("restore", "stop_container"),
+        ("restore", "start_container"),
+    ],
+)
+def test_a_rollback_waits_for_an_engine_that_is_away_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, method: str
+) -> None:
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(steps, "_PATIENCE_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "restored")
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+    assert backup is not None
+    (world.states / BOT / "file").write_text("former")
+    world.is_ready = False
+    away = [EngineUnavailableError("away"), EngineUnavailableError("away"), None]
+    # Before the rollback, the call succeeds once.
+    world.memory.script(method, None, *away)
+    with pytest.raises(UpgradeRolledBackError):
+        world.run(Record("r", kind, BOT, UPGRADE if kind == "upgrade" else {"backup_id": backup["backup_id"]}))
+    assert (ContainerState.RUNNING, "former") == (world.state(BOT), (world.states / BOT / "file").read_text())
+
+
+def test_an_unexpected_error_keeps_the_record(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "old")
+    record = Record("r", "odd", BOT, {})
+
+    def work(_means: Means, task: Task) -> Operation[Result]:
+        yield from ()
+        task.enter("first", fact=1)
+        raise ContainerManagerError("odd")
+
+    world.kinds["odd"] = work
+    with pytest.raises(RuntimeError, match="in the phase first"):
+        world.run(record)
+    assert [replace(record, phase="first", facts={"fact": 1}, time_seconds=ANY)] == world.journal.unfinished()
+
+
+BUGS = {
+    "upgrade": ("start_container", "create_container", "remove_container", "stop_container"),
+    "restore": ("start_container", "stop_container"),
+}
+
+
+@pytest.mark.parametrize(("kind", "method"), [(kind, method) for kind, methods in BUGS.items() for method in methods])
+def test_a_bug_in_a_phase_puts_the_bot_back_and_ends_with_an_internal_error(
+    tmp_path: Path, kind: str, method: str
+) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "restored")
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+    assert backup is not None
+    (world.states / BOT / "file").write_text("former")
+    world.memory.script(method, ValueError("a bug"), None, bot_id=BOT)
+    with pytest.raises(InternalError, match="again: an unexpected error"):
+        world.run(Record("r", kind, BOT, UPGRADE if kind == "upgrade" else {"backup_id": backup["backup_id"]}))
+    container = world.memory.named(BOT)
+    assert container is not None
+    assert (ContainerState.RUNNING, "bot:1") == (container.status.state, container.status.image)
+    assert "former" == (world.states / BOT / "file").read_text()
+    record = world.journal.find("r")
+    assert record is not None
+    assert "INTERNAL_ERROR" == (record.outcome or {})["error"]["reason"]
+
+
+@pytest.mark.parametrize("target", ["copy_aside", "opened_aside"])
+def test_a_bug_in_a_backup_lets_the_bot_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "old")
+
+    def buggy(*_: object, **__: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(world.memory.states, target, buggy)
+    with pytest.raises(ValueError, match="a bug"):
+        world.run(Record("r", "backup", BOT, {"stop_and_restart": False}))
+    assert ContainerState.RUNNING is world.state(BOT)
+    assert world.is_clean(BOT)
+    assert world.journal.find("r") is None
