@@ -28,10 +28,10 @@ from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.docs.documents import blocks
 from tests.support import gateway, keyring_proxy
-from tests.support.backend_contract import put_secrets
 from tests.support.bots import NODE_UID, Bots
 from tests.support.calls import Calls
 from tests.support.keyring_proxy import KeyringProxy, running_proxy
+from tests.support.provisioning_calls import put_secrets
 from tests.support.serving import running_server
 from tests.support.waiting import wait_until
 

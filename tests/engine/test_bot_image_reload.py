@@ -21,9 +21,9 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support import gateway
-from tests.support.backend_contract import put_secrets
 from tests.support.bots import Bots
 from tests.support.calls import Calls, fails_with
+from tests.support.provisioning_calls import put_secrets
 from tests.support.serving import running_server
 from tests.support.waiting import wait_until
 

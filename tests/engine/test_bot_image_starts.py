@@ -25,10 +25,10 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from dev.engine import PrivateEngine
-from tests.support.backend_contract import put_secrets
 from tests.support.bots import Bots
 from tests.support.calls import Calls
 from tests.support.gateway import GATEWAY_PORT, is_ready_at
+from tests.support.provisioning_calls import put_secrets
 from tests.support.serving import running_server
 
 BOTS, PATIENCE_SECONDS = 6, 900.0

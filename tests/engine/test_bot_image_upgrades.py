@@ -23,10 +23,10 @@ from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from container_manager_client import error_info
 from dev.images import OLDER_OPENCLAW, ensure_bot_image
-from tests.support.backend_contract import put_secrets
 from tests.support.bots import Bots
 from tests.support.engine_proxy import EngineProxy
 from tests.support.maintained_service import MaintainedService
+from tests.support.provisioning_calls import put_secrets
 from tests.support.waiting import wait_until
 
 pytestmark = [

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
-from tests.support.backend_contract import LifecycleContract
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, STUBBORN, Calls, fails_with
+from tests.support.lifecycle_contract import LifecycleContract
 from tests.support.waiting import wait_until
 
 

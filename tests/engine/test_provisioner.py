@@ -22,9 +22,10 @@ from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverS
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
-from tests.support.backend_contract import ProvisioningContract, delete_secrets, delete_state, put_secrets
 from tests.support.bots import NODE_UID, Bots
 from tests.support.calls import FOREVER, Calls
+from tests.support.provisioning_calls import delete_secrets, delete_state, put_secrets
+from tests.support.provisioning_contract import ProvisioningContract
 from tests.support.serving import running_server
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to the bots' user")

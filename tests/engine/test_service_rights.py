@@ -21,9 +21,9 @@ from container_manager.maintenance.journal import JOURNAL_DIRECTORY
 from container_manager.provisioning.kept_tokens import KEPT_DIRECTORY
 from container_manager.provisioning.staging import STAGING_PREFIX
 from container_manager_client import connect
-from tests.support.backend_contract import delete_secrets, delete_state, listed_secrets, put_secrets
 from tests.support.bots import NODE_UID, Bots
 from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.provisioning_calls import delete_secrets, delete_state, listed_secrets, put_secrets
 from tests.support.serving import ServerProcess
 
 pytestmark = [

@@ -5,11 +5,11 @@ from __future__ import annotations
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
-from tests.support.backend_contract import WatchContract
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
 from tests.support.observing import after_synced, kinds, watching
 from tests.support.random_operations import create_behind_the_back
+from tests.support.watch_contract import WatchContract
 
 
 def states(messages: list[pb.WatchContainersResponse]) -> list[int]:

@@ -19,10 +19,10 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from container_manager.rpc import server
 from container_manager_client import connect
 from tests.rpc.conftest import ServeOn
-from tests.support.backend_contract import listed_secrets, put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.certificates import Authority, server_files
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.provisioning_calls import listed_secrets, put_secrets
 from tests.support.waiting import wait_until
 
 OURS = Authority()

@@ -24,9 +24,9 @@ from container_manager.maintenance import readiness
 from container_manager.model import ContainerState
 from container_manager_client import connect, error_info
 from tests.rpc.conftest import ServeOn
-from tests.support.backend_contract import put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.provisioning_calls import put_secrets
 
 SENTENCES = {feature: f"this backend has no {feature.value}" for feature in Feature}
 BOT = str(uuid.uuid4())

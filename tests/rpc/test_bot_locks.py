@@ -13,9 +13,9 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.bot_locks import LOCK_FILE, BotLocks, shared_locks
-from tests.support.backend_contract import put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.provisioning_calls import put_secrets
 from tests.support.waiting import wait_until
 
 

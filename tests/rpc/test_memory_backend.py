@@ -5,10 +5,12 @@ from __future__ import annotations
 from botmaker.container.v1.container_observer_pb2 import LogEntry, StreamLogsRequest, WatchStatsRequest
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.model import LogSource
-from tests.support.backend_contract import LifecycleContract, ProvisioningContract, WatchContract
 from tests.support.calls import Calls, fails_with
+from tests.support.lifecycle_contract import LifecycleContract
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.observing import reading
+from tests.support.provisioning_contract import ProvisioningContract
+from tests.support.watch_contract import WatchContract
 
 
 class TestLifecycle(LifecycleContract):

@@ -13,10 +13,10 @@ from botmaker.container.v1.container_observer_pb2 import GetContainerConfigReque
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.model import ContainerState, container_name
-from tests.support.backend_contract import delete_secrets, delete_state, put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.observing import watching
+from tests.support.provisioning_calls import delete_secrets, delete_state, put_secrets
 from tests.support.waiting import wait_until
 
 MISMATCH = ("FAILED_PRECONDITION", "CONTAINER_NAME_MISMATCH")

@@ -18,10 +18,10 @@ from container_manager.errors import CapacityExceededError, SecretsUnavailableEr
 from container_manager.model import ContainerState
 from container_manager_client import connect
 from tests.rpc.conftest import ServeLooped
-from tests.support.backend_contract import listed_secrets, put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.observed_service import call_lines
+from tests.support.provisioning_calls import listed_secrets, put_secrets
 from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024

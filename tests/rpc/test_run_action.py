@@ -25,9 +25,9 @@ from container_manager.rpc import maintainer_servicer
 from container_manager_client import connect
 from tests.fuzz.conversations import Call
 from tests.rpc.conftest import ServeLooped, ServeOn
-from tests.support.backend_contract import put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.provisioning_calls import put_secrets
 from tests.support.silent_reader import silent_reader
 from tests.support.waiting import wait_until
 

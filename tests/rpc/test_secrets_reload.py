@@ -19,9 +19,9 @@ from container_manager.errors import EngineTimeoutError, SecretsUnavailableError
 from container_manager.model import ContainerState
 from container_manager_client import connect
 from tests.rpc.conftest import ServeLooped
-from tests.support.backend_contract import put_secrets
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.provisioning_calls import put_secrets
 from tests.support.waiting import wait_until
 
 COMMAND = ("timeout", "-k", "5", "75", "node", "/opt/entrypoint/secrets-reload.mjs")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
-from tests.support.backend_contract import SomeBots
 from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.lifecycle_contract import SomeBots
 
 
 def read_config(observer: ContainerObserverStub, bot_id: str) -> observer_pb.GetContainerConfigResponse:

@@ -27,9 +27,9 @@ from container_manager.backends.swarm.service_spec import RESTART_DELAY_SECONDS
 from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
 from container_manager_client import connect, error_info
 from dev.swarm import SwarmBed
-from tests.support.backend_contract import put_secrets
 from tests.support.bots import GATEWAY_TOKEN
 from tests.support.calls import FOREVER, STUBBORN, Calls, fails_with
+from tests.support.provisioning_calls import put_secrets
 from tests.support.serving import running_server
 from tests.support.swarm_bots import SwarmBots
 from tests.support.swarm_containers import container_of

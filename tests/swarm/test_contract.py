@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.support.backend_contract import LifecycleContract, ProvisioningContract, WatchContract
+from tests.support.lifecycle_contract import LifecycleContract
+from tests.support.provisioning_contract import ProvisioningContract
+from tests.support.watch_contract import WatchContract
 
 
 class TestLifecycle(LifecycleContract):

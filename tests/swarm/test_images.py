@@ -14,8 +14,8 @@ from container_manager.model import PullPolicy
 from dev import docker_command
 from dev.images import TEST_IMAGE
 from dev.swarm import SwarmBed
-from tests.support.backend_contract import put_secrets
 from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.provisioning_calls import put_secrets
 from tests.support.swarm_bots import SwarmBots
 from tests.support.swarm_service import KeptService, kept_service
 

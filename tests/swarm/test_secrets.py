@@ -25,8 +25,8 @@ from container_manager.bot_directories import BotUser
 from container_manager.engine.swarm import SwarmClient
 from dev.images import CHECKOUT
 from dev.swarm import SwarmBed
-from tests.support.backend_contract import put_secrets
 from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.provisioning_calls import put_secrets
 from tests.support.swarm_bots import SwarmBots
 from tests.support.waiting import wait_until
 

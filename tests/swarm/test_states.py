@@ -21,9 +21,9 @@ from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import BackendConfig, SwarmConfig
 from dev import docker_command
 from dev.swarm import SwarmBed
-from tests.support.backend_contract import put_secrets
 from tests.support.calls import fails_with
 from tests.support.maintained_service import MaintainedService
+from tests.support.provisioning_calls import put_secrets
 from tests.support.swarm_bots import SwarmBots
 from tests.support.swarm_service import KeptService, kept_service
 from tests.support.waiting import wait_until
