@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from container_manager.maintenance.archive import write_archive
 from container_manager.maintenance.backup_store import ARCHIVE, Backup, BackupStore
 from container_manager.maintenance.manifest import FILE, STATE_PREFIX, Entry, Manifest, encoded
 from container_manager.maintenance.unpacking import unpack
@@ -87,3 +88,24 @@ def state_member(path: str, *further: object) -> bytes:
 def put(root: Path, archive: bytes, backup_id: str = "backup") -> None:
     """Put an archive into a backup root, as an operator copies it there."""
     (root / f"{backup_id}{ARCHIVE}").write_bytes(archive)
+
+
+def archived(state: Path, manifest: Manifest = MANIFEST) -> bytes:
+    """The archive of a state."""
+    target = io.BytesIO()
+    with ExitStack() as stack:
+        write_archive(opened(state, stack), manifest, target, io.BytesIO)
+    return target.getvalue()
+
+
+def picture(directory: Path) -> dict[str, tuple[object, ...]]:
+    """What an archive keeps of each entry, by its path."""
+    seen: dict[str, tuple[object, ...]] = {}
+    for path in directory.rglob("*"):
+        found = path.lstat()
+        if path.is_symlink():
+            seen[os.fsdecode(path.relative_to(directory))] = (str(path.readlink()),)
+        else:
+            content = path.read_bytes() if path.is_file() else None
+            seen[os.fsdecode(path.relative_to(directory))] = (found.st_mode & 0o170777, found.st_mtime_ns, content)
+    return seen
