@@ -18,6 +18,8 @@ LINES = [raw(number * SECOND, b"line %d" % number, ERR if number % 3 else OUT) f
 LONG = [*LINES[:50], *(raw(60 * SECOND, b"x" * 16384, partial=True) for _ in range(2)), raw(60 * SECOND, b"end")]
 # More than a reader holds.
 MANY = [*LINES, *(raw((100 + number) * SECOND, b"x" * 16384) for number in range(64))]
+# Written later.
+WRITTEN = [raw((200 + number) * SECOND, b"written %d" % number) for number in range(50)]
 FOLLOW = LogOptions(follow=True)
 
 
@@ -83,3 +85,8 @@ def texts(entries: Sequence[LogEntry | RawEntry]) -> list[bytes]:
 def followed(engine: LogEngine) -> int:
     """How many requests asked to follow the log."""
     return sum(request.get("follow") == "1" for request in engine.requests)
+
+
+async def a_while(seconds: float = 5) -> None:
+    """Longer than any delay before another attempt."""
+    await asyncio.sleep(seconds)
