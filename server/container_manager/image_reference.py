@@ -25,6 +25,8 @@ _BARE_ID = re.compile(r"[0-9a-f]{64}")
 _MAYBE_ID = re.compile(r"(?P<algorithm>sha256:)?[0-9a-f]{1,64}")
 # The engine reserves this name for an empty image, and refuses to pull it.
 _RESERVED = ("scratch", "docker.io/library/scratch")
+# A registry's address, such as [fd00::1]:5000. No class of characters with a colon can begin a name.
+_BRACKETED_HOST = re.compile(r"\[(?=[^]]*:[^]]*\])")
 _MAX_NAME_LENGTH = 255
 
 
@@ -61,7 +63,8 @@ def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
 
     A glob matches the reference as the caller wrote it. Its registry, its repository, its tag and its digest match
     those of the reference separately, so that ``node:*`` does not allow the registry ``node:443``. ``*`` matches ``/``
-    within a repository. A glob that ends in ``*`` and has neither tag nor digest allows all of them; ``*`` alone allows
+    within a repository. The brackets of a registry's IPv6 address stand for themselves; others are a class of characters,
+    as in ``1.[0-9]``. A glob that ends in ``*`` and has neither tag nor digest allows all of them; ``*`` alone allows
     every image.
 
     The engine ignores a tag before a digest. So ``node:22.*`` allows no digest; ``node:22.*@sha256:*`` and ``node:*``
@@ -93,12 +96,16 @@ def _matches(reference: str, pattern: str) -> bool:
         return bool(maybe_id["algorithm"]) and pattern.startswith("sha256:") and fnmatchcase(reference, pattern)
     name, tag, digest = _parts(reference)
     allowed_name, allowed_tag, allowed_digest = _parts(pattern)
+    allowed_registry = _registry(allowed_name)
+    if _BRACKETED_HOST.match(allowed_registry):
+        # The class of an opening bracket alone.
+        allowed_registry, allowed_name = (f"[[]{text[1:]}" for text in (allowed_registry, allowed_name))
     if not (allowed_tag or allowed_digest) and pattern.endswith("*"):
         allowed_tag = "*"
     if not allowed_digest and allowed_tag in ("*", ":*"):
         allowed_digest = "*"
     return (
-        fnmatchcase(_registry(name), _registry(allowed_name))
+        fnmatchcase(_registry(name), allowed_registry)
         and fnmatchcase(name, allowed_name)
         and fnmatchcase(tag, allowed_tag)
         and fnmatchcase(digest, allowed_digest)
