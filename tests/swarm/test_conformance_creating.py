@@ -12,8 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from docker.errors import NotFound
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
@@ -33,7 +32,6 @@ from tests.support.waiting import wait_until
 
 Json = dict[str, Any]
 NOBODY = "10.219.0.77:5000"  # on the nodes' network, where nobody answers for some seconds
-SERVICES = ("ContainerManager", "ContainerObserver", "BotProvisioner", "ContainerMaintainer")
 CLOSED = "10.219.0.1:5999"  # beside the registry, where nothing listens
 
 
@@ -292,20 +290,6 @@ def problem_of(call: Callable[[], object]) -> str:
 def running(calls: Calls, bot_id: str) -> pb.ContainerStatus | None:
     status = calls.status(bot_id)
     return status if status is not None and status.state == pb.CONTAINER_STATE_RUNNING else None
-
-
-def test_conformance_17_reflection_and_health_answer_for_all_services(target: str) -> None:
-    with connect(target) as channel:
-        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-        question = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-        (answer,) = reflection.ServerReflectionInfo(question, timeout=60)
-        services = {service.name for service in answer.list_services_response.service}
-        contract = {f"botmaker.container.v1.{name}" for name in SERVICES}
-        assert contract <= services
-        stub = health_pb2_grpc.HealthStub(channel)
-        for name in ("", *contract):
-            request = health_pb2.HealthCheckRequest(service=name)
-            assert health_pb2.HealthCheckResponse.SERVING == stub.Check(request, timeout=60).status, name
 
 
 def test_what_a_swarm_cannot_keep_is_refused_with_its_field_and_makes_nothing(

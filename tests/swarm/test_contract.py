@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support.lifecycle_contract import LifecycleContract
 from tests.support.provisioning_contract import ProvisioningContract
+from tests.support.reflection_contract import ReflectionContract
 from tests.support.watch_contract import WatchContract
 
 
@@ -16,4 +17,8 @@ class TestWatch(WatchContract):
 
 
 class TestProvisioning(ProvisioningContract):
+    """With the fixtures of this directory."""
+
+
+class TestReflection(ReflectionContract):
     """With the fixtures of this directory."""
