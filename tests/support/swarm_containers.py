@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from container_manager.backends.swarm.status import in_order
+from container_manager.backends.swarm.tasks import in_order
 from dev import docker_command
 from dev.swarm import Node, SwarmBed
 from tests.support.swarm_bots import SwarmBots

@@ -65,7 +65,8 @@ def test_a_bot_with_a_shared_state_runs_twice_until_the_network_heals_and_a_pinn
     assert [cut.name, other.name] == copies(bed, floating)
     status = pinning.status(pinned)
     assert status is not None
-    assert (cut.name, True) == (status.node, status.node_unreachable)
+    waits = (pb.CONTAINER_STATE_RESTARTING, cut.name, True)
+    assert waits == (status.state, status.node, status.node_unreachable)
     assert [cut.name] == copies(bed, pinned)
 
     cut.heal_link()

@@ -9,7 +9,8 @@ import pytest
 from container_manager.backends.swarm import records
 from container_manager.backends.swarm.records import Counted, Run
 from container_manager.backends.swarm.service_spec import Placement
-from container_manager.backends.swarm.status import removed_status, run_of, status_of
+from container_manager.backends.swarm.status import removed_status, status_of
+from container_manager.backends.swarm.tasks import run_of
 from container_manager.engine.timestamps import time_ns
 from container_manager.model import (
     ContainerConfig,
@@ -56,8 +57,11 @@ def test_a_bot_that_was_created_is_not_on_a_node() -> None:
         (["failed", "ready"], ContainerState.RESTARTING),
         (["complete", "starting"], ContainerState.RESTARTING),
         (["failed", "running"], ContainerState.RUNNING),
-        # Its machine died, and no other may take it.
         (["shutdown", "pending"], ContainerState.RESTARTING),
+        # Nothing is heard of its machine, and no other may take it, or one is about to.
+        (["running", "pending"], ContainerState.RESTARTING),
+        (["running", "preparing"], ContainerState.RESTARTING),
+        (["starting", "new"], ContainerState.RESTARTING),
         (["orphaned"], ContainerState.RESTARTING),
     ],
 )
@@ -79,6 +83,14 @@ def test_a_running_bot_shows_its_start_its_node_and_its_ports() -> None:
 def test_a_bot_on_a_node_that_is_down_stays_as_it_was_seen_and_says_so() -> None:
     status = status_of(STARTED, [task("running", NodeID="node2")], NODES)
     assert (ContainerState.RUNNING, "machine-2", True) == (status.state, status.node, status.node_unreachable)
+
+
+def test_a_bot_that_waits_for_a_node_shows_the_one_that_is_down() -> None:
+    before = task("running", NodeID="node2")
+    status = status_of(STARTED, [before, task("pending", 2, NodeID="")], NODES)
+    assert (ContainerState.RESTARTING, "machine-2", True) == (status.state, status.node, status.node_unreachable)
+    status = status_of(STARTED, [before, task("preparing", 2)], NODES)
+    assert (ContainerState.RESTARTING, "machine-1", False) == (status.state, status.node, status.node_unreachable)
 
 
 def test_a_pinned_bot_shows_its_node_while_it_is_stopped() -> None:

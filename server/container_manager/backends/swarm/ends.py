@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from container_manager.backends.swarm.status import has_ended, in_order, may_run
+from container_manager.backends.swarm.tasks import has_ended, in_order, may_run
 from container_manager.engine.timestamps import time_ns
 
 Json = dict[str, Any]

@@ -23,7 +23,8 @@ from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices, of_node
 from container_manager.backends.swarm.records import left_on, replicas_of
 from container_manager.backends.swarm.service_spec import grace_of
-from container_manager.backends.swarm.status import container_of, has_ended, node_name
+from container_manager.backends.swarm.status import node_name
+from container_manager.backends.swarm.tasks import container_of, has_ended
 from container_manager.deadline import Deadline
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.long_calls import LongCalls

@@ -33,9 +33,10 @@ from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_spec import Weaker
 from container_manager.backends.swarm.starts import Starts
 from container_manager.backends.swarm.state_nodes import StateNodes
-from container_manager.backends.swarm.status import has_ended, restart_count
+from container_manager.backends.swarm.status import restart_count
 from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.backends.swarm.task_watch import TaskWatch
+from container_manager.backends.swarm.tasks import has_ended
 from container_manager.backends.swarm.upkeep import Upkeep
 from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.deadline import Deadline

@@ -13,7 +13,8 @@ from typing import Any
 
 from container_manager.backends.swarm.bot_services import BotServices, of_node
 from container_manager.backends.swarm.service_spec import grace_of, not_supported
-from container_manager.backends.swarm.status import container_of, is_down, newest_running
+from container_manager.backends.swarm.status import is_down
+from container_manager.backends.swarm.tasks import container_of, newest_running
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.long_calls import LongCalls

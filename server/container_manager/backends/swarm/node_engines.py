@@ -17,7 +17,8 @@ from container_manager.backends.state_sizes import state_sizes
 from container_manager.backends.swarm.bot_services import BotServices, of_node
 from container_manager.backends.swarm.service_spec import BACKEND
 from container_manager.backends.swarm.source import SwarmSource
-from container_manager.backends.swarm.status import container_of, is_down, newest_running, node_name
+from container_manager.backends.swarm.status import is_down, node_name
+from container_manager.backends.swarm.tasks import container_of, newest_running
 from container_manager.bot_directories import RootDirectory
 from container_manager.deadline import Deadline
 from container_manager.engine.async_client import AsyncEngineClient

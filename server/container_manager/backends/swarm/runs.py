@@ -14,17 +14,9 @@ from container_manager.backends.swarm.ends import ServiceEnd, ServiceGone
 from container_manager.backends.swarm.left_containers import END_SECONDS, UNCERTAIN
 from container_manager.backends.swarm.node_ending import Ending
 from container_manager.backends.swarm.records import Run
-from container_manager.backends.swarm.status import (
-    container_of,
-    first_run,
-    has_ended,
-    in_order,
-    is_checked,
-    may_run,
-    pinned_node,
-    run_of,
-)
+from container_manager.backends.swarm.status import is_checked, pinned_node
 from container_manager.backends.swarm.task_watch import Look, TaskWatch
+from container_manager.backends.swarm.tasks import container_of, first_run, has_ended, in_order, may_run, run_of
 from container_manager.deadline import Deadline
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient

@@ -14,8 +14,9 @@ from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
 from container_manager.backends.swarm.source import SwarmSource
-from container_manager.backends.swarm.status import container_of, in_order, is_down, may_run
+from container_manager.backends.swarm.status import is_down
 from container_manager.backends.swarm.task_log import LogEngines, TaskLog, name_of_node
+from container_manager.backends.swarm.tasks import container_of, in_order, may_run
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.errors import ContainerManagerError, ContainerNotFoundError, NodeUnavailableError
 from container_manager.model import RawEntry

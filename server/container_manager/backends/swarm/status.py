@@ -34,6 +34,7 @@ from container_manager.backends.swarm.records import (
     phase_of,
     replicas_of,
 )
+from container_manager.backends.swarm.tasks import age, has_ended, in_order, may_run, run_of
 from container_manager.engine.timestamps import time_ns
 from container_manager.image_reference import content_id_of
 from container_manager.model import (
@@ -51,12 +52,8 @@ from container_manager.validation import OWN_LABEL_PREFIX
 
 Json = dict[str, Any]
 
-ENDED = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
-"""States of tasks whose container has ended, or never was."""
-_WITH_PROCESS = frozenset({"starting", "running"})
 _ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - where a swarm publishes ports
 _PINNED = "node.id=="
-_ENDED_ERROR = "task: non-zero exit"
 
 
 def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -> ContainerStatus:
@@ -66,9 +63,8 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
     container: Json = spec["TaskTemplate"]["ContainerSpec"]
     ordered = in_order(tasks)
     task = ordered[-1] if ordered else None
-    node_id = task.get("NodeID", "") if task is not None else ""
     left = _left_node(service, nodes)
-    node = nodes.get(left or node_id or pinned_node(service), {})
+    node = nodes.get(left or _node_id(ordered) or pinned_node(service), {})
     state, run = ContainerState.RUNNING if left else _state(service, ordered), _run(service, ordered)
     runs = state is ContainerState.RUNNING
     failed = state is ContainerState.EXITED and run is not None and bool(run.error)
@@ -97,6 +93,12 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
     )
 
 
+def _node_id(ordered: Sequence[Json]) -> str:
+    """The newest task's; while it waits for one, that of the newest which may still run, as on a node that is down."""
+    shown = (task for task in reversed(ordered) if task is ordered[-1] or may_run(task))
+    return next((task["NodeID"] for task in shown if task.get("NodeID")), "")
+
+
 def _left_node(service: Json, nodes: Mapping[str, Json]) -> str:
     """The id of a node on which a stop may have left a container, of one that is down if there is; empty: of none."""
     left = [each for each in left_on(service) if each in nodes] if replicas_of(service) == 0 else []
@@ -105,7 +107,7 @@ def _left_node(service: Json, nodes: Mapping[str, Json]) -> str:
 
 def removed_status(tasks: Sequence[Json], nodes: Mapping[str, Json]) -> ContainerStatus:
     """The status of a bot whose service is gone, but not yet these tasks of it, at least one."""
-    task = max(tasks, key=_age)
+    task = max(tasks, key=age)
     container: Json = task["Spec"]["ContainerSpec"]
     labels: Mapping[str, str] = container.get("Labels") or {}
     image = container["Image"].partition("@")[0]
@@ -119,47 +121,10 @@ def removed_status(tasks: Sequence[Json], nodes: Mapping[str, Json]) -> Containe
         state=ContainerState.REMOVING,
         image=image,
         image_id=content_id_of(container["Image"]),
-        create_time_ns=time_ns(min(tasks, key=_age).get("CreatedAt")),
+        create_time_ns=time_ns(min(tasks, key=age).get("CreatedAt")),
         labels=_own_labels(labels),
         node=node_name(node),
         node_unreachable=bool(node) and is_down(node),
-    )
-
-
-def in_order(tasks: Iterable[Json]) -> list[Json]:
-    """The tasks, oldest first."""
-    return sorted(tasks, key=_age)
-
-
-def has_ended(task: Json) -> bool:
-    """Whether the task's container has ended, or never was."""
-    return task["Status"]["State"] in ENDED
-
-
-def may_run(task: Json) -> bool:
-    """Whether the task may have a container that runs."""
-    # Before "starting" there is no process, and a task that is not wanted any more never gets one.
-    return task["Status"]["State"] in _WITH_PROCESS
-
-
-def container_of(task: Json) -> str:
-    """The id that the node's engine has given the task's container; empty: there is none yet."""
-    return str((task["Status"].get("ContainerStatus") or {}).get("ContainerID") or "")
-
-
-def newest_running(tasks: Iterable[Json]) -> Json | None:
-    """The newest of the tasks that has a container that may run; ``None``: none has."""
-    return next((task for task in reversed(in_order(tasks)) if may_run(task) and container_of(task)), None)
-
-
-def first_run(ordered: Sequence[Json]) -> Json | None:
-    """The task that shows how a start went, of those since the start, oldest first; ``None``: there is none yet.
-
-    The swarm no longer waits for a task, such as one on a node that is down, once it has made another.
-    """
-    return next(
-        (task for task in ordered if has_ended(task) or task["Status"]["State"] == "running" or task is ordered[-1]),
-        None,
     )
 
 
@@ -185,42 +150,14 @@ def pinned_node(service: Json) -> str:
     return next((each.removeprefix(_PINNED) for each in constraints if each.startswith(_PINNED)), "")
 
 
-def run_of(task: Json, restart_count: int = 0, node: str = "") -> Run:
-    """The run of a task that has ended."""
-    status: Json = task["Status"]
-    error = "" if _has_run(task) else str(status.get("Err") or status.get("Message") or "")
-    code = (status.get("ContainerStatus") or {}).get("ExitCode")
-    return Run(
-        exit_code=code if _has_run(task) else None,
-        start_time_ns=time_ns(task.get("CreatedAt")) if _has_run(task) else None,
-        finish_time_ns=time_ns(status.get("Timestamp")) if _has_run(task) else None,
-        error=error,
-        restart_count=restart_count,
-        node=node,
-    )
-
-
 def restart_count(service: Json, tasks: Iterable[Json]) -> int:
     """How often the bot was restarted since its last start."""
     if replicas_of(service) == 0:
         run = last_run_of(service)
         return 0 if run is None else run.restart_count
     known = counted_of(service)
-    runs = known.runs + sum(_age(task)[0] > known.until_ns and (has_ended(task) or may_run(task)) for task in tasks)
+    runs = known.runs + sum(age(task)[0] > known.until_ns and (has_ended(task) or may_run(task)) for task in tasks)
     return max(0, runs - 1)
-
-
-def _age(task: Json) -> tuple[int, str]:
-    return time_ns(task.get("CreatedAt")) or 0, task["ID"]
-
-
-def _has_run(task: Json) -> bool:
-    """Whether the task, which has ended, had a process."""
-    status: Json = task["Status"]
-    error = str(status.get("Err") or "")
-    return (
-        status["State"] in ("complete", "shutdown") or error.startswith("task: non-zero exit") or "unhealthy" in error
-    )
 
 
 def _state(service: Json, ordered: Sequence[Json]) -> ContainerState:
@@ -240,7 +177,7 @@ def _state(service: Json, ordered: Sequence[Json]) -> ContainerState:
 
 def _earlier(service: Json, ordered: Sequence[Json]) -> bool:
     """Whether there was a run since the last start before the newest task."""
-    return counted_of(service).runs > 0 or any(has_ended(task) for task in ordered[:-1])
+    return counted_of(service).runs > 0 or any(has_ended(task) or may_run(task) for task in ordered[:-1])
 
 
 def _run(service: Json, ordered: Sequence[Json]) -> Run | None:

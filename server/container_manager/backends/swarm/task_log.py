@@ -19,7 +19,8 @@ from container_manager.backend_logs import LogUnreadableError
 from container_manager.backends.engine_log import EngineLog
 from container_manager.backends.swarm.bot_services import of_node
 from container_manager.backends.swarm.source import SwarmSource
-from container_manager.backends.swarm.status import container_of, has_ended, is_down, node_name
+from container_manager.backends.swarm.status import is_down, node_name
+from container_manager.backends.swarm.tasks import container_of, has_ended
 from container_manager.engine.async_client import AsyncEngineClient, Readable
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (

@@ -24,7 +24,8 @@ from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.left_containers import UNCERTAIN, LeftContainers
 from container_manager.backends.swarm.records import Counted, Phase, counted_of, left_on, phase_of, replicas_of
 from container_manager.backends.swarm.starts import Starts
-from container_manager.backends.swarm.status import first_run, has_ended, in_order, is_down, may_run
+from container_manager.backends.swarm.status import is_down
+from container_manager.backends.swarm.tasks import first_run, has_ended, in_order, may_run
 from container_manager.deadline import Deadline
 from container_manager.engine.timestamps import time_ns
 from container_manager.errors import ContainerManagerError, NodeUnavailableError

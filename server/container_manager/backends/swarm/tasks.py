@@ -1,0 +1,80 @@
+"""A service's tasks: each is one run of its container on a node, or what keeps one from beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from container_manager.backends.swarm.records import Run
+from container_manager.engine.timestamps import time_ns
+
+Json = dict[str, Any]
+
+ENDED = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
+"""States of tasks whose container has ended, or never was."""
+_WITH_PROCESS = frozenset({"starting", "running"})
+_ENDED_ERROR = "task: non-zero exit"
+
+
+def in_order(tasks: Iterable[Json]) -> list[Json]:
+    """The tasks, oldest first."""
+    return sorted(tasks, key=age)
+
+
+def has_ended(task: Json) -> bool:
+    """Whether the task's container has ended, or never was."""
+    return task["Status"]["State"] in ENDED
+
+
+def may_run(task: Json) -> bool:
+    """Whether the task may have a container that runs."""
+    # Before "starting" there is no process, and a task that is not wanted any more never gets one.
+    return task["Status"]["State"] in _WITH_PROCESS
+
+
+def container_of(task: Json) -> str:
+    """The id that the node's engine has given the task's container; empty: there is none yet."""
+    return str((task["Status"].get("ContainerStatus") or {}).get("ContainerID") or "")
+
+
+def newest_running(tasks: Iterable[Json]) -> Json | None:
+    """The newest of the tasks that has a container that may run; ``None``: none has."""
+    return next((task for task in reversed(in_order(tasks)) if may_run(task) and container_of(task)), None)
+
+
+def first_run(ordered: Sequence[Json]) -> Json | None:
+    """The task that shows how a start went, of those since the start, oldest first; ``None``: there is none yet.
+
+    The swarm no longer waits for a task, such as one on a node that is down, once it has made another.
+    """
+    return next(
+        (task for task in ordered if has_ended(task) or task["Status"]["State"] == "running" or task is ordered[-1]),
+        None,
+    )
+
+
+def run_of(task: Json, restart_count: int = 0, node: str = "") -> Run:
+    """The run of a task that has ended."""
+    status: Json = task["Status"]
+    error = "" if _has_run(task) else str(status.get("Err") or status.get("Message") or "")
+    code = (status.get("ContainerStatus") or {}).get("ExitCode")
+    return Run(
+        exit_code=code if _has_run(task) else None,
+        start_time_ns=time_ns(task.get("CreatedAt")) if _has_run(task) else None,
+        finish_time_ns=time_ns(status.get("Timestamp")) if _has_run(task) else None,
+        error=error,
+        restart_count=restart_count,
+        node=node,
+    )
+
+
+def age(task: Json) -> tuple[int, str]:
+    """What orders tasks by their age."""
+    return time_ns(task.get("CreatedAt")) or 0, task["ID"]
+
+
+def _has_run(task: Json) -> bool:
+    """Whether the task, which has ended, had a process."""
+    status: Json = task["Status"]
+    error = str(status.get("Err") or "")
+    return status["State"] in ("complete", "shutdown") or error.startswith(_ENDED_ERROR) or "unhealthy" in error
