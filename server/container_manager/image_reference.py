@@ -63,9 +63,9 @@ def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
 
     A glob matches the reference as the caller wrote it. Its registry, its repository, its tag and its digest match
     those of the reference separately, so that ``node:*`` does not allow the registry ``node:443``. ``*`` matches ``/``
-    within a repository. The brackets of a registry's IPv6 address stand for themselves; others are a class of characters,
-    as in ``1.[0-9]``. A glob that ends in ``*`` and has neither tag nor digest allows all of them; ``*`` alone allows
-    every image.
+    within a repository. The brackets of a registry's IPv6 address stand for themselves; others are a class of
+    characters, as in ``1.[0-9]``. A glob that ends in ``*`` and has neither tag nor digest allows all of them; ``*``
+    alone allows every image.
 
     The engine ignores a tag before a digest. So ``node:22.*`` allows no digest; ``node:22.*@sha256:*`` and ``node:*``
     do.
