@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from datetime import datetime
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,47 @@ def test_times_are_exact_to_the_nanosecond_over_seconds_and_years() -> None:
         (b"2028-02-29T00:00:00.000000001Z ", 1_835_395_200_000_000_001),
     ]:
         assert [(time_ns, OUT, b"x", False)] == decoded(FrameDecoder(), faulty_frame(1, text + b"x\n"))
+
+
+def local(time_ns: int, zone: str) -> bytes:
+    """The stamp as an engine in this zone writes it for the log drivers ``local`` and ``journald``."""
+    seconds, nanoseconds = divmod(time_ns, SECOND)
+    moment = datetime.fromtimestamp(seconds, datetime.strptime(zone, "%z").tzinfo)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}{zone} ".encode()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, SECOND), st.sampled_from(["", "+01:00", "-04:30", "+14:00"])), max_size=8),
+    st.sampled_from([0, 1, MAX_LINE_BYTES - 6, MAX_LINE_BYTES - 1, MAX_LINE_BYTES, MAX_LINE_BYTES + 1]),
+    st.lists(st.integers(min_value=0), max_size=6),
+)
+def test_the_zone_of_a_stamp_makes_no_difference(
+    stamps: Sequence[tuple[int, str]], size: int, cuts: Sequence[int]
+) -> None:
+    """A zone that has UTC in winter has both forms in one log."""
+    text = b"x" * size + b"\n"
+    in_utc = [faulty_frame(1, stamp(BEGIN_NS + after) + text) for after, _ in stamps]
+    in_zones = [
+        faulty_frame(1, (local(BEGIN_NS + after, zone) if zone else stamp(BEGIN_NS + after)) + text)
+        for after, zone in stamps
+    ]
+    entries = decoded(FrameDecoder(), *in_pieces(b"".join(in_zones), cuts))
+    assert entries == decoded(FrameDecoder(), b"".join(in_utc))
+
+
+def test_the_same_second_is_another_time_in_another_zone() -> None:
+    zones = {b"Z ": 0, b"+01:00 ": -3600, b"-01:30 ": 5400}
+    for one, two in permutations(zones, 2):
+        data = b"".join(faulty_frame(1, stamp(BEGIN_NS)[:-2] + zone + b"x\n") for zone in (one, two, one))
+        expected = [raw(zones[zone] * SECOND, b"x") for zone in (one, two, one)]
+        assert expected == decoded(FrameDecoder(), data)
+
+
+def test_a_long_entry_waits_for_its_zone() -> None:
+    data = faulty_frame(1, local(BEGIN_NS, "+01:00") + b"x" * MAX_LINE_BYTES + b"y\n")
+    for cut in range(50):
+        pieces = [raw(0, b"x" * MAX_LINE_BYTES, partial=True), raw(0, b"y")]
+        assert pieces == decoded(FrameDecoder(), data[:cut], data[cut:])
 
 
 def test_an_entry_without_newline_is_partial() -> None:
@@ -147,6 +189,11 @@ def test_an_error_of_the_engine_is_one_after_the_entries_before_it() -> None:
         # In the same second as the entry before it, which is not parsed again.
         faulty_frame(1, stamp(BEGIN_NS)[:-11] + b"8659203xxZ x\n"),
         faulty_frame(1, stamp(BEGIN_NS)[:-11] + b"865920324  x\n"),
+        faulty_frame(1, b"2026-11-23T23:34:35.865920324+01:0"),
+        faulty_frame(1, b"2026-11-23T23:34:35.865920324+24:00 x\n"),
+        faulty_frame(1, b"2026-11-23T23:34:35.865920324+0100 xyz\n"),
+        faulty_frame(1, b"2026-11-23T23:34:35.865920324+01:00x\n"),
+        faulty_frame(1, b"2026-11-23T23:34:35.8659203+01:00 xyz\n"),
         faulty_frame(1, b"short\n"),
         faulty_frame(0, frame(raw(0))[8:]),
         faulty_frame(7, b""),

@@ -3,14 +3,16 @@ r"""Decodes the engine's response to ``GET /containers/{id}/logs?timestamps=1`` 
 Without a terminal the response is a sequence of frames: one byte for the source, three zero bytes, four bytes for the
 size, then one entry, ``2026-11-23T23:34:35.865920324Z text\n`` (Docker Engine API, "Stream format"). The newline is
 missing if the line continues in the next frame, which then has the same time, or if a process ended without writing
-one. The log of a container with a terminal has no frames and is refused: no bot has a terminal.
+one. The log drivers ``local`` and ``journald`` of older engines write the time in the engine's zone, with ``+01:00`` in
+place of ``Z``. The log of a container with a terminal has no frames and is refused: no bot has a terminal.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import datetime
 from struct import Struct
 
 from container_manager.model import LogSource, RawEntry
@@ -18,17 +20,19 @@ from container_manager.model import LogSource, RawEntry
 MAX_LINE_BYTES = 64 * 1024
 """Longer entries are split. The engine itself splits lines at 16 KiB."""
 
-STAMP_BYTES = len("2026-11-23T23:34:35.865920324Z ")
-_SECOND_BYTES = len("2026-11-23T23:34:35.")
+_STAMP_BYTES = len("2026-11-23T23:34:35.865920324Z ")
+_LONGEST_STAMP = len("2026-11-23T23:34:35.865920324+01:00 ")
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.)(\d{9})(Z|[+-]\d\d:\d\d) ")
 
 # About 100 lines of usual length. They are decoded, placed and encoded in half a millisecond, without a pause.
 STEP_BYTES = 8 * 1024
 
 _HEADER = Struct(">BxxxL")
-# The header and the parts of the time stamp: second, fraction, zone.
+# The header and the parts of the usual time stamp: second, fraction, zone.
 _START = Struct(">BxxxL20s9s2s")
 _ZONE = b"Z "
-_LONGEST_FRAME = STAMP_BYTES + MAX_LINE_BYTES
+# A longer one has more than an entry of one piece.
+_LONGEST_FRAME = _STAMP_BYTES + MAX_LINE_BYTES
 _SOURCES = {1: LogSource.STDOUT, 2: LogSource.STDERR}
 _SYSTEM_ERROR = 3
 _NEWLINE = 0x0A
@@ -58,7 +62,7 @@ class FrameDecoder:
         self._size = 0
         self._needed = _HEADER.size
         self._long: _Long | None = None
-        # Most time stamps share their second with the one before.
+        # Most time stamps share their second with the one before. One that is not in UTC is kept with its zone.
         self._second = b""
         self._second_ns = 0
 
@@ -104,15 +108,16 @@ class FrameDecoder:
             if end - position < self._needed:
                 break
             kind, size = _HEADER.unpack_from(data, position)
-            self._needed += size if size <= _LONGEST_FRAME else STAMP_BYTES
+            self._needed += size if size <= _LONGEST_FRAME else _LONGEST_STAMP
             if end - position < self._needed:
                 break
             begin = position + _HEADER.size
-            text, stop = begin + STAMP_BYTES, begin + size
-            if kind not in _SOURCES or size < STAMP_BYTES:
+            stop = begin + size
+            if kind not in _SOURCES or size < _STAMP_BYTES:
                 raise _problem(kind, data[begin:stop])
             # Too long, or _decode_short() would have taken it.
-            long = (self._time_ns(data[begin:text]), _SOURCES[kind], stop - text)
+            time_ns, text = self._stamp(data, begin, stop)
+            long = (time_ns, _SOURCES[kind], stop - text)
             position = self._decode_long(data, text, long, entries)
         return position
 
@@ -126,12 +131,12 @@ class FrameDecoder:
         while end - position >= start:
             kind, size, its_second, fraction, zone = unpack(data, position)
             text, stop = position + start, position + _HEADER.size + size
-            if kind not in sources or not STAMP_BYTES <= size <= _LONGEST_FRAME or stop > end:
+            if kind not in sources or not _STAMP_BYTES <= size <= _LONGEST_FRAME or stop > end:
                 break
             if its_second == second and zone == _ZONE and fraction.isdigit():
                 time_ns = second_ns + int(fraction)
             else:
-                time_ns = self._time_ns(data[position + _HEADER.size : text])
+                time_ns, text = self._stamp(data, position + _HEADER.size, stop)
                 second, second_ns = self._second, self._second_ns
             if data[stop - 1] == _NEWLINE:
                 append((time_ns, sources[kind], data[text : stop - 1], False))
@@ -156,21 +161,30 @@ class FrameDecoder:
             entries.append((time_ns, source, line, len(line) == len(piece)))
         return position
 
-    def _time_ns(self, stamp: bytes) -> int:
-        """The time of a stamp, in nanoseconds since the epoch. Raises :class:`LogFormatError`."""
-        second, fraction = stamp[:_SECOND_BYTES], stamp[_SECOND_BYTES : -len(_ZONE)]
-        if not (stamp.endswith(_ZONE) and fraction.isdigit()):
-            raise LogFormatError(f"no time stamp: {stamp!r}")
-        if second != self._second:
+    def _stamp(self, data: bytes, begin: int, end: int) -> tuple[int, int]:
+        """The time of the stamp at ``begin``, in nanoseconds since the epoch, and the position of the text behind it.
+
+        Raises :class:`LogFormatError`.
+        """
+        match = _STAMP.match(data, begin, end)
+        if match is None:
+            raise _no_stamp(data, begin, end)
+        second, fraction, zone = match.groups()
+        key = second if zone == b"Z" else second + zone
+        if key != self._second:
             try:
-                moment = datetime.strptime(second.decode("ascii"), "%Y-%m-%dT%H:%M:%S.").replace(tzinfo=UTC)
+                moment = datetime.fromisoformat((second[:-1] + zone).decode("ascii"))
             except ValueError as exc:
-                raise LogFormatError(f"no time stamp: {stamp!r}") from exc
-            self._second, self._second_ns = second, int(moment.timestamp()) * 1_000_000_000
-        return self._second_ns + int(fraction)
+                raise _no_stamp(data, begin, end) from exc
+            self._second, self._second_ns = key, int(moment.timestamp()) * 1_000_000_000
+        return self._second_ns + int(fraction), match.end()
+
+
+def _no_stamp(data: bytes, begin: int, end: int) -> LogFormatError:
+    return LogFormatError(f"no time stamp: {data[begin : min(begin + _LONGEST_STAMP, end)]!r}")
 
 
 def _problem(kind: int, text: bytes) -> Exception:
     if kind == _SYSTEM_ERROR:
         return LogFaultError(text.decode("utf-8", "replace").strip())
-    return LogFormatError(f"a frame of kind {kind}: {text[:STAMP_BYTES]!r}")
+    return LogFormatError(f"a frame of kind {kind}: {text[:_LONGEST_STAMP]!r}")
