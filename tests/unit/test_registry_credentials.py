@@ -57,6 +57,47 @@ def test_the_entry_of_another_registry_does_not(write: Write, key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reference", "key"),
+    [
+        ("reg.test/org-a/x:1", "reg.test/org-a"),
+        ("reg.test/org-b/x:1", "reg.test/org-b"),
+        ("reg.test/org-b/inner/x", "https://reg.test/org-b/inner/"),
+        ("reg.test/org-b/inner/deep@sha256:" + "0" * 64, "reg.test/org-b/inner/deep"),
+        ("reg.test/org-bc/x", "reg.test"),
+        ("reg.test/x", "reg.test"),
+        ("org/x", "docker.io/org"),
+        ("x", "docker.io/library"),
+        ("other/x", HUB),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_longest_path_that_leads_the_repository_counts(write: Write, reference: str, key: str, order: int) -> None:
+    """Others of the registry, in whatever order, are for its other repositories."""
+    hub, paths = (HUB, "docker.io/org", "docker.io/library"), ("org-b", "org-a", "org-b/inner/deep")
+    keys = ["reg.test", *(f"reg.test/{path}" for path in paths), "https://reg.test/org-b/inner/", *hub][::order]
+    auths = {each: {"identitytoken": each} for each in keys}
+    assert {"identitytoken": key} == auth_of(reference, write({"auths": auths}))
+
+
+def test_an_entry_with_the_path_of_other_repositories_does_not_count(write: Write) -> None:
+    assert {} == auth_of("reg.test/org-b/x", write({"auths": {"reg.test/org-a": {"auth": ENCODED}}}))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_the_files_encoding_is_detected(write: Write, encoding: str) -> None:
+    config = write("")
+    config.path.write_bytes(json.dumps({"auths": {"reg.test": {"auth": ENCODED}}}).encode(encoding))
+    assert PAIR == auth_of("reg.test/a", config)
+
+
+def test_a_byte_that_is_not_utf_8_holds_up_nothing_elsewhere(write: Write) -> None:
+    config = write("")
+    entry = json.dumps({"auth": ENCODED}).encode()
+    config.path.write_bytes(b'{"detachKeys": "\xff", "auths": {"o\xfcther.test": {}, "reg.test": %s}}' % entry)
+    assert PAIR == auth_of("reg.test/a", config)
+
+
+@pytest.mark.parametrize(
     ("entry", "expected"),
     [
         ({"auth": ENCODED}, PAIR),

@@ -1,8 +1,9 @@
 """Credentials for pulls, from a file in the format of Docker's ``config.json`` (``docker login`` writes it).
 
-The file is read at each pull, so a later ``docker login`` or a rotated password needs no restart. Only the entry of the
-image's registry counts: a fault in another entry, or in any other setting of the file, holds up nothing. Errors name
-the file and the registry, and never repeat a part of the file or of what a credential helper printed.
+The file is read at each pull, so a later ``docker login`` or a rotated password needs no restart. Only the entry for
+the image's repository counts, as :mod:`container_manager.engine.registry_keys` chooses it: a fault in another entry, or
+in any other setting of the file, holds up nothing. Errors name the file and the registry, and never repeat a part of
+the file or of what a credential helper printed.
 
 An entry has, as in Docker's CLI (``cli/config/configfile``):
 
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from container_manager.config import RegistryConfig
-from container_manager.image_reference import registry_of
+from container_manager.engine.registry_keys import host_of, key_for, place_of
 from container_manager.nonblocking_open import open_nonblocking
 
 _MAX_BYTES = 1 << 20
@@ -45,9 +46,6 @@ _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Exit codes of env(1) and shells for a program, such as an interpreter, that is missing or not executable.
 _CANNOT_RUN = (126, 127)
 _NOT_FOUND = b"credentials not found in native keychain"
-# Docker Hub's key in files and helpers; the others are accepted in files.
-_DOCKER_HUB = "https://index.docker.io/v1/"
-_DOCKER_HUB_HOSTS = ("index.docker.io", "docker.io", "registry-1.docker.io")
 _TOKENS = ("identitytoken", "registrytoken")
 _ENTRY_KEYS = ("auth", "username", "password", *_TOKENS)
 # A helper gives an identity token under this user name.
@@ -85,14 +83,14 @@ def credentials_for(
 
     Raises :class:`RegistryConfigError`.
     """
-    registry = registry_of(reference)
-    if registry in ("", *_DOCKER_HUB_HOSTS):
-        registry = _DOCKER_HUB
-    host = _host(registry)
+    registry, repository = place_of(reference)
+    host = host_of(registry)
     if config is None:
         return Credentials(f"there are no credentials for {host}")
     document = read_config(config)
-    if auth := _from_helper(document, registry, config.path, given_up) or _from_entry(document, registry, config.path):
+    if auth := _from_helper(document, registry, repository, config.path, given_up) or _from_entry(
+        document, registry, repository, config.path
+    ):
         return Credentials(f"with the credentials for {host} in {config.path}", {"serveraddress": registry, **auth})
     return Credentials(f"{config.path} has no credentials for {host}")
 
@@ -113,7 +111,8 @@ def read_config(config: RegistryConfig) -> dict[str, Any]:
     if len(content) > _MAX_BYTES:
         raise RegistryConfigError(f"{path} has more than {_MAX_BYTES} bytes")
     try:
-        document = json.loads(content)
+        # As Go's decoder, and so Docker's CLI: a byte that is not UTF-8 holds up nothing elsewhere in the file.
+        document = json.loads(content.decode(json.detect_encoding(content), "replace"))
     except (ValueError, RecursionError):
         # Not as the cause: json's error holds the whole text.
         raise RegistryConfigError(f"{path} is not JSON") from None
@@ -142,9 +141,9 @@ def faults_of(config: RegistryConfig) -> list[str]:
     return list(dict.fromkeys(faults))
 
 
-def _from_entry(document: Mapping[str, Any], registry: str, path: Path) -> dict[str, str]:
+def _from_entry(document: Mapping[str, Any], registry: str, repository: str, path: Path) -> dict[str, str]:
     entries = _section(document, "auths", path)
-    key = _key(entries, registry)
+    key = key_for(registry, repository, entries)
     return {} if key is None else _decoded(entries[key], key, path)
 
 
@@ -184,10 +183,10 @@ def _split(auth: object, fault: str) -> dict[str, str]:
 
 
 def _from_helper(
-    document: Mapping[str, Any], registry: str, path: Path, given_up: threading.Event | None
+    document: Mapping[str, Any], registry: str, repository: str, path: Path, given_up: threading.Event | None
 ) -> dict[str, str]:
     helpers = _section(document, "credHelpers", path)
-    key = _key(helpers, registry)
+    key = key_for(registry, repository, helpers)
     name = document.get("credsStore") if key is None else helpers[key]
     return _ask(_program(name, path), registry, path, given_up or threading.Event()) if name else {}
 
@@ -204,14 +203,14 @@ def _ask(program: str, registry: str, path: Path, given_up: threading.Event) -> 
     if status:
         if _NOT_FOUND in output:
             return {}
-        raise RegistryConfigError(f"{fault} failed for {_host(registry)} with exit code {status}")
+        raise RegistryConfigError(f"{fault} failed for {host_of(registry)} with exit code {status}")
     answer = None
     # The error may hold the answer.
     with suppress(ValueError, RecursionError):
         answer = json.loads(output)
     username, secret = (answer.get(key) for key in ("Username", "Secret")) if isinstance(answer, dict) else (None, None)
     if not isinstance(username, str) or not isinstance(secret, str):
-        raise RegistryConfigError(f"{fault} gave no usable answer for {_host(registry)}")
+        raise RegistryConfigError(f"{fault} gave no usable answer for {host_of(registry)}")
     if not secret:
         return {}
     return {"identitytoken": secret} if username == _IDENTITY_USER else {"username": username, "password": secret}
@@ -281,16 +280,3 @@ def _section(document: Mapping[str, Any], name: str, path: Path) -> dict[str, An
     if section is not None and not isinstance(section, dict):
         raise RegistryConfigError(f"{name} in {path} is not an object")
     return section or {}
-
-
-def _key(entries: Mapping[str, Any], registry: str) -> str | None:
-    """The key of a registry among ``entries``, which may have a scheme and a path."""
-    if registry in entries:
-        return registry
-    hosts = _DOCKER_HUB_HOSTS if registry == _DOCKER_HUB else (registry,)
-    return next((key for key in entries if _host(key) in hosts), None)
-
-
-def _host(key: str) -> str:
-    """The host of a registry's key, as Docker's CLI finds it (``ConvertToHostname``)."""
-    return re.sub(r"^https?://", "", key).partition("/")[0]
