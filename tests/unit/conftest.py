@@ -1,8 +1,8 @@
-"""Fixtures of several unit tests: a scripted engine, a bot with its secrets directory, and a service on them."""
+"""Fixtures of several unit tests: a scripted engine, a bot with its secrets directory, a service on them, a swarm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 
 from container_manager.backends.docker.docker_service import DockerService
+from container_manager.backends.swarm import left_containers
+from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig
 from container_manager.engine.client import EngineClient
@@ -19,6 +21,8 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.scripted_service import ScriptedService
 from tests.unit.botctl_runs import Run, run
 from tests.unit.documents import BOT
+from tests.unit.swarm_operations import hurry, lifecycle_of
+from tests.unit.swarm_world import SwarmWorld
 from tests.unit.working import Work, making_works
 
 # A slow machine is no failure, and a counter-example belongs in its own test.
@@ -84,3 +88,34 @@ def scripted() -> Iterator[ScriptedService]:
 def botctl_run(scripted: ScriptedService) -> Run:
     """Runs ``botctl`` against the scripted service."""
     return partial(run, BOTCTL_TARGET=scripted.target)
+
+
+@pytest.fixture
+def world() -> SwarmWorld:
+    """A swarm in memory."""
+    return SwarmWorld()
+
+
+@pytest.fixture
+def make_lifecycle(world: SwarmWorld, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SwarmLifecycle]]:
+    """Creates the operations of services on the swarm in memory; they are closed after the test."""
+    hurry(monkeypatch)
+    with ExitStack() as stack:
+
+        def make(node_engines: Mapping[str, str] | None = None, **config: Any) -> SwarmLifecycle:
+            lifecycle = lifecycle_of(world, node_engines or {}, **config)
+            stack.callback(lifecycle.close)
+            return lifecycle
+
+        yield make
+
+
+@pytest.fixture
+def lifecycle(make_lifecycle: Callable[..., SwarmLifecycle]) -> SwarmLifecycle:
+    return make_lifecycle()
+
+
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that a swarm has forgotten has no grace period to keep."""
+    monkeypatch.setattr(left_containers, "grace_of", lambda _: 0)

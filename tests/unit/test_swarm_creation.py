@@ -1,0 +1,141 @@
+"""Creates on a swarm: retries, lost answers, and services of others with a bot's name or labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from container_manager.backends.swarm.lifecycle import SwarmLifecycle
+from container_manager.deadline import Deadline
+from container_manager.errors import (
+    ContainerAlreadyExistsError,
+    ContainerNameMismatchError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    ImageNotAllowedError,
+    NameInUseUnmanagedError,
+    NotSupportedByBackendError,
+)
+from container_manager.model import ContainerConfig, ContainerState
+from container_manager.operation import carry_out
+from tests.support.waiting import wait_until
+from tests.unit.swarm_documents import BOT, spec
+from tests.unit.swarm_operations import create, status
+from tests.unit.swarm_world import SwarmWorld
+
+pytestmark = pytest.mark.usefixtures("no_grace")
+
+
+def test_a_create_whose_answer_is_lost_is_undone_later(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_the_answer(body: dict[str, Any]) -> None:
+        world.add(body)
+        raise EngineTimeoutError("no answer")
+
+    world.on_create = lose_the_answer
+    with pytest.raises(EngineTimeoutError):
+        create(lifecycle)
+    wait_until(lambda: not world.services, "the service that nobody knows is removed")
+    world.on_create = lambda _: None
+    create(lifecycle)
+
+
+def test_a_retry_of_a_create_gets_its_service_and_another_one_is_refused(lifecycle: SwarmLifecycle) -> None:
+    made = create(lifecycle, request_id="one")
+    assert made == create(lifecycle, request_id="one")
+    with pytest.raises(ContainerAlreadyExistsError) as caught:
+        create(lifecycle, request_id="two")
+    assert made == caught.value.metadata["container_id"]
+
+
+def test_a_create_past_its_deadline_leaves_nothing(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    deadline = Deadline()
+
+    def give_up(_: dict[str, Any]) -> None:
+        deadline.cancel()
+
+    world.on_create = give_up
+    with pytest.raises(Exception, match="cancelled"):
+        create(lifecycle, deadline=deadline)
+    assert {} == world.services
+
+
+def test_a_foreign_service_with_the_bots_name_is_never_touched(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    foreign = spec()
+    foreign["Labels"] = {}
+    world.add(foreign)
+    for change in (lifecycle.start_container, lifecycle.stop_container, lifecycle.remove_container):
+        with pytest.raises(NameInUseUnmanagedError):
+            carry_out(change(BOT))
+    with pytest.raises(NameInUseUnmanagedError):
+        create(lifecycle)
+    assert lifecycle.get_container_status(BOT) is None
+    with pytest.raises(NameInUseUnmanagedError):
+        lifecycle.require_container(BOT)
+    assert 1 == len(world.services)
+
+
+def test_a_service_that_another_one_creates_meanwhile_exists_already(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found by its labels, although it was not there by its name."""
+    listed = world.list_services
+    monkeypatch.setattr(
+        world, "list_services", lambda *args, **filters: (world.add(spec()), listed(*args, **filters))[1]
+    )
+    with pytest.raises(ContainerAlreadyExistsError):
+        create(lifecycle)
+
+
+def test_a_service_with_the_bots_labels_and_another_name_is_shown_and_never_touched(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    world.add({**spec(), "Name": "by-hand"})
+    assert "by-hand" == status(lifecycle).name
+    for change in (lifecycle.start_container, lifecycle.stop_container, lifecycle.remove_container):
+        with pytest.raises(ContainerNameMismatchError, match="remove it, and create the bot"):
+            carry_out(change(BOT))
+    assert 1 == len(world.services)
+
+
+def test_an_old_node_is_refused_at_the_create(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    world.nodes["node2"]["Description"]["Engine"]["EngineVersion"] = "20.10.24"
+    with pytest.raises(NotSupportedByBackendError) as caught:
+        create(lifecycle)
+    assert "machine-2" == caught.value.metadata["node"]
+    assert {} == world.services
+
+
+def test_an_upgrade_puts_back_what_its_operator_no_longer_allows(
+    world: SwarmWorld, make_lifecycle: Callable[..., SwarmLifecycle]
+) -> None:
+    lifecycle = make_lifecycle(allowed_images=("other/*",))
+    world.nodes["node2"]["Description"]["Engine"]["EngineVersion"] = "20.10.24"
+    old = ContainerConfig(image="registry.test/old:1")
+    with pytest.raises(ImageNotAllowedError):
+        carry_out(lifecycle.create_container(BOT, old))
+    carry_out(lifecycle.create_container(BOT, old, image_id="sha256:" + "ab" * 32))
+    assert "registry.test/old:1" == status(lifecycle).image
+
+
+def test_a_create_that_was_given_up_removes_no_bot_that_was_started_since(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("container_manager.backends.given_up_creates.FIRST_PAUSE_SECONDS", 60.0)
+
+    def lose_the_answer(body: dict[str, Any]) -> None:
+        world.add(body)
+        world.faults = [EngineUnavailableError("no leader")]
+        raise EngineTimeoutError("no answer")
+
+    world.on_create = lose_the_answer
+    with pytest.raises(EngineTimeoutError):
+        create(lifecycle)
+    wait_until(lambda: not world.faults, "the search has met the managers without a leader")
+    carry_out(lifecycle.start_container(BOT))
+    with pytest.raises(ContainerAlreadyExistsError):
+        create(lifecycle)
+    assert ContainerState.RUNNING is status(lifecycle).state

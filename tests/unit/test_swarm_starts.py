@@ -1,0 +1,164 @@
+"""Starts on a swarm: how long each is watched, what is told of one that fails, and that it is withdrawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from container_manager.backends.swarm import runs
+from container_manager.backends.swarm.lifecycle import SwarmLifecycle
+from container_manager.backends.swarm.records import LABEL_LEFT_ON
+from container_manager.errors import (
+    CommandNotFoundError,
+    NodeUnavailableError,
+    PortInUseError,
+    SecretsUnavailableError,
+    StartFailedError,
+)
+from container_manager.model import ContainerConfig, ContainerState, ExitReason
+from container_manager.operation import carry_out
+from tests.support.fake_engine import FakeEngine, Raw
+from tests.unit.swarm_documents import BOT, IMAGE, service, spec, task
+from tests.unit.swarm_operations import create, run, status
+from tests.unit.swarm_world import SwarmWorld
+
+pytestmark = pytest.mark.usefixtures("no_grace")
+
+NO_PROGRAM = b"\x02\0\0\0\0\0\0\x46[FATAL tini (7)] exec nope failed: No such file or directory\n"
+"""What a container's init process writes, in the engine's frame."""
+
+
+@pytest.mark.parametrize(
+    ("script", "log", "error"),
+    [
+        ([{"State": "rejected", "Err": "No such image: x"}], b"", StartFailedError),
+        ([{"State": "failed", "Err": "starting container failed: address already in use"}], b"", PortInUseError),
+        (
+            [
+                {"State": "running"},
+                {
+                    "State": "failed",
+                    "Err": "task: non-zero exit (127)",
+                    "ContainerStatus": {"ContainerID": "c", "ExitCode": 127},
+                },
+            ],
+            NO_PROGRAM,
+            CommandNotFoundError,
+        ),
+        (
+            [{"State": "pending", "Err": "no suitable node (host-mode port already in use on 3 nodes)"}],
+            b"",
+            StartFailedError,
+        ),
+    ],
+)
+def test_a_start_that_fails_is_withdrawn_and_shown(
+    world: SwarmWorld,
+    lifecycle: SwarmLifecycle,
+    script: list[dict[str, Any]],
+    log: bytes,
+    error: type[StartFailedError],
+) -> None:
+    carry_out(lifecycle.create_container(BOT, ContainerConfig(image=IMAGE, command=("nope",))))
+    world.script, world.log = script, log
+    world.at_stop = [None]
+    with pytest.raises(error):
+        carry_out(lifecycle.start_container(BOT))
+    (service,) = world.services.values()
+    assert {"Replicated": {"Replicas": 0}} == service["Spec"]["Mode"]
+    shown = status(lifecycle)
+    assert (ContainerState.EXITED, ExitReason.START_FAILED, None) == (
+        shown.state,
+        shown.exit_reason,
+        shown.exit_code,
+    )
+    assert shown.error
+
+
+@pytest.mark.parametrize(
+    ("start_seconds", "settled_seconds"),
+    [(0.1, 0.2), (1.0, 0.5), (2.0, 2.0), (60.0, 5.0)],
+    ids=["fast", "usual", "slow", "very slow"],
+)
+def test_on_a_node_that_is_slow_a_missing_program_is_waited_for_longer(
+    monkeypatch: pytest.MonkeyPatch, start_seconds: float, settled_seconds: float
+) -> None:
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(runs, "time", clock)
+    monkeypatch.setattr(runs, "_IMAGE_CHECKED_SECONDS", 100.0)
+    begun = runs._Start(service(spec(ContainerConfig(command=("nope",)))), 0)
+
+    def is_over(state: str, at: float) -> bool:
+        clock.now = at
+        return begun.look([task(state, status={"ContainerStatus": {"ContainerID": "c"}})])
+
+    assert not is_over("starting", 1)
+    assert not is_over("starting", 1 + start_seconds)
+    assert not is_over("running", 100)
+    assert not is_over("running", 100 + settled_seconds - 0.01)
+    assert is_over("running", 100 + settled_seconds)
+
+
+@pytest.mark.parametrize("named", ["engine", "engine without the container", "nothing there"])
+def test_a_missing_program_is_told_by_the_engine_of_its_node_or_else_by_the_manager(
+    world: SwarmWorld, make_lifecycle: Callable[..., SwarmLifecycle], engine: FakeEngine, named: str
+) -> None:
+    """A manager may get no log from a node that has connected to it anew."""
+    if named == "engine":
+        engine.on("GET", "/containers/c/logs", Raw(NO_PROGRAM))
+    else:
+        world.log = NO_PROGRAM
+    lifecycle = make_lifecycle({"machine-1": "unix:///nowhere" if named == "nothing there" else engine.url})
+    create(lifecycle)
+    ended = {"ContainerID": "c", "ExitCode": 127}
+    world.script = [{"State": "failed", "Err": "task: non-zero exit (127)", "ContainerStatus": ended}]
+    world.at_stop = [None]
+    with pytest.raises(CommandNotFoundError):
+        carry_out(lifecycle.start_container(BOT))
+
+
+def test_a_program_that_ends_at_once_has_been_started(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    create(lifecycle)
+    ended = {"ContainerID": "c", "ExitCode": 127}
+    world.script = [{"State": "failed", "Err": "task: non-zero exit (127)", "ContainerStatus": ended}]
+    carry_out(lifecycle.start_container(BOT))
+    assert (ContainerState.RESTARTING, 127) == (status(lifecycle).state, status(lifecycle).exit_code)
+
+
+def test_a_start_whose_image_has_a_health_check_returns_and_shows_that_it_runs(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    create(lifecycle)
+    world.script = [{"State": "starting", "ContainerStatus": {"ContainerID": "c"}}]
+    carry_out(lifecycle.start_container(BOT))
+    assert ContainerState.RUNNING is status(lifecycle).state
+
+
+def test_a_start_of_a_bot_whose_only_node_is_down_is_withdrawn(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    create(lifecycle)
+    (service,) = world.services.values()
+    service["Spec"]["TaskTemplate"]["Placement"] = {"Constraints": ["node.id==node2"]}
+    world.script = [{"State": "pending", "Err": "no suitable node"}]
+    world.at_stop = [None]
+    with pytest.raises(NodeUnavailableError, match="start it when the node is back") as caught:
+        carry_out(lifecycle.start_container(BOT))
+    assert "machine-2" == caught.value.metadata["node"]
+    assert {"Replicated": {"Replicas": 0}} == service["Spec"]["Mode"]
+    assert LABEL_LEFT_ON not in service["Spec"]["Labels"]
+
+
+def test_a_restart_that_cannot_start_stops_nothing(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(lifecycle)
+
+    def none(_: str) -> list[dict[str, Any]]:
+        raise SecretsUnavailableError("the bot has no secrets", bot_id=BOT)
+
+    monkeypatch.setattr(lifecycle._starts._secrets, "references", none)
+    with pytest.raises(SecretsUnavailableError):
+        carry_out(lifecycle.restart_container(BOT))
+    assert ContainerState.RUNNING is status(lifecycle).state
