@@ -83,7 +83,7 @@ LISTED = (
         "it needs the program age, and serves; that the service encrypts for such a key is shown by",
         (
             "tests/rpc/test_backups.py::test_secrets_are_in_no_archive_unless_the_operator_has_them_encrypted",
-            "tests/unit/test_cli.py::test_an_option_is_an_environment_variable_too",
+            "tests/unit/test_serve_options.py::test_an_option_is_an_environment_variable_too",
         ),
     ),
     Listed(

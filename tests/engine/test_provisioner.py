@@ -24,6 +24,7 @@ from container_manager.config import BackendConfig, ServerConfig
 from container_manager_client import connect
 from tests.support.bots import NODE_UID, Bots
 from tests.support.calls import FOREVER, Calls
+from tests.support.child_environment import child_environment
 from tests.support.provisioning_calls import delete_secrets, delete_state, put_secrets
 from tests.support.provisioning_contract import ProvisioningContract
 from tests.support.serving import running_server
@@ -168,11 +169,10 @@ def test_a_caller_whose_only_right_is_the_sockets_group_provisions_creates_start
     provisioned_target: str, bots: Bots, state_root: Path
 ) -> None:
     bot_id = bots.bare()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     argument = json.dumps([provisioned_target, bot_id, UID, MEMBERS])
     with subprocess.Popen(
         [sys.executable, "-c", CALLER, argument],
-        env=environment,
+        env=child_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import struct
@@ -18,6 +17,7 @@ from container_manager.rpc.stream_kinds import HEALTH
 from container_manager_client import connect
 from tests.rpc.conftest import ServeLooped
 from tests.support.calls import fails_with
+from tests.support.child_environment import child_environment
 from tests.support.health_calls import probe, watch
 from tests.support.serving import LoopedServer
 from tests.support.waiting import wait_until
@@ -146,13 +146,12 @@ with connect(sys.argv[1]) as channel:
 
 
 def test_the_streams_of_a_client_that_no_longer_answers_are_ended(serve: ServeLooped) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     limits = TransportLimits(keepalive_seconds=1, keepalive_timeout_seconds=1)
     with (
         serve(limits) as looped,
         connect(target(looped)) as channel,
         subprocess.Popen(
-            [sys.executable, "-c", WATCHER, target(looped)], env=environment, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WATCHER, target(looped)], env=child_environment(), stdout=subprocess.PIPE, text=True
         ) as client,
     ):
         try:

@@ -20,6 +20,7 @@ from container_manager_client import TlsFiles, connect, connect_aio, error_info
 from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
 from tests.support.certificates import Authority, put, server_files
+from tests.support.child_environment import child_environment
 
 OURS = Authority()
 OTHERS = Authority()
@@ -213,10 +214,9 @@ with tempfile.TemporaryDirectory() as name:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a network")
 def test_with_tls_another_address_than_loopback_is_served() -> None:
     """In a network namespace, which no other machine can reach."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", IN_A_NETWORK_OF_ITS_OWN],
-        env=environment,
+        env=child_environment(),
         capture_output=True,
         text=True,
         timeout=120,

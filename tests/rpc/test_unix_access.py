@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from container_manager_client import connect
 from tests.rpc.conftest import ServeOn
+from tests.support.child_environment import child_environment
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -41,9 +42,8 @@ with connect(target) as channel:
 
 def called_by(target: str, gid: int, groups: Sequence[int] = ()) -> str:
     """What a process of another user hears that has this group, and these further ones."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-c", CALLER, json.dumps([target, UID, gid, list(groups)])]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -21,6 +21,7 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.scripted_service import ScriptedService
 from tests.unit.botctl_runs import Run, run
 from tests.unit.documents import BOT
+from tests.unit.serve_runs import Serve, serve_runs
 from tests.unit.swarm_operations import hurry, lifecycle_of
 from tests.unit.swarm_world import SwarmWorld
 from tests.unit.working import Work, making_works
@@ -119,3 +120,9 @@ def lifecycle(make_lifecycle: Callable[..., SwarmLifecycle]) -> SwarmLifecycle:
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that a swarm has forgotten has no grace period to keep."""
     monkeypatch.setattr(left_containers, "grace_of", lambda _: 0)
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Runs ``container-manager serve`` with a server that only keeps its config."""
+    yield from serve_runs(tmp_path, monkeypatch)

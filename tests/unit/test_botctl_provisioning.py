@@ -13,6 +13,7 @@ import pytest
 from botctl.exit_codes import ExitCode
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
 from container_manager.errors import InvalidStateError, ServiceNotAllowedError
+from tests.support.child_environment import child_environment
 from tests.support.scripted_service import ScriptedService
 from tests.unit.botctl_runs import Run, complaint, document
 
@@ -31,8 +32,7 @@ def secret(tmp_path: Path) -> Path:
 def piped(scripted: ScriptedService, *arguments: str, given: bytes = VALUE) -> subprocess.CompletedProcess[bytes]:
     """Run with standard input from a pipe."""
     command = [sys.executable, "-m", "botctl", *arguments]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    environment["BOTCTL_TARGET"] = scripted.target
+    environment = {**child_environment(), "BOTCTL_TARGET": scripted.target}
     return subprocess.run(command, input=given, env=environment, capture_output=True, check=False, timeout=120)
 
 
@@ -106,10 +106,9 @@ def test_a_mistaken_source_is_one_line_and_nothing_is_sent(
 
 def test_a_terminal_is_refused_because_it_would_show_what_is_typed(scripted: ScriptedService) -> None:
     controller, terminal = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-m", "botctl", "--target", scripted.target, "secrets", "put", BOT, "A=@-"]
     ended = subprocess.run(
-        command, stdin=terminal, env=environment, capture_output=True, text=True, check=False, timeout=120
+        command, stdin=terminal, env=child_environment(), capture_output=True, text=True, check=False, timeout=120
     )
     os.close(controller)
     os.close(terminal)
