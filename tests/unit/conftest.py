@@ -17,6 +17,7 @@ from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig
 from container_manager.engine.client import EngineClient
+from container_manager.engine.long_calls import LongCalls
 from tests.support.fake_engine import FakeEngine
 from tests.support.scripted_service import ScriptedService
 from tests.unit.botctl_runs import Run, run
@@ -43,6 +44,14 @@ def client(engine: FakeEngine) -> Iterator[EngineClient]:
     client = EngineClient(engine.url, timeout_seconds=10)
     yield client
     client.close()
+
+
+@pytest.fixture
+def calls(engine: FakeEngine) -> Iterator[LongCalls]:
+    """Long calls to the scripted engine."""
+    calls = LongCalls(engine.url, timeout_seconds=10)
+    yield calls
+    calls.close()
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.registry_credentials import RegistryConfigError, credentials_for
 from container_manager.errors import EngineUnavailableError
 from container_manager.operation import carry_out
-from tests.support.fake_engine import FakeEngine
 from tests.support.waiting import wait_until
 from tests.unit.registry_files import ENCODED, HUB, PAIR, SECRET, Write, auth_of, written
 
@@ -146,13 +145,6 @@ def test_the_doctor_finds_a_helper_that_cannot_be_run(
     assert (
         problem is None or f"docker-credential-one, which {config.path} names, cannot be run: {problem}" in told[0][1]
     )
-
-
-@pytest.fixture
-def calls(engine: FakeEngine) -> Any:
-    calls = LongCalls(engine.url, timeout_seconds=10)
-    yield calls
-    calls.close()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -25,13 +25,6 @@ from tests.support.waiting import wait_until
 
 STOP, RESTART, KILL = (("POST", f"/containers/c1/{verb}") for verb in ("stop", "restart", "kill"))
 STARTED = "2026-11-29T06:00:00.123456789Z"
-
-
-@pytest.fixture
-def calls(engine: FakeEngine) -> Iterator[LongCalls]:
-    calls = LongCalls(engine.url, timeout_seconds=5)
-    yield calls
-    calls.close()
 
 
 Call = Callable[[LongCalls], Future[None]]

@@ -7,7 +7,6 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,13 +25,6 @@ from tests.unit.registry_files import ENCODED, Write, written
 def write(tmp_path: Path) -> Write:
     """Writes the file with the credentials."""
     return partial(written, tmp_path)
-
-
-@pytest.fixture
-def calls(engine: FakeEngine) -> Any:
-    calls = LongCalls(engine.url, timeout_seconds=10)
-    yield calls
-    calls.close()
 
 
 def test_the_file_is_read_at_each_pull(engine: FakeEngine, calls: LongCalls, write: Write) -> None:
