@@ -1,0 +1,86 @@
+"""A start that certainly fails for its command is refused, and any other is left to the engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from container_manager.backends.docker.command_check import CommandCheck
+from container_manager.deadline import Deadline
+from container_manager.engine.client import EngineClient
+from container_manager.errors import CommandNotFoundError, StartFailedError
+from container_manager.model import ContainerState
+from tests.support.fake_engine import FakeEngine, Json, error
+from tests.unit.command_files import CONTENT, INSPECT, PROGRAM, STATE, command_check, container, has
+from tests.unit.documents import BOT, ID, OTHER_ID, archived
+
+CRLF = archived(b"#!/bin/sh\r\n")
+
+
+@pytest.fixture
+def check(engine: FakeEngine, client: EngineClient) -> CommandCheck:
+    return command_check(engine, client)
+
+
+def start(check: CommandCheck, container_state: ContainerState = ContainerState.CREATED) -> type[Exception] | None:
+    try:
+        check.check_start(ID, container_state, BOT, Deadline(5))
+    except StartFailedError as exc:
+        return type(exc)
+    return None
+
+
+@pytest.mark.parametrize("made_here", [True, False])
+def test_a_start_that_certainly_fails_is_refused(engine: FakeEngine, check: CommandCheck, made_here: bool) -> None:
+    """A container that this process has not made is looked at before its first start."""
+    has(engine, {"/bin/run": PROGRAM})
+    engine.on(*CONTENT, CRLF)
+    engine.on(*INSPECT, Json(container("run")))
+    if made_here:
+        assert check.needs_init(container("run"), Deadline(5)) is True
+    assert CommandNotFoundError is start(check)
+    # Mended, as by docker cp. That says nothing of its image.
+    engine.on(*CONTENT, archived(b"echo text\n"))
+    assert start(check) is None
+    engine.requests.clear()
+    assert start(check) is None
+    assert [] == engine.requests
+    engine.on(*CONTENT, CRLF)
+    other = {**container("run"), "Id": OTHER_ID}
+    engine.on(*INSPECT, Json(other))
+    assert check.needs_init(other, Deadline(5)) is True
+    with pytest.raises(CommandNotFoundError):
+        check.check_start(OTHER_ID, ContainerState.CREATED, BOT, Deadline(5))
+
+
+def test_a_container_without_init_is_judged_by_the_engine(engine: FakeEngine, check: CommandCheck) -> None:
+    has(engine, {"/bin/other": PROGRAM})
+    engine.on(*INSPECT, Json(container("run", HostConfig={"Init": False})))
+    assert start(check) is None
+    check.engine_judges(ID)
+    engine.requests.clear()
+    assert start(check) is None
+    assert [] == engine.requests
+
+
+@pytest.mark.parametrize("container_state", [ContainerState.EXITED, ContainerState.RUNNING, ContainerState.DEAD])
+def test_a_container_that_this_process_knows_nothing_of_and_that_was_started_before_is_not_looked_at(
+    engine: FakeEngine, check: CommandCheck, container_state: ContainerState
+) -> None:
+    assert start(check, container_state) is None
+    assert [] == engine.requests
+
+
+def test_a_program_in_a_mount_is_looked_up_at_each_start(engine: FakeEngine, check: CommandCheck) -> None:
+    engine.on(*INSPECT, Json(container(f"{STATE}/run")))
+    has(engine, {f"{STATE}/other": PROGRAM})
+    assert check.needs_init(container(f"{STATE}/run"), Deadline(5)) is True
+    assert CommandNotFoundError is start(check)
+    has(engine, {f"{STATE}/run": PROGRAM})
+    assert start(check) is None
+    engine.on(*CONTENT, CRLF)
+    assert CommandNotFoundError is start(check, ContainerState.EXITED)
+
+
+def test_a_container_that_is_gone_is_left_to_the_start(engine: FakeEngine, check: CommandCheck) -> None:
+    engine.on(*INSPECT, error(404, "No such container"))
+    assert start(check) is None
