@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,9 +41,12 @@ def test_the_base_is_added_unless_the_number_is_one_of_the_host(
 
 
 # A read is repeated once.
-def test_the_last_answer_holds_while_the_engine_is_away(engine: FakeEngine, client: EngineClient) -> None:
+@pytest.mark.parametrize("away", [[Cut(), Cut()], [error(401, "no")], [error(502, "bad gateway")]])
+def test_the_last_answer_holds_while_the_engine_is_away(
+    engine: FakeEngine, client: EngineClient, away: list[Any]
+) -> None:
     host_user = HostUser(client)
-    engine.on("GET", "/info", Json(REMAPS), Cut(), Cut(), Json({}))
+    engine.on("GET", "/info", Json(REMAPS), *away, Json({}))
     assert [(101_000, 201_000), (101_000, 201_000)] == [host_user(BOTS), host_user(BOTS)]
     client._info = None
     assert (101_000, 201_000) == host_user(BOTS), "the engine is away"

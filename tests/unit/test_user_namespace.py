@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +15,7 @@ from container_manager.bot_directories import BotUser
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.user_namespace import UserNamespace, user_namespace
-from container_manager.errors import EngineUnavailableError
+from container_manager.errors import EngineAccessDeniedError, EngineUnavailableError
 from tests.support.fake_engine import Cut, FakeEngine, Json, error
 
 REMAPPED = {"SecurityOptions": ["name=seccomp,profile=default", "name=userns"], "DockerRootDir": "/var/lib/docker/7.9"}
@@ -97,10 +98,44 @@ def test_the_engine_is_asked_once_and_again_after_it_was_unreachable(engine: Fak
     assert None is client.user_namespace(Deadline())
 
 
-@pytest.mark.parametrize("status", [403, 404, 500])
-def test_an_engine_that_gives_no_information_counts_as_one_that_remaps_nothing(
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_engine_that_may_not_be_asked_counts_as_one_that_remaps_nothing(
     engine: FakeEngine, client: EngineClient, status: int
 ) -> None:
     engine.on("GET", "/info", error(status, "no"))
     assert [None, None] == [client.user_namespace(Deadline()) for _ in range(2)]
     assert 1 == len(engine.seen("GET", "/info"))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, EngineUnavailableError),
+        (401, EngineAccessDeniedError),
+        *((status, EngineUnavailableError) for status in (429, 500, 502, 503, 504)),
+    ],
+)
+def test_an_engine_that_fails_to_answer_is_an_error_and_asked_again(
+    engine: FakeEngine, client: EngineClient, status: int, expected: type[Exception]
+) -> None:
+    engine.on("GET", "/info", error(status, "no"), Json(REMAPPED))
+    with pytest.raises(expected):
+        client.user_namespace(Deadline())
+    assert UserNamespace(7, 9) == client.user_namespace(Deadline())
+
+
+def test_a_socket_that_refuses_us_is_no_answer_either(
+    engine: FakeEngine, client: EngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test injects the denial, as root is denied nothing."""
+
+    class DeniedSocket(socket.socket):
+        def connect(self, _: Any) -> None:
+            self.close()
+            raise PermissionError(13, os.strerror(13))
+
+    engine.on("GET", "/info", Json(REMAPPED))
+    with monkeypatch.context() as denied, pytest.raises(EngineAccessDeniedError):
+        denied.setattr(socket, "socket", DeniedSocket)
+        client.user_namespace(Deadline())
+    assert UserNamespace(7, 9) == client.user_namespace(Deadline())

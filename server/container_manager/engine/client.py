@@ -53,6 +53,7 @@ _NO_ANSWER = (
     ValueError,
 )
 _TIMEOUTS = (requests.ReadTimeout, requests.ConnectTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError)
+_HTTP_FORBIDDEN = 403
 _HTTP_NOT_FOUND = 404
 _IDLE_SECONDS = 10.0
 """How long an unused connection stays open, until the next call closes it, of whichever client: the health check makes
@@ -95,13 +96,21 @@ class EngineClient:
         return user_namespace(self.info(deadline))
 
     def info(self, deadline: Deadline) -> Json:
-        """The engine's settings. As the API version, asked for once, and again after the engine was unreachable."""
+        """The engine's settings. As the API version, asked for once, and again after the engine was unreachable.
+
+        They are empty if something between this process and the engine does not pass this request on (403 or 404).
+        """
         info = self._info
         if info is None:
             try:
                 info = self._read("info", lambda api: api.get_json("/info"), deadline)
-            except (EngineRejectedError, EngineAccessDeniedError):
-                # Something between this process and the engine does not pass this request on.
+            except EngineAccessDeniedError as exc:
+                if not isinstance(exc.__cause__, EngineRejectedError) or exc.__cause__.status != _HTTP_FORBIDDEN:
+                    raise
+                info = {}
+            except EngineRejectedError as exc:
+                if exc.status != _HTTP_NOT_FOUND:
+                    raise EngineUnavailableError(f"the engine does not tell its settings: {exc}") from exc
                 info = {}
             self._info = info
         return info

@@ -6,7 +6,7 @@ from container_manager.bot_directories import BotUser
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.user_namespace import UserNamespace
-from container_manager.errors import EngineTimeoutError, EngineUnavailableError
+from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
 
 _ASK_SECONDS = 5.0
 
@@ -22,13 +22,13 @@ class HostUser:
     def __call__(self, user: BotUser) -> BotUser:
         """The user on this host. Of an engine that does not answer now, what it last said.
 
-        Raises :class:`EngineUnavailableError` or :class:`EngineTimeoutError` if it has not answered yet: files for the
-        wrong user would be of no use to the bot.
+        Raises :class:`EngineUnavailableError`, :class:`EngineTimeoutError` or :class:`EngineAccessDeniedError` if it
+        has not answered yet: files for the wrong user would be of no use to the bot.
         """
         try:
             self._last = self._engine.user_namespace(Deadline(_ASK_SECONDS))
             self._asked = True
-        except (EngineUnavailableError, EngineTimeoutError):
+        except (EngineUnavailableError, EngineTimeoutError, EngineAccessDeniedError):
             if not self._asked:
                 raise
         return user if self._last is None else self._last.on_host(user)
