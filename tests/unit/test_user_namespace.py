@@ -135,7 +135,8 @@ def test_a_socket_that_refuses_us_is_no_answer_either(
             raise PermissionError(13, os.strerror(13))
 
     engine.on("GET", "/info", Json(REMAPPED))
-    with monkeypatch.context() as denied, pytest.raises(EngineAccessDeniedError):
+    with monkeypatch.context() as denied:
         denied.setattr(socket, "socket", DeniedSocket)
-        client.user_namespace(Deadline())
+        with pytest.raises(EngineAccessDeniedError):
+            client.user_namespace(Deadline())
     assert UserNamespace(7, 9) == client.user_namespace(Deadline())
