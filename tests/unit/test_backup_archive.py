@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from container_manager.errors import CapacityExceededError
 from container_manager.maintenance import archive as archive_module
 from container_manager.maintenance.archive import write_archive
+from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.unpacking import read_manifest
 from tests.unit.archives import MANIFEST, archived, picture, unpacked_bytes
 from tests.unit.provisioned import USER
@@ -110,3 +111,20 @@ def test_whatever_its_files_are_called_a_state_comes_back(
         (directory / "state" / "in" / name).write_bytes(content)
     unpacked_bytes(archived(directory / "state"), directory / "target")
     assert picture(directory / "state") == picture(directory / "target")
+
+
+def test_an_archive_has_no_name_until_it_is_complete(state: Path, tmp_path: Path) -> None:
+    """So a killed process leaves nothing, and another service on the same root takes nothing for a leftover."""
+    root = tmp_path / "backups"
+    root.mkdir(0o700)
+    seen: list[list[Path]] = []
+    directory = os.open(state, os.O_RDONLY)
+    try:
+        BackupStore(root).write("b", directory, MANIFEST, lambda _: seen.append(list(root.iterdir())))
+    finally:
+        os.close(directory)
+    assert seen
+    assert [] == [path for paths in seen for path in paths]
+    assert {("b.tar.gz", 0o600), ("b.sha256", 0o600)} == {
+        (path.name, stat.S_IMODE(path.stat().st_mode)) for path in root.iterdir()
+    }

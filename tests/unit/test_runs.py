@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,29 @@ def test_those_who_watch_are_told_that_the_service_shuts_down(tmp_path: Path) ->
         assert isinstance(await watching, ShuttingDownError)
 
     in_runs(tmp_path, waiting, scenario)
+
+
+def test_what_another_service_works_on_is_neither_continued_nor_removed_before_that_has_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Journal(tmp_path).save(replace(RECORD, phase="first"))
+    other = Journal(tmp_path)
+    assert other.hold()
+    cleaned: list[object] = []
+
+    async def scenario(runs: Runs) -> None:
+        await runs.recover(cleaned.append)
+
+    in_runs(tmp_path, done, scenario)
+    assert [] == cleaned
+    assert ["first"] == [record.phase for record in other.unfinished()]
+    assert 1 == caplog.text.count("another service has this secrets root")
+    other.release()
+
+    async def recovered(runs: Runs) -> None:
+        await scenario(runs)
+        assert {"done": True} == await ended(await runs.attach(RECORD))
+
+    in_runs(tmp_path, done, recovered)
+    assert [{BOT}] == cleaned
+    assert other.hold()

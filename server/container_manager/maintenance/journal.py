@@ -5,6 +5,7 @@ One file for each request id. It is written beside, fsynced and renamed, so it a
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -68,6 +69,31 @@ class Journal:
         self._root = root
         self._pruning = threading.Lock()
         self._pruned = time.time()
+        self._held = -1
+
+    def hold(self) -> bool:
+        """Be the one service that continues what is unfinished, until :meth:`release` or the end of the process.
+
+        ``False``: another one is, and may be working on what looks unfinished.
+        """
+        with self._opened() as directory:
+            held = os.dup(directory)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            return False
+        except OSError:
+            # The file system has no locks, and so nothing tells of another service.
+            pass
+        self._held = held
+        return True
+
+    def release(self) -> None:
+        """Let the next service continue what is unfinished."""
+        held, self._held = self._held, -1
+        if held >= 0:
+            os.close(held)
 
     def path(self, record: Record) -> Path:
         """The file of a record."""

@@ -64,8 +64,6 @@ class LongRuns:
             _log.warning("operations that were under way cannot be continued: %s", reason_of(exc))
 
     def _remove_leftovers(self, busy: Collection[str]) -> None:
-        if self.store is not None:
-            self.store.remove_leftovers()
         if self.states is not None:
             self.states.remove_leftovers(busy)
 

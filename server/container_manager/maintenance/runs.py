@@ -111,10 +111,16 @@ class Runs:
     async def recover(self, clean: Callable[[Collection[str]], None]) -> None:
         """Continue what a killed service has left. Each operation has its bot's turn when this returns.
 
-        ``clean`` is called before, in a worker thread, with the bots that have such an operation.
+        ``clean`` is called before, in a worker thread, with the bots that have such an operation. Nothing is done while
+        another service has the journal: what looks left may be what it works on.
         """
 
         def unfinished(_deadline: Deadline) -> list[Record]:
+            if not self._journal.hold():
+                _log.warning(
+                    "another service has this secrets root: what a killed one has left is neither continued nor removed"
+                )
+                return []
             records = [record for record in self._journal.unfinished() if record.kind in self._kinds]
             clean({record.bot_id for record in records})
             return records
@@ -151,6 +157,8 @@ class Runs:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self._operations.changes_under_way:
+            self._journal.release()
 
     @staticmethod
     def _ended(record: Record) -> Run:
