@@ -181,7 +181,7 @@ LISTED = (
         "it is for the files that interactive shells begin with",
         (
             "tests/engine/test_botctl.py::test_bash_completes_commands_and_bots",
-            "tests/unit/test_botctl_looking.py::test_each_shell_has_its_completion",
+            "tests/unit/test_botctl_completion.py::test_each_shell_has_its_completion",
         ),
     ),
     Listed(

@@ -1,22 +1,15 @@
-"""``botctl list`` and ``status``, tables, JSON, completion, and the modules that the program needs."""
+"""What ``botctl`` shows of containers: tables in pipes and on terminals, and the same as JSON."""
 
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import container_manager_client
 from botctl.exit_codes import ExitCode
-from botctl.program import COMMANDS
-from botctl.program import botctl as program
 from botctl.rendering.console import console
 from botctl.rendering.tables import containers_table, details_table, print_table, sparkline, stats_table
 from botctl.rendering.words import size_text, span_text, state_word
@@ -76,13 +69,6 @@ def test_the_version_is_that_of_client_server_and_engine(botctl_run: Run, script
 def test_the_version_says_when_the_engine_does_not_answer(botctl_run: Run, scripted: ScriptedService) -> None:
     scripted.info.backend_version = ""
     assert ["Backend", "docker (does not answer)"] == rows(botctl_run("version").stdout)[2]
-
-
-def test_the_list_can_be_narrowed_to_states(botctl_run: Run, scripted: ScriptedService) -> None:
-    scripted.add(BOT)
-    scripted.add(OTHER, state=EXITED)
-    (only,) = document(botctl_run("list", "--state", "exited", "--state", "dead", "-o", "json"))
-    assert OTHER == only["bot_id"]
 
 
 def test_an_empty_list_is_an_empty_document_or_only_the_header(botctl_run: Run) -> None:
@@ -246,157 +232,3 @@ def test_a_size_has_a_binary_unit(size: int, text: str) -> None:
 
 def test_a_state_of_a_newer_server_is_shown_by_its_number() -> None:
     assert "99" == state_word(99)
-
-
-def completed(shell: str, words: str, position: int, target: str) -> list[str]:
-    result = run(BOTCTL_TARGET=target, _BOTCTL_COMPLETE=f"{shell}_complete", COMP_WORDS=words, COMP_CWORD=str(position))
-    assert result.exit_code in (0, 1)
-    assert "" == result.stderr
-    return result.stdout.split()
-
-
-LOADED = """
-import os, sys
-def leave(code):
-    print(*sys.modules, file=sys.stderr, flush=True)
-    leave.original(code)
-leave.original, os._exit = os._exit, leave
-from botctl.entry import main
-main()
-"""
-HEAVY = ("google", "grpc", "rich", "ssl", "asyncio")
-
-
-def loaded(*arguments: str, **variables: str) -> set[str]:
-    """The modules that a run loads, in a process of its own."""
-    command = [sys.executable, "-c", LOADED, *arguments]
-    env = {**environment(), **variables}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
-    return set(done.stderr.splitlines()[-1].split())
-
-
-def test_a_run_loads_what_its_own_command_needs_and_nothing_further(scripted: ScriptedService) -> None:
-    """So a list takes half of the CPU that loading everything takes, and a TAB a third."""
-    scripted.add(BOT)
-    command_names = {
-        "TAB for a command": loaded(_BOTCTL_COMPLETE="bash_complete", COMP_WORDS="botctl st", COMP_CWORD="1"),
-        "help": loaded("--help"),
-    }
-    for what, modules in command_names.items():
-        assert set() == modules & set(HEAVY), what
-        assert set() == {each for each in modules if each.startswith("botctl.commands.")}, what
-    target = scripted.target
-    listing = {"table": loaded("list", "--target", target), "json": loaded("list", "-o", "json", "--target", target)}
-    for modules in listing.values():
-        assert {"botctl.commands", "botctl.commands.list"} == {
-            each for each in modules if each.startswith("botctl.commands")
-        }
-        assert set() == modules & {"rich.live", "rich.progress", "botctl.problems", "importlib.metadata", "grpc_status"}
-        messages = {each.rpartition(".")[2] for each in modules if each.startswith("botmaker.container.v1.")}
-        assert {"container_manager_pb2", "container_manager_pb2_grpc"} == messages
-    assert "rich" not in listing["json"] | listing["table"], "nor in a pipe"
-    words = {"COMP_WORDS": "botctl start ", "COMP_CWORD": "2", "BOTCTL_TARGET": target}
-    assert "rich" not in loaded(_BOTCTL_COMPLETE="bash_complete", **words)
-
-
-def test_the_help_of_the_program_has_the_first_sentence_of_each_commands_own() -> None:
-    context = click.Context(program)
-    own = {name: program.get_command(context, name).get_short_help_str(limit=200) for name in COMMANDS}  # type: ignore[union-attr]
-    assert own == COMMANDS
-
-
-def test_the_shell_completes_bot_ids_that_are_not_there_yet(scripted: ScriptedService) -> None:
-    scripted.add(BOT)
-    scripted.add(OTHER, state=EXITED)
-    scripted.add(orphan=True)
-    assert [f"plain,{BOT}", f"plain,{OTHER}"] == completed("bash", "botctl start ", 2, scripted.target)
-    assert [f"plain,{OTHER}"] == completed("bash", f"botctl start {BOT} ", 3, scripted.target)
-    assert ["plain", OTHER, "exited"] == completed("zsh", "botctl logs d", 2, scripted.target)
-    assert [f"plain,{BOT}"] == completed("bash", f"botctl --target {scripted.target} stop 0B", 4, "unix:///nowhere")
-
-
-@pytest.mark.parametrize("option", ["--token-file", "--tls-ca", "--tls-cert", "--tls-key"])
-@pytest.mark.parametrize(("words", "position"), [("botctl {} ", 2), ("botctl list {} ", 3)])
-def test_the_shell_completes_the_files_of_options(option: str, words: str, position: int) -> None:
-    assert ["file,"] == completed("bash", words.format(option), position, "unix:///nowhere/s.sock")
-
-
-def test_fish_and_zsh_show_what_a_command_does(scripted: ScriptedService) -> None:
-    scripted.add(BOT)
-    assert (
-        f"plain,{BOT}\trunning\n"
-        == run(
-            BOTCTL_TARGET=scripted.target, _BOTCTL_COMPLETE="fish_complete", COMP_WORDS="botctl start ", COMP_CWORD=""
-        ).stdout
-    )
-    assert ["plain", "stop", "Stop", "bots."] == completed("zsh", "botctl sto", 1, scripted.target)
-
-
-@pytest.mark.parametrize("target", ["unix:///nowhere/s.sock", "tcp://127.0.0.1:1", "nonsense"])
-def test_the_completion_is_silent_without_a_service(target: str) -> None:
-    assert [] == completed("bash", "botctl start ", 2, target)
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_shell_has_its_completion(shell: str) -> None:
-    result = run(_BOTCTL_COMPLETE=f"{shell}_source")
-    assert "_BOTCTL_COMPLETE" in result.stdout
-    assert result.stdout.rstrip() == run("completion", shell).stdout.rstrip()
-
-
-@pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_its_extra_it_says_in_one_line_what_to_install(missing: str) -> None:
-    code = f"import sys; sys.modules[{missing!r}] = None; from botctl.entry import main; main()"
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False, timeout=120
-    )
-    line = f"botctl needs {missing}, which is not installed: install the extra 'cli', as in pip install '.[cli]'\n"
-    assert (1, "", line) == (ended.returncode, ended.stdout, ended.stderr)
-
-
-def test_a_module_of_its_own_that_is_missing_is_not_taken_for_the_extra() -> None:
-    code = "import sys; sys.modules['botctl.session'] = None; from botctl.entry import main; main()"
-    ended = subprocess.run([sys.executable, "-c", code, "list"], env=environment(), capture_output=True, check=False)
-    assert b"ModuleNotFoundError" in ended.stderr
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
-def test_a_full_disk_is_reported_in_one_line(scripted: ScriptedService) -> None:
-    with Path("/dev/full").open("wb") as full:
-        ended = started("list", "-o", "json", target=scripted.target, stdout=full)
-    assert (1, b"Error: the output cannot be written: No space left on device\n") == (ended.returncode, ended.stderr)
-
-
-def test_closed_outputs_do_not_make_it_fail(scripted: ScriptedService) -> None:
-    command = ["sh", "-c", 'exec "$0" -m botctl list >&- 2>&-', sys.executable]
-    env = {**environment(), "BOTCTL_TARGET": scripted.target}
-    assert 0 == subprocess.run(command, env=env, check=False, timeout=120).returncode
-
-
-def test_what_a_locale_cannot_write_is_replaced(scripted: ScriptedService) -> None:
-    scripted.add(BOT, image="café")
-    ended = started("list", target=scripted.target, stdout=subprocess.PIPE, PYTHONIOENCODING="ascii")
-    assert (0, True, b"") == (ended.returncode, b"caf?" in ended.stdout, ended.stderr)
-
-
-def started(*arguments: str, target: str, stdout: Any, **further: str) -> subprocess.CompletedProcess[bytes]:
-    """The program in a separate process."""
-    command = [sys.executable, "-m", "botctl", *arguments]
-    env = {**environment(), "BOTCTL_TARGET": target, **further}
-    return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=120)
-
-
-def test_python_dash_m_is_the_program() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "botctl", "list", "--target", "nonsense"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
-    assert (2, True) == (ended.returncode, "is not a valid target" in ended.stderr)
