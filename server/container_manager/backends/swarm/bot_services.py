@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
+from container_manager.backends.swarm.snapshot import bot_status, by_service
 from container_manager.backends.swarm.status import is_down, node_name, removed_status, status_of
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
@@ -109,7 +110,7 @@ class BotServices:
         tasks = [
             task
             for task in self.tasks(container_name(bot_id), deadline)
-            if (task["Spec"]["ContainerSpec"].get("Labels") or {}).get(LABEL_BOT_ID) == bot_id
+            if ((task["Spec"].get("ContainerSpec") or {}).get("Labels") or {}).get(LABEL_BOT_ID) == bot_id
         ]
         return removed_status(tasks, self.nodes(deadline)) if tasks else None
 
@@ -120,12 +121,10 @@ class BotServices:
             tasks = self._engine.list_tasks(deadline, label=[MANAGED])
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
-        nodes = self.nodes(deadline)
-        by_service: dict[str, list[Json]] = {}
-        for task in tasks:
-            by_service.setdefault(task["ServiceID"], []).append(task)
-        found = [status_of(service, by_service.pop(service["ID"], []), nodes) for service in services]
-        return [*found, *(removed_status(left, nodes) for left in by_service.values())]
+        nodes, of_service = self.nodes(deadline), by_service(tasks)
+        found = [bot_status(service, of_service.pop(service["ID"], []), nodes) for service in services]
+        found += [bot_status(None, left, nodes) for left in of_service.values()]
+        return [status for status in found if status is not None]
 
     def networks(self, service: Json, deadline: Deadline) -> dict[str, str]:
         """The names of a service's networks, by what the service calls them."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 Json = dict[str, Any]
 R = TypeVar("R")
@@ -68,6 +68,9 @@ class Counted:
     runs: int = 0
     until_ns: int = 0
     """The create time of the newest task that is counted."""
+
+
+_TYPES: dict[type, dict[str, Any]] = {cls: get_type_hints(cls) for cls in (Run, Counted)}
 
 
 def phase_of(service: Json) -> Phase:
@@ -166,10 +169,18 @@ def _text(record: Run | Counted) -> str:
 
 
 def _read(cls: type[R], service: Json, label: str) -> R | None:
+    """The record; ``None``: there is none, or somebody has written by hand what no status can show."""
     try:
-        return cls(**json.loads(_labels(service)[label]))
+        values = json.loads(_labels(service)[label])
+        record = cls(**values)
     except (LookupError, ValueError, TypeError):
         return None
+    return record if all(_fits(name, value, _TYPES[cls][name]) for name, value in values.items()) else None
+
+
+def _fits(name: str, value: object, kind: Any) -> bool:
+    limit = 2**63 if name.endswith("_ns") else 2**31
+    return isinstance(value, kind) and (not isinstance(value, int) or abs(value) < limit)
 
 
 def _labels(service: Json) -> Json:

@@ -119,7 +119,9 @@ def bot_status(service: Json | None, tasks: Sequence[Json], nodes: Mapping[str, 
     """The status of a container; ``None`` if there is neither a service of ours nor a task of one that is gone."""
     if service is not None:
         return status_of(service, tasks, nodes) if is_bot(service) else None
-    return removed_status(tasks, nodes) if tasks else None
+    # Others, as those of plugins, are no bots' runs.
+    runs = [task for task in tasks if task["Spec"].get("ContainerSpec")]
+    return removed_status(runs, nodes) if runs else None
 
 
 def by_service(tasks: Iterable[Json]) -> dict[str, list[Json]]:

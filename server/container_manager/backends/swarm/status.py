@@ -154,7 +154,7 @@ def restart_count(service: Json, tasks: Iterable[Json]) -> int:
     """How often the bot was restarted since its last start."""
     if replicas_of(service) == 0:
         run = last_run_of(service)
-        return 0 if run is None else run.restart_count
+        return 0 if run is None else max(0, run.restart_count)
     known = counted_of(service)
     runs = known.runs + sum(age(task)[0] > known.until_ns and (has_ended(task) or may_run(task)) for task in tasks)
     return max(0, runs - 1)

@@ -29,6 +29,7 @@ from container_manager.backends.swarm.tasks import first_run, has_ended, in_orde
 from container_manager.deadline import Deadline
 from container_manager.engine.timestamps import time_ns
 from container_manager.errors import ContainerManagerError, NodeUnavailableError
+from container_manager.model import container_name
 from container_manager.operation import Operation, Wait, carry_out
 
 Json = dict[str, Any]
@@ -84,6 +85,8 @@ def _briefly(operation: Operation[None], closed: Event) -> Operation[None]:
 def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> bool:
     """Whether there is something to do for the service. ``tasks``: of this service."""
     ordered = in_order(tasks)
+    if not _is_own(service):
+        return False
     if _is_revived(service, ordered):
         return True
     if phase_of(service) is Phase.STARTING:
@@ -95,6 +98,12 @@ def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> b
     if left and is_over and not any(is_down(nodes[each]) for each in left if each in nodes):
         return True
     return _counted(service, ordered) is not None
+
+
+def _is_own(service: Json) -> bool:
+    """Whether it is a service as this one makes them. Others have our labels, and are never changed."""
+    spec: Json = service["Spec"]
+    return "Replicated" in spec["Mode"] and spec["Name"] == container_name(bot_id_of(spec.get("Labels")))
 
 
 def _written(service: Json, tasks: Sequence[Json]) -> Json | None:
