@@ -7,11 +7,11 @@ import pytest
 from container_manager.backends.docker.command_check import CommandCheck
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
-from container_manager.errors import CommandNotFoundError, StartFailedError
+from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
 from container_manager.model import ContainerState
 from tests.support.fake_engine import FakeEngine, Json, error
 from tests.unit.command_files import CONTENT, INSPECT, PROGRAM, STATE, command_check, container, has
-from tests.unit.documents import BOT, ID, OTHER_ID, archived
+from tests.unit.documents import BOT, ID, OTHER_ID, archived, path_stat
 
 CRLF = archived(b"#!/bin/sh\r\n")
 
@@ -84,3 +84,45 @@ def test_a_program_in_a_mount_is_looked_up_at_each_start(engine: FakeEngine, che
 def test_a_container_that_is_gone_is_left_to_the_start(engine: FakeEngine, check: CommandCheck) -> None:
     engine.on(*INSPECT, error(404, "No such container"))
     assert start(check) is None
+
+
+TEXT = b"echo text\n"
+GOOD, NOT_MINE, UNREADABLE = (TEXT, 0o755), (TEXT, 0o700), (b"#!/bin/sh\n", 0o711)
+NO_INTERPRETER, FOREIGN, ITS_INTERPRETER_NOT_MINE = (b"#!/gone\n", 0o755), (b"", 0o755), (b"#!/root/x\n", 0o755)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (NOT_MINE, GOOD, (True, None)),
+        (NO_INTERPRETER, GOOD, (True, None)),
+        (ITS_INTERPRETER_NOT_MINE, GOOD, (True, None)),
+        (NOT_MINE, None, (False, None)),
+        (NOT_MINE, NOT_MINE, (False, None)),
+        # Without init, the engine would run the other one.
+        (NOT_MINE, NO_INTERPRETER, (True, CommandNotExecutableError)),
+        (NOT_MINE, FOREIGN, (True, CommandNotExecutableError)),
+        (NO_INTERPRETER, NOT_MINE, (True, CommandNotFoundError)),
+        (NO_INTERPRETER, None, (True, CommandNotFoundError)),
+        (ITS_INTERPRETER_NOT_MINE, None, (True, CommandNotExecutableError)),
+        # The init runs these.
+        (FOREIGN, GOOD, (True, CommandNotExecutableError)),
+        (UNREADABLE, GOOD, (True, CommandNotExecutableError)),
+    ],
+)
+def test_the_search_goes_on_as_that_of_the_init_does(
+    engine: FakeEngine,
+    check: CommandCheck,
+    first: tuple[bytes, int],
+    second: tuple[bytes, int] | None,
+    expected: tuple[bool, type[StartFailedError] | None],
+) -> None:
+    files = {"/bin/run": first, "/usr/bin/run": second, "/root/x": NOT_MINE, "/bin/sh": GOOD}
+    there = {path: file for path, file in files.items() if file is not None}
+    has(engine, {path: path_stat(mode) for path, (_, mode) in there.items()})
+    engine.on(*CONTENT, lambda request: archived(*there[request.query["path"]]))
+    document = container("run", "/bin:/usr/bin")
+    document["Config"]["User"] = "1000"
+    engine.on(*INSPECT, Json(document))
+    has_init = check.needs_init(document, Deadline(5))
+    assert expected == (has_init, start(check) if has_init else None)

@@ -186,6 +186,15 @@ def test_who_may_read_and_execute_a_script_is_its_users_business(
     assert expected == judged(engine, client, {**files, "/run": (SCRIPT, mode, owner)}, user)
 
 
+@pytest.mark.parametrize("content", [SCRIPT, b"#!/bin/nested\n"])
+def test_an_interpreter_that_the_user_may_not_execute_is_not_the_engines_business(
+    engine: FakeEngine, client: EngineClient, content: bytes
+) -> None:
+    """The engine would answer that the start succeeded."""
+    files = {"/bin/sh": (elf(loader=b""), 0o700, 0), "/bin/nested": (SCRIPT, 0o755, 0)}
+    assert (EXEC, False) == judged(engine, client, {**files, "/run": (content, 0o755, 0)}, "1000")
+
+
 def test_a_program_need_not_be_readable(engine: FakeEngine, client: EngineClient) -> None:
     assert (None, False) == judged(engine, client, {"/run": (elf(loader=b""), 0o711, 0)}, "1000")
 

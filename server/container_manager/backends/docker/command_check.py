@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from container_manager.backends.docker.container_files import ContainerFiles, UnknownFileError
-from container_manager.backends.docker.program_format import Reader, why_not_run
+from container_manager.backends.docker.program_format import Problem, Reader, why_not_run
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error
@@ -145,6 +145,7 @@ class CommandCheck:
     ) -> Verdict:
         command = _command(inspected)
         error: type[StartFailedError] = CommandNotFoundError
+        problems: list[Problem] = []
         for candidate in candidates:
             found = files.find(candidate)
             if found is None:
@@ -156,8 +157,14 @@ class CommandCheck:
             problem = why_not_run(reader, found.path)
             if problem is None:
                 return Verdict(is_final=not files.in_mounts)
-            is_final = problem.is_final and not files.in_mounts
-            return Verdict(problem.error, problem.why, problem.by_engine, is_final)
+            problems.append(problem)
+            if not problem.is_passed_over:
+                break
+        if problems:
+            # Like the init, the engine goes on after a file that its user may not execute, but after nothing else.
+            by_engine = all(problem.by_engine for problem in problems)
+            is_final = all(problem.is_final for problem in problems) and not files.in_mounts
+            return Verdict(problems[0].error, problems[0].why, by_engine, is_final)
         what = "is not there" if error is CommandNotFoundError else "is no file that can be executed"
         return Verdict(error, f"its command {command[:200]!r} {what}", by_engine=True, is_final=not files.in_mounts)
 

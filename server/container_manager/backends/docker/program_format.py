@@ -37,6 +37,8 @@ class Problem(NamedTuple):
     """Without init, the engine rejects its start."""
     is_final: bool = True
     """It is a fault of the program, whatever this host can run."""
+    is_passed_over: bool = False
+    """The init looks for the program in the next directory of ``PATH``: after EACCES and ENOENT, says execvp(3)."""
 
 
 class Reader:
@@ -113,7 +115,8 @@ def _permission(reader: Reader, path: str, start: FileStart, *, reads: bool) -> 
     if rights & needed == needed:
         return None
     if not rights & 0o1:
-        return Problem(CommandNotExecutableError, f"user {reader.user} may not execute {path}", by_engine=True)
+        what = f"user {reader.user} may not execute {path}"
+        return Problem(CommandNotExecutableError, what, by_engine=True, is_passed_over=True)
     return Problem(CommandNotExecutableError, f"user {reader.user} may not read {path}")
 
 
@@ -130,10 +133,14 @@ def _script(reader: Reader, path: str, content: bytes, depth: int) -> Problem | 
     found = reader.files.find(posixpath.join(reader.directory, name))
     if found is None:
         hint = "; its lines end with CR LF" if name.endswith("\r") else ""
-        return Problem(CommandNotFoundError, f"the interpreter {name!r} of {path} is not there{hint}")
+        what = f"the interpreter {name!r} of {path} is not there{hint}"
+        return Problem(CommandNotFoundError, what, is_passed_over=True)
     if not found.is_program:
-        return Problem(CommandNotExecutableError, f"the interpreter {name!r} of {path} cannot be executed")
-    return why_not_run(reader, found.path, depth + 1)
+        what = f"the interpreter {name!r} of {path} cannot be executed"
+        return Problem(CommandNotExecutableError, what, is_passed_over=True)
+    problem = why_not_run(reader, found.path, depth + 1)
+    # The engine examines the script alone.
+    return problem and problem._replace(by_engine=False)
 
 
 def _elf(reader: Reader, path: str, content: bytes) -> Problem | None:
@@ -148,7 +155,8 @@ def _elf(reader: Reader, path: str, content: bytes) -> Problem | None:
         what = f"{path} is a program for another machine ({name})"
         return Problem(CommandNotExecutableError, what, is_final=False)
     if header.loader and reader.files.find(posixpath.join(reader.directory, header.loader)) is None:
-        return Problem(CommandNotFoundError, f"the loader {header.loader!r} of {path} is not there")
+        what = f"the loader {header.loader!r} of {path} is not there"
+        return Problem(CommandNotFoundError, what, is_passed_over=True)
     return None
 
 
