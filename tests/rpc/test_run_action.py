@@ -271,6 +271,15 @@ def test_what_is_not_declared_is_refused_and_not_run(
     assert [] == memory.actions.runs
 
 
+def test_very_many_arguments_are_refused_before_anything_is_asked(
+    maintainer: ContainerMaintainerStub, bots: MemoryBots
+) -> None:
+    """Each takes 16 bytes and more, also an empty one."""
+    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG") as caught:
+        outcome(act(maintainer, bots.new(), "doctor", *[""] * 100_000))
+    assert "arguments" in caught[0].message
+
+
 def test_an_image_without_the_label_has_no_built_in_action(
     maintainer: ContainerMaintainerStub, memory: MemoryBackend, bots: MemoryBots
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.errors import InvalidStateError
+from container_manager.rpc.interceptors import reception
 from container_manager.rpc.stream_kinds import CONTAINERS, LOGS, STATS
 from container_manager.scheduling.streams import StreamKind
 from container_manager.view.subscription import Subscription
@@ -178,7 +180,7 @@ NAMING = {
 
 
 @pytest.mark.parametrize("kind", NAMING, ids=lambda kind: kind.label)
-def test_the_bot_ids_that_open_streams_keep_are_bounded_whichever_streams_name_them(
+def test_the_bot_ids_and_labels_that_open_streams_keep_are_bounded_whichever_streams_name_them(
     limited: LoopedServer, channel: grpc.Channel, bot_id: str, kind: StreamKind
 ) -> None:
     """Each id costs memory for as long as its stream is open; of two watchers, this server keeps 200."""
@@ -191,6 +193,9 @@ def test_the_bot_ids_that_open_streams_keep_are_bounded_whichever_streams_name_t
                 next(other(observer, many[:51]))
         with reading(NAMING[kind](observer, [])) as second:
             second.wait_for(bool, "a watcher of all names none")
+        with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+            labels = {str(number): "" for number in range(51)}
+            next(observer.WatchContainers(pb.WatchContainersRequest(labels=labels)))
         with reading(NAMING[kind](observer, many[:50])) as second:
             second.wait_for(bool, "a watcher that names fewer")
     wait_until(lambda: limited.server.streams.count(kind) == 0, "all have gone")
@@ -198,3 +203,32 @@ def test_the_bot_ids_that_open_streams_keep_are_bounded_whichever_streams_name_t
         again.wait_for(bool, "the ids of the streams before are free")
     with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
         next(NAMING[kind](observer, [str(uuid.uuid4()) for _ in range(201)]))
+
+
+class Decoded:
+    """A request; unlike a message, it can be referred to weakly."""
+
+    def __init__(self, message: Any) -> None:
+        self._message = message
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._message, name)
+
+
+@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.label)
+def test_an_open_stream_does_not_keep_the_message_of_its_request(
+    limited: LoopedServer, channel: grpc.Channel, bot_id: str, kind: StreamKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message with 1,000 labels takes 150 KB."""
+    requests: list[weakref.ref[Decoded]] = []
+    decode = reception._decoded
+
+    def decoded(deserialize: Any, data: bytes) -> Decoded:
+        requests.append(weakref.ref(request := Decoded(decode(deserialize, data))))
+        return request
+
+    monkeypatch.setattr(reception, "_decoded", decoded)
+    with reading(STREAMS[kind](ContainerObserverStub(channel), bot_id)) as stream:
+        stream.wait_for(bool, "the first message")
+        assert 1 == limited.server.streams.count(kind)
+        assert [None] == [request() for request in requests]

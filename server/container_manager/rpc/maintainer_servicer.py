@@ -25,7 +25,7 @@ from container_manager.rpc import maintainer_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.features import require
 from container_manager.scheduling.bot_operations import BotOperations
-from container_manager.validation import check_bot_id
+from container_manager.validation import check_bot_id, check_counts
 
 T = TypeVar("T")
 
@@ -95,6 +95,7 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         self, request: pb.RunActionRequest, context: Context
     ) -> None:
         check_bot_id(request.bot_id)
+        check_counts({"arguments": len(request.arguments)})
         require(self._backend, Feature.ACTIONS)
         if request.action == SECRETS_RELOAD:
             require(self._backend, Feature.SECRETS_RELOAD)

@@ -90,7 +90,9 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         self, request: pb.WatchContainersRequest, context: Context
     ) -> None:
         bot_ids, labels = bot_ids_from_proto(request.bot_ids), labels_from_proto(request.labels)
-        with self._kept_ids.keep(len(bot_ids)):
+        # The message takes more memory than what has been read from it, here and below.
+        del request
+        with self._kept_ids.keep(len(bot_ids) + len(labels)):
             await self._keeper.in_sync()
             with Subscription(self._changes, bot_ids, labels) as subscription:
                 while True:
@@ -106,6 +108,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         container_id = await self._container_id(request.bot_id)
         reader = LogReader(self._backend.log(container_id), container_id, options, self._versions)
         encoder = LogMessageEncoder(request.max_batch_entries)
+        del request
         async with aclosing(reader.batches()) as batches:
             async for batch in batches:
                 for message in encoder.encode(batch):
@@ -117,6 +120,7 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         bot_ids = bot_ids_from_proto(request.bot_ids)
         interval_seconds = codec.interval_seconds_from_proto(request)
         require(self._backend, Feature.STATS)
+        del request
         with self._kept_ids.keep(len(bot_ids)):
             await self._keeper.in_sync()
             async with self._stats.watch(bot_ids, interval_seconds) as watcher:

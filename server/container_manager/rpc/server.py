@@ -87,11 +87,11 @@ _LAST_TOLD_SECONDS = 0.1
 # Of the descriptors that the process may open: a change may have a connection to the engine for its grace period.
 _CHANGES_SHARE = 0.25
 
-# Of the ids that open streams name, on average; one stream may name many more while others name fewer.
+# Of the ids and labels that open streams name, on average; one stream may name many more while others name fewer.
 _IDS_PER_WATCHER = 100
 _TOO_MANY_IDS = (
-    "open streams name {kept} bot ids, and this one {more} more; the server keeps at most {limit}: name fewer bots, or "
-    "none, for all of them"
+    "open streams name {kept} bot ids and labels, and this one {more} more; the server keeps at most {limit}: name "
+    "fewer bots, or none, for all of them"
 )
 
 _log = structlog.get_logger(__name__)

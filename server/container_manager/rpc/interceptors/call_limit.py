@@ -148,7 +148,9 @@ def _limited_stream(handler: Handler, place: Place) -> Handler:
 
     async def limited(behavior: Any, request: Any, context: Any) -> None:
         async with place():
-            await behavior(request, context)
+            result = behavior(request, context)
+            del request
+            await result
 
     return replace_behavior(handler, limited)
 

@@ -52,7 +52,10 @@ def replace_behavior(handler: Handler, around: Around) -> Handler:
         make = grpc.stream_unary_rpc_method_handler
 
     async def invoke(request: Any, context: Any) -> Any:
-        return await around(behavior, request, context)
+        result = around(behavior, request, context)
+        # Streams may stay open for days, and need not keep it.
+        del request
+        return await result
 
     def serialized(response: Any) -> bytes:
         encoded: bytes = response if type(response) is bytes or serialize is None else serialize(response)

@@ -7,13 +7,13 @@ on the wire, and reads its request here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sized
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from container_manager.errors import CapacityExceededError, FieldViolation, InvalidConfigError
 from container_manager.observability.call import current_call
@@ -28,10 +28,14 @@ _OWN_PREFIXES = tuple(f"/{service.full_name}/" for service in SERVICES.values())
 MAX_NAME_BYTES = 4 * 1024
 """The largest request of health and of reflection, which names a service or a symbol."""
 SMALL_BYTES = 16 * 1024
-"""The number of calls is enough to bound the memory of requests up to this size."""
+"""The number of calls is enough to bound the memory of requests that take no more than this."""
+ENTRY_BYTES = 256
+"""The memory of an entry of a list or map, decoded and as a value of the domain, beside its bytes. It may be empty."""
+_REPLACED_FACTOR = 12
+"""Of a value that a later one in the same request replaces: an entry of a map keeps up to 24 bytes for its two."""
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 MAX_KEPT_BY_STREAMS_BYTES = 16 * 1024 * 1024
-_REFUSAL = "larger requests that are under way have {kept} bytes already; try again in a moment, or send a smaller one"
+_REFUSAL = "larger requests under way take {kept} bytes of memory already; try again in a moment, or send a smaller one"
 
 
 class KeptRequests:
@@ -39,14 +43,36 @@ class KeptRequests:
 
     def __init__(self) -> None:
         self._of_calls = Allowance(MAX_KEPT_BYTES, _REFUSAL)
-        # Streams may stay open for days.
+        # Streams may stay open for days. They drop the message; the entries that they keep have an allowance.
         self._of_streams = Allowance(MAX_KEPT_BY_STREAMS_BYTES, _REFUSAL)
 
-    def keep(self, size: int, *, by_stream: bool) -> AbstractContextManager[None]:
-        """Keep a request inside the block. Raises :class:`CapacityExceededError` when they are too large together."""
-        if size <= SMALL_BYTES:
+    def keep(self, message: Any, size: int, *, by_stream: bool) -> AbstractContextManager[None]:
+        """Keep a request inside the block. Raises :class:`CapacityExceededError` when they are too large together.
+
+        ``size``: of its encoded form.
+        """
+        memory = size if by_stream else _memory(message, size)
+        if memory <= SMALL_BYTES:
             return nullcontext()
-        return (self._of_streams if by_stream else self._of_calls).keep(size)
+        return (self._of_streams if by_stream else self._of_calls).keep(memory)
+
+
+def _memory(message: Message, size: int) -> int:
+    # Most requests: so few entries take little memory.
+    if size <= SMALL_BYTES // ENTRY_BYTES:
+        return size
+    return size + _REPLACED_FACTOR * (size - message.ByteSize()) + ENTRY_BYTES * _entries(message)
+
+
+def _entries(message: Message) -> int:
+    """How many entries the lists and maps of a message have, with those of its fields."""
+    entries = 0
+    for _, value in message.ListFields():
+        if isinstance(value, Message):
+            entries += _entries(value)
+        elif isinstance(value, Sized) and not isinstance(value, str | bytes):
+            entries += len(value)
+    return entries
 
 
 class ReceptionInterceptor(grpc.aio.ServerInterceptor):
@@ -81,13 +107,15 @@ class ReceptionInterceptor(grpc.aio.ServerInterceptor):
             data = await reception.receive(context.read)
             message = _decoded(deserialize, data) if is_own else _small(deserialize, data)
             size = len(data)
-            # The message stays as long as the call; its encoded form need not.
             del data
             call = current_call.get()
             if call is not None:
                 call.bot_id = getattr(message, "bot_id", "")
-            with self._kept.keep(size, by_stream=by_stream):
-                return await behavior(message, context)
+            with self._kept.keep(message, size, by_stream=by_stream):
+                result = behavior(message, context)
+                # A stream drops it when it has read it.
+                del message
+                return await result
 
         make: Any = (
             grpc.stream_unary_rpc_method_handler if handler.unary_unary else grpc.stream_stream_rpc_method_handler
