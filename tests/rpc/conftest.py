@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.bot_directories import RootDirectory
@@ -31,9 +32,22 @@ ServeLooped = Callable[..., AbstractContextManager[LoopedServer]]
 def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the roots of states and backups."""
     monkeypatch.setattr(readiness, "RUNNING_SECONDS", 0.2)
+    monkeypatch.setattr(readiness, "_LOOK_SECONDS", 0.05)
     for name in ("states", "backups"):
         (tmp_path / "roots" / name).mkdir(0o700, parents=True)
     return tmp_path / "roots"
+
+
+@pytest.fixture
+def states(roots: Path) -> Path:
+    """The state root."""
+    return roots / "states"
+
+
+@pytest.fixture
+def backups(roots: Path) -> Path:
+    """The backup root."""
+    return roots / "backups"
 
 
 @pytest.fixture
@@ -185,3 +199,9 @@ def provisioner(grpc_channel: Any) -> BotProvisionerStub:
 def observer(grpc_channel: Any) -> ContainerObserverStub:
     """The observer's generated stub."""
     return ContainerObserverStub(grpc_channel)
+
+
+@pytest.fixture
+def maintainer(grpc_channel: Any) -> ContainerMaintainerStub:
+    """The maintainer's generated stub."""
+    return ContainerMaintainerStub(grpc_channel)

@@ -50,11 +50,6 @@ def server_config(
 
 
 @pytest.fixture
-def maintainer(grpc_channel: Any) -> ContainerMaintainerStub:
-    return ContainerMaintainerStub(grpc_channel)
-
-
-@pytest.fixture
 def new_bot(bots: MemoryBots, calls: Calls, roots: Path) -> Callable[[], str]:
     """Makes running bots with states."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,11 +28,6 @@ def memory(rpc_secrets: RootDirectory, roots: Path) -> MemoryBackend:
 def server_config(server_config: Callable[..., ServerConfig], roots: Path) -> Callable[..., ServerConfig]:
     """With a backup root."""
     return lambda *listen, **further: server_config(*listen, **{"backup_root": roots / "backups", **further})
-
-
-@pytest.fixture
-def maintainer(grpc_channel: Any) -> ContainerMaintainerStub:
-    return ContainerMaintainerStub(grpc_channel)
 
 
 @pytest.fixture

@@ -35,11 +35,6 @@ SECRET = "ABCD2345"
 
 
 @pytest.fixture
-def maintainer(grpc_channel: Any) -> ContainerMaintainerStub:
-    return ContainerMaintainerStub(grpc_channel)
-
-
-@pytest.fixture
 def bot_id(bots: MemoryBots, memory: MemoryBackend) -> str:
     """A running bot of the bot image."""
     bot_id = bots.new()

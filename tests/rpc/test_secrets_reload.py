@@ -39,11 +39,6 @@ def bot_id(bots: MemoryBots, provisioner: BotProvisionerStub, calls: Calls) -> s
     return bot_id
 
 
-@pytest.fixture
-def maintainer(grpc_channel: Any) -> ContainerMaintainerStub:
-    return ContainerMaintainerStub(grpc_channel)
-
-
 def reload(provisioner: BotProvisionerStub, bot_id: str, mode: int = RELOAD) -> Any:
     return provisioner.ReloadSecrets(Request(bot_id=bot_id, mode=mode), timeout=60)
 
