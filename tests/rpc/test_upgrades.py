@@ -1,13 +1,10 @@
-"""UpgradeContainer: what it changes, what it refuses, and how it puts everything back."""
+"""UpgradeContainer: what it changes, and what it refuses before it changes anything."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -18,15 +15,38 @@ from container_manager import __version__
 from container_manager.backend_maintenance import ImageFacts, Pulled
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
-from container_manager.errors import ImageNotFoundError, InvalidStateError, NotSupportedByBackendError, StartFailedError
+from container_manager.errors import ImageNotFoundError, StartFailedError
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.model import ContainerState, HealthStatus
+from tests.rpc.backup_calls import EXITED, RUNNING
+from tests.rpc.upgrade_calls import bot_to_upgrade, status_of, upgraded
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.memory_store import image_id_of
 from tests.support.waiting import wait_until
 
-RUNNING, EXITED = manager_pb.CONTAINER_STATE_RUNNING, manager_pb.CONTAINER_STATE_EXITED
+
+@pytest.fixture
+def memory(rpc_secrets: RootDirectory, states: Path) -> MemoryBackend:
+    return MemoryBackend(rpc_secrets, state_root=RootDirectory(states, states), allowed_images=("bot:*",))
+
+
+@pytest.fixture
+def server_config(server_config: Callable[..., ServerConfig], backups: Path) -> Callable[..., ServerConfig]:
+    return lambda *listen, **further: server_config(*listen, **{"backup_root": backups, **further})
+
+
+@pytest.fixture
+def bot_id(bots: MemoryBots, calls: Calls, states: Path) -> str:
+    return bot_to_upgrade(bots, calls, states)
+
+
+@pytest.fixture
+def state(states: Path, bot_id: str) -> Path:
+    """The bot's state."""
+    return states / bot_id
+
+
 PHASES = [
     pb.UPGRADE_PHASE_PULLING,
     pb.UPGRADE_PHASE_STOPPING,
@@ -35,60 +55,6 @@ PHASES = [
     pb.UPGRADE_PHASE_WAITING_READY,
     pb.UPGRADE_PHASE_COMMITTED,
 ]
-
-
-@pytest.fixture
-def memory(rpc_secrets: RootDirectory, roots: Path) -> MemoryBackend:
-    states = RootDirectory(roots / "states", roots / "states")
-    return MemoryBackend(rpc_secrets, state_root=states, allowed_images=("bot:*",))
-
-
-@pytest.fixture
-def server_config(
-    server_config: Callable[..., ServerConfig], roots: Path, request: pytest.FixtureRequest
-) -> Callable[..., ServerConfig]:
-    """With a backup root, unless the test has the marker's parameter ``None``."""
-    backups = roots / "backups" if getattr(request, "param", True) else None
-    return lambda *listen, **further: server_config(*listen, **{"backup_root": backups, **further})
-
-
-@pytest.fixture
-def maintainer(grpc_channel: Any) -> ContainerMaintainerStub:
-    """The maintainer's generated stub."""
-    return ContainerMaintainerStub(grpc_channel)
-
-
-@pytest.fixture
-def state(roots: Path, bot_id: str) -> Path:
-    """The bot's state."""
-    return roots / "states" / bot_id
-
-
-@pytest.fixture
-def bot_id(bots: MemoryBots, calls: Calls, roots: Path) -> str:
-    """A running bot with a state."""
-    bot_id = bots.new()
-    calls.run(bot_id, "serve", image="bot:1", environment={"A": "b"}, labels={"tier": "one"})
-    (roots / "states" / bot_id / "cache").mkdir(parents=True)
-    for path in ("cache/file", "data"):
-        (roots / "states" / bot_id / path).write_text("old")
-    return bot_id
-
-
-def upgraded(
-    maintainer: ContainerMaintainerStub, bot_id: str, image: str = "bot:2", request_id: str = "", **fields: Any
-) -> list[pb.UpgradeContainerResponse]:
-    """UpgradeContainer; the last message of each phase."""
-    request = pb.UpgradeContainerRequest(bot_id=bot_id, image=image, request_id=request_id or str(uuid4()), **fields)
-    messages = {each.phase: each for each in maintainer.UpgradeContainer(request, timeout=60)}
-    return list(messages.values())
-
-
-def status_of(calls: Calls, bot_id: str) -> manager_pb.ContainerStatus:
-    """The status of a bot with a container."""
-    status = calls.status(bot_id)
-    assert status is not None
-    return status
 
 
 def test_a_running_bot_gets_the_new_image_with_its_configuration_and_state(
@@ -112,7 +78,7 @@ def test_a_running_bot_gets_the_new_image_with_its_configuration_and_state(
 
 
 def test_the_archive_of_an_upgrade_is_as_that_of_a_backup(
-    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, state: Path, roots: Path
+    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, state: Path, backups: Path
 ) -> None:
     """Without what is derived, and with the names of what cannot be copied. A rollback has all of the state."""
     memory.maintenance.facts = ImageFacts((), ("inner/derived",))
@@ -127,7 +93,7 @@ def test_the_archive_of_an_upgrade_is_as_that_of_a_backup(
         upgraded(maintainer, bot_id)
     assert before == set(state.rglob("*"))
     (backup,) = maintainer.ListBackups(pb.ListBackupsRequest(bot_id=bot_id)).backups
-    manifest = BackupStore(roots / "backups").manifest(backup.backup_id)
+    manifest = BackupStore(backups).manifest(backup.backup_id)
     assert ["data", "inner", "inner/file"] == [entry.path for entry in manifest.entries]
     assert ["pipe", "link"] == manifest.left_out
     assert {"container-manager": __version__} == manifest.versions
@@ -172,20 +138,6 @@ def test_a_stopped_bot_is_replaced_and_not_started(
     after = status_of(calls, bot_id)
     assert "bot:2" == after.image
     assert after.state in (EXITED, manager_pb.CONTAINER_STATE_CREATED)
-
-
-def test_a_stopped_bot_whose_new_container_cannot_be_made_stays_stopped_on_its_old_image(
-    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend, state: Path
-) -> None:
-    calls.stop(bot_id)
-    starts = memory.seen("start_container")
-    memory.script("create_container", InvalidStateError("no"), None)
-    with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK"):
-        upgraded(maintainer, bot_id)
-    assert "bot:1" == status_of(calls, bot_id).image
-    assert status_of(calls, bot_id).state in (EXITED, manager_pb.CONTAINER_STATE_CREATED)
-    assert starts == memory.seen("start_container")
-    assert "old" == (state / "data").read_text()
 
 
 def test_a_bot_with_another_container_beside_its_own_is_not_upgraded(
@@ -251,138 +203,9 @@ def test_what_is_wrong_with_the_image_shows_before_anything_is_changed(
     assert pb.UPGRADE_PHASE_COMMITTED == upgraded(maintainer, bot_id, request_id="the-same")[-1].phase
 
 
-def test_a_bot_that_is_not_ready_is_as_it_was_and_the_failed_state_is_kept(  # noqa: PLR0917 - fixtures
-    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend, state: Path, roots: Path
-) -> None:
-    before = status_of(calls, bot_id)
-
-    def migrated() -> None:
-        (state / "cache" / "file").write_text("migrated")
-        memory.write(bot_id, b"cannot read the database")
-        memory.change(bot_id, health=HealthStatus.UNHEALTHY)
-
-    memory.after("start_container", migrated)
-    for _ in range(2):
-        with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK") as info:
-            upgraded(maintainer, bot_id, request_id="the-same")
-        assert "its health check fails" in info[0].message
-        assert "cannot read the database" in info[0].message
-    after = status_of(calls, bot_id)
-    assert (RUNNING, "bot:1", before.image_id) == (after.state, after.image, after.image_id)
-    assert "old" == (state / "cache" / "file").read_text()
-    kept = roots / "states" / ".maintenance" / bot_id
-    assert ["failed"] == [path.name for path in kept.iterdir()]
-    assert "migrated" == (kept / "failed" / "cache" / "file").read_text()
-
-
-@pytest.mark.parametrize(
-    ("before", "reason"),
-    [
-        ({"state": ContainerState.RESTARTING}, "UPGRADE_ROLLED_BACK"),
-        ({"health": HealthStatus.UNHEALTHY}, "UPGRADE_ROLLED_BACK"),
-        ({"health": HealthStatus.HEALTHY}, "ROLLBACK_FAILED"),
-    ],
-)
-def test_a_bot_that_was_not_well_before_need_not_be_ready_after_the_rollback(  # noqa: PLR0917 - fixtures
-    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend, before: Any, reason: str
-) -> None:
-    """It is started in any case. A bot that was well has not been put back if it is not ready."""
-
-    def unhealthy() -> None:
-        memory.change(bot_id, health=HealthStatus.UNHEALTHY)
-        memory.after("start_container", unhealthy)
-
-    memory.change(bot_id, **before)
-    memory.after("start_container", unhealthy)
-    with fails_with("FAILED_PRECONDITION", reason):
-        upgraded(maintainer, bot_id)
-    assert (RUNNING, "bot:1") == (status_of(calls, bot_id).state, status_of(calls, bot_id).image)
-
-
-def test_a_rollback_leaves_a_container_its_own_grace_period_where_the_backend_gives_no_other(
-    maintainer: ContainerMaintainerStub,
-    bot_id: str,
-    calls: Calls,
-    memory: MemoryBackend,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    remove = memory.lifecycle.remove_container
-
-    def own_only(bot_id: str, grace_seconds: int | None = None, **known: Any) -> Any:
-        if grace_seconds is not None:
-            raise NotSupportedByBackendError("the container has a grace period of its own", field="grace_period")
-        return remove(bot_id, grace_seconds, **known)
-
-    monkeypatch.setattr(memory.lifecycle, "remove_container", own_only)
-    memory.after("start_container", lambda: memory.change(bot_id, health=HealthStatus.UNHEALTHY))
-    with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK"):
-        upgraded(maintainer, bot_id)
-    assert (RUNNING, "bot:1") == (status_of(calls, bot_id).state, status_of(calls, bot_id).image)
-
-
-def test_a_bot_whose_state_cannot_be_backed_up_keeps_its_container(
-    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, roots: Path
-) -> None:
-    before = status_of(calls, bot_id)
-    (roots / "backups").rmdir()
-    with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK") as info:
-        upgraded(maintainer, bot_id)
-    assert "the backup root" in info[0].message
-    after = status_of(calls, bot_id)
-    assert (before.container_id, RUNNING) == (after.container_id, after.state)
-    assert not (roots / "states" / ".maintenance" / bot_id).exists(), "a copy that nobody needs takes room"
-
-
-def test_a_bot_that_cannot_be_put_back_says_where_its_state_is(
-    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, roots: Path
-) -> None:
-    memory.script("start_container", StartFailedError("the engine says no"))
-    with fails_with("FAILED_PRECONDITION", "ROLLBACK_FAILED") as info:
-        upgraded(maintainer, bot_id)
-    assert "the engine says no" in info[0].message
-    assert "former-" in info[0].message
-    kept = roots / "states" / ".maintenance" / bot_id
-    assert {"failed"} == {path.name for path in kept.iterdir()}
-    assert ContainerState.CREATED is (memory.named(bot_id) or pytest.fail("it is gone")).status.state
-
-
-def test_a_bot_that_cannot_be_put_back_is_restored_as_the_message_says(  # noqa: PLR0917 - fixtures
-    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend, calls: Calls, state: Path, roots: Path
-) -> None:
-    """The container is gone, and so would be its configuration."""
-    memory.script("create_container", StartFailedError("the engine says no"))
-    with fails_with("FAILED_PRECONDITION", "ROLLBACK_FAILED") as info:
-        upgraded(maintainer, bot_id)
-    message = info[0].message
-    assert memory.named(bot_id) is None
-    (record,) = (word.rstrip(".") for word in message.split() if ".operations/" in word)
-    assert {"A": "b"} == json.loads(Path(record).read_text())["facts"]["config"]["environment"]
-    (backup,) = maintainer.ListBackups(pb.ListBackupsRequest(bot_id=bot_id)).backups
-    assert f"restore the backup {backup.backup_id}" in message
-    (state / "data").write_text("whatever happened since")
-    memory.script("create_container", None)
-    request = pb.RestoreBackupRequest(bot_id=bot_id, backup_id=backup.backup_id, request_id="again")
-    assert pb.RESTORE_PHASE_COMMITTED == [*maintainer.RestoreBackup(request, timeout=60)][-1].phase
-    container = memory.named(bot_id)
-    assert container is not None
-    assert (ContainerState.RUNNING, "bot:1") == (container.status.state, container.status.image)
-    assert {"A": "b"} == dict(container.config.environment)
-    assert "old" == (state / "data").read_text()
-
-
-def test_a_bot_without_a_copy_that_cannot_be_put_back_has_its_configuration_in_the_record(
-    maintainer: ContainerMaintainerStub, bot_id: str, memory: MemoryBackend
-) -> None:
-    memory.script("create_container", StartFailedError("the engine says no"))
-    with fails_with("FAILED_PRECONDITION", "ROLLBACK_FAILED") as info:
-        upgraded(maintainer, bot_id, skip_backup=True)
-    assert "restore the backup" not in info[0].message
-    assert ".operations/" in info[0].message
-
-
-@pytest.mark.parametrize("server_config", [False], indirect=True)
+@pytest.mark.parametrize("backups", [None])
 def test_a_bot_with_state_needs_a_backup_root_unless_the_caller_does_without(
-    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, bots: MemoryBots, roots: Path
+    maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, bots: MemoryBots
 ) -> None:
     before = status_of(calls, bot_id)
     with fails_with("FAILED_PRECONDITION", "BACKUP_UNAVAILABLE"):
