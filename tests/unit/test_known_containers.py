@@ -314,3 +314,16 @@ def test_a_stop_of_what_has_ended_does_not_change_why_it_has(
         assert status is not None
         assert ExitReason.OOM_KILLED is status.exit_reason
         carry_out(lifecycle.stop_container(BOT))
+
+
+@pytest.mark.parametrize("verb", ["stop_container", "restart_container"])
+def test_a_stop_of_what_runs_tells_why_it_ends(engine: FakeEngine, lifecycle: DockerLifecycle, verb: str) -> None:
+    """Also that of a restart, which an inspection may see between its two runs."""
+    run = {"StartedAt": STARTED, "FinishedAt": FINISHED}
+    engine.on("GET", "/containers/*/json", Json(inspected(running(StartedAt=STARTED))))
+    engine.on("POST", "/containers/*/" + verb.partition("_")[0], NO_CONTENT)
+    carry_out(getattr(lifecycle, verb)(BOT))
+    engine.on("GET", "/containers/*/json", Json(inspected(state("exited", ExitCode=137, OOMKilled=True, **run))))
+    status = lifecycle.get_container_status(BOT)
+    assert status is not None
+    assert ExitReason.KILLED is status.exit_reason

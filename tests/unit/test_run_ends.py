@@ -107,6 +107,35 @@ def test_podmans_event_tells_the_same() -> None:
     assert end(3, ExitReason.ERROR, 10) == last(ends, "running", 11, 10)
 
 
+PODMAN = pytest.mark.parametrize(
+    ("action", "attributes"),
+    [("died", {"containerExitCode": "137"}), ("die", {"containerExitCode": "137", "exitCode": "137"})],
+    ids=["older", "newer"],
+)
+
+
+@PODMAN
+def test_a_stop_of_this_service_tells_of_an_end_what_podmans_events_do_not(
+    action: str, attributes: dict[str, str]
+) -> None:
+    """Podman has no event for the kill of a stop."""
+    ends = RunEnds()
+    ends.stops(status_from_inspect(document("running", 1, None)))
+    ends.event(ID, action, attributes, nanoseconds(10.1))
+    assert ExitReason.KILLED == reason_of(ends)
+    ended = document("exited", 1, 10, ExitCode=137, OOMKilled=True)
+    ends.last_exit(ends.with_reason(status_from_inspect(ended)), ended)
+    assert end(137, ExitReason.KILLED, 10) == last(ends, "running", 11, 10)
+
+
+@PODMAN
+def test_a_stop_of_an_older_run_tells_nothing_of_podmans_next(action: str, attributes: dict[str, str]) -> None:
+    ends = RunEnds()
+    ends.stops(status_from_inspect(document("running", 0.1, None)))
+    ends.event(ID, action, attributes, nanoseconds(10.1))
+    assert ExitReason.OOM_KILLED == reason_of(ends)
+
+
 def test_a_missed_event_leaves_the_end_unknown_and_shows_no_older_one() -> None:
     ends = RunEnds()
     die(ends, 10.2, "1")

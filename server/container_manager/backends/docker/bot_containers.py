@@ -30,7 +30,7 @@ class BotContainers:
         return container
 
     def note_stop(self, container: ContainerStatus) -> None:
-        """Note that a container is about to be stopped, which tells why its run ends."""
+        """Note that a container is about to be stopped or restarted, which tells why its run ends."""
         self._reader.ends.stops(container)
 
     def now(self, container: ContainerStatus) -> ContainerStatus | None:

@@ -200,6 +200,7 @@ class DockerLifecycle:
             if grace is None:
                 self._engine.start_container(container.container_id)
             else:
+                self._containers.note_stop(container)
                 yield from restart(self._calls, container, grace, self._containers.now)
         except EngineRejectedError as exc:
             # 404 names the container, or something that it needs, such as its network.

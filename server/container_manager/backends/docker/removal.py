@@ -65,8 +65,7 @@ class ContainerRemover:
 
     def _stop(self, container: ContainerStatus, grace: int, *, rest_blocks: bool = True) -> Operation[bool]:
         """Stop it; False: the engine has no such container."""
-        if container.state in (ContainerState.RUNNING, ContainerState.PAUSED):
-            self._containers.note_stop(container)
+        self._containers.note_stop(container)
         try:
             yield from ending.stop(self._calls, container, grace, rest_blocks=rest_blocks)
         except EngineRejectedError as exc:

@@ -7,7 +7,8 @@ and never shows one of an older run. Where the engine's clock was set back, the 
 stored: a restart of the service forgets the ends.
 
 The engine marks a run in which any process was killed for lack of memory, whatever ends the run later. So one that a
-``kill`` event or a stop of this service ended is never one that ran out of memory.
+``kill`` event or a stop of this service ended is never one that ran out of memory. Docker's events tell whether a stop
+had to kill; Podman has no ``kill`` event for a stop.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class _Death(NamedTuple):
     exit_code: int
     oom_killed: bool
     killed: bool
+    is_podmans: bool
     start_followed: bool = False
     """A ``start`` event came after it."""
 
@@ -77,8 +79,9 @@ class RunEnds:
 
     def stops(self, container: ContainerStatus) -> None:
         """Note that this service is about to stop a container, and may kill it."""
-        with self._lock:
-            self._of(container.container_id).stopped_run = container.start_time_ns
+        if container.state in _RUNNING:
+            with self._lock:
+                self._of(container.container_id).stopped_run = container.start_time_ns
 
     def with_reason(self, status: ContainerStatus) -> ContainerStatus:
         """The status with the reason of its exit that the events tell, if the engine's mark tells another."""
@@ -87,10 +90,11 @@ class RunEnds:
             if ends is None or status.exit_reason is not ExitReason.OOM_KILLED:
                 return status
             death, finish_ns = ends.death, status.finish_time_ns
+            is_stopped = ends.stopped_run == status.start_time_ns
             if death is not None and finish_ns is not None and death.time_ns >= finish_ns:
-                killed = death.killed
+                killed = death.killed or (death.is_podmans and is_stopped)
             else:
-                killed = ends.killed or ends.stopped_run == status.start_time_ns
+                killed = ends.killed or is_stopped
         return replace(status, exit_reason=ExitReason.KILLED) if killed else status
 
     def event(self, container_id: str, action: str, attributes: Mapping[str, object], happened_ns: int) -> None:
@@ -106,15 +110,16 @@ class RunEnds:
                 if ends is not None and ends.death is not None:
                     ends.death = ends.death._replace(start_followed=True)
             elif action in ("die", "died"):
-                # Podman calls it containerExitCode.
-                exit_code = str(attributes.get("exitCode", attributes.get("containerExitCode")))
+                # Podman calls it containerExitCode, and newer versions exitCode too.
+                is_podmans = "containerExitCode" in attributes
+                exit_code = str(attributes.get("containerExitCode" if is_podmans else "exitCode"))
                 ends = self._of(container_id)
                 oom_killed, killed = ends.out_of_memory and not ends.killed, ends.killed
                 ends.out_of_memory = ends.killed = False
                 is_repeated = ends.death is not None and ends.death.time_ns == happened_ns
                 # A repeated event may come without the oom event before it.
                 if _EXIT_CODE.fullmatch(exit_code) and not is_repeated:
-                    ends.death = _Death(happened_ns, int(exit_code), oom_killed, killed)
+                    ends.death = _Death(happened_ns, int(exit_code), oom_killed, killed, is_podmans)
 
     def forget(self, container_id: str) -> None:
         """Forget a container that is gone."""
