@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
 from typing import Any
 from urllib.parse import quote
@@ -16,10 +17,24 @@ from container_manager_client.call_defaults import SyncCallDefaults, aio_call_de
 from container_manager_client.tls import TlsFiles
 from container_manager_client.unregistered_channel import UnregisteredChannel
 
-_SERVICE = pb.DESCRIPTOR.services_by_name["ContainerManager"].full_name
+_PACKAGE = pb.DESCRIPTOR.package
 _MAX_PORT = 65_535
-# Not StartContainer and RestartContainer: a start happens at most once. CreateContainer always has a request id.
-_RETRIED = ("GetContainerStatus", "ListManagedContainers", "StopContainer", "RemoveContainer", "CreateContainer")
+# Of sockaddr_un, without the NUL at its end.
+_MAX_UNIX_PATH_BYTES = 107
+# Reads, which are the contract's NO_SIDE_EFFECTS, and what may be repeated: not StartContainer and RestartContainer, as
+# a start happens at most once. CreateContainer always has a request id. By name, as most callers need no other service.
+_RETRIED = {
+    "ContainerManager": (
+        "GetContainerStatus",
+        "ListManagedContainers",
+        "StopContainer",
+        "RemoveContainer",
+        "CreateContainer",
+    ),
+    "ContainerObserver": ("GetStats", "GetContainerConfig", "GetServerInfo"),
+    "ContainerMaintainer": ("ListBackups",),
+    "BotProvisioner": ("ListSecrets",),
+}
 # Together the waits last at least 3 s, as long as a restart of the service; gRPC takes up to a fifth off each.
 _RETRY_POLICY = {
     "maxAttempts": 5,
@@ -31,7 +46,14 @@ _RETRY_POLICY = {
 SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
-            {"name": [{"service": _SERVICE, "method": method} for method in _RETRIED], "retryPolicy": _RETRY_POLICY}
+            {
+                "name": [
+                    {"service": f"{_PACKAGE}.{service}", "method": method}
+                    for service, methods in _RETRIED.items()
+                    for method in methods
+                ],
+                "retryPolicy": _RETRY_POLICY,
+            }
         ]
     }
 )
@@ -42,6 +64,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_http_proxy", 0),
     # The same as the server's limit: a list of thousands of bots, each with the longest texts.
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
+    # gRPC retries no call whose request is larger, by default 256 KiB. A create may have more than 2 MiB.
+    ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     # Older versions of gRPC stop pinging after two pings without data, and a quiet stream may be quiet for days.
@@ -61,13 +85,13 @@ def connect(target: str, *, token: str | None = None, tls: TlsFiles | None = Non
 
     ``target`` is ``unix:///path`` or ``tcp://host:port``, as for the server's ``--listen``. ``token`` is the bearer
     token of the TCP listeners; without TLS it is sent only to loopback. ``tls`` is for TCP targets only; the server's
-    certificate must contain the host of the target. Raises :class:`ValueError` for an invalid target and for files
-    without a certificate or key, and :class:`OSError` for files that cannot be read.
+    certificate must contain the host of the target. Raises :class:`ValueError` for an invalid target or token and for
+    files without a certificate or key, and :class:`OSError` for files that cannot be read.
 
     A call without a timeout gets a default: 20 s for reads, 60 s for provisioning, 4 min for ReloadSecrets, 10 min for
     create and start. For stop and remove it is the grace period (90 s if the call sets none) plus one minute, and for
     restart plus ten.
-    Calls that end with UNAVAILABLE are retried up to four times in about 4 s, except start, restart and provisioning.
+    Reads, create, stop and remove that end with UNAVAILABLE are retried up to four times in about 4 s, no other calls.
     Streams have no timeout and are not retried, because only their reader knows where to resume.
     """
     grpc_target, options = _target(target, token, tls)
@@ -88,9 +112,14 @@ def connect_aio(target: str, *, token: str | None = None, tls: TlsFiles | None =
 
 
 def _target(target: str, token: str | None, tls: TlsFiles | None) -> tuple[str, list[tuple[str, Any]]]:
+    # gRPC would end each call with INTERNAL.
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise ValueError("the token is not one line of printable ASCII characters")
     if target.startswith("unix:///"):
         if tls is not None:
             raise ValueError(f"{target!r} is a unix socket: TLS is for TCP targets only")
+        if len(os.fsencode(target.removeprefix("unix://"))) > _MAX_UNIX_PATH_BYTES:
+            raise ValueError(f"{target!r} is too long: a socket's path has at most {_MAX_UNIX_PATH_BYTES} bytes")
         # Otherwise gRPC sends the percent-encoded path as the authority, which strict servers refuse (grpc/grpc#38142).
         return "unix:" + quote(target.removeprefix("unix://")), [*_OPTIONS, ("grpc.default_authority", "localhost")]
     tcp = re.fullmatch(r"tcp://([^/:\[\]]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})", target)

@@ -51,11 +51,12 @@ for _name in METHODS:
 
 
 @contextmanager
-def serving(servicer: Servicer) -> Iterator[str]:
-    """Serves on a unix socket; yields the target."""
+def serving(servicer: Servicer, *further: grpc.GenericRpcHandler) -> Iterator[str]:
+    """Serves on a unix socket, with ``further`` handlers of other services; yields the target."""
     with tempfile.TemporaryDirectory(prefix="client-") as directory:
         server = grpc.server(futures.ThreadPoolExecutor(4))
         pb_grpc.add_ContainerManagerServicer_to_server(servicer, server)
+        server.add_generic_rpc_handlers(further)
         server.add_insecure_port(f"unix:{directory}/s.sock")
         server.start()
         yield f"unix://{directory}/s.sock"

@@ -9,16 +9,26 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.duration_pb2 import Duration
 
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2_grpc as pb_grpc
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from container_manager_client import connect, connect_aio, error_info
 from container_manager_client.call_defaults import default_timeout, with_request_id
 from container_manager_client.channel import SERVICE_CONFIG
 from tests.unit.refusing_service import BOT, METHODS, Servicer, call, serving
 
+READS = [
+    method
+    for file in (pb, observer_pb, maintainer_pb, provisioner_pb)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS and not method.server_streaming
+]
 RETRIED = {"CreateContainer", "StopContainer", "RemoveContainer", "GetContainerStatus", "ListManagedContainers"}
 
 
@@ -33,9 +43,10 @@ def target(servicer: Servicer) -> Iterator[str]:
         yield target
 
 
-def test_the_service_config_retries_exactly_five_methods_on_unavailable_alone() -> None:
+def test_the_service_config_retries_exactly_reads_and_three_changes_on_unavailable_alone() -> None:
     (config,) = json.loads(SERVICE_CONFIG)["methodConfig"]
-    assert {("botmaker.container.v1.ContainerManager", name) for name in RETRIED} == {
+    changes = {("botmaker.container.v1.ContainerManager", f"{name}Container") for name in ("Create", "Stop", "Remove")}
+    assert changes | {(method.containing_service.full_name, method.name) for method in READS} == {
         (name["service"], name["method"]) for name in config["name"]
     }
     assert ["UNAVAILABLE"] == config["retryPolicy"]["retryableStatusCodes"]
@@ -62,6 +73,33 @@ def test_unavailable_is_retried_but_for_start_and_restart(servicer: Servicer, ta
             with pytest.raises(grpc.RpcError):
                 call(pb_grpc.ContainerManagerStub(channel), name)
     assert [name] * (2 if name in RETRIED else 1) == servicer.names()
+
+
+@pytest.mark.parametrize("read", [read for read in READS if read.name not in METHODS], ids=lambda read: read.name)
+def test_a_read_of_whatever_other_service_is_retried(servicer: Servicer, read: Any) -> None:
+    service, asked = read.containing_service.full_name, []
+
+    def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
+        asked.append(read.name)
+        if len(asked) == 1:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "refused")
+        return b""
+
+    methods = {read.name: grpc.unary_unary_rpc_method_handler(answer)}
+    handler = grpc.method_handlers_generic_handler(service, methods)
+    with serving(servicer, handler) as target, connect(target) as channel:
+        channel.unary_unary(f"/{service}/{read.name}")(b"")
+    assert [read.name] * 2 == asked
+
+
+def test_a_create_of_the_largest_size_is_retried(servicer: Servicer, target: str) -> None:
+    """The contract allows 1 MiB of environment and 1 MiB of command."""
+    environment, command = {"A": "a" * 1024 * 1024}, ["b" * 1024 * 1024]
+    request = pb.CreateContainerRequest(bot_id=BOT, config={"environment": environment, "command": command})
+    servicer.refusals = 1
+    with connect(target) as channel:
+        pb_grpc.ContainerManagerStub(channel).CreateContainer(request)
+    assert ["CreateContainer"] * 2 == servicer.names()
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.ABORTED, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL])

@@ -79,5 +79,21 @@ def test_a_token_goes_to_another_machine_over_tls_alone() -> None:
         connect("tcp://192.0.2.1:1", token="secret-token")
 
 
+@pytest.mark.parametrize("open_channel", [connect, connect_aio])
+@pytest.mark.parametrize("token", ["secret\n", "secret\0", "secret\x7f", "s\u00e9cret", "secret\ud800"])
+def test_a_token_that_grpc_cannot_send_is_refused_and_not_shown(open_channel: Callable[..., Any], token: str) -> None:
+    for target in ("unix:///s.sock", "tcp://127.0.0.1:1"):
+        with pytest.raises(ValueError, match="the token is not one line of printable ASCII") as caught:
+            open_channel(target, token=token)
+        assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("open_channel", [connect, connect_aio])
+def test_a_socket_whose_path_is_too_long_is_refused(open_channel: Callable[..., Any]) -> None:
+    for path in ("/" + 107 * "a", "/" + 54 * "\u00e9"):
+        with pytest.raises(ValueError, match="at most 107 bytes"):
+            open_channel(f"unix://{path}")
+
+
 def test_a_key_is_not_shown_by_its_files() -> None:
     assert "TlsFiles(...)" == repr(TlsFiles(PEM, PEM, b"secret"))

@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 
 import type { CreateContainerRequest } from "./generated/botmaker/container/v1/CreateContainerRequest.js";
 import type { StopContainerRequest } from "./generated/botmaker/container/v1/StopContainerRequest.js";
-import { manager } from "./protocol.js";
+import { maintainer, manager, observer, provisioner } from "./protocol.js";
 
 // In seconds. A create may pull an image, a start may wait for those of other bots, and a reload may restart the bot.
 const TIMEOUTS: Readonly<Record<string, number>> = {
@@ -22,14 +22,26 @@ const AFTER_GRACE: Readonly<Record<string, number>> = { StopContainer: 60, Remov
 const UNKNOWN_GRACE = 90;
 const LONGEST_GRACE = 86_400;
 
-// A start happens at most once, so StartContainer and RestartContainer are missing. A create always has a request id.
-const RETRIED = ["GetContainerStatus", "ListManagedContainers", "StopContainer", "RemoveContainer", "CreateContainer"];
+// Reads, and what may be repeated. A start happens at most once, so StartContainer and RestartContainer are missing. A
+// create always has a request id.
+const RETRIED = [
+  manager.GetContainerStatus,
+  manager.ListManagedContainers,
+  manager.StopContainer,
+  manager.RemoveContainer,
+  manager.CreateContainer,
+  observer.GetStats,
+  observer.GetContainerConfig,
+  observer.GetServerInfo,
+  maintainer.ListBackups,
+  provisioner.ListSecrets,
+];
 
 /** gRPC's service config. The waits last at least 3 s together, as long as a restart of the service. */
 export const SERVICE_CONFIG = JSON.stringify({
   methodConfig: [
     {
-      name: RETRIED.map((method) => ({ service: service(manager.GetContainerStatus.path), method })),
+      name: RETRIED.map(({ path }) => ({ service: service(path), method: name(path) })),
       retryPolicy: {
         maxAttempts: 5,
         initialBackoff: "0.3s",

@@ -33,6 +33,8 @@ const OPTIONS: grpc.ChannelOptions = {
   "grpc.enable_http_proxy": 0,
   // The server's limit: a list of thousands of bots, each with the longest texts.
   "grpc.max_receive_message_length": 32 * 1024 * 1024,
+  // A call whose request is larger is not retried, by default 1 MiB. A create may have more than 2 MiB.
+  "grpc.per_rpc_retry_buffer_size": 8 * 1024 * 1024,
   // So that a stream notices a machine that is gone. The server allows a ping every 5 s.
   "grpc.keepalive_time_ms": 30_000,
   "grpc.keepalive_timeout_ms": 10_000,
@@ -103,6 +105,10 @@ export class Connection {
 }
 
 function grpcTarget(target: string, { token, tls }: ConnectOptions): string {
+  // gRPC's own error, at each call, would contain it.
+  if (token !== undefined && !/^[ -~]*$/.test(token)) {
+    throw new TypeError("the token is not one line of printable ASCII characters");
+  }
   if (target.startsWith("unix:///")) {
     if (tls) {
       throw new TypeError(`${target} is a unix socket: TLS is for TCP targets only`);

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 
 import * as grpc from "@grpc/grpc-js";
 
-import { Connection, ContainerManagerError, manager, observer, provisioner } from "../src/index.js";
+import { Connection, ContainerManagerError, maintainer, manager, observer, provisioner } from "../src/index.js";
 import { AWAY, failure, withService } from "./scripted.js";
 
 const botId = "0b1f3f2e-8a54-4d0b-9f0e-3f6f0a7f2c11";
@@ -25,9 +25,15 @@ describe("calls", { concurrency: true }, () => {
         connection.call(manager.RemoveContainer, { botId }),
         connection.call(manager.CreateContainer, { botId }),
       ];
-      const results = await Promise.allSettled(calls);
-      assert.deepEqual(Array(5).fill("rejected"), results.map((result) => result.status));
-      for (const method of ["GetContainerStatus", "ListManagedContainers", "StopContainer", "RemoveContainer"]) {
+      const reads = [
+        connection.call(observer.GetStats, {}),
+        connection.call(maintainer.ListBackups, { botId }),
+        connection.call(provisioner.ListSecrets, { botId }),
+      ];
+      const results = await Promise.allSettled([...calls, ...reads]);
+      assert.deepEqual(Array(8).fill("rejected"), results.map((result) => result.status));
+      const others = ["GetContainerStatus", "ListManagedContainers", "StopContainer", "RemoveContainer"];
+      for (const method of [...others, "GetStats", "ListBackups", "ListSecrets"]) {
         assert.equal(service.seen(method).length, 5, method);
       }
       const ids = service.seen("CreateContainer").map((request) => request.requestId);
@@ -44,13 +50,26 @@ describe("calls", { concurrency: true }, () => {
         connection.call(manager.RestartContainer, { botId }),
         connection.call(provisioner.PutSecrets, { botId }),
         connection.call(provisioner.ReloadSecrets, { botId }),
-        connection.call(observer.GetStats, {}),
+        connection.call(maintainer.DeleteBackup, {}),
       ];
       for (const result of await Promise.allSettled(calls)) {
         assert.equal(result.status, "rejected");
       }
       assert.equal(service.requests.length, 5);
     });
+  });
+
+  test("a create of the largest size is retried", async () => {
+    await withService(away, undefined, async (connection, service) => {
+      const config = { environment: { A: "a".repeat(1024 * 1024) }, command: ["b".repeat(1024 * 1024)] };
+      await assert.rejects(connection.call(manager.CreateContainer, { botId, config }));
+      assert.equal(service.requests.length, 5);
+    });
+  });
+
+  test("a token that gRPC cannot send is refused and not shown", () => {
+    const shown = (error: Error) => error instanceof TypeError && !error.message.includes("secret");
+    assert.throws(() => new Connection("unix:///s.sock", { token: "secret\n" }), shown);
   });
 
   test("only UNAVAILABLE is retried", async () => {
