@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,18 @@ import pytest
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
+from container_manager.rpc import taking
+from container_manager.rpc.stream_kinds import MAINTENANCE
+from container_manager_client import connect
+from tests.fuzz.conversations import Call
 from tests.rpc.backup_calls import bot_with_state, created, listed, restored
-from tests.rpc.conftest import ServeOn
+from tests.rpc.conftest import ServeLooped, ServeOn
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.silent_reader import silent_reader
 from tests.support.waiting import wait_until
 
 
@@ -85,6 +93,36 @@ def test_a_call_joins_the_operation_in_progress_and_another_request_is_refused(
             created(maintainer, bot_id, "the-same", stop_and_restart=True)
         gate.open()
         assert [*first][-1] == [*second][-1]
+
+
+@pytest.mark.parametrize("has_ended", [True, False], ids=["one that has ended", "one under way"])
+def test_readers_that_take_no_message_keep_their_places_for_a_moment_after_the_end_of_the_operation(  # noqa: PLR0917 - fixtures
+    serve_looped: ServeLooped,
+    unix: str,
+    memory: MemoryBackend,
+    bots: MemoryBots,
+    states: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_ended: bool,
+) -> None:
+    monkeypatch.setattr(taking, "TAKE_SECONDS", 2.0)
+    path = b"/botmaker.container.v1.ContainerMaintainer/CreateBackup"
+    with serve_looped(unix) as looped, connect(unix) as channel, ExitStack() as stack:
+        bot_id = bot_with_state(bots, Calls(ContainerManagerStub(channel)), states)
+        maintainer = ContainerMaintainerStub(channel)
+        request = pb.CreateBackupRequest(bot_id=bot_id, request_id="the-same")
+        gate = stack.enter_context(memory.held("unpause"))
+        if has_ended:
+            gate.open()
+            created(maintainer, bot_id, "the-same")
+        stack.enter_context(silent_reader(unix, [Call(path, request.SerializeToString())] * 3))
+        wait_until(lambda: looped.server.streams.count(MAINTENANCE) == 3, "they watch it")
+        if not has_ended:
+            time.sleep(2.5)
+            assert 3 == looped.server.streams.count(MAINTENANCE)
+            gate.open()
+        wait_until(lambda: looped.server.streams.count(MAINTENANCE) == 0, "their places are free", 20)
+        assert bot_id == created(maintainer, bot_id, "the-same").bot_id
 
 
 def test_it_goes_on_when_its_caller_goes_away(

@@ -21,7 +21,7 @@ from container_manager.actions import Action, Argument
 from container_manager.backend_provisioning import ActionResult, OnOutput
 from container_manager.maintenance import action_runner
 from container_manager.model import ContainerState, LogSource
-from container_manager.rpc import maintainer_servicer
+from container_manager.rpc import taking
 from container_manager_client import connect
 from tests.fuzz.conversations import Call
 from tests.rpc.conftest import ServeLooped, ServeOn
@@ -188,7 +188,7 @@ def test_an_action_goes_on_when_its_caller_goes_away_and_keeps_its_turn(
 def test_readers_that_take_no_output_hold_up_actions_and_a_shutdown_for_a_moment_after_the_program(
     serve_looped: ServeLooped, unix: str, memory: MemoryBackend, bots: MemoryBots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintainer_servicer, "TAKE_SECONDS", 1.0)
+    monkeypatch.setattr(taking, "TAKE_SECONDS", 1.0)
     memory.actions.result = ActionResult(0, b"x" * 500_000, b"")
     requests = []
     for _ in range(3):
@@ -207,7 +207,7 @@ def test_readers_that_take_no_output_hold_up_actions_and_a_shutdown_for_a_moment
 def test_a_reader_that_is_slow_while_its_program_runs_is_not_ended(
     maintainer: ContainerMaintainerStub, memory: MemoryBackend, bot_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintainer_servicer, "TAKE_SECONDS", 0.2)
+    monkeypatch.setattr(taking, "TAKE_SECONDS", 0.2)
 
     def program(on_output: OnOutput) -> int:
         on_output(LogSource.STDOUT, b"one")

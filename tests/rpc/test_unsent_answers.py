@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.rpc import taking
 from container_manager.rpc.interceptors import call_limit
+from container_manager.rpc.stream_kinds import REFLECTION
 from container_manager.scheduling import unsent_answers
 from container_manager.scheduling.unsent_answers import CALL_BYTES
 from container_manager_client import connect
@@ -97,3 +101,30 @@ def test_unsent_answers_give_way_to_callers_that_take_theirs(
         wait_until(lambda: len(ended) >= CALLS - 5, "those over half of the bound have ended")
         probe(channel)
         assert [] == Calls(ContainerManagerStub(channel)).list()
+
+
+def test_reflections_that_take_no_answer_keep_their_places_for_a_moment(
+    serve_looped: ServeLooped, listeners: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "TAKE_SECONDS", 4.0)
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    silent = Call(b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", request.SerializeToString())
+    with (
+        serve_looped(*listeners) as looped,
+        silent_reader(looped.server.addresses[0], [silent] * 64),
+        connect(looped.server.addresses[0]) as same,
+        connect(looped.server.addresses[1]) as other,
+    ):
+        wait_until(lambda: looped.server.streams.count(REFLECTION) == 64, "they have all places")
+        assert services_listed(other)
+        with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+            services_listed(same)
+        wait_until(lambda: looped.server.streams.count(REFLECTION) == 0, "their places are free", 20)
+        assert services_listed(same)
+
+
+def services_listed(channel: grpc.Channel) -> int:
+    """How many services reflection lists."""
+    asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+    (answer,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked, timeout=60)
+    return len(answer.list_services_response.service)

@@ -47,14 +47,19 @@ class Run:
     def __init__(self, record: Record) -> None:
         self.record = record
         self._last = Report(record.phase, facts=record.facts)
-        self._watchers: list[deque[Report]] = []
+        self._watchers: list[tuple[deque[Report], Callable[[], None]]] = []
         self._changed = asyncio.Event()
         self._ended: Callable[[], Result] | None = None
 
-    async def reports(self) -> AsyncGenerator[Report, None]:
-        """The present report and the following ones, until the operation ends. Every phase has one."""
+    async def reports(self, on_end: Callable[[], None] = lambda: None) -> AsyncGenerator[Report, None]:
+        """The present report and the following ones, until the operation ends. Every phase has one.
+
+        ``on_end``: the operation has ended; there may be reports that have not been read.
+        """
         queue = deque([self._last])
-        self._watchers.append(queue)
+        self._watchers.append((queue, on_end))
+        if self._ended is not None:
+            on_end()
         try:
             while True:
                 while queue:
@@ -63,7 +68,7 @@ class Run:
                     return
                 await self._changed.wait()
         finally:
-            self._watchers = [each for each in self._watchers if each is not queue]
+            self._watchers = [each for each in self._watchers if each[0] is not queue]
 
     def result(self) -> Result:
         """The result of an operation that has ended; raises its error."""
@@ -74,7 +79,7 @@ class Run:
     def publish(self, report: Report) -> None:
         """Give the watchers a report. One that has not read the last one of the same phase gets only the new one."""
         self._last = report
-        for queue in self._watchers:
+        for queue, _ in self._watchers:
             if queue and queue[-1].phase == report.phase:
                 queue.pop()
             queue.append(report)
@@ -83,6 +88,8 @@ class Run:
     def end(self, outcome: Callable[[], Result]) -> None:
         """End with what this returns or raises."""
         self._ended = outcome
+        for _, on_end in self._watchers:
+            on_end()
         self._wake()
 
     def _wake(self) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import aclosing, suppress
-from functools import partial
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_maintainer_pb2_grpc as pb_grpc
 from container_manager.actions import SECRETS_RELOAD
 from container_manager.backend import Backend, Feature
-from container_manager.errors import BackupUnavailableError, CapacityExceededError
+from container_manager.errors import BackupUnavailableError
 from container_manager.maintenance.backup import backup_document
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.journal import Record
@@ -24,6 +22,7 @@ from container_manager.observability.call import current_call
 from container_manager.rpc import maintainer_codec as codec
 from container_manager.rpc.call_deadline import caller_deadline
 from container_manager.rpc.features import require
+from container_manager.rpc.taking import taken_in_time
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.validation import check_bot_id, check_counts
 
@@ -31,9 +30,6 @@ T = TypeVar("T")
 
 # A grpc.aio.ServicerContext, which takes no type parameters at run time.
 Context = Any
-
-TAKE_SECONDS = 10.0
-"""How long a caller may take to receive what is left of an action's output when its program has ended."""
 
 
 class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
@@ -65,12 +61,12 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         require(self._backend, Feature.BACKUPS)
         if not request.stop_and_restart:
             require(self._backend, Feature.PAUSE)
-        result = await self._follow(
+        await self._follow(
             record,
             lambda report: pb.CreateBackupResponse(progress=codec.progress_to_proto(report)),
             context,
+            lambda result: pb.CreateBackupResponse(backup=codec.backup_to_proto(result)),
         )
-        await context.write(pb.CreateBackupResponse(backup=codec.backup_to_proto(result)))
 
     async def ListBackups(self, request: pb.ListBackupsRequest, context: Context) -> pb.ListBackupsResponse:
         if request.bot_id:
@@ -102,36 +98,33 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
         call = current_call.get()
         if call is not None and self._declared.declares(request.action):
             call.action = request.action
-        try:
-            async with asyncio.timeout(None) as scope:
-                ended = partial(_end_within, scope, TAKE_SECONDS)
-                events = self._actions.run(
-                    request.bot_id, request.action, request.arguments, caller_deadline(context), ended
-                )
-                async with aclosing(events):
-                    async for event in events:
-                        await context.write(codec.action_event_to_proto(event))
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise CapacityExceededError("the action has ended, and its output was not taken in time") from None
+        async with taken_in_time("the action has ended, and its output was not taken in time") as ended:
+            events = self._actions.run(
+                request.bot_id, request.action, request.arguments, caller_deadline(context), ended
+            )
+            async with aclosing(events):
+                async for event in events:
+                    await context.write(codec.action_event_to_proto(event))
 
-    async def _follow(self, record: Record, to_proto: Callable[[Report], Any], context: Context) -> Result:
-        """Begin an operation, or join it, and write where it is until it has ended. Returns its result."""
+    async def _follow(
+        self,
+        record: Record,
+        to_proto: Callable[[Report], Any],
+        context: Context,
+        result_to_proto: Callable[[Result], Any] | None = None,
+    ) -> None:
+        """Begin an operation, or join it, and write where it is until it has ended, and then its result."""
         run = await self._long_runs.runs.attach(record)
-        async with aclosing(run.reports()) as reports:
-            async for report in reports:
-                await context.write(to_proto(report))
-        return run.result()
+        async with taken_in_time("the operation has ended, and its messages were not taken in time") as ended:
+            async with aclosing(run.reports(ended)) as reports:
+                async for report in reports:
+                    await context.write(to_proto(report))
+            result = run.result()
+            if result_to_proto is not None:
+                await context.write(result_to_proto(result))
 
     async def _stored(self, call: Callable[[BackupStore], T], context: Context) -> T:
         store = self._long_runs.store
         if store is None:
             raise BackupUnavailableError(NO_BACKUPS)
         return await self._operations.read("backups", lambda _: call(store), caller_deadline(context))
-
-
-def _end_within(scope: asyncio.Timeout, seconds: float) -> None:
-    # RuntimeError: it has ended.
-    with suppress(RuntimeError):
-        scope.reschedule(asyncio.get_running_loop().time() + seconds)

@@ -61,6 +61,7 @@ REFLECTION = StreamKind(
     "reflections",
     tuple(f"/{service}/ServerReflectionInfo" for service in REFLECTION_SERVICES),
     lambda _: 64,
+    per_listener=True,
 )
 
 STREAM_KINDS = (CONTAINERS, LOGS, STATS, MAINTENANCE, ACTIONS, HEALTH, REFLECTION)

@@ -19,6 +19,7 @@ from container_manager.errors import CapacityExceededError
 from container_manager.rpc.grpc_workarounds import end_calls
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
 from container_manager.rpc.services import SERVICES
+from container_manager.rpc.taking import taken_in_time
 from container_manager.scheduling.streams import Streams
 from container_manager.scheduling.unsent_answers import STREAM_BYTES, UnsentAnswers
 
@@ -162,7 +163,9 @@ def _limited_dialogue(handler: Handler, place: Place) -> Handler:
     async def limited(requests: AsyncIterable[Any], context: Any) -> None:
         async with place(), aclosing(behavior(requests, context)) as responses:
             async for response in responses:
-                await context.write(response)
+                async with taken_in_time("an answer was not taken in time") as ready:
+                    ready()
+                    await context.write(response)
 
     return grpc.stream_stream_rpc_method_handler(
         limited,
