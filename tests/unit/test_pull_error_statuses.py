@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,13 @@ STATUS_WORDINGS = (
 @given(st.integers(400, 599), st.sampled_from(STATUS_WORDINGS))
 def test_a_status_in_any_wording_counts_by_its_number(status: int, wording: str) -> None:
     assert by_number(status) is type(pull_error(wording.format(status), "reg.test/a:1"))
+
+
+@pytest.mark.parametrize("status", [status for status in HTTPStatus if status >= 400 and by_number(status) != MISSING])
+@pytest.mark.parametrize("wording", [GET + "{}", "{}", "failed to copy: {}: oh"])
+def test_the_name_of_a_status_counts_as_its_number(status: HTTPStatus, wording: str) -> None:
+    """Go tells no more of a proxy's answer to CONNECT. What a proxy does not find may be the registry."""
+    assert by_number(status) is type(pull_error(wording.format(status.phrase), "reg.test/a:1", 500))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ is often 500 for all of them. So the meaning comes from, in this order:
 1. an HTTP status of the registry, or of its token server, in the text;
 2. an error code of the registry (``denied``, ``manifest unknown``; OCI distribution specification, "Error Codes");
 3. the engine's HTTP status, where it has only one meaning;
-4. words, which Go's network library, the engine and registries use where there is no number.
+4. an HTTP status's reason phrase alone, which is all that Go tells of a proxy's answer to ``CONNECT``;
+5. words, which Go's network library, the engine and registries use where there is no number.
 
 Names are removed first: hosts, repositories and tags may contain a number or any of these words. The wordings come from
 moby (``distribution``, ``daemon/containerd``), distribution (``registry/client``), containerd (``core/remotes``),
@@ -64,6 +65,14 @@ _STATUS = re.compile(
     r"|: (?P<alone>[45]\d\d) ?(?=:|,|\n|$)"
 )
 
+# The reason phrases of statuses that have a meaning, except 404 and 410: what a proxy does not find may be anything.
+_PHRASES: dict[str, Meaning] = {
+    status.phrase.lower(): ImagePullDeniedError if status in _DENIED_STATUSES else ImageRegistryUnavailableError
+    for status in HTTPStatus
+    if status in _DENIED_STATUSES | _RETRYABLE_STATUSES or status in _SERVER_ERRORS
+}
+_PHRASE = re.compile(rf"(?:^|: )({'|'.join(map(re.escape, _PHRASES))})(?=:|\n|$)")
+
 # Texts that contain any of these, without a status or a code; the first match decides.
 WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
     (re.compile(pattern), meaning)
@@ -91,11 +100,17 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
             r"closed (?:network |idle )?connection|stream error|\bgoaway\b|transport is closing",
             ImageRegistryUnavailableError,
         ),
+        (r"\brst_stream\b|connection (?:error|force closed)", ImageRegistryUnavailableError),
+        # What came was cut off or damaged on its way, unlike an error response that has no body.
+        (r"(?<!response body: )unexpected end of json input", ImageRegistryUnavailableError),
+        (r"chunked encoding|chunk length", ImageRegistryUnavailableError),
+        (r"\btls: (?:bad record mac|decryption failed|record overflow|close notify)", ImageRegistryUnavailableError),
         (r"time-?out|timed out|deadline exceeded|request canceled", ImageRegistryUnavailableError),
         (r"no such host|server misbehaving|name resolution|not resolve host", ImageRegistryUnavailableError),
         (r"name or service not known", ImageRegistryUnavailableError),
         (r"\b(?:is|network|host) (?:unreachable|down)\b|no route to host|proxyconnect", ImageRegistryUnavailableError),
-        (r"unavailable|bad gateway|internal (?:server )?error|\bbyte range\b", ImageRegistryUnavailableError),
+        (r"unavailable|bad gateway|internal (?:server )?error", ImageRegistryUnavailableError),
+        (r"\bbyte range\b|content-range", ImageRegistryUnavailableError),
         # The engine's own file system, not the registry.
         (r"failed to (?:register|extract) layer", ImagePullFailedError),
         (r"denied|forbidden|un-?authori[sz]ed|not authori[sz]ed|authorization failed", ImagePullDeniedError),
@@ -169,6 +184,8 @@ def _meaning(said: str, status: int | None) -> Meaning:
     # The engine answers 404 to what is denied as well, and 500 to anything.
     if told is not None and told is not ImageNotFoundError and status != HTTPStatus.INTERNAL_SERVER_ERROR:
         return told
+    if phrase := _PHRASE.search(said):
+        return _PHRASES[phrase[1]]
     return next((meaning for words, meaning in WORDS if words.search(said)), None) or (
         ImageNotFoundError if told is ImageNotFoundError else ImagePullFailedError
     )
