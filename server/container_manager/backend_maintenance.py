@@ -116,8 +116,9 @@ class States(Protocol):
     def discard(self, bot_id: str, name: str) -> None:
         """Remove a copy, and what a killed process has left of one."""
 
-    def remove_leftovers(self, busy: Collection[str]) -> None:
-        """Remove what killed processes have left: copies that are not complete, and those called ``copy-…``.
+    def set_leftovers_aside(self, busy: Collection[str]) -> None:
+        """Take away what killed processes have left: copies that are not complete, and those called ``copy-…``.
 
-        ``busy``: bots whose copies are still needed. Called once, before any other method.
+        ``busy``: bots whose copies are still needed. Called once, before any other method. Does not wait for the
+        removal of what may be large: :meth:`~container_manager.backend_provisioning.Files.remove_leftovers` removes it.
         """

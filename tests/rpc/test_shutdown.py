@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import ServerConfig
+from container_manager.maintenance.journal import Journal, Record
 from container_manager.rpc.server import Server
 from container_manager_client import connect
 from tests.support.calls import Calls, fails_with
@@ -67,3 +69,25 @@ def test_no_call_is_accepted_once_the_log_says_that_the_service_shuts_down(
     with capture_logs() as logs, ThreadPoolExecutor(1) as pool:
         server.run(lambda _: called.append(pool.submit(call, asyncio.get_running_loop())))
     called[0].result()
+
+
+@pytest.mark.usefixtures("signals_restored")
+def test_a_signal_ends_a_service_that_waits_for_a_disk_in_its_start(
+    server_config: Callable[..., ServerConfig],
+    memory: MemoryBackend,
+    session_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One signal, as service managers send: the process exits although a worker is still in a call to the system."""
+    answers, served, exited = threading.Event(), [], []
+
+    def hangs(_journal: Journal) -> list[Record]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        answers.wait(20)
+        return []
+
+    monkeypatch.setattr(Journal, "unfinished", hangs)
+    monkeypatch.setattr(os, "_exit", exited.append)
+    Server(server_config(f"unix://{session_dir}/shutdown/t.sock"), memory.opened).run(served.append)
+    assert ([], [0], False) == (served, exited, answers.is_set())
+    answers.set()

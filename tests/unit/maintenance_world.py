@@ -168,7 +168,7 @@ class World:
         records = self.journal.unfinished()
         for states in [self.memory.states]:
             assert states is not None
-            states.remove_leftovers({record.bot_id for record in records})
+            states.set_leftovers_aside({record.bot_id for record in records})
         for record in records:
             with suppress(UpgradeRolledBackError):
                 self.run(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -11,7 +12,7 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.errors import StateUnavailableError
 from container_manager.provisioning.host_files import HostFiles
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY, HostStates
-from tests.unit.provisioned import BOT, USER, contents, entries, owned, root_at
+from tests.unit.provisioned import BOT, OTHER, USER, contents, entries, owned, root_at, staged
 from tests.unit.test_provisioning_killed import kills
 
 
@@ -99,3 +100,26 @@ def test_deleting_a_bots_state_deletes_what_is_kept_beside_it(root: RootDirector
     HostFiles(root, USER).delete_state(BOT)
     assert [MAINTENANCE_DIRECTORY] == entries(root.path)
     assert [] == entries(root.path / MAINTENANCE_DIRECTORY)
+
+
+def test_leftovers_are_taken_away_at_once_and_removed_later(root: RootDirectory) -> None:
+    """The service starts after the first, while what is left may take hours to remove."""
+    states, files = HostStates(root, USER), HostFiles(root, USER)
+    files.put_files(OTHER, {"c": b"old"})
+    for bot_id in (BOT, OTHER):
+        for name in ("copy-backup", "former-1"):
+            states.copy_aside(bot_id, name)
+    asides = root.path / MAINTENANCE_DIRECTORY
+    (asides / BOT / "copy-restored.part").mkdir()
+    with patch("os.unlink", side_effect=AssertionError):
+        states.set_leftovers_aside({OTHER})
+    assert (["former-1"], ["copy-backup", "former-1"]) == (entries(asides / BOT), entries(asides / OTHER))
+    (left,) = staged(root)
+    assert 2 == len(entries(root.path / left))
+    files.remove_leftovers()
+    assert [] == staged(root)
+    states.set_leftovers_aside(set())
+    files.remove_leftovers()
+    assert (["former-1"], []) == (entries(asides / OTHER), staged(root))
+    states.set_leftovers_aside(set())
+    assert [] == staged(root)

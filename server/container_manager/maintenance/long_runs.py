@@ -55,17 +55,17 @@ class LongRuns:
     waits: LoopWaits
 
     async def recover(self) -> None:
-        """Continue what a killed service has left, and remove what it has left behind."""
+        """Continue what a killed service has left, and take its copies away, whose removal is left to others."""
         self.waits.loop = asyncio.get_running_loop()
         try:
-            await self.runs.recover(self._remove_leftovers)
+            await self.runs.recover(self._set_leftovers_aside)
         except ContainerManagerError as exc:
             # The calls that need it have the same error.
             _log.warning("operations that were under way cannot be continued: %s", reason_of(exc))
 
-    def _remove_leftovers(self, busy: Collection[str]) -> None:
+    def _set_leftovers_aside(self, busy: Collection[str]) -> None:
         if self.states is not None:
-            self.states.remove_leftovers(busy)
+            self.states.set_leftovers_aside(busy)
 
 
 def long_runs(

@@ -10,6 +10,7 @@ on the disk.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
@@ -34,6 +35,7 @@ from container_manager.provisioning.descriptors import (
     opened_directory,
     remove_all_in,
 )
+from container_manager.provisioning.staging import staging_directory
 from container_manager.provisioning.tree_copy import copy_tree, sync_file_system
 
 MAINTENANCE_DIRECTORY = ".maintenance"
@@ -114,15 +116,18 @@ class HostStates:
                 _remove(name + _PART, asides)
             _remove_if_empty(bot_id, root)
 
-    def remove_leftovers(self, busy: Collection[str]) -> None:
+    def set_leftovers_aside(self, busy: Collection[str]) -> None:
         with suppress(FileNotFoundError, StateUnavailableError), self._opened("") as root:
             os.stat(MAINTENANCE_DIRECTORY, dir_fd=root, follow_symlinks=False)
-            with opened_directory(MAINTENANCE_DIRECTORY, root) as maintenance:
+            with (
+                opened_directory(MAINTENANCE_DIRECTORY, root) as maintenance,
+                staging_directory(root, removes=False) as staging,
+            ):
                 for bot_id in set(names_in(maintenance)) - set(busy):
                     with opened_directory(bot_id, maintenance) as asides:
                         for name in names_in(asides):
                             if name.startswith(REMAKEABLE) or name.endswith(_PART):
-                                _remove(name, asides)
+                                os.rename(name, secrets.token_hex(8), src_dir_fd=asides, dst_dir_fd=staging)
                     _remove_if_empty(bot_id, root)
 
     @contextmanager

@@ -31,10 +31,11 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def staging_directory(root: int) -> Iterator[int]:
+def staging_directory(root: int, *, removes: bool = True) -> Iterator[int]:
     """A new directory in the root, which is removed at the end with all that is left in it.
 
-    It is locked meanwhile. A directory without a lock is what a killed process has left.
+    It is locked meanwhile. A directory without a lock is what a killed process has left. ``removes``: False leaves what
+    is in it to the next :func:`remove_leftovers`.
     """
     while True:
         name = STAGING_PREFIX + secrets.token_hex(8)
@@ -52,8 +53,9 @@ def staging_directory(root: int) -> Iterator[int]:
                 yield directory
             finally:
                 # What cannot be removed now is tried again at the next start.
-                with suppress(OSError):
-                    remove_all_in(directory)
+                if removes:
+                    with suppress(OSError):
+                        remove_all_in(directory)
             return
 
 

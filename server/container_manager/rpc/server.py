@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 import threading
@@ -33,7 +32,6 @@ from botmaker.container.v1 import (
 from container_manager.actions import DeclaredActions
 from container_manager.addresses import Address, TcpAddress, UnixAddress, parse_address
 from container_manager.backend import Backend, CallObserver, Feature
-from container_manager.bot_locks import shared_locks
 from container_manager.config import ServerConfig
 from container_manager.errors import StartupError
 from container_manager.maintenance.long_runs import LoopWaits, long_runs
@@ -49,6 +47,7 @@ from container_manager.rpc.listeners.tcp_access import tcp_access
 from container_manager.rpc.maintainer_servicer import ContainerMaintainerServicer
 from container_manager.rpc.manager_servicer import ContainerManagerServicer
 from container_manager.rpc.observer_servicer import ContainerObserverServicer
+from container_manager.rpc.operation_limits import bot_operations
 from container_manager.rpc.provisioner_servicer import BotProvisionerServicer
 from container_manager.rpc.reflection import V1_FILE, add_reflection
 from container_manager.rpc.server_info import ServerInfo
@@ -56,7 +55,6 @@ from container_manager.rpc.services import SERVICES, not_served, served_services
 from container_manager.rpc.stream_kinds import stream_limits
 from container_manager.rpc.wire import encoded_status
 from container_manager.scheduling.allowance import Allowance
-from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.starts import Starts
 from container_manager.scheduling.streams import Streams
 from container_manager.sockets.access import socket_access
@@ -83,9 +81,6 @@ _CHANGES = [
 # Both count towards the second that the process may take after the drain period.
 _UNDO_SECONDS = 0.7
 _LAST_TOLD_SECONDS = 0.1
-
-# Of the descriptors that the process may open: a change may have a connection to the engine for its grace period.
-_CHANGES_SHARE = 0.25
 
 # Of the ids and labels that open streams name, on average; one stream may name many more while others name fewer.
 _IDS_PER_WATCHER = 100
@@ -126,7 +121,7 @@ class Server:
         self._backend = open_backend(self.telemetry.engine_observer)
         self.keeper = ViewKeeper(self._backend.source, encoded_status, self.telemetry.on_event_lag)
         starts = Starts(config.start_concurrency)
-        self._operations = _bot_operations(config, starts)
+        self._operations = bot_operations(config, starts)
         runs_actions = Feature.ACTIONS not in self._backend.limitations
         actions = DeclaredActions(config.actions) if runs_actions else DeclaredActions(built_in=())
         self.maintenance = Maintenance(self._backend, self._operations, self.keeper, actions, self.telemetry.on_ready)
@@ -179,6 +174,7 @@ class Server:
             for server in self._servers:
                 await server.stop(None)
             self._sockets.close()
+            await self._runs.runs.close()
             await self.telemetry.stop(0)
             raise
         self.keeper.start()
@@ -244,10 +240,17 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, _log.info, "SIGHUP is ignored; SIGTERM ends the service")
-        await self.start()
+        signalled, start = (asyncio.create_task(each) for each in (asked.wait(), self.start()))
+        await asyncio.wait({signalled, start}, return_when=asyncio.FIRST_COMPLETED)
+        if not start.done():
+            # A root's disk may not answer.
+            start.cancel()
+            await asyncio.wait({start})
+            return self._operations.changes_under_way
+        await start
         try:
             on_serving(self.addresses)
-            await asked.wait()
+            await signalled
         except BaseException:
             await self.stop(0)
             raise
@@ -288,12 +291,3 @@ class Server:
         container_maintainer_pb2_grpc.add_ContainerMaintainerServicer_to_server(self._maintainer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health[served], server)
         add_reflection(server, (*served, _HEALTH), not_served(served))
-
-
-def _bot_operations(config: ServerConfig, starts: Starts) -> BotOperations:
-    """Changes that are under way may be twice as many as have callers: they go on when these give up."""
-    most, (descriptors, _) = 2 * config.max_concurrent_calls, resource.getrlimit(resource.RLIMIT_NOFILE)
-    if descriptors != resource.RLIM_INFINITY:
-        most = min(most, int(descriptors * _CHANGES_SHARE))
-    pulling, locks = max(1, config.max_concurrent_calls // 2), shared_locks(config.service.secrets_root.path)
-    return BotOperations(config.workers, most_changes=max(1, most), most_pulling=pulling, starts=starts, locks=locks)
