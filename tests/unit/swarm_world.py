@@ -36,6 +36,8 @@ class SwarmWorld:
         """Outcomes of the next calls of any kind."""
         self.conflicts = 0
         """How many updates come too late."""
+        self.registry_auths: list[str | None] = []
+        """The credentials of each update, with which nodes pull from now on; ``None``: as before."""
         self.on_create: Callable[[Json], None] = lambda _: None
         self.calls: list[str] = []
         self._lock = threading.RLock()
@@ -73,6 +75,7 @@ class SwarmWorld:
                 self.conflicts = max(0, self.conflicts - 1)
                 service["Version"] = {"Index": self._next()}
                 return False
+            self.registry_auths.append(registry_auth)
             service["Version"] = {"Index": self._next()}
             before, after = (each["Mode"]["Replicated"]["Replicas"] for each in (service["Spec"], spec))
             service["Spec"] = copy.deepcopy(spec)

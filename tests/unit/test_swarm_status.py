@@ -113,18 +113,6 @@ def test_a_bot_that_is_being_stopped_runs_until_it_has_ended() -> None:
     assert (ContainerState.EXITED, 143, ExitReason.KILLED) == (after.state, after.exit_code, after.exit_reason)
 
 
-@pytest.mark.parametrize("code", [130, 128 + 37])
-def test_a_stop_signal_that_only_the_image_asks_for_shows_as_an_error(code: int) -> None:
-    """Neither the service nor its tasks tell what the image asks for."""
-    stopped = service(records.stopped(STARTED["Spec"]))
-    status = status_of(stopped, [ended(code)], NODES)
-    assert (code, ExitReason.ERROR) == (status.exit_code, status.exit_reason)
-    again = service(records.started(stopped["Spec"], 0))
-    last_exit = status_of(again, [ended(code), task("running", 2)], NODES).last_exit
-    assert last_exit is not None
-    assert (code, ExitReason.ERROR) == (last_exit.exit_code, last_exit.exit_reason)
-
-
 def test_a_stopped_bot_that_was_left_on_a_node_runs_until_its_end_is_certain() -> None:
     left = service(records.stopped(STARTED["Spec"], left_on=["node2"]))
     status = status_of(left, [], NODES)

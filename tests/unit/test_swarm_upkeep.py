@@ -55,7 +55,7 @@ class Manager:
     def inspect_service(self, *_: object) -> Json:
         return deepcopy(self.service)
 
-    def update_service(self, document: Json, specification: Json) -> bool:
+    def update_service(self, document: Json, specification: Json, _: str | None = None) -> bool:
         with self._lock:
             if self.meanwhile:
                 self._take(self.meanwhile.pop())
@@ -76,7 +76,7 @@ class Manager:
     def attend(self, seen: Json | None = None) -> None:
         services = BotServices(self)  # type: ignore[arg-type]
         runs = Runs(self, services, TaskWatch(self), {})  # type: ignore[arg-type]
-        starts = Starts(services, runs, None, None, None)  # type: ignore[arg-type]
+        starts = Starts(services, runs, None, None, None, images=None)  # type: ignore[arg-type]
         Upkeep(services, starts, self.left).attend(seen or self.inspect_service())
 
     @property

@@ -44,7 +44,10 @@ class SwarmClient(EngineClient):
         return self._call("create_service", create, None)
 
     def update_service(self, document: Json, spec: Mapping[str, Any], registry_auth: str | None = None) -> bool:
-        """Give a service a new specification; False: it has changed since ``document`` was read."""
+        """Give a service a new specification; False: it has changed since ``document`` was read.
+
+        ``registry_auth``: credentials with which nodes pull its image from now on; ``None``: as before.
+        """
         path = f"/services/{document['ID']}/update?version={document['Version']['Index']}"
         # Without credentials of its own, the update keeps those of the service.
         path += "" if registry_auth else "&registryAuthFrom=spec"

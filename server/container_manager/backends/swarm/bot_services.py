@@ -149,16 +149,18 @@ class BotServices:
         except EngineRejectedError as exc:
             raise engine_error(exc, bot_id) from exc
 
-    def change(self, service: Json, change: Callable[[Json], Json | None], bot_id: str) -> Json:
+    def change(
+        self, service: Json, change: Callable[[Json], Json | None], bot_id: str, registry_auth: str | None = None
+    ) -> Json:
         """Give a service the specification that ``change`` makes of its document; the document it was made of.
 
         Where somebody else has changed the service meanwhile, it is read and ``change`` is called again.
-        ``None``: there is nothing to change.
+        ``None``: there is nothing to change. ``registry_auth``: as of :meth:`SwarmClient.update_service`.
         """
         for _ in range(_MOST_ATTEMPTS):
             spec = change(service)
             try:
-                if spec is None or self._engine.update_service(service, spec):
+                if spec is None or self._engine.update_service(service, spec, registry_auth):
                     return service
                 now = self._engine.inspect_service(service["ID"], Deadline())
             except EngineRejectedError as exc:
@@ -170,12 +172,15 @@ class BotServices:
 
     def change_now(self, service: Json, change: Callable[[Json], Json | None], bot_id: str) -> None:
         """As :meth:`change`, of the service as it is by now; has no effect on one that is gone."""
+        if (now := self.now(service, bot_id, Deadline())) is not None:
+            self.change(now, change, bot_id)
+
+    def now(self, service: Json, bot_id: str, deadline: Deadline) -> Json | None:
+        """The service as it is by now; ``None``: it is gone."""
         try:
-            now = self._engine.inspect_service(service["ID"], Deadline())
+            return self._engine.inspect_service(service["ID"], deadline)
         except EngineRejectedError as exc:
             raise engine_error(exc, bot_id) from exc
-        if now is not None:
-            self.change(now, change, bot_id)
 
     def check_reachable(
         self, node_ids: Collection[str], what: str, bot_id: str, deadline: Deadline | None = None

@@ -87,7 +87,7 @@ class SwarmLifecycle:
             name: LongCalls(url, timeout_seconds=seconds, observer=observer) for name, url in swarm.node_engines.items()
         }
         self._runs = Runs(self.engine, self.services, TaskWatch(self.engine), nodes_calls)
-        self._starts = Starts(self.services, self._runs, secrets, StateNodes(self.engine), shared)
+        self._starts = Starts(self.services, self._runs, secrets, StateNodes(self.engine), shared, images=self.images)
         self._creator = ServiceCreator(engine, self.services, self.images, config, swarm, references=secrets.references)
         accepts = Weaker.GRACE_PERIOD.value in swarm.allow_weaker
         self._ending = NodeEnding(self.services, nodes_calls, accepts_other=accepts)
@@ -133,12 +133,13 @@ class SwarmLifecycle:
         known: ContainerStatus | None = None,  # noqa: ARG002 - a change needs the service's newest version
         deadline: Deadline | None = None,
     ) -> Operation[str]:
-        service = self.services.require(bot_id, deadline or Deadline())
+        deadline = deadline or Deadline()
+        service = self.services.require(bot_id, deadline)
         if replicas_of(service) == 0 and left_on(service):
             # While the node is down, the bot may run twice, as it does when a network is cut.
             with suppress(NodeUnavailableError):
                 yield from self._left.settle(service, bot_id, _STOPS)
-        return (yield from self._starts.start(service, bot_id))
+        return (yield from self._starts.start(service, bot_id, deadline))
 
     def stop_container(
         self,
@@ -162,12 +163,13 @@ class SwarmLifecycle:
         known: ContainerStatus | None = None,  # noqa: ARG002
         deadline: Deadline | None = None,
     ) -> Operation[str]:
-        service = self.services.require(bot_id, deadline or Deadline())
+        deadline = deadline or Deadline()
+        service = self.services.require(bot_id, deadline)
         self._starts.check(bot_id)
         nodes = _nodes_of(self.services.tasks_of(service, Deadline())) | left_on(service)
         self.services.check_reachable(nodes, _NO_RESTART, bot_id)
         yield from self._stop(service, bot_id, grace_seconds, _RESTARTS)
-        return (yield from self._starts.start(self.services.require(bot_id, Deadline()), bot_id))
+        return (yield from self._starts.start(self.services.require(bot_id, Deadline()), bot_id, deadline))
 
     def remove_container(
         self,

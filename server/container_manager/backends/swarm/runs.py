@@ -9,20 +9,33 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from container_manager.backends.swarm.bot_services import BotServices, of_node
+from container_manager.backends.swarm.bot_services import BotServices, not_found, of_node
 from container_manager.backends.swarm.ends import ServiceEnd, ServiceGone
 from container_manager.backends.swarm.left_containers import END_SECONDS, UNCERTAIN
 from container_manager.backends.swarm.node_ending import Ending
-from container_manager.backends.swarm.records import Run
+from container_manager.backends.swarm.records import Run, replicas_of, start_id_of
 from container_manager.backends.swarm.status import is_checked, pinned_node
 from container_manager.backends.swarm.task_watch import Look, TaskWatch
-from container_manager.backends.swarm.tasks import container_of, first_run, has_ended, in_order, may_run, run_of
+from container_manager.backends.swarm.tasks import (
+    container_of,
+    first_run,
+    has_ended,
+    in_order,
+    is_unplaced,
+    may_run,
+    run_of,
+)
 from container_manager.deadline import Deadline
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import ContainerManagerError, EngineTimeoutError, EngineUnavailableError
+from container_manager.errors import (
+    ContainerManagerError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    OperationInProgressError,
+)
 from container_manager.model import container_name
 from container_manager.operation import Operation, Wait
 
@@ -30,6 +43,8 @@ Json = dict[str, Any]
 
 START_SECONDS = 600.0
 """How long a start may take: its node may have to pull the image first."""
+_SERVICE_SECONDS = 1.0
+"""While a start has no task, it looks so often whether its service is still to start."""
 _UNPLACED_SECONDS = 2.0
 """How long a start waits for a node that can take the bot."""
 _CHECKED_SECONDS = 1.0
@@ -100,7 +115,7 @@ class _Start:
         starting = self._times.seconds("starting", so=status["State"] == "starting" and bool(container_of(first)))
         if self._settled:
             self._settled = min(max(self._settled, starting**2 / 2), _LONGEST_SETTLED_SECONDS)
-        waits = self._times.seconds("unplaced", so=status["State"] == "pending" and bool(status.get("Err")))
+        waits = self._times.seconds("unplaced", so=is_unplaced(first))
         self.unplaced = waits > _UNPLACED_SECONDS
         self.image_checked = starting >= self._checked
         settled = status["State"] == "running" and runs >= self._settled
@@ -121,16 +136,31 @@ class Runs:
         self._unanswered = float("-inf")
         """When the managers last did not say which nodes are down."""
 
-    def await_start(self, service: Json, bot_id: str, until_ns: int) -> Operation[bool]:
+    def await_start(
+        self, service: Json, bot_id: str, until_ns: int, start_id: str, deadline: Deadline
+    ) -> Operation[bool]:
         """Wait for the first run of the service's newest start; whether its image has a health check.
 
         ``until_ns``: tasks of up to this create time are of earlier starts. Raises :class:`StartFailed`,
-        :class:`NodeUnavailableError` for a bot whose only node cannot be reached, and :class:`EngineTimeoutError`.
+        :class:`NodeUnavailableError` for a bot whose only node cannot be reached, :class:`OperationInProgressError`
+        and :class:`ContainerNotFoundError` when somebody else has ended this start, and what ``deadline`` raises.
         """
         start = _Start(service, until_ns)
-        yield from self._until(service["Spec"]["Name"], start.look)
+        future = self._watch.until(service["Spec"]["Name"], start.look)
+        try:
+            while not future.done():
+                yield Wait(future=future, seconds=_SERVICE_SECONDS, deadline=deadline)
+                if not future.done():
+                    deadline.check()
+                    if start.first is None:
+                        self._check_begun(service, bot_id, start_id)
+            future.result()
+        finally:
+            future.cancel()
         first = start.first
         if first is not None and has_ended(first):
+            if first["Status"]["State"] == "shutdown" and not container_of(first):
+                self._check_begun(service, bot_id, start_id)
             self._check_run(first)
         elif start.unplaced and first is not None:
             node = pinned_node(service)
@@ -210,6 +240,17 @@ class Runs:
             return replace(run, start_time_ns=start_ns or run.start_time_ns)
         # The swarm forgot it before it was seen to have ended.
         return Run(start_time_ns=start_ns, finish_time_ns=time.time_ns(), restart_count=restarts, node=node)
+
+    def _check_begun(self, service: Json, bot_id: str, start_id: str) -> None:
+        """Raise an error if somebody else has removed or stopped the bot since this start, or has started it anew."""
+        # The managers may elect a leader.
+        with suppress(EngineUnavailableError, EngineTimeoutError):
+            now = self._services.now(service, bot_id, Deadline(_SERVICE_SECONDS))
+            if now is None:
+                raise not_found(bot_id)
+            if replicas_of(now) == 0 or start_id_of(now) != start_id:
+                message = "another call stopped the bot, or started it anew, before this start was done"
+                raise OperationInProgressError(message, bot_id=bot_id)
 
     def _check_run(self, task: Json) -> None:
         """Raise :class:`StartFailed` if the task, which has ended, never ran its program."""

@@ -21,6 +21,7 @@ from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_spec import with_secrets
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import pinned_node
+from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.bot_directories import RootDirectory, check_state_directory
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import start_error
@@ -45,12 +46,15 @@ class Starts:
         secrets: SwarmSecrets,
         state_nodes: StateNodes,
         shared_states: RootDirectory | None,
+        *,
+        images: SwarmImages,
     ) -> None:
         self._services = services
         self._runs = runs
         self._secrets = secrets
         self._state_nodes = state_nodes
         self._shared_states = shared_states
+        self._images = images
 
     def check(self, bot_id: str) -> list[Json]:
         """The bot's secrets, as a service refers to them. Raises what keeps the bot from being started."""
@@ -59,11 +63,18 @@ class Starts:
             check_state_directory(self._shared_states, bot_id)
         return list(secrets)
 
-    def start(self, service: Json, bot_id: str) -> Operation[str]:
-        """Start the bot's service, unless it is started; its id. Raises what an engine's start does."""
+    def start(self, service: Json, bot_id: str, deadline: Deadline) -> Operation[str]:
+        """Start the bot's service, unless it is started; its id. Raises what an engine's start does.
+
+        Only the wait for the first run ends with ``deadline``.
+        """
         tasks = self._services.tasks(service["Spec"]["Name"], Deadline())
         until_ns = max((time_ns(task.get("CreatedAt")) or 0 for task in tasks), default=0)
-        secrets = [] if _has_begun(service) else self.check(bot_id)
+        secrets, registry_auth = list[Json](), None
+        if not _has_begun(service):
+            secrets = self.check(bot_id)
+            # Those of the create may have expired.
+            registry_auth = self._images.current_credentials(service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"])
         start_id = uuid4().hex
 
         def start(document: Json) -> Json | None:
@@ -74,24 +85,27 @@ class Starts:
                 self._state_nodes.keep(bot_id, node_id)
             return records.started(with_secrets(document["Spec"], secrets), until_ns, start_id)
 
-        service = self._services.change(service, start, bot_id)
+        service = self._services.change(service, start, bot_id, registry_auth)
         if not _has_begun(service):
             # Those that it was started with before.
             self._secrets.remove_unused(bot_id)
-            yield from self._await_outcome(service, bot_id, until_ns, start_id)
+            yield from self._await_outcome(service, bot_id, until_ns, start_id, deadline)
         elif phase_of(service) is Phase.STARTING:
-            yield from self._await_outcome(service, bot_id, counted_of(service).until_ns, start_id_of(service))
+            until_ns, start_id = counted_of(service).until_ns, start_id_of(service)
+            yield from self._await_outcome(service, bot_id, until_ns, start_id, deadline)
         return str(service["ID"])
 
     def see_through(self, service: Json, bot_id: str) -> Operation[None]:
         """Wait for the outcome of the start that has begun, and write it down. Raises what an engine's start does."""
         start_id = start_id_of(service)
-        yield from self._await_outcome(service, bot_id, counted_of(service).until_ns, start_id)
+        yield from self._await_outcome(service, bot_id, counted_of(service).until_ns, start_id, Deadline())
         self._change_starting(service, bot_id, start_id, records.confirmed)
 
-    def _await_outcome(self, service: Json, bot_id: str, until_ns: int, start_id: str) -> Operation[None]:
+    def _await_outcome(
+        self, service: Json, bot_id: str, until_ns: int, start_id: str, deadline: Deadline
+    ) -> Operation[None]:
         try:
-            is_image_checked = yield from self._runs.await_start(service, bot_id, until_ns)
+            is_image_checked = yield from self._runs.await_start(service, bot_id, until_ns, start_id, deadline)
         except NodeUnavailableError:
             self._withdraw(service, bot_id, start_id, Run())
             raise

@@ -6,6 +6,7 @@ registry has at the create.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -39,6 +40,8 @@ AT_ONCE = 64
 """Images that are asked for at once, with a thread each."""
 OF_ONE_REGISTRY = 8
 """Of these, images of one registry, should it not answer."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Question:
@@ -104,6 +107,14 @@ class SwarmImages:
     def credentials(self, image: str) -> str | None:
         """What nodes send to the image's registry, as the engine's ``X-Registry-Auth``. Takes as long as a helper."""
         return self._credentials(image).header()
+
+    def current_credentials(self, image: str) -> str | None:
+        """As :meth:`credentials`; ``None`` also for what cannot be read: nodes that have the image need none."""
+        try:
+            return self.credentials(image)
+        except ImagePullFailedError as exc:
+            _log.warning("a start gives no new credentials: %s", exc)
+            return None
 
     def _id_on_manager(self, image: str, deadline: Deadline) -> str:
         try:

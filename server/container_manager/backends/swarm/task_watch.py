@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +54,7 @@ class TaskWatch:
     def until(self, name: str, look: Look) -> Future[None]:
         """Look at the tasks of the services of this name, also of those that are gone, until ``look`` is True.
 
-        The future also raises ``Engine…Error`` kinds.
+        The future also raises ``Engine…Error`` kinds. Whoever cancels it ends the looks.
         """
         waiter = _Waiter(name, look)
         with self._lock:
@@ -94,14 +95,23 @@ class TaskWatch:
             waiter.answered = time.monotonic()
             try:
                 if waiter.look([task for task in tasks if _name_of(task) == waiter.name]):
-                    waiter.future.set_result(None)
+                    _end(waiter, None)
             except Exception as exc:  # noqa: BLE001 - as above
-                waiter.future.set_exception(exc)
+                _end(waiter, exc)
 
 
 def _bear(waiters: list[_Waiter], problem: Exception) -> None:
     for waiter in waiters:
         if time.monotonic() - waiter.answered > NO_ANSWER_SECONDS:
+            _end(waiter, problem)
+
+
+def _end(waiter: _Waiter, problem: Exception | None) -> None:
+    # It may be cancelled at any moment.
+    with suppress(InvalidStateError):
+        if problem is None:
+            waiter.future.set_result(None)
+        else:
             waiter.future.set_exception(problem)
 
 

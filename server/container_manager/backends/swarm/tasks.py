@@ -32,6 +32,11 @@ def may_run(task: Json) -> bool:
     return task["Status"]["State"] in _WITH_PROCESS
 
 
+def is_unplaced(task: Json) -> bool:
+    """Whether the swarm has found no node that can take the task."""
+    return task["Status"]["State"] == "pending" and bool(task["Status"].get("Err"))
+
+
 def container_of(task: Json) -> str:
     """The id that the node's engine has given the task's container; empty: there is none yet."""
     return str((task["Status"].get("ContainerStatus") or {}).get("ContainerID") or "")

@@ -25,7 +25,7 @@ from container_manager.backends.swarm.left_containers import UNCERTAIN, LeftCont
 from container_manager.backends.swarm.records import Counted, Phase, counted_of, left_on, phase_of, replicas_of
 from container_manager.backends.swarm.starts import Starts
 from container_manager.backends.swarm.status import is_down
-from container_manager.backends.swarm.tasks import first_run, has_ended, in_order, may_run
+from container_manager.backends.swarm.tasks import first_run, has_ended, in_order, is_unplaced, may_run
 from container_manager.deadline import Deadline
 from container_manager.engine.timestamps import time_ns
 from container_manager.errors import ContainerManagerError, NodeUnavailableError
@@ -92,7 +92,9 @@ def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> b
     if phase_of(service) is Phase.STARTING:
         since = _since_start(service, ordered)
         first = first_run(since)
-        return replicas_of(service) > 0 and first is not None and (has_ended(first) or may_run(first))
+        if replicas_of(service) == 0 or first is None:
+            return False
+        return has_ended(first) or may_run(first) or is_unplaced(first)
     left = left_on(service)
     is_over = replicas_of(service) > 0 or all(map(has_ended, ordered))
     if left and is_over and not any(is_down(nodes[each]) for each in left if each in nodes):
