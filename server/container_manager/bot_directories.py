@@ -152,15 +152,30 @@ def remove_empty_state_directory(root: RootDirectory, bot_id: str) -> None:
         os.rmdir(bot_id, dir_fd=descriptor)
 
 
-def check_state_directory(root: RootDirectory, bot_id: str) -> None:
-    """Raise :class:`StateUnavailableError` if the bot's state directory is something other than a real directory.
+def check_state_directory(root: RootDirectory, bot_id: str) -> bool:
+    """Whether the bot has a state directory.
 
-    A missing directory is accepted: the container may be older than the state root, and otherwise the engine refuses
-    the start.
+    Raises :class:`StateUnavailableError` if something other than a real directory is in its place.
     """
-    with opened_root(root, bot_id, "state", StateUnavailableError) as descriptor, suppress(FileNotFoundError):
-        os.stat(bot_id, dir_fd=descriptor, follow_symlinks=False)
-        check_directory(root, descriptor, bot_id, "state", StateUnavailableError)
+    with opened_root(root, bot_id, "state", StateUnavailableError) as descriptor:
+        with suppress(FileNotFoundError):
+            os.stat(bot_id, dir_fd=descriptor, follow_symlinks=False)
+            check_directory(root, descriptor, bot_id, "state", StateUnavailableError)
+            return True
+        return False
+
+
+def check_state_to_mount(root: RootDirectory, bot_id: str, mounted: Callable[[], bool]) -> None:
+    """:func:`check_state_directory` before a start. Raises also if a directory is missing that the bot has ``mounted``.
+
+    A container that is older than the state root does not mount it.
+    """
+    if not check_state_directory(root, bot_id) and mounted():
+        place = root.path / bot_id
+        raise StateUnavailableError(
+            f"the state directory {place} does not exist; restore a backup of the bot, or mount the disk that has it",
+            bot_id=bot_id,
+        )
 
 
 def _give_if_new(bot_id: str, root: int, user: BotUser) -> None:

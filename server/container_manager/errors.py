@@ -133,7 +133,7 @@ class SecretsUnavailableError(ContainerManagerError):
 
 
 class StateUnavailableError(ContainerManagerError):
-    """The bot's state directory is a symlink, not a directory, cannot be made, or no user of the bot could write it."""
+    """The bot's state directory is missing, not a directory, cannot be made, or no user of the bot could write it."""
 
     code = "FAILED_PRECONDITION"
     reason = "STATE_UNAVAILABLE"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from container_manager.bot_directories import RootDirectory
 from container_manager.engine.error_meanings import (
     DISK_PHRASES,
     START_PHRASES,
@@ -26,6 +29,7 @@ from container_manager.errors import (
     PortInUseError,
     SecretsUnavailableError,
     StartFailedError,
+    StateUnavailableError,
 )
 
 BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
@@ -102,6 +106,24 @@ def test_a_failed_start_is_told_apart_by_the_engines_text(
     assert cls is type(error)
     assert text in str(error)
     assert {"bot_id": BOT} == error.metadata
+
+
+@pytest.mark.parametrize("meaning", [start_error, create_error])
+@pytest.mark.parametrize(
+    ("source", "cls"),
+    [
+        (f"/srv/State/{BOT}", StateUnavailableError),
+        (f"/srv/secrets/{BOT}", SecretsUnavailableError),
+        (f"/srv/secrets/srv/State/{BOT}", SecretsUnavailableError),
+    ],
+)
+def test_a_directory_that_the_engine_does_not_see_is_told_by_its_path(
+    meaning: Callable[..., ContainerManagerError], source: str, cls: type[ContainerManagerError]
+) -> None:
+    text = f'invalid mount config for type "bind": bind source path does not exist: {source}'
+    error = meaning(EngineRejectedError(400, text), BOT, RootDirectory(Path("/here"), Path("/srv/State")))
+    assert cls is type(error)
+    assert source in str(error)
 
 
 IN_USE = "address already in use"

@@ -20,6 +20,7 @@ from container_manager.errors import (
     NameInUseUnmanagedError,
     SecretsUnavailableError,
     StartFailedError,
+    StateUnavailableError,
 )
 from container_manager.model import ContainerConfig, ExitReason, PullPolicy
 from container_manager.operation import carry_out
@@ -189,6 +190,67 @@ def test_what_would_start_a_process_without_its_secrets_is_refused(
     assert [] == engine.seen("POST", "*")
 
 
+@pytest.fixture
+def states(tmp_path: Path) -> RootDirectory:
+    """A state root without the bot's directory, which the engine sees at another path."""
+    (tmp_path / "states").mkdir(mode=0o711)
+    return RootDirectory(tmp_path / "states", Path("/engine/states"))
+
+
+STARTED_FROM = {"start_container": exited(), "restart_container": running()}
+MOUNTED = {"Mounts": [{"Type": "bind", "Source": f"/engine/states/{BOT}", "Destination": "/home/node/.openclaw"}]}
+
+
+@pytest.mark.parametrize("known", [KNOWN["running"], None])
+@pytest.mark.parametrize("verb", STARTED_FROM)
+def test_what_would_start_a_process_without_its_state_is_refused(
+    engine: FakeEngine, make_lifecycle: MakeLifecycle, states: RootDirectory, verb: str, known: Any
+) -> None:
+    """A restart would end the process first."""
+    for path in (f"/containers/{ID}/json", BY_NAME[1]):
+        engine.on("GET", path, Json(inspected(STARTED_FROM[verb], **MOUNTED)))
+    with pytest.raises(StateUnavailableError, match=f"{states.path / BOT} does not exist"):
+        carry_out(getattr(make_lifecycle(state_root=states), verb)(BOT, known=known))
+    assert [] == engine.seen("POST", "*")
+
+
+def test_a_start_of_a_bot_that_runs_is_ok_also_when_its_state_directory_has_gone(
+    engine: FakeEngine, make_lifecycle: MakeLifecycle, states: RootDirectory
+) -> None:
+    for path in (f"/containers/{ID}/json", BY_NAME[1]):
+        engine.on("GET", path, Json(inspected(running(), **MOUNTED)))
+    assert ID == carry_out(make_lifecycle(state_root=states).start_container(BOT))
+    assert [] == engine.seen("POST", "*")
+
+
+@pytest.mark.parametrize("mounts", [[], [{"Type": "bind", "Source": f"/other/{BOT}"}], None])
+@pytest.mark.parametrize("verb", STARTED_FROM)
+def test_a_container_that_does_not_mount_the_state_root_needs_no_state(
+    engine: FakeEngine, make_lifecycle: MakeLifecycle, states: RootDirectory, verb: str, mounts: Any
+) -> None:
+    """As one that is older than the state root."""
+    for path in (f"/containers/{ID}/json", BY_NAME[1]):
+        engine.on("GET", path, Json(inspected(STARTED_FROM[verb], Mounts=mounts)))
+    engine.on("POST", f"/containers/{ID}/*", NO_CONTENT)
+    assert ID == carry_out(getattr(make_lifecycle(state_root=states), verb)(BOT))
+    assert 1 == len(engine.seen("POST", "*"))
+
+
+@pytest.mark.parametrize("verb", STARTED_FROM)
+def test_a_directory_that_the_engine_does_not_see_is_told_by_its_root(
+    engine: FakeEngine, make_lifecycle: MakeLifecycle, states: RootDirectory, verb: str
+) -> None:
+    (states.path / BOT).mkdir()
+    for path in (f"/containers/{ID}/json", BY_NAME[1]):
+        engine.on("GET", path, Json(inspected(STARTED_FROM[verb], **MOUNTED)))
+    lifecycle = make_lifecycle(state_root=states)
+    for place, expected in (("/engine/states", StateUnavailableError), ("/secrets", SecretsUnavailableError)):
+        text = f'invalid mount config for type "bind": bind source path does not exist: {place}/{BOT}'
+        engine.on("POST", f"/containers/{ID}/*", error(400, text))
+        with pytest.raises(expected, match=place):
+            carry_out(getattr(lifecycle, verb)(BOT))
+
+
 @pytest.mark.parametrize(("verb", "status"), [("start_container", 409), ("restart_container", 500)])
 def test_start_and_restart_of_a_dead_container_give_one_reason(
     engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, status: int
@@ -327,3 +389,13 @@ def test_a_stop_of_what_runs_tells_why_it_ends(engine: FakeEngine, lifecycle: Do
     status = lifecycle.get_container_status(BOT)
     assert status is not None
     assert ExitReason.KILLED is status.exit_reason
+
+
+def test_a_state_that_the_engine_does_not_see_is_told_by_a_create(
+    engine: FakeEngine, make_lifecycle: MakeLifecycle, states: RootDirectory
+) -> None:
+    text = f'invalid mount config for type "bind": bind source path does not exist: {states.source(BOT)}'
+    engine.on(*BY_NAME, ABSENT)
+    engine.on(*CREATE, error(400, text))
+    with pytest.raises(StateUnavailableError, match="/engine/states"):
+        carry_out(make_lifecycle(state_root=states).create_container(BOT, ContainerConfig()))

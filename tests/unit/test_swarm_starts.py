@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 from container_manager.backends.swarm import runs
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.backends.swarm.records import LABEL_LEFT_ON
+from container_manager.bot_directories import RootDirectory
 from container_manager.errors import (
     CommandNotFoundError,
     NodeUnavailableError,
     PortInUseError,
     SecretsUnavailableError,
     StartFailedError,
+    StateUnavailableError,
 )
 from container_manager.model import ContainerConfig, ContainerState, ExitReason
 from container_manager.operation import carry_out
@@ -162,3 +165,43 @@ def test_a_restart_that_cannot_start_stops_nothing(
     with pytest.raises(SecretsUnavailableError):
         carry_out(lifecycle.restart_container(BOT))
     assert ContainerState.RUNNING is status(lifecycle).state
+
+
+def test_a_restart_without_the_state_on_shared_storage_stops_nothing(
+    world: SwarmWorld, make_lifecycle: Callable[..., SwarmLifecycle], tmp_path: Path
+) -> None:
+    root = tmp_path / "states"
+    root.mkdir(mode=0o711)
+    lifecycle = make_lifecycle(state_root=RootDirectory(root, Path("/shared")))
+    run(lifecycle)
+    (root / BOT).rmdir()
+    carry_out(lifecycle.start_container(BOT))
+    with pytest.raises(StateUnavailableError, match="does not exist"):
+        carry_out(lifecycle.restart_container(BOT))
+    assert ContainerState.RUNNING is status(lifecycle).state
+    carry_out(lifecycle.stop_container(BOT))
+    with pytest.raises(StateUnavailableError, match="does not exist"):
+        carry_out(lifecycle.start_container(BOT))
+    assert 0 == world.replicas
+
+
+def test_a_state_that_a_node_does_not_have_is_told_as_that(
+    world: SwarmWorld, make_lifecycle: Callable[..., SwarmLifecycle], tmp_path: Path
+) -> None:
+    root = tmp_path / "states"
+    root.mkdir(mode=0o711)
+    lifecycle = make_lifecycle(state_root=RootDirectory(root, Path("/shared")))
+    create(lifecycle)
+    problem = f'invalid mount config for type "bind": bind source path does not exist: /shared/{BOT}'
+    world.script, world.at_stop = [{"State": "rejected", "Err": problem}], [None]
+    with pytest.raises(StateUnavailableError, match="/shared"):
+        carry_out(lifecycle.start_container(BOT))
+
+
+def test_a_service_that_is_older_than_the_state_root_needs_no_state(
+    make_lifecycle: Callable[..., SwarmLifecycle], tmp_path: Path
+) -> None:
+    root = tmp_path / "states"
+    root.mkdir(mode=0o711)
+    run(make_lifecycle())
+    carry_out(make_lifecycle(state_root=RootDirectory(root, root)).restart_container(BOT))

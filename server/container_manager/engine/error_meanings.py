@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from container_manager.bot_directories import RootDirectory
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     CapacityExceededError,
@@ -24,6 +25,7 @@ from container_manager.errors import (
     PortInUseError,
     SecretsUnavailableError,
     StartFailedError,
+    StateUnavailableError,
 )
 
 _HTTP_BAD_REQUEST = 400
@@ -39,9 +41,9 @@ DISK_PHRASES: Table = ((("no space left on device",), CapacityExceededError),)
 # Of a swarm, about one that this process has just found there.
 _REPLACED = "secret not found"
 
-# This process has just found the directory. So it was removed since, or the engine sees another file system, and
-# --host-secrets-root or --host-state-root is missing or wrong.
-MOUNT_PHRASES: Table = ((("bind source path does not exist",), SecretsUnavailableError),)
+# A path follows. This process has just found the directory. So it was removed since, or the engine sees another file
+# system, and --host-secrets-root or --host-state-root is missing or wrong.
+_NOT_MOUNTED = "bind source path does not exist"
 
 # The engine lacks a program of its own: its init process, the runtime, or containerd's shim. The engine then looks up
 # the program itself, so that its text begins where runc's texts about a bot's command say first who could not start it.
@@ -88,8 +90,10 @@ _HOST_PORT = re.compile(
 )
 
 
-def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
-    """The error for the engine's error response to a start or restart."""
+def start_error(
+    exc: EngineRejectedError, bot_id: str, state_root: RootDirectory | None = None
+) -> ContainerManagerError:
+    """The error for the engine's error response to a start or restart of a bot with its state below this root."""
     if exc.status == _HTTP_CONFLICT:
         return InvalidStateError(f"the container can't be started now: {exc.text}", bot_id=bot_id)
     if ENGINE_PROGRAM.search(_RESTART.sub("", exc.text)) and not disk_error(exc.text, ""):
@@ -97,7 +101,8 @@ def start_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
             f"a program of the engine itself is missing or broken; run the doctor on its machine: {exc.text}",
             bot_id=bot_id,
         )
-    cls = _lookup(exc.text, (*DISK_PHRASES, *MOUNT_PHRASES, *START_PHRASES)) or StartFailedError
+    table = (*DISK_PHRASES, *_mount_phrases(bot_id, state_root), *START_PHRASES)
+    cls = _lookup(exc.text, table) or StartFailedError
     what = f"{_taken_port(exc.text)} is in use; " if cls is PortInUseError else ""
     return cls(f"{what}the engine could not start the container: {exc.text}", bot_id=bot_id)
 
@@ -108,9 +113,11 @@ def disk_error(text: str, message: str, **metadata: str) -> ContainerManagerErro
     return cls(message, **metadata) if cls is not None else None
 
 
-def create_error(exc: EngineRejectedError, bot_id: str) -> ContainerManagerError:
+def create_error(
+    exc: EngineRejectedError, bot_id: str, state_root: RootDirectory | None = None
+) -> ContainerManagerError:
     """The error for the engine's error response to a create, other than a name conflict or a missing image."""
-    if cls := _lookup(exc.text, MOUNT_PHRASES):
+    if cls := _lookup(exc.text, _mount_phrases(bot_id, state_root)):
         return cls(f"the engine cannot mount the bot's directory: {exc.text}", bot_id=bot_id)
     if _REPLACED in exc.text:
         return engine_error(exc, bot_id)
@@ -130,6 +137,14 @@ def engine_error(exc: EngineRejectedError, bot_id: str = "") -> ContainerManager
     if exc.status >= _HTTP_SERVER_ERROR:
         return EngineUnavailableError(f"the engine failed: {exc.text}", **metadata)
     return ContainerManagerError(f"the engine refused an unexpected request: {exc}", **metadata)
+
+
+def _mount_phrases(bot_id: str, state_root: RootDirectory | None) -> Table:
+    secrets = ((_NOT_MOUNTED,), SecretsUnavailableError)
+    if state_root is None:
+        return (secrets,)
+    source = state_root.source(bot_id).lower()
+    return (((f"{_NOT_MOUNTED}: {source}",), StateUnavailableError), secrets)
 
 
 def _taken_port(text: str) -> str:

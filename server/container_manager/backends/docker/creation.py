@@ -260,7 +260,7 @@ class ContainerCreator:
                 raise _ImageMissingError from exc
             if exc.status in STATUSES_OF_PROXIES:
                 self._given_up.give_up(body["Labels"][LABEL_CREATE_ID])
-            raise create_error(exc, bot_id) from exc
+            raise create_error(exc, bot_id, self._config.state_root) from exc
         except BaseException as exc:
             if not was_not_sent(exc):
                 self._given_up.give_up(body["Labels"][LABEL_CREATE_ID])

@@ -188,7 +188,7 @@ class DockerLifecycle:
         """``grace``: of a restart; ``None``: only start it."""
         container = known or self._containers.require(bot_id, deadline)
         try:
-            check_directories(self._engine, self._config, bot_id, deadline or Deadline())
+            check_directories(self._engine, self._config, bot_id, container.container_id, deadline or Deadline())
         except (SecretsUnavailableError, StateUnavailableError):
             # A bot that runs has been started, whatever has become of its directories.
             now = self._containers.find(bot_id, deadline) if grace is None else None
@@ -205,7 +205,7 @@ class DockerLifecycle:
         except EngineRejectedError as exc:
             # 404 names the container, or something that it needs, such as its network.
             if exc.status != HTTPStatus.NOT_FOUND or self._containers.now(container) is not None:
-                raise start_error(exc, bot_id) from exc
+                raise start_error(exc, bot_id, self._config.state_root) from exc
         except EngineTimeoutError:
             self._settle_start(container, anew=grace is not None)
             return container.container_id

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from container_manager.bot_directories import check_secrets_directory, check_state_directory
+from container_manager.bot_directories import check_secrets_directory, check_state_to_mount
 from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
+from container_manager.engine.error_meanings import engine_error
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.engine.user_namespace import check_secrets_usable, check_state_usable
 
 
-def check_directories(engine: EngineClient, config: BackendConfig, bot_id: str, deadline: Deadline) -> None:
+def check_directories(
+    engine: EngineClient, config: BackendConfig, bot_id: str, container_id: str, deadline: Deadline
+) -> None:
     """Raise :class:`SecretsUnavailableError` or :class:`StateUnavailableError` unless the bot could use them."""
     check_secrets_directory(config.secrets_root, bot_id)
     if config.state_root is not None:
-        check_state_directory(config.state_root, bot_id)
+        source = config.state_root.source(bot_id)
+        check_state_to_mount(config.state_root, bot_id, lambda: _mounts(engine, container_id, source, bot_id, deadline))
     if (namespace := engine.user_namespace(deadline)) is not None:
         check_secrets_usable(config.secrets_root, bot_id, namespace, config.bot_user)
         if config.state_root is not None:
             check_state_usable(config.state_root, bot_id, namespace, config.bot_user)
+
+
+def _mounts(engine: EngineClient, container_id: str, source: str, bot_id: str, deadline: Deadline) -> bool:
+    try:
+        document = engine.inspect_container(container_id, deadline)
+    except EngineRejectedError as exc:
+        raise engine_error(exc, bot_id) from exc
+    return document is not None and any(each.get("Source") == source for each in document.get("Mounts") or ())

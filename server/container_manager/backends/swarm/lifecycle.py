@@ -165,7 +165,7 @@ class SwarmLifecycle:
     ) -> Operation[str]:
         deadline = deadline or Deadline()
         service = self.services.require(bot_id, deadline)
-        self._starts.check(bot_id)
+        self._starts.check(service, bot_id)
         nodes = _nodes_of(self.services.tasks_of(service, Deadline())) | left_on(service)
         self.services.check_reachable(nodes, _NO_RESTART, bot_id)
         yield from self._stop(service, bot_id, grace_seconds, _RESTARTS)

@@ -22,7 +22,7 @@ from container_manager.backends.swarm.service_spec import with_secrets
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import pinned_node
 from container_manager.backends.swarm.swarm_images import SwarmImages
-from container_manager.bot_directories import RootDirectory, check_state_directory
+from container_manager.bot_directories import RootDirectory, check_state_to_mount
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import start_error
 from container_manager.engine.timestamps import time_ns
@@ -56,11 +56,12 @@ class Starts:
         self._shared_states = shared_states
         self._images = images
 
-    def check(self, bot_id: str) -> list[Json]:
-        """The bot's secrets, as a service refers to them. Raises what keeps the bot from being started."""
+    def check(self, service: Json, bot_id: str) -> list[Json]:
+        """The bot's secrets, as its service refers to them. Raises what keeps the bot from being started."""
         secrets = self._secrets.references(bot_id)
         if self._shared_states is not None:
-            check_state_directory(self._shared_states, bot_id)
+            source = self._shared_states.source(bot_id)
+            check_state_to_mount(self._shared_states, bot_id, lambda: _mounts(service, source))
         return list(secrets)
 
     def start(self, service: Json, bot_id: str, deadline: Deadline) -> Operation[str]:
@@ -72,7 +73,7 @@ class Starts:
         until_ns = max((time_ns(task.get("CreatedAt")) or 0 for task in tasks), default=0)
         secrets, registry_auth = list[Json](), None
         if not _has_begun(service):
-            secrets = self.check(bot_id)
+            secrets = self.check(service, bot_id)
             # Those of the create may have expired.
             registry_auth = self._images.current_credentials(service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"])
         start_id = uuid4().hex
@@ -112,7 +113,8 @@ class Starts:
         except StartFailed as failure:
             self._withdraw(service, bot_id, start_id, failure.run)
             # It was told with the status of a start that an engine rejects.
-            raise start_error(EngineRejectedError(_SERVER_ERROR, failure.text), bot_id) from failure
+            rejected = EngineRejectedError(_SERVER_ERROR, failure.text)
+            raise start_error(rejected, bot_id, self._shared_states) from failure
         if is_image_checked:
             # Its status depends on that.
             self._change_starting(service, bot_id, start_id, partial(records.confirmed, is_image_checked=True))
@@ -134,3 +136,8 @@ class Starts:
 def _has_begun(service: Json) -> bool:
     """Whether a start has given it its container; one that was scaled by hand has it without a start."""
     return replicas_of(service) > 0 and phase_of(service) in _BEGUN
+
+
+def _mounts(service: Json, source: str) -> bool:
+    mounts = service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Mounts") or ()
+    return any(each.get("Source") == source for each in mounts)
