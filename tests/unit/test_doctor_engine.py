@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from container_manager.bot_directories import BotUser, RootDirectory
-from container_manager.config import BackendConfig
-from container_manager.doctor import Finding, Verdict
+from container_manager.config import BackendConfig, ServerConfig
+from container_manager.doctor import Finding, Verdict, diagnose
 from container_manager.doctor.engine_checks import check_engine
 from container_manager.model import BotNetwork, PullPolicy
+from container_manager.provisioning.host_secrets import HostSecrets
 from tests.support.fake_engine import FakeEngine, Hang, Json, error
 from tests.unit.documents import BOT, row
 
@@ -130,6 +131,54 @@ def test_secrets_that_only_another_user_of_the_bot_can_read_are_a_warning(
     found = check(engine.url, secrets_root=RootDirectory(tmp_path, tmp_path))["users"]
     assert verdict is found.verdict
     assert verdict is Verdict.OK or (str(secrets) in found.detail and "chown -R 101000:201000" in found.remedy)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    ("owner", "verdict"),
+    [
+        (BotUser(101_000, 201_000), Verdict.OK),
+        (BotUser(100_000, 200_000), Verdict.WARNING),
+        (BotUser(1000, 1000), Verdict.FAILED),
+    ],
+)
+def test_a_state_from_before_the_engine_remapped_users_is_found(
+    engine: FakeEngine, tmp_path: Path, owner: BotUser, verdict: Verdict
+) -> None:
+    """The bot has no secrets yet."""
+    engine.on(
+        "GET", "/info", Json(info(SecurityOptions=["name=userns"], DockerRootDir="/var/lib/docker/100000.200000"))
+    )
+    secrets, state = tmp_path / "secrets", tmp_path / "state" / BOT
+    secrets.mkdir()
+    state.mkdir(mode=0o700, parents=True)
+    os.chown(state, *owner)
+    roots = RootDirectory(secrets, secrets), RootDirectory(state.parent, state.parent)
+    found = check(engine.url, secrets_root=roots[0], state_root=roots[1])["users"]
+    assert verdict is found.verdict
+    assert verdict is Verdict.OK or (str(state) in found.detail and "chown -R 101000:201000" in found.remedy)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    ("remapped", "owner"),
+    [(True, BotUser(101_000, 201_000)), (True, BotUser(1000, 1000)), (False, BotUser(1000, 1000))],
+)
+def test_the_doctor_wants_the_owner_that_the_service_gives_secrets(
+    engine: FakeEngine, tmp_path: Path, remapped: bool, owner: BotUser
+) -> None:
+    namespace = {"SecurityOptions": ["name=userns"], "DockerRootDir": "/var/lib/docker/100000.200000"}
+    engine.on("GET", "/info", Json(info(**(namespace if remapped else {}))))
+    root = RootDirectory(tmp_path / "secrets", tmp_path / "secrets")
+    root.path.mkdir(mode=0o711)
+    HostSecrets(root, owner).put_secrets(BOT, {"TOKEN": b"1"})
+    findings = asyncio.run(diagnose(ServerConfig(BackendConfig(root, docker_host=engine.url), ())))
+    remedies = [finding.remedy for finding in findings if finding.name == "bots' secrets"]
+    if remapped and owner.uid == 1000:
+        assert remedies
+        assert all(remedy.startswith("chown -R 101000:201000 ") for remedy in remedies)
+    else:
+        assert [] == remedies
 
 
 def test_a_rootless_engine_is_a_warning_about_the_bots_user(engine: FakeEngine) -> None:

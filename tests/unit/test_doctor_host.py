@@ -118,7 +118,7 @@ def test_secrets_that_a_bot_cannot_read_are_warnings_that_name_them(root: Path) 
     (root / BOT / "LINK").symlink_to("FINE")
     foreign, files = check_root("secrets", root, secrets_of=SELF)[1:]
     assert {WARNING} == {foreign.verdict, files.verdict}
-    assert f"'{OTHER_BOT}' do not belong to --bot-user 0:0" in foreign.detail
+    assert f"'{OTHER_BOT}' do not belong to the bots' user 0:0" in foreign.detail
     assert ", ".join(f"'{BOT}/{name}'" for name in ("FOREIGN", "LINK", "OPEN")) in files.detail
 
 
@@ -281,8 +281,8 @@ def test_everything_that_serve_would_need_is_looked_at_and_nothing_is_made(root:
     found = [(finding.name, finding.verdict) for finding in asyncio.run(diagnose(config))]
     assert before == sorted(tmp_path.rglob("*"))
     found = [each for each in found if each[0] != "secrets root's disk"]
-    # The secrets are of the user that runs these tests, not of --bot-user.
-    expected = [("engine", FAILED), ("secrets root", OK), ("bots' secrets", WARNING), ("state root", FAILED)]
+    # The engine does not tell whose the secrets have to be.
+    expected = [("engine", FAILED), ("secrets root", OK), ("state root", FAILED)]
     expected.append(("state mount", OK))
     assert [*expected, ("socket", OK), ("listener", OK), ("token file", OK), ("listener", FAILED)] == found
 

@@ -13,7 +13,7 @@ import asyncio
 from container_manager.addresses import UnixAddress, parse_address
 from container_manager.bot_directories import BotUser, RootDirectory, overlap
 from container_manager.config import ServerConfig
-from container_manager.doctor.engine_checks import check_engine
+from container_manager.doctor.engine_checks import bots_user_on_host, check_engine
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_backup_root, check_disk, check_root
 from container_manager.doctor.registry_checks import check_registry_config
@@ -31,7 +31,9 @@ async def diagnose(config: ServerConfig, *, running: bool = False) -> list[Findi
     ``running``: the service runs and serves its addresses, which otherwise have to be free.
     """
     findings = await _check_backend(config)
-    findings += _check_roots(config)
+    # A swarm keeps bots' secrets itself. Where the engine does not tell their owner, another may be right.
+    knows_owner = config.swarm is None and findings[0].verdict is Verdict.OK
+    findings += _check_roots(config, await bots_user_on_host(config.service) if knows_owner else None)
     if config.service.registry_config is not None:
         findings += check_registry_config(config.service.registry_config)
     findings += _check_services(config)
@@ -91,10 +93,9 @@ def _check_services(config: ServerConfig) -> list[Finding]:
     ]
 
 
-def _check_roots(config: ServerConfig) -> list[Finding]:
+def _check_roots(config: ServerConfig, bots_user: BotUser | None) -> list[Finding]:
     secrets, state = config.service.secrets_root, config.service.state_root
-    # A swarm keeps bots' secrets itself.
-    findings = _check_root("secrets", secrets, config.service.bot_user) if config.swarm is None else []
+    findings = _check_root("secrets", secrets, bots_user) if config.swarm is None else []
     if state is not None:
         findings += _check_root("state", state)
         findings.append(Finding("state mount", Verdict.OK, f"{config.service.state_mount} in bots' containers"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from container_manager.backends.docker.adoption import misnamed_containers
 from container_manager.backends.docker.subnets import free_subnets, local_routes
+from container_manager.bot_directories import BotUser
 from container_manager.config import SUBNET_BITS, BackendConfig
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_disk
@@ -17,7 +18,7 @@ from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.networks import subnets
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.engine.user_namespace import unreadable, unusable, user_namespace
+from container_manager.engine.user_namespace import unfit, unusable, user_namespace
 from container_manager.errors import ContainerManagerError, EngineAccessDeniedError, EngineTimeoutError
 from container_manager.model import BotNetwork, PullPolicy
 from container_manager.validation import is_bot_id
@@ -79,6 +80,18 @@ async def check_engine(config: BackendConfig, *, runs_bots: bool = True) -> list
         await engine.close()
 
 
+async def bots_user_on_host(config: BackendConfig) -> BotUser | None:
+    """The user of this host that bots' files belong to; ``None``: the engine does not tell."""
+    engine = AsyncEngineClient(config.docker_host, timeout_seconds=_TIMEOUT_SECONDS)
+    try:
+        namespace = user_namespace(await engine.get_json("/info"))
+    except (ContainerManagerError, EngineRejectedError):
+        return None
+    finally:
+        await engine.close()
+    return config.bot_user if namespace is None else namespace.on_host(config.bot_user)
+
+
 def _api_version(text: str) -> Finding:
     oldest = ".".join(map(str, _OLDEST_API))
     if tuple(int(part) for part in text.split(".") if part.isdigit()) < _OLDEST_API:
@@ -105,11 +118,13 @@ def _users(info: Json, config: BackendConfig) -> Finding:
         return Finding(name, Verdict.OK, "the engine's containers have the users of this host")
     start = f"the engine remaps users, from {namespace.uid}:{namespace.gid} on"
     on_host = "{}:{}".format(*namespace.on_host(config.bot_user))
-    bots = sorted(path.name for path in config.secrets_root.path.glob("*") if is_bot_id(path.name))
-    if faults := list(unusable(config.secrets_root, bots, namespace, config.bot_user)):
+    roots = config.secrets_root, config.state_root
+    paths = chain.from_iterable(root.path.glob("*") for root in roots if root is not None)
+    bots = sorted({path.name for path in paths if is_bot_id(path.name)})
+    if faults := list(unusable(*roots, bots, namespace, config.bot_user)):
         more = f" (and {len(faults) - 1} more bots)" if len(faults) > 1 else ""
         return Finding(name, Verdict.FAILED, f"{faults[0]}{more}", f"chown -R {on_host} the bots' secrets and state")
-    if warnings := list(unreadable(config.secrets_root, bots, namespace, config.bot_user)):
+    if warnings := list(unfit(*roots, bots, namespace, config.bot_user)):
         more = f" (and {len(warnings) - 1} more bots)" if len(warnings) > 1 else ""
         remedy = f"chown -R {on_host} the bots' secrets and state, unless their image has another user"
         return Finding(name, Verdict.WARNING, f"{warnings[0]}{more}", remedy)

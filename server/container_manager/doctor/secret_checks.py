@@ -16,7 +16,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def check_bots_secrets(entries: Sequence[os.DirEntry[str]], user: BotUser) -> list[Finding]:
-    """Findings about the directories of bots among the entries of the secrets root; ``user`` runs the bots."""
+    """Findings about the directories of bots among the entries of the secrets root; bots are ``user`` of this host."""
     directories = [entry for entry in entries if is_bot_id(entry.name) and entry.is_dir(follow_symlinks=False)]
     owner = f"{user.uid}:{user.gid}"
     open_to_others, foreign, files = [], [], []
@@ -32,7 +32,7 @@ def check_bots_secrets(entries: Sequence[os.DirEntry[str]], user: BotUser) -> li
         Finding(_NAME, Verdict.WARNING, f"{named(names)} {fault}", remedy)
         for names, fault in (
             (open_to_others, "can be entered by users other than their owner"),
-            (foreign, f"do not belong to --bot-user {owner}, and a bot with that user cannot enter them"),
+            (foreign, f"do not belong to the bots' user {owner}, and a bot with that user cannot enter them"),
             (files, "are not regular files with mode 0600 of that user, and OpenClaw refuses them"),
         )
         if names

@@ -96,27 +96,40 @@ def check_state_usable(
 
 
 def unusable(
-    root: RootDirectory, bot_ids: list[str], namespace: UserNamespace, user: BotUser = DEFAULT_BOT_USER
+    secrets: RootDirectory,
+    state: RootDirectory | None,
+    bot_ids: list[str],
+    namespace: UserNamespace,
+    user: BotUser = DEFAULT_BOT_USER,
 ) -> Iterator[str]:
-    """What is wrong with the secrets of these bots, one sentence for each bot."""
+    """What is wrong with the secrets and the states of these bots, one sentence for each bot: its start is refused."""
     for bot_id in bot_ids:
         try:
-            check_secrets_usable(root, bot_id, namespace, user)
+            check_secrets_usable(secrets, bot_id, namespace, user)
+            if state is not None:
+                check_state_usable(state, bot_id, namespace, user)
         except ContainerManagerError as exc:
             yield str(exc)
 
 
-def unreadable(
-    root: RootDirectory, bot_ids: list[str], namespace: UserNamespace, user: BotUser = DEFAULT_BOT_USER
+def unfit(
+    secrets: RootDirectory,
+    state: RootDirectory | None,
+    bot_ids: list[str],
+    namespace: UserNamespace,
+    user: BotUser = DEFAULT_BOT_USER,
 ) -> Iterator[str]:
-    """What keeps ``user`` of a container from the secrets of these bots, one sentence for each bot.
+    """What keeps ``user`` of a container from the secrets and the states of these bots, one sentence for each bot.
 
     A bot may have another user, by its image.
     """
+    fault_of = partial(namespace.fault_for, user)
     for bot_id in bot_ids:
-        faults = _faults(root, bot_id, partial(namespace.fault_for, user), directory=stat.S_IXOTH, files=stat.S_IROTH)
-        for name, fault in islice(faults, 1):
-            yield f"{root.path / bot_id / name} {fault}"
+        faults = [(secrets, _faults(secrets, bot_id, fault_of, directory=stat.S_IXOTH, files=stat.S_IROTH))]
+        if state is not None:
+            faults.append((state, _faults(state, bot_id, fault_of, directory=stat.S_IRWXO)))
+        all_ = (f"{root.path / bot_id / name} {fault}" for root, found in faults for name, fault in found)
+        yield from islice(all_, 1)
 
 
 def _faults(
