@@ -116,7 +116,8 @@ def test_a_node_that_changes_all_the_time_or_cannot_be_changed_is_told(nodes: No
 class Volumes:
     """The engine of a node, in place of its client."""
 
-    def __init__(self, outcomes: Iterable[bool | Exception]) -> None:
+    def __init__(self, outcomes: Iterable[bool | Exception], node_id: str = "b") -> None:
+        self._node_id = node_id
         self.removed: list[tuple[str, str]] = []
         self._outcomes = list(outcomes)
         self._url = ""
@@ -124,6 +125,9 @@ class Volumes:
     def __call__(self, url: str, **_: Any) -> Volumes:
         self._url = url
         return self
+
+    def info(self, _: Deadline) -> Json:
+        return {"Swarm": {"NodeID": self._node_id}}
 
     def remove_volume(self, name: str) -> bool:
         self.removed.append((self._url, name))
@@ -188,6 +192,20 @@ def test_a_state_that_was_not_deleted_is_still_known(
     states.keep(BOT, "b")
     with pytest.raises(error):
         files(states, b="tcp://b:1").delete_state(BOT)
+    assert states.find(BOT, Deadline()) is not None
+
+
+@pytest.mark.parametrize("node_id", ["a", ""], ids=["another node", "no node"])
+def test_a_state_is_not_taken_for_deleted_by_an_engine_that_is_not_that_of_its_node(
+    states: StateNodes, monkeypatch: pytest.MonkeyPatch, node_id: str
+) -> None:
+    """Two nodes may have the same host name."""
+    volumes = Volumes([True], node_id)
+    monkeypatch.setattr(pinned_files, "VolumeClient", volumes)
+    states.keep(BOT, "b")
+    with pytest.raises(EngineUnavailableError, match="--node-engine"):
+        files(states, machine_b="tcp://a:1").delete_state(BOT)
+    assert [] == volumes.removed
     assert states.find(BOT, Deadline()) is not None
 
 

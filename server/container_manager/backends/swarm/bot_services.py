@@ -224,6 +224,13 @@ def of_node(engines: Mapping[str, T], node_id: str, name: str) -> T | None:
     return engines.get(node_id) or engines.get(name)
 
 
+def check_node(info: Json, node_id: str) -> None:
+    """Raise :class:`EngineUnavailableError` unless this ``/info`` is that of the node's engine: names may be equal."""
+    if (info.get("Swarm") or {}).get("NodeID") != node_id:
+        message = f"the engine that --node-engine names for node {node_id} does not show that it is that node's"
+        raise EngineUnavailableError(f"{message}; run the doctor")
+
+
 def not_found(bot_id: str) -> ContainerNotFoundError:
     """The error for a bot that has no service."""
     return ContainerNotFoundError("the bot has no container; create one first", bot_id=bot_id)

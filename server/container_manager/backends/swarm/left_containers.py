@@ -20,7 +20,7 @@ from typing import Any
 
 from container_manager.backends.bot_container import LABEL_SWARM_SERVICE
 from container_manager.backends.swarm import records
-from container_manager.backends.swarm.bot_services import BotServices, of_node
+from container_manager.backends.swarm.bot_services import BotServices, check_node, of_node
 from container_manager.backends.swarm.records import left_on, replicas_of
 from container_manager.backends.swarm.service_spec import grace_of
 from container_manager.backends.swarm.status import node_name
@@ -169,8 +169,7 @@ class LeftContainers:
 async def _running(engine: AsyncEngineClient, node_id: str, service_id: str) -> frozenset[str]:
     """The ids of the service's containers that run on a node. Raises an error if the engine is that of another node."""
     info = await engine.get_json("/info", timeout_seconds=_ASK_SECONDS)
-    if (info.get("Swarm") or {}).get("NodeID") != node_id:
-        raise EngineUnavailableError("a node's engine is not the one that the operator has named")
+    check_node(info, node_id)
     filters = json.dumps({"label": [f"{LABEL_SWARM_SERVICE}={service_id}"]})
     rows = await engine.get_json("/containers/json", {"filters": filters}, timeout_seconds=_ASK_SECONDS)
     return frozenset(row["Id"] for row in rows)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from container_manager.backend import CallObserver
-from container_manager.backends.swarm.bot_services import of_node
+from container_manager.backends.swarm.bot_services import check_node, of_node
 from container_manager.backends.swarm.service_spec import BACKEND
 from container_manager.backends.swarm.state_nodes import PREFIX, StateNodes
 from container_manager.backends.swarm.status import node_name
@@ -46,7 +46,8 @@ class PinnedFiles:
     def delete_state(self, bot_id: str) -> None:
         """Remove the volume and the node's label.
 
-        Raises :class:`NotSupportedByBackendError`, with the way to do that by hand, if the node's engine is not named.
+        Raises :class:`NotSupportedByBackendError`, with the way to do that by hand, if the node's engine is not named,
+        and :class:`EngineUnavailableError` if another node's engine is named for it.
         """
         node = self._nodes.find(bot_id, Deadline())
         if node is None:
@@ -62,16 +63,18 @@ class PinnedFiles:
                 backend=BACKEND,
                 node=name,
             )
-        self._remove_volume(bot_id, endpoint)
+        self._remove_volume(bot_id, node["ID"], endpoint)
         self._nodes.forget(bot_id, node["ID"])
 
     def remove_leftovers(self) -> None:
         """Nothing is left on nodes."""
 
-    def _remove_volume(self, bot_id: str, endpoint: str) -> None:
+    def _remove_volume(self, bot_id: str, node_id: str, endpoint: str) -> None:
         engine = VolumeClient(endpoint, timeout_seconds=self._seconds, observer=self._observer)
         patience = Deadline(_IN_USE_SECONDS)
         try:
+            # Another node's engine would say that there is no volume.
+            check_node(engine.info(Deadline()), node_id)
             while not engine.remove_volume(container_name(bot_id)):
                 if patience.remaining() == 0:
                     raise InvalidStateError("a container on the node still has the bot's state", bot_id=bot_id)
