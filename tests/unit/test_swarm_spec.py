@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from container_manager.backends.swarm import placement, records
 from container_manager.backends.swarm.config_from_service import definition_of
+from container_manager.backends.swarm.privileges import check_privileges
 from container_manager.backends.swarm.service_spec import Weaker, refuse_weaker
 from container_manager.errors import (
     ConfigNotReproducibleError,
@@ -156,6 +157,27 @@ def test_what_a_swarm_cannot_keep_is_refused_with_its_field_unless_the_operator_
     else:
         assert weaker.value in str(caught.value)
         refuse_weaker(config, {weaker})
+
+
+@pytest.mark.parametrize(
+    ("version", "keeps"),
+    [("20.10.24+dfsg1", False), ("24.0.9", False), ("", False), ("25.0.0", True), ("28.5.2", True)],
+)
+def test_a_node_that_may_let_bots_gain_privileges_is_refused_unless_the_operator_accepts_it(
+    version: str, keeps: bool
+) -> None:
+    """No field of a request is the reason."""
+    nodes = [
+        {"Description": {"Hostname": name, "Engine": {"EngineVersion": engine}}}
+        for name, engine in (("new", "28.5.2"), ("old", version))
+    ]
+    check_privileges(nodes, {Weaker.NO_NEW_PRIVILEGES})
+    if keeps:
+        check_privileges(nodes, ())
+        return
+    with pytest.raises(NotSupportedByBackendError, match="--allow-weaker no-new-privileges") as caught:
+        check_privileges(nodes, set(Weaker) - {Weaker.NO_NEW_PRIVILEGES})
+    assert {"backend": "swarm", "node": "old"} == caught.value.metadata
 
 
 def able(node_id: str, role: str = "worker", state: str = "ready", availability: str = "active") -> Json:
