@@ -85,6 +85,10 @@ def test_a_stop_and_a_remove_on_a_machine_that_is_dead_are_not_certain_and_becom
         wait_until(lambda: ended_for_certain(calls, node, removed), "it is gone")
         wait_until(lambda: ended_for_certain(calls, node, stopped), "it has ended")
         assert stopping.result()
+    wait_until(lambda: calls.status(removed) is None, "it is removed")
+    if fault == "link cut":
+        wait_until(lambda: calls.status(stopped) is None, "it is removed too")
+        return
     after = exited(calls, stopped)
     assert after is not None
     assert not after.node_unreachable

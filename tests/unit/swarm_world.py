@@ -39,6 +39,7 @@ class SwarmWorld:
         self.registry_auths: list[str | None] = []
         """The credentials of each update, with which nodes pull from now on; ``None``: as before."""
         self.on_create: Callable[[Json], None] = lambda _: None
+        self.on_update: Callable[[], object] = lambda: None
         self.calls: list[str] = []
         self._lock = threading.RLock()
         self._index = 0
@@ -68,6 +69,7 @@ class SwarmWorld:
 
     def update_service(self, document: Json, spec: Json, registry_auth: str | None = None) -> bool:
         with self._call("update_service"):
+            self.on_update()
             service = self.services.get(document["ID"])
             if service is None:
                 raise EngineRejectedError(404, "service not found")

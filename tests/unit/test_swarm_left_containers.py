@@ -11,10 +11,11 @@ import pytest
 
 from container_manager.backends.swarm import left_containers
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
-from container_manager.errors import ContainerAlreadyExistsError, NodeUnavailableError, StartFailedError
+from container_manager.errors import NodeUnavailableError, StartFailedError
 from container_manager.model import ContainerConfig, ContainerState
 from container_manager.operation import carry_out
 from tests.support.fake_engine import FakeEngine, Json
+from tests.support.waiting import wait_until
 from tests.unit.swarm_documents import BOT, IMAGE
 from tests.unit.swarm_operations import GRACE_SECONDS, left, run, status
 from tests.unit.swarm_world import SwarmWorld
@@ -37,21 +38,27 @@ def stop_without_its_node(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
     world.at_stop = SwarmWorld().at_stop
 
 
-def test_a_remove_after_a_stop_that_is_not_certain_is_not_either_and_keeps_the_bot(
-    world: SwarmWorld, lifecycle: SwarmLifecycle
+def test_a_remove_after_a_stop_that_is_not_certain_is_not_either_and_is_carried_out_when_the_node_is_back(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("container_manager.backends.swarm.creation._NAME_WAIT_SECONDS", 0.05)
     run(lifecycle)
     stop_without_its_node(world, lifecycle)
     for _ in range(2):
-        with pytest.raises(NodeUnavailableError, match="remove it when the node is back") as caught:
+        with pytest.raises(NodeUnavailableError, match="it is removed when the node is back") as caught:
             carry_out(lifecycle.remove_container(BOT))
         assert "machine-1" == caught.value.metadata["node"]
-    assert (ContainerState.RUNNING, True) == (status(lifecycle).state, status(lifecycle).node_unreachable)
-    with pytest.raises(ContainerAlreadyExistsError):
+    assert (ContainerState.REMOVING, True) == (status(lifecycle).state, status(lifecycle).node_unreachable)
+    with pytest.raises(NodeUnavailableError):
         carry_out(lifecycle.create_container(BOT, ContainerConfig(image=IMAGE)))
     world.set_node("node1", "ready")
-    carry_out(lifecycle.remove_container(BOT))
-    assert {} == world.services
+
+    def is_gone() -> bool:
+        for service in world.list_services(None):
+            lifecycle.upkeep.attend(service)
+        return not world.services
+
+    wait_until(is_gone, "the upkeep has removed the bot")
 
 
 @pytest.mark.parametrize("change", ["stop_container", "remove_container"])
@@ -122,7 +129,7 @@ def test_a_forgotten_container_on_a_node_that_is_lost_before_its_grace_period_is
 def test_the_grace_period_of_a_forgotten_container_counts_from_when_its_node_is_back(
     world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch, seconds: int, is_told: bool
 ) -> None:
-    clock = SimpleNamespace(ahead=0, monotonic=lambda: time.monotonic() + clock.ahead)
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
     monkeypatch.setattr(left_containers, "time", clock)
     run(lifecycle)
     world.at_stop = [None]
@@ -136,8 +143,8 @@ def test_the_grace_period_of_a_forgotten_container_counts_from_when_its_node_is_
         with pytest.raises(NodeUnavailableError):
             carry_out(operation)
     world.set_node("node1", "ready")
-    clock.ahead = seconds
     began = time.monotonic()
+    clock.monotonic = lambda: time.monotonic() - began + seconds
     carry_out(lifecycle.stop_container(BOT))
     assert time.monotonic() - began > GRACE_SECONDS
 

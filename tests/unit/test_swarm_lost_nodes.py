@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
-from container_manager.errors import NodeUnavailableError
+from container_manager.errors import InvalidStateError, NodeUnavailableError
 from container_manager.model import ContainerState
 from container_manager.operation import carry_out
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Json
@@ -43,36 +43,57 @@ def test_a_stop_on_a_node_that_is_down_is_not_certain_until_it_is_back(
     assert ContainerState.EXITED is status(lifecycle).state
 
 
-def test_a_remove_on_a_node_that_is_down_is_not_certain_and_the_name_stays_taken(
-    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shows", [{"State": "running"}, None], ids=["the task stays", "the swarm forgets the task"])
+def test_a_remove_on_a_node_that_is_down_is_not_certain_until_it_is_back_and_the_name_stays_taken(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch, shows: dict[str, str] | None
 ) -> None:
+    """As when the managers elect a leader meanwhile."""
     monkeypatch.setattr("container_manager.backends.swarm.creation._NAME_WAIT_SECONDS", 0.05)
     run(lifecycle)
-    world.at_stop = [{"State": "running"}]
+    world.at_stop = [shows]
     world.set_node("node1", "down")
     for _ in range(2):
-        with pytest.raises(NodeUnavailableError):
+        with pytest.raises(NodeUnavailableError, match="it is removed when the node is back"):
             carry_out(lifecycle.remove_container(BOT))
+        world.tasks.clear()
     assert (ContainerState.REMOVING, True) == (status(lifecycle).state, status(lifecycle).node_unreachable)
     assert [status(lifecycle)] == lifecycle.list_managed_containers()
     assert lifecycle.containers_of_bot(BOT)
     with pytest.raises(NodeUnavailableError):
         create(lifecycle)
+    for refused in (lifecycle.start_container, lifecycle.restart_container):
+        with pytest.raises(InvalidStateError, match="is being removed"):
+            carry_out(refused(BOT))
+    with pytest.raises(NodeUnavailableError):
+        carry_out(lifecycle.stop_container(BOT))
+    assert ContainerState.REMOVING is status(lifecycle).state
     world.set_node("node1", "ready")
-    world.tasks.clear()
     carry_out(lifecycle.remove_container(BOT))
     create(lifecycle)
 
 
-def test_of_two_copies_a_stop_is_certain_only_when_both_nodes_have_answered(
-    world: SwarmWorld, lifecycle: SwarmLifecycle
+@pytest.mark.parametrize("name", ["stop_container", "remove_container"])
+def test_a_bot_that_another_service_removes_meanwhile_is_gone(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, name: str
 ) -> None:
-    """After a network was cut, the copy that is cut off still runs."""
+    run(lifecycle)
+    (service,) = world.services.values()
+    world.on_update = lambda: world.remove_service(service["ID"])
+    carry_out(getattr(lifecycle, name)(BOT))
+    assert {} == world.services
+
+
+@pytest.mark.parametrize("seen", ["running", "orphaned"])
+def test_of_two_copies_a_stop_is_certain_only_when_both_nodes_have_answered(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, seen: str
+) -> None:
+    """After a network was cut, the copy that is cut off still runs; after a day, the swarm gives its task up."""
     run(lifecycle)
     (service,) = world.services.values()
     world.start(service)
     first, second = world.tasks.values()
     first["NodeID"], second["NodeID"] = "node2", "node1"
+    first["Status"], first["script"] = {"State": seen}, iter(())
     world.set_node("node2", "down")
     world.at_stop = [None]
     for _ in range(2):
@@ -113,7 +134,7 @@ def test_a_stop_with_a_longer_grace_period_is_recorded_although_the_node_is_down
     assert (0, {"node1"}, []) == (world.replicas, left(world), engine.seen("POST", "*"))
     with pytest.raises(NodeUnavailableError, match="it is removed when the node is back"):
         carry_out(lifecycle.remove_container(BOT, 60))
-    assert {} == world.services
+    assert ContainerState.REMOVING is status(lifecycle).state
 
 
 def test_a_node_that_is_lost_in_a_longer_grace_period_is_named_and_the_stop_recorded(

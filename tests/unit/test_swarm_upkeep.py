@@ -43,6 +43,7 @@ class Manager:
         self.meanwhile: list[Json] = []
         """What others make of the service, before the next updates."""
         self.updates = 0
+        self.removed: list[str] = []
         self.left = LeftContainers(BotServices(self), {})  # type: ignore[arg-type]
         self._lock = threading.Lock()
 
@@ -77,7 +78,8 @@ class Manager:
         services = BotServices(self)  # type: ignore[arg-type]
         runs = Runs(self, services, TaskWatch(self), {})  # type: ignore[arg-type]
         starts = Starts(services, runs, None, None, None, images=None)  # type: ignore[arg-type]
-        Upkeep(services, starts, self.left).attend(seen or self.inspect_service())
+        removed = self.removed.append
+        Upkeep(services, starts, self.left, lambda each, _: removed(each["ID"])).attend(seen or self.inspect_service())
 
     @property
     def shown(self) -> Any:
@@ -294,3 +296,24 @@ def test_bots_are_attended_to_when_they_have_been_overdue_for_a_while_and_no_oth
 async def _consume(notices: Any) -> None:
     async for _ in notices:
         pass
+
+
+def test_a_bot_that_is_to_be_removed_goes_once_nothing_of_it_may_run() -> None:
+    manager = Manager(records.removing(STARTED, ["node2"]), task("running", NodeID="node2", DesiredState="shutdown"))
+    assert not manager.due
+    manager.tasks = []
+    assert not manager.due
+    manager.nodes = {**NODES, "node2": {**NODES["node2"], "Status": {"State": "ready"}}}
+    assert manager.due
+    manager.service["Spec"] = records.settled(manager.service["Spec"])
+    manager.tasks = [task("running", DesiredState="shutdown")]
+    assert not manager.due
+    manager.attend()
+    assert [] == manager.removed
+    manager.tasks = [ended(143)]
+    assert manager.due
+    manager.attend()
+    assert ["service1"] == manager.removed
+    # Nobody does that to a bot that was only stopped.
+    manager.service["Spec"] = records.stopped(STARTED)
+    assert not manager.due

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
+from container_manager.backends.swarm.records import is_removing
 from container_manager.backends.swarm.snapshot import bot_status, by_service
 from container_manager.backends.swarm.status import is_down, node_name, removed_status, status_of
 from container_manager.deadline import Deadline
@@ -105,6 +108,13 @@ class BotServices:
         """The status of a bot with this service."""
         return status_of(service, self.tasks_of(service, deadline), self.nodes(deadline))
 
+    def removed(self, bot_id: str, deadline: Deadline) -> ContainerStatus | None:
+        """The status of a bot that is being removed; ``None``: nothing is left of one."""
+        service = self.find_shown(bot_id, deadline)
+        if service is None:
+            return self.remains(bot_id, deadline)
+        return self.status(service, deadline) if is_removing(service["Spec"]) else None
+
     def remains(self, bot_id: str, deadline: Deadline) -> ContainerStatus | None:
         """The status of a bot without a service, some of whose tasks are left; ``None``: none is."""
         tasks = [
@@ -155,7 +165,8 @@ class BotServices:
         """Give a service the specification that ``change`` makes of its document; the document it was made of.
 
         Where somebody else has changed the service meanwhile, it is read and ``change`` is called again.
-        ``None``: there is nothing to change. ``registry_auth``: as of :meth:`SwarmClient.update_service`.
+        ``None``: there is nothing to change. ``registry_auth``: as of :meth:`SwarmClient.update_service`. Raises
+        :class:`ContainerNotFoundError` if it is gone.
         """
         for _ in range(_MOST_ATTEMPTS):
             spec = change(service)
@@ -164,7 +175,9 @@ class BotServices:
                     return service
                 now = self._engine.inspect_service(service["ID"], Deadline())
             except EngineRejectedError as exc:
-                raise engine_error(exc, bot_id) from exc
+                if exc.status != HTTPStatus.NOT_FOUND:
+                    raise engine_error(exc, bot_id) from exc
+                now = None
             if now is None:
                 raise not_found(bot_id)
             service = now
@@ -173,7 +186,8 @@ class BotServices:
     def change_now(self, service: Json, change: Callable[[Json], Json | None], bot_id: str) -> None:
         """As :meth:`change`, of the service as it is by now; has no effect on one that is gone."""
         if (now := self.now(service, bot_id, Deadline())) is not None:
-            self.change(now, change, bot_id)
+            with suppress(ContainerNotFoundError):
+                self.change(now, change, bot_id)
 
     def now(self, service: Json, bot_id: str, deadline: Deadline) -> Json | None:
         """The service as it is by now; ``None``: it is gone."""

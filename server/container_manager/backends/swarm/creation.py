@@ -14,7 +14,7 @@ from container_manager.backends.state_directories import StateDirectories
 from container_manager.backends.swarm import placement
 from container_manager.backends.swarm.bot_services import MANAGED, BotServices
 from container_manager.backends.swarm.privileges import check_privileges
-from container_manager.backends.swarm.records import LABEL_PHASE, Phase, phase_of, replicas_of
+from container_manager.backends.swarm.records import LABEL_PHASE, Phase, is_removing, phase_of, replicas_of
 from container_manager.backends.swarm.service_spec import Placement, Weaker, refuse_weaker, service_body
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import status_of
@@ -143,7 +143,8 @@ class ServiceCreator:
 
     def _existing(self, bot_id: str, request_id: str, deadline: Deadline) -> str | None:
         service = self._services.find(bot_id, deadline)
-        if service is None:
+        if service is None or is_removing(service["Spec"]):
+            # What is being removed is awaited with its name.
             return None
         service_id: str = service["ID"]
         labels = service["Spec"].get("Labels") or {}
@@ -168,7 +169,7 @@ class ServiceCreator:
     def _await_name(self, bot_id: str, deadline: Deadline) -> Operation[None]:
         """Wait until nothing is left of a service that was removed: the bot would run twice."""
         patience = Deadline(_NAME_WAIT_SECONDS)
-        while (left := self._services.remains(bot_id, deadline)) is not None:
+        while (left := self._services.removed(bot_id, deadline)) is not None:
             if patience.remaining() == 0:
                 message = "the bot's former container is still being removed; try again later"
                 if left.node_unreachable:

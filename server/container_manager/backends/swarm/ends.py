@@ -67,10 +67,6 @@ class ServiceEnd(_Tasks):
 class ServiceGone(_Tasks):
     """Looks until the swarm has no task any more, also none that has ended."""
 
-    def __init__(self, tasks: list[Json]) -> None:
-        super().__init__()
-        self.look(tasks)
-
     def look(self, tasks: list[Json]) -> bool:
         self.live = tasks
         self._note(tasks)

@@ -6,11 +6,12 @@ A bot's container is a service with the bot's name and labels, of 0 or 1 replica
               after which the swarm would try again.
     stop      0 replicas, and wait until no task may run; then the end of the run is written on the service.
     restart   stop, then start: an update of a running service may run two containers (moby/swarmkit#3274).
-    remove    The service is removed, and then awaited until none of its tasks is left.
+    remove    stop; then the service is removed, and awaited until none of its tasks is left.
 
 A stop or a remove returns only when it is certain. While the bot's node cannot be reached it raises
 :class:`~container_manager.errors.NodeUnavailableError`, whose message says what becomes of it. The nodes on which
-stops may have left containers are written on the service until the end of these is certain.
+stops may have left containers are written on the service until the end of these is certain, and that the bot is to be
+removed then: the upkeep carries that out, whoever is there.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from container_manager.backends.swarm.bot_services import BotServices, not_found
 from container_manager.backends.swarm.config_from_service import definition_of
 from container_manager.backends.swarm.creation import ServiceCreator
 from container_manager.backends.swarm.left_containers import UNCERTAIN, LeftContainers
-from container_manager.backends.swarm.node_ending import Ending, NodeEnding
+from container_manager.backends.swarm.node_ending import NodeEnding
 from container_manager.backends.swarm.placement import shared_states
-from container_manager.backends.swarm.records import Phase, last_run_of, left_on, phase_of, replicas_of
+from container_manager.backends.swarm.records import Phase, is_removing, last_run_of, left_on, phase_of, replicas_of
 from container_manager.backends.swarm.runs import Runs
 from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_spec import Weaker
-from container_manager.backends.swarm.starts import Starts
+from container_manager.backends.swarm.starts import Starts, check_stays
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import restart_count
 from container_manager.backends.swarm.swarm_images import SwarmImages
 from container_manager.backends.swarm.task_watch import TaskWatch
-from container_manager.backends.swarm.tasks import has_ended
+from container_manager.backends.swarm.tasks import given_up_nodes, nodes_of
 from container_manager.backends.swarm.upkeep import Upkeep
 from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.deadline import Deadline
@@ -44,7 +45,7 @@ from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import NodeUnavailableError
+from container_manager.errors import ContainerNotFoundError, NodeUnavailableError
 from container_manager.model import (
     ContainerConfig,
     ContainerDefinition,
@@ -59,7 +60,6 @@ Json = dict[str, Any]
 
 _STOPS = f"{UNCERTAIN}; it ends when the node is back"
 _RESTARTS = f"{UNCERTAIN}; it ends when the node is back, and has to be started then"
-_REMAINS = f"{UNCERTAIN}, and it is not removed; remove it when the node is back"
 _REMOVES = "it is not certain that the bot is gone; it is removed when the node is back"
 _NO_RESTART = "the bot cannot be restarted, and nothing has been changed"
 
@@ -92,7 +92,7 @@ class SwarmLifecycle:
         accepts = Weaker.GRACE_PERIOD.value in swarm.allow_weaker
         self._ending = NodeEnding(self.services, nodes_calls, accepts_other=accepts)
         self._left = LeftContainers(self.services, nodes_calls)
-        self.upkeep = Upkeep(self.services, self._starts, self._left)
+        self.upkeep = Upkeep(self.services, self._starts, self._left, self._remove)
 
     def close(self) -> None:
         """End what goes on in the background. No method may be called afterwards."""
@@ -165,8 +165,10 @@ class SwarmLifecycle:
     ) -> Operation[str]:
         deadline = deadline or Deadline()
         service = self.services.require(bot_id, deadline)
+        check_stays(service, bot_id)
         self._starts.check(service, bot_id)
-        nodes = _nodes_of(self.services.tasks_of(service, Deadline())) | left_on(service)
+        tasks = self.services.tasks_of(service, Deadline())
+        nodes = nodes_of(tasks) | given_up_nodes(tasks) | left_on(service)
         self.services.check_reachable(nodes, _NO_RESTART, bot_id)
         yield from self._stop(service, bot_id, grace_seconds, _RESTARTS)
         return (yield from self._starts.start(self.services.require(bot_id, Deadline()), bot_id, deadline))
@@ -185,21 +187,11 @@ class SwarmLifecycle:
             left = self.services.remains(bot_id, deadline)
             if left is None:
                 return ""
-            yield from self._await_gone([], bot_id)
+            yield from self._await_gone(bot_id)
             return left.container_id
-        if _left_before(service, self.services.tasks_of(service, Deadline())):
-            # Where something is left would be forgotten with the service.
-            yield from self._left.settle(service, bot_id, _REMAINS)
-        tasks = self.services.tasks_of(service, Deadline())
-        ending = self._ending.of(tasks, grace_seconds, bot_id)
-        if ending is not None:
-            yield from ending.outlast()
-        try:
-            self.engine.remove_service(service["ID"])
-        except EngineRejectedError as exc:
-            raise engine_error(exc, bot_id) from exc
-        self._secrets.remove_unused(bot_id)
-        yield from self._await_gone(tasks, bot_id, ending)
+        yield from self._stop(service, bot_id, grace_seconds, _REMOVES, removes=True)
+        self._remove(service, bot_id)
+        yield from self._await_gone(bot_id)
         return str(service["ID"])
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
@@ -232,9 +224,22 @@ class SwarmLifecycle:
         found = self.services.all(deadline or Deadline())
         return sorted((each for each in found if not states or each.state in states), key=age)
 
-    def _stop(self, service: Json, bot_id: str, grace_seconds: int | None, what: str = _STOPS) -> Operation[None]:
+    def _remove(self, service: Json, bot_id: str) -> None:
+        """Remove a service of which nothing runs."""
+        try:
+            self.engine.remove_service(service["ID"])
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
+        self._secrets.remove_unused(bot_id)
+
+    def _stop(
+        self, service: Json, bot_id: str, grace_seconds: int | None, what: str = _STOPS, *, removes: bool = False
+    ) -> Operation[None]:
+        """``removes``: the bot is to be removed then, by whoever sees that it has ended."""
         tasks = self.services.tasks_of(service, Deadline())
-        if replicas_of(service) == 0 and not _nodes_of(tasks):
+        is_over = replicas_of(service) == 0 and not nodes_of(tasks)
+        is_noted = not removes or is_removing(service["Spec"]) or not left_on(service)
+        if is_over and is_noted:
             yield from self._left.settle(service, bot_id, what)
             return
         restarts = restart_count(service, tasks)
@@ -242,18 +247,18 @@ class SwarmLifecycle:
         if ending is not None:
             yield from ending.outlast()
             tasks = self.services.tasks_of(service, Deadline())
-        live = _nodes_of(tasks)
-
-        def stopped(document: Json) -> Json | None:
-            if replicas_of(document) == 0 and phase_of(document) is Phase.STOPPED:
-                # At another change, the swarm would forget what has not ended yet.
-                return None
-            return records.stopped(document["Spec"], left_on=live | left_on(document))
-
-        service = self.services.change(service, stopped, bot_id)
-        before = _left_before(service, tasks)
+        given_up = given_up_nodes(tasks)
+        live = nodes_of(tasks) | given_up
+        try:
+            service = self.services.change(service, lambda each: _stopped(each, live, removes=removes), bot_id)
+        except ContainerNotFoundError:
+            # Another service has removed it.
+            return
+        before = _left_before(service, tasks) | given_up
         run, unseen = yield from self._runs.await_end(service, tasks, bot_id, ending, restarts, what=what)
-        left = before | _nodes_of(unseen)
+        left = before | nodes_of(unseen)
+        if removes and not left:
+            return
 
         def ended(document: Json) -> Json | None:
             known = run is not None and run.exit_code is not None
@@ -267,16 +272,25 @@ class SwarmLifecycle:
         if left:
             yield from self._left.settle(service, bot_id, what)
 
-    def _await_gone(self, tasks: list[Json], bot_id: str, ending: Ending | None = None) -> Operation[None]:
-        unseen = yield from self._runs.await_gone(tasks, bot_id, ending, _REMOVES)
+    def _await_gone(self, bot_id: str) -> Operation[None]:
+        unseen = yield from self._runs.await_gone(bot_id, _REMOVES)
         yield from self._left.await_end(unseen, bot_id, _REMOVES)
 
 
-def _nodes_of(tasks: Iterable[Json]) -> set[str]:
-    """The nodes on which these tasks may run, or may still be started."""
-    return {task["NodeID"] for task in tasks if task.get("NodeID") and not has_ended(task)}
+def _stopped(service: Json, live: set[str], *, removes: bool) -> Json | None:
+    """The specification of a bot that is to stop, or to be removed (``removes``); ``None``: it is as it is to be.
+
+    ``live``: the nodes on which it may run.
+    """
+    spec, left = service["Spec"], live | left_on(service)
+    if removes:
+        return None if is_removing(spec) else records.removing(spec, left)
+    if is_removing(spec) or (replicas_of(service) == 0 and phase_of(service) is Phase.STOPPED):
+        # At another change, the swarm would forget what has not ended yet.
+        return None
+    return records.stopped(spec, left_on=left)
 
 
 def _left_before(service: Json, tasks: Iterable[Json]) -> set[str]:
     """The nodes on which earlier stops may have left a container that is not one of these tasks."""
-    return set(left_on(service)) - (_nodes_of(tasks) if replicas_of(service) == 0 else set())
+    return set(left_on(service)) - (nodes_of(tasks) if replicas_of(service) == 0 else set())

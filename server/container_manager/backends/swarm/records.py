@@ -45,6 +45,8 @@ class Phase(Enum):
     """Nobody has seen yet how the first run went."""
     STARTED = "started"
     STOPPED = "stopped"
+    REMOVING = "removing"
+    """The service goes as soon as it is certain that nothing runs."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def counted_of(service: Json) -> Counted:
 
 def replicas_of(service: Json) -> int:
     """How many containers the service is to have: 0 or 1, unless it was changed by hand."""
-    return int(service["Spec"]["Mode"].get("Replicated", {}).get("Replicas", 0))
+    return _replicas(service["Spec"])
 
 
 def is_image_checked(spec: Json) -> bool:
@@ -129,15 +131,26 @@ def confirmed(spec: Json, *, is_image_checked: bool = False) -> Json:
 
 
 def stopped(spec: Json, run: Run | None = None, left_on: Collection[str] | None = None) -> Json:
-    """The specification without a container.
+    """The specification without a container, of a bot that is stopped or still to be removed.
 
     ``run``: how the last one ended, once that is known; ``left_on``: the ids of the nodes that one may still run on;
     ``None``: as before.
     """
+    phase = Phase.REMOVING if is_removing(spec) else Phase.STOPPED
     # The end of an earlier run is not that of the last one.
-    labels = {LABEL_PHASE: Phase.STOPPED.value, LABEL_LAST_RUN: "" if run is None else _text(run)}
+    labels = {LABEL_PHASE: phase.value, LABEL_LAST_RUN: "" if run is None else _text(run)}
     stopped = _changed(spec, 0, labels)
     return stopped if left_on is None else settled(stopped, left_on)
+
+
+def removing(spec: Json, left_on: Collection[str]) -> Json:
+    """The specification without a container, of a bot that is to be removed. ``left_on``: as of :func:`stopped`."""
+    return stopped(_changed(spec, 0, {LABEL_PHASE: Phase.REMOVING.value}), left_on=left_on)
+
+
+def is_removing(spec: Json) -> bool:
+    """Whether the service is kept only until it is certain that nothing runs."""
+    return (spec.get("Labels") or {}).get(LABEL_PHASE) == Phase.REMOVING.value and not _replicas(spec)
 
 
 def settled(spec: Json, left_on: Collection[str] = ()) -> Json:
@@ -153,6 +166,10 @@ def left_on(service: Json) -> frozenset[str]:
 def counted(spec: Json, value: Counted) -> Json:
     """The specification with these runs counted. It starts and stops nothing."""
     return {**spec, "Labels": {**(spec.get("Labels") or {}), LABEL_RESTARTS: _text(value)}}
+
+
+def _replicas(spec: Json) -> int:
+    return int(spec["Mode"].get("Replicated", {}).get("Replicas", 0))
 
 
 def _changed(spec: Json, replicas: int, labels: dict[str, str]) -> Json:

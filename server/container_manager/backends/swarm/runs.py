@@ -185,13 +185,13 @@ class Runs:
         run = None if end.last is None else self._ended(end.last, end.start_ns, restarts)
         return run, end.unseen()
 
-    def await_gone(self, tasks: list[Json], bot_id: str, ending: Ending | None, what: str) -> Operation[list[Json]]:
+    def await_gone(self, bot_id: str, what: str) -> Operation[list[Json]]:
         """Wait until no task of the bot is left: those that were forgotten before they were seen to have ended.
 
         Raises as :meth:`await_end`.
         """
-        gone = ServiceGone(tasks)
-        yield from self._until(container_name(bot_id), self._looking_at_nodes(gone, what, bot_id, ending), ending)
+        gone = ServiceGone()
+        yield from self._until(container_name(bot_id), self._looking_at_nodes(gone, what, bot_id, None))
         return gone.unseen()
 
     def _until(self, name: str, look: Look, ending: Ending | None = None) -> Operation[None]:

@@ -15,7 +15,15 @@ from uuid import uuid4
 
 from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices
-from container_manager.backends.swarm.records import Phase, Run, counted_of, phase_of, replicas_of, start_id_of
+from container_manager.backends.swarm.records import (
+    Phase,
+    Run,
+    counted_of,
+    is_removing,
+    phase_of,
+    replicas_of,
+    start_id_of,
+)
 from container_manager.backends.swarm.runs import Runs, StartFailed
 from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_spec import with_secrets
@@ -27,7 +35,7 @@ from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import start_error
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import NodeUnavailableError
+from container_manager.errors import InvalidStateError, NodeUnavailableError
 from container_manager.operation import Operation
 
 Json = dict[str, Any]
@@ -79,6 +87,7 @@ class Starts:
         start_id = uuid4().hex
 
         def start(document: Json) -> Json | None:
+            check_stays(document, bot_id)
             if replicas_of(document) > 0:
                 return None if _has_begun(document) else records.started(document["Spec"], until_ns, start_id)
             if node_id := pinned_node(document):
@@ -131,6 +140,12 @@ class Starts:
             return change(each["Spec"]) if is_due else None
 
         self._services.change_now(service, changed, bot_id)
+
+
+def check_stays(service: Json, bot_id: str) -> None:
+    """Raise :class:`InvalidStateError` for a bot that is being removed."""
+    if is_removing(service["Spec"]):
+        raise InvalidStateError("the bot is being removed; create it again then", bot_id=bot_id)
 
 
 def _has_begun(service: Json) -> bool:

@@ -6,6 +6,7 @@ A service is the bot's container as callers see it; its tasks are the runs. The 
     0         runs still                        RUNNING (it is being stopped)
     0         none, its end is not certain yet  RUNNING
     0         none, or ended                    CREATED, or EXITED after a start
+    0         any, and it is to be removed      REMOVING
     1         running                           RUNNING
     1         starting, with a health check     RUNNING, health STARTING: a swarm waits for the check
     1         not started, none before it       CREATED
@@ -29,6 +30,7 @@ from container_manager.backends.swarm.records import (
     Run,
     counted_of,
     is_image_checked,
+    is_removing,
     last_run_of,
     left_on,
     phase_of,
@@ -65,7 +67,7 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
     task = ordered[-1] if ordered else None
     left = _left_node(service, nodes)
     node = nodes.get(left or _node_id(ordered) or pinned_node(service), {})
-    state, run = ContainerState.RUNNING if left else _state(service, ordered), _run(service, ordered)
+    state, run = _state(service, ordered, left), _run(service, ordered)
     runs = state is ContainerState.RUNNING
     failed = state is ContainerState.EXITED and run is not None and bool(run.error)
     image = container["Image"].partition("@")[0]
@@ -160,10 +162,13 @@ def restart_count(service: Json, tasks: Iterable[Json]) -> int:
     return max(0, runs - 1)
 
 
-def _state(service: Json, ordered: Sequence[Json]) -> ContainerState:
+def _state(service: Json, ordered: Sequence[Json], left: str) -> ContainerState:
+    """``left``: as :func:`_left_node` has it."""
     phase = phase_of(service)
+    if is_removing(service["Spec"]):
+        return ContainerState.REMOVING
     if replicas_of(service) == 0:
-        if any(may_run(task) for task in ordered):
+        if left or any(may_run(task) for task in ordered):
             return ContainerState.RUNNING
         return ContainerState.CREATED if phase is Phase.CREATED else ContainerState.EXITED
     if not ordered:

@@ -26,6 +26,16 @@ def has_ended(task: Json) -> bool:
     return task["Status"]["State"] in ENDED
 
 
+def nodes_of(tasks: Iterable[Json]) -> set[str]:
+    """The nodes on which these tasks may run, or may still be started."""
+    return {task["NodeID"] for task in tasks if task.get("NodeID") and not has_ended(task)}
+
+
+def given_up_nodes(tasks: Iterable[Json]) -> set[str]:
+    """The nodes of tasks that the swarm has given up, since these nodes were down for a day. They may run there."""
+    return {task["NodeID"] for task in tasks if task.get("NodeID") and task["Status"]["State"] == "orphaned"}
+
+
 def may_run(task: Json) -> bool:
     """Whether the task may have a container that runs."""
     # Before "starting" there is no process, and a task that is not wanted any more never gets one.

@@ -2,6 +2,7 @@
 
     starting for long    The start is seen through: its caller does not wait for the record, or its service has died.
     a stop left behind   Its container is noted as ended, once its node is back and that is certain.
+    a remove             The service is removed once nothing of it runs.
     a revived task       A task that the swarm restarts in the moment in which its service is scaled to 0 replicas runs
                          on, and is restarted on and on: swarmkit (``manager/orchestrator``) looks at the service again
                          only when that changes. So it is changed once more.
@@ -13,7 +14,7 @@ Nothing is written on a service that has changed since it was looked at, so that
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from threading import Event
 from typing import Any
@@ -22,7 +23,15 @@ from container_manager.backends.bot_container import bot_id_of
 from container_manager.backends.swarm import records
 from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.left_containers import UNCERTAIN, LeftContainers
-from container_manager.backends.swarm.records import Counted, Phase, counted_of, left_on, phase_of, replicas_of
+from container_manager.backends.swarm.records import (
+    Counted,
+    Phase,
+    counted_of,
+    is_removing,
+    left_on,
+    phase_of,
+    replicas_of,
+)
 from container_manager.backends.swarm.starts import Starts
 from container_manager.backends.swarm.status import is_down
 from container_manager.backends.swarm.tasks import first_run, has_ended, in_order, is_unplaced, may_run
@@ -45,8 +54,12 @@ _STEP_SECONDS = 0.2
 class Upkeep:
     """Of the services of one swarm, for any number of threads."""
 
-    def __init__(self, services: BotServices, starts: Starts, left: LeftContainers) -> None:
+    def __init__(
+        self, services: BotServices, starts: Starts, left: LeftContainers, remove: Callable[[Json, str], None]
+    ) -> None:
+        """``remove``: removes a service of which nothing runs."""
         self._services = services
+        self._remove = remove
         self._starts = starts
         self._left = left
         self._closed = Event()
@@ -67,6 +80,9 @@ class Upkeep:
                 with suppress(NodeUnavailableError):
                     self._left.is_settled(service, bot_id, UNCERTAIN)
             tasks = self._services.tasks_of(service, Deadline())
+            if _is_to_go(service, tasks):
+                self._remove(service, bot_id)
+                return
             # Of the version that was looked at, or not at all.
             self._services.change(service, lambda each: _written(each, tasks) if each is service else None, bot_id)
 
@@ -87,7 +103,7 @@ def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> b
     ordered = in_order(tasks)
     if not _is_own(service):
         return False
-    if _is_revived(service, ordered):
+    if _is_revived(service, ordered) or _is_to_go(service, ordered):
         return True
     if phase_of(service) is Phase.STARTING:
         since = _since_start(service, ordered)
@@ -117,6 +133,11 @@ def _is_revived(service: Json, tasks: Iterable[Json]) -> bool:
     """Whether the swarm means to run what is left of a service that is to have no container."""
     live = [task for task in tasks if not has_ended(task)]
     return replicas_of(service) == 0 and bool(live) and all(task["DesiredState"] in _WANTED for task in live)
+
+
+def _is_to_go(service: Json, tasks: Iterable[Json]) -> bool:
+    """Whether the service is kept for nothing."""
+    return is_removing(service["Spec"]) and not left_on(service) and all(map(has_ended, tasks))
 
 
 def _counted(service: Json, tasks: Iterable[Json]) -> Json | None:
