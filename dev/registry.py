@@ -15,6 +15,11 @@ def registry_program() -> str:
     return found or str(unpacked("docker-registry", "docker-registry", CHECKOUT / ".dev" / "packages"))
 
 
+def registry_listens(pid: int, port: int) -> bool:
+    """Whether something listens on the port in the network of this process."""
+    return f":{port:04X} 00000000:0000 0A" in Path(f"/proc/{pid}/net/tcp").read_text("ascii")
+
+
 def registry_settings(address: str, data: Path) -> str:
     """The content of its configuration file; a YAML document to which more may be added."""
     return "\n".join(

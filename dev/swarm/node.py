@@ -11,7 +11,7 @@ from dev.docker_command import answers
 from dev.remains import remove_groups, wait_for
 from dev.swarm.machine import Machine, SwarmError
 from dev.swarm.record import Record
-from dev.swarm.switch import NETWORK, REGISTRY, Switch
+from dev.swarm.switch import NETWORK, Switch
 
 Role = Literal["manager", "worker"]
 _START_SECONDS = 60
@@ -66,7 +66,7 @@ class Node:
         self._runtime.mkdir(parents=True)
         self.local.mkdir(parents=True, exist_ok=True)
         own = {
-            "insecure-registries": [REGISTRY],
+            "insecure-registries": [str(NETWORK)],
             "cgroup-parent": f"/{self._group}",
             "exec-opts": ["native.cgroupdriver=cgroupfs"],  # the other one needs systemd
             "shutdown-timeout": 5,

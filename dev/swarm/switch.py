@@ -4,7 +4,7 @@ import subprocess
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from dev.registry import registry_program, registry_settings
+from dev.registry import registry_listens, registry_program, registry_settings
 from dev.remains import wait_for
 from dev.swarm.machine import Machine, SwarmError
 
@@ -13,7 +13,6 @@ NETWORK = IPv4Network("10.219.0.0/24")
 GATEWAY = NETWORK[1]
 _PORT = 5000
 REGISTRY = f"{GATEWAY}:{_PORT}"
-_LISTENS = f":{_PORT:04X} 00000000:0000 0A"  # in /proc/net/tcp
 _REGISTRY_SECONDS = 20
 
 
@@ -35,9 +34,9 @@ class Switch:
             registry = self.machine.spawn(registry_program(), "serve", str(config))
         except LookupError as error:
             raise SwarmError(str(error)) from error
-        connections = Path(f"/proc/{self.machine.pid}/net/tcp")
-        wait_for(lambda: registry.poll() is not None or _LISTENS in connections.read_text("ascii"), _REGISTRY_SECONDS)
-        if registry.poll() is not None or _LISTENS not in connections.read_text("ascii"):
+        pid = self.machine.pid
+        wait_for(lambda: registry.poll() is not None or registry_listens(pid, _PORT), _REGISTRY_SECONDS)
+        if registry.poll() is not None or not registry_listens(pid, _PORT):
             raise SwarmError(f"the registry did not start: see {self._directory}/switch.log")
 
     def plug(self, name: str, node: Machine, address: str) -> None:

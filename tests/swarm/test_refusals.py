@@ -1,0 +1,29 @@
+"""What a swarm refuses by itself, whatever a request asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from container_manager.config import BackendConfig, SwarmConfig
+from dev.swarm.conformance import ENGINES
+from tests.support.calls import FOREVER, fails_with
+from tests.support.swarm_bots import SwarmBots
+from tests.support.swarm_service import kept_service
+
+
+def test_a_create_is_refused_while_an_old_engine_may_let_bots_gain_privileges(
+    engine_name: str, bots: SwarmBots, swarm_service: BackendConfig, session_dir: Path, tmp_path: Path
+) -> None:
+    if engine_name != ENGINES[0]:
+        pytest.skip("this engine keeps the setting")
+    address = f"unix://{session_dir}/plain/s.sock"
+    with (
+        kept_service(swarm_service, SwarmConfig(), address, tmp_path) as plain,
+        fails_with("UNIMPLEMENTED", "NOT_SUPPORTED_BY_BACKEND") as caught,
+    ):
+        plain.calls.create(bots.new(), *FOREVER)
+    assert "--allow-weaker no-new-privileges" in caught[0].message
+    assert {"backend", "node"} == set(caught[0].metadata)
+    assert [] == bots.containers()
