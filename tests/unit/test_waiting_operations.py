@@ -272,6 +272,34 @@ def test_a_change_with_a_shorter_grace_overtakes() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("has_changed_something", [False, True])
+def test_a_wait_before_the_first_change_ends_for_a_call_that_ends_the_bot(has_changed_something: bool) -> None:
+    async def scenario(operations: BotOperations) -> None:
+        first, others = Waiting(), []
+        waits = operations.change(
+            WorkerPool.MAINTENANCE, A, first, Deadline(), gives_way=lambda: not has_changed_something
+        )
+        waiting = asyncio.create_task(waits)
+        await happens(first.begun)
+        # One without a grace period, such as a create, ends no wait.
+        others.append(change(operations, A, lambda _: "created"))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        stop = operations.change(WorkerPool.CHANGE, A, lambda _: "stopped", Deadline(60), grace_seconds=86_400)
+        others.append(asyncio.create_task(stop))
+        if has_changed_something:
+            await asyncio.sleep(0.05)
+            assert not first.ended.is_set()
+            first.future.set_result("waited")
+            assert "waited" == await waiting
+        else:
+            with pytest.raises(OperationInProgressError, match="before this operation had changed anything"):
+                await waiting
+        assert ["created", "stopped"] == await asyncio.gather(*others)
+
+    run(scenario)
+
+
 def test_a_thread_that_cannot_start_loses_no_job_and_runs_none_twice(
     works: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:

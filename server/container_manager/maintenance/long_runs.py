@@ -111,15 +111,17 @@ class LoopWaits:
 
     def admit(self, bot_id: str, on_wait: Callable[[str], None]) -> Operation[StartPlace]:
         """A :class:`~container_manager.maintenance.steps.Admit`."""
-        # A stop waits for the operation, which has to start the bot before it ends.
+        # Once the operation has changed something, a stop waits for it: it has to start the bot before it ends.
         admitted = self._starts.admit(bot_id, Deadline(), gives_way=False)
-        place = yield from self._told(admitted, partial(on_wait, "waiting until fewer other bots are starting"))
+        words = "waiting until fewer other bots are starting"
+        place = yield from self._told(admitted, Place.release, partial(on_wait, words))
         return _PlaceOnLoop(place, self.loop)
 
     def hold_disk(self, on_wait: Callable[[str], None]) -> Operation[Callable[[], None]]:
         """A :class:`~container_manager.maintenance.steps.HoldDisk`."""
         held = self._states.acquire("", Deadline())
-        release = yield from self._told(held, partial(on_wait, "waiting for the copies and archives of other bots"))
+        words = "waiting for the copies and archives of other bots"
+        release = yield from self._told(held, lambda release: release(), partial(on_wait, words))
         return partial(self._soon, release)
 
     def ready(self, bot_id: str, seconds: float, on_wait: Callable[[str], None]) -> Operation[str]:
@@ -134,14 +136,36 @@ class LoopWaits:
         yield Wait(future=read)
         return read.result()
 
-    def _told(self, waits: Coroutine[Any, Any, T], on_wait: Callable[[], None]) -> Operation[T]:
-        """The result of a wait that is told of if it is not short."""
-        waited = self._on_loop(waits)
-        yield Wait(future=waited, seconds=_UNTOLD_SECONDS)
-        if not waited.done():
-            on_wait()
-            yield Wait(future=waited)
-        return waited.result()
+    def _told(
+        self, waits: Coroutine[Any, Any, T], give_back: Callable[[T], None], on_wait: Callable[[], None]
+    ) -> Operation[T]:
+        """What a wait gets, which is told of if it is not short. ``give_back``: for an operation that gives way."""
+        got: list[T] = []
+        given_up = False
+
+        async def get() -> None:
+            got.append(await waits)
+            if given_up:
+                give_back(got.pop())
+
+        def give_up() -> None:
+            nonlocal given_up
+            given_up = True
+            getting.cancel()
+            if got:
+                give_back(got.pop())
+
+        getting = self._on_loop(get())
+        try:
+            yield Wait(future=getting, seconds=_UNTOLD_SECONDS)
+            if not getting.done():
+                on_wait()
+                yield Wait(future=getting)
+        except Exception:
+            self._soon(give_up)
+            raise
+        getting.result()
+        return got[0]
 
     def _soon(self, function: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop has ended meanwhile

@@ -9,7 +9,8 @@
 An operation is a generator function that gets a :class:`Task` (:mod:`container_manager.operation` explains the
 generator). Before it changes anything, it enters a phase, which is on the disk then; the same function continues from
 that phase after the service was killed. Before it raises an error other than the outcomes of a rollback, it has undone
-everything and left the phase: the same request id then begins anew.
+everything and left the phase: the same request id then begins anew. While it waits and has entered no phase, a call
+that ends the bot ends it with :class:`OperationInProgressError`.
 """
 
 from __future__ import annotations
@@ -211,6 +212,7 @@ class Runs:
                 task.bot_id,
                 lambda _: recorded(self._kinds[task.record.kind], task),
                 Deadline(),
+                gives_way=lambda: not task.phase,
                 on_turn=turn.set,
             )
         except ContainerManagerError as exc:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -12,7 +11,6 @@ from container_manager.bot_locks import BotLocks
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     CapacityExceededError,
-    ContainerManagerError,
     EngineTimeoutError,
     OperationInProgressError,
 )
@@ -20,7 +18,7 @@ from container_manager.operation import GracePeriod, Operation, Wait
 from container_manager.scheduling.bot_turns import BotTurns
 from container_manager.scheduling.grace_periods import GracePeriods
 from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
-from container_manager.scheduling.operation_parts import Parts, end_of
+from container_manager.scheduling.operation_parts import Parts, end_of, has_result, log_abandoned
 from container_manager.scheduling.starts import Starts
 from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools, pool_sizes
 
@@ -28,8 +26,6 @@ T = TypeVar("T")
 
 # A container that the engine cannot inspect must not occupy the workers of all others (moby/moby#46782).
 _READS_OF_ONE_BOT = 2
-
-_log = logging.getLogger(__name__)
 
 
 class BotOperations:
@@ -117,6 +113,7 @@ class BotOperations:
         *,
         grace_seconds: float | None = None,
         starts: Callable[[], bool] = lambda: False,
+        gives_way: Callable[[], bool] = lambda: False,
         on_turn: Callable[[], None] = lambda: None,
         on_end: Callable[[asyncio.Future[T] | None], None] = lambda _: None,
     ) -> T:
@@ -127,6 +124,9 @@ class BotOperations:
 
         ``starts``: whether the operation is going to start the bot, asked when its turn has come. It then waits until
         it is admitted. Its result says whether it has started the bot: not if it is empty.
+
+        ``gives_way``: whether the operation has changed nothing yet, asked at each of its waits. A call with a grace
+        period ends such a wait with :class:`OperationInProgressError`, as it ends the wait of a start.
 
         The callbacks are called on the event loop: ``on_turn`` when the operation may begin, and then ``on_end`` when
         the operation has ended, whether anyone waits or not, with how it did; ``None``: it could not be started.
@@ -158,13 +158,13 @@ class BotOperations:
                 on_end(work)
             finally:
                 if place is not None:
-                    place.ended(started=_has_result(work))
+                    place.ended(started=has_result(work))
                 end()
 
         try:
             on_turn()
             self._check_room()
-            parts = Parts(operation, deadline)
+            parts = Parts(operation, deadline, gives_way)
             job = self.workers.submit(pool, parts.next)
         except BaseException:
             ended(None)
@@ -224,7 +224,7 @@ class BotOperations:
         except asyncio.CancelledError:
             if not withdraw():
                 deadline.cancel()
-                work.add_done_callback(_log_abandoned)
+                work.add_done_callback(log_abandoned)
             raise
         if not done and withdraw():
             if self.workers.is_full(pool):
@@ -232,7 +232,7 @@ class BotOperations:
             raise EngineTimeoutError("the call's deadline passed before the operation began; nothing was done")
         if done or not deadline.cancel():
             return await work
-        work.add_done_callback(_log_abandoned)
+        work.add_done_callback(log_abandoned)
         raise EngineTimeoutError(
             "the call's deadline passed before the engine was done; a create is undone, any other change goes on"
         )
@@ -243,7 +243,7 @@ class BotOperations:
         """Wait, and run the parts after the first, until the operation has ended: in a worker if they may block."""
         wait = await first
         while wait is not None:
-            part = partial(parts.next, await self._wait(pool, bot_id, wait))
+            part = partial(parts.next, await self._wait(pool, bot_id, wait, parts.gives_way))
             # An operation that is a part of a longer one does not know what comes after it.
             blocks = wait.rest_may_block or pool is not WorkerPool.CHANGE
             wait = await self._next(pool, part, deadline) if blocks else part()
@@ -259,11 +259,13 @@ class BotOperations:
             running = asyncio.wrap_future(self.workers.submit(WorkerPool.GIVEN_UP, part))
         return await running
 
-    async def _wait(self, pool: WorkerPool, bot_id: str, wait: Wait) -> Exception | None:
+    async def _wait(self, pool: WorkerPool, bot_id: str, wait: Wait, gives_way: Callable[[], bool]) -> Exception | None:
         """Wait. Returns the error that the operation is to end with instead."""
         if isinstance(wait, GracePeriod):
             await self._grace_periods.run(bot_id, wait, end_of(wait))
             return None
+        if gives_way():
+            return await self._grace_periods.unless_awaited(bot_id, wait)
         if wait.future is None or pool is not WorkerPool.CREATE:
             await end_of(wait)
             return None
@@ -277,15 +279,3 @@ class BotOperations:
         finally:
             self._pulling -= 1
         return None
-
-
-def _has_result(work: asyncio.Future[Any] | None) -> bool:
-    return work is not None and not work.cancelled() and work.exception() is None and bool(work.result())
-
-
-def _log_abandoned(work: asyncio.Future[Any]) -> None:
-    exc = None if work.cancelled() else work.exception()
-    if isinstance(exc, ContainerManagerError):
-        _log.info("an operation whose caller had gone ended with %s", exc.reason)
-    elif exc is not None:
-        _log.error("an operation whose caller had gone failed unexpectedly", exc_info=exc)

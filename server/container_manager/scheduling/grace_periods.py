@@ -1,4 +1,7 @@
-"""Grace periods that run, and the calls that wait behind them: a shorter grace period ends a longer one early."""
+"""Grace periods that run, and the calls that wait behind them: a shorter grace period ends a longer one early.
+
+Such calls also end the waits of operations that have changed nothing yet.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from container_manager.errors import ContainerManagerError, reason_of
-from container_manager.operation import GracePeriod
+from container_manager.errors import ContainerManagerError, OperationInProgressError, reason_of
+from container_manager.operation import GracePeriod, Wait
+from container_manager.scheduling.operation_parts import end_of
 
 _RETRY_SECONDS = 1.0
 
@@ -28,6 +32,7 @@ class GracePeriods:
         # By bot: for each waiting call, when it came and its grace period, in seconds.
         self._waiting: defaultdict[str, dict[object, tuple[float, float]]] = defaultdict(dict)
         self._running: dict[str, _Running] = {}
+        self._giving_way: dict[str, asyncio.Event] = {}
 
     def __len__(self) -> int:
         """How many bots have a grace period under way, or calls that wait behind one."""
@@ -36,6 +41,21 @@ class GracePeriods:
     def is_awaited(self, bot_id: str) -> bool:
         """Whether a call with a grace period waits for the bot's turn."""
         return bot_id in self._waiting
+
+    async def unless_awaited(self, bot_id: str, wait: Wait) -> OperationInProgressError | None:
+        """Wait for an operation that has the bot's turn and gives way: returns its error if a call waits for that."""
+        woken = self._giving_way[bot_id] = asyncio.Event()
+        try:
+            if not self.is_awaited(bot_id):
+                await end_of(wait, woken)
+        finally:
+            del self._giving_way[bot_id]
+        if not self.is_awaited(bot_id):
+            return None
+        return OperationInProgressError(
+            "a later call that ends the bot came before this operation had changed anything; it was not carried out",
+            bot_id=bot_id,
+        )
 
     @contextmanager
     def waiting(self, bot_id: str, grace_seconds: float | None) -> Iterator[None]:
@@ -46,6 +66,8 @@ class GracePeriods:
         call = object()
         self._waiting[bot_id][call] = (_now(), grace_seconds)
         self._reschedule(bot_id)
+        if bot_id in self._giving_way:
+            self._giving_way[bot_id].set()
         try:
             yield
         finally:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from container_manager.deadline import Deadline
+from container_manager.errors import ContainerManagerError
 from container_manager.operation import Operation, Wait
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class Parts(Generic[T]):
@@ -18,7 +22,13 @@ class Parts(Generic[T]):
 
     result: T
 
-    def __init__(self, begin: Callable[[Deadline], Operation[T] | T], deadline: Deadline) -> None:
+    def __init__(
+        self,
+        begin: Callable[[Deadline], Operation[T] | T],
+        deadline: Deadline,
+        gives_way: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.gives_way = gives_way
         self._begin = begin
         self._deadline = deadline
         self._operation: Operation[T] | None = None
@@ -41,12 +51,12 @@ class Parts(Generic[T]):
             return None
 
 
-async def end_of(wait: Wait) -> None:
-    """The end of a wait."""
+async def end_of(wait: Wait, woken: asyncio.Event | None = None) -> None:
+    """The end of a wait, or the moment when ``woken`` is set."""
     if wait.longest() == 0:
         return
     loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
+    ended = woken or asyncio.Event()
 
     def end() -> None:
         with suppress(RuntimeError):  # the loop has ended meanwhile
@@ -56,3 +66,17 @@ async def end_of(wait: Wait) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(wait.longest()):
             await ended.wait()
+
+
+def has_result(work: asyncio.Future[Any] | None) -> bool:
+    """Whether an operation has ended with a result that is not empty."""
+    return work is not None and not work.cancelled() and work.exception() is None and bool(work.result())
+
+
+def log_abandoned(work: asyncio.Future[Any]) -> None:
+    """Log how an operation has ended whose caller had gone."""
+    exc = None if work.cancelled() else work.exception()
+    if isinstance(exc, ContainerManagerError):
+        _log.info("an operation whose caller had gone ended with %s", exc.reason)
+    elif exc is not None:
+        _log.error("an operation whose caller had gone failed unexpectedly", exc_info=exc)

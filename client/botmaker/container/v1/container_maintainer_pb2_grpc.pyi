@@ -43,7 +43,8 @@ class ContainerMaintainerStub:
     Each of them has a request_id that the caller chooses, such as a random UUID. A call with the request_id of an
     operation in progress continues with its current phase, and one with that of an operation that has ended gives its
     outcome, for 7 days. The same request_id with other arguments is INVALID_ARGUMENT / INVALID_CONFIG. Another request_id
-    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS.
+    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. So ends an operation that waits and has changed
+    nothing yet when the bot is to be stopped, restarted or removed; the same request_id then begins anew.
     """
 
     @_typing.overload
@@ -125,7 +126,8 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
     Each of them has a request_id that the caller chooses, such as a random UUID. A call with the request_id of an
     operation in progress continues with its current phase, and one with that of an operation that has ended gives its
     outcome, for 7 days. The same request_id with other arguments is INVALID_ARGUMENT / INVALID_CONFIG. Another request_id
-    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS.
+    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. So ends an operation that waits and has changed
+    nothing yet when the bot is to be stopped, restarted or removed; the same request_id then begins anew.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -203,7 +205,8 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
     Each of them has a request_id that the caller chooses, such as a random UUID. A call with the request_id of an
     operation in progress continues with its current phase, and one with that of an operation that has ended gives its
     outcome, for 7 days. The same request_id with other arguments is INVALID_ARGUMENT / INVALID_CONFIG. Another request_id
-    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS.
+    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. So ends an operation that waits and has changed
+    nothing yet when the bot is to be stopped, restarted or removed; the same request_id then begins anew.
     """
 
     @_abc_1.abstractmethod
