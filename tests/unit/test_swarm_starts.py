@@ -86,13 +86,14 @@ def test_a_start_that_fails_is_withdrawn_and_shown(
     [(0.1, 0.2), (1.0, 0.5), (2.0, 2.0), (60.0, 5.0)],
     ids=["fast", "usual", "slow", "very slow"],
 )
+@pytest.mark.parametrize("command", [("nope",), ()], ids=["the bot's own", "the image's"])
 def test_on_a_node_that_is_slow_a_missing_program_is_waited_for_longer(
-    monkeypatch: pytest.MonkeyPatch, start_seconds: float, settled_seconds: float
+    monkeypatch: pytest.MonkeyPatch, start_seconds: float, settled_seconds: float, command: tuple[str, ...]
 ) -> None:
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(runs, "time", clock)
     monkeypatch.setattr(runs, "_IMAGE_CHECKED_SECONDS", 100.0)
-    begun = runs._Start(service(spec(ContainerConfig(command=("nope",)))), 0)
+    begun = runs._Start(service(spec(ContainerConfig(command=command))), 0)
 
     def is_over(state: str, at: float) -> bool:
         clock.now = at

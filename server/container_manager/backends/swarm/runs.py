@@ -88,10 +88,10 @@ class _Start:
 
     def __init__(self, service: Json, until_ns: int) -> None:
         """``until_ns``: tasks of up to this create time are of earlier starts."""
-        container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
         self._service_id = service["ID"]
         self._until_ns = until_ns
-        self._settled = _SETTLED_SECONDS if container.get("Args") else 0.0
+        # The image's own program may be missing too.
+        self._settled = _SETTLED_SECONDS
         self._checked = _CHECKED_SECONDS if is_checked(service) else _IMAGE_CHECKED_SECONDS
         self._times = _Times()
         self._ends = time.monotonic() + START_SECONDS
@@ -113,8 +113,7 @@ class _Start:
         status = first["Status"]
         runs = self._times.seconds("running", so=status["State"] == "running")
         starting = self._times.seconds("starting", so=status["State"] == "starting" and bool(container_of(first)))
-        if self._settled:
-            self._settled = min(max(self._settled, starting**2 / 2), _LONGEST_SETTLED_SECONDS)
+        self._settled = min(max(self._settled, starting**2 / 2), _LONGEST_SETTLED_SECONDS)
         waits = self._times.seconds("unplaced", so=is_unplaced(first))
         self.unplaced = waits > _UNPLACED_SECONDS
         self.image_checked = starting >= self._checked
