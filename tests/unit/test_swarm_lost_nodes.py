@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
+from container_manager.backends.swarm import records
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.errors import InvalidStateError, NodeUnavailableError
 from container_manager.model import ContainerState
@@ -81,6 +83,22 @@ def test_a_bot_that_another_service_removes_meanwhile_is_gone(
     world.on_update = lambda: world.remove_service(service["ID"])
     carry_out(getattr(lifecycle, name)(BOT))
     assert {} == world.services
+
+
+@pytest.mark.parametrize("is_pinned", [True, False], ids=["pinned", "floating"])
+def test_a_start_of_a_started_bot_is_not_certain_while_the_only_node_that_may_run_it_is_down(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, is_pinned: bool
+) -> None:
+    run(lifecycle)
+    (service,) = world.services.values()
+    service["Spec"]["Labels"] = records.confirmed(service["Spec"])["Labels"]
+    if is_pinned:
+        service["Spec"]["TaskTemplate"]["Placement"] = {"Constraints": ["node.id==node1"]}
+    carry_out(lifecycle.start_container(BOT))
+    world.set_node("node1", "down")
+    with pytest.raises(NodeUnavailableError, match="it is started again when") if is_pinned else nullcontext():
+        carry_out(lifecycle.start_container(BOT))
+    assert 1 == world.replicas
 
 
 @pytest.mark.parametrize("seen", ["running", "orphaned"])

@@ -41,6 +41,7 @@ from container_manager.operation import Operation
 Json = dict[str, Any]
 
 _SERVER_ERROR = 500
+_RUNS_LATER = "it is not certain that the bot runs; it is started again when the node is back"
 _BEGUN = (Phase.STARTING, Phase.STARTED)
 
 
@@ -103,6 +104,8 @@ class Starts:
         elif phase_of(service) is Phase.STARTING:
             until_ns, start_id = counted_of(service).until_ns, start_id_of(service)
             yield from self._await_outcome(service, bot_id, until_ns, start_id, deadline)
+        elif node_id := pinned_node(service):
+            self._services.check_reachable({node_id}, _RUNS_LATER, bot_id)
         return str(service["ID"])
 
     def see_through(self, service: Json, bot_id: str) -> Operation[None]:
