@@ -62,7 +62,7 @@ class SwarmWorld:
 
     def create_service(self, body: Json, registry_auth: str | None = None) -> str:
         with self._call("create_service"):
-            if any(each["Spec"]["Name"] == body["Name"] for each in self.services.values()):
+            if any(each["Spec"]["Name"].lower() == body["Name"].lower() for each in self.services.values()):
                 raise EngineRejectedError(409, "name conflicts with an existing object")
             self.on_create(body)
             return self.add(body)

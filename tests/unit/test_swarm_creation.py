@@ -18,7 +18,7 @@ from container_manager.errors import (
     NameInUseUnmanagedError,
     NotSupportedByBackendError,
 )
-from container_manager.model import ContainerConfig, ContainerState
+from container_manager.model import ContainerConfig, ContainerState, container_name
 from container_manager.operation import carry_out
 from tests.support.waiting import wait_until
 from tests.unit.swarm_documents import BOT, spec
@@ -66,7 +66,7 @@ def test_a_create_past_its_deadline_leaves_nothing(world: SwarmWorld, lifecycle:
 def test_a_foreign_service_with_the_bots_name_is_never_touched(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
     foreign = spec()
     foreign["Labels"] = {}
-    world.add(foreign)
+    world.start(world.services[world.add(foreign)])
     for change in (lifecycle.start_container, lifecycle.stop_container, lifecycle.remove_container):
         with pytest.raises(NameInUseUnmanagedError):
             carry_out(change(BOT))
@@ -76,6 +76,13 @@ def test_a_foreign_service_with_the_bots_name_is_never_touched(world: SwarmWorld
     with pytest.raises(NameInUseUnmanagedError):
         lifecycle.require_container(BOT)
     assert 1 == len(world.services)
+
+
+def test_a_name_that_a_service_holds_in_capitals_is_in_use(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    """Names of a swarm are unique whatever their case, and found only in their own."""
+    world.add({**spec(), "Name": container_name(BOT).upper(), "Labels": {}})
+    with pytest.raises(NameInUseUnmanagedError, match=container_name(BOT).upper()):
+        create(lifecycle)
 
 
 def test_a_service_that_another_one_creates_meanwhile_exists_already(

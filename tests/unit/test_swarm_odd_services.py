@@ -102,6 +102,9 @@ def test_beside_an_odd_service_the_others_are_listed_while_there_is_no_view() ->
         def list_tasks(self, *_: object, **__: object) -> list[Json]:
             return list(self.tasks)
 
+        def inspect_service(self, *_: object) -> None:
+            pass
+
         def list_nodes(self, *_: object) -> list[Json]:
             return list(NODES.values())
 

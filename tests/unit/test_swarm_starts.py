@@ -52,6 +52,17 @@ NO_PROGRAM = b"\x02\0\0\0\0\0\0\x46[FATAL tini (7)] exec nope failed: No such fi
             CommandNotFoundError,
         ),
         (
+            [
+                {
+                    "State": "failed",
+                    "Err": "task: non-zero exit (1)",
+                    "ContainerStatus": {"ContainerID": "c", "ExitCode": 1},
+                },
+            ],
+            NO_PROGRAM.replace(b"No such file or directory", b"File name too long"),
+            CommandNotFoundError,
+        ),
+        (
             [{"State": "pending", "Err": "no suitable node (host-mode port already in use on 3 nodes)"}],
             b"",
             StartFailedError,

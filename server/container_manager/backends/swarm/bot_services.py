@@ -60,6 +60,16 @@ class BotServices:
             raise _name_in_use(service, bot_id)
         return service
 
+    def check_name(self, bot_id: str, deadline: Deadline) -> None:
+        """Raise :class:`NameInUseUnmanagedError` if a service has the bot's name in capitals; a swarm ignores case."""
+        try:
+            services = self._engine.list_services(deadline)
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
+        for service in services:
+            if service["Spec"]["Name"] != container_name(bot_id) == service["Spec"]["Name"].lower():
+                raise _name_in_use(service, bot_id)
+
     def find_shown(self, bot_id: str, deadline: Deadline) -> Json | None:
         """The service that reads show, which may have another name; ``None``: there is none."""
         named = self._named(bot_id, deadline)
@@ -122,6 +132,9 @@ class BotServices:
             for task in self.tasks(container_name(bot_id), deadline)
             if ((task["Spec"].get("ContainerSpec") or {}).get("Labels") or {}).get(LABEL_BOT_ID) == bot_id
         ]
+        if tasks and (named := self._named(bot_id, deadline)) is not None:
+            # It runs these itself, and is not ours.
+            tasks = [task for task in tasks if task["ServiceID"] != named["ID"]]
         return removed_status(tasks, self.nodes(deadline)) if tasks else None
 
     def all(self, deadline: Deadline) -> list[ContainerStatus]:
@@ -257,7 +270,7 @@ def _is_of(service: Json, bot_id: str) -> bool:
 
 def _name_in_use(service: Json, bot_id: str) -> NameInUseUnmanagedError:
     return NameInUseUnmanagedError(
-        f"the name {container_name(bot_id)} is held by a service that this one did not make; "
+        f"the name {service['Spec']['Name']} is held by a service that this one did not make; "
         "rename or remove it by hand",
         bot_id=bot_id,
         container_id=service["ID"],

@@ -123,8 +123,10 @@ class ServiceCreator:
         try:
             service_id = self._engine.create_service(body, registry_auth)
         except EngineRejectedError as exc:
-            if exc.status == HTTPStatus.CONFLICT and (existing := self._existing(bot_id, request_id, deadline)):
-                return Created(existing)
+            if exc.status == HTTPStatus.CONFLICT:
+                if existing := self._existing(bot_id, request_id, deadline):
+                    return Created(existing)
+                self._services.check_name(bot_id, deadline)
             raise create_error(exc, bot_id) from exc
         except BaseException as exc:
             if not was_not_sent(exc):

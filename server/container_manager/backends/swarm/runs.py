@@ -55,7 +55,8 @@ _SETTLED_SECONDS, _LONGEST_SETTLED_SECONDS = 0.2, 5.0
 """A program that is missing is told by the container's init process, in its exit code, right after the start. A node
 that took long to start the container takes longer still to tell that."""
 _NODES_SECONDS = 0.5
-_INIT_EXIT_CODES = (126, 127)
+# 1: what is wrong has no exit code of its own, as with a name that is too long.
+_INIT_EXIT_CODES = (1, 126, 127)
 _LAST_LINES, _LOG_SECONDS = 5, 1.0
 _NO_START = "the bot cannot be started; start it when the node is back"
 
