@@ -8,6 +8,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 import docker
@@ -23,7 +24,9 @@ from container_manager_client import connect
 from dev.images import ensure_bot_image, ensure_test_image
 from tests.support.bots import Bots
 from tests.support.calls import Calls
-from tests.support.serving import running_server
+from tests.support.restart_contract import AnotherService
+from tests.support.serving import running_calls, running_server
+from tests.support.side_by_side_contract import WaitForLog
 
 # The service's log goes to pytest's, which shows it with a failed test.
 configure_logging("text", "info")
@@ -140,6 +143,13 @@ def target(service_config: BackendConfig, session_dir: Path) -> Iterator[str]:
         yield addresses[0]
 
 
+@pytest.fixture
+def another_service(service_config: BackendConfig, session_dir: Path) -> AnotherService:
+    """Starts another service on the same engine."""
+    config = ServerConfig(service=service_config, listen=(f"unix://{session_dir}/another/s.sock",))
+    return partial(running_calls, config)
+
+
 @pytest.fixture(scope="session")
 def stub(target: str) -> Iterator[ContainerManagerStub]:
     """The generated stub on the client's channel."""
@@ -158,6 +168,12 @@ def observer(target: str) -> Iterator[ContainerObserverStub]:
     """The observer's generated stub on a channel of its own."""
     with connect(target) as channel:
         yield ContainerObserverStub(channel)
+
+
+@pytest.fixture
+def wait_for_log(bots: Bots) -> WaitForLog:
+    """Waits until a bot has written this."""
+    return bots.wait_for_log
 
 
 BOTS = pytest.StashKey[Bots]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,8 +21,7 @@ from tests.support.bot_image import BotContainers
 from tests.support.bot_image_bench import MOUNTS, TMPFS, Bench
 from tests.support.maintained_service import MaintainedService, made_roots, service_of_root
 from tests.support.registry import Registry
-
-BuildImage = Callable[[str], str]
+from tests.support.start_failure_contract import BuildImage
 
 
 @pytest.fixture

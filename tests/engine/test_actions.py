@@ -14,9 +14,9 @@ from container_manager.backends.engine_actions import EngineActions
 from container_manager.config import BackendConfig
 from container_manager.errors import EngineTimeoutError, EngineUnavailableError, InvalidStateError
 from container_manager.model import LogSource
-from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls
+from tests.support.start_failure_contract import BuildImage
 
 SECRET = b"a-secret-on-standard-input"
 

@@ -18,11 +18,11 @@ from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from container_manager.maintenance.backup_store import BackupStore
 from dev.engine import PrivateEngine
-from tests.engine.conftest import BuildImage
 from tests.support.botctl_process import botctl
 from tests.support.bots import Bots
 from tests.support.maintained_service import MaintainedService, made_roots, service_of_root
 from tests.support.provisioning_calls import put_secrets
+from tests.support.start_failure_contract import BuildImage
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the bots of this module are root's")

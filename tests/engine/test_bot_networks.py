@@ -18,11 +18,11 @@ from docker.models.networks import Network
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.model import container_name
 from dev.engine import PrivateEngine
-from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, fails_with
 from tests.support.config_contract import read_config
 from tests.support.maintained_service import MaintainedService
+from tests.support.start_failure_contract import BuildImage
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the bots of this module are root's")

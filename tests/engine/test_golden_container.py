@@ -20,10 +20,10 @@ from container_manager.config import BackendConfig, ServerConfig
 from container_manager.errors import StateUnavailableError
 from container_manager.model import ContainerConfig
 from container_manager_client import connect
-from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.serving import running_server
+from tests.support.start_failure_contract import BuildImage
 from tests.support.waiting import wait_until
 
 

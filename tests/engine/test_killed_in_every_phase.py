@@ -24,9 +24,9 @@ from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from container_manager.maintenance.journal import JOURNAL_DIRECTORY
 from container_manager.model import container_name
 from container_manager_client import error_info
-from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.maintained_service import MaintainedService
+from tests.support.start_failure_contract import BuildImage
 from tests.support.waiting import wait_until
 
 pytestmark = [

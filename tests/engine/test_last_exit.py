@@ -13,10 +13,10 @@ from container_manager.backends.docker.docker_service import DockerService
 from container_manager.config import BackendConfig, ServerConfig
 from container_manager.model import ContainerConfig, ExitReason
 from container_manager_client import connect
-from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, STUBBORN, Calls
 from tests.support.serving import looped_server
+from tests.support.start_failure_contract import BuildImage
 from tests.support.waiting import wait_until
 
 Status = pb.ContainerStatus

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
-from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.calls import Calls
+from tests.support.start_failure_contract import BuildImage
 
 SIGNALS = [("SIGINT", 2), ("quit", 3), ("10", 10), ("SIGHUP", 1), ("SIGRTMIN+3", 37), ("rtmax-1", 63), ("SIGKILL", 9)]
 

@@ -21,10 +21,10 @@ from google.protobuf.duration_pb2 import Duration
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from container_manager_client import error_info
-from tests.engine.conftest import BuildImage
 from tests.support.bots import Bots
 from tests.support.maintained_service import MaintainedService
 from tests.support.registry import Registry
+from tests.support.start_failure_contract import BuildImage
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the bots of this module are root's")

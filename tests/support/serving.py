@@ -16,10 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backend import Backend, CallObserver
 from container_manager.backends.docker.backend import DockerBackend
 from container_manager.config import ServerConfig
 from container_manager.rpc.server import Server
+from container_manager_client import connect
+from tests.support.calls import Calls
 
 T = TypeVar("T")
 OpenBackend = Callable[[CallObserver | None], Backend]
@@ -35,6 +38,13 @@ def running_server(
     """
     with looped_server(config, drain_seconds, backend=backend) as server:
         yield server.server.addresses
+
+
+@contextmanager
+def running_calls(config: ServerConfig, *, backend: OpenBackend | None = None) -> Iterator[Calls]:
+    """Calls to such a server."""
+    with running_server(config, backend=backend) as (address, *_), connect(address) as channel:
+        yield Calls(ContainerManagerStub(channel))
 
 
 @contextmanager

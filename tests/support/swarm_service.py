@@ -1,10 +1,10 @@
-"""A service in this process with a backup root, and short forms of what the tests of states on a swarm call."""
+"""Services in this process, also with a backup root, and short forms of what the tests of states on a swarm call."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from container_manager.backends.swarm.backend import SwarmBackend
 from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
 from container_manager_client import connect
 from tests.support.calls import Calls
-from tests.support.serving import running_server
+from tests.support.serving import running_calls, running_server
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ class KeptService:
         """UpgradeContainer."""
         request = pb.UpgradeContainerRequest(bot_id=bot_id, image=image, request_id=str(uuid.uuid4()), **fields)
         return list(self.maintainer.UpgradeContainer(request, timeout=120))
+
+
+def swarm_calls(service: BackendConfig, swarm: SwarmConfig, socket: Path) -> AbstractContextManager[Calls]:
+    """Calls to a service on a swarm."""
+    config = ServerConfig(service=service, swarm=swarm, listen=(f"unix://{socket}",))
+    return running_calls(config, backend=partial(SwarmBackend, service, swarm))
 
 
 @contextmanager

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import docker
 import pytest
 
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
-from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.swarm.backend import SwarmBackend
 from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
@@ -23,8 +25,13 @@ from dev.swarm import SwarmBed
 from dev.swarm.conformance import ENGINES
 from tests.support.calls import Calls
 from tests.support.fault_table import FaultRow, add, print_table
+from tests.support.restart_contract import AnotherService
 from tests.support.serving import running_server
+from tests.support.side_by_side_contract import WaitForLog
+from tests.support.start_failure_contract import BuildImage
 from tests.support.swarm_bots import SwarmBots
+from tests.support.swarm_containers import container_of
+from tests.support.swarm_service import swarm_calls
 
 # What docs/swarm.md asks of every node: engines below API 1.44 keep no-new-privileges only this way, and a swarm gives
 # a bot no control group namespace of its own.
@@ -120,15 +127,17 @@ def provisioner(target: str) -> Iterator[BotProvisionerStub]:
 
 
 @pytest.fixture
+def another_service(swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path) -> AnotherService:
+    """Starts another service with the same options."""
+    return partial(swarm_calls, swarm_service, swarm_config, session_dir / "another" / "s.sock")
+
+
+@pytest.fixture
 def managers_only(swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path) -> Iterator[Calls]:
     """Calls to a service for which no node's engine is named, and whose operator accepts memory limits without swap."""
     swarm = SwarmConfig(allow_weaker=(*swarm_config.allow_weaker, "swap"))
-    config = ServerConfig(service=swarm_service, swarm=swarm, listen=(f"unix://{session_dir}/only/s.sock",))
-    with (
-        running_server(config, backend=partial(SwarmBackend, swarm_service, swarm)) as (address,),
-        connect(address) as channel,
-    ):
-        yield Calls(ContainerManagerStub(channel))
+    with swarm_calls(swarm_service, swarm, session_dir / "only" / "s.sock") as calls:
+        yield calls
 
 
 @pytest.fixture
@@ -141,6 +150,31 @@ def bots(session_bed: SwarmBed) -> Iterator[SwarmBots]:
     made.activate_nodes()
     made.remove_all()
     made.close()
+
+
+@pytest.fixture
+def wait_for_log(session_bed: SwarmBed, bots: SwarmBots) -> WaitForLog:
+    """Waits until a bot has written this in its present run."""
+    return lambda bot_id, text: container_of(session_bed, bots, bot_id).wait_for_log(text.decode())
+
+
+@pytest.fixture
+def build_image(session_bed: SwarmBed, swarm_image: str) -> Iterator[BuildImage]:
+    """Builds an image from the test image and more Dockerfile lines, on a node, and puts it into the registry."""
+    node = docker.APIClient(base_url=session_bed.nodes[0].docker_url, version="auto", timeout=60)
+
+    def build(lines: str) -> str:
+        tag = f"{session_bed.registry}/built:{uuid.uuid4().hex[:12]}"
+        dockerfile = io.BytesIO(f"FROM {swarm_image}\n{lines}\n".encode())
+        for message in (
+            *node.build(fileobj=dockerfile, tag=tag, rm=True, forcerm=True, decode=True, network_mode="none"),
+            *node.push(tag, stream=True, decode=True),
+        ):
+            assert "error" not in message, message
+        return tag
+
+    yield build
+    node.close()
 
 
 @pytest.fixture

@@ -1,49 +1,42 @@
-"""The promises of the contract on a swarm: how bots are created, what they look like, and what is never touched."""
+"""The promises of the contract on a swarm: how bots are created, and what they look like."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from docker.errors import NotFound
 from grpc_health.v1 import health_pb2
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.backends.swarm.backend import SwarmBackend
 from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
 from container_manager_client import connect, error_info
 from dev.swarm import SwarmBed
 from tests.support.bots import GATEWAY_TOKEN
 from tests.support.calls import FOREVER, Calls, fails_with
-from tests.support.foreign import every_outcome
+from tests.support.hanging_pull_contract import HangingPullContract
 from tests.support.health_calls import probe
 from tests.support.serving import running_server
 from tests.support.swarm_bots import SwarmBots
 from tests.support.swarm_containers import container_of
+from tests.support.swarm_service import swarm_calls
 from tests.support.waiting import wait_until
 
 Json = dict[str, Any]
-NOBODY = "10.219.0.77:5000"  # on the nodes' network, where nobody answers for some seconds
+SILENT = """import socket, sys, time
+listener = socket.create_server((sys.argv[1], 0))
+print(listener.getsockname()[1], flush=True)
+time.sleep(600)"""
 CLOSED = "10.219.0.1:5999"  # beside the registry, where nothing listens
-
-
-@contextmanager
-def serving(service: BackendConfig, swarm: SwarmConfig, socket: Path) -> Iterator[Calls]:
-    """Calls to a service of its own."""
-    config = ServerConfig(service=service, swarm=swarm, listen=(f"unix://{socket}",))
-    with (
-        running_server(config, backend=partial(SwarmBackend, service, swarm)) as (address,),
-        connect(address) as channel,
-    ):
-        yield Calls(ContainerManagerStub(channel))
 
 
 def test_conformance_01_status_list_manager_and_the_container_on_its_node_agree(
@@ -142,30 +135,12 @@ def test_conformance_10_registries_errors_have_their_own_reasons(
     calls.create(bot_id, *FOREVER, image=swarm_image)
 
 
-def test_conformance_11_the_same_request_id_counts_after_a_restart_of_the_service(
-    bots: SwarmBots, swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path
-) -> None:
-    bot_id, request_id = bots.new(), str(uuid.uuid4())
-    ids = []
-    for _ in range(2):
-        with serving(swarm_service, swarm_config, session_dir / "again" / "s.sock") as calls:
-            ids.append(calls.create(bot_id, *FOREVER, request_id=request_id))
-    assert ids[0] == ids[1]
-    assert 1 == len(bots.services())
-
-
 def test_conformance_11_a_failed_and_a_cancelled_create_leave_nothing_and_the_next_one_succeeds(
     bots: SwarmBots, calls: Calls
 ) -> None:
     bot_id = bots.new()
     with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
         calls.create(bot_id, *FOREVER, network="no-such-network")
-    request = pb.CreateContainerRequest(bot_id=bot_id, config=pb.ContainerConfig(image=f"{NOBODY}/bots/hangs:1"))
-    call = calls.stub.CreateContainer.future(request)
-    # The create holds the bot once another change of the bot has to wait.
-    wait_until(lambda: is_held(calls, bot_id), "the create is under way")
-    call.cancel()
-    calls.stop(bot_id)
     assert bots.containers() == []
     for after in (0.002, 0.01, 0.02, 0.04, 0.08):
         with suppress(grpc.RpcError):
@@ -177,12 +152,20 @@ def test_conformance_11_a_failed_and_a_cancelled_create_leave_nothing_and_the_ne
     calls.create(bot_id, *FOREVER)
 
 
-def is_held(calls: Calls, bot_id: str) -> bool:
-    try:
-        calls.stop(bot_id, timeout=0.1)
-    except grpc.RpcError:
-        return True
-    return False
+@pytest.fixture
+def silent_registry(session_bed: SwarmBed) -> Iterator[str]:
+    """Beside the swarm's registry, one that accepts connections and never answers."""
+    host = session_bed.registry.partition(":")[0]
+    with subprocess.Popen(
+        [*session_bed.enter_switch, sys.executable, "-c", SILENT, host], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        yield f"{host}:{process.stdout.readline().decode().strip()}"
+        process.kill()
+
+
+class TestHangingPull(HangingPullContract):
+    """With the fixtures of this directory."""
 
 
 @pytest.mark.slow
@@ -194,65 +177,6 @@ def test_conformance_11_a_hundred_remove_create_cycles(bots: SwarmBots, calls: C
         calls.remove(bot_id)
     assert 100 == len(ids)
     assert bots.containers() == []
-
-
-@pytest.fixture
-def foreign(bots: SwarmBots, swarm_image: str) -> Iterator[Any]:
-    """Makes services beside the service, by name and labels."""
-    made = []
-
-    def make(name: str, labels: dict[str, str], replicas: int = 0) -> str:
-        container = {"Image": swarm_image, "Args": list(FOREVER), "Init": True, "StopGracePeriod": 0, "Labels": labels}
-        template = {"ContainerSpec": container, "Networks": [{"Target": "bridge"}]}
-        mode = {"Replicated": {"Replicas": replicas}}
-        made.append(
-            bots.api.create_service(template, name=name, labels=labels, mode=mode, endpoint_spec={"Mode": "dnsrr"})
-        )
-        return str(made[-1]["ID"])
-
-    yield make
-    for each in made:
-        with suppress(NotFound):
-            bots.api.remove_service(each["ID"])
-
-
-def fingerprint(bots: SwarmBots, service_id: str) -> tuple[Json, set[str]]:
-    """What must not change: the service, with its version, and its tasks."""
-    tasks = bots.api.tasks(filters={"service": service_id})
-    return bots.api.inspect_service(service_id), {task["ID"] for task in tasks}
-
-
-def test_conformance_12_a_foreign_service_with_our_name_or_our_labels_is_never_touched(
-    bots: SwarmBots, calls: Calls, observer: ContainerObserverStub, foreign: Any
-) -> None:
-    named, labelled, malformed = bots.new(), bots.new(), bots.new()
-    labels = {"botmaker.managed": "true", "botmaker.bot-id": labelled, "botmaker.request-id": "wish"}
-    orphan = {"botmaker.managed": "true", "botmaker.bot-id": f"{malformed}/../{malformed}"}
-    made = [
-        foreign(f"botmaker-{named}", {}, replicas=1),
-        foreign(f"someone-else-{labelled}", labels),
-        foreign(f"botmaker-{malformed}-1", orphan),
-    ]
-    # The swarm has the tasks of a service a moment later.
-    wait_until(lambda: fingerprint(bots, made[0])[1], "the task of the running one")
-    before = [fingerprint(bots, each) for each in made]
-    outcomes = every_outcome(calls, observer, named)
-    assert "None" == outcomes.pop("status")
-    assert {"NAME_IN_USE_UNMANAGED"} == set(outcomes.values())
-
-    wait_until(lambda: [made[1]] == [each.container_id for each in calls.listed([labelled])], "it is listed")
-    outcomes = every_outcome(calls, observer, labelled, logs=False)
-    shown = calls.status(labelled)
-    assert shown is not None
-    assert (made[1], f"someone-else-{labelled}") == (shown.container_id, shown.name)
-    assert str(shown) == outcomes.pop("status")
-    assert {"CONTAINER_NAME_MISMATCH"} == set(outcomes.values())
-
-    calls.run(malformed, *FOREVER)
-    calls.remove(malformed)
-    (orphaned,) = [each for each in calls.list() if each.container_id == made[2]]
-    assert ("", f"botmaker-{malformed}-1") == (orphaned.bot_id, orphaned.name)
-    assert before == [fingerprint(bots, each) for each in made]
 
 
 @pytest.mark.slow
@@ -302,7 +226,8 @@ def test_what_a_swarm_cannot_keep_is_refused_with_its_field_and_makes_nothing(
         "config.resources.memory_bytes": {"resources": pb.ResourceLimits(memory_bytes=64 << 20)},
     }
     bot_id = bots.new()
-    with serving(swarm_service, SwarmConfig(allow_weaker=("no-new-privileges",)), session_dir / "strict.sock") as calls:
+    swarm = SwarmConfig(allow_weaker=("no-new-privileges",))
+    with swarm_calls(swarm_service, swarm, session_dir / "strict.sock") as calls:
         for field, config in refused.items():
             with fails_with("UNIMPLEMENTED", "NOT_SUPPORTED_BY_BACKEND") as caught:
                 calls.create(bot_id, *FOREVER, **config)

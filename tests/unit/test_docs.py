@@ -21,10 +21,22 @@ PITFALL_ROWS = 40
 
 
 def defined(path: Path) -> Iterator[str]:
-    """The tests of a module, as pytest names them."""
-    for node in ast.parse(path.read_text()).body:
+    """The tests of a module, as pytest names them, also those that a class has from one of another module."""
+    body = ast.parse(path.read_text()).body
+    modules = {
+        each.name: f"{str(node.module).replace('.', '/')}.py"
+        for node in body
+        if isinstance(node, ast.ImportFrom)
+        for each in node.names
+    }
+    for node in body:
         if isinstance(node, ast.ClassDef):
             yield from (f"{node.name}::{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef))
+            for base in (each.id for each in node.bases if isinstance(each, ast.Name) and each.id.endswith("Contract")):
+                for name in defined(TOP / modules[base]):
+                    class_name, _, test = name.partition("::")
+                    if class_name == base:
+                        yield f"{node.name}::{test}"
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield node.name
 

@@ -15,17 +15,17 @@ from dev.swarm import conformance, differences, table
 from dev.swarm.differences import Difference
 
 TOP = Path(__file__).parents[2]
-MODULE = "tests/swarm/test_conformance.py"
+MODULE = "tests/swarm/test_conformance_runs.py"
 PASSED, SKIPPED, FAILED = (Outcome(verdict) for verdict in Verdict)
 OTHERWISE = Difference("Otherwise", "Because.", (2, 4), (f"{MODULE}::test_conformance_02_x",))
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
 <testsuites><testsuite name="pytest">
 <properties><property name="installed" value="20.10.24+dfsg1 1.41"/>
 <property name="docker-28.5" value="28.5.2 1.51"/></properties>
-<testcase classname="tests.swarm.test_conformance" name="test_a[installed]" time="0.1" />
-<testcase classname="tests.swarm.test_conformance" name="test_a[docker-28.5]"><failure message="no"/></testcase>
-<testcase classname="tests.swarm.test_conformance" name="test_b[docker-28.5-installed images]" />
-<testcase classname="tests.swarm.test_conformance" name="test_b[x-installed-y]" />
+<testcase classname="tests.swarm.test_conformance_runs" name="test_a[installed]" time="0.1" />
+<testcase classname="tests.swarm.test_conformance_runs" name="test_a[docker-28.5]"><failure message="no"/></testcase>
+<testcase classname="tests.swarm.test_conformance_runs" name="test_b[docker-28.5-installed images]" />
+<testcase classname="tests.swarm.test_conformance_runs" name="test_b[x-installed-y]" />
 <testcase classname="tests.swarm.test_bed" name="test_c" />
 </testsuite></testsuites>
 """

@@ -1,7 +1,6 @@
-"""The promises of the contract on a swarm that the contract of all backends does not show: how bots run and end.
+"""The promises of the contract on a swarm that its backends do not share: how bots run, crash, and fail to start.
 
-Most tests share the bots of one fixture, since on a swarm a bot needs a second to start and two to be gone. What a
-swarm keeps differently is declared in dev/swarm/differences.toml.
+What a swarm keeps differently is declared in dev/swarm/differences.toml.
 """
 
 from __future__ import annotations
@@ -17,25 +16,18 @@ from pathlib import Path
 
 import grpc
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
 from botmaker.container.v1 import container_manager_pb2 as pb
-from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
-from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.backends.swarm.backend import SwarmBackend
 from container_manager.backends.swarm.service_spec import RESTART_DELAY_SECONDS
-from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
-from container_manager_client import connect, error_info
+from container_manager_client import error_info
 from dev.swarm import SwarmBed
-from tests.support.bots import GATEWAY_TOKEN
-from tests.support.calls import FOREVER, STUBBORN, Calls, fails_with
-from tests.support.provisioning_calls import put_secrets
-from tests.support.serving import running_server
+from tests.support.calls import FOREVER, Calls
+from tests.support.restart_contract import AnotherService, RestartContract
+from tests.support.start_failure_contract import StartFailureContract
 from tests.support.swarm_bots import SwarmBots
 from tests.support.swarm_containers import container_of
 from tests.support.waiting import wait_until
 
-OWN_GRACE_SECONDS = 2  # of the fixture swarm_service
 CRASH = ("sh", "-c", "sleep 0.2; exit 3")
 CLEAN = ("sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done")
 EATS_MEMORY = ("sh", "-c", "x=a; while :; do x=$x$x; done")
@@ -46,8 +38,6 @@ class Shared:
     """Bots that several tests use."""
 
     made: SwarmBots
-    stubborn: list[str]
-    """Three that ignore SIGTERM."""
     looping: str
     """One that crashes again and again."""
     failed: dict[str, tuple[str, str]]
@@ -89,80 +79,17 @@ def shared_bots(session_bed: SwarmBed, calls: Calls, started: Path) -> Iterator[
             return bot_id, error_info(exc).reason
         return bot_id, ""
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(2) as pool:
         bad = [("no-such-program",), ("/etc/passwd",)]
         failed = {
             bot_id: (program, reason) for (program,), (bot_id, reason) in zip(bad, pool.map(run, bad), strict=True)
         }
         failed_at = time.monotonic()
-        others = list(pool.map(run, [*[STUBBORN] * 3, CRASH]))
-    assert [""] * 4 == [reason for _, reason in others]
-    *stubborn, looping = [bot_id for bot_id, _ in others]
-    yield Shared(made, stubborn, looping, failed, failed_at, started)
+        looping, reason = run(CRASH)
+    assert reason == ""
+    yield Shared(made, looping, failed, failed_at, started)
     made.remove_all()
     made.close()
-
-
-@pytest.fixture
-def stubborn(shared: Shared, session_bed: SwarmBed, calls: Calls) -> list[str]:
-    """The bots that ignore SIGTERM; all run, and have their handler."""
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(calls.start, shared.stubborn))
-    for bot_id in shared.stubborn:
-        container_of(session_bed, shared.made, bot_id).wait_for_log("ready")
-    return shared.stubborn
-
-
-def seconds_of_stop(calls: Calls, bot_id: str, grace: float | None) -> float:
-    """How long the stop takes of a bot that then has been killed."""
-    begun = time.monotonic()
-    calls.stop(bot_id, grace=grace)
-    seconds = time.monotonic() - begun
-    status = calls.status(bot_id)
-    assert status is not None
-    assert (pb.CONTAINER_STATE_EXITED, 137, pb.EXIT_REASON_KILLED) == (
-        status.state,
-        status.exit_code,
-        status.exit_reason,
-    )
-    return seconds
-
-
-def test_conformance_05_a_bot_has_its_own_grace_period_or_through_its_nodes_engine_a_shorter_or_a_longer_one(
-    session_bed: SwarmBed, shared: Shared, stubborn: list[str], calls: Calls
-) -> None:
-    own, shorter, longer = stubborn
-    with ThreadPoolExecutor(3) as pool:
-        stops = [
-            pool.submit(seconds_of_stop, calls, bot_id, grace)
-            for bot_id, grace in ((own, None), (shorter, 0), (longer, OWN_GRACE_SECONDS + 3))
-        ]
-        seconds = [stop.result() for stop in stops]
-    assert OWN_GRACE_SECONDS <= seconds[0]
-    assert OWN_GRACE_SECONDS + 3 <= seconds[2]
-    assert seconds[1] < seconds[0], "zero kills at once"
-    calls.start(own)
-    container_of(session_bed, shared.made, own).wait_for_log("ready")
-    assert 1 <= seconds_of_stop(calls, own, 0.2), "part seconds are rounded up"
-
-
-@pytest.mark.slow
-def test_conformance_05_a_grace_of_90_seconds_is_not_cut_short(stubborn: list[str], calls: Calls) -> None:
-    assert 90 <= seconds_of_stop(calls, stubborn[0], 90)
-
-
-def test_conformance_05_another_grace_period_is_refused_with_its_field_where_the_nodes_engine_is_not_named(
-    stubborn: list[str], managers_only: Calls
-) -> None:
-    bot_id = stubborn[0]
-    before = managers_only.status(bot_id)
-    for verb in (managers_only.stop, managers_only.restart, managers_only.remove):
-        for grace in (0, OWN_GRACE_SECONDS + 1):
-            with fails_with("UNIMPLEMENTED", "NOT_SUPPORTED_BY_BACKEND") as caught:
-                verb(bot_id, grace=grace)
-            assert "grace_period" == caught[0].metadata["field"]
-    assert before == managers_only.status(bot_id)
-    assert seconds_of_stop(managers_only, bot_id, OWN_GRACE_SECONDS) >= OWN_GRACE_SECONDS
 
 
 def test_conformance_06_a_clean_exit_is_completed_and_out_of_memory_shows_as_killed(
@@ -188,32 +115,6 @@ def test_conformance_06_a_clean_exit_is_completed_and_out_of_memory_shows_as_kil
         status.exit_code,
         status.exit_reason,
     )
-
-
-def test_conformance_07_a_bot_reads_its_own_secrets_and_cannot_write_them(
-    session_bed: SwarmBed, shared: Shared, stubborn: list[str]
-) -> None:
-    """Another bot's secrets are nowhere in its container."""
-    container = container_of(session_bed, shared.made, stubborn[0])
-    assert (0, "/run/secrets\n/run/secrets/GATEWAY_TOKEN\n") == container.run("find", "/run/secrets")
-    for attempt in ("echo x >/run/secrets/GATEWAY_TOKEN", "rm /run/secrets/GATEWAY_TOKEN"):
-        assert 0 != container.run("sh", "-c", attempt, user="0:0")[0], attempt
-    assert (0, GATEWAY_TOKEN) == container.run("cat", "/run/secrets/GATEWAY_TOKEN")
-    # The directory is the container's own: root, but no other user, may make new files beside the secrets.
-    made = [0 == container.run("touch", "/run/secrets/new", user=user)[0] for user in ("1000:1000", "0:0")]
-    assert [False, True] == made
-
-
-def test_conformance_18_a_rotated_secret_reaches_the_bot_with_its_next_start(
-    session_bed: SwarmBed, shared: Shared, stubborn: list[str], calls: Calls, provisioner: BotProvisionerStub
-) -> None:
-    bot_id, read = stubborn[1], ("cat", "/run/secrets/GATEWAY_TOKEN")
-    container = container_of(session_bed, shared.made, bot_id)
-    assert (0, GATEWAY_TOKEN) == container.run(*read)
-    put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"rotated")
-    assert (0, GATEWAY_TOKEN) == container.run(*read)
-    calls.restart(bot_id, grace=0)
-    assert (0, "rotated") == container_of(session_bed, shared.made, bot_id).run(*read)
 
 
 def test_conformance_08_a_crashed_process_is_restarted_and_counted_and_a_stop_in_the_loop_lasts(
@@ -305,60 +206,23 @@ def test_conformance_09_a_bad_command_has_its_reason_is_started_once_and_shows_i
     assert [1, 1] == [started.count(bot_id) for bot_id in shared.failed]
 
 
-def test_conformance_13_different_bots_stop_side_by_side_while_statuses_answer_and_one_bots_calls_in_their_order(
-    session_bed: SwarmBed, shared: Shared, stubborn: list[str], calls: Calls
+class TestStartFailure(StartFailureContract):
+    """With the fixtures of this directory."""
+
+    state = pb.CONTAINER_STATE_EXITED
+
+
+class TestRestart(RestartContract):
+    """With the fixtures of this directory."""
+
+
+def test_conformance_15_another_service_lists_the_same_bots_that_could_not_start(
+    shared: Shared, another_service: AnotherService, calls: Calls
 ) -> None:
-    begun = time.monotonic()
-    containers = [container_of(session_bed, shared.made, bot_id) for bot_id in stubborn]
-    with ThreadPoolExecutor(4) as pool:
-        stops = [pool.submit(calls.stop, bot_id, 5) for bot_id in stubborn]
-        containers[0].wait_for_log("asked")
-        start = pool.submit(calls.start, stubborn[0])
-        answered = 0
-        while not any(stop.done() for stop in stops):
-            assert calls.status(stubborn[answered % 3]) is not None
-            answered += 1
-        for each in (*stops, start):
-            each.result()
-    # One after another, they would take 15 s for the stops alone.
-    assert time.monotonic() - begun < 15
-    assert answered > 20
-    assert in_state(calls, stubborn[0], pb.CONTAINER_STATE_RUNNING)
-    assert in_state(calls, stubborn[1], pb.CONTAINER_STATE_EXITED)
-
-
-def test_conformance_14_a_client_that_cancels_in_mid_stop_still_leaves_the_bot_stopped(
-    session_bed: SwarmBed, shared: Shared, stubborn: list[str], calls: Calls
-) -> None:
-    bot_id = stubborn[0]
-    request = pb.StopContainerRequest(bot_id=bot_id, grace_period=Duration(seconds=OWN_GRACE_SECONDS))
-    container = container_of(session_bed, shared.made, bot_id)
-    call = calls.stub.StopContainer.future(request)
-    container.wait_for_log("asked")
-    call.cancel()
-    with pytest.raises(grpc.FutureCancelledError):
-        call.result()
-    wait_until(lambda: in_state(calls, bot_id, pb.CONTAINER_STATE_EXITED), "it has ended")
-    status = calls.status(bot_id)
-    assert status is not None
-    assert 137 == status.exit_code
-
-
-def test_conformance_15_a_restarted_service_lists_the_same(
-    shared: Shared, swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path, calls: Calls
-) -> None:
-    """Bots that run, that were stopped, and that could not start."""
-    calls.start(shared.stubborn[1])
-    calls.stop(shared.stubborn[2])
-    ids = [*shared.stubborn[1:], *shared.failed]
-    config = ServerConfig(service=swarm_service, swarm=swarm_config, listen=(f"unix://{session_dir}/turn/s.sock",))
-    with (
-        running_server(config, backend=partial(SwarmBackend, swarm_service, swarm_config)) as (address,),
-        connect(address) as channel,
-    ):
-        after = Calls(ContainerManagerStub(channel)).listed(ids)
-    assert 4 == len(after)
-    wait_until(lambda: calls.listed(ids) == after, "both list the same")
+    with another_service() as others:
+        after = others.listed(list(shared.failed))
+    assert 2 == len(after)
+    assert after == calls.listed(list(shared.failed))
 
 
 def tasks_of(made: SwarmBots, bot_id: str) -> list[dict[str, object]]:
