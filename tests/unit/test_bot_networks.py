@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from itertools import islice
@@ -224,16 +223,20 @@ def test_a_network_that_the_engine_makes_after_its_create_was_given_up_is_remove
 
 
 def test_the_search_for_what_was_left_ends_with_the_service_and_where_it_is_refused(
-    engine: FakeEngine, make_service: MakeService
+    engine: FakeEngine, make_service: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("container_manager.backends.docker.bot_networks._PAUSE_SECONDS", 0.01)
     service = make_service()
     engine.on(*LIST, error(403, "this proxy passes no networks on"))
     service._lifecycle.remove_leftovers()
     engine.on(*LIST, error(500, "never"))
+    asked = len(engine.seen(*LIST))
+    search = threading.Thread(target=service._lifecycle.remove_leftovers, daemon=True)
+    search.start()
+    wait_until(lambda: len(engine.seen(*LIST)) > asked + 2, "it asks again and again")
     service.close()
-    begun = time.monotonic()
-    service._lifecycle.remove_leftovers()
-    assert time.monotonic() - begun < 1
+    search.join(30)
+    assert not search.is_alive()
 
 
 def test_a_configuration_names_the_network_only_if_it_is_not_the_default() -> None:
