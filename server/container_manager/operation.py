@@ -58,6 +58,11 @@ class Wait:
 
 
 @dataclass(kw_only=True)
+class Pull(Wait):
+    """A wait for an image, which takes as long as its registry does."""
+
+
+@dataclass(kw_only=True)
 class GracePeriod(Wait):
     """A wait for a container that was asked to end, and that the backend kills after its grace period.
 

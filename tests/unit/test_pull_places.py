@@ -18,7 +18,7 @@ from container_manager.engine import images
 from container_manager.engine.images import OF_ONE_REGISTRY, UNANSWERED_AT_ONCE
 from container_manager.engine.long_calls import LongCalls
 from container_manager.errors import EngineTimeoutError, ImageRegistryUnavailableError
-from container_manager.operation import carry_out
+from container_manager.operation import Pull, carry_out
 from tests.support.fake_engine import FakeEngine, Stream
 from tests.support.waiting import wait_until
 from tests.unit.pulling import CREATE, Puller, making_puller, stalls
@@ -62,7 +62,7 @@ def test_a_registry_that_has_answered_is_pulled_from_beside_any_number_that_neve
     stalls(engine, "stalled-")
     operations = [puller.pull(f"stalled-{number}.test/a:1", Deadline()) for number in range(100)]
     for operation in operations:
-        next(operation)
+        assert isinstance(next(operation), Pull)
     engine.await_request(*CREATE, 1 + UNANSWERED_AT_ONCE)
     for number in range(10):
         puller.now(f"good.test/a:{number}", Deadline(5))

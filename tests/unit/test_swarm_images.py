@@ -27,7 +27,7 @@ from container_manager.errors import (
     InvalidImageReferenceError,
 )
 from container_manager.model import PullPolicy
-from container_manager.operation import carry_out
+from container_manager.operation import Pull, carry_out
 from tests.support.waiting import wait_until
 
 ID = "sha256:" + "ef" * 32
@@ -152,7 +152,7 @@ def test_all_who_want_an_image_at_once_wait_for_one_answer(engine: Engine, image
     engine.answer = answer
     waiting = [images.resolve(IMAGE, Deadline()) for _ in range(8)]
     for operation in waiting:
-        next(operation)
+        assert isinstance(next(operation), Pull)
     with pytest.raises(ContainerManagerError):
         carry_out(images.resolve(IMAGE, Deadline(0.01)))
     answered.set()

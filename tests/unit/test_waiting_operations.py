@@ -19,7 +19,7 @@ from container_manager.errors import (
     OperationCancelledError,
     OperationInProgressError,
 )
-from container_manager.operation import GracePeriod, Operation, Wait, carry_out
+from container_manager.operation import GracePeriod, Operation, Pull, Wait, carry_out
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools
 from tests.support.waiting import wait_until
@@ -29,7 +29,8 @@ from tests.unit.working import A, B, Work, change, happens, run
 class Waiting:
     """An operation that waits for a future, and gives up with its caller if it is to."""
 
-    def __init__(self, *, gives_up: bool = False) -> None:
+    def __init__(self, *, gives_up: bool = False, kind: type[Wait] = Wait) -> None:
+        self._kind = kind
         self.future: Future[str] = Future()
         self.begun, self.ended = threading.Event(), threading.Event()
         self._gives_up = gives_up
@@ -37,7 +38,7 @@ class Waiting:
     def __call__(self, deadline: Deadline) -> Operation[str]:
         self.begun.set()
         try:
-            yield Wait(future=self.future, deadline=deadline if self._gives_up else None)
+            yield self._kind(future=self.future, deadline=deadline if self._gives_up else None)
             if not self.future.done():
                 deadline.check()
             return self.future.result()
@@ -211,21 +212,64 @@ def test_an_error_on_the_event_loop_is_that_of_the_operation() -> None:
     run(scenario)
 
 
-def test_creates_that_wait_for_images_cannot_take_all_places() -> None:
+def test_what_waits_for_images_cannot_take_all_places() -> None:
+    """Neither creates nor upgrades and restores; one that has changed something has to go on."""
+
     async def main() -> None:
         operations = BotOperations(4, most_changes=10, most_pulling=3)
-        pulling = [Waiting() for _ in range(4)]
-        calls = [begin(operations, f"bot-{number}", each) for number, each in enumerate(pulling[:3])]
+        pulling = [Waiting(kind=Pull) for _ in range(5)]
+
+        def maintain(bot: str, operation: Any, *, gives_way: bool) -> asyncio.Task[Any]:
+            return asyncio.create_task(
+                operations.change(WorkerPool.MAINTENANCE, bot, operation, Deadline(), gives_way=lambda: gives_way)
+            )
+
+        calls = [begin(operations, f"bot-{number}", each) for number, each in enumerate(pulling[:2])]
+        calls.append(maintain("bot-2", pulling[2], gives_way=True))
         for each in pulling[:3]:
             await happens(each.begun)
-        with pytest.raises(CapacityExceededError, match="3 creates wait for images already"):
-            await begin(operations, A, pulling[3])
+        for refused in (begin(operations, A, pulling[3]), maintain(A, pulling[3], gives_way=True)):
+            with pytest.raises(CapacityExceededError, match="3 bots wait for images already"):
+                await refused
         assert pulling[3].ended.is_set()
-        assert "local" == await begin(operations, A, lambda _: "local")
+        calls.append(maintain(A, pulling[4], gives_way=False))
+        assert "local" == await begin(operations, B, lambda _: "local")
         assert "stopped" == await change(operations, B, lambda _: "stopped")
-        for each in pulling[:3]:
+        for each in pulling:
             each.future.set_result("pulled")
-        assert ["pulled"] * 3 == await asyncio.gather(*calls)
+        assert ["pulled"] * 4 == await asyncio.gather(*calls)
+        assert "pulled" == await begin(operations, A, pulling[3])
+        operations.close()
+
+    asyncio.run(main())
+
+
+def test_a_pull_that_tells_how_far_it_is_keeps_its_place() -> None:
+    begun: Future[None] = Future()
+    pulled: Future[None] = Future()
+
+    def progressing(_: Deadline) -> Operation[str]:
+        while not pulled.done():
+            yield Pull(future=pulled, seconds=0.001)
+            if not begun.done():
+                begun.set_result(None)
+        yield Wait(seconds=60)
+        return ""
+
+    async def main() -> None:
+        operations = BotOperations(4, most_pulling=1)
+        first = begin(operations, A, progressing)
+        await asyncio.wrap_future(begun)
+        for _ in range(20):
+            with pytest.raises(CapacityExceededError):
+                await begin(operations, B, Waiting(kind=Pull))
+        assert not first.done()
+        pulled.set_result(None)
+        other = Waiting(kind=Pull)
+        other.future.set_result("its turn")
+        await asyncio.sleep(0.1)
+        assert "its turn" == await begin(operations, B, other)
+        first.cancel()
         operations.close()
 
     asyncio.run(main())
@@ -247,6 +291,34 @@ def test_changes_under_way_are_bounded_also_those_whose_callers_have_gone() -> N
         for each in waiting[1:]:
             each.future.set_result("")
         assert await operations.drain(10)
+        operations.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "pools", [(WorkerPool.MAINTENANCE, WorkerPool.CHANGE), (WorkerPool.CHANGE, WorkerPool.MAINTENANCE)]
+)
+def test_maintenance_and_other_changes_leave_each_other_room(pools: tuple[WorkerPool, WorkerPool]) -> None:
+    many, other = pools
+
+    async def main() -> None:
+        operations = BotOperations(4, most_changes=2)
+        waiting = [Waiting() for _ in range(2)]
+        calls = [
+            asyncio.create_task(operations.change(many, f"bot-{number}", each, Deadline()))
+            for number, each in enumerate(waiting)
+        ]
+        for each in waiting:
+            await happens(each.begun)
+        with pytest.raises(CapacityExceededError, match=r"2 .* under way already"):
+            await operations.change(many, A, lambda _: "one too many", Deadline())
+        assert "done" == await operations.change(other, A, lambda _: "done", Deadline())
+        assert 2 == operations.changes_under_way
+        assert not await operations.drain(0.01)
+        for each in waiting:
+            each.future.set_result("")
+        await asyncio.gather(*calls)
         operations.close()
 
     asyncio.run(main())

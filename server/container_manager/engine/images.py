@@ -30,7 +30,7 @@ from container_manager.errors import (
     ImageRegistryUnavailableError,
 )
 from container_manager.image_reference import registry_of, split_version
-from container_manager.operation import Operation, Wait
+from container_manager.operation import Operation, Pull
 
 AT_ONCE = 64
 """Pulls at once. The engine downloads three layers at a time over all pulls (dockerd ``--max-concurrent-downloads``),
@@ -97,7 +97,7 @@ class ImagePuller:
         with self._joined(reference) as pull:
             future, seconds = pull.future, None if on_pull is None else PROGRESS_SECONDS
             while not future.done():
-                yield Wait(future=future, deadline=deadline, seconds=seconds)
+                yield Pull(future=future, deadline=deadline, seconds=seconds)
                 if on_pull is not None:
                     on_pull(pull.progress.pulled)
                 if not future.done():

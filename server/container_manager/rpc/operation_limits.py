@@ -18,5 +18,8 @@ def bot_operations(config: ServerConfig, starts: Starts) -> BotOperations:
     most, (descriptors, _) = 2 * config.max_concurrent_calls, resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors != resource.RLIM_INFINITY:
         most = min(most, int(descriptors * _CHANGES_SHARE))
-    pulling, locks = max(1, config.max_concurrent_calls // 2), shared_locks(config.service.secrets_root.path)
-    return BotOperations(config.workers, most_changes=max(1, most), most_pulling=pulling, starts=starts, locks=locks)
+    # Pulls leave room for other changes.
+    pulling, locks = min(config.max_concurrent_calls, most) // 2, shared_locks(config.service.secrets_root.path)
+    return BotOperations(
+        config.workers, most_changes=max(1, most), most_pulling=max(1, pulling), starts=starts, locks=locks
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from container_manager.errors import (
     EngineTimeoutError,
     OperationInProgressError,
 )
-from container_manager.operation import GracePeriod, Operation, Wait
+from container_manager.operation import GracePeriod, Operation, Pull, Wait
 from container_manager.scheduling.bot_turns import BotTurns
 from container_manager.scheduling.grace_periods import GracePeriods
 from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
@@ -49,9 +49,10 @@ class BotOperations:
     ) -> None:
         """``workers``: threads for creates; other changes, secrets and files, actions and reloads have as many each.
 
-        ``most_changes`` may be in progress, including those that wait or whose callers are gone; each has at most one
-        connection to an engine. ``most_pulling`` of them may be creates that wait for their images. ``starts`` admits
-        starts; ``None``: all at once. ``locks`` keep changes of other processes away, and are closed with this.
+        ``most_changes`` may be in progress, including those that wait or whose callers are gone, and as many upgrades,
+        backups and restores; each has at most one connection to an engine. ``most_pulling`` of all these may wait for
+        their images. ``starts`` admits starts; ``None``: all at once. ``locks`` keep changes of other processes away,
+        and are closed with this.
         """
         self.workers = WorkerPools(pool_sizes(workers))
         self._most_changes = most_changes
@@ -61,8 +62,10 @@ class BotOperations:
         self._acting = KeyedSemaphore(1)
         self._grace_periods = GracePeriods()
         self._starts = starts
-        self._pulling = 0
+        # Bots: each has one change at a time.
+        self._pulling: set[str] = set()
         self._changes: set[asyncio.Future[Any]] = set()
+        self._maintenance: set[asyncio.Future[Any]] = set()
 
     @property
     def busy(self) -> bool:
@@ -71,8 +74,8 @@ class BotOperations:
 
     @property
     def changes_under_way(self) -> int:
-        """How many creates, starts, stops, restarts and removes have not ended yet."""
-        return len(self._changes)
+        """How many changes, upgrades, backups and restores have not ended yet."""
+        return len(self._changes) + len(self._maintenance)
 
     async def probe(self, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
         """Run the check that the engine answers, which must not wait for any other operation."""
@@ -151,9 +154,12 @@ class BotOperations:
             end()
             raise
 
+        under_way = self._maintenance if pool is WorkerPool.MAINTENANCE else self._changes
+
         def ended(work: asyncio.Future[T] | None) -> None:
+            self._pulling.discard(bot_id)
             if work is not None:
-                self._changes.discard(work)
+                under_way.discard(work)
             try:
                 on_end(work)
             finally:
@@ -163,36 +169,36 @@ class BotOperations:
 
         try:
             on_turn()
-            self._check_room()
+            self._check_room(under_way)
             parts = Parts(operation, deadline, gives_way)
             job = self.workers.submit(pool, parts.next)
         except BaseException:
             ended(None)
             raise
         work = asyncio.ensure_future(self._finish(pool, bot_id, parts, asyncio.wrap_future(job), deadline))
-        self._changes.add(work)
+        under_way.add(work)
         work.add_done_callback(ended)
         return await self._result(pool, job.cancel, work, deadline)
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the changes in progress. Returns whether all ended in time."""
-        if self._changes:
-            await asyncio.wait(self._changes, timeout=seconds)
-        return not self._changes
+        if under_way := self._changes | self._maintenance:
+            await asyncio.wait(under_way, timeout=seconds)
+        return not self.changes_under_way
 
     def close(self) -> None:
         """Stop idle workers. Busy ones stop after their operation; their bots' locks end with the process."""
         if self._starts is not None:
             self._starts.close()
         self.workers.close()
-        if not self._changes:
+        if not self.changes_under_way:
             self._turns.close()
 
-    def _check_room(self) -> None:
-        if len(self._changes) >= self._most_changes:
+    def _check_room(self, under_way: Collection[object]) -> None:
+        if len(under_way) >= self._most_changes:
+            what = "changes" if under_way is self._changes else "upgrades, backups and restores"
             raise CapacityExceededError(
-                f"there are {len(self._changes)} changes under way already, the most that the server takes; "
-                "try again later"
+                f"there are {len(under_way)} {what} under way already, the most that the server takes; try again later"
             )
 
     async def _read(
@@ -243,7 +249,7 @@ class BotOperations:
         """Wait, and run the parts after the first, until the operation has ended: in a worker if they may block."""
         wait = await first
         while wait is not None:
-            part = partial(parts.next, await self._wait(pool, bot_id, wait, parts.gives_way))
+            part = partial(parts.next, await self._wait(pool, bot_id, wait, gives_way=parts.gives_way()))
             # An operation that is a part of a longer one does not know what comes after it.
             blocks = wait.rest_may_block or pool is not WorkerPool.CHANGE
             wait = await self._next(pool, part, deadline) if blocks else part()
@@ -259,23 +265,23 @@ class BotOperations:
             running = asyncio.wrap_future(self.workers.submit(WorkerPool.GIVEN_UP, part))
         return await running
 
-    async def _wait(self, pool: WorkerPool, bot_id: str, wait: Wait, gives_way: Callable[[], bool]) -> Exception | None:
+    async def _wait(self, pool: WorkerPool, bot_id: str, wait: Wait, *, gives_way: bool) -> Exception | None:
         """Wait. Returns the error that the operation is to end with instead."""
         if isinstance(wait, GracePeriod):
             await self._grace_periods.run(bot_id, wait, end_of(wait))
             return None
-        if gives_way():
-            return await self._grace_periods.unless_awaited(bot_id, wait)
-        if wait.future is None or pool is not WorkerPool.CREATE:
-            await end_of(wait)
-            return None
-        if self._pulling >= self._most_pulling:
+        # Maintenance that has changed something has to go on.
+        is_refusable = gives_way or pool is not WorkerPool.MAINTENANCE
+        if not isinstance(wait, Pull):
+            self._pulling.discard(bot_id)
+        elif is_refusable and bot_id not in self._pulling and len(self._pulling) >= self._most_pulling:
             return CapacityExceededError(
-                f"{self._pulling} creates wait for images already, the most that the server takes; try again later"
+                f"{len(self._pulling)} bots wait for images already, the most that the server takes; try again later"
             )
-        self._pulling += 1
-        try:
-            await end_of(wait)
-        finally:
-            self._pulling -= 1
+        else:
+            # Until it is over: a pull that tells how far it is consists of many waits.
+            self._pulling.add(bot_id)
+        if gives_way:
+            return await self._grace_periods.unless_awaited(bot_id, wait)
+        await end_of(wait)
         return None

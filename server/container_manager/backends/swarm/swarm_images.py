@@ -34,7 +34,7 @@ from container_manager.image_reference import (
     split_version,
 )
 from container_manager.model import PullPolicy
-from container_manager.operation import Operation, Wait
+from container_manager.operation import Operation, Pull
 
 AT_ONCE = 64
 """Images that are asked for at once, with a thread each."""
@@ -131,7 +131,7 @@ class SwarmImages:
         """The image's digest. All who want it at the same time wait for one answer: a registry may take its time."""
         with self._question(image) as future:
             while not future.done():
-                yield Wait(future=future, deadline=deadline)
+                yield Pull(future=future, deadline=deadline)
                 if not future.done():
                     deadline.check()
             return future.result()
