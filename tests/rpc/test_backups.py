@@ -218,6 +218,31 @@ def test_a_deleted_backup_is_gone(maintainer: ContainerMaintainerStub, bot_id: s
     assert ([], []) == (listed(maintainer), list(backups.iterdir()))
 
 
+def test_a_removal_of_a_backup_does_not_wait_for_lists(
+    maintainer: ContainerMaintainerStub, bot_id: str, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those may take long on a slow disk. A list that waits for others says so."""
+    backup, begun, go = created(maintainer, bot_id), threading.Semaphore(0), threading.Event()
+    read = BackupStore.list
+
+    def slow(store: BackupStore, bot_id: str = "") -> Any:
+        begun.release()
+        go.wait(60)
+        return read(store, bot_id)
+
+    monkeypatch.setattr(BackupStore, "list", slow)
+    lists = [maintainer.ListBackups.future(pb.ListBackupsRequest(), timeout=60) for _ in range(2)]
+    for _ in lists:
+        assert begun.acquire(timeout=10)
+    maintainer.DeleteBackup(pb.DeleteBackupRequest(backup_id=backup.backup_id), timeout=10)
+    with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT") as caught:
+        maintainer.ListBackups(pb.ListBackupsRequest(), timeout=1)
+    assert "earlier calls for the list of backups did not end" in caught[0].message
+    go.set()
+    assert [0, 0] == [len(each.result().backups) for each in lists]
+    assert [] == list(backups.iterdir())
+
+
 OPERATOR = pyrage.x25519.Identity.generate()
 SECRETS = {"GATEWAY_TOKEN": b"the-gateway-token", "ANTHROPIC_API_KEY": b"the-api-key"}
 

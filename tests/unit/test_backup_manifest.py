@@ -70,6 +70,17 @@ def test_a_list_reads_the_descriptions_of_archives_and_not_their_entries(tmp_pat
     assert (MANIFEST.config, []) == (listed.manifest.config, listed.manifest.entries)
 
 
+def test_a_list_shows_the_checksum_of_an_archive_as_soon_as_a_file_has_it(tmp_path: Path) -> None:
+    """It does not read the archive for that."""
+    tmp_path.chmod(0o700)
+    put(tmp_path, archive_of([]))
+    store = BackupStore(tmp_path)
+    assert [""] == [backup.sha256 for backup in store.list()]
+    (tmp_path / "backup.sha256").write_text("ab" * 32 + "  x\n")
+    for _ in range(2):
+        assert ["ab" * 32] == [backup.sha256 for backup in store.list()]
+
+
 @pytest.mark.parametrize(
     ("path", "target", "out"),
     [

@@ -48,6 +48,7 @@ class Backup:
     backup_id: str
     size_bytes: int
     sha256: str
+    """Empty in a list if no file beside the archive has it: to read a large archive takes long."""
     manifest: Manifest
     """Without its entries where it comes from a list."""
 
@@ -145,9 +146,9 @@ class BackupStore:
             known = self._known.get(key)
             if known is None:
                 manifest = replace(read_head(archive), left_out=())
-                archive.seek(0)
-                sha256 = _recorded(backup_id, root) or _sha256(archive)
-                known = Backup(backup_id, found.st_size, sha256, manifest)
+                known = Backup(backup_id, found.st_size, "", manifest)
+            if not known.sha256:
+                known = replace(known, sha256=_recorded(backup_id, root))
         return key, known
 
     @contextmanager

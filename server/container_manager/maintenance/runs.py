@@ -133,7 +133,7 @@ class Runs:
             clean({record.bot_id for record in records})
             return records
 
-        turns = [self._begin(record) for record in await self._operations.read("journal", unfinished, Deadline())]
+        turns = [self._begin(record) for record in await self._operations.read("the journal", unfinished, Deadline())]
         for turn in turns:
             await turn.wait()
 
@@ -146,7 +146,7 @@ class Runs:
         request_id = record.request_id
         found = self._runs.get(request_id)
         if found is None:
-            recorded = await self._operations.read("journal", lambda _: self._journal.find(request_id), Deadline())
+            recorded = await self._operations.read("the journal", lambda _: self._journal.find(request_id), Deadline())
             # Another call may have begun it meanwhile.
             found = self._runs.get(request_id) or (None if recorded is None else self._ended(recorded))
         if found is not None:

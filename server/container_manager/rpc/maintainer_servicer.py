@@ -71,13 +71,13 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
     async def ListBackups(self, request: pb.ListBackupsRequest, context: Context) -> pb.ListBackupsResponse:
         if request.bot_id:
             check_bot_id(request.bot_id)
-        backups = await self._stored(lambda store: store.list(request.bot_id), context)
+        backups = await self._stored("the list of backups", lambda store: store.list(request.bot_id), context)
         documents = (codec.backup_to_proto(backup_document(backup)) for backup in backups)
         return pb.ListBackupsResponse(backups=documents)
 
     async def DeleteBackup(self, request: pb.DeleteBackupRequest, context: Context) -> pb.DeleteBackupResponse:
         backup_id = codec.backup_id_from_proto(request)
-        await self._stored(lambda store: store.delete(backup_id), context)
+        await self._stored("removals of backups", lambda store: store.delete(backup_id), context)
         return pb.DeleteBackupResponse()
 
     async def RestoreBackup(  # type: ignore[override]
@@ -123,8 +123,8 @@ class ContainerMaintainerServicer(pb_grpc.ContainerMaintainerServicer):
             if result_to_proto is not None:
                 await context.write(result_to_proto(result))
 
-    async def _stored(self, call: Callable[[BackupStore], T], context: Context) -> T:
+    async def _stored(self, what: str, call: Callable[[BackupStore], T], context: Context) -> T:
         store = self._long_runs.store
         if store is None:
             raise BackupUnavailableError(NO_BACKUPS)
-        return await self._operations.read("backups", lambda _: call(store), caller_deadline(context))
+        return await self._operations.read(what, lambda _: call(store), caller_deadline(context))

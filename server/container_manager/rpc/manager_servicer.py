@@ -138,7 +138,7 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
                 return self._whole_list(view)
             return joined(entry.encoded for entry in view.entries() if wanted.matches(entry.status))
         statuses = await self._operations.read(
-            "the list",
+            "the list of bots",
             lambda deadline: self._lifecycle.list_managed_containers(wanted.states, deadline=deadline),
             caller_deadline(context),
         )

@@ -82,12 +82,15 @@ class BotOperations:
         return await self._read(WorkerPool.PROBE, operation, deadline)
 
     async def read(self, key: str, operation: Callable[[Deadline], T], deadline: Deadline) -> T:
-        """Run an operation that changes nothing, beside changes of the same bot. ``key`` names what it reads."""
+        """Run an operation that changes nothing, beside changes of the same bot. ``key`` names it, for a person.
+
+        At most two of one key run at once.
+        """
         deadline.check()
         try:
             end = await self._reading.acquire(key, deadline)
         except TimeoutError:
-            raise EngineTimeoutError("the engine did not answer earlier reads of the same container in time") from None
+            raise EngineTimeoutError(f"earlier calls for {key} did not end before the call's deadline") from None
         return await self._read(WorkerPool.READ, operation, deadline, lambda _: end())
 
     async def act(
