@@ -23,7 +23,7 @@ from container_manager.errors import (
 )
 from container_manager.model import ContainerConfig, ContainerState, ExitReason
 from container_manager.operation import carry_out
-from tests.support.fake_engine import FakeEngine, Raw
+from tests.support.fake_engine import FakeEngine, Json, Raw
 from tests.unit.swarm_documents import BOT, IMAGE, service, spec, task
 from tests.unit.swarm_operations import create, run, status
 from tests.unit.swarm_world import SwarmWorld
@@ -131,6 +131,33 @@ def test_a_missing_program_is_told_by_the_engine_of_its_node_or_else_by_the_mana
     ended = {"ContainerID": "c", "ExitCode": 127}
     world.script = [{"State": "failed", "Err": "task: non-zero exit (127)", "ContainerStatus": ended}]
     world.at_stop = [None]
+    with pytest.raises(CommandNotFoundError):
+        carry_out(lifecycle.start_container(BOT))
+
+
+def test_a_missing_program_is_told_also_where_the_manager_learns_its_end_late(
+    world: SwarmWorld,
+    make_lifecycle: Callable[..., SwarmLifecycle],
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To the manager it runs until the engine of its node was asked."""
+    engine.on("GET", "/containers/c/json", Json({"State": {"Running": False}}))
+    engine.on("GET", "/containers/c/logs", Raw(NO_PROGRAM))
+    lifecycle = make_lifecycle({"machine-1": engine.url})
+    create(lifecycle)
+    world.script = [{"State": "running", "ContainerStatus": {"ContainerID": "c", "PID": 7}}]
+    ended = {"ContainerID": "c", "ExitCode": 127}
+    failed = {"State": "failed", "Err": "task: non-zero exit (127)", "ContainerStatus": ended}
+    listed = world.list_tasks
+
+    def list_tasks(*args: Any, **filters: Any) -> list[dict[str, Any]]:
+        if engine.seen("GET", "/containers/c/json"):
+            for each in world.tasks.values():
+                each["script"] = iter([failed])
+        return listed(*args, **filters)
+
+    monkeypatch.setattr(world, "list_tasks", list_tasks)
     with pytest.raises(CommandNotFoundError):
         carry_out(lifecycle.start_container(BOT))
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from container_manager.backends.swarm.bot_services import BotServices, not_found, of_node
+from container_manager.backends.swarm.bot_services import BotServices, not_found
 from container_manager.backends.swarm.ends import ServiceEnd, ServiceGone
 from container_manager.backends.swarm.left_containers import END_SECONDS, UNCERTAIN
 from container_manager.backends.swarm.node_ending import Ending
 from container_manager.backends.swarm.records import Run, replicas_of, start_id_of
 from container_manager.backends.swarm.status import is_checked, pinned_node
+from container_manager.backends.swarm.task_containers import TaskContainers
 from container_manager.backends.swarm.task_watch import Look, TaskWatch
 from container_manager.backends.swarm.tasks import (
     container_of,
@@ -29,9 +29,7 @@ from container_manager.deadline import Deadline
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.timestamps import time_ns
-from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
-    ContainerManagerError,
     EngineTimeoutError,
     EngineUnavailableError,
     OperationInProgressError,
@@ -54,10 +52,11 @@ _IMAGE_CHECKED_SECONDS = 5.0
 _SETTLED_SECONDS, _LONGEST_SETTLED_SECONDS = 0.2, 5.0
 """A program that is missing is told by the container's init process, in its exit code, right after the start. A node
 that took long to start the container takes longer still to tell that."""
+_TOLD_SECONDS = 5.0
+"""How much later than the engine of a node the managers know of an end, on a busy machine."""
 _NODES_SECONDS = 0.5
 # 1: what is wrong has no exit code of its own, as with a name that is too long.
 _INIT_EXIT_CODES = (1, 126, 127)
-_LAST_LINES, _LOG_SECONDS = 5, 1.0
 _NO_START = "the bot cannot be started; start it when the node is back"
 
 
@@ -121,6 +120,11 @@ class _Start:
         settled = status["State"] == "running" and runs >= self._settled
         return has_ended(first) or settled or self.unplaced or self.image_checked
 
+    def look_for_end(self, seconds: float) -> Look:
+        """Looks until that run has ended, for so long at most."""
+        ends = time.monotonic() + seconds
+        return lambda tasks: (self.look(tasks) and has_ended(self.first or {})) or time.monotonic() > ends
+
 
 class Runs:
     """Of the bots of one swarm, for any number of threads."""
@@ -129,8 +133,7 @@ class Runs:
         self, engine: SwarmClient, services: BotServices, watch: TaskWatch, calls: Mapping[str, LongCalls]
     ) -> None:
         """``calls``: to nodes' own engines, by the nodes' host names or ids."""
-        self._calls = calls
-        self._engine = engine
+        self._containers = TaskContainers(engine, services, calls)
         self._services = services
         self._watch = watch
         self._unanswered = float("-inf")
@@ -158,6 +161,9 @@ class Runs:
         finally:
             future.cancel()
         first = start.first
+        if first is not None and first["Status"]["State"] == "running" and self._containers.has_ended(first):
+            yield from self._until(service["Spec"]["Name"], start.look_for_end(_TOLD_SECONDS))
+            first = start.first or first
         if first is not None and has_ended(first):
             if first["Status"]["State"] == "shutdown" and not container_of(first):
                 self._check_begun(service, bot_id, start_id)
@@ -257,31 +263,5 @@ class Runs:
         run = run_of(task)
         if run.error:
             raise StartFailed(run.error, run)
-        if run.exit_code in _INIT_EXIT_CODES and (text := self._words_of_init(task)):
+        if run.exit_code in _INIT_EXIT_CODES and (text := self._containers.words_of_init(task)):
             raise StartFailed(text, Run(error=text))
-
-    def _words_of_init(self, task: Json) -> str:
-        """What the container's init process says about a program that it cannot run; empty: it ran one."""
-        log = b""
-        for read in (self._lines_of_node, self._lines_of_manager):
-            with suppress(EngineRejectedError, ContainerManagerError, CancelledError):
-                log = read(task)
-                break
-        lines = [line for line in log.decode("utf-8", "replace").splitlines() if "[FATAL tini (" in line]
-        _, _, text = lines[-1].partition("] ") if lines else ("", "", "")
-        program, _, problem = text.removeprefix("exec ").partition(" failed: ")
-        return f'the container\'s init could not exec: "{program}": {problem.lower()}' if problem else ""
-
-    def _lines_of_manager(self, task: Json) -> bytes:
-        """The last lines of its log, in the engine's frames."""
-        return self._engine.task_log(task["ID"], _LAST_LINES, Deadline(_LOG_SECONDS))
-
-    def _lines_of_node(self, task: Json) -> bytes:
-        """The same from the engine of its node, which always has them. Raises an error also if it is not named."""
-        node_id = task.get("NodeID", "")
-        calls = of_node(self._calls, node_id, self._services.node_name(node_id) if self._calls else "")
-        if calls is None:
-            raise EngineUnavailableError("the engine of the node is not named")
-        params = {"stdout": "1", "stderr": "1", "tail": str(_LAST_LINES)}
-        path = f"/containers/{container_of(task)}/logs"
-        return calls.submit(calls.engine.get_bytes(path, params, timeout_seconds=_LOG_SECONDS)).result()

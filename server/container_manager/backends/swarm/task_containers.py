@@ -1,0 +1,67 @@
+"""What the container of a task shows on its node, through the node's own engine if that is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from typing import Any
+
+from container_manager.backends.swarm.bot_services import BotServices, of_node
+from container_manager.backends.swarm.tasks import container_of
+from container_manager.deadline import Deadline
+from container_manager.engine.long_calls import LongCalls
+from container_manager.engine.swarm import SwarmClient
+from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.errors import ContainerManagerError, EngineUnavailableError
+
+Json = dict[str, Any]
+
+_LAST_LINES = 5
+_SECONDS = 1.0
+
+
+class TaskContainers:
+    """Of one swarm, for any number of threads."""
+
+    def __init__(self, engine: SwarmClient, services: BotServices, calls: Mapping[str, LongCalls]) -> None:
+        """``calls``: to nodes' own engines, by the nodes' host names or ids."""
+        self._engine = engine
+        self._services = services
+        self._calls = calls
+
+    def words_of_init(self, task: Json) -> str:
+        """What the container's init process says about a program that it cannot run; empty: it ran one."""
+        log = b""
+        for read in (self._lines_of_node, self._lines_of_manager):
+            with suppress(EngineRejectedError, ContainerManagerError, CancelledError):
+                log = read(task)
+                break
+        lines = [line for line in log.decode("utf-8", "replace").splitlines() if "[FATAL tini (" in line]
+        _, _, text = lines[-1].partition("] ") if lines else ("", "", "")
+        program, _, problem = text.removeprefix("exec ").partition(" failed: ")
+        return f'the container\'s init could not exec: "{program}": {problem.lower()}' if problem else ""
+
+    def has_ended(self, task: Json) -> bool:
+        """Whether the engine of its node, if it is named, says that its container has ended."""
+        with suppress(EngineRejectedError, ContainerManagerError, CancelledError):
+            return not json.loads(self._of_container(task, "json", {}))["State"]["Running"]
+        return False
+
+    def _lines_of_manager(self, task: Json) -> bytes:
+        """The last lines of its log, in the engine's frames."""
+        return self._engine.task_log(task["ID"], _LAST_LINES, Deadline(_SECONDS))
+
+    def _lines_of_node(self, task: Json) -> bytes:
+        """The same from the engine of its node, which always has them. Raises as :meth:`_of_container`."""
+        return self._of_container(task, "logs", {"stdout": "1", "stderr": "1", "tail": str(_LAST_LINES)})
+
+    def _of_container(self, task: Json, what: str, params: Mapping[str, str]) -> bytes:
+        """What the engine of its node has of its container. Raises an error also if that engine is not named."""
+        node_id = task.get("NodeID", "")
+        calls = of_node(self._calls, node_id, self._services.node_name(node_id) if self._calls else "")
+        if calls is None:
+            raise EngineUnavailableError("the engine of the node is not named")
+        path = f"/containers/{container_of(task)}/{what}"
+        return calls.submit(calls.engine.get_bytes(path, params, timeout_seconds=_SECONDS)).result()
