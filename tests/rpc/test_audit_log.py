@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.observability.audit_log import AuditLog
 from container_manager.rpc import server
 from container_manager_client import connect
 from tests.rpc.conftest import ServeOn
@@ -80,6 +82,25 @@ def test_a_change_has_a_line_with_its_bot_and_its_outcome_and_a_read_has_none(
     ] == told
     assert "mine" == found[-1]["request_id"]
     assert {(unix, "", False)} == {(each["listener"], each["certificate_subject"], each["token"]) for each in found}
+
+
+def test_a_log_that_hangs_holds_up_no_call(
+    channel: grpc.Channel, audit: Path, bots: MemoryBots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network disk may: the event loop goes on."""
+    hangs, write = threading.Event(), AuditLog.write
+
+    def slow(log: AuditLog, entry: Any) -> None:
+        hangs.wait(60)
+        write(log, entry)
+
+    monkeypatch.setattr(AuditLog, "write", slow)
+    calls = Calls(ContainerManagerStub(channel))
+    for _ in range(3):
+        calls.create(bots.new(), timeout=10)
+    assert "" == audit.read_text()
+    hangs.set()
+    assert 3 == len(entries(audit, 3))
 
 
 def test_a_line_has_nothing_of_the_request_but_its_bot(channel: grpc.Channel, audit: Path, bots: MemoryBots) -> None:

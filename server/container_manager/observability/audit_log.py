@@ -30,7 +30,7 @@ class AuditLog:
 
     def __init__(self, target: str, journal: Path = _JOURNAL_SOCKET) -> None:
         """``target``: the path of the file, or :data:`JOURNAL`. Raises :class:`StartupError` if it cannot be used."""
-        self._target = target
+        self.target = target
         self._journal = journal
         self._descriptor = -1
         self._lost = 0
@@ -44,7 +44,7 @@ class AuditLog:
         """Append a line. Never raises: a line that cannot be written is counted, and the log says so."""
         line = json.dumps(entry).encode("ascii")
         try:
-            if self._target == JOURNAL:
+            if self.target == JOURNAL:
                 message = b"SYSLOG_IDENTIFIER=%s\nPRIORITY=6\nMESSAGE=%s\n" % (_IDENTIFIER.encode(), line)
                 os.write(self._descriptor, message)
             else:
@@ -53,15 +53,15 @@ class AuditLog:
         except OSError as exc:
             self._lost += 1
             if self._lost == 1:
-                _log.error("lines of the audit log are lost", target=self._target, problem=exc.strerror)
+                _log.error("lines of the audit log are lost", target=self.target, problem=exc.strerror)
             self._close()
             with suppress(OSError):
                 self._open()
             return
         if self._lost:
-            _log.warning("the audit log is written again", target=self._target, lost=self._lost)
+            _log.warning("the audit log is written again", target=self.target, lost=self._lost)
             self._lost = 0
-            if self._target == JOURNAL:
+            if self.target == JOURNAL:
                 os.set_blocking(self._descriptor, True)
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class AuditLog:
         return True
 
     def _open(self) -> None:
-        if self._target == JOURNAL:
+        if self.target == JOURNAL:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connected:
                 # A journal that hangs must not hang the service: a line that it does not take in time is lost, and no
                 # other one waits until it takes one again.
@@ -102,12 +102,12 @@ class AuditLog:
         else:
             # Neither a pipe that nobody reads nor one that is full holds up a change. A file is not affected.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-            self._descriptor = os.open(self._target, flags, _MODE)
+            self._descriptor = os.open(self.target, flags, _MODE)
 
     def _reopen_if_renamed(self) -> None:
         """As log rotation needs it."""
         try:
-            there = Path(self._target).stat()
+            there = Path(self.target).stat()
         except FileNotFoundError:
             there = None
         if there is None or not os.path.samestat(there, os.fstat(self._descriptor)):

@@ -5,6 +5,7 @@ What metrics and traces need is imported only then.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from container_manager.config import ServerConfig, TracingConfig
 from container_manager.errors import StartupError
 from container_manager.observability.accounting import Accounting
 from container_manager.observability.audit_log import AuditLog
+from container_manager.observability.audit_writer import AuditWriter
 from container_manager.observability.call import current_call
 from container_manager.observability.loop_lag import LoopLag
 from container_manager.scheduling.starts import Starts
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from container_manager.observability.tracing import Tracing
 
 _LAST_SPANS_SECONDS = 2.0
+_LAST_LINES_SECONDS = 0.1
+"""At least: what waits for the audit log is written in a moment, unless its disk hangs."""
 
 _log = structlog.get_logger(__name__)
 
@@ -54,12 +58,12 @@ class Telemetry:
             self._endpoint = MetricsEndpoint(address, self._metrics.registry, self._settle)
             self._loop_lag = LoopLag(self._metrics.loop_lag)
         self._tracing = None if config.tracing is None else _tracing(config.tracing)
-        self._audit_log = None if config.audit_log is None else AuditLog(config.audit_log)
+        self._audit = None if config.audit_log is None else AuditWriter(AuditLog(config.audit_log))
         self.accounting = Accounting(
             methods,
             reads,
             changes=changes,
-            audit=None if self._audit_log is None else self._audit_log.write,
+            audit=None if self._audit is None else self._audit.write,
             series=None if self._metrics is None else self._metrics.rpc_series,
             start_trace=None if self._tracing is None else self._tracing.start_call,
         )
@@ -106,6 +110,8 @@ class Telemetry:
             self._loop_lag.start()
         if self._tracing is not None:
             self._tracing.start()
+        if self._audit is not None:
+            self._audit.start()
 
     async def stop(self, seconds: float) -> None:
         """Stop, after sending the queued spans for at most ``seconds``, and never for more than two."""
@@ -117,8 +123,8 @@ class Telemetry:
         if self._endpoint is not None:
             await self._endpoint.close()
         # A call that a worker still carries out ends with the process.
-        if self._audit_log is not None:
-            self._audit_log.close()
+        if self._audit is not None:
+            await asyncio.to_thread(self._audit.close, max(_LAST_LINES_SECONDS, min(seconds, _LAST_SPANS_SECONDS)))
 
     def _settle(self) -> None:
         self.accounting.settle()
