@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,7 +116,7 @@ class FaultySwarm:
         assert not told, "\n".join(told)
         assert "Traceback" not in self.service.log_text()
         with self.calls() as calls:
-            wait_until(lambda: self._disagreement(calls) == "", "the service, the swarm and the nodes agree", 120)
+            _wait_until_empty(lambda: self._disagreement(calls), "the service, the swarm and the nodes agree", 120)
             shown = {each.bot_id: each.container_id for each in calls.list()}
             services = Counter(each["Spec"]["Labels"]["botmaker.bot-id"] for each in self.bots.services())
             assert services.total() == len(services), f"doubled: {services}"
@@ -129,8 +129,18 @@ class FaultySwarm:
         secrets = Counter(each["Spec"]["Labels"]["botmaker.bot-id"] for each in self.bots.secrets())
         # The set, and the one secret in it.
         assert set(secrets.values()) <= {2}, f"secrets left: {secrets}"
-        wait_until(lambda: self.things() <= self._things, f"nothing is left, unlike {self.things() - self._things}")
+        _wait_until_empty(self._left, "nothing is left", 60)
         return lost
+
+    def _left(self) -> str:
+        """What there was not before the faults; empty: nothing. Containers with what nodes say of them."""
+        if not (left := self.things() - self._things):
+            return ""
+        rows = [
+            docker_command.run(node.docker_url, "ps", "--all", "--filter", _OURS, timeout=30).decode()
+            for node in self.bed.nodes
+        ]
+        return "\n".join([*left, *rows])
 
     def _disagreement(self, calls: Calls) -> str:
         """What differs between the service, the swarm and the nodes; empty: they agree."""
@@ -152,6 +162,14 @@ class FaultySwarm:
     def close(self) -> None:
         """Stop the service."""
         self.service.close()
+
+
+def _wait_until_empty(told: Callable[[], str], what: str, seconds: float) -> None:
+    """Wait until nothing is told any more; fails with what is told last."""
+    ends = time.monotonic() + seconds
+    while (last := told()) and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert not last, f"not within {seconds} s: {what}; {last}"
 
 
 def running(calls: Calls, dead: str = "") -> set[str]:
