@@ -175,6 +175,18 @@ async def test_a_passing_state_is_looked_at_until_it_has_passed_without_a_word(s
         assert looks + 1 == len(kept.source.began(key))
 
 
+@pytest.mark.parametrize("state", PASSING)
+@virtual
+async def test_a_passing_state_is_not_looked_at_again_while_its_machine_cannot_be_reached(
+    state: ContainerState,
+) -> None:
+    async with Kept() as kept:
+        key = await known(kept, state=state, node_unreachable=True)
+        looks = len(kept.source.began(key))
+        await asyncio.sleep(60)
+        assert looks == len(kept.source.began(key))
+
+
 @virtual
 async def test_settled_bot_after_a_removal_shows_none() -> None:
     async with Kept() as kept:

@@ -9,7 +9,8 @@ import pytest
 
 from container_manager.backends.swarm import records
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
-from container_manager.errors import InvalidStateError, NodeUnavailableError
+from container_manager.deadline import Deadline
+from container_manager.errors import EngineTimeoutError, InvalidStateError, NodeUnavailableError
 from container_manager.model import ContainerState
 from container_manager.operation import carry_out
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Json
@@ -70,8 +71,45 @@ def test_a_remove_on_a_node_that_is_down_is_not_certain_until_it_is_back_and_the
         carry_out(lifecycle.stop_container(BOT))
     assert ContainerState.REMOVING is status(lifecycle).state
     world.set_node("node1", "ready")
+    # At once, although it takes a while until the end is certain.
+    with pytest.raises(InvalidStateError, match="is being removed"):
+        next(lifecycle.start_container(BOT))
     carry_out(lifecycle.remove_container(BOT))
     create(lifecycle)
+
+
+def test_a_start_waits_no_longer_than_its_caller_for_what_a_stop_has_left(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("container_manager.backends.swarm.left_containers._MISSED_SECONDS", 100)
+    run(lifecycle)
+    world.at_stop = [None]
+    world.set_node("node1", "down")
+    with pytest.raises(NodeUnavailableError):
+        carry_out(lifecycle.stop_container(BOT))
+    world.set_node("node1", "ready")
+    with pytest.raises(EngineTimeoutError):
+        carry_out(lifecycle.start_container(BOT, deadline=Deadline(0.05)))
+    assert 0 == world.replicas
+
+
+def test_a_remove_does_not_wait_for_a_bot_that_was_created_anew(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
+    """Through another service, as soon as the former one was gone."""
+    run(lifecycle)
+    (service,) = world.services.values()
+    former, body = service["ID"], service["Spec"]
+    remove = world.remove_service
+
+    def removed(service_id: str) -> bool:
+        is_removed = remove(service_id)
+        if service_id == former:
+            world.start(world.services[world.add(body)])
+        return is_removed
+
+    world.remove_service = removed  # type: ignore[method-assign]
+    carry_out(lifecycle.remove_container(BOT))
+    assert former not in world.services
+    assert ContainerState.RUNNING is status(lifecycle).state
 
 
 @pytest.mark.parametrize("name", ["stop_container", "remove_container"])
@@ -94,6 +132,9 @@ def test_a_start_of_a_started_bot_is_not_certain_while_the_only_node_that_may_ru
     service["Spec"]["Labels"] = records.confirmed(service["Spec"])["Labels"]
     if is_pinned:
         service["Spec"]["TaskTemplate"]["Placement"] = {"Constraints": ["node.id==node1"]}
+    carry_out(lifecycle.start_container(BOT))
+    # A leader that is new has not heard of it yet.
+    world.set_node("node1", "unknown")
     carry_out(lifecycle.start_container(BOT))
     world.set_node("node1", "down")
     with pytest.raises(NodeUnavailableError, match="it is started again when") if is_pinned else nullcontext():

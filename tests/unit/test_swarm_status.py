@@ -85,6 +85,15 @@ def test_a_bot_on_a_node_that_is_down_stays_as_it_was_seen_and_says_so() -> None
     assert (ContainerState.RUNNING, "machine-2", True) == (status.state, status.node, status.node_unreachable)
 
 
+def test_the_copy_of_a_stopped_run_on_a_lost_node_is_no_earlier_run_of_a_start() -> None:
+    started = service(records.started(spec(), until_ns=time_ns("2026-01-01T00:00:01Z") or 0))
+    tasks = [task("running", 1, NodeID="node2"), task("preparing", 2)]
+    assert ContainerState.CREATED is status_of(started, tasks, NODES).state
+    assert (
+        ContainerState.RESTARTING is status_of(started, [*tasks, task("starting", 3), task("pending", 4)], NODES).state
+    )
+
+
 def test_a_bot_that_waits_for_a_node_shows_the_one_that_is_down() -> None:
     before = task("running", NodeID="node2")
     status = status_of(STARTED, [before, task("pending", 2, NodeID="")], NODES)

@@ -262,7 +262,7 @@ class Refresher:
             self._looks.stop(key)
             if container_id not in self._view.doubts:
                 self._looks.stop(container_id)
-        if status.state in _PASSING_STATES:
+        if status.state in _PASSING_STATES and not status.node_unreachable:
             self._looks.schedule(container_id, _FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS)
         return True
 

@@ -188,7 +188,7 @@ class BotServices:
                     return service
                 now = self._engine.inspect_service(service["ID"], Deadline())
             except EngineRejectedError as exc:
-                if exc.status != HTTPStatus.NOT_FOUND:
+                if exc.status != HTTPStatus.NOT_FOUND or self.now(service, bot_id, Deadline()) is not None:
                     raise engine_error(exc, bot_id) from exc
                 now = None
             if now is None:

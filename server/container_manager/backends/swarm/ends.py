@@ -65,12 +65,16 @@ class ServiceEnd(_Tasks):
 
 
 class ServiceGone(_Tasks):
-    """Looks until the swarm has no task any more, also none that has ended."""
+    """Looks until the swarm has no task of a service any more, also none that has ended."""
+
+    def __init__(self, service_id: str) -> None:
+        super().__init__()
+        self._service_id = service_id
 
     def look(self, tasks: list[Json]) -> bool:
-        self.live = tasks
-        self._note(tasks)
-        return not tasks
+        self.live = [task for task in tasks if task["ServiceID"] == self._service_id]
+        self._note(self.live)
+        return not self.live
 
 
 def _has_process(task: Json) -> bool:

@@ -75,8 +75,11 @@ class LeftContainers:
         self._lock = threading.Lock()
         self._searches: dict[tuple[str, str], _Search] = {}
 
-    def settle(self, service: Json, bot_id: str, what: str) -> Operation[None]:
-        """Wait until nothing runs of what stops have left of the bot's service, and write that down on it."""
+    def settle(self, service: Json, bot_id: str, what: str, deadline: Deadline | None = None) -> Operation[None]:
+        """Wait until nothing runs of what stops have left of the bot's service, and write that down on it.
+
+        ``deadline``: after which that is not waited for.
+        """
 
         def settled() -> bool:
             now = self._services.find(bot_id, Deadline())
@@ -84,7 +87,7 @@ class LeftContainers:
                 return True
             return self.is_settled(now, bot_id, what)
 
-        return self._until(settled, grace_of(service["Spec"]["TaskTemplate"]), bot_id)
+        return self._until(settled, grace_of(service["Spec"]["TaskTemplate"]), bot_id, deadline or Deadline())
 
     def is_settled(self, service: Json, bot_id: str, what: str) -> bool:
         """As :meth:`settle`, as far as it is known without waiting. Ask again after a moment."""
@@ -110,7 +113,8 @@ class LeftContainers:
             self._check_reachable({(task["ServiceID"], task["NodeID"]) for task in tasks}, what, bot_id)
             return all(self._have_ended(each["ServiceID"], [each["NodeID"]], grace_of(each["Spec"])) for each in tasks)
 
-        return self._until(ended, max((grace_of(task["Spec"]) for task in tasks), default=0), bot_id)
+        grace_seconds = max((grace_of(task["Spec"]) for task in tasks), default=0)
+        return self._until(ended, grace_seconds, bot_id, Deadline())
 
     def _check_reachable(self, keys: Collection[tuple[str, str]], what: str, bot_id: str) -> None:
         try:
@@ -122,7 +126,7 @@ class LeftContainers:
                     self._searches.pop(key, None)
             raise
 
-    def _until(self, ended: Callable[[], bool], grace_seconds: int, bot_id: str) -> Operation[None]:
+    def _until(self, ended: Callable[[], bool], grace_seconds: int, bot_id: str, deadline: Deadline) -> Operation[None]:
         ends = time.monotonic() + END_SECONDS + _MISSED_SECONDS + grace_seconds
         while True:
             # The managers may elect a leader.
@@ -131,7 +135,8 @@ class LeftContainers:
                     return
             if time.monotonic() > ends:
                 raise EngineTimeoutError(f"{UNCERTAIN}: it takes too long", bot_id=bot_id)
-            yield Wait(seconds=_PAUSE_SECONDS)
+            yield Wait(seconds=_PAUSE_SECONDS, deadline=deadline)
+            deadline.check()
 
     def _have_ended(
         self, service_id: str, node_ids: Collection[str], grace_seconds: int, known: Collection[str] = ()

@@ -135,10 +135,11 @@ class SwarmLifecycle:
     ) -> Operation[str]:
         deadline = deadline or Deadline()
         service = self.services.require(bot_id, deadline)
+        check_stays(service, bot_id)
         if replicas_of(service) == 0 and left_on(service):
             # While the node is down, the bot may run twice, as it does when a network is cut.
             with suppress(NodeUnavailableError):
-                yield from self._left.settle(service, bot_id, _STOPS)
+                yield from self._left.settle(service, bot_id, _STOPS, deadline)
         return (yield from self._starts.start(service, bot_id, deadline))
 
     def stop_container(
@@ -187,11 +188,11 @@ class SwarmLifecycle:
             left = self.services.remains(bot_id, deadline)
             if left is None:
                 return ""
-            yield from self._await_gone(bot_id)
+            yield from self._await_gone(left.container_id, bot_id)
             return left.container_id
         yield from self._stop(service, bot_id, grace_seconds, _REMOVES, removes=True)
         self._remove(service, bot_id)
-        yield from self._await_gone(bot_id)
+        yield from self._await_gone(service["ID"], bot_id)
         return str(service["ID"])
 
     def get_container_status(self, bot_id: str, *, deadline: Deadline | None = None) -> ContainerStatus | None:
@@ -272,8 +273,8 @@ class SwarmLifecycle:
         if left:
             yield from self._left.settle(service, bot_id, what)
 
-    def _await_gone(self, bot_id: str) -> Operation[None]:
-        unseen = yield from self._runs.await_gone(bot_id, _REMOVES)
+    def _await_gone(self, service_id: str, bot_id: str) -> Operation[None]:
+        unseen = yield from self._runs.await_gone(service_id, bot_id, _REMOVES)
         yield from self._left.await_end(unseen, bot_id, _REMOVES)
 
 

@@ -191,12 +191,12 @@ class Runs:
         run = None if end.last is None else self._ended(end.last, end.start_ns, restarts)
         return run, end.unseen()
 
-    def await_gone(self, bot_id: str, what: str) -> Operation[list[Json]]:
-        """Wait until no task of the bot is left: those that were forgotten before they were seen to have ended.
+    def await_gone(self, service_id: str, bot_id: str, what: str) -> Operation[list[Json]]:
+        """Wait until no task of the service is left: those that were forgotten before they were seen to have ended.
 
         Raises as :meth:`await_end`.
         """
-        gone = ServiceGone()
+        gone = ServiceGone(service_id)
         yield from self._until(container_name(bot_id), self._looking_at_nodes(gone, what, bot_id, None))
         return gone.unseen()
 

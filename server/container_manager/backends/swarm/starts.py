@@ -9,6 +9,7 @@ first run was a success, so that no caller waits for that.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -35,7 +36,7 @@ from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import start_error
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import InvalidStateError, NodeUnavailableError
+from container_manager.errors import EngineTimeoutError, EngineUnavailableError, InvalidStateError, NodeUnavailableError
 from container_manager.operation import Operation
 
 Json = dict[str, Any]
@@ -105,7 +106,9 @@ class Starts:
             until_ns, start_id = counted_of(service).until_ns, start_id_of(service)
             yield from self._await_outcome(service, bot_id, until_ns, start_id, deadline)
         elif node_id := pinned_node(service):
-            self._services.check_reachable({node_id}, _RUNS_LATER, bot_id)
+            # While the managers do not know, it counts as running.
+            with suppress(EngineUnavailableError, EngineTimeoutError):
+                self._services.check_reachable({node_id}, _RUNS_LATER, bot_id, deadline)
         return str(service["ID"])
 
     def see_through(self, service: Json, bot_id: str) -> Operation[None]:

@@ -182,7 +182,10 @@ def _state(service: Json, ordered: Sequence[Json], left: str) -> ContainerState:
 
 def _earlier(service: Json, ordered: Sequence[Json]) -> bool:
     """Whether there was a run since the last start before the newest task."""
-    return counted_of(service).runs > 0 or any(has_ended(task) or may_run(task) for task in ordered[:-1])
+    counted = counted_of(service)
+    return counted.runs > 0 or any(
+        has_ended(task) or (may_run(task) and age(task)[0] > counted.until_ns) for task in ordered[:-1]
+    )
 
 
 def _run(service: Json, ordered: Sequence[Json]) -> Run | None:
