@@ -241,7 +241,7 @@ def test_what_waits_for_images_cannot_take_all_places() -> None:
         assert "pulled" == await begin(operations, A, pulling[3])
         operations.close()
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_a_pull_that_tells_how_far_it_is_keeps_its_place() -> None:
@@ -272,7 +272,7 @@ def test_a_pull_that_tells_how_far_it_is_keeps_its_place() -> None:
         first.cancel()
         operations.close()
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_changes_under_way_are_bounded_also_those_whose_callers_have_gone() -> None:
@@ -321,7 +321,7 @@ def test_maintenance_and_other_changes_leave_each_other_room(pools: tuple[Worker
         await asyncio.gather(*calls)
         operations.close()
 
-    asyncio.run(main())
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_a_change_with_a_shorter_grace_overtakes() -> None:
