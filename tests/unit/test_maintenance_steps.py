@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from container_manager.errors import NotSupportedByBackendError, UpgradeRolledBackError
+from container_manager.errors import InvalidStateError, NotSupportedByBackendError, UpgradeRolledBackError
 from container_manager.maintenance import task as task_module
 from container_manager.maintenance.journal import Record
 from container_manager.model import ContainerState
@@ -66,3 +66,38 @@ def test_an_upgrade_with_a_grace_period_that_the_backend_cannot_give_is_refused_
     assert ContainerState.RUNNING is world.state(BOT)
     assert None is world.journal.find("r")
     assert world.is_clean(BOT)
+
+
+@pytest.mark.parametrize("kind", ["backup", "restore", "upgrade"])
+def test_a_bot_that_is_being_removed_is_refused_and_nothing_is_changed(tmp_path: Path, kind: str) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "old")
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+    assert backup is not None
+    world.memory.change(BOT, state=ContainerState.REMOVING)
+    (world.states / BOT / "file").write_text("newer")
+    changes = ("stop_container", "remove_container", "create_container", "start_container")
+    before = world.memory.seen(*changes)
+    arguments = {"backup": {"stop_and_restart": True}, "restore": backup, "upgrade": UPGRADE}[kind]
+    with pytest.raises(InvalidStateError, match="being removed"):
+        world.run(Record("r", kind, BOT, arguments))
+    assert before == world.memory.seen(*changes)
+    assert (ContainerState.REMOVING, ["newer"]) == (world.state(BOT), world.everywhere(BOT))
+    assert [backup["backup_id"]] == world.archives()
+    assert world.is_clean(BOT)
+
+
+def test_an_upgrade_that_is_continued_goes_on_though_its_container_is_being_removed(tmp_path: Path) -> None:
+    """It is the upgrade itself that removes it."""
+    for last in range(1000):
+        path = tmp_path / str(last)
+        path.mkdir()
+        world = World(path)
+        world.add(BOT, "old")
+        assert world.run(Record("r", "upgrade", BOT, UPGRADE), last) is None, "it was killed"
+        if [record.phase for record in world.journal.unfinished()] == ["replacing"]:
+            break
+    world.memory.change(BOT, state=ContainerState.REMOVING)
+    world.restart()
+    config = world.config(BOT)
+    assert (ContainerState.RUNNING, "bot:2") == (world.state(BOT), config and config.image)

@@ -117,11 +117,15 @@ def sealed_secrets(means: Means, bot_id: str) -> bytes:
 def container_of(means: Means, bot_id: str) -> ContainerStatus | None:
     """The bot's container, for operations that act on it.
 
-    Raises :class:`ContainerNameMismatchError`, and :class:`NodeUnavailableError` for what could not go on.
+    Raises :class:`ContainerNameMismatchError`, :class:`InvalidStateError` for a bot that is being removed, and
+    :class:`NodeUnavailableError` for what could not go on.
     """
     status = means.lifecycle.get_container_status(bot_id)
     if status is not None:
         check_own_name(status)
+        if status.state is ContainerState.REMOVING:
+            # On a swarm, it may still run. It would be gone in the midst of the operation, or come back.
+            raise InvalidStateError("the bot is being removed; try again when it is gone", bot_id=bot_id)
         if status.node_unreachable:
             raise NodeUnavailableError(
                 f"node {status.node} of the bot cannot be reached; try again when it is back",

@@ -65,8 +65,8 @@ class ContainerMaintainerStub:
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
     set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
     failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-    NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or has further containers of other names. UNIMPLEMENTED /
-    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
+    NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, or has further containers of other
+    names. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
     """
     CreateBackup: _grpc.UnaryStreamMultiCallable[_container_maintainer_pb2.CreateBackupRequest, _container_maintainer_pb2.CreateBackupResponse]
     """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
@@ -75,8 +75,9 @@ class ContainerMaintainerStub:
 
     A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
     nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-    STATE_UNAVAILABLE, or INVALID_STATE if the bot is paused and stop_and_restart is set. UNIMPLEMENTED /
-    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and stop_and_restart is not set.
+    STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, or is paused and stop_and_restart is set.
+    UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and
+    stop_and_restart is not set.
     """
     ListBackups: _grpc.UnaryUnaryMultiCallable[_container_maintainer_pb2.ListBackupsRequest, _container_maintainer_pb2.ListBackupsResponse]
     """ListBackups lists the archives of a bot, or of all bots, newest first.
@@ -96,9 +97,9 @@ class ContainerMaintainerStub:
 
     NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
-    paused. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed
-    too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend
-    cannot copy states.
+    paused or being removed. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if
+    that has failed too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED /
+    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states.
     """
     RunAction: _grpc.UnaryStreamMultiCallable[_container_maintainer_pb2.RunActionRequest, _container_maintainer_pb2.RunActionResponse]
     """RunAction runs a declared program inside the bot's running container, as the container's user, and streams its output
@@ -145,8 +146,8 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
     set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
     failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-    NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or has further containers of other names. UNIMPLEMENTED /
-    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
+    NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, or has further containers of other
+    names. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
     """
     CreateBackup: _aio.UnaryStreamMultiCallable[_container_maintainer_pb2.CreateBackupRequest, _container_maintainer_pb2.CreateBackupResponse]  # type: ignore[assignment]
     """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
@@ -155,8 +156,9 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
 
     A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
     nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-    STATE_UNAVAILABLE, or INVALID_STATE if the bot is paused and stop_and_restart is set. UNIMPLEMENTED /
-    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and stop_and_restart is not set.
+    STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, or is paused and stop_and_restart is set.
+    UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and
+    stop_and_restart is not set.
     """
     ListBackups: _aio.UnaryUnaryMultiCallable[_container_maintainer_pb2.ListBackupsRequest, _container_maintainer_pb2.ListBackupsResponse]  # type: ignore[assignment]
     """ListBackups lists the archives of a bot, or of all bots, newest first.
@@ -176,9 +178,9 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
 
     NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
-    paused. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed
-    too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend
-    cannot copy states.
+    paused or being removed. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if
+    that has failed too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED /
+    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states.
     """
     RunAction: _aio.UnaryStreamMultiCallable[_container_maintainer_pb2.RunActionRequest, _container_maintainer_pb2.RunActionResponse]  # type: ignore[assignment]
     """RunAction runs a declared program inside the bot's running container, as the container's user, and streams its output
@@ -228,8 +230,8 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
         set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
         failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-        NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or has further containers of other names. UNIMPLEMENTED /
-        NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
+        NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, or has further containers of other
+        names. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
         """
 
     @_abc_1.abstractmethod
@@ -244,8 +246,9 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
 
         A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
         nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-        STATE_UNAVAILABLE, or INVALID_STATE if the bot is paused and stop_and_restart is set. UNIMPLEMENTED /
-        NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and stop_and_restart is not set.
+        STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, or is paused and stop_and_restart is set.
+        UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and
+        stop_and_restart is not set.
         """
 
     @_abc_1.abstractmethod
@@ -283,9 +286,9 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
 
         NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
-        paused. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed
-        too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend
-        cannot copy states.
+        paused or being removed. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if
+        that has failed too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED /
+        NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states.
         """
 
     @_abc_1.abstractmethod
