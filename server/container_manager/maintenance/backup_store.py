@@ -1,7 +1,7 @@
 """The archives in the backup root: ``{backup_id}.tar.gz``, each with ``{backup_id}.sha256``, for sha256sum.
 
-A file gets its name when it is complete and on the disk, and goes with the process until then. An archive that an
-operator has copied here from another machine is as good as one that was made here, with or without its checksum.
+A file gets its name when it is complete and on the disk. An archive that an operator has copied here from another
+machine is as good as one that was made here, with or without its checksum.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from container_manager.errors import (
 )
 from container_manager.maintenance.archive import write_archive
 from container_manager.maintenance.manifest import Manifest
+from container_manager.maintenance.new_files import flush, new_file, remove_parts, temporary, unlink
 from container_manager.maintenance.unpacking import read_head, read_manifest, unpack
 from container_manager.provisioning.descriptors import failures_as, fsync_directory
 from container_manager.root_ownership import fault_of_root
@@ -35,7 +36,6 @@ from container_manager.root_ownership import fault_of_root
 ARCHIVE, CHECKSUM = ".tar.gz", ".sha256"
 _BACKUP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _PIECE_BYTES = 1024 * 1024
-_MODE = 0o600
 
 
 _Key = tuple[str, int, int, int]
@@ -84,17 +84,17 @@ class BackupStore:
         """Write the archive of a state: see :func:`~container_manager.maintenance.archive.write_archive`."""
         with (
             self._opened() as root,
-            _new_file(backup_id + CHECKSUM, root) as checksum,
-            _new_file(backup_id + ARCHIVE, root) as archive,
+            new_file(backup_id + CHECKSUM, root) as checksum,
+            new_file(backup_id + ARCHIVE, root) as archive,
         ):
             complete = write_archive(
-                state, manifest, archive, lambda: _temporary(root), on_progress, without=without, secrets=secrets
+                state, manifest, archive, lambda: temporary(root), on_progress, without=without, secrets=secrets
             )
             archive.seek(0)
             sha256 = _sha256(archive)
             checksum.write(f"{sha256}  {backup_id}{ARCHIVE}\n".encode())
             # Before the archive has its name: it must not be left without one where there is no room.
-            _flush(checksum)
+            flush(checksum)
             size = os.fstat(archive.fileno()).st_size
         return Backup(backup_id, size, sha256, complete)
 
@@ -135,9 +135,13 @@ class BackupStore:
             return
         with self._opened() as root:
             for name in (backup_id + CHECKSUM, backup_id + ARCHIVE):
-                with suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=root)
+                unlink(name, root)
             fsync_directory(root)
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes have left, on a file system where new files have names."""
+        with suppress(BackupUnavailableError), self._opened() as root:
+            remove_parts(root)
 
     def _described(self, backup_id: str, root: int) -> tuple[_Key, Backup]:
         with _archive(backup_id, root) as archive:
@@ -161,28 +165,6 @@ class BackupStore:
                 yield descriptor
             finally:
                 os.close(descriptor)
-
-
-@contextmanager
-def _new_file(name: str, root: int) -> Iterator[IO[bytes]]:
-    """A file that gets its name at the end of the block, when it is on the disk; none if the block raises."""
-    with _temporary(root) as file:
-        yield file
-        _flush(file)
-        os.link(f"/proc/self/fd/{file.fileno()}", name, dst_dir_fd=root)
-        os.fsync(root)
-
-
-def _flush(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _temporary(root: int) -> IO[bytes]:
-    """A file without a name, on the root's file system: it goes with the process."""
-    descriptor = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, _MODE, dir_fd=root)
-    os.fchmod(descriptor, _MODE)
-    return open(descriptor, "w+b")  # noqa: PTH123 - a descriptor, for the caller to close
 
 
 @contextmanager

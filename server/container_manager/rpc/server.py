@@ -281,6 +281,8 @@ class Server:
     def _remove_leftovers(self) -> None:
         for part in (self._backend.secrets, self._backend.files, self._backend.lifecycle):
             part.remove_leftovers()
+        if self._runs.store is not None:
+            self._runs.store.remove_leftovers()
 
     def _register(self, server: grpc.aio.Server, address: Address) -> None:
         served = self._served[address]
