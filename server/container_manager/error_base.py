@@ -21,6 +21,8 @@ class ContainerManagerError(Exception):
 
     code: ClassVar[str] = "INTERNAL"
     reason: ClassVar[str] = "INTERNAL_ERROR"
+    start_sent = False
+    """The backend was asked to start the bot before this error, which says nothing of that start's outcome."""
 
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message)

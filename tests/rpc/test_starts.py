@@ -20,7 +20,7 @@ from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintai
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backend_provisioning import OnOutput
 from container_manager.bot_directories import RootDirectory
-from container_manager.errors import StartFailedError
+from container_manager.errors import EngineTimeoutError, StartFailedError
 from container_manager.maintenance import long_runs, readiness
 from container_manager.model import ContainerState
 from container_manager_client import connect
@@ -145,6 +145,31 @@ def test_a_start_that_fails_and_a_bot_that_is_stopped_hold_no_place(world: World
     world.calls.start(second)
     world.calls.stop(second)
     world.calls.start(third)
+
+
+def test_a_start_whose_caller_has_left_holds_its_place_until_the_bot_is_ready(world: World) -> None:
+    """As on a swarm, where the bot's node may still pull the image."""
+    first, second, third = world.bot(ContainerState.CREATED), world.bot(), world.bot(ContainerState.CREATED)
+    late = EngineTimeoutError("the call's deadline passed")
+    late.start_sent = True
+    world.memory.script("start_container", late, bot_id=first)
+    with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
+        world.calls.start(first)
+    started = world.pool.submit(world.calls.start, second)
+    world.await_waiting(1)
+    # Longer than the time between two looks at the bot.
+    time.sleep(1.5)
+    assert 1 == world.waiting, "its image is pulled"
+    world.memory.change(first, state=RUNNING, start_time_ns=world.memory.now_ns())
+    time.sleep(1.5)
+    assert 1 == world.waiting, "it is not ready"
+    world.memory.change(first, state=STOPPED)
+    started.result(60)
+    world.calls.stop(second)
+    world.memory.script("start_container", EngineTimeoutError("nothing was sent"), bot_id=third)
+    with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
+        world.calls.start(third)
+    world.calls.start(second, timeout=30)
 
 
 def test_bots_of_which_nothing_is_declared_hold_no_place(world: World) -> None:

@@ -55,8 +55,9 @@ def lifecycle(make_lifecycle: MakeLifecycle, monkeypatch: pytest.MonkeyPatch) ->
 
 def begin(lifecycle: SwarmLifecycle, seconds: float = 0.05) -> None:
     """A start whose caller leaves before the image has come."""
-    with pytest.raises(EngineTimeoutError, match="deadline"):
+    with pytest.raises(EngineTimeoutError, match="deadline") as caught:
         carry_out(lifecycle.start_container(BOT, deadline=Deadline(seconds)))
+    assert caught.value.start_sent
 
 
 def state(world: SwarmWorld) -> tuple[int, Phase]:
@@ -75,8 +76,9 @@ def test_a_start_ends_with_its_caller_and_is_not_withdrawn(world: SwarmWorld, li
     operation = lifecycle.restart_container(BOT, deadline=cancelled)
     next(operation)
     cancelled.cancel()
-    with pytest.raises(OperationCancelledError):
+    with pytest.raises(OperationCancelledError) as caught:
         carry_out(operation)
+    assert caught.value.start_sent
     assert (1, Phase.STARTING) == state(world)
     wait_until(lambda: lifecycle._runs._watch._thread is None, "nobody looks for its first run")
 
@@ -172,6 +174,7 @@ def test_a_start_ends_when_somebody_else_has_ended_it(
     with pytest.raises(error) as caught:
         carry_out(operation)
     assert {"bot_id": BOT} == caught.value.metadata or error is ContainerNotFoundError
+    assert caught.value.start_sent is (error is OperationInProgressError)
     assert before == (state(world) if world.services else None)
 
 

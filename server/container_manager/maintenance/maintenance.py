@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -12,9 +13,12 @@ from container_manager.maintenance.action_runner import ActionRunner
 from container_manager.maintenance.bot_status import BotStatuses
 from container_manager.maintenance.readiness import ReadinessWaiter
 from container_manager.maintenance.ready_probe import ReadyProbe
+from container_manager.model import ContainerState
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.starts import PLACE_SECONDS
 from container_manager.view.keeper import ViewKeeper
+
+_LOOK_SECONDS = 0.5
 
 
 class Maintenance:
@@ -40,6 +44,11 @@ class Maintenance:
         """Wait until the bot is ready or will not be; not at all if nothing tells when it is ready."""
         await self._keeper.settled(bot_id)
         status = await self.statuses.get(bot_id, Deadline(PLACE_SECONDS))
+        ends = time.monotonic() + PLACE_SECONDS
+        while status is not None and status.state is ContainerState.CREATED and time.monotonic() < ends:
+            # The start's caller has left before the bot's node had the image.
+            await asyncio.sleep(_LOOK_SECONDS)
+            status = await self.statuses.get(bot_id, Deadline(PLACE_SECONDS))
         if status is not None and (status.health is not None or self.actions.find(READY, status) is not None):
             begun = time.monotonic()
             found = await self.readiness.ready(bot_id, PLACE_SECONDS)

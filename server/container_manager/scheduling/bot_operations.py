@@ -18,7 +18,7 @@ from container_manager.operation import GracePeriod, Operation, Pull, Wait
 from container_manager.scheduling.bot_turns import BotTurns
 from container_manager.scheduling.grace_periods import GracePeriods
 from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
-from container_manager.scheduling.operation_parts import Parts, end_of, has_result, log_abandoned
+from container_manager.scheduling.operation_parts import Parts, end_of, log_abandoned, starts_bot
 from container_manager.scheduling.starts import Starts
 from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools, pool_sizes
 
@@ -129,7 +129,7 @@ class BotOperations:
         of another one as soon as its own would end.
 
         ``starts``: whether the operation is going to start the bot, asked when its turn has come. It then waits until
-        it is admitted. Its result says whether it has started the bot: not if it is empty.
+        it is admitted. It has started the bot if its result is not empty, or if its error has ``start_sent``.
 
         ``gives_way``: whether the operation has changed nothing yet, asked at each of its waits. A call with a grace
         period ends such a wait with :class:`OperationInProgressError`, as it ends the wait of a start.
@@ -167,7 +167,7 @@ class BotOperations:
                 on_end(work)
             finally:
                 if place is not None:
-                    place.ended(started=has_result(work))
+                    place.ended(started=starts_bot(work))
                 end()
 
         try:

@@ -68,9 +68,12 @@ async def end_of(wait: Wait, woken: asyncio.Event | None = None) -> None:
             await ended.wait()
 
 
-def has_result(work: asyncio.Future[Any] | None) -> bool:
-    """Whether an operation has ended with a result that is not empty."""
-    return work is not None and not work.cancelled() and work.exception() is None and bool(work.result())
+def starts_bot(work: asyncio.Future[Any] | None) -> bool:
+    """Whether an operation has started its bot, as a result that is not empty says, or has at least sent the start."""
+    if work is None or work.cancelled():
+        return False
+    exc = work.exception()
+    return bool(work.result()) if exc is None else isinstance(exc, ContainerManagerError) and exc.start_sent
 
 
 def log_abandoned(work: asyncio.Future[Any]) -> None:

@@ -36,7 +36,14 @@ from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import start_error
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import EngineTimeoutError, EngineUnavailableError, InvalidStateError, NodeUnavailableError
+from container_manager.errors import (
+    EngineTimeoutError,
+    EngineUnavailableError,
+    InvalidStateError,
+    NodeUnavailableError,
+    OperationCancelledError,
+    OperationInProgressError,
+)
 from container_manager.operation import Operation
 
 Json = dict[str, Any]
@@ -130,6 +137,10 @@ class Starts:
             # It was told with the status of a start that an engine rejects.
             rejected = EngineRejectedError(_SERVER_ERROR, failure.text)
             raise start_error(rejected, bot_id, self._shared_states) from failure
+        except (EngineTimeoutError, OperationCancelledError, OperationInProgressError) as exc:
+            # Its caller has left, or somebody else has changed the bot since.
+            exc.start_sent = True
+            raise
         if is_image_checked:
             # Its status depends on that.
             self._change_starting(service, bot_id, start_id, partial(records.confirmed, is_image_checked=True))
