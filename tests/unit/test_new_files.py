@@ -59,10 +59,10 @@ def test_a_block_that_fails_leaves_nothing(root: int, tmp_path: Path) -> None:
 def test_what_a_killed_process_has_left_is_told_from_what_is_being_written(
     root: int, tmp_path: Path, has_unnamed: bool
 ) -> None:
-    (tmp_path / "left.part").write_bytes(b"half")
-    (tmp_path / "whole.tar.gz").write_bytes(b"whole")
+    (tmp_path / f"{'0' * 16}.part").write_bytes(b"half")
+    (tmp_path / "operator's.part").write_bytes(b"half")
     with new_file("name", root) as file:
         file.write(b"content")
         remove_parts(root)
-        assert (0 if has_unnamed else 1) == len(list(tmp_path.glob("*.part")))
-    assert {"name", "whole.tar.gz"} == {path.name for path in tmp_path.iterdir()}
+        assert (1 if has_unnamed else 2) == len(list(tmp_path.glob("*.part")))
+    assert {"name", "operator's.part"} == {path.name for path in tmp_path.iterdir()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import IO
 
 from container_manager.provisioning.descriptors import names_in
 
-_PART = ".part"
+_PART = re.compile(r"[0-9a-f]{16}\.part")
 _MODE = 0o600
 
 
@@ -48,9 +49,9 @@ def temporary(root: int) -> IO[bytes]:
 
 
 def remove_parts(root: int) -> None:
-    """Remove what killed processes have left of files whose names end in ``.part``."""
+    """Remove what killed processes have left of files that needed a name."""
     for name in names_in(root):
-        if name.endswith(_PART):
+        if _PART.fullmatch(name):
             # One that is being written is locked.
             with suppress(OSError), _locked(name, root):
                 unlink(name, root)
@@ -77,7 +78,7 @@ def _created(root: int) -> tuple[IO[bytes], str]:
         # NFS and CIFS have none.
         if exc.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
             raise
-        part = f"{secrets.token_hex(8)}{_PART}"
+        part = f"{secrets.token_hex(8)}.part"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(part, flags, _MODE, dir_fd=root)
         # Tells it from what a killed process has left.
