@@ -15,6 +15,7 @@ from container_manager.backends.swarm.records import LABEL_LEFT_ON
 from container_manager.bot_directories import RootDirectory
 from container_manager.errors import (
     CommandNotFoundError,
+    EngineTimeoutError,
     NodeUnavailableError,
     PortInUseError,
     SecretsUnavailableError,
@@ -115,6 +116,29 @@ def test_on_a_node_that_is_slow_a_missing_program_is_waited_for_longer(
     assert not is_over("running", 100)
     assert not is_over("running", 100 + settled_seconds - 0.01)
     assert is_over("running", 100 + settled_seconds)
+
+
+def test_a_missing_program_is_told_as_soon_as_somebody_has_the_log(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start whose outcome nobody knows is not taken for a success that is seen through."""
+
+    def unavailable(*_: object) -> bytes:
+        raise EngineTimeoutError("the node is not available")
+
+    create(lifecycle)
+    ended = {"ContainerID": "c", "ExitCode": 127}
+    world.script = [{"State": "failed", "Err": "task: non-zero exit (127)", "ContainerStatus": ended}]
+    with monkeypatch.context() as patch:
+        patch.setattr(world, "task_log", unavailable)
+        carry_out(lifecycle.start_container(BOT))
+        for _ in range(2):
+            lifecycle.upkeep.attend(world.list_services(None)[0])
+            assert (ContainerState.RESTARTING, 1) == (status(lifecycle).state, world.replicas)
+    world.log = NO_PROGRAM
+    world.at_stop = [None]
+    lifecycle.upkeep.attend(world.list_services(None)[0])
+    assert (ExitReason.START_FAILED, 0) == (status(lifecycle).exit_reason, world.replicas)
 
 
 @pytest.mark.parametrize("named", ["engine", "engine without the container", "nothing there"])

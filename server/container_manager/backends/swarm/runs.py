@@ -69,6 +69,10 @@ class StartFailed(Exception):  # noqa: N818 - never leaves this package
         self.run = run
 
 
+class StartNotKnown(Exception):  # noqa: N818 - as above
+    """The first run of a start has ended, and nobody has the log that says whether it ever ran its program."""
+
+
 @dataclass
 class _Times:
     """Since when each thing has been so."""
@@ -145,8 +149,9 @@ class Runs:
         """Wait for the first run of the service's newest start; whether its image has a health check.
 
         ``until_ns``: tasks of up to this create time are of earlier starts. Raises :class:`StartFailed`,
-        :class:`NodeUnavailableError` for a bot whose only node cannot be reached, :class:`OperationInProgressError`
-        and :class:`ContainerNotFoundError` when somebody else has ended this start, and what ``deadline`` raises.
+        :class:`StartNotKnown`, :class:`NodeUnavailableError` for a bot whose only node cannot be reached,
+        :class:`OperationInProgressError` and :class:`ContainerNotFoundError` when somebody else has ended this start,
+        and what ``deadline`` raises.
         """
         start = _Start(service, until_ns)
         future = self._watch.until(service["Spec"]["Name"], start.look)
@@ -259,9 +264,15 @@ class Runs:
                 raise OperationInProgressError(message, bot_id=bot_id)
 
     def _check_run(self, task: Json) -> None:
-        """Raise :class:`StartFailed` if the task, which has ended, never ran its program."""
+        """Raise :class:`StartFailed` if the task, which has ended, never ran its program, or :class:`StartNotKnown`."""
         run = run_of(task)
         if run.error:
             raise StartFailed(run.error, run)
-        if run.exit_code in _INIT_EXIT_CODES and (text := self._containers.words_of_init(task)):
+        if run.exit_code not in _INIT_EXIT_CODES:
+            return
+        try:
+            text = self._containers.words_of_init(task)
+        except EngineUnavailableError as exc:
+            raise StartNotKnown from exc
+        if text:
             raise StartFailed(text, Run(error=text))

@@ -25,7 +25,7 @@ from container_manager.backends.swarm.records import (
     replicas_of,
     start_id_of,
 )
-from container_manager.backends.swarm.runs import Runs, StartFailed
+from container_manager.backends.swarm.runs import Runs, StartFailed, StartNotKnown
 from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_spec import with_secrets
 from container_manager.backends.swarm.state_nodes import StateNodes
@@ -121,14 +121,17 @@ class Starts:
     def see_through(self, service: Json, bot_id: str) -> Operation[None]:
         """Wait for the outcome of the start that has begun, and write it down. Raises what an engine's start does."""
         start_id = start_id_of(service)
-        yield from self._await_outcome(service, bot_id, counted_of(service).until_ns, start_id, Deadline())
-        self._change_starting(service, bot_id, start_id, records.confirmed)
+        if (yield from self._await_outcome(service, bot_id, counted_of(service).until_ns, start_id, Deadline())):
+            self._change_starting(service, bot_id, start_id, records.confirmed)
 
     def _await_outcome(
         self, service: Json, bot_id: str, until_ns: int, start_id: str, deadline: Deadline
-    ) -> Operation[None]:
+    ) -> Operation[bool]:
+        """Whether it is known that the bot has started; if not, the upkeep looks again."""
         try:
             is_image_checked = yield from self._runs.await_start(service, bot_id, until_ns, start_id, deadline)
+        except StartNotKnown:
+            return False
         except NodeUnavailableError:
             self._withdraw(service, bot_id, start_id, Run())
             raise
@@ -144,6 +147,7 @@ class Starts:
         if is_image_checked:
             # Its status depends on that.
             self._change_starting(service, bot_id, start_id, partial(records.confirmed, is_image_checked=True))
+        return True
 
     def _withdraw(self, service: Json, bot_id: str, start_id: str, run: Run) -> None:
         """Keep the swarm from trying again."""

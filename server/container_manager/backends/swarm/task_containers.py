@@ -32,12 +32,17 @@ class TaskContainers:
         self._calls = calls
 
     def words_of_init(self, task: Json) -> str:
-        """What the container's init process says about a program that it cannot run; empty: it ran one."""
-        log = b""
+        """What the container's init process says about a program that it cannot run; empty: it ran one.
+
+        Raises :class:`EngineUnavailableError` while nobody has its log.
+        """
         for read in (self._lines_of_node, self._lines_of_manager):
             with suppress(EngineRejectedError, ContainerManagerError, CancelledError):
-                log = read(task)
-                break
+                return self._words_of_init(read(task))
+        raise EngineUnavailableError("neither the engine of the task's node nor a manager has its log")
+
+    @staticmethod
+    def _words_of_init(log: bytes) -> str:
         lines = [line for line in log.decode("utf-8", "replace").splitlines() if "[FATAL tini (" in line]
         _, _, text = lines[-1].partition("] ") if lines else ("", "", "")
         program, _, problem = text.removeprefix("exec ").partition(" failed: ")
