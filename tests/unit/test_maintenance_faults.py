@@ -16,6 +16,8 @@ from container_manager.errors import (
     ContainerManagerError,
     EngineUnavailableError,
     InternalError,
+    InvalidStateError,
+    OperationInProgressError,
     UpgradeRolledBackError,
 )
 from container_manager.maintenance import steps
@@ -187,3 +189,53 @@ def test_a_bug_in_a_backup_lets_the_bot_go_on(tmp_path: Path, monkeypatch: pytes
     assert ContainerState.RUNNING is world.state(BOT)
     assert world.is_clean(BOT)
     assert world.journal.find("r") is None
+
+
+def overtaken(*, sent: bool = True) -> OperationInProgressError:
+    """The outcome of a start after which another service has stopped the bot."""
+    error = OperationInProgressError("another call stopped the bot")
+    error.start_sent = sent
+    return error
+
+
+@pytest.mark.parametrize(
+    "outcome", [InvalidStateError("the bot is being removed"), overtaken()], ids=["removed", "stopped"]
+)
+def test_a_backup_is_made_though_another_service_removes_or_stops_the_bot_and_starts_it_once(
+    tmp_path: Path, outcome: ContainerManagerError
+) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "old")
+    started = len(world.memory.seen("start_container"))
+    world.memory.script("start_container", outcome, None)
+    backup = world.run(Record("r", "backup", BOT, {"stop_and_restart": True}))
+    assert backup is not None
+    assert [backup["backup_id"]] == world.archives()
+    assert (ContainerState.EXITED, started + 1) == (world.state(BOT), len(world.memory.seen("start_container")))
+    assert world.is_clean(BOT)
+
+
+def test_a_backup_tries_again_to_start_a_bot_whose_start_was_not_sent(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "old")
+    world.memory.script("start_container", overtaken(sent=False), None)
+    with pytest.raises(OperationInProgressError):
+        world.run(Record("r", "backup", BOT, {"stop_and_restart": True}))
+    assert ContainerState.RUNNING is world.state(BOT)
+    assert world.is_clean(BOT)
+
+
+@pytest.mark.parametrize("kind", ["upgrade", "restore"])
+def test_a_rollback_has_not_failed_when_another_service_stops_the_bot_that_it_starts(tmp_path: Path, kind: str) -> None:
+    world = World(tmp_path)
+    world.add(BOT, "restored")
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+    assert backup is not None
+    (world.states / BOT / "file").write_text("former")
+    # It crashes again and again: an upgrade does not wait until it is ready.
+    world.memory.change(BOT, state=ContainerState.RESTARTING)
+    world.is_ready = False
+    world.memory.script("start_container", None, overtaken())
+    with pytest.raises(UpgradeRolledBackError):
+        world.run(Record("r", kind, BOT, UPGRADE if kind == "upgrade" else backup))
+    assert "former" == (world.states / BOT / "file").read_text()

@@ -19,6 +19,7 @@ from container_manager.errors import (
     ConfigNotReproducibleError,
     ContainerManagerError,
     ContainerNotFoundError,
+    InvalidStateError,
 )
 from container_manager.maintenance.archive import DERIVED_PATHS
 from container_manager.maintenance.backup_store import Backup, new_backup_id
@@ -167,6 +168,6 @@ def _resume(means: Means, task: Task) -> Operation[None]:
     if paused:
         yield from insist_on(lambda: means.maintenance.unpause(paused))
     if task.facts.get("stopped"):
-        # Somebody may have removed it meanwhile, with the engine's own means.
-        with suppress(ContainerNotFoundError):
+        # Somebody may have removed it meanwhile, or be about to: another service, or the engine's own means.
+        with suppress(ContainerNotFoundError, InvalidStateError):
             yield from start(means, task)

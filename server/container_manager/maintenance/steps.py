@@ -20,6 +20,7 @@ from container_manager.errors import (
     InvalidStateError,
     NodeUnavailableError,
     NotSupportedByBackendError,
+    OperationInProgressError,
     UpgradeRolledBackError,
 )
 from container_manager.maintenance.backup_store import BackupStore
@@ -127,11 +128,8 @@ def container_of(means: Means, bot_id: str) -> ContainerStatus | None:
             # On a swarm, it may still run. It would be gone in the midst of the operation, or come back.
             raise InvalidStateError("the bot is being removed; try again when it is gone", bot_id=bot_id)
         if status.node_unreachable:
-            raise NodeUnavailableError(
-                f"node {status.node} of the bot cannot be reached; try again when it is back",
-                bot_id=bot_id,
-                node=status.node,
-            )
+            message = f"node {status.node} of the bot cannot be reached; try again when it is back"
+            raise NodeUnavailableError(message, bot_id=bot_id, node=status.node)
     return status
 
 
@@ -212,7 +210,12 @@ def both_held(means: Means, task: Task) -> Operation[None]:
 def start(means: Means, task: Task) -> Operation[None]:
     """Start the bot, with the place that it has, or when it is admitted."""
     place = yield from admitted(means, task)
-    yield from insist(lambda: means.lifecycle.start_container(task.bot_id))
+    try:
+        yield from insist(lambda: means.lifecycle.start_container(task.bot_id))
+    except OperationInProgressError as exc:
+        # Somebody else has stopped the bot since, or started it anew: that is not undone.
+        if not exc.start_sent:
+            raise
     place.end(started=True)
     task.place = None
 
