@@ -156,6 +156,17 @@ def test_a_start_that_waits_for_its_first_run_is_left_alone() -> None:
     assert not Manager(records.started(spec(), 0), task("preparing")).due
 
 
+def test_a_run_that_a_lost_node_has_ended_says_nothing_of_a_start() -> None:
+    started = records.started(spec(), 0)
+    lost = task("shutdown")
+    assert not Manager(started, lost).due
+    assert not Manager(started, lost, task("preparing", 2)).due
+    manager = Manager(started, lost, task("rejected", 2, status={"Err": "No such image"}))
+    assert manager.due
+    manager.attend()
+    assert (0, Phase.STOPPED) == (replicas_of(manager.service), phase_of(manager.service))
+
+
 LEFT = records.stopped(STARTED, left_on=["node2"])
 READY = {**NODES, "node2": {**NODES["node2"], "Status": {"State": "ready"}}}
 

@@ -12,6 +12,7 @@ Json = dict[str, Any]
 
 ENDED = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
 """States of tasks whose container has ended, or never was."""
+_WITH_OUTCOME = frozenset({"running", "complete", "failed", "rejected"})
 _WITH_PROCESS = frozenset({"starting", "running"})
 _ENDED_ERROR = "task: non-zero exit"
 
@@ -60,12 +61,15 @@ def newest_running(tasks: Iterable[Json]) -> Json | None:
 def first_run(ordered: Sequence[Json]) -> Json | None:
     """The task that shows how a start went, of those since the start, oldest first; ``None``: there is none yet.
 
-    The swarm no longer waits for a task, such as one on a node that is down, once it has made another.
+    The swarm no longer waits for a task, such as one on a node that is down, once it has made another. One that it has
+    ended itself, as when its node was lost, shows nothing.
     """
-    return next(
-        (task for task in ordered if has_ended(task) or task["Status"]["State"] == "running" or task is ordered[-1]),
-        None,
-    )
+    return next((task for task in ordered if shows_start(task) or task is ordered[-1]), None)
+
+
+def shows_start(task: Json) -> bool:
+    """Whether the task has run, or has ended by itself."""
+    return task["Status"]["State"] in _WITH_OUTCOME
 
 
 def run_of(task: Json, restart_count: int = 0, node: str = "") -> Run:

@@ -34,7 +34,7 @@ from container_manager.backends.swarm.records import (
 )
 from container_manager.backends.swarm.starts import Starts
 from container_manager.backends.swarm.status import is_down
-from container_manager.backends.swarm.tasks import first_run, has_ended, in_order, is_unplaced, may_run
+from container_manager.backends.swarm.tasks import first_run, has_ended, in_order, is_unplaced, may_run, shows_start
 from container_manager.deadline import Deadline
 from container_manager.engine.timestamps import time_ns
 from container_manager.errors import ContainerManagerError, NodeUnavailableError
@@ -110,7 +110,7 @@ def is_due(service: Json, tasks: Iterable[Json], nodes: Mapping[str, Json]) -> b
         first = first_run(since)
         if replicas_of(service) == 0 or first is None:
             return False
-        return has_ended(first) or may_run(first) or is_unplaced(first)
+        return shows_start(first) or may_run(first) or is_unplaced(first)
     left = left_on(service)
     is_over = replicas_of(service) > 0 or all(map(has_ended, ordered))
     if left and is_over and not any(is_down(nodes[each]) for each in left if each in nodes):
