@@ -12,7 +12,7 @@ import pytest
 
 from container_manager.backends.swarm.swarm_images import AT_ONCE, OF_ONE_REGISTRY, SwarmImages
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import BackendConfig
+from container_manager.config import BackendConfig, RegistryConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -206,3 +206,21 @@ def test_a_registry_that_does_not_answer_delays_no_other_one(engine: Engine, ima
     assert f"{IMAGE}@{DIGEST}" == carry_out(images.resolve(IMAGE, Deadline(60)))
     answered.set()
     wait_until(lambda: digest_threads() == 0, "the threads end")
+
+
+@pytest.mark.parametrize(
+    ("image", "policy", "read"),
+    [
+        (f"{IMAGE}@{DIGEST}", PullPolicy.MISSING, True),
+        (ID, PullPolicy.MISSING, False),
+        (ID, PullPolicy.NEVER, False),
+        (f"{IMAGE}@{DIGEST}", PullPolicy.NEVER, False),
+    ],
+)
+def test_a_start_asks_for_credentials_only_where_nodes_pull(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, image: str, policy: PullPolicy, read: bool
+) -> None:
+    missing = RegistryConfig(tmp_path / "none.json", required=True)
+    config = replace(CONFIG, registry_config=missing, pull_policy=policy)
+    assert SwarmImages(cast("SwarmClient", engine), config).current_credentials(image, Deadline()) is None
+    assert read is ("gives no new credentials" in caplog.text)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.config import RegistryConfig
+from container_manager.deadline import Deadline
+from container_manager.errors import OperationCancelledError
 from container_manager.operation import carry_out
+from tests.support.waiting import wait_until
 from tests.unit.swarm_documents import BOT
-from tests.unit.swarm_operations import create
+from tests.unit.swarm_operations import create, run
 from tests.unit.swarm_world import SwarmWorld
 
 
@@ -69,4 +75,54 @@ def test_a_start_without_usable_credentials_leaves_nodes_those_that_they_have(
     else:
         registries.path.write_text(content, encoding="utf-8")
     carry_out(lifecycle.start_container(BOT))
+    assert {None} == set(world.registry_auths)
+
+
+@pytest.fixture
+def asked(registries: RegistryConfig, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with a line for each question to the helper that :func:`use_helper` names."""
+    monkeypatch.setenv("PATH", f"{registries.path.parent}:{os.environ['PATH']}")
+    return registries.path.with_name("docker-credential-one.asked")
+
+
+def use_helper(registries: RegistryConfig, then: str) -> None:
+    """Name a credential helper that notes each question, and then does this."""
+    path = registries.path.with_name("docker-credential-one")
+    path.write_text(f'#!/bin/sh\necho asked >>"$0.asked"\n{then}\n', encoding="utf-8")
+    path.chmod(0o700)
+    registries.path.write_text('{"credsStore": "one"}', encoding="utf-8")
+
+
+def test_a_restart_asks_a_helper_once_and_before_it_stops_the_bot(
+    world: SwarmWorld, make_lifecycle: Callable[..., SwarmLifecycle], registries: RegistryConfig, asked: Path
+) -> None:
+    lifecycle = make_lifecycle(registry_config=registries)
+    run(lifecycle)
+    use_helper(registries, """echo '{"Username": "a", "Secret": "new"}'""")
+    questions: list[int] = []
+    world.registry_auths.clear()
+    world.on_update = lambda: questions.append(len(asked.read_text().split()) if asked.exists() else 0)
+    carry_out(lifecycle.restart_container(BOT))
+    assert {1} == set(questions)
+    assert ["new"] == passwords(world)
+
+
+@pytest.mark.parametrize("call", ["start_container", "restart_container"])
+def test_a_helper_that_hangs_is_given_up_with_the_caller_and_the_bot_starts_without_it(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, registries: RegistryConfig, asked: Path, call: str
+) -> None:
+    use_helper(registries, "exec sleep 100000")
+    deadline = Deadline()
+
+    def start() -> None:
+        # The first run may come before it is looked whether the caller waits for that.
+        with suppress(OperationCancelledError):
+            carry_out(getattr(lifecycle, call)(BOT, deadline=deadline))
+
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(start)
+        wait_until(asked.exists, "the helper runs")
+        deadline.cancel()
+        started.result(10)
+    assert 1 == world.replicas
     assert {None} == set(world.registry_auths)

@@ -247,7 +247,7 @@ def _answer(
             output, is_read = output + chunk, not chunk
             if len(output) > _MAX_BYTES:
                 raise _NoAnswerError(f"answered with more than {_MAX_BYTES} bytes")
-    raise _NoAnswerError(f"did not answer within {seconds:.0f} s")
+    raise _NoAnswerError(f"did not answer {'in time' if given_up.is_set() else f'within {seconds:.0f} s'}")
 
 
 def _program(name: object, path: Path) -> str:

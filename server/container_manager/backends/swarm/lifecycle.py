@@ -168,11 +168,13 @@ class SwarmLifecycle:
         service = self.services.require(bot_id, deadline)
         check_stays(service, bot_id)
         self._starts.check(service, bot_id)
+        registry_auth = self._starts.credentials(service, deadline)  # a helper may take its time: the bot runs on
         tasks = self.services.tasks_of(service, Deadline())
         nodes = nodes_of(tasks) | given_up_nodes(tasks) | left_on(service)
         self.services.check_reachable(nodes, _NO_RESTART, bot_id)
         yield from self._stop(service, bot_id, grace_seconds, _RESTARTS)
-        return (yield from self._starts.start(self.services.require(bot_id, Deadline()), bot_id, deadline))
+        service = self.services.require(bot_id, Deadline())
+        return (yield from self._starts.start(service, bot_id, deadline, lambda: registry_auth))
 
     def remove_container(
         self,

@@ -81,10 +81,17 @@ class Starts:
             check_state_to_mount(self._shared_states, bot_id, lambda: _mounts(service, source))
         return list(secrets)
 
-    def start(self, service: Json, bot_id: str, deadline: Deadline) -> Operation[str]:
+    def credentials(self, service: Json, deadline: Deadline) -> str | None:
+        """What nodes pull the bot's image with by now. Takes as long as a credential helper, while the caller waits."""
+        return self._images.current_credentials(service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"], deadline)
+
+    def start(
+        self, service: Json, bot_id: str, deadline: Deadline, credentials: Callable[[], str | None] | None = None
+    ) -> Operation[str]:
         """Start the bot's service, unless it is started; its id. Raises what an engine's start does.
 
-        Only the wait for the first run ends with ``deadline``.
+        Only the waits for credentials and for the first run end with ``deadline``. ``credentials`` returns those that
+        :meth:`credentials` has told before; ``None``: it is asked.
         """
         tasks = self._services.tasks(service["Spec"]["Name"], Deadline())
         until_ns = max((time_ns(task.get("CreatedAt")) or 0 for task in tasks), default=0)
@@ -92,7 +99,7 @@ class Starts:
         if not _has_begun(service):
             secrets = self.check(service, bot_id)
             # Those of the create may have expired.
-            registry_auth = self._images.current_credentials(service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"])
+            registry_auth = credentials() if credentials is not None else self.credentials(service, deadline)
         start_id = uuid4().hex
 
         def start(document: Json) -> Json | None:

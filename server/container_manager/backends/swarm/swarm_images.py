@@ -108,10 +108,17 @@ class SwarmImages:
         """What nodes send to the image's registry, as the engine's ``X-Registry-Auth``. Takes as long as a helper."""
         return self._credentials(image).header()
 
-    def current_credentials(self, image: str) -> str | None:
-        """As :meth:`credentials`; ``None`` also for what cannot be read: nodes that have the image need none."""
+    def current_credentials(self, image: str, deadline: Deadline) -> str | None:
+        """As :meth:`credentials`, while the caller waits; ``None`` also for what nodes ask no registry for.
+
+        And for what cannot be read: nodes that have the image need none.
+        """
+        if is_image_id(image) or self._config.pull_policy is PullPolicy.NEVER:
+            return None
+        given_up = threading.Event()
+        deadline.on_cancel(given_up.set)
         try:
-            return self.credentials(image)
+            return self._credentials(image, given_up).header()
         except ImagePullFailedError as exc:
             _log.warning("a start gives no new credentials: %s", exc)
             return None
@@ -205,8 +212,8 @@ class SwarmImages:
             raise pull_error(exc.__cause__.text, image, exc.__cause__.status, credentials.origin) from exc
         return str(document["Descriptor"]["digest"])
 
-    def _credentials(self, image: str) -> Credentials:
+    def _credentials(self, image: str, given_up: threading.Event | None = None) -> Credentials:
         try:
-            return credentials_for(image, self._config.registry_config)
+            return credentials_for(image, self._config.registry_config, given_up)
         except RegistryConfigError as exc:
             raise ImagePullFailedError(f"image {image} was not asked for: {exc}", image=image) from exc
