@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from container_manager.errors import InternalError, OperationInProgressError, ShuttingDownError
+from container_manager.errors import InternalError, OperationInProgressError, ShuttingDownError, StateUnavailableError
 from container_manager.maintenance.journal import Journal, Record
 from container_manager.maintenance.runs import Run, Runs
 from container_manager.maintenance.task import Result, Task
@@ -120,27 +121,75 @@ def test_those_who_watch_are_told_that_the_service_shuts_down(tmp_path: Path) ->
     in_runs(tmp_path, waiting, scenario)
 
 
-def test_what_another_service_works_on_is_neither_continued_nor_removed_before_that_has_ended(
+def test_what_another_service_may_work_on_is_neither_continued_nor_removed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Also what a service has begun that was not alone when it started."""
     Journal(tmp_path).save(replace(RECORD, phase="first"))
-    other = Journal(tmp_path)
-    assert other.hold()
+    first, second = Journal(tmp_path), Journal(tmp_path)
+    assert first.hold()
+    assert first.share()
+    assert not second.hold()
     cleaned: list[object] = []
 
     async def scenario(runs: Runs) -> None:
         await runs.recover(cleaned.append)
 
-    in_runs(tmp_path, done, scenario)
-    assert [] == cleaned
-    assert ["first"] == [record.phase for record in other.unfinished()]
-    assert 1 == caplog.text.count("another service has this secrets root")
-    other.release()
+    for count, journal in enumerate((first, second), start=1):
+        in_runs(tmp_path, done, scenario)
+        assert [] == cleaned
+        assert ["first"] == [record.phase for record in journal.unfinished()]
+        assert count == caplog.text.count("another service has this secrets root")
+        journal.release()
 
     async def recovered(runs: Runs) -> None:
         await scenario(runs)
+        assert not second.hold(), "it serves"
+        second.release()
         assert {"done": True} == await ended(await runs.attach(RECORD))
 
     in_runs(tmp_path, done, recovered)
     assert [{BOT}] == cleaned
-    assert other.hold()
+    assert second.hold()
+
+
+def test_of_two_services_that_start_at_once_one_continues_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that becomes a shared one is free for a moment."""
+    Journal(tmp_path).save(replace(RECORD, phase="first"))
+    other, flock = Journal(tmp_path), fcntl.flock
+    begun = False
+
+    def free_for_a_moment(held: int, operation: int) -> None:
+        nonlocal begun
+        if operation == fcntl.LOCK_SH | fcntl.LOCK_NB and not begun:
+            begun = True
+            flock(held, fcntl.LOCK_UN)
+            assert other.hold()
+        elif operation == fcntl.LOCK_SH:
+            assert other.share()
+        flock(held, operation)
+
+    monkeypatch.setattr(fcntl, "flock", free_for_a_moment)
+
+    async def scenario(runs: Runs) -> None:
+        await runs.recover(lambda _: None)
+        assert ["first"] == [record.phase for record in other.unfinished()]
+
+    in_runs(tmp_path, done, scenario)
+    other.release()
+
+
+def test_a_start_that_cannot_read_what_is_left_lets_others_begin(tmp_path: Path) -> None:
+    def fail(_: object) -> None:
+        raise StateUnavailableError("no")
+
+    async def scenario(runs: Runs) -> None:
+        with pytest.raises(StateUnavailableError):
+            await runs.recover(fail)
+        other = Journal(tmp_path)
+        assert not await asyncio.wait_for(asyncio.to_thread(other.hold), 10)
+        other.release()
+
+    in_runs(tmp_path, done, scenario)

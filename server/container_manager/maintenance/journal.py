@@ -72,25 +72,37 @@ class Journal:
         self._held = -1
 
     def hold(self) -> bool:
-        """Be the one service that continues what is unfinished, until :meth:`release` or the end of the process.
+        """Be one of the services that use the journal, until :meth:`release` or the end of the process.
 
-        ``False``: another one is, and may be working on what looks unfinished.
+        ``True``: it is the only one, and no other begins before :meth:`share`. ``False``: others may be working on what
+        looks unfinished.
         """
         with self._opened() as directory:
-            held = os.dup(directory)
+            self._held = os.dup(directory)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(held)
+            fcntl.flock(self._held, fcntl.LOCK_SH)
             return False
         except OSError:
             # The file system has no locks, and so nothing tells of another service.
             pass
-        self._held = held
+        return True
+
+    def share(self) -> bool:
+        """Let other services begin. ``False``: one was the only one meanwhile, and works on what is unfinished."""
+        try:
+            # This frees the lock before it takes it anew; see flock(2).
+            fcntl.flock(self._held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self._held, fcntl.LOCK_SH)
+            return False
+        except OSError:
+            pass
         return True
 
     def release(self) -> None:
-        """Let the next service continue what is unfinished."""
+        """Let the next service that is alone continue what is unfinished."""
         held, self._held = self._held, -1
         if held >= 0:
             os.close(held)

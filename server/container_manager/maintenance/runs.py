@@ -124,14 +124,18 @@ class Runs:
         """
 
         def unfinished(_deadline: Deadline) -> list[Record]:
-            if not self._journal.hold():
-                _log.warning(
-                    "another service has this secrets root: what a killed one has left is neither continued nor removed"
-                )
-                return []
-            records = [record for record in self._journal.unfinished() if record.kind in self._kinds]
-            clean({record.bot_id for record in records})
-            return records
+            if self._journal.hold():
+                try:
+                    records = [record for record in self._journal.unfinished() if record.kind in self._kinds]
+                    clean({record.bot_id for record in records})
+                finally:
+                    is_alone = self._journal.share()
+                if is_alone:
+                    return records
+            _log.warning(
+                "another service has this secrets root: what a killed one has left is neither continued nor removed"
+            )
+            return []
 
         turns = [self._begin(record) for record in await self._operations.read("the journal", unfinished, Deadline())]
         for turn in turns:
