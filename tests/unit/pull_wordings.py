@@ -175,6 +175,15 @@ TEXTS: dict[str, list[tuple[str, Meaning]]] = {
         ('"layer-sha256:1" failed size validation: 500 != 404: failed precondition', FAILED),
         ("unexpected commit digest sha256:403, expected sha256:500: failed precondition", FAILED),
         ("failed to extract layer sha256:1: mount callback failed on /tmp/x: permission denied", FAILED),
+        ("failed to extract layer sha256:1: not implemented", FAILED),
+        (
+            (
+                'not implemented: media type "application/vnd.docker.distribution.manifest.v1+prettyjws" is no longer '
+                "supported since containerd v2.1"
+            ),
+            FAILED,
+        ),
+        (RESOLVE + ANSWER + "501 Not Implemented", FAILED),
     ],
     "containerd remotes/docker/authorizer.go and auth/fetch.go": [
         (

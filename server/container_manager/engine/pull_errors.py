@@ -42,7 +42,8 @@ _DENIED_STATUSES = frozenset(
 )
 _RETRYABLE_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _MISSING_STATUSES = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
-_SERVER_ERRORS = range(500, 600)
+# Not "not implemented", which containerd says too, of an image that it does not support.
+_SERVER_ERRORS = frozenset(range(500, 600)) - {HTTPStatus.NOT_IMPLEMENTED}
 
 _CODES: dict[str, Meaning] = {
     "denied": ImagePullDeniedError,
@@ -65,11 +66,18 @@ _STATUS = re.compile(
     r"|: (?P<alone>[45]\d\d) ?(?=:|,|\n|$)"
 )
 
-# The reason phrases of statuses that have a meaning, except 404 and 410: what a proxy does not find may be anything.
+# The reason phrases of statuses that have a meaning. Not of 404 and 410: what a proxy does not find may be anything.
+_PHRASE_STATUSES = (
+    *_DENIED_STATUSES,
+    *_RETRYABLE_STATUSES,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
 _PHRASES: dict[str, Meaning] = {
     status.phrase.lower(): ImagePullDeniedError if status in _DENIED_STATUSES else ImageRegistryUnavailableError
-    for status in HTTPStatus
-    if status in _DENIED_STATUSES | _RETRYABLE_STATUSES or status in _SERVER_ERRORS
+    for status in _PHRASE_STATUSES
 }
 _PHRASE = re.compile(rf"(?:^|: )({'|'.join(map(re.escape, _PHRASES))})(?=:|\n|$)")
 
