@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import queue
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import BackendConfig, ServerConfig
 from container_manager.observability import audit_writer
 from container_manager.observability.audit_log import AuditLog
 from container_manager.observability.audit_writer import AuditWriter
+from container_manager.observability.telemetry import _LAST_LINES_SECONDS, Telemetry
 from tests.support.waiting import wait_until
 
 
@@ -71,6 +76,97 @@ def test_the_end_does_not_wait_for_a_log_that_hangs(
     assert "it did not take them before the end" in caplog.text
     log.go.set()
     writer.close(10)
+
+
+def test_the_end_takes_no_longer_than_it_may(log: HangingLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it waits for room in the queue first."""
+    writer = AuditWriter(log)
+    writer.start()
+    writer.write({"number": 0})
+    assert log.begun.wait(10)
+    for number in range(1, 6):
+        writer.write({"number": number})
+    given: list[float] = []
+    put, join = queue.Queue.put, threading.Thread.join
+
+    def recorded_put(self: Any, item: object, *, timeout: float) -> None:
+        given.append(timeout)
+        put(self, item, timeout=timeout)
+
+    def recorded_join(self: threading.Thread, timeout: float) -> None:
+        given.append(timeout)
+        join(self, timeout)
+
+    with monkeypatch.context() as recording:
+        recording.setattr(queue.Queue, "put", recorded_put)
+        recording.setattr(threading.Thread, "join", recorded_join)
+        writer.close(0.05)
+    assert 2 == len(given)
+    assert sum(given) <= 0.05
+    log.go.set()
+    writer.close(10)
+
+
+def test_the_audit_log_has_at_the_end_what_the_spans_have_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class HangingTracing:
+        stop = staticmethod(asyncio.sleep)
+
+    given: list[float] = []
+    monkeypatch.setattr(AuditWriter, "close", lambda _self, seconds: given.append(seconds))
+    root = RootDirectory(tmp_path, tmp_path)
+    audit_log = str(tmp_path / "audit.log")
+    config = ServerConfig(service=BackendConfig(secrets_root=root), listen=(), audit_log=audit_log)
+    telemetry = Telemetry(config, (), ())
+    monkeypatch.setattr(telemetry, "_tracing", HangingTracing())
+    asyncio.run(telemetry.stop(0.2))
+    assert [_LAST_LINES_SECONDS] == given
+
+
+def test_an_unexpected_error_loses_one_line_and_the_next_ones_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also if it cannot be logged."""
+
+    class BuggyLog(AuditLog):
+        def write(self, entry: Mapping[str, Any]) -> None:
+            if entry["number"] % 2:
+                raise ValueError("a bug")
+            super().write(entry)
+
+    class Broken:
+        def exception(self, *_args: object, **_kwargs: object) -> None:
+            raise BrokenPipeError
+
+    log = BuggyLog(str(tmp_path / "audit.log"))
+    writer = AuditWriter(log)
+    writer.start()
+    with monkeypatch.context() as broken:
+        broken.setattr(audit_writer, "_log", Broken())
+        for number in range(3):
+            writer.write({"number": number})
+        wait_until(lambda: [0, 2] == numbers(log.target), "the line after it is written", 10)
+    for number in range(3, 5):
+        writer.write({"number": number})
+    writer.close(10)
+    assert [0, 2, 4] == numbers(log.target)
+    assert 1 == caplog.text.count("unexpected error: a line of the audit log is lost")
+    assert "'problem': 'unexpected errors'" in caplog.text
+    assert "'lost': 2" in caplog.text
+
+
+def test_the_end_says_what_is_lost(log: HangingLog, caplog: pytest.LogCaptureFixture) -> None:
+    writer = AuditWriter(log)
+    writer.start()
+    writer.write({"number": 0})
+    assert log.begun.wait(10)
+    for number in range(1, 8):
+        writer.write({"number": number})
+    caplog.clear()
+    log.go.set()
+    writer.close(10)
+    assert "is written again" not in caplog.text
+    assert "'problem': 'it took them too late'" in caplog.text
+    assert "'lost': 3" in caplog.text
 
 
 def test_what_waits_is_written_before_the_end(log: HangingLog, caplog: pytest.LogCaptureFixture) -> None:

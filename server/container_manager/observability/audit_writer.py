@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,8 @@ class AuditWriter:
         self._log = log
         self._entries: queue.Queue[Mapping[str, Any] | None] = queue.Queue(_MOST_WAITING)
         self._lost = 0
+        self._failed = 0
+        """Lines that an unexpected error has lost."""
         self._thread = threading.Thread(target=self._run, name="audit log", daemon=True)
 
     def start(self) -> None:
@@ -46,18 +49,20 @@ class AuditWriter:
 
     def close(self, seconds: float) -> None:
         """Write what waits, for at most ``seconds``, and close the log."""
+        end = time.monotonic() + seconds
         if self._thread.ident is not None:
             with suppress(queue.Full):
                 self._entries.put(None, timeout=seconds)
-            self._thread.join(seconds)
+            self._thread.join(max(0.0, end - time.monotonic()))
+        problem = "unexpected errors" if self._failed else "it took them too late"
+        lost = self._lost + self._failed
         if self._thread.is_alive():
             # It ends with the process.
-            problem, lost = "it did not take them before the end", self._lost + self._entries.qsize()
+            problem, lost = "it did not take them before the end", lost + self._entries.qsize()
+        else:
+            self._log.close()
+        if lost:
             _log.error("lines of the audit log are lost", target=self._log.target, problem=problem, lost=lost)
-            return
-        if self._lost:
-            self._tell_lost()
-        self._log.close()
 
     def _tell_lost(self) -> None:
         _log.warning("the audit log is written again", target=self._log.target, lost=self._lost)
@@ -65,4 +70,9 @@ class AuditWriter:
 
     def _run(self) -> None:
         while (entry := self._entries.get()) is not None:
-            self._log.write(entry)
+            try:
+                self._log.write(entry)
+            except Exception:  # noqa: BLE001 - such as of the service's own log
+                self._failed += 1
+                with suppress(Exception):
+                    _log.exception("unexpected error: a line of the audit log is lost", target=self._log.target)

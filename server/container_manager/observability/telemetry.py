@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from container_manager.observability.metrics_endpoint import MetricsEndpoint
     from container_manager.observability.tracing import Tracing
 
-_LAST_SPANS_SECONDS = 2.0
+_LAST_SECONDS = 2.0
 _LAST_LINES_SECONDS = 0.1
 """At least: what waits for the audit log is written in a moment, unless its disk hangs."""
 
@@ -114,17 +114,19 @@ class Telemetry:
             self._audit.start()
 
     async def stop(self, seconds: float) -> None:
-        """Stop, after sending the queued spans for at most ``seconds``, and never for more than two."""
+        """Stop, after sending the queued spans and writing the audit log for at most ``seconds``, and two in all."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + min(seconds, _LAST_SECONDS)
         self.accounting.settle()
         if self._loop_lag is not None:
             self._loop_lag.stop()
         if self._tracing is not None:
-            await self._tracing.stop(min(seconds, _LAST_SPANS_SECONDS))
+            await self._tracing.stop(end - clock())
         if self._endpoint is not None:
             await self._endpoint.close()
         # A call that a worker still carries out ends with the process.
         if self._audit is not None:
-            await asyncio.to_thread(self._audit.close, max(_LAST_LINES_SECONDS, min(seconds, _LAST_SPANS_SECONDS)))
+            await asyncio.to_thread(self._audit.close, max(_LAST_LINES_SECONDS, end - clock()))
 
     def _settle(self) -> None:
         self.accounting.settle()
