@@ -231,6 +231,16 @@ def test_requests_under_way_count_with_what_they_take_when_they_are_decoded(
     assert 1 <= admitted(kind.FromString(data), len(data)) <= most
 
 
+def test_a_request_that_alone_is_over_the_bound_is_not_told_to_try_again() -> None:
+    config = pb.ContainerConfig(command=[""] * 270_000)
+    request = pb.CreateContainerRequest(config=config)
+    with pytest.raises(InvalidConfigError, match="too many entries"), ExitStack() as stack:
+        stack.enter_context(KeptRequests().keep(request, request.ByteSize(), by_stream=False))
+    del config.command[-20_000:]
+    request = pb.CreateContainerRequest(config=config)
+    assert 1 == admitted(request, request.ByteSize())
+
+
 def test_secrets_count_with_their_bytes() -> None:
     """Few entries with large contents take hardly more than these."""
     secrets = {str(number): bytes(40_000) for number in range(64)}

@@ -49,11 +49,16 @@ class KeptRequests:
     def keep(self, message: Any, size: int, *, by_stream: bool) -> AbstractContextManager[None]:
         """Keep a request inside the block. Raises :class:`CapacityExceededError` when they are too large together.
 
+        Raises :class:`InvalidConfigError` for one that is too large alone.
+
         ``size``: of its encoded form.
         """
         memory = size if by_stream else _memory(message, size)
         if memory <= SMALL_BYTES:
             return nullcontext()
+        if memory > MAX_KEPT_BYTES:
+            problem = f"has too many entries: it takes {memory} bytes of memory, and may take {MAX_KEPT_BYTES}"
+            raise InvalidConfigError(FieldViolation("request", problem))
         return (self._of_streams if by_stream else self._of_calls).keep(memory)
 
 
