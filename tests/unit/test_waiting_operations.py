@@ -245,21 +245,21 @@ def test_what_waits_for_images_cannot_take_all_places() -> None:
 
 
 def test_a_pull_that_tells_how_far_it_is_keeps_its_place() -> None:
-    begun: Future[None] = Future()
+    begun, over = threading.Event(), threading.Event()
     pulled: Future[None] = Future()
 
     def progressing(_: Deadline) -> Operation[str]:
         while not pulled.done():
             yield Pull(future=pulled, seconds=0.001)
-            if not begun.done():
-                begun.set_result(None)
+            begun.set()
+        over.set()
         yield Wait(seconds=60)
         return ""
 
     async def main() -> None:
         operations = BotOperations(4, most_pulling=1)
         first = begin(operations, A, progressing)
-        await asyncio.wrap_future(begun)
+        await happens(begun)
         for _ in range(20):
             with pytest.raises(CapacityExceededError):
                 await begin(operations, B, Waiting(kind=Pull))
@@ -267,12 +267,48 @@ def test_a_pull_that_tells_how_far_it_is_keeps_its_place() -> None:
         pulled.set_result(None)
         other = Waiting(kind=Pull)
         other.future.set_result("its turn")
-        await asyncio.sleep(0.1)
+        await happens(over)
         assert "its turn" == await begin(operations, B, other)
         first.cancel()
         operations.close()
 
     asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_a_pull_that_is_over_leaves_its_place_to_another() -> None:
+    """Whatever its operation does next: it works, or waits for the end of a bot."""
+    working, go = threading.Event(), threading.Event()
+    pulled, stopped = Waiting(kind=Pull), Future[None]()
+    pulled.future.set_result("pulled")
+
+    def works(_: Deadline) -> Operation[str]:
+        yield Pull(future=pulled.future)
+        working.set()
+        assert go.wait(60)
+        return ""
+
+    def ends_a_bot(_: Deadline) -> Operation[str]:
+        yield Pull(seconds=0.001)
+        working.set()
+        yield GracePeriod(future=stopped, grace_seconds=60, kill=lambda: stopped)
+        return ""
+
+    async def main() -> None:
+        operations = BotOperations(4, most_pulling=1)
+        for operation in (works, ends_a_bot):
+            working.clear()
+            call = begin(operations, A, operation)
+            await happens(working)
+            # The loop learns of the next wait a moment later.
+            await asyncio.to_thread(wait_until, lambda: not operations._pulling, "its place is free", 10)
+            assert "pulled" == await begin(operations, B, pulled)
+            go.set()
+            if operation is ends_a_bot:
+                stopped.set_result(None)
+            assert "" == await call
+        operations.close()
+
+    asyncio.run(asyncio.wait_for(main(), 40))
 
 
 def test_changes_under_way_are_bounded_also_those_whose_callers_have_gone() -> None:

@@ -270,9 +270,6 @@ class BotOperations:
 
     async def _wait(self, pool: WorkerPool, bot_id: str, wait: Wait, *, gives_way: bool) -> Exception | None:
         """Wait. Returns the error that the operation is to end with instead."""
-        if isinstance(wait, GracePeriod):
-            await self._grace_periods.run(bot_id, wait, end_of(wait))
-            return None
         # Maintenance that has changed something has to go on.
         is_refusable = gives_way or pool is not WorkerPool.MAINTENANCE
         if not isinstance(wait, Pull):
@@ -284,7 +281,14 @@ class BotOperations:
         else:
             # Until it is over: a pull that tells how far it is consists of many waits.
             self._pulling.add(bot_id)
+        if isinstance(wait, GracePeriod):
+            await self._grace_periods.run(bot_id, wait, end_of(wait))
+            return None
+        failure = None
         if gives_way:
-            return await self._grace_periods.unless_awaited(bot_id, wait)
-        await end_of(wait)
-        return None
+            failure = await self._grace_periods.unless_awaited(bot_id, wait)
+        else:
+            await end_of(wait)
+        if wait.future is not None and wait.future.done():
+            self._pulling.discard(bot_id)
+        return failure
