@@ -18,7 +18,7 @@ from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.networks import subnets
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.engine.user_namespace import unfit, unusable, user_namespace
+from container_manager.engine.user_namespace import unusable_by_all_users, unusable_by_user, user_namespace
 from container_manager.errors import ContainerManagerError, EngineAccessDeniedError, EngineTimeoutError
 from container_manager.model import BotNetwork, PullPolicy
 from container_manager.validation import is_bot_id
@@ -121,10 +121,10 @@ def _users(info: Json, config: BackendConfig) -> Finding:
     roots = config.secrets_root, config.state_root
     paths = chain.from_iterable(root.path.glob("*") for root in roots if root is not None)
     bots = sorted({path.name for path in paths if is_bot_id(path.name)})
-    if faults := list(unusable(*roots, bots, namespace, config.bot_user)):
+    if faults := list(unusable_by_all_users(*roots, bots, namespace, config.bot_user)):
         more = f" (and {len(faults) - 1} more bots)" if len(faults) > 1 else ""
         return Finding(name, Verdict.FAILED, f"{faults[0]}{more}", f"chown -R {on_host} the bots' secrets and state")
-    if warnings := list(unfit(*roots, bots, namespace, config.bot_user)):
+    if warnings := list(unusable_by_user(*roots, bots, namespace, config.bot_user)):
         more = f" (and {len(warnings) - 1} more bots)" if len(warnings) > 1 else ""
         remedy = f"chown -R {on_host} the bots' secrets and state, unless their image has another user"
         return Finding(name, Verdict.WARNING, f"{warnings[0]}{more}", remedy)

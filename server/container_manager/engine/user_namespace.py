@@ -95,7 +95,7 @@ def check_state_usable(
         raise StateUnavailableError(f"the state directory {root.path / bot_id} {fault}", bot_id=bot_id)
 
 
-def unusable(
+def unusable_by_all_users(
     secrets: RootDirectory,
     state: RootDirectory | None,
     bot_ids: list[str],
@@ -112,7 +112,7 @@ def unusable(
             yield str(exc)
 
 
-def unfit(
+def unusable_by_user(
     secrets: RootDirectory,
     state: RootDirectory | None,
     bot_ids: list[str],

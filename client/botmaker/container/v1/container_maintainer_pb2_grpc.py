@@ -34,8 +34,8 @@ class ContainerMaintainerStub(object):
     Each of them has a request_id that the caller chooses, such as a random UUID. A call with the request_id of an
     operation in progress continues with its current phase, and one with that of an operation that has ended gives its
     outcome, for 7 days. The same request_id with other arguments is INVALID_ARGUMENT / INVALID_CONFIG. Another request_id
-    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. So ends an operation that waits and has changed
-    nothing yet when the bot is to be stopped, restarted or removed; the same request_id then begins anew.
+    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. A stop, restart or remove of the bot ends an
+    operation that has not changed anything yet, with the same status; the same request_id then begins anew.
     """
 
     def __init__(self, channel):
@@ -85,8 +85,8 @@ class ContainerMaintainerServicer(object):
     Each of them has a request_id that the caller chooses, such as a random UUID. A call with the request_id of an
     operation in progress continues with its current phase, and one with that of an operation that has ended gives its
     outcome, for 7 days. The same request_id with other arguments is INVALID_ARGUMENT / INVALID_CONFIG. Another request_id
-    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. So ends an operation that waits and has changed
-    nothing yet when the bot is to be stopped, restarted or removed; the same request_id then begins anew.
+    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. A stop, restart or remove of the bot ends an
+    operation that has not changed anything yet, with the same status; the same request_id then begins anew.
     """
 
     def UpgradeContainer(self, request, context):
@@ -228,8 +228,8 @@ class ContainerMaintainer(object):
     Each of them has a request_id that the caller chooses, such as a random UUID. A call with the request_id of an
     operation in progress continues with its current phase, and one with that of an operation that has ended gives its
     outcome, for 7 days. The same request_id with other arguments is INVALID_ARGUMENT / INVALID_CONFIG. Another request_id
-    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. So ends an operation that waits and has changed
-    nothing yet when the bot is to be stopped, restarted or removed; the same request_id then begins anew.
+    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. A stop, restart or remove of the bot ends an
+    operation that has not changed anything yet, with the same status; the same request_id then begins anew.
     """
 
     @staticmethod

@@ -43,8 +43,8 @@ class ContainerMaintainerStub:
     Each of them has a request_id that the caller chooses, such as a random UUID. A call with the request_id of an
     operation in progress continues with its current phase, and one with that of an operation that has ended gives its
     outcome, for 7 days. The same request_id with other arguments is INVALID_ARGUMENT / INVALID_CONFIG. Another request_id
-    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. So ends an operation that waits and has changed
-    nothing yet when the bot is to be stopped, restarted or removed; the same request_id then begins anew.
+    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. A stop, restart or remove of the bot ends an
+    operation that has not changed anything yet, with the same status; the same request_id then begins anew.
     """
 
     @_typing.overload
@@ -127,8 +127,8 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
     Each of them has a request_id that the caller chooses, such as a random UUID. A call with the request_id of an
     operation in progress continues with its current phase, and one with that of an operation that has ended gives its
     outcome, for 7 days. The same request_id with other arguments is INVALID_ARGUMENT / INVALID_CONFIG. Another request_id
-    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. So ends an operation that waits and has changed
-    nothing yet when the bot is to be stopped, restarted or removed; the same request_id then begins anew.
+    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. A stop, restart or remove of the bot ends an
+    operation that has not changed anything yet, with the same status; the same request_id then begins anew.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -207,8 +207,8 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
     Each of them has a request_id that the caller chooses, such as a random UUID. A call with the request_id of an
     operation in progress continues with its current phase, and one with that of an operation that has ended gives its
     outcome, for 7 days. The same request_id with other arguments is INVALID_ARGUMENT / INVALID_CONFIG. Another request_id
-    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. So ends an operation that waits and has changed
-    nothing yet when the bot is to be stopped, restarted or removed; the same request_id then begins anew.
+    while an operation is in progress is ABORTED / OPERATION_IN_PROGRESS. A stop, restart or remove of the bot ends an
+    operation that has not changed anything yet, with the same status; the same request_id then begins anew.
     """
 
     @_abc_1.abstractmethod

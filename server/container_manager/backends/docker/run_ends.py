@@ -37,7 +37,7 @@ class _Death(NamedTuple):
     exit_code: int
     oom_killed: bool
     killed: bool
-    is_podmans: bool
+    from_podman: bool
     start_followed: bool = False
     """A ``start`` event came after it."""
 
@@ -92,7 +92,7 @@ class RunEnds:
             death, finish_ns = ends.death, status.finish_time_ns
             is_stopped = ends.stopped_run == status.start_time_ns
             if death is not None and finish_ns is not None and death.time_ns >= finish_ns:
-                killed = death.killed or (death.is_podmans and is_stopped)
+                killed = death.killed or (death.from_podman and is_stopped)
             else:
                 killed = ends.killed or is_stopped
         return replace(status, exit_reason=ExitReason.KILLED) if killed else status
@@ -111,15 +111,15 @@ class RunEnds:
                     ends.death = ends.death._replace(start_followed=True)
             elif action in ("die", "died"):
                 # Podman calls it containerExitCode, and newer versions exitCode too.
-                is_podmans = "containerExitCode" in attributes
-                exit_code = str(attributes.get("containerExitCode" if is_podmans else "exitCode"))
+                from_podman = "containerExitCode" in attributes
+                exit_code = str(attributes.get("containerExitCode" if from_podman else "exitCode"))
                 ends = self._of(container_id)
                 oom_killed, killed = ends.out_of_memory and not ends.killed, ends.killed
                 ends.out_of_memory = ends.killed = False
                 is_repeated = ends.death is not None and ends.death.time_ns == happened_ns
                 # A repeated event may come without the oom event before it.
                 if _EXIT_CODE.fullmatch(exit_code) and not is_repeated:
-                    ends.death = _Death(happened_ns, int(exit_code), oom_killed, killed, is_podmans)
+                    ends.death = _Death(happened_ns, int(exit_code), oom_killed, killed, from_podman)
 
     def forget(self, container_id: str) -> None:
         """Forget a container that is gone."""
