@@ -105,7 +105,8 @@ def test_readers_that_take_no_message_keep_their_places_for_a_moment_after_the_e
     monkeypatch: pytest.MonkeyPatch,
     has_ended: bool,
 ) -> None:
-    monkeypatch.setattr(taking, "TAKE_SECONDS", 2.0)
+    # If it has ended, long enough for all to have arrived before the first one has had its time.
+    monkeypatch.setattr(taking, "TAKE_SECONDS", 15.0 if has_ended else 2.0)
     path = b"/botmaker.container.v1.ContainerMaintainer/CreateBackup"
     with serve_looped(unix) as looped, connect(unix) as channel, ExitStack() as stack:
         bot_id = bot_with_state(bots, Calls(ContainerManagerStub(channel)), states)
@@ -121,7 +122,7 @@ def test_readers_that_take_no_message_keep_their_places_for_a_moment_after_the_e
             time.sleep(2.5)
             assert 3 == looped.server.streams.count(MAINTENANCE)
             gate.open()
-        wait_until(lambda: looped.server.streams.count(MAINTENANCE) == 0, "their places are free", 20)
+        wait_until(lambda: looped.server.streams.count(MAINTENANCE) == 0, "their places are free")
         assert bot_id == created(maintainer, bot_id, "the-same").bot_id
 
 

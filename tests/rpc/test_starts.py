@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from container_manager.backend_provisioning import OnOutput
 from container_manager.bot_directories import RootDirectory
 from container_manager.errors import EngineTimeoutError, StartFailedError
-from container_manager.maintenance import long_runs, readiness
+from container_manager.maintenance import readiness
 from container_manager.model import ContainerState
 from container_manager_client import connect
 from tests.rpc.conftest import ServeLooped
@@ -41,6 +41,8 @@ class World:
 
     def __init__(self, looped: LoopedServer, channel: grpc.Channel, memory: MemoryBackend, bots: MemoryBots) -> None:
         self.ready = threading.Event()
+        self.messages: list[str] = []
+        """What operations have said so far."""
         self.memory = memory
         self.calls = Calls(ContainerManagerStub(channel))
         self.pool = ThreadPoolExecutor(8)
@@ -65,6 +67,10 @@ class World:
 
     def await_waiting(self, count: int) -> None:
         wait_until(lambda: count == self.waiting, f"{count} starts wait")
+
+    def read(self, messages: Iterable[str]) -> None:
+        """Keep an operation's messages as they come, until it has ended."""
+        self.messages.extend(messages)
 
     def _program(self, _on_output: OnOutput) -> int:
         return 0 if self.ready.is_set() else 1
@@ -193,37 +199,36 @@ def test_a_reload_that_may_restart_the_bot_waits_too_and_any_other_does_not(worl
     assert provisioner_pb.ReloadSecretsResponse.OUTCOME_RESTARTED == reloaded.result(60).outcome
 
 
-def upgraded(world: World, bot_id: str) -> list[str]:
-    """What an upgrade says."""
+def upgraded(world: World, bot_id: str) -> None:
+    """Upgrade a bot."""
     request = maintainer_pb.UpgradeContainerRequest(bot_id=bot_id, image="bot:2", request_id="u", skip_backup=True)
-    return [each.message for each in world.maintainer.UpgradeContainer(request, timeout=60)]
+    world.read(each.message for each in world.maintainer.UpgradeContainer(request, timeout=60))
 
 
-def rolled_back(world: World, bot_id: str) -> list[str]:
-    """What an upgrade says whose new container cannot be started; it has its place, and the old one waits for one."""
+def rolled_back(world: World, bot_id: str) -> None:
+    """An upgrade whose new container cannot be started; it has its place, and the old one waits for one."""
     world.memory.script("start_container", StartFailedError("no"), None, bot_id=bot_id)
     with fails_with("FAILED_PRECONDITION", "UPGRADE_ROLLED_BACK"):
         upgraded(world, bot_id)
-    return []
 
 
-def backed_up(world: World, bot_id: str) -> list[str]:
-    """What a backup says that stops the bot and starts it again."""
+def backed_up(world: World, bot_id: str) -> None:
+    """A backup that stops the bot and starts it again."""
     request = maintainer_pb.CreateBackupRequest(bot_id=bot_id, request_id="b", stop_and_restart=True)
-    return [each.progress.message for each in world.maintainer.CreateBackup(request, timeout=60)]
+    world.read(each.progress.message for each in world.maintainer.CreateBackup(request, timeout=60))
 
 
-def restored(world: World, bot_id: str) -> list[str]:
-    """What a restore says."""
+def restored(world: World, bot_id: str) -> None:
+    """Restore a backup."""
     request = maintainer_pb.CreateBackupRequest(bot_id=bot_id, request_id="b")
     *_, last = world.maintainer.CreateBackup(request, timeout=60)
     again = maintainer_pb.RestoreBackupRequest(bot_id=bot_id, backup_id=last.backup.backup_id, request_id="r")
-    return [each.message for each in world.maintainer.RestoreBackup(again, timeout=60)]
+    world.read(each.message for each in world.maintainer.RestoreBackup(again, timeout=60))
 
 
 @pytest.mark.parametrize("operation", [upgraded, rolled_back, backed_up, restored])
 def test_upgrades_backups_and_restores_start_their_bots_in_order(
-    world: World, roots: Path, operation: Callable[[World, str], list[str]], monkeypatch: pytest.MonkeyPatch
+    world: World, roots: Path, operation: Callable[[World, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They need no caller."""
     for seconds in ("HELD_SECONDS", "_LOOK_SECONDS", "_PROBE_SECONDS"):
@@ -236,13 +241,11 @@ def test_upgrades_backups_and_restores_start_their_bots_in_order(
     world.await_waiting(1)
     last = world.pool.submit(world.calls.start, third)
     world.await_waiting(2)
-    # A wait is told of if it is not short.
-    time.sleep(2 * long_runs._UNTOLD_SECONDS)
+    wait_until(lambda: "waiting until fewer other bots are starting" in world.messages, "the wait is told of")
     assert before == world.calls.status(second), "it runs while it waits"
     world.ready.set()
-    messages = done.result(60)
+    done.result(60)
     last.result(60)
-    assert messages == [] or "waiting until fewer other bots are starting" in messages
     started = [bot_id for name, bot_id in world.memory.seen("start_container") if bot_id in {second, third}]
     assert second == started[0]
     assert third in started
@@ -253,7 +256,7 @@ def test_upgrades_backups_and_restores_start_their_bots_in_order(
 
 @pytest.mark.parametrize("operation", [upgraded, backed_up, restored])
 def test_an_upgrade_a_backup_or_a_restore_that_has_changed_nothing_gives_way_to_a_stop(
-    world: World, roots: Path, operation: Callable[[World, str], list[str]]
+    world: World, roots: Path, operation: Callable[[World, str], None]
 ) -> None:
     first, second = world.bot(), world.bot(RUNNING)
     (roots / "states" / second).mkdir()

@@ -122,15 +122,14 @@ def test_nobody_waits_for_the_managers_answer_to_somebody_else(
         if deadline.remaining() is None:
             held.set()
             release.wait(10)
+            held.clear()
         return answer(deadline)
 
     monkeypatch.setattr(world, "list_nodes", hang)
     other = threading.Thread(target=lambda: lifecycle.services.nodes(Deadline()))
     other.start()
     assert held.wait(10)
-    began = time.monotonic()
     lifecycle.services.nodes(Deadline(0.5))
-    assert time.monotonic() - began < 5
-    assert other.is_alive()
+    assert held.is_set()
     release.set()
     other.join()
