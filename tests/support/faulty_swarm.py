@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class FaultySwarm:
             known = {bot_id: entry for bot_id, entry in entries.items() if entry not in (None, UNKNOWN)}
             lost = sum(shown.get(bot_id) != entry for bot_id, entry in known.items())
             with ThreadPoolExecutor(len(entries)) as pool:
-                list(pool.map(lambda bot_id: calls.remove(bot_id, grace=0), entries))
+                list(pool.map(partial(_remove, calls), entries))
         assert not self.bots.containers()
         secrets = Counter(each["Spec"]["Labels"]["botmaker.bot-id"] for each in self.bots.secrets())
         # The set, and the one secret in it.
@@ -162,6 +163,16 @@ class FaultySwarm:
     def close(self) -> None:
         """Stop the service."""
         self.service.close()
+
+
+def _remove(calls: Calls, bot_id: str) -> None:
+    """Remove a bot. Where its node is missed for a moment, as managers may after a fault, it goes by itself."""
+    try:
+        calls.remove(bot_id, grace=0)
+    except grpc.RpcError as exc:
+        if exc.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        wait_until(lambda: calls.status(bot_id) is None, f"{bot_id} is removed", _SETTLED_SECONDS)
 
 
 def _wait_until_empty(told: Callable[[], str], what: str, seconds: float) -> None:
