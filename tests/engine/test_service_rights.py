@@ -23,6 +23,7 @@ from container_manager.provisioning.staging import STAGING_PREFIX
 from container_manager_client import connect
 from tests.support.bots import NODE_UID, Bots
 from tests.support.calls import FOREVER, Calls, fails_with
+from tests.support.engine_proxy import EngineProxy
 from tests.support.provisioning_calls import delete_secrets, delete_state, listed_secrets, put_secrets
 from tests.support.serving import ServerProcess
 
@@ -75,6 +76,13 @@ def served(directory: Path, engine_url: str, image: str, capabilities: list[str]
         process.close()
 
 
+@contextmanager
+def _open_to_all(engine_url: str, path: Path) -> Iterator[EngineProxy]:
+    with EngineProxy(engine_url, path) as proxy:
+        path.chmod(0o666)
+        yield proxy
+
+
 @pytest.fixture
 def bots_there(bots: Bots, directory: Path) -> Iterator[Bots]:
     """Bots whose secrets are in the service's directory."""
@@ -122,7 +130,11 @@ def test_without_one_of_them_the_refusal_says_why_and_no_half_file_is_left(
 ) -> None:
     bot_id = bots_there.bare()
     capabilities = [name for name in of_the_unit("AmbientCapabilities") if name != missing]
-    with served(directory, engine_url, test_image, capabilities) as channel:
+    # Without the second one, root's directories are closed, and the test's engine may be in one.
+    with (
+        _open_to_all(engine_url, directory / "engine.sock") as engine,
+        served(directory, engine.url, test_image, capabilities) as channel,
+    ):
         provisioner = BotProvisionerStub(channel)
         with fails_with("FAILED_PRECONDITION", "SECRETS_UNAVAILABLE") as caught:
             put_secrets(provisioner, bot_id, GATEWAY_TOKEN=b"first")

@@ -45,6 +45,25 @@ async def test_as_many_start_at_once_as_allowed_in_order_and_a_bot_holds_its_pla
 
 
 @virtual
+async def test_a_bots_next_start_takes_the_place_that_the_bot_still_holds() -> None:
+    """As when a caller whose start has timed out tries again; so others do not wait for two places of one bot."""
+    starts = Starts(1)
+    bots = Bots(starts, ready_after=20)
+    await bots.start("a")
+    await asyncio.sleep(15)
+    await bots.start("a")
+    await bots.start("b")
+    assert [("a", 0.0), ("a", 15.0), ("b", 35.0)] == bots.admitted
+    await asyncio.sleep(20.1)
+    assert [] == list(starts._holding)
+    first, second = await starts.admit("c", Deadline()), asyncio.ensure_future(starts.admit("d", Deadline()))
+    await asyncio.sleep(0)
+    assert not second.done()
+    first.ended(started=False)
+    (await second).ended(started=False)
+
+
+@virtual
 async def test_one_that_is_never_ready_holds_its_place_for_two_minutes() -> None:
     bots = Bots(Starts(1), ready_after=1000)
     await asyncio.gather(*(bots.start(f"bot {number}") for number in range(3)))

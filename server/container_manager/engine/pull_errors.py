@@ -74,6 +74,7 @@ _PHRASE_STATUSES = (
     HTTPStatus.BAD_GATEWAY,
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
+    HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED,
 )
 _PHRASES: dict[str, Meaning] = {
     status.phrase.lower(): ImagePullDeniedError if status in _DENIED_STATUSES else ImageRegistryUnavailableError

@@ -33,7 +33,8 @@ class Starts:
         """``None``: a place is free as soon as the container has been started."""
         self._free = at_once
         self._queue: deque[_Waiting] = deque()
-        self._holding: set[asyncio.Task[None]] = set()
+        # By bot: what holds the place of a start that has ended.
+        self._holding: dict[str, tuple[asyncio.Task[None], Place]] = {}
 
     @property
     def waiting(self) -> int:
@@ -43,14 +44,17 @@ class Starts:
     async def admit(
         self, bot_id: str, deadline: Deadline, *, gives_way: bool = True, is_overtaken: bool = False
     ) -> Place:
-        """Wait for a place, first come, first served.
+        """Wait for a place, first come, first served; a bot's next start takes the one that the bot still holds.
 
         ``gives_way``: :meth:`withdraw` ends the wait. False for a start that an upgrade, a backup or a restore has to
         make. ``is_overtaken``: what :meth:`withdraw` announces has come before this call.
 
         Raises :class:`CapacityExceededError` at the deadline, and :class:`OperationInProgressError` where it gives way.
         """
-        if self._free:
+        task, place = self._holding.pop(bot_id, (None, None))
+        if task is not None and place is not None and place.hand_on():
+            task.cancel()
+        elif self._free:
             self._free -= 1
         elif gives_way and is_overtaken:
             raise _withdrawn(bot_id)
@@ -66,13 +70,13 @@ class Starts:
 
     def close(self) -> None:
         """Stop looking at bots that have been started."""
-        for task in self._holding:
+        for task, _ in self._holding.values():
             task.cancel()
 
     def _hold(self, bot_id: str, place: Place) -> None:
         task = asyncio.create_task(self._until_started(bot_id, place))
-        self._holding.add(task)
-        task.add_done_callback(self._holding.discard)
+        self._holding[bot_id] = held = task, place
+        task.add_done_callback(lambda _: self._holding.pop(bot_id) if self._holding.get(bot_id) is held else None)
 
     async def _until_started(self, bot_id: str, place: Place) -> None:
         try:
@@ -140,10 +144,15 @@ class Place:
 
     def release(self) -> None:
         """Let the next start go ahead."""
-        release, self._release = self._release, None
-        if release is not None:
-            self._timer.cancel()
+        release = self._release
+        if self.hand_on() and release is not None:
             release()
+
+    def hand_on(self) -> bool:
+        """Leave the place to another start of the bot; ``False``: it is no longer held."""
+        release, self._release = self._release, None
+        self._timer.cancel()
+        return release is not None
 
 
 class _Waiting:
