@@ -52,6 +52,14 @@ def in_background(call: Callable[..., Any], *arguments: str) -> threading.Thread
 
 
 @pytest.fixture
+def secrets_root(maintained_roots: Path) -> Path:
+    """Of its own: a service continues what a killed one has left only if it is alone with its root."""
+    path = maintained_roots / "secrets"
+    path.mkdir(mode=0o755)
+    return path
+
+
+@pytest.fixture
 def other_machine(
     private_engine: PrivateEngine, session_dir: Path, tmp_path: Path, test_image: str
 ) -> Iterator[MaintainedService]:

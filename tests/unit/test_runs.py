@@ -135,8 +135,13 @@ def test_what_another_service_may_work_on_is_neither_continued_nor_removed(
     async def scenario(runs: Runs) -> None:
         await runs.recover(cleaned.append)
 
+    async def refused(runs: Runs) -> None:
+        await scenario(runs)
+        error = await ended(await runs.attach(RECORD))
+        assert isinstance(error, OperationInProgressError)
+
     for count, journal in enumerate((first, second), start=1):
-        in_runs(tmp_path, done, scenario)
+        in_runs(tmp_path, done, refused)
         assert [] == cleaned
         assert ["first"] == [record.phase for record in journal.unfinished()]
         assert count == caplog.text.count("another service has this secrets root")

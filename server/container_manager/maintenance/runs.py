@@ -115,6 +115,8 @@ class Runs:
         self._look_at = look_at
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_alone = True
+        """When it began, no other service had the journal."""
 
     async def recover(self, clean: Callable[[Collection[str]], None]) -> None:
         """Continue what a killed service has left. Each operation has its bot's turn when this returns.
@@ -129,9 +131,11 @@ class Runs:
                     records = [record for record in self._journal.unfinished() if record.kind in self._kinds]
                     clean({record.bot_id for record in records})
                 finally:
-                    is_alone = self._journal.share()
-                if is_alone:
-                    return records
+                    self._is_alone = self._journal.share()
+            else:
+                self._is_alone = False
+            if self._is_alone:
+                return records
             _log.warning(
                 "another service has this secrets root: what a killed one has left is neither continued nor removed"
             )
@@ -172,12 +176,14 @@ class Runs:
         if not self._operations.changes_under_way:
             self._journal.release()
 
-    @staticmethod
-    def _ended(record: Record) -> Run:
-        """A run that has ended before, or that an unexpected error has broken off."""
+    def _ended(self, record: Record) -> Run:
+        """A run that has ended before, or that an unexpected error has broken off; or one of another service."""
         run = Run(record)
         outcome = record.outcome
-        run.end(partial(_raise, _broken_off(record.bot_id)) if outcome is None else partial(_result, outcome))
+        if outcome is not None:
+            run.end(partial(_result, outcome))
+        else:
+            run.end(partial(_raise, (_broken_off if self._is_alone else _anothers)(record.bot_id)))
         return run
 
     def _begin(self, record: Record) -> asyncio.Event:
@@ -240,6 +246,14 @@ class Runs:
 def _broken_off(bot_id: str) -> InternalError:
     return InternalError(
         "an unexpected error has broken this operation off; the next start of the service continues it", bot_id=bot_id
+    )
+
+
+def _anothers(bot_id: str) -> OperationInProgressError:
+    return OperationInProgressError(
+        "another service with the same secrets root has begun this operation; if it was killed, the next start of a "
+        "service that is alone continues it",
+        bot_id=bot_id,
     )
 
 
