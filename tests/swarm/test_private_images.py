@@ -120,13 +120,15 @@ def test_calls_do_not_wait_for_a_start_whose_caller_has_left_while_a_registry_is
     for bot_id in (stopped, removed, left):
         private.create(bot_id, *FOREVER, image=image)
     with registry.silent():
-        for bot_id in (stopped, removed, left):
+        # One after another: a start holds one of the service's few places until it is known what has become of it.
+        for bot_id, end in ((stopped, private.stop), (removed, private.remove)):
             with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
                 private.start(bot_id, timeout=3)
-        began = time.monotonic()
-        private.stop(stopped, timeout=60)
-        private.remove(removed, timeout=60)
-        assert time.monotonic() - began < 30
+            began = time.monotonic()
+            end(bot_id, timeout=60)
+            assert time.monotonic() - began < 30
+        with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
+            private.start(left, timeout=10)
     assert private.status(removed) is None
     assert pb.CONTAINER_STATE_EXITED == state(private, stopped)[0]
     # The start goes on.
