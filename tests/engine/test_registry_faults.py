@@ -16,23 +16,12 @@ import trustme
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig
-from container_manager.errors import (
-    ContainerManagerError,
-    ImageNotFoundError,
-    ImagePullDeniedError,
-    ImagePullFailedError,
-    ImageRegistryUnavailableError,
-)
+from container_manager.errors import ContainerManagerError
 from container_manager.model import ContainerConfig
 from dev.engine import PrivateEngine
 from tests.support.faulty_registry import Cut, End, Fault, FaultyRegistry, Reset, Status
+from tests.unit.pull_wordings import DENIED, FAILED, MISSING, RETRY, Meaning
 
-DENIED = ImagePullDeniedError
-MISSING = ImageNotFoundError
-RETRY = ImageRegistryUnavailableError
-FAILED = ImagePullFailedError
-
-Meaning = type[ContainerManagerError]
 Pull = Callable[[str], ContainerManagerError]
 
 

@@ -44,13 +44,19 @@ def numbers(path: str) -> list[int]:
     return [json.loads(line)["number"] for line in Path(path).read_text().splitlines()]
 
 
-def test_lines_wait_for_a_log_that_hangs_and_those_without_room_are_counted(
-    log: HangingLog, caplog: pytest.LogCaptureFixture
-) -> None:
+def hanging(log: HangingLog) -> AuditWriter:
+    """A writer whose log does not take the first line."""
     writer = AuditWriter(log)
     writer.start()
     writer.write({"number": 0})
     assert log.begun.wait(10)
+    return writer
+
+
+def test_lines_wait_for_a_log_that_hangs_and_those_without_room_are_counted(
+    log: HangingLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = hanging(log)
     for number in range(1, 8):
         writer.write({"number": number})
     assert 1 == caplog.text.count("lines of the audit log are lost")
@@ -80,10 +86,7 @@ def test_the_end_does_not_wait_for_a_log_that_hangs(
 
 def test_the_end_takes_no_longer_than_it_may(log: HangingLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if it waits for room in the queue first."""
-    writer = AuditWriter(log)
-    writer.start()
-    writer.write({"number": 0})
-    assert log.begun.wait(10)
+    writer = hanging(log)
     for number in range(1, 6):
         writer.write({"number": number})
     given: list[float] = []
@@ -155,10 +158,7 @@ def test_an_unexpected_error_loses_one_line_and_the_next_ones_are_written(
 
 
 def test_the_end_says_what_is_lost(log: HangingLog, caplog: pytest.LogCaptureFixture) -> None:
-    writer = AuditWriter(log)
-    writer.start()
-    writer.write({"number": 0})
-    assert log.begun.wait(10)
+    writer = hanging(log)
     for number in range(1, 8):
         writer.write({"number": number})
     caplog.clear()

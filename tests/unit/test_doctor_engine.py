@@ -97,18 +97,8 @@ def test_a_storage_driver_that_copies_images_is_a_warning(engine: FakeEngine) ->
     assert Verdict.WARNING is check(engine.url)["storage driver"].verdict
 
 
-@pytest.mark.parametrize("user", [BotUser(1000, 1000), BotUser(101_000, 1000), BotUser(101_000, 201_000)])
-def test_an_engine_that_remaps_users_is_named_with_the_bots_user_on_this_host(
-    engine: FakeEngine, user: BotUser
-) -> None:
-    remapped = info(SecurityOptions=["name=userns"], DockerRootDir="/var/lib/docker/100000.200000")
-    engine.on("GET", "/info", Json(remapped))
-    found = check(engine.url, bot_user=user)["users"]
-    assert (Verdict.OK, True) == (found.verdict, found.detail.endswith(" is 101000:201000 of this host"))
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize(
+REMAPPED = info(SecurityOptions=["name=userns"], DockerRootDir="/var/lib/docker/100000.200000")
+OWNERS = pytest.mark.parametrize(
     ("owner", "verdict"),
     [
         (BotUser(101_000, 201_000), Verdict.OK),
@@ -116,13 +106,25 @@ def test_an_engine_that_remaps_users_is_named_with_the_bots_user_on_this_host(
         (BotUser(1000, 1000), Verdict.FAILED),
     ],
 )
+ONLY_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.mark.parametrize("user", [BotUser(1000, 1000), BotUser(101_000, 1000), BotUser(101_000, 201_000)])
+def test_an_engine_that_remaps_users_is_named_with_the_bots_user_on_this_host(
+    engine: FakeEngine, user: BotUser
+) -> None:
+    engine.on("GET", "/info", Json(REMAPPED))
+    found = check(engine.url, bot_user=user)["users"]
+    assert (Verdict.OK, True) == (found.verdict, found.detail.endswith(" is 101000:201000 of this host"))
+
+
+@ONLY_ROOT
+@OWNERS
 def test_secrets_that_only_another_user_of_the_bot_can_read_are_a_warning(
     engine: FakeEngine, tmp_path: Path, owner: BotUser, verdict: Verdict
 ) -> None:
     """The image may have that user."""
-    engine.on(
-        "GET", "/info", Json(info(SecurityOptions=["name=userns"], DockerRootDir="/var/lib/docker/100000.200000"))
-    )
+    engine.on("GET", "/info", Json(REMAPPED))
     secrets = tmp_path / BOT
     secrets.mkdir(mode=0o700)
     (secrets / "TOKEN").touch(mode=0o600)
@@ -133,22 +135,13 @@ def test_secrets_that_only_another_user_of_the_bot_can_read_are_a_warning(
     assert verdict is Verdict.OK or (str(secrets) in found.detail and "chown -R 101000:201000" in found.remedy)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize(
-    ("owner", "verdict"),
-    [
-        (BotUser(101_000, 201_000), Verdict.OK),
-        (BotUser(100_000, 200_000), Verdict.WARNING),
-        (BotUser(1000, 1000), Verdict.FAILED),
-    ],
-)
+@ONLY_ROOT
+@OWNERS
 def test_a_state_from_before_the_engine_remapped_users_is_found(
     engine: FakeEngine, tmp_path: Path, owner: BotUser, verdict: Verdict
 ) -> None:
     """The bot has no secrets yet."""
-    engine.on(
-        "GET", "/info", Json(info(SecurityOptions=["name=userns"], DockerRootDir="/var/lib/docker/100000.200000"))
-    )
+    engine.on("GET", "/info", Json(REMAPPED))
     secrets, state = tmp_path / "secrets", tmp_path / "state" / BOT
     secrets.mkdir()
     state.mkdir(mode=0o700, parents=True)

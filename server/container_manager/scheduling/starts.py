@@ -75,8 +75,7 @@ class Starts:
 
     def _hold(self, bot_id: str, place: Place) -> None:
         task = asyncio.create_task(self._until_started(bot_id, place))
-        self._holding[bot_id] = held = task, place
-        task.add_done_callback(lambda _: self._holding.pop(bot_id) if self._holding.get(bot_id) is held else None)
+        self._holding[bot_id] = task, place
 
     async def _until_started(self, bot_id: str, place: Place) -> None:
         try:
@@ -86,6 +85,8 @@ class Starts:
             _log.info("bot %s is not looked at while it starts: %s", bot_id, exc.reason)
         finally:
             place.release()
+            if self._holding.get(bot_id, (None, None))[1] is place:
+                del self._holding[bot_id]
 
     async def _wait(self, waiting: _Waiting, deadline: Deadline) -> None:
         self._queue.append(waiting)
@@ -144,15 +145,17 @@ class Place:
 
     def release(self) -> None:
         """Let the next start go ahead."""
-        release = self._release
-        if self.hand_on() and release is not None:
+        if (release := self._end()) is not None:
             release()
 
     def hand_on(self) -> bool:
         """Leave the place to another start of the bot; ``False``: it is no longer held."""
+        return self._end() is not None
+
+    def _end(self) -> Callable[[], None] | None:
         release, self._release = self._release, None
         self._timer.cancel()
-        return release is not None
+        return release
 
 
 class _Waiting:

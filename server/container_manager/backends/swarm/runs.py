@@ -18,6 +18,7 @@ from container_manager.backends.swarm.task_containers import TaskContainers
 from container_manager.backends.swarm.task_watch import Look, TaskWatch
 from container_manager.backends.swarm.tasks import (
     container_of,
+    created_ns,
     first_run,
     has_ended,
     in_order,
@@ -28,7 +29,6 @@ from container_manager.backends.swarm.tasks import (
 from container_manager.deadline import Deadline
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
-from container_manager.engine.timestamps import time_ns
 from container_manager.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
@@ -106,11 +106,7 @@ class _Start:
         """It runs, and a health check that only its image can have has not passed."""
 
     def look(self, tasks: list[Json]) -> bool:
-        new = [
-            task
-            for task in tasks
-            if task["ServiceID"] == self._service_id and (time_ns(task["CreatedAt"]) or 0) > self._until_ns
-        ]
+        new = [task for task in tasks if task["ServiceID"] == self._service_id and created_ns(task) > self._until_ns]
         first = self.first = first_run(in_order(new))
         if first is None or time.monotonic() > self._ends:
             return time.monotonic() > self._ends

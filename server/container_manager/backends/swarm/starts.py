@@ -31,10 +31,10 @@ from container_manager.backends.swarm.service_spec import with_secrets
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import pinned_node
 from container_manager.backends.swarm.swarm_images import SwarmImages
+from container_manager.backends.swarm.tasks import created_ns
 from container_manager.bot_directories import RootDirectory, check_state_to_mount
 from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import start_error
-from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     EngineTimeoutError,
@@ -94,7 +94,7 @@ class Starts:
         :meth:`credentials` has told before; ``None``: it is asked.
         """
         tasks = self._services.tasks(service["Spec"]["Name"], Deadline())
-        until_ns = max((time_ns(task.get("CreatedAt")) or 0 for task in tasks), default=0)
+        until_ns = max(map(created_ns, tasks), default=0)
         secrets, registry_auth = list[Json](), None
         if not _has_begun(service):
             secrets = self.check(service, bot_id)

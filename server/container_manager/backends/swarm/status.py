@@ -36,7 +36,7 @@ from container_manager.backends.swarm.records import (
     phase_of,
     replicas_of,
 )
-from container_manager.backends.swarm.tasks import age, has_ended, in_order, may_run, run_of
+from container_manager.backends.swarm.tasks import age, created_ns, has_ended, in_order, may_run, run_of
 from container_manager.engine.timestamps import time_ns
 from container_manager.image_reference import content_id_of
 from container_manager.model import (
@@ -158,7 +158,7 @@ def restart_count(service: Json, tasks: Iterable[Json]) -> int:
         run = last_run_of(service)
         return 0 if run is None else max(0, run.restart_count)
     known = counted_of(service)
-    runs = known.runs + sum(age(task)[0] > known.until_ns and (has_ended(task) or may_run(task)) for task in tasks)
+    runs = known.runs + sum(created_ns(task) > known.until_ns and (has_ended(task) or may_run(task)) for task in tasks)
     return max(0, runs - 1)
 
 
@@ -184,7 +184,7 @@ def _earlier(service: Json, ordered: Sequence[Json]) -> bool:
     """Whether there was a run since the last start before the newest task."""
     counted = counted_of(service)
     return counted.runs > 0 or any(
-        has_ended(task) or (may_run(task) and age(task)[0] > counted.until_ns) for task in ordered[:-1]
+        has_ended(task) or (may_run(task) and created_ns(task) > counted.until_ns) for task in ordered[:-1]
     )
 
 

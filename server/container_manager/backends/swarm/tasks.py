@@ -17,6 +17,11 @@ _WITH_PROCESS = frozenset({"starting", "running"})
 _ENDED_ERROR = "task: non-zero exit"
 
 
+def created_ns(task: Json) -> int:
+    """The task's create time, in nanoseconds since the epoch."""
+    return time_ns(task.get("CreatedAt")) or 0
+
+
 def in_order(tasks: Iterable[Json]) -> list[Json]:
     """The tasks, oldest first."""
     return sorted(tasks, key=age)
@@ -89,7 +94,7 @@ def run_of(task: Json, restart_count: int = 0, node: str = "") -> Run:
 
 def age(task: Json) -> tuple[int, str]:
     """What orders tasks by their age."""
-    return time_ns(task.get("CreatedAt")) or 0, task["ID"]
+    return created_ns(task), task["ID"]
 
 
 def _has_run(task: Json) -> bool:

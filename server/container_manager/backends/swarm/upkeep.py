@@ -34,9 +34,16 @@ from container_manager.backends.swarm.records import (
 )
 from container_manager.backends.swarm.starts import Starts
 from container_manager.backends.swarm.status import is_down
-from container_manager.backends.swarm.tasks import first_run, has_ended, in_order, is_unplaced, may_run, shows_start
+from container_manager.backends.swarm.tasks import (
+    created_ns,
+    first_run,
+    has_ended,
+    in_order,
+    is_unplaced,
+    may_run,
+    shows_start,
+)
 from container_manager.deadline import Deadline
-from container_manager.engine.timestamps import time_ns
 from container_manager.errors import ContainerManagerError, NodeUnavailableError
 from container_manager.model import container_name
 from container_manager.operation import Operation, Wait, carry_out
@@ -147,9 +154,9 @@ def _counted(service: Json, tasks: Iterable[Json]) -> Json | None:
     if replicas_of(service) == 0 or phase_of(service) is not Phase.STARTED or len(past) < _UNCOUNTED:
         return None
     runs = counted_of(service).runs + sum(has_ended(task) or may_run(task) for task in past)
-    return records.counted(service["Spec"], Counted(runs, time_ns(past[-1].get("CreatedAt")) or 0))
+    return records.counted(service["Spec"], Counted(runs, created_ns(past[-1])))
 
 
 def _since_start(service: Json, ordered: Sequence[Json]) -> list[Json]:
     """The tasks since the start, or since the newest that is counted."""
-    return [task for task in ordered if (time_ns(task.get("CreatedAt")) or 0) > counted_of(service).until_ns]
+    return [task for task in ordered if created_ns(task) > counted_of(service).until_ns]
