@@ -19,7 +19,7 @@ BOT_IMAGE_TESTS := $(sort $(wildcard tests/engine/test_bot_image*.py)) \
 FAULT_TESTS := tests/hostile tests/chaos
 # Of the unit tests, those that depend on the versions of the dependencies.
 VERSION_TESTS := tests/packaging/test_requirements.py tests/rpc \
-	$(sort $(wildcard $(patsubst %,tests/unit/test_%.py,client codec e* logs proto serve_* streams wire)))
+	$(sort $(wildcard $(patsubst %,tests/unit/test_%.py,client *_codec e* log_messages proto serve_* streams wire)))
 
 # In the order of their start. The tests of the bot image wait until it is built.
 JOBS := engine faults rest bot-image check $(if $(CI),audit) lowest bot swarm

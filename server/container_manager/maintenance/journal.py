@@ -90,7 +90,7 @@ class Journal:
         return True
 
     def share(self) -> bool:
-        """Let other services begin. ``False``: one was the only one meanwhile, and works on what is unfinished."""
+        """Let other services begin. ``False``: one began in between, was alone, and continues what is unfinished."""
         try:
             # This frees the lock before it takes it anew; see flock(2).
             fcntl.flock(self._held, fcntl.LOCK_SH | fcntl.LOCK_NB)

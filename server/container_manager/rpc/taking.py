@@ -1,4 +1,4 @@
-"""Ends streams that wait only for callers who take nothing, and who would keep places while their connections live."""
+"""Ends streams whose callers do not take what is ready: they would keep their places while their connections live."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from container_manager.errors import CapacityExceededError
 
 TAKE_SECONDS = 10.0
-"""How long a caller may take to receive what is ready and is the last for now."""
+"""How long a caller may take to receive what is ready."""
 
 
 @asynccontextmanager

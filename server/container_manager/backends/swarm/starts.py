@@ -144,7 +144,7 @@ class Starts:
             raise
         except StartFailed as failure:
             self._withdraw(service, bot_id, start_id, failure.run)
-            # It was told with the status of a start that an engine rejects.
+            # The same error as that of an engine that rejects the start.
             rejected = EngineRejectedError(_SERVER_ERROR, failure.text)
             raise start_error(rejected, bot_id, self._shared_states) from failure
         except (EngineTimeoutError, OperationCancelledError, OperationInProgressError) as exc:
@@ -173,7 +173,7 @@ class Starts:
 def check_stays(service: Json, bot_id: str) -> None:
     """Raise :class:`InvalidStateError` for a bot that is being removed."""
     if is_removing(service["Spec"]):
-        raise InvalidStateError("the bot is being removed; create it again then", bot_id=bot_id)
+        raise InvalidStateError("the bot is being removed; create it again when it is gone", bot_id=bot_id)
 
 
 def _has_begun(service: Json) -> bool:
