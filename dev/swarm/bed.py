@@ -146,9 +146,14 @@ class SwarmBed:
         return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
 
     def restore(self) -> None:
-        """Boot, heal and start whatever a test has cut or killed, and wait until every node is ready."""
-        _at_once(Node.restore, self.nodes)
-        self.wait_until_ready()
+        """Boot, heal and start whatever a test has cut or killed, and wait until every node is ready.
+
+        Raises SwarmError then, if an engine has crashed.
+        """
+        try:
+            _at_once(Node.restore, self.nodes)
+        finally:
+            self.wait_until_ready()
 
     def load_image(self, name: str, *, source: str = "") -> str:
         """Put an image on every node and into the registry; return its reference there, `REGISTRY/NAME:TAG`.

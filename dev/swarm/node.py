@@ -16,6 +16,7 @@ from dev.swarm.switch import NETWORK, Switch
 Role = Literal["manager", "worker"]
 _START_SECONDS = 60
 _BEFORE_FIRST = 10
+_CRASH = ("panic: ", "fatal error: ", "SIGABRT: ")  # how the last words of a program in Go begin
 
 
 class Node:
@@ -44,6 +45,7 @@ class Node:
         self._group = f"{runtime.name}/{self.name}"
         self._switch = switch
         self._tree = record.tree
+        self._log_start = 0
         self._machine = Machine(f"{self._runtime}/", self.log)
 
     @property
@@ -106,15 +108,15 @@ class Node:
         if pid is None:
             raise SwarmError(f"the engine of {self.name} does not run")
         os.kill(pid, signal.SIGKILL)
-        # Its containerd dies with it, a moment later; an engine started in that moment would wait for it in vain.
-        if not wait_for(lambda: not self._machine.named("dockerd") | self._machine.named("containerd"), 10):
-            raise SwarmError(f"the engine of {self.name} does not end")
+        self._await_end()
 
     def start_engine(self) -> None:
         """Start the engine after kill_engine(), and wait until it answers."""
         self._require_on()
         if self.engine_pid is not None:
             raise SwarmError(f"the engine of {self.name} runs already")
+        self._await_end()  # it may just have crashed
+        self._log_start = self.log.stat().st_size
         socket, pidfile = self._runtime / "docker.sock", self._runtime / "docker.pid"
         for stale in (socket, pidfile):
             stale.unlink(missing_ok=True)
@@ -131,13 +133,29 @@ class Node:
             raise SwarmError(f"the engine of {self.name} did not start, its log ends:\n{self._log_tail()}")
 
     def restore(self) -> None:
-        """Any state -> on, with the engine running and the link healed."""
+        """Any state -> on, with the engine running and the link healed. Raises SwarmError if the engine has crashed."""
+        crash = self._crash()
         if not self.on:
             self.boot()
-            return
-        self.heal_link()
-        if self.engine_pid is None:
-            self.start_engine()
+        else:
+            self.heal_link()
+            if self.engine_pid is None:
+                self.start_engine()
+        if crash:
+            raise SwarmError(f"the engine of {self.name} has crashed:\n{crash}")
+
+    def _await_end(self) -> None:
+        # Its containerd dies with it, a moment later; an engine started in that moment would wait for it in vain.
+        if not wait_for(lambda: not self._machine.named("dockerd") | self._machine.named("containerd"), 10):
+            raise SwarmError(f"the engine of {self.name} does not end")
+
+    def _crash(self) -> str:
+        """What the engine wrote when it crashed, since it was last started; empty: it has not."""
+        with self.log.open(encoding="utf-8", errors="replace") as log:
+            log.seek(self._log_start)
+            lines = log.read().splitlines()
+        begins = next((number for number, line in enumerate(lines) if line.startswith(_CRASH)), len(lines))
+        return "\n".join(lines[begins : begins + 15])
 
     def _require_on(self) -> None:
         if not self.on:

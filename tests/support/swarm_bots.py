@@ -10,6 +10,7 @@ import docker
 from docker.errors import APIError, NotFound
 
 from container_manager.backends.swarm.secrets import SwarmSecrets
+from container_manager.backends.swarm.tasks import is_being_forgotten
 from container_manager.bot_directories import BotUser
 from container_manager.engine.swarm import SwarmClient
 from tests.support.bots import GATEWAY_TOKEN
@@ -76,6 +77,8 @@ class SwarmBots:
 
     def remove_all(self) -> None:
         """Remove the services, wait for their tasks, and remove the secrets."""
+        # As the service does: a leader may crash otherwise.
+        wait_until(lambda: not any(map(is_being_forgotten, self.tasks())), "what has ended is forgotten")
         for service in self.services():
             with suppress(NotFound):
                 self.api.remove_service(service["ID"])

@@ -149,6 +149,17 @@ def test_a_killed_engine_leaves_its_containers_and_comes_back(bed: SwarmBed, wor
     assert set() == running(words)
 
 
+def test_an_engine_that_has_crashed_is_told_with_its_last_words_and_comes_back(bed: SwarmBed) -> None:
+    node = bed.workers[0]
+    assert node.engine_pid is not None
+    os.kill(node.engine_pid, signal.SIGABRT)
+    wait_until(lambda: node.engine_pid is None, "it has crashed")
+    with pytest.raises(SwarmError, match="engine of n2 has crashed:\nSIGABRT: abort"):
+        bed.restore()
+    assert answers(node.docker_url)
+    bed.restore()
+
+
 def test_another_process_finds_the_bed_by_its_directory(bed: SwarmBed) -> None:
     found = SwarmBed(bed._directory)
     assert [node.docker_url for node in bed.nodes] == [node.docker_url for node in found.nodes]

@@ -63,6 +63,7 @@ def managed(tmp_path: Path, session_dir: Path, engine_tree: Path | None) -> Iter
         directory = Path(tempfile.mkdtemp(dir=session_dir))
         with faulty_swarm(bed, bots, directory, image, bed.nodes[1]) as world:
             yield world
+            bed.restore()
         bots.close()
 
 
@@ -130,6 +131,17 @@ def test_a_leader_that_dies_costs_callers_at_most_a_retry(managed: FaultySwarm, 
         lost = managed.settled({bot_id: calls.status(bot_id).container_id for bot_id in made})
     name = f"leader {'with bots ' * has_bots}loses its power, 6 changes"
     report(FaultRow(name, 1, 6, outcomes, lost, seconds, limit_seconds=60))
+
+
+def test_removes_of_many_bots_at_once_crash_no_manager(managed: FaultySwarm) -> None:
+    engines = {node.name: node.engine_pid for node in managed.bed.nodes}
+    with managed.calls() as calls:
+        for _ in range(5):
+            made = managed.nine(calls)
+            with ThreadPoolExecutor(len(made)) as pool:
+                list(pool.map(partial(calls.remove, grace=0), made))
+            assert not calls.list()
+            assert engines == {node.name: node.engine_pid for node in managed.bed.nodes}
 
 
 def test_two_services_beside_two_managers_make_no_doubled_bot_and_agree(

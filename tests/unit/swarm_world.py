@@ -92,6 +92,8 @@ class SwarmWorld:
 
     def remove_service(self, service_id: str) -> bool:
         with self._call("remove_service"):
+            tasks = (task for task in self.tasks.values() if task["ServiceID"] == service_id)
+            assert not any(task["DesiredState"] == "remove" for task in tasks), "the leader's engine crashes"
             self.end(service_id)
             return self.services.pop(service_id, None) is not None
 
@@ -157,7 +159,7 @@ class SwarmWorld:
         """Let the tasks of the service end."""
         for task in self.tasks.values():
             if task["ServiceID"] == service_id:
-                task |= {"DesiredState": "shutdown", "script": iter(list(self.at_stop))}
+                task |= {"DesiredState": "remove", "script": iter(list(self.at_stop))}
 
     @property
     def replicas(self) -> int:

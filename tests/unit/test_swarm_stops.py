@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from container_manager.backends.swarm import runs
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.backends.swarm.upkeep import is_due
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     ContainerNotFoundError,
+    EngineTimeoutError,
     EngineUnavailableError,
     NotSupportedByBackendError,
     StartFailedError,
@@ -50,6 +52,24 @@ def test_a_bots_life(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:
     assert "" == carry_out(lifecycle.stop_container(BOT))
     with pytest.raises(ContainerNotFoundError):
         carry_out(lifecycle.start_container(BOT))
+
+
+def test_a_remove_is_not_certain_while_the_swarm_keeps_the_ended_tasks_and_is_repeated_then(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = create(lifecycle)
+    carry_out(lifecycle.start_container(BOT))
+    ended, forgotten = world.at_stop
+    world.at_stop = [ended]
+    monkeypatch.setattr(runs, "END_SECONDS", 0.0)
+    with pytest.raises(EngineTimeoutError, match="has ended and is not removed yet"):
+        carry_out(lifecycle.remove_container(BOT))
+    assert ContainerState.REMOVING is status(lifecycle).state
+    monkeypatch.undo()
+    for task in world.tasks.values():
+        task["script"] = iter([ended, forgotten])
+    assert made == carry_out(lifecycle.remove_container(BOT))
+    assert not world.services
 
 
 def test_changes_by_others_meanwhile_are_taken_into_account(world: SwarmWorld, lifecycle: SwarmLifecycle) -> None:

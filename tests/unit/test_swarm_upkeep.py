@@ -321,6 +321,11 @@ def test_a_bot_that_is_to_be_removed_goes_once_nothing_of_it_may_run() -> None:
     assert not manager.due
     manager.attend()
     assert [] == manager.removed
+    # A leader's engine may crash at the remove of a service while the swarm forgets its tasks.
+    manager.tasks = [{**ended(143), "DesiredState": "remove"}]
+    assert not manager.due
+    manager.attend()
+    assert [] == manager.removed
     manager.tasks = [ended(143)]
     assert manager.due
     manager.attend()

@@ -193,6 +193,7 @@ class SwarmLifecycle:
             yield from self._await_gone(left.container_id, bot_id)
             return left.container_id
         yield from self._stop(service, bot_id, grace_seconds, _REMOVES, removes=True)
+        yield from self._runs.await_forgotten(service, bot_id)
         self._remove(service, bot_id)
         yield from self._await_gone(service["ID"], bot_id)
         return str(service["ID"])

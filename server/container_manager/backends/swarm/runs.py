@@ -22,6 +22,7 @@ from container_manager.backends.swarm.tasks import (
     first_run,
     has_ended,
     in_order,
+    is_being_forgotten,
     is_unplaced,
     may_run,
     run_of,
@@ -57,6 +58,7 @@ _TOLD_SECONDS = 5.0
 _NODES_SECONDS = 0.5
 # 1: what is wrong has no exit code of its own, as with a name that is too long.
 _INIT_EXIT_CODES = (1, 126, 127)
+_KEPT = "the bot has ended and is not removed yet"
 _NO_START = "the bot cannot be started; start it when the node is back"
 
 
@@ -200,6 +202,17 @@ class Runs:
         gone = ServiceGone(service_id)
         yield from self._until(container_name(bot_id), self._looking_at_nodes(gone, what, bot_id, None))
         return gone.unseen()
+
+    def await_forgotten(self, service: Json, bot_id: str) -> Operation[None]:
+        """Wait until the swarm has forgotten the tasks of the service that are not wanted any more."""
+        ends = time.monotonic() + END_SECONDS
+
+        def look(tasks: list[Json]) -> bool:
+            if time.monotonic() > ends:
+                raise EngineTimeoutError(f"{_KEPT}: it takes too long", bot_id=bot_id)
+            return not any(is_being_forgotten(task) for task in tasks if task["ServiceID"] == service["ID"])
+
+        yield from self._until(service["Spec"]["Name"], look)
 
     def _until(self, name: str, look: Look, ending: Ending | None = None) -> Operation[None]:
         future = self._watch.until(name, look)

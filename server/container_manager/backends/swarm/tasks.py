@@ -42,6 +42,15 @@ def given_up_nodes(tasks: Iterable[Json]) -> set[str]:
     return {task["NodeID"] for task in tasks if task.get("NodeID") and task["Status"]["State"] == "orphaned"}
 
 
+def is_being_forgotten(task: Json) -> bool:
+    """Whether the swarm forgets the task as soon as it has ended. Its service must not be removed before that.
+
+    Otherwise the leader's engine may crash: swarmkit before November 2025 (``manager/orchestrator/service.go``) takes
+    every task that it finds of a removed service for one that is still there a moment later.
+    """
+    return bool(task["DesiredState"] == "remove")
+
+
 def may_run(task: Json) -> bool:
     """Whether the task may have a container that runs."""
     # Before "starting" there is no process, and a task that is not wanted any more never gets one.

@@ -39,6 +39,7 @@ from container_manager.backends.swarm.tasks import (
     first_run,
     has_ended,
     in_order,
+    is_being_forgotten,
     is_unplaced,
     may_run,
     shows_start,
@@ -144,7 +145,8 @@ def _is_revived(service: Json, tasks: Iterable[Json]) -> bool:
 
 def _is_to_go(service: Json, tasks: Iterable[Json]) -> bool:
     """Whether the service is kept for nothing."""
-    return is_removing(service["Spec"]) and not left_on(service) and all(map(has_ended, tasks))
+    is_over = all(has_ended(task) and not is_being_forgotten(task) for task in tasks)
+    return is_removing(service["Spec"]) and not left_on(service) and is_over
 
 
 def _counted(service: Json, tasks: Iterable[Json]) -> Json | None:
