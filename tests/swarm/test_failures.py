@@ -12,6 +12,7 @@ import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.backends.swarm import task_watch
 from container_manager.config import BackendConfig
 from container_manager_client import connect
 from dev import docker_command
@@ -149,6 +150,21 @@ def test_a_bot_whose_machine_dies_runs_on_another_one(bed: SwarmBed, calls: Call
 
 
 @pytest.mark.slow
+def test_an_end_that_the_swarm_forgets_before_anybody_has_seen_it_is_told_by_the_nodes_engine(
+    calls: Calls, bots: SwarmBots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a busy machine: the tasks are looked at less often than the swarm forgets them."""
+    bot_id = bots.new()
+    calls.run(bot_id, "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done")
+    monkeypatch.setattr(task_watch, "_PAUSE_SECONDS", 3)
+    before = time.time()
+    calls.stop(bot_id)
+    after = calls.status(bot_id)
+    assert after is not None
+    assert (pb.CONTAINER_STATE_EXITED, 7) == (after.state, after.exit_code)
+    assert before < after.finish_time.ToNanoseconds() / 1e9 < time.time()
+
+
 def test_no_call_hangs_when_the_manager_is_away_and_all_is_well_when_it_is_back(
     bed: SwarmBed, calls: Calls, bots: SwarmBots
 ) -> None:

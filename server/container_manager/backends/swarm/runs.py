@@ -259,7 +259,8 @@ class Runs:
             run = run_of(task, restarts, node)
             return replace(run, start_time_ns=start_ns or run.start_time_ns)
         # The swarm forgot it before it was seen to have ended.
-        return Run(start_time_ns=start_ns, finish_time_ns=time.time_ns(), restart_count=restarts, node=node)
+        exit_code, finish_ns = self._containers.end_of(task) or (None, time.time_ns())
+        return Run(exit_code, start_ns, finish_ns, restart_count=restarts, node=node)
 
     def _check_begun(self, service: Json, bot_id: str, start_id: str) -> None:
         """Raise an error if somebody else has removed or stopped the bot since this start, or has started it anew."""

@@ -13,6 +13,7 @@ from container_manager.backends.swarm.tasks import container_of
 from container_manager.deadline import Deadline
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
+from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import ContainerManagerError, EngineUnavailableError
 
@@ -54,19 +55,36 @@ class TaskContainers:
             return not json.loads(self._of_container(task, "json", {}))["State"]["Running"]
         return False
 
+    def end_of(self, task: Json) -> tuple[int, int] | None:
+        """The exit code and the finish time, in nanoseconds since the epoch, of a container that its node has removed.
+
+        Each engine remembers its last 256 events. ``None``: it is not named, or does not tell.
+        """
+        filters = json.dumps({"container": [container_of(task)], "event": ["die"]})
+        with suppress(EngineRejectedError, ContainerManagerError, CancelledError, LookupError, ValueError):
+            # Until now by its own clock: it would wait for what is to come.
+            now = time_ns(json.loads(self._of_node(task, "/info"))["SystemTime"]) or 0
+            params = {"since": "1", "until": f"{now // 10**9}.{now % 10**9:09}", "filters": filters}
+            event = json.loads(self._of_node(task, "/events", params).splitlines()[-1])
+            return int(event["Actor"]["Attributes"]["exitCode"]), int(event["timeNano"])
+        return None
+
     def _lines_of_manager(self, task: Json) -> bytes:
         """The last lines of its log, in the engine's frames."""
         return self._engine.task_log(task["ID"], _LAST_LINES, Deadline(_SECONDS))
 
     def _lines_of_node(self, task: Json) -> bytes:
-        """The same from the engine of its node, which always has them. Raises as :meth:`_of_container`."""
+        """The same from the engine of its node, which always has them. Raises as :meth:`_of_node`."""
         return self._of_container(task, "logs", {"stdout": "1", "stderr": "1", "tail": str(_LAST_LINES)})
 
     def _of_container(self, task: Json, what: str, params: Mapping[str, str]) -> bytes:
-        """What the engine of its node has of its container. Raises an error also if that engine is not named."""
+        """What the engine of its node has of its container. Raises as :meth:`_of_node`."""
+        return self._of_node(task, f"/containers/{container_of(task)}/{what}", params)
+
+    def _of_node(self, task: Json, path: str, params: Mapping[str, str] | None = None) -> bytes:
+        """A response of the engine of its node. Raises an error also if that engine is not named."""
         node_id = task.get("NodeID", "")
         calls = of_node(self._calls, node_id, self._services.node_name(node_id) if self._calls else "")
         if calls is None:
             raise EngineUnavailableError("the engine of the node is not named")
-        path = f"/containers/{container_of(task)}/{what}"
         return calls.submit(calls.engine.get_bytes(path, params, timeout_seconds=_SECONDS)).result()
