@@ -1,4 +1,4 @@
-"""What a swarm refuses by itself, whatever a request asks for."""
+"""What a swarm refuses by itself, whatever a request asks for, and what it would make of values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from container_manager.config import BackendConfig, SwarmConfig
+from dev.swarm import SwarmBed
 from dev.swarm.conformance import ENGINES
-from tests.support.calls import FOREVER, fails_with
+from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.swarm_bots import SwarmBots
+from tests.support.swarm_containers import container_of
 from tests.support.swarm_service import kept_service
 
 
@@ -27,3 +29,13 @@ def test_a_create_is_refused_while_an_old_engine_may_let_bots_gain_privileges(
     assert "--allow-weaker no-new-privileges" in caught[0].message
     assert {"backend", "node"} == set(caught[0].metadata)
     assert [] == bots.containers()
+
+
+def test_a_swarm_makes_nothing_of_the_values_of_variables(calls: Calls, session_bed: SwarmBed, bots: SwarmBots) -> None:
+    """To a swarm, they are templates of Go's, which its leader carries out."""
+    values = ["Hello {{name}}, {{{ and }}", "{{.Node.Hostname}}{{/* left out */}}", '{{"{{"}}']
+    given = {f"V{at}": value for at, value in enumerate(values)}
+    bot_id = bots.new()
+    calls.run(bot_id, *FOREVER, environment=given)
+    found = container_of(session_bed, bots, bot_id).inspect()["Config"]["Env"]
+    assert {f"{name}={value}" for name, value in given.items()} <= set(found)

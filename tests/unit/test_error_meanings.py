@@ -225,9 +225,12 @@ def test_an_unexpected_answer_is_the_engines_fault_from_500_on(
     assert {"bot_id": BOT} == error.metadata
 
 
+@pytest.mark.parametrize("what", ["secret not found: botmaker-x-1", "secrets not found: botmaker-x-1, botmaker-x-2"])
 @pytest.mark.parametrize("meaning", [engine_error, create_error])
-def test_a_swarms_secret_that_another_service_has_just_replaced_is_told_as_another_operation(meaning: Any) -> None:
-    text = "rpc error: code = InvalidArgument desc = secret not found: botmaker-x-1"
+def test_a_swarms_secret_that_another_service_has_just_replaced_is_told_as_another_operation(
+    meaning: Any, what: str
+) -> None:
+    text = f"rpc error: code = InvalidArgument desc = {what}"
     assert OperationInProgressError is type(meaning(EngineRejectedError(400, text), BOT))
 
 

@@ -86,7 +86,7 @@ def test_a_configuration_comes_back_as_it_was(config: ContainerConfig) -> None:
 
 
 @given(
-    environment=st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text("ab =\n\u00e9", max_size=8)),
+    environment=st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text('a=\n\u00e9{}"', max_size=8)),
     command=st.lists(st.text("ab -$\n", min_size=1, max_size=8), max_size=3).map(tuple),
     labels=st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.text("ab =", max_size=8), max_size=3),
 )
@@ -96,6 +96,13 @@ def test_any_configuration_comes_back(
     config = ContainerConfig(image=IMAGE, environment=environment, command=command, labels=labels)
     assume(not refused(config))
     assert config == definition_of(service(stored(spec(config))), NETWORKS).config
+
+
+def test_a_service_whose_variables_a_hand_has_made_templates_of_is_not_taken_for_one_of_ours() -> None:
+    changed = stored(spec())
+    changed["TaskTemplate"]["ContainerSpec"]["Env"].append("NODE={{.Node.Hostname}}")
+    with pytest.raises(ConfigNotReproducibleError, match=r"ContainerSpec\.Env"):
+        definition_of(service(changed), NETWORKS)
 
 
 def refused(config: ContainerConfig) -> bool:

@@ -38,8 +38,8 @@ Table = Sequence[tuple[tuple[str, ...], type[ContainerManagerError]]]
 
 DISK_PHRASES: Table = ((("no space left on device",), CapacityExceededError),)
 
-# Of a swarm, about one that this process has just found there.
-_REPLACED = "secret not found"
+# Of a swarm, about some that this process has just found there.
+_REPLACED = re.compile("secrets? not found:")
 
 # A path follows. This process has just found the directory. So it was removed since, or the engine sees another file
 # system, and --host-secrets-root or --host-state-root is missing or wrong.
@@ -119,7 +119,7 @@ def create_error(
     """The error for the engine's error response to a create, other than a name conflict or a missing image."""
     if cls := _lookup(exc.text, _mount_phrases(bot_id, state_root)):
         return cls(f"the engine cannot mount the bot's directory: {exc.text}", bot_id=bot_id)
-    if _REPLACED in exc.text:
+    if _REPLACED.search(exc.text):
         return engine_error(exc, bot_id)
     # 404: something that the request names, such as its network, was removed a moment ago.
     if exc.status in (_HTTP_BAD_REQUEST, _HTTP_NOT_FOUND):
@@ -130,7 +130,7 @@ def create_error(
 def engine_error(exc: EngineRejectedError, bot_id: str = "") -> ContainerManagerError:
     """The error for an unexpected error response: a fault of the engine, or, below 500, an error in this service."""
     metadata = {"bot_id": bot_id} if bot_id else {}
-    if _REPLACED in exc.text:
+    if _REPLACED.search(exc.text):
         return OperationInProgressError("the bot's secrets were changed at the same time; try again", **metadata)
     if error := disk_error(exc.text, f"the engine's disk is full: {exc.text}", **metadata):
         return error

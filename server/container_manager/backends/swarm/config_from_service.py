@@ -11,7 +11,7 @@ from typing import Any
 
 from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_HOSTNAME, LABEL_REQUEST_ID, bot_id_of
 from container_manager.backends.swarm.records import LABEL_IMAGE, PREFIX
-from container_manager.backends.swarm.service_spec import Placement, service_body
+from container_manager.backends.swarm.service_spec import Placement, service_body, unescaped
 from container_manager.errors import ConfigNotReproducibleError, InvalidArgumentError
 from container_manager.image_reference import content_id_of
 from container_manager.model import (
@@ -59,7 +59,7 @@ def config_of(service: Json, networks: Mapping[str, str]) -> ContainerConfig:
     template: Json = spec["TaskTemplate"]
     container: Json = template["ContainerSpec"]
     labels: Mapping[str, str] = spec.get("Labels") or {}
-    variables = dict(_pair(item, "=") for item in container.get("Env") or ())
+    variables = dict(_pair(unescaped(item), "=") for item in container.get("Env") or ())
     variables.pop(VARIABLE_BOT_ID, None)
     typed = {field: variables.pop(name, "") for field, name in TYPED_VARIABLES.items()}
     limits: Mapping[str, int] = (template.get("Resources") or {}).get("Limits") or {}

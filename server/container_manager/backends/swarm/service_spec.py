@@ -28,6 +28,7 @@ BACKEND = "swarm"
 RESTART_DELAY_SECONDS = 5
 """The pause before a bot that has ended is restarted. A start that fails is withdrawn within this time."""
 _SECOND_NS = 1_000_000_000
+_BRACES, _ESCAPED_BRACES = "{{", '{{"{{"}}'
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - what a swarm does, and not what this service listens on
 
 
@@ -72,7 +73,7 @@ def service_body(
     container: Json = {
         "Image": image,
         "Hostname": config.hostname or bot_id,
-        "Env": environment(bot_id, config),
+        "Env": [escaped(variable) for variable in environment(bot_id, config)],
         # On the node: the bot's container is found by them, also by hand.
         "Labels": {**config.labels, LABEL_MANAGED: "true", LABEL_BOT_ID: bot_id},
         "Init": True,
@@ -105,6 +106,20 @@ def service_body(
         "UpdateConfig": {"Parallelism": 1, "Order": "stop-first", "FailureAction": "continue"},
         "EndpointSpec": {"Mode": "dnsrr", "Ports": [_port(port) for port in config.ports]},
     }
+
+
+def escaped(variable: str) -> str:
+    """A variable, ``NAME=value``, whose value a swarm leaves as it is: to a swarm, it is a template of Go's.
+
+    So a value could take the leader's time and memory without end, or tell what a bot is not to know.
+    """
+    name, sign, value = variable.partition("=")
+    return name + sign + value.replace(_BRACES, _ESCAPED_BRACES)
+
+
+def unescaped(variable: str) -> str:
+    """The inverse of :func:`escaped`."""
+    return variable.replace(_ESCAPED_BRACES, _BRACES)
 
 
 def grace_of(template: Json) -> int:

@@ -60,7 +60,9 @@ class TaskContainers:
 
         Each engine remembers its last 256 events. ``None``: it is not named, or does not tell.
         """
-        filters = json.dumps({"container": [container_of(task)], "event": ["die"]})
+        if not (container_id := container_of(task)):
+            return None
+        filters = json.dumps({"container": [container_id], "event": ["die"]})
         with suppress(EngineRejectedError, ContainerManagerError, CancelledError, LookupError, ValueError):
             # Until now by its own clock: it would wait for what is to come.
             now = time_ns(json.loads(self._of_node(task, "/info"))["SystemTime"]) or 0
