@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -298,6 +299,28 @@ def test_bots_are_attended_to_when_they_have_been_overdue_for_a_while_and_no_oth
             swarm.update(key, **records.confirmed(swarm.services[key]["Spec"]))
             await asyncio.sleep(3 * PATIENCE_SECONDS)
             assert [key, key] == attended
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
+
+    run(main())
+
+
+def test_bots_that_take_long_and_stay_due_do_not_keep_others_from_their_turn() -> None:
+    async def main() -> None:
+        swarm, attended = ScriptedSwarm(), set()
+
+        async def attend(each: Json) -> None:
+            attended.add(each["ID"])
+            await asyncio.sleep(2)
+
+        source = SwarmSource(swarm, Overdue(attend))  # type: ignore[arg-type]
+        keys = {swarm.add(str(uuid.uuid4())) for _ in range(16)}
+        for key in keys:
+            swarm.run(key)
+        async with source.subscribe() as notices:
+            follower = asyncio.create_task(_consume(notices))
+            await asyncio.sleep(PATIENCE_SECONDS + 16 * 2)
+            assert keys == attended
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
 

@@ -37,9 +37,11 @@ class Overdue:
             service = snapshot.service(key)
             if service is None:
                 del self._since[key]
-            elif now - since >= PATIENCE_SECONDS and len(self._attended) < _AT_ONCE:
+            elif now - since >= PATIENCE_SECONDS and len(self._attended) < _AT_ONCE and key not in self._attended:
+                # It comes last then: those that take long, and stay due, do not keep others from their turn.
+                del self._since[key]
                 self._since[key] = now
-                if _due(snapshot, service) and key not in self._attended:
+                if _due(snapshot, service):
                     self._attended[key] = asyncio.create_task(self._run(key, service))
 
     async def close(self) -> None:
