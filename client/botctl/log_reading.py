@@ -13,6 +13,8 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 
 _MAX_BATCH_ENTRIES = 1000
+# CANCELLED: the service could not even tell the reader.
+_NOT_TAKEN = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,9 @@ class LogReading:
         self._hidden = False
 
     def __iter__(self) -> Iterator[Sequence[pb.LogEntry]]:
+        yield from self._noted(self._existing())
         if not self._wanted.follow:
-            yield from self._noted(self._open())
             return
-        yield from self._noted(resumed(self._open, self._notice))
         self._hidden = False
         if self._bytes_left == 0:
             return
@@ -68,6 +69,18 @@ class LogReading:
             if self._bytes_left is not None:
                 self._bytes_left = max(self._bytes_left - sum(len(entry.line) for entry in entries), 0)
             yield entries
+
+    def _existing(self) -> Iterator[pb.StreamLogsResponse]:
+        """The existing entries. The service ends a stream whose reader rests, such as a pager."""
+        while True:
+            last = self._last
+            try:
+                yield from resumed(self._open, self._notice) if self._wanted.follow else self._open()
+            except grpc.RpcError as exc:
+                if exc.code() not in _NOT_TAKEN or self._last is last:
+                    raise
+            else:
+                return
 
     def _open(self) -> Iterator[pb.StreamLogsResponse]:
         self._hidden = self._wanted.follow and self._wanted.tail == 0 and self._last is None

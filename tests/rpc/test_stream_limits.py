@@ -17,16 +17,19 @@ from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.errors import InvalidStateError
+from container_manager.rpc import taking
 from container_manager.rpc.interceptors import reception
 from container_manager.rpc.stream_kinds import CONTAINERS, LOGS, STATS
 from container_manager.scheduling.streams import StreamKind
 from container_manager.view.subscription import Subscription
 from container_manager_client import connect
+from tests.fuzz.conversations import Call
 from tests.rpc.conftest import ServeLooped, ServeOn
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.observing import kinds, reading, watching
 from tests.support.serving import LoopedServer
+from tests.support.silent_reader import silent_reader
 from tests.support.waiting import wait_until
 
 Open = Callable[[ContainerObserverStub, str], Any]
@@ -150,6 +153,53 @@ def test_the_end_of_the_service_ends_every_stream_with_unavailable(
                 with fails_with("UNAVAILABLE", "SHUTTING_DOWN"):
                     raise read.wait_end() or AssertionError("it ended well")
         assert time.monotonic() - begun < 30
+
+
+ENTRIES = 1_000
+
+
+@pytest.fixture
+def chatty(memory: MemoryBackend, bots: MemoryBots) -> str:
+    """A bot whose log is more than gRPC and sockets hold of it, also in a client."""
+    bot_id = bots.new()
+    memory.add(bot_id)
+    for number in range(ENTRIES):
+        memory.write(bot_id, b"%d" % number + b"x" * 16_000)
+    return bot_id
+
+
+def test_readers_that_take_no_entry_of_a_log_keep_their_places_for_a_moment_and_followers_theirs(
+    limited: LoopedServer, channel: grpc.Channel, chatty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "TAKE_SECONDS", 5.0)
+    path = b"/botmaker.container.v1.ContainerObserver/StreamLogs"
+    requests = [pb.StreamLogsRequest(bot_id=chatty, follow=follow) for follow in (False, True)]
+    silent = [Call(path, request.SerializeToString()) for request in requests]
+    with silent_reader(limited.server.addresses[0], silent):
+        wait_until(lambda: limited.server.streams.count(LOGS) == 2, "they have all places")
+        wait_until(lambda: limited.server.streams.count(LOGS) == 1, "one place is free")
+        assert ENTRIES == len([*ContainerObserverStub(channel).StreamLogs(pb.StreamLogsRequest(bot_id=chatty))])
+        assert 1 == limited.server.streams.count(LOGS)
+
+
+def test_a_slow_reader_of_a_log_has_its_time_for_each_entry_and_continues_after_a_rest(
+    limited: LoopedServer, channel: grpc.Channel, chatty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "TAKE_SECONDS", 3.0)
+    observer = ContainerObserverStub(channel)
+    entries = []
+    for message in observer.StreamLogs(pb.StreamLogsRequest(bot_id=chatty)):
+        entries.append(message.entry)
+        time.sleep(0.005)
+    assert ENTRIES == len(entries)
+    stream = observer.StreamLogs(pb.StreamLogsRequest(bot_id=chatty))
+    taken = [next(stream).entry]
+    wait_until(lambda: limited.server.streams.count(LOGS) == 0, "it has ended")
+    with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+        taken.extend(message.entry for message in stream)
+    assert len(taken) < ENTRIES
+    rest = observer.StreamLogs(pb.StreamLogsRequest(bot_id=chatty, after_cursor=taken[-1].cursor))
+    assert entries == [*taken, *(message.entry for message in rest)]
 
 
 def test_a_watch_while_the_engine_is_away_is_refused_at_once(

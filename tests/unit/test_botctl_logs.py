@@ -16,13 +16,19 @@ from botctl.log_reading import LogReading, LogSelection
 from botctl.rendering.log_lines import LogWriter
 from botctl.session import Session
 from botmaker.container.v1 import container_observer_pb2 as pb
-from container_manager.errors import ContainerNotFoundError, EngineUnavailableError, ShuttingDownError
+from container_manager.errors import (
+    CapacityExceededError,
+    ContainerNotFoundError,
+    EngineUnavailableError,
+    ShuttingDownError,
+)
 from tests.support.scripted_service import AWAY, ScriptedService, entry
 from tests.unit.botctl_runs import Run, complaint, documents
 
 STDERR = pb.LogEntry.SOURCE_STDERR
 ENGINE_AWAY = EngineUnavailableError("the engine is away")
 SHUTTING_DOWN = ShuttingDownError("the service ends")
+NOT_TAKEN = CapacityExceededError("an entry was not taken in time")
 CANCELLED = grpc.StatusCode.CANCELLED
 GONE = ContainerNotFoundError("the bot has no container")
 
@@ -132,6 +138,29 @@ def test_the_limit_counts_across_streams(follow: Any) -> None:
 def test_the_limit_reached_ends_it(follow: Any) -> None:
     out, _, requests = follow([entry(1, b"12345")], options=("--limit-bytes", "5"))
     assert ("12345\n", 1) == (out, len(requests))
+
+
+@pytest.mark.parametrize("ended", [NOT_TAKEN, CANCELLED], ids=["told", "cancelled"])
+def test_a_log_that_was_not_taken_in_time_continues_after_the_last_entry(
+    botctl_run: Run, scripted: ScriptedService, ended: Any
+) -> None:
+    scripted.logs = [[entry(1), entry(2), ended], [entry(3), ended], [entry(4)]]
+    result = botctl_run("logs", scripted.add(), "--tail", "4")
+    assert (numbered(1, 2, 3, 4), "", 0) == (result.stdout, result.stderr, result.exit_code)
+    assert [0, 2, 3] == afters(scripted.seen("StreamLogs"))
+
+
+def test_existing_lines_that_were_not_taken_in_time_are_followed_too(follow: Any) -> None:
+    out, err, requests = follow([entry(1), NOT_TAKEN], [entry(2)], [entry(3)])
+    assert (numbered(1, 2, 3), "") == (out, err)
+    assert [0, 1, 2] == afters(requests)
+
+
+def test_a_log_for_which_there_is_no_place_is_an_error(botctl_run: Run, scripted: ScriptedService) -> None:
+    scripted.logs = [[entry(1), NOT_TAKEN], [NOT_TAKEN]]
+    result = botctl_run("logs", scripted.add())
+    assert numbered(1) == result.stdout
+    assert str(NOT_TAKEN) in complaint(result, ExitCode.NOT_NOW)
 
 
 def test_without_follow_a_broken_log_is_an_error(botctl_run: Run, scripted: ScriptedService) -> None:

@@ -21,6 +21,7 @@ from container_manager.rpc.log_messages import LogMessageEncoder
 from container_manager.rpc.manager_codec import bot_ids_from_proto, labels_from_proto
 from container_manager.rpc.running_containers import RunningContainers
 from container_manager.rpc.server_info import ServerInfo
+from container_manager.rpc.taking import taken_in_time
 from container_manager.scheduling.allowance import Allowance
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.stats.current import CurrentStats
@@ -111,8 +112,12 @@ class ContainerObserverServicer(pb_grpc.ContainerObserverServicer):
         del request
         async with aclosing(reader.batches()) as batches:
             async for batch in batches:
-                for message in encoder.encode(batch):
-                    await context.write(message)
+                async with taken_in_time("an entry was not taken in time; continue after the last cursor") as ready:
+                    for message in encoder.encode(batch):
+                        # A follower stays for as long as it likes anyway.
+                        if not options.follow:
+                            ready()
+                        await context.write(message)
 
     async def WatchStats(  # type: ignore[override]
         self, request: pb.WatchStatsRequest, context: Context

@@ -99,8 +99,9 @@ class ContainerObserverServicer(object):
         follow, entries that the engine passes over as they are written set gap on the first entry after the next pause.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-        driver does not support reading, or if what the engine sends is not a log in its frames. UNIMPLEMENTED /
-        NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
+        driver does not support reading, or if what the engine sends is not a log in its frames. RESOURCE_EXHAUSTED /
+        CAPACITY_EXCEEDED if, without follow, a message is not taken within 10 s. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if
+        the backend has no logs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -63,8 +63,9 @@ class ContainerObserverStub:
     follow, entries that the engine passes over as they are written set gap on the first entry after the next pause.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-    driver does not support reading, or if what the engine sends is not a log in its frames. UNIMPLEMENTED /
-    NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
+    driver does not support reading, or if what the engine sends is not a log in its frames. RESOURCE_EXHAUSTED /
+    CAPACITY_EXCEEDED if, without follow, a message is not taken within 10 s. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if
+    the backend has no logs.
     """
     WatchStats: _grpc.UnaryStreamMultiCallable[_container_observer_pb2.WatchStatsRequest, _container_observer_pb2.WatchStatsResponse]
     """WatchStats streams the resource use of running containers, one message for each container in every interval. The
@@ -128,8 +129,9 @@ class ContainerObserverAsyncStub(ContainerObserverStub):
     follow, entries that the engine passes over as they are written set gap on the first entry after the next pause.
 
     NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-    driver does not support reading, or if what the engine sends is not a log in its frames. UNIMPLEMENTED /
-    NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
+    driver does not support reading, or if what the engine sends is not a log in its frames. RESOURCE_EXHAUSTED /
+    CAPACITY_EXCEEDED if, without follow, a message is not taken within 10 s. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if
+    the backend has no logs.
     """
     WatchStats: _aio.UnaryStreamMultiCallable[_container_observer_pb2.WatchStatsRequest, _container_observer_pb2.WatchStatsResponse]  # type: ignore[assignment]
     """WatchStats streams the resource use of running containers, one message for each container in every interval. The
@@ -202,8 +204,9 @@ class ContainerObserverServicer(metaclass=_abc_1.ABCMeta):
         follow, entries that the engine passes over as they are written set gap on the first entry after the next pause.
 
         NOT_FOUND / CONTAINER_NOT_FOUND. FAILED_PRECONDITION / NAME_IN_USE_UNMANAGED, or INVALID_STATE if the container's log
-        driver does not support reading, or if what the engine sends is not a log in its frames. UNIMPLEMENTED /
-        NOT_SUPPORTED_BY_BACKEND if the backend has no logs.
+        driver does not support reading, or if what the engine sends is not a log in its frames. RESOURCE_EXHAUSTED /
+        CAPACITY_EXCEEDED if, without follow, a message is not taken within 10 s. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if
+        the backend has no logs.
         """
 
     @_abc_1.abstractmethod
