@@ -199,6 +199,23 @@ def test_a_reload_that_may_restart_the_bot_waits_too_and_any_other_does_not(worl
     assert provisioner_pb.ReloadSecretsResponse.OUTCOME_RESTARTED == reloaded.result(60).outcome
 
 
+def test_a_reload_that_needs_no_restart_does_not_wait(world: World, memory: MemoryBackend) -> None:
+    first, second, stopped = world.bot(), world.bot(RUNNING), world.bot()
+    world.calls.start(first)
+    started = world.pool.submit(world.calls.start, stopped)
+    world.await_waiting(1)
+    memory.actions.program = None
+    outcomes = [
+        world.provisioner.ReloadSecrets(Reload(bot_id=bot_id, mode=Reload.MODE_RELOAD_OR_RESTART), timeout=60).outcome
+        for bot_id in (second, world.bot())
+    ]
+    response = provisioner_pb.ReloadSecretsResponse
+    assert [response.OUTCOME_RELOADED, response.OUTCOME_NOT_RUNNING] == outcomes
+    assert not started.done()
+    world.calls.stop(first)
+    started.result(60)
+
+
 def upgraded(world: World, bot_id: str) -> None:
     """Upgrade a bot."""
     request = maintainer_pb.UpgradeContainerRequest(bot_id=bot_id, image="bot:2", request_id="u", skip_backup=True)

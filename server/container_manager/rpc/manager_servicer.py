@@ -85,25 +85,22 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         self,
         bot_id: str,
         context: Context,
-        find: Callable[[Deadline], Operation[ContainerStatus | None]],
-        *,
-        may: bool = True,
+        find: Callable[[Deadline], ContainerStatus | None],
     ) -> bool:
         """Restart the container that ``find`` returns, with the default grace period; whether there was one.
 
-        ``may``: whether it may return one. ``find`` has the bot's turn too, so that nobody stops or starts the bot
-        between it and the restart.
+        ``find`` has the bot's turn too, so that nobody stops or starts the bot between it and the restart.
         """
         change = self._keeper.change(bot_id)
 
         def act(deadline: Deadline) -> Operation[str]:
-            container = yield from find(deadline)
+            container = find(deadline)
             if container is None:
                 return ""
             restart = self._lifecycle.restart_container(bot_id, known=container, deadline=deadline)
             return (yield from self._ending(bot_id, restart))
 
-        return bool(await self._change(WorkerPool.CHANGE, bot_id, act, change, context, starts=lambda: may))
+        return bool(await self._change(WorkerPool.CHANGE, bot_id, act, change, context, starts=lambda: True))
 
     async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         grace = codec.grace_seconds_from_proto(request)

@@ -63,36 +63,39 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
         check_bot_id(bot_id)
         may_restart = may_restart_from_proto(request)
 
-        reloaded: Reloaded | None = None
+        stale = self._backend.limitations.get(Feature.SECRETS_RELOAD)
+        # Where a container keeps the secrets that it was started with, one that crashes again and again does too.
+        states = _WITH_PROCESS if stale is None else (*_WITH_PROCESS, ContainerState.RESTARTING)
 
-        def reload(deadline: Deadline) -> Operation[ContainerStatus | None]:
-            """Reload the secrets of the bot, if it runs; the container that is to be restarted instead."""
-            nonlocal reloaded
-            stale = self._backend.limitations.get(Feature.SECRETS_RELOAD)
-            # Where a container keeps the secrets that it was started with, one that crashes again and again does too.
-            states = _WITH_PROCESS if stale is None else (*_WITH_PROCESS, ContainerState.RESTARTING)
+        def find(deadline: Deadline) -> ContainerStatus | None:
+            """The bot's container, if it has secrets to reload."""
             container = self._in_state(bot_id, states, deadline)
+            if container is not None:
+                check_own_name(container)
+            return container
+
+        def reload(deadline: Deadline) -> Operation[Reloaded | None]:
+            container = find(deadline)
             if container is None:
                 return None
-            check_own_name(container)
             if stale is not None:
-                if may_restart:
-                    return container
                 raise SecretsReloadFailedError(stale, bot_id=bot_id, backend=self._backend.name)
-            try:
-                command = self._actions.require(SECRETS_RELOAD, container).command_with(())
-                reloaded = yield from reload_secrets(
+            command = self._actions.require(SECRETS_RELOAD, container).command_with(())
+            return (
+                yield from reload_secrets(
                     container, self._backend.secrets, self._backend.actions, command, self._submit
                 )
-            except SecretsReloadFailedError:
-                if not may_restart:
-                    raise
-                # It may have ended meanwhile.
-                return self._running(bot_id, deadline)
-            return None
+            )
 
-        if await self._restart(bot_id, context, reload, may=may_restart):
-            return reload_to_proto("RESTARTED")
+        try:
+            reloaded: Reloaded | None = await self._operations.change(
+                WorkerPool.CHANGE, bot_id, reload, caller_deadline(context)
+            )
+        except SecretsReloadFailedError:
+            if not may_restart:
+                raise
+            # A change of its own: it waits until other bots have started, which a reload does not.
+            return reload_to_proto("RESTARTED" if await self._restart(bot_id, context, find) else "NOT_RUNNING")
         return reload_to_proto("NOT_RUNNING") if reloaded is None else reload_to_proto("RELOADED", reloaded.confirmed)
 
     async def ListSecrets(self, request: pb.ListSecretsRequest, context: Context) -> pb.ListSecretsResponse:
