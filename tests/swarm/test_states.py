@@ -6,6 +6,7 @@ import io
 import shutil
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import BackendConfig, SwarmConfig
 from dev import docker_command
 from dev.swarm import SwarmBed
-from tests.support.calls import fails_with
+from tests.support.calls import FOREVER, fails_with
 from tests.support.maintained_service import MaintainedService
 from tests.support.provisioning_calls import put_secrets
 from tests.support.swarm_bots import SwarmBots
@@ -211,6 +212,16 @@ def test_conformance_19_a_service_killed_in_any_phase_of_an_upgrade_on_a_swarm_f
         service.calls.remove(bot_id)
     finally:
         service.close()
+
+
+def test_pinned_bots_that_are_created_at_the_same_time_are_spread_over_the_workers(
+    session_bed: SwarmBed, pinned: KeptService, bots: SwarmBots
+) -> None:
+    bot_ids = [bots.new() for _ in range(8)]
+    with ThreadPoolExecutor(len(bot_ids)) as threads:
+        list(threads.map(lambda bot_id: pinned.calls.create(bot_id, *FOREVER), bot_ids))
+    nodes = [each.node for each in pinned.calls.listed(bot_ids)]
+    assert sorted(node.name for node in session_bed.nodes[1:] * 4) == sorted(nodes)
 
 
 def test_a_pinned_bot_keeps_its_state_through_upgrade_and_creation_and_what_needs_copies_is_refused(

@@ -39,12 +39,15 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(module, name, value)
 
 
-def lifecycle_of(world: SwarmWorld, node_engines: Mapping[str, str], **config: Any) -> SwarmLifecycle:
+def lifecycle_of(
+    world: SwarmWorld, node_engines: Mapping[str, str], placement: str = "floating", **config: Any
+) -> SwarmLifecycle:
     """The operations of a service on this swarm."""
     root = RootDirectory(Path("/nonexistent"), Path("/nonexistent"))
     defaults = {"secrets_root": root, "default_image": IMAGE, "grace_seconds": GRACE_SECONDS}
     ours = BackendConfig(**{**defaults, **config})
-    return SwarmLifecycle(world, ours, SwarmConfig(node_engines=dict(node_engines)), NoSecrets())  # type: ignore[arg-type]
+    swarm = SwarmConfig(placement, node_engines=dict(node_engines))
+    return SwarmLifecycle(world, ours, swarm, NoSecrets())  # type: ignore[arg-type]
 
 
 def create(lifecycle: SwarmLifecycle, bot_id: str = BOT, **arguments: Any) -> str:

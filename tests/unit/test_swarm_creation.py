@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
+from container_manager.backends.swarm.status import pinned_node
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     ContainerAlreadyExistsError,
@@ -146,3 +150,60 @@ def test_a_create_that_was_given_up_removes_no_bot_that_was_started_since(
     with pytest.raises(ContainerAlreadyExistsError):
         create(lifecycle)
     assert ContainerState.RUNNING is status(lifecycle).state
+
+
+BOTS = [BOT[:-1] + digit for digit in "123456789"]
+
+
+@pytest.fixture
+def pinning(world: SwarmWorld, make_lifecycle: Callable[..., SwarmLifecycle]) -> Iterator[SwarmLifecycle]:
+    """A service of pinned bots, whose swarm has nine nodes. In the end each has one bot."""
+    world.nodes = {
+        f"node{number}": {**copy.deepcopy(world.nodes["node1"]), "ID": f"node{number}"} for number in range(9)
+    }
+    yield make_lifecycle(placement="pinned")
+    assert sorted(world.nodes) == sorted(map(pinned_node, world.services.values()))
+
+
+def test_pinned_bots_that_are_created_at_the_same_time_are_spread_over_the_nodes(
+    world: SwarmWorld, pinning: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, meeting = world.list_services, threading.Barrier(len(BOTS))
+
+    def meet(deadline: object, **filters: Any) -> list[dict[str, Any]]:
+        services = listed(deadline, **filters)
+        if filters == {"label": ["botmaker.managed=true"]}:
+            meeting.wait(60)
+        return services
+
+    monkeypatch.setattr(world, "list_services", meet)
+    with ThreadPoolExecutor(len(BOTS)) as threads:
+        list(threads.map(lambda bot_id: create(pinning, bot_id), BOTS))
+
+
+def test_a_pinned_bot_that_was_created_while_services_were_listed_counts_too(
+    world: SwarmWorld, pinning: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, others = world.list_services, iter(BOTS)
+
+    def create_another(deadline: object, **filters: Any) -> list[dict[str, Any]]:
+        services = listed(deadline, **filters)
+        if filters == {"label": ["botmaker.managed=true"]} and (bot_id := next(others, "")):
+            create(pinning, bot_id)
+        return services
+
+    monkeypatch.setattr(world, "list_services", create_another)
+    create(pinning, next(others))
+
+
+def test_a_pinned_create_that_fails_keeps_no_node_from_others(world: SwarmWorld, pinning: SwarmLifecycle) -> None:
+    def refuse(_: dict[str, Any]) -> None:
+        raise EngineUnavailableError("no leader")
+
+    world.on_create = refuse
+    for bot_id in BOTS[1:]:
+        with pytest.raises(EngineUnavailableError):
+            create(pinning, bot_id)
+    world.on_create = lambda _: None
+    for bot_id in BOTS:
+        create(pinning, bot_id)

@@ -195,26 +195,47 @@ def able(node_id: str, role: str = "worker", state: str = "ready", availability:
     }
 
 
-def test_a_pinned_bot_goes_to_the_worker_that_takes_bots_and_has_the_fewest() -> None:
+def chosen(nodes: list[Json], services: list[Json]) -> str:
+    with placement.NodeChoice().node_for(BOT, nodes, lambda: services) as node_id:
+        return node_id
+
+
+def test_a_pinned_bot_goes_to_a_worker_that_takes_bots_and_has_the_fewest() -> None:
+    """To any of several: services on other managers choose at the same time."""
     nodes = [able("a", "manager"), able("b", state="down"), able("c", availability="drain"), able("d"), able("e")]
-    placed = placement.pinned(BOT, "/state", nodes, [])
+    assert {"d", "e"} == {chosen(nodes, []) for _ in range(100)}
+    placed = placement.pinned(BOT, "/state", "d")
     assert ["node.id==d"] == placed.constraints
     (mount,) = placed.mounts
     assert ("volume", f"botmaker-{BOT}", "/state") == (mount["Type"], mount["Source"], mount["Target"])
-    second = placement.pinned(BOT, "/state", nodes, [service(spec(placement=placed))])
-    assert ["node.id==e"] == second.constraints
+    assert {"e"} == {chosen(nodes, [service(spec(placement=placed))]) for _ in range(20)}
+
+
+def test_a_pinned_bot_that_is_being_created_and_is_listed_already_counts_once() -> None:
+    nodes = [able("a"), able("b")]
+    choice = placement.NodeChoice()
+    with choice.node_for(BOT, nodes, list) as first:
+        other = ({"a", "b"} - {first}).pop()
+        others = service(spec(placement=placement.pinned("", "/state", other)))
+        others["Spec"]["Name"] = "botmaker-other"
+        services = [service(spec(placement=placement.pinned(BOT, "/state", first))), others]
+        seen = set()
+        for _ in range(100):
+            with choice.node_for("third", nodes, lambda: services) as node_id:
+                seen.add(node_id)
+    assert {"a", "b"} == seen
 
 
 def test_a_pinned_bot_is_refused_while_no_node_takes_bots() -> None:
     with pytest.raises(EngineUnavailableError):
-        placement.pinned(BOT, "/state", [able("b", state="down")], [])
+        chosen([able("b", state="down")], [])
 
 
 @pytest.mark.parametrize("state", ["ready", "down"])
 def test_a_pinned_bot_that_is_created_again_goes_to_the_node_that_has_its_state(state: str) -> None:
     nodes = [able("a"), able("b", state=state, availability="drain")]
     nodes[1]["Spec"]["Labels"] = {f"botmaker.state.{BOT}": "true", "zone": "1"}
-    assert ["node.id==b"] == placement.pinned(BOT, "/state", nodes, []).constraints
+    assert "b" == chosen(nodes, [])
 
 
 def test_a_floating_bot_has_its_state_on_storage_that_all_nodes_share() -> None:

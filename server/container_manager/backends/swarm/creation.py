@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from http import HTTPStatus
 from typing import Any
 
@@ -61,6 +61,7 @@ class ServiceCreator:
         self._images = images
         self._config = config
         self._placing = placement.Placing(swarm.placement)
+        self._node_choice = placement.NodeChoice()
         self._accepted = frozenset(map(Weaker, swarm.allow_weaker))
         self._references = references
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
@@ -102,18 +103,19 @@ class ServiceCreator:
         requested = config.image or self._config.default_image
         create_id = self._given_up.open()
         try:
-            body = service_body(
-                bot_id,
-                config,
-                image=image,
-                requested_image=requested,
-                request_id=request_id,
-                create_id=create_id,
-                stop_seconds=self._stop_seconds,
-                placement=self._placement(bot_id, deadline),
-                secrets=self._references(bot_id),
-            )
-            return self._make(bot_id, body, request_id, self._images.credentials(requested), deadline)
+            with self._placed(bot_id, deadline) as placed:
+                body = service_body(
+                    bot_id,
+                    config,
+                    image=image,
+                    requested_image=requested,
+                    request_id=request_id,
+                    create_id=create_id,
+                    stop_seconds=self._stop_seconds,
+                    placement=placed,
+                    secrets=self._references(bot_id),
+                )
+                return self._make(bot_id, body, request_id, self._images.credentials(requested), deadline)
         finally:
             self._given_up.finish(create_id)
 
@@ -182,15 +184,21 @@ class ServiceCreator:
             yield Wait(seconds=_NAME_POLL_SECONDS, deadline=deadline)
             deadline.check()
 
-    def _placement(self, bot_id: str, deadline: Deadline) -> Placement:
+    @contextmanager
+    def _placed(self, bot_id: str, deadline: Deadline) -> Iterator[Placement]:
         root, target = self._config.state_root, self._config.state_mount
         if self._placing is placement.Placing.FLOATING:
-            return placement.floating(None if root is None else root.source(bot_id), target)
+            yield placement.floating(None if root is None else root.source(bot_id), target)
+            return
+        nodes = StateNodes(self._engine).all(deadline)
+        with self._node_choice.node_for(bot_id, nodes, lambda: self._list_services(bot_id, deadline)) as node_id:
+            yield placement.pinned(bot_id, target, node_id)
+
+    def _list_services(self, bot_id: str, deadline: Deadline) -> list[Json]:
         try:
-            services = self._engine.list_services(deadline, label=[MANAGED])
+            return self._engine.list_services(deadline, label=[MANAGED])
         except EngineRejectedError as exc:
             raise engine_error(exc, bot_id) from exc
-        return placement.pinned(bot_id, target, StateNodes(self._engine).all(deadline), services)
 
     def _check_network(self, name: str, deadline: Deadline) -> None:
         if name in ("", "bridge"):

@@ -6,8 +6,11 @@ floating   The state is on storage that all nodes have at the same path; a bot w
 
 from __future__ import annotations
 
+import secrets as random
+import threading
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
@@ -35,14 +38,48 @@ def shared_states(config: BackendConfig, swarm: SwarmConfig) -> RootDirectory | 
     return config.state_root if Placing(swarm.placement) is Placing.FLOATING else None
 
 
-def pinned(bot_id: str, target: str, nodes: Collection[Json], services: Sequence[Json]) -> Placement:
-    """A node for a new bot, with a volume for its state.
+class NodeChoice:
+    """Chooses nodes for new bots, for any number of threads."""
 
-    The node that has the bot's state already; else one that takes bots, workers first, with the fewest bots.
-    ``target``: where the state appears in the container; ``services``: of all bots. Raises
-    :class:`EngineUnavailableError` when no node takes bots.
-    """
-    node = node_with_state(bot_id, nodes) or _node_for_new_state(bot_id, nodes, services)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Nodes' ids by the names of services that are being created.
+        self._chosen: dict[str, str] = {}
+        # For each list of services that is under way: the same of all that it may not show.
+        self._unlisted: list[dict[str, str]] = []
+
+    @contextmanager
+    def node_for(
+        self, bot_id: str, nodes: Collection[Json], list_services: Callable[[], Sequence[Json]]
+    ) -> Iterator[str]:
+        """The id of the node for a bot that is created within the block.
+
+        The node that has the bot's state already; else one that takes bots, workers first, with the fewest bots: those
+        whose services ``list_services`` returns, and those that are being created. Raises
+        :class:`EngineUnavailableError` when no node takes bots.
+        """
+        name = container_name(bot_id)
+        with self._lock:
+            unlisted = dict(self._chosen)
+            self._unlisted.append(unlisted)
+        try:
+            services = list_services()
+            with self._lock:
+                node = node_with_state(bot_id, nodes) or _node_for_new_state(bot_id, nodes, services, unlisted)
+                for chosen in (self._chosen, *self._unlisted):
+                    chosen[name] = node["ID"]
+        finally:
+            with self._lock:
+                self._unlisted = [each for each in self._unlisted if each is not unlisted]
+        try:
+            yield str(node["ID"])
+        finally:
+            with self._lock:
+                self._chosen.pop(name, None)
+
+
+def pinned(bot_id: str, target: str, node_id: str) -> Placement:
+    """The node, with a volume for the bot's state. ``target``: where the state appears in the container."""
     volume = {
         "Type": "volume",
         "Source": container_name(bot_id),
@@ -52,7 +89,7 @@ def pinned(bot_id: str, target: str, nodes: Collection[Json], services: Sequence
             "DriverConfig": {"Name": "local"},
         },
     }
-    return Placement([f"node.id=={node['ID']}"], [volume])
+    return Placement([f"node.id=={node_id}"], [volume])
 
 
 def floating(source: str | None, target: str) -> Placement:
@@ -61,12 +98,21 @@ def floating(source: str | None, target: str) -> Placement:
     return Placement((), mounts)
 
 
-def _node_for_new_state(bot_id: str, nodes: Collection[Json], services: Sequence[Json]) -> Json:
+def _node_for_new_state(
+    bot_id: str, nodes: Collection[Json], services: Sequence[Json], unlisted: Mapping[str, str]
+) -> Json:
+    """``unlisted``: the nodes' ids, by the names of services that may not be among these yet."""
     able = [node for node in nodes if _takes_bots(node)]
     if not able:
         raise EngineUnavailableError("no node of the swarm takes bots now", bot_id=bot_id)
+    listed = {service["Spec"]["Name"] for service in services}
     bots = Counter(map(pinned_node, services))
-    return min(able, key=lambda each: (each["Spec"].get("Role") == "manager", bots[each["ID"]], each["ID"]))
+    bots.update(node_id for name, node_id in unlisted.items() if name not in listed)
+    # Ties at random: services on other managers count the same bots.
+    return min(
+        able,
+        key=lambda each: (each["Spec"].get("Role") == "manager", bots[each["ID"]], random.randbelow(len(able) ** 2)),
+    )
 
 
 def _takes_bots(node: Json) -> bool:
