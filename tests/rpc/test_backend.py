@@ -75,7 +75,7 @@ def test_what_the_backend_cannot_do_is_refused_with_the_reason(
     assert (grpc.StatusCode.UNIMPLEMENTED, "NOT_SUPPORTED_BY_BACKEND") == (caught.value.code(), problem.reason)
     assert (SENTENCES[feature], {"backend": "memory"}) == (problem.message, dict(problem.metadata))
     assert [] == [name for name, bot_id in memory.calls[seen:] if bot_id == BOT]
-    assert [] == list((rpc_secrets.path / ".operations").glob("*"))
+    assert [] == list((rpc_secrets.path / ".operations").glob("*.json"))
 
 
 def test_an_upgrade_without_a_copy_is_served_where_states_cannot_be_copied(

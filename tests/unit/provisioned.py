@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -12,6 +14,7 @@ from container_manager.provisioning.staging import STAGING_PREFIX
 BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
 OTHER = "7d1d8f3a-98b2-4a44-8a55-3f0b6a1c2d22"
 # Without root, only the process's own user can own files.
+_flock = fcntl.flock
 USER = BotUser(1000, 1000) if os.geteuid() == 0 else BotUser(os.geteuid(), os.getegid())
 
 
@@ -39,6 +42,18 @@ def owned(path: Path) -> tuple[int, int, str]:
     """Owner, group and mode."""
     found = path.lstat()
     return found.st_uid, found.st_gid, oct(stat.S_IMODE(found.st_mode))
+
+
+def flock_on_nfs(descriptor: int, operation: int) -> None:
+    """Lock a file as NFS lets another machine see it: see flock(2).
+
+    What is locked on a directory stays on the machine, so it locks nothing for the others.
+    """
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        return
+    if operation & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    _flock(descriptor, operation)
 
 
 def staged(root: RootDirectory) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
@@ -17,8 +18,8 @@ import pytest
 from container_manager.bot_directories import RootDirectory
 from container_manager.provisioning.host_files import HostFiles
 from container_manager.provisioning.host_secrets import HostSecrets
-from container_manager.provisioning.staging import STAGING_PREFIX, remove_leftovers
-from tests.unit.provisioned import BOT, USER, contents, entries, owned, root_at, staged
+from container_manager.provisioning.staging import STAGING_PREFIX, remove_leftovers, staging_directory, write_staged
+from tests.unit.provisioned import BOT, USER, contents, entries, flock_on_nfs, owned, root_at, staged
 
 # The audit events of the steps (Python's table of audit events). Writes and fsyncs have none.
 STEPS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chown", "os.chmod")
@@ -161,18 +162,35 @@ def test_the_removal_of_leftovers_can_itself_be_killed(root: RootDirectory) -> N
         left()
 
 
-def test_what_a_running_call_has_staged_is_not_removed(root: RootDirectory) -> None:
-    """A second service on the same root starts."""
-    directory = root.path / f"{STAGING_PREFIX}in-use"
-    directory.mkdir()
-    (directory / "0").touch()
-    descriptor = os.open(directory, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    remove_leftovers(root.path)
-    assert ["0"] == entries(directory)
-    os.close(descriptor)
-    remove_leftovers(root.path)
+@pytest.mark.parametrize("flock", [fcntl.flock, flock_on_nfs])
+def test_what_a_running_call_has_staged_is_not_removed(
+    root: RootDirectory, monkeypatch: pytest.MonkeyPatch, flock: Callable[[int, int], None]
+) -> None:
+    """A second service on the same root starts, on the same machine or another one."""
+    monkeypatch.setattr(fcntl, "flock", flock)
+    opened = os.open(root.path, os.O_RDONLY)
+    with staging_directory(opened) as staging:
+        write_staged(staging, [b"content"], USER)
+        remove_leftovers(root.path)
+        (directory,) = staged(root)
+        assert b"content" == (root.path / directory / "0").read_bytes()
+    os.close(opened)
     assert [] == entries(root.path)
+
+
+def test_where_there_are_no_locks_calls_go_on_and_nothing_is_taken_for_a_leftover(
+    root: RootDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    (root.path / f"{STAGING_PREFIX}left").mkdir()
+    HostSecrets(root, USER).put_secrets(BOT, {"A": b"a"})
+    remove_leftovers(root.path)
+    assert {f"{BOT}/A": b"a"} == {path: each for path, each in contents(root.path).items() if path.startswith(BOT)}
+    assert [f"{STAGING_PREFIX}left"] == staged(root)
+    assert "cannot be removed: No locks available" in caplog.text
 
 
 def test_leftovers_that_cannot_be_removed_are_logged_and_the_others_removed(

@@ -17,7 +17,7 @@ from container_manager.maintenance.runs import Run, Runs
 from container_manager.maintenance.task import Result, Task
 from container_manager.operation import Operation, Wait
 from container_manager.scheduling.bot_operations import BotOperations
-from tests.unit.provisioned import BOT
+from tests.unit.provisioned import BOT, flock_on_nfs
 
 RECORD = Record("r", "odd", BOT, {})
 
@@ -121,10 +121,15 @@ def test_those_who_watch_are_told_that_the_service_shuts_down(tmp_path: Path) ->
     in_runs(tmp_path, waiting, scenario)
 
 
+@pytest.mark.parametrize("flock", [fcntl.flock, flock_on_nfs])
 def test_what_another_service_may_work_on_is_neither_continued_nor_removed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    flock: Callable[[int, int], None],
 ) -> None:
-    """Also what a service has begun that was not alone when it started."""
+    """On the same machine or another one; also what a service has begun that was not alone when it started."""
+    monkeypatch.setattr(fcntl, "flock", flock)
     Journal(tmp_path).save(replace(RECORD, phase="first"))
     first, second = Journal(tmp_path), Journal(tmp_path)
     assert first.hold()

@@ -26,6 +26,7 @@ from container_manager.provisioning.descriptors import (
     failures_as,
     names_in,
     opened_directory,
+    opened_lock_file,
     write_file,
 )
 
@@ -35,7 +36,7 @@ BACKUP, RESTORE, UPGRADE = "backup", "restore", "upgrade"
 KEPT_SECONDS = 7 * 24 * 3600
 _PRUNED_SECONDS = 3600
 """How often old records are looked for, while operations are recorded."""
-_SUFFIX, _PART = ".json", ".part"
+_SUFFIX, _PART, _LOCK = ".json", ".part", "lock"
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Journal:
         looks unfinished.
         """
         with self._opened() as directory:
-            self._held = os.dup(directory)
+            self._held = opened_lock_file(_LOCK, directory)
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

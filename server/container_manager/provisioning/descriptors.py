@@ -53,6 +53,15 @@ def write_file(name: str, parent: int, content: bytes, user: BotUser) -> None:
         os.close(descriptor)
 
 
+def opened_lock_file(name: str, parent: int) -> int:
+    """A descriptor of a file to lock with flock(2), which is made if it is missing; for the caller to close.
+
+    On NFS and CIFS, other machines see locks of regular files only, and a lock for one holder needs a file that is open
+    for writing.
+    """
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE, dir_fd=parent)
+
+
 def exists(name: str, parent: int) -> bool:
     """Whether there is anything of this name."""
     try:
@@ -81,13 +90,13 @@ def fsync_directory(directory: int) -> None:
         os.fsync(readable)
 
 
-def remove_all_in(directory: int) -> None:
-    """Remove everything in a directory in which nobody else creates anything. Follows no link.
+def remove_all_in(directory: int, *, but: str = "") -> None:
+    """Remove everything in a directory, ``but`` one entry, in which nobody else creates anything. Follows no link.
 
     Moves nested directories up before it empties them: a bot can nest them deeper than any stack or number of
     descriptors.
     """
-    while names := names_in(directory):
+    while names := [name for name in names_in(directory) if name != but]:
         for name in names:
             if not _unlinked(name, directory):
                 _remove_directory(name, directory)

@@ -20,12 +20,13 @@ from container_manager.provisioning.descriptors import (
     fsync_directory,
     names_in,
     opened_directory,
+    opened_lock_file,
     remove_all_in,
     write_file,
 )
 
 STAGING_PREFIX = ".provisioning-"
-_REMOVED = "removed"
+_REMOVED, _LOCK = "removed", "lock"
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ _log = logging.getLogger(__name__)
 def staging_directory(root: int, *, removes: bool = True) -> Iterator[int]:
     """A new directory in the root, which is removed at the end with all that is left in it.
 
-    It is locked meanwhile. A directory without a lock is what a killed process has left. ``removes``: False leaves what
-    is in it to the next :func:`remove_leftovers`.
+    A file in it, ``lock``, is locked meanwhile. A directory without a lock is what a killed process has left.
+    ``removes``: False leaves what is in it to the next :func:`remove_leftovers`.
     """
     while True:
         name = STAGING_PREFIX + secrets.token_hex(8)
@@ -44,8 +45,9 @@ def staging_directory(root: int, *, removes: bool = True) -> Iterator[int]:
             stack.callback(_remove_empty, name, root)
             try:
                 directory = stack.enter_context(opened_directory(name, root))
-                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.stat(name, dir_fd=root)
+                lock = opened_lock_file(_LOCK, directory)
+                stack.callback(os.close, lock)
+                _lock(lock, directory)
             except (FileNotFoundError, BlockingIOError):
                 # A service that starts has taken it for a leftover before it was locked.
                 continue
@@ -55,7 +57,7 @@ def staging_directory(root: int, *, removes: bool = True) -> Iterator[int]:
                 # What cannot be removed now is tried again at the next start.
                 if removes:
                     with suppress(OSError):
-                        remove_all_in(directory)
+                        remove_all_in(directory, but=_LOCK)
             return
 
 
@@ -76,7 +78,7 @@ def remove_bot_directory(bot_id: str, root: int, below: str = "") -> None:
     with opened_directory(below or ".", root) as parent, staging_directory(root) as staging:
         os.rename(bot_id, _REMOVED, src_dir_fd=parent, dst_dir_fd=staging)
         fsync_directory(parent)
-        remove_all_in(staging)
+        remove_all_in(staging, but=_LOCK)
 
 
 def remove_leftovers(root: Path) -> None:
@@ -101,15 +103,36 @@ def remove_leftovers(root: Path) -> None:
 
 def _remove_empty(name: str, root: int) -> None:
     with suppress(OSError):
+        with suppress(FileNotFoundError), opened_directory(name, root) as directory:
+            os.unlink(_LOCK, dir_fd=directory)
         os.rmdir(name, dir_fd=root)
+
+
+def _lock(lock: int, directory: int) -> None:
+    """Raises :class:`BlockingIOError` or :class:`FileNotFoundError` if the directory has been taken for a leftover."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        # The file system has no locks, and so nothing is taken for a leftover.
+        return
+    if not os.path.samestat(os.fstat(lock), os.stat(_LOCK, dir_fd=directory, follow_symlinks=False)):
+        raise FileNotFoundError
 
 
 def _remove_unlocked(name: str, root: int) -> None:
     with opened_directory(name, root) as directory:
+        lock = opened_lock_file(_LOCK, directory)
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_all_in(directory, but=_LOCK)
+            # While it is locked: a call that has opened it just now sees that the directory is not to be used.
+            os.unlink(_LOCK, dir_fd=directory)
         except BlockingIOError:
             # In use by a call of this service, or of another one on the same root.
             return
-        remove_all_in(directory)
-        os.rmdir(name, dir_fd=root)
+        finally:
+            # NFS keeps a removed file in its directory until the file is closed.
+            os.close(lock)
+    os.rmdir(name, dir_fd=root)
