@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any, cast
 
 import pytest
 
 from container_manager.backend import Feature
 from container_manager.backend_maintenance import ImageFacts
-from container_manager.backends.swarm import pinned_files
+from container_manager.backends.swarm import pinned_files, state_nodes
 from container_manager.backends.swarm.limitations import limitations
 from container_manager.backends.swarm.maintenance import SwarmMaintenance
 from container_manager.backends.swarm.pinned_files import PinnedFiles
@@ -38,6 +42,8 @@ class Nodes:
     def __init__(self) -> None:
         self.rows = {name: self._row(name) for name in ("a", "b")}
         self.before_update: Callable[[Json], None] = lambda _: None
+        self.updates = 0
+        self._lock = threading.Lock()
 
     @staticmethod
     def _row(name: str) -> Json:
@@ -50,11 +56,13 @@ class Nodes:
     def update_node(self, document: Json, spec: Json) -> bool:
         row = self.rows[document["ID"]]
         self.before_update(row)
-        if row["Version"] != document["Version"]:
-            return False
-        row["Version"] = {"Index": row["Version"]["Index"] + 1}
-        row["Spec"] = spec
-        return True
+        with self._lock:
+            self.updates += 1
+            if row["Version"] != document["Version"]:
+                return False
+            row["Version"] = {"Index": row["Version"]["Index"] + 1}
+            row["Spec"] = spec
+            return True
 
 
 @pytest.fixture
@@ -98,10 +106,61 @@ def test_a_change_of_the_node_by_somebody_else_is_kept(nodes: Nodes, states: Sta
     )
 
 
-def test_a_node_that_changes_all_the_time_or_cannot_be_changed_is_told(nodes: Nodes, states: StateNodes) -> None:
+@pytest.mark.parametrize("services", [1, 2])
+def test_any_number_of_bots_may_get_a_state_on_one_node_at_the_same_time(nodes: Nodes, services: int) -> None:
+    # Longer than it takes to start the threads: without order, one update succeeds in this time.
+    nodes.before_update = lambda _: time.sleep(0.02)
+    each = [StateNodes(cast("SwarmClient", nodes)) for _ in range(services)]
+    with ThreadPoolExecutor(40) as threads:
+        list(threads.map(lambda number: each[number % services].keep(f"bot-{number}", "a"), range(40)))
+    assert {"zone", *(f"botmaker.state.bot-{number}" for number in range(40))} == set(nodes.rows["a"]["Spec"]["Labels"])
+    assert services > 1 or 40 == nodes.updates, "one service is never in its own way"
+
+
+def test_a_node_that_others_change_many_times_is_marked_in_the_end(nodes: Nodes, states: StateNodes) -> None:
+    changes = iter(range(30))
+
+    def change(row: Json) -> None:
+        if next(changes, None) is not None:
+            row["Version"] = {"Index": row["Version"]["Index"] + 1}
+
+    nodes.before_update = change
+    states.keep(BOT, "a")
+    assert node_with_state(BOT, nodes.list_nodes(Deadline())) is not None
+
+
+def test_a_change_of_a_node_that_hangs_holds_up_other_changes_of_this_node_for_some_seconds(
+    nodes: Nodes, states: StateNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, answers = threading.Event(), threading.Event()
+
+    def hang(_: Json) -> None:
+        nodes.before_update = lambda _: None
+        begun.set()
+        assert answers.wait(60)
+
+    nodes.before_update = hang
+    with ThreadPoolExecutor(1) as threads, ExitStack() as stack:
+        stack.callback(answers.set)
+        hanging = threads.submit(states.keep, "first", "a")
+        assert begun.wait(60)
+        monkeypatch.setattr(state_nodes, "_PATIENCE_SECONDS", 0.1)
+        with pytest.raises(EngineUnavailableError, match="try again later"):
+            states.keep(BOT, "a")
+        states.keep(BOT, "b")
+        answers.set()
+        hanging.result(60)
+        states.keep(BOT, "a")
+
+
+def test_a_node_that_changes_all_the_time_or_cannot_be_changed_is_told(
+    nodes: Nodes, states: StateNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_nodes, "_PATIENCE_SECONDS", 0.1)
     nodes.before_update = lambda row: row.update(Version={"Index": row["Version"]["Index"] + 1})
     with pytest.raises(EngineUnavailableError, match="try again later"):
         states.keep(BOT, "a")
+    assert 50 > nodes.updates, "with pauses"
 
     def refuse(_: Json) -> None:
         raise EngineRejectedError(500, "no leader")

@@ -6,6 +6,9 @@ its states with it, and its labels too.
 
 from __future__ import annotations
 
+import secrets as random
+import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,7 +22,8 @@ Json = dict[str, Any]
 
 PREFIX = "botmaker.state."
 """Of the label; the bot's id follows."""
-_ATTEMPTS = 20
+_PATIENCE_SECONDS = 20.0
+_PAUSE_MILLISECONDS = 100
 
 
 class StateNodes:
@@ -27,6 +31,8 @@ class StateNodes:
 
     def __init__(self, engine: SwarmClient) -> None:
         self._engine = engine
+        # By node: each update of a node makes all others fail that were begun before.
+        self._locks: dict[str, threading.Lock] = {}
 
     def find(self, bot_id: str, deadline: Deadline) -> Json | None:
         """The node that has the bot's state; ``None``: the bot has none."""
@@ -48,24 +54,35 @@ class StateNodes:
         self._mark(bot_id, node_id, marked=False)
 
     def _mark(self, bot_id: str, node_id: str, *, marked: bool) -> None:
-        label = PREFIX + bot_id
-        for _ in range(_ATTEMPTS):
-            node = next((each for each in self.all(Deadline()) if each["ID"] == node_id), None)
-            if node is None or (label in _labels(node)) is marked:
-                return
-            others = {key: value for key, value in _labels(node).items() if key != label}
-            spec = {**node["Spec"], "Labels": {**others, **({label: "true"} if marked else {})}}
-            try:
+        label, patience = PREFIX + bot_id, Deadline(_PATIENCE_SECONDS)
+        lock = self._locks.setdefault(node_id, threading.Lock())
+        if not lock.acquire(timeout=_PATIENCE_SECONDS):
+            raise _busy(bot_id)
+        try:
+            while patience.remaining():
+                node = next((each for each in self.all(Deadline()) if each["ID"] == node_id), None)
+                if node is None or (label in _labels(node)) is marked:
+                    return
+                others = {key: value for key, value in _labels(node).items() if key != label}
+                spec = {**node["Spec"], "Labels": {**others, **({label: "true"} if marked else {})}}
                 if self._engine.update_node(node, spec):
                     return
-            except EngineRejectedError as exc:
-                raise engine_error(exc, bot_id) from exc
-        raise EngineUnavailableError("others keep changing the node of the bot's state; try again later", bot_id=bot_id)
+                # Other services, and the swarm itself, change it too.
+                time.sleep(random.randbelow(_PAUSE_MILLISECONDS) / 1000)
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
+        finally:
+            lock.release()
+        raise _busy(bot_id)
 
 
 def node_with_state(bot_id: str, nodes: Iterable[Json]) -> Json | None:
     """The one of these nodes that has the bot's state; ``None``: none of them has it."""
     return next((node for node in nodes if PREFIX + bot_id in _labels(node)), None)
+
+
+def _busy(bot_id: str) -> EngineUnavailableError:
+    return EngineUnavailableError("others keep changing the node of the bot's state; try again later", bot_id=bot_id)
 
 
 def _labels(node: Json) -> Json:
