@@ -42,7 +42,7 @@ class Secrets(Protocol):
         """Remove what is kept for :meth:`token_of_run`."""
 
     def may_keep_token(self, bot_id: str) -> bool:
-        """Whether :meth:`forget_token` may have something to do. An event loop can afford it."""
+        """Whether :meth:`forget_token` may have something to do."""
 
     def read_secrets(self, bot_id: str) -> Mapping[str, bytes]:
         """The bot's secrets with their contents, for a backup that encrypts them; none for a bot without any."""

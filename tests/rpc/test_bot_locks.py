@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from threading import Event
 
 import grpc
 import pytest
 
 from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
+from container_manager import bot_locks
 from container_manager.bot_directories import RootDirectory
 from container_manager.bot_locks import LOCK_FILE, BotLocks, shared_locks
 from tests.support.calls import Calls, fails_with
@@ -88,6 +91,55 @@ def test_a_deleted_lock_file_is_made_anew_and_keeps_the_locks(
             assert not locks.share(bot_id), "one that was opened before uses the new file, too"
             with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
                 calls.start(bot_id, timeout=4)
+
+
+class Disk:
+    """Where the locks are; it does not answer in time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *kinds: int) -> None:
+        """``kinds``: the calls that wait."""
+        self.asked, self.answers = Event(), Event()
+        lock = bot_locks._lock
+
+        def slow(file: int, bot_id: str, kind: int) -> bool:
+            if kind in kinds:
+                self.asked.set()
+                assert self.answers.wait(60)
+            return lock(file, bot_id, kind)
+
+        monkeypatch.setattr(bot_locks, "_lock", slow)
+
+
+@pytest.mark.parametrize("kind", [fcntl.F_RDLCK, fcntl.F_UNLCK], ids=["share", "release"])
+def test_a_disk_that_does_not_answer_holds_up_no_read(
+    calls: Calls, bots: MemoryBots, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    bot_id = bots.new()
+    calls.run(bot_id)
+    disk = Disk(monkeypatch, kind)
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(calls.stop, bot_id, 0)
+        assert disk.asked.wait(60)
+        calls.stub.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id), timeout=20)
+        disk.answers.set()
+        stopped.result(60)
+    calls.start(bot_id)
+
+
+@pytest.mark.usefixtures("early_answers")
+def test_a_change_whose_caller_leaves_before_the_disk_answers_keeps_no_lock_and_is_not_done(
+    calls: Calls, memory: MemoryBackend, bots: MemoryBots, locks: BotLocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bot_id = bots.new()
+    calls.run(bot_id)
+    disk = Disk(monkeypatch, fcntl.F_RDLCK)
+    with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
+        calls.stop(bot_id, grace=0, timeout=4)
+    disk.answers.set()
+    wait_until(lambda: locks.take(bot_id), "the lock is released")
+    locks.release(bot_id)
+    calls.start(bot_id)
+    assert [] == memory.seen("stop_container")
 
 
 def test_a_root_without_a_place_for_the_lock_is_told_and_the_service_serves(

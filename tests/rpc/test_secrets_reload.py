@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,33 @@ def test_a_bot_that_ends_while_it_reloads_is_not_started(
         memory.change(bot_id, state=ContainerState.EXITED)
     assert Response.OUTCOME_NOT_RUNNING == reloading.result().outcome
     assert [] == memory.seen("restart_container")
+
+
+def test_kept_tokens_are_not_looked_for_on_the_event_loop(
+    calls: Calls, memory: MemoryBackend, bot_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their disk may be slow. What follows a stop that was ended early runs on the event loop."""
+    looked: list[bool] = []
+
+    def look(_bot_id: str) -> bool:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            looked.append(False)
+        else:
+            looked.append(True)
+        return False
+
+    monkeypatch.setattr(memory.secrets, "may_keep_token", look)
+    container = memory.named(bot_id)
+    assert container is not None
+    container.stubborn = True
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(calls.stop, bot_id, 60)
+        memory.await_calls("stop_container")
+        calls.stop(bot_id, 0)
+        stopped.result(60)
+    assert [False, False] == looked
 
 
 def test_reloads_hold_up_no_other_bot(

@@ -180,4 +180,6 @@ def test_a_lock_that_cannot_be_released_keeps_no_turn_and_no_place(caplog: pytes
         operations.close()
 
     asyncio.run(scenario())
-    assert [A, A] == [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    wait_until(
+        lambda: [A, A] == [str(record.exc_info[1]) for record in caplog.records if record.exc_info], "both are logged"
+    )

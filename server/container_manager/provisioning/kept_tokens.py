@@ -49,7 +49,7 @@ class KeptTokens:
             return b"" if kept is None else _read(f"{bot_id}.{run}", kept)
 
     def any_were_kept(self, root: Path) -> bool:
-        """Whether any may be kept, also by another process. One system call, so that an event loop can afford it."""
+        """Whether any may be kept, also by another process."""
         try:
             os.lstat(root / KEPT_DIRECTORY)
         except FileNotFoundError:

@@ -161,8 +161,10 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         await self._act(bot_id, context, end, grace_seconds=grace, **how)
 
     def _ending(self, bot_id: str, change: Operation[str]) -> Operation[str]:
+        # In the worker that begins: the disk may be slow, and what follows the change may run on the event loop.
+        may_keep_token = self._secrets.may_keep_token(bot_id)
         container_id = yield from change
-        if self._secrets.may_keep_token(bot_id):
+        if may_keep_token:
             # Go on in a worker.
             yield Wait(seconds=0)
             # The change has been made; what follows must not make it look failed.

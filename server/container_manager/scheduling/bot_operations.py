@@ -57,7 +57,7 @@ class BotOperations:
         self.workers = WorkerPools(pool_sizes(workers))
         self._most_changes = most_changes
         self._most_pulling = most_pulling
-        self._turns = BotTurns(locks)
+        self._turns = BotTurns(locks, self.workers)
         self._reading = KeyedSemaphore(_READS_OF_ONE_BOT)
         self._acting = KeyedSemaphore(1)
         self._grace_periods = GracePeriods()
@@ -193,9 +193,9 @@ class BotOperations:
         """Stop idle workers. Busy ones stop after their operation; their bots' locks end with the process."""
         if self._starts is not None:
             self._starts.close()
-        self.workers.close()
         if not self.changes_under_way:
             self._turns.close()
+        self.workers.close()
 
     def _check_room(self, under_way: Collection[object]) -> None:
         if len(under_way) >= self._most_changes:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 
 from container_manager.bot_locks import BotLocks
 from container_manager.deadline import Deadline
 from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
+from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools
 
 # An adoption has the lock for the few milliseconds of a look and a rename.
 _POLL_SECONDS = 0.02
+
+_log = logging.getLogger(__name__)
 
 
 class BotTurns:
     """The turns of all bots, each first come, first served."""
 
-    def __init__(self, locks: BotLocks | None) -> None:
-        """``locks``: shared with other processes; ``None``: there are none."""
+    def __init__(self, locks: BotLocks | None, workers: WorkerPools) -> None:
+        """``locks``: shared with other processes; ``None``: there are none. ``workers`` wait for their disk."""
         self._locks = locks
+        self._workers = workers
         self._changing = KeyedSemaphore(1)
 
     def __len__(self) -> int:
@@ -31,23 +38,32 @@ class BotTurns:
         locks = self._locks
         if locks is None:
             return end
-        try:
-            async with asyncio.timeout(deadline.remaining()):
-                while not locks.share(bot_id):  # noqa: ASYNC110 - another process has it
-                    await asyncio.sleep(_POLL_SECONDS)
-        except BaseException:
-            end()
-            raise
 
         def release() -> None:
+            # The pool's only worker has what comes next for the bot after this.
             try:
-                locks.release(bot_id)
+                job = self._workers.submit(WorkerPool.LOCK, partial(locks.release, bot_id))
+                job.add_done_callback(partial(_log_failure, bot_id))
             finally:
                 end()
 
+        share = partial(locks.share, bot_id)
+        try:
+            async with asyncio.timeout(deadline.remaining()):
+                while not await asyncio.wrap_future(self._workers.submit(WorkerPool.LOCK, share)):  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL_SECONDS)  # another process has it
+        except BaseException:
+            # The worker may have shared it meanwhile.
+            release()
+            raise
         return release
 
     def close(self) -> None:
         """Release the locks. No change may be under way."""
         if self._locks is not None:
-            self._locks.close()
+            self._workers.submit(WorkerPool.LOCK, self._locks.close)
+
+
+def _log_failure(bot_id: str, released: Future[None]) -> None:
+    if (exc := released.exception()) is not None:
+        _log.error("the lock of bot %s could not be released", bot_id, exc_info=exc)

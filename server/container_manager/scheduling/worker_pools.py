@@ -16,6 +16,8 @@ class WorkerPool(Enum):
     """Each pool has its own workers: nothing slow delays a stop, and nothing delays a read."""
 
     PROBE = "probe"
+    LOCK = "lock"
+    """Bots' locks, which one thread at a time may use, on a disk that may be slow."""
     READ = "read"
     CREATE = "create"
     CHANGE = "change"
@@ -37,6 +39,7 @@ _READY = {WorkerPool.CREATE: 8, WorkerPool.CHANGE: 16}
 
 _SIZES = {
     WorkerPool.PROBE: 1,
+    WorkerPool.LOCK: 1,
     WorkerPool.READ: 64,
     WorkerPool.READY_PROBE: 64,
     # More than may work on states at once: an operation whose bot is stopped goes on beside them.
@@ -110,7 +113,7 @@ class WorkerPools:
         return job
 
     def close(self) -> None:
-        """Stop idle workers. Busy ones stop after their job."""
+        """Stop idle workers. Busy ones stop after their job. Locks are released."""
         self._closed = True
-        for executor in self._pools.values():
-            executor.shutdown(wait=False, cancel_futures=True)
+        for pool, executor in self._pools.items():
+            executor.shutdown(wait=False, cancel_futures=pool is not WorkerPool.LOCK)
