@@ -17,8 +17,10 @@ from container_manager.errors import CapacityExceededError
 from container_manager.maintenance import archive as archive_module
 from container_manager.maintenance.archive import write_archive
 from container_manager.maintenance.backup_store import BackupStore
+from container_manager.maintenance.manifest import FILE, MAX_BYTES, MAX_MANIFEST_BYTES, Entry, encoded
 from container_manager.maintenance.unpacking import read_manifest
-from tests.unit.archives import MANIFEST, archived, picture, unpacked_bytes
+from container_manager.provisioning import tree_copy
+from tests.unit.archives import MANIFEST, archived, picture, unpacked_bytes, written
 from tests.unit.provisioned import USER
 
 
@@ -92,6 +94,23 @@ def test_a_state_of_too_many_bytes_is_not_archived(state: Path, monkeypatch: pyt
     monkeypatch.setattr(archive_module, "MAX_BYTES", 1_000_000)
     with pytest.raises(CapacityExceededError, match="more than 1000000 bytes"):
         archived(state)
+
+
+def test_a_backup_whose_manifest_nobody_could_read_is_not_made(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "MAX_MANIFEST_BYTES", 1_000)
+    (tmp_path / "backups").mkdir(0o700)
+    with pytest.raises(CapacityExceededError, match="manifest has more than 1000 bytes"):
+        written(BackupStore(tmp_path / "backups"), state)
+    assert [] == list((tmp_path / "backups").iterdir())
+
+
+def test_the_manifest_of_every_state_that_can_be_copied_can_be_read() -> None:
+    """JSON has six bytes for a control character, a surrogate escape and half of a character beyond 16 bits."""
+    one = Entry("", FILE, 0o777, -(1 << 63), MAX_BYTES, "f" * 64)
+    size = len(encoded(replace(MANIFEST, entries=[one] * 100))) // 100 * tree_copy.MAX_ENTRIES
+    assert size + 6 * tree_copy.MAX_PATHS_BYTES < MAX_MANIFEST_BYTES
 
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=[]), min_size=1, max_size=20).filter(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -135,7 +137,10 @@ def test_a_link_that_takes_the_place_of_a_file_meanwhile_is_not_followed(
     assert [] == [path for path in (tmp_path / "copy").rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
 
 
-@pytest.mark.parametrize(("limit", "words"), [("MAX_ENTRIES", "more than 3 files"), ("MAX_DEPTH", "deeper than 3")])
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [("MAX_ENTRIES", "more than 3 files"), ("MAX_DEPTH", "deeper than 3"), ("MAX_PATHS_BYTES", "more than 3 bytes")],
+)
 def test_a_state_of_too_many_or_too_deep_files_is_refused(
     source: Path, tmp_path: Path, limit: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,3 +148,39 @@ def test_a_state_of_too_many_or_too_deep_files_is_refused(
     monkeypatch.setattr(tree_copy, limit, 3)
     with pytest.raises(CapacityExceededError, match=words):
         copy(source, tmp_path / "copy")
+
+
+def test_targets_of_links_and_names_of_pipes_count_as_paths(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup's manifest has them, too."""
+    monkeypatch.setattr(tree_copy, "MAX_PATHS_BYTES", 100)
+    (source / "x").symlink_to("t" * 70)
+    with pytest.raises(CapacityExceededError, match="more than 100 bytes"):
+        copy(source, tmp_path / "copy")
+    (source / "x").unlink()
+    os.mkfifo(source / ("p" * 70))
+    with pytest.raises(CapacityExceededError, match="more than 100 bytes"):
+        copy(source, tmp_path / "other")
+
+
+def test_a_directory_with_too_many_entries_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All names of a very large one would take much memory, and much time in which no other thread runs."""
+    (tmp_path / "source").mkdir()
+    for number in range(100):
+        (tmp_path / "source" / str(number)).touch()
+    scan, read = os.scandir, []
+
+    @contextmanager
+    def counted(directory: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scan(directory) as entries:
+            yield (read.append(entry) or entry for entry in entries)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(os, "scandir", counted)
+    monkeypatch.setattr(os, "listdir", None)
+    monkeypatch.setattr(tree_copy, "MAX_ENTRIES", 3)
+    with pytest.raises(CapacityExceededError, match="more than 3 files"):
+        copy(tmp_path / "source", tmp_path / "copy")
+    assert 4 == len(read)

@@ -25,6 +25,7 @@ from container_manager.maintenance.manifest import (
     LINK,
     MANIFEST_NAME,
     MAX_BYTES,
+    MAX_MANIFEST_BYTES,
     MAX_PATH_BYTES,
     SECRETS_NAME,
     STATE_PREFIX,
@@ -67,8 +68,12 @@ def write_archive(
         if secrets:
             sha256 = hashlib.sha256(secrets).hexdigest()
             complete = replace(complete, secrets_bytes=len(secrets), secrets_sha256=sha256)
+        described = encoded(complete)
+        if len(described) > MAX_MANIFEST_BYTES:
+            # Nobody could read it.
+            raise CapacityExceededError(f"the manifest has more than {MAX_MANIFEST_BYTES} bytes")
         with gzip.GzipFile("", "wb", _LEVEL, archive, 0) as compressed:
-            _write_member(compressed, MANIFEST_NAME, encoded(complete))
+            _write_member(compressed, MANIFEST_NAME, described)
             if secrets:
                 _write_member(compressed, SECRETS_NAME, secrets)
         files.seek(0)

@@ -17,9 +17,10 @@ from contextlib import ExitStack, suppress
 
 from container_manager.backend_maintenance import Copied, Progress
 from container_manager.errors import CapacityExceededError
-from container_manager.provisioning.descriptors import names_in
 
 MAX_ENTRIES = 500_000
+MAX_PATHS_BYTES = 64 * 1024 * 1024
+"""All paths and targets of links together: they are kept in memory, and in the manifest of a backup."""
 MAX_DEPTH = 64
 """Nested directories. Each costs two descriptors while it is copied."""
 _FICLONE = 0x40049409  # linux/fs.h
@@ -32,8 +33,9 @@ def copy_tree(
 ) -> Copied:
     """Copy what is in one open directory into another, empty one; with the attributes of the directory itself.
 
-    ``without``: paths relative to the source that are left out. Raises :class:`CapacityExceededError` for a tree
-    that is too large or too deep, and :class:`OSError`. The copy is on the disk after :func:`sync_file_system`.
+    ``without``: paths relative to the source that are left out. Raises :class:`CapacityExceededError` for a tree that
+    has too many files, too long paths or too deep directories, and :class:`OSError`. The copy is on the disk after
+    :func:`sync_file_system`.
     """
     copy = _TreeCopy(frozenset(without), on_progress)
     copy.directory("", source, target)
@@ -53,20 +55,33 @@ class _TreeCopy:
         self.copied = Copied()
         self._without = without
         self._on_progress = on_progress
+        self._paths_bytes = 0
 
     def directory(self, prefix: str, source: int, target: int) -> None:
         """``prefix``: the directory's path with a slash, empty for the whole tree."""
         if prefix.count("/") > MAX_DEPTH:
             raise CapacityExceededError(f"directories are nested deeper than {MAX_DEPTH}: {prefix[:200]!a}")
-        for name in sorted(names_in(source)):
-            if f"{prefix}{name}" in self._without:
-                continue
-            self.copied.entries += 1
-            if self.copied.entries > MAX_ENTRIES:
-                raise CapacityExceededError(f"there are more than {MAX_ENTRIES} files")
+        for name in sorted(self._names(prefix, source)):
             with suppress(*_VANISHED):
                 self._entry(f"{prefix}{name}", name, source, target)
         _copy_attributes(os.fstat(source), target)
+
+    def _names(self, prefix: str, source: int) -> Iterator[str]:
+        """Names of a directory's entries, counted as they are read: a bot may have made any number of them."""
+        with os.scandir(source) as entries:
+            for entry in entries:
+                path = f"{prefix}{entry.name}"
+                if path not in self._without:
+                    self.copied.entries += 1
+                    if self.copied.entries > MAX_ENTRIES:
+                        raise CapacityExceededError(f"there are more than {MAX_ENTRIES} files")
+                    self._add_path(path)
+                    yield entry.name
+
+    def _add_path(self, path: str) -> None:
+        self._paths_bytes += len(os.fsencode(path))
+        if self._paths_bytes > MAX_PATHS_BYTES:
+            raise CapacityExceededError(f"the paths of all files together have more than {MAX_PATHS_BYTES} bytes")
 
     def _entry(self, path: str, name: str, source: int, target: int) -> None:
         found = os.stat(name, dir_fd=source, follow_symlinks=False)
@@ -76,7 +91,9 @@ class _TreeCopy:
                 os.mkdir(name, 0o700, dir_fd=target)
                 self.directory(f"{path}/", inner, _opened(name, target, os.O_DIRECTORY, stack))
         elif stat.S_ISLNK(found.st_mode):
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+            link = os.readlink(name, dir_fd=source)
+            self._add_path(link)
+            os.symlink(link, name, dir_fd=target)
             os.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
         elif stat.S_ISREG(found.st_mode):
             self._file(name, source, target)
