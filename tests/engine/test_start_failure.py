@@ -179,7 +179,7 @@ def test_an_engine_without_its_init_process_says_so_and_the_doctor_finds_it(tmp_
         status = service.get_container_status(BOT)
         service.remove_container(BOT)
         service.close()
-        findings = {finding.name: finding for finding in asyncio.run(check_engine(config))}
+        findings = {finding.name: finding for finding in asyncio.run(check_engine(config)).findings}
     assert StartFailedError is type(caught.value)
     assert "a program of the engine itself" in str(caught.value)
     assert status is not None

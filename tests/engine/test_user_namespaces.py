@@ -126,7 +126,7 @@ def owner(path: Path) -> tuple[int, int]:
 
 def users(config: BackendConfig) -> Finding:
     """The doctor's finding about users."""
-    [finding] = [each for each in asyncio.run(check_engine(config)) if each.name == "users"]
+    [finding] = [each for each in asyncio.run(check_engine(config)).findings if each.name == "users"]
     return finding
 
 

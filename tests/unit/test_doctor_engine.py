@@ -40,7 +40,7 @@ def info(**fields: Any) -> dict[str, Any]:
 
 def check(docker_host: str, **config: Any) -> dict[str, Finding]:
     config = {"secrets_root": RootDirectory(Path("/"), Path("/")), **config}
-    found = asyncio.run(check_engine(BackendConfig(docker_host=docker_host, **config)))
+    found = asyncio.run(check_engine(BackendConfig(docker_host=docker_host, **config))).findings
     for finding in found:
         assert (finding.verdict is not Verdict.OK) == bool(finding.remedy), "a remedy exactly where one is needed"
     return {finding.name: finding for finding in found}
@@ -166,6 +166,7 @@ def test_the_doctor_wants_the_owner_that_the_service_gives_secrets(
     root.path.mkdir(mode=0o711)
     HostSecrets(root, owner).put_secrets(BOT, {"TOKEN": b"1"})
     findings = asyncio.run(diagnose(ServerConfig(BackendConfig(root, docker_host=engine.url), ())))
+    assert 1 == len(engine.seen("GET", "/info"))
     remedies = [finding.remedy for finding in findings if finding.name == "bots' secrets"]
     if remapped and owner.uid == 1000:
         assert remedies

@@ -13,7 +13,7 @@ import asyncio
 from container_manager.addresses import UnixAddress, parse_address
 from container_manager.bot_directories import BotUser, RootDirectory, overlap
 from container_manager.config import ServerConfig
-from container_manager.doctor.engine_checks import bots_user_on_host, check_engine
+from container_manager.doctor.engine_checks import EngineCheck, check_engine
 from container_manager.doctor.finding import Finding, Verdict
 from container_manager.doctor.host_checks import check_backup_root, check_disk, check_root
 from container_manager.doctor.registry_checks import check_registry_config
@@ -30,10 +30,9 @@ async def diagnose(config: ServerConfig, *, running: bool = False) -> list[Findi
 
     ``running``: the service runs and serves its addresses, which otherwise have to be free.
     """
-    findings = await _check_backend(config)
-    # A swarm keeps bots' secrets itself. Where the engine does not tell their owner, another may be right.
-    knows_owner = config.swarm is None and findings[0].verdict is Verdict.OK
-    findings += _check_roots(config, await bots_user_on_host(config.service) if knows_owner else None)
+    findings, bots_user = await _check_backend(config)
+    # Where the engine does not tell the owner of bots' secrets, any may be right.
+    findings += _check_roots(config, bots_user)
     if config.service.registry_config is not None:
         findings += check_registry_config(config.service.registry_config)
     findings += _check_services(config)
@@ -58,24 +57,25 @@ async def diagnose(config: ServerConfig, *, running: bool = False) -> list[Findi
     return findings
 
 
-async def _check_backend(config: ServerConfig) -> list[Finding]:
+async def _check_backend(config: ServerConfig) -> EngineCheck:
     if config.swarm is None:
         return await check_engine(config.service)
-    findings = await check_engine(config.service, runs_bots=False)
-    if findings[0].verdict is Verdict.FAILED:
-        return findings
+    check = await check_engine(config.service, runs_bots=False)
+    if check.findings[0].verdict is Verdict.FAILED:
+        return check
     # Loaded here, as the service loads only the backend that it has.
     from container_manager.backends.swarm.service_spec import Weaker
     from container_manager.doctor.swarm_checks import check_swarm
 
     docker_host, shares = config.service.docker_host, config.swarm.placement == "floating"
-    return findings + await asyncio.to_thread(
+    of_swarm = await asyncio.to_thread(
         check_swarm,
         docker_host,
         node_engines=config.swarm.node_engines,
         shared_state=config.service.state_root if shares else None,
         accepted=[Weaker(name) for name in config.swarm.allow_weaker],
     )
+    return EngineCheck(check.findings + of_swarm)
 
 
 def _check_services(config: ServerConfig) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from container_manager.backends.docker.adoption import misnamed_containers
 from container_manager.backends.docker.subnets import free_subnets, local_routes
@@ -39,8 +39,17 @@ _SUBNETS_WARNING_SHARE = 0.10
 _CLOCK_FAILED_SECONDS = 5.0
 
 
-async def check_engine(config: BackendConfig, *, runs_bots: bool = True) -> list[Finding]:
-    """Findings about the engine; a single finding when it does not answer.
+class EngineCheck(NamedTuple):
+    """What the engine has told."""
+
+    findings: list[Finding]
+    """A single one when it does not answer."""
+    bots_user: BotUser | None = None
+    """The user of this host that bots' files belong to; ``None``: the engine does not tell, or runs no bots."""
+
+
+async def check_engine(config: BackendConfig, *, runs_bots: bool = True) -> EngineCheck:
+    """Ask the engine.
 
     ``runs_bots``: bots run on this very engine, not on the nodes of a swarm that it manages.
     """
@@ -54,7 +63,10 @@ async def check_engine(config: BackendConfig, *, runs_bots: bool = True) -> list
             Finding("engine", Verdict.OK, f"Docker Engine {version.get('Version')} answers at {config.docker_host}"),
             _api_version(str(version.get("ApiVersion") or "")),
         ]
+        bots_user = None
         if runs_bots:
+            namespace = user_namespace(info)
+            bots_user = config.bot_user if namespace is None else namespace.on_host(config.bot_user)
             found += [
                 _storage_driver(str(info.get("Driver") or "")),
                 _users(info, config),
@@ -63,33 +75,23 @@ async def check_engine(config: BackendConfig, *, runs_bots: bool = True) -> list
                 await _names(engine),
                 *await _bot_networks(engine, config),
             ]
-        return [*found, _clock(info, asked, answered), _engine_disk(info)]
+        return EngineCheck([*found, _clock(info, asked, answered), _engine_disk(info)], bots_user)
     except EngineAccessDeniedError as exc:
-        remedy = "run it as a user in the group that owns the engine's socket"
-        return [Finding("engine", Verdict.FAILED, str(exc), remedy)]
+        return _failed(str(exc), "run it as a user in the group that owns the engine's socket")
     except EngineTimeoutError as exc:
-        remedy = "the engine is there and hangs: see its log and its host's load and disk, then restart it"
-        return [Finding("engine", Verdict.FAILED, str(exc), remedy)]
+        return _failed(
+            str(exc), "the engine is there and hangs: see its log and its host's load and disk, then restart it"
+        )
     except ContainerManagerError as exc:
-        return [Finding("engine", Verdict.FAILED, str(exc), "start the engine, or give its address with --docker-host")]
+        return _failed(str(exc), "start the engine, or give its address with --docker-host")
     except EngineRejectedError as exc:
-        return [
-            Finding("engine", Verdict.FAILED, f"it answers with an error: {exc}", "see the engine's log for the reason")
-        ]
+        return _failed(f"it answers with an error: {exc}", "see the engine's log for the reason")
     finally:
         await engine.close()
 
 
-async def bots_user_on_host(config: BackendConfig) -> BotUser | None:
-    """The user of this host that bots' files belong to; ``None``: the engine does not tell."""
-    engine = AsyncEngineClient(config.docker_host, timeout_seconds=_TIMEOUT_SECONDS)
-    try:
-        namespace = user_namespace(await engine.get_json("/info"))
-    except (ContainerManagerError, EngineRejectedError):
-        return None
-    finally:
-        await engine.close()
-    return config.bot_user if namespace is None else namespace.on_host(config.bot_user)
+def _failed(detail: str, remedy: str) -> EngineCheck:
+    return EngineCheck([Finding("engine", Verdict.FAILED, detail, remedy)])
 
 
 def _api_version(text: str) -> Finding:
