@@ -13,7 +13,6 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,41 +59,6 @@ class RootDirectory:
     def source(self, bot_id: str) -> str:
         """The bot's directory, as a mount source for the engine."""
         return str(self.engine_path / bot_id)
-
-
-def overlap(secrets: RootDirectory, state: RootDirectory | None, backups: Path | None) -> str | None:
-    """Why these roots cannot be used together; ``None`` when they are apart.
-
-    A state directory is writable for its bot. Below the secrets root it could hold secrets of a bot, and the other way
-    round secrets would appear in a bot's state. Backups have the states of all bots.
-    """
-    seen_here, seen_by_engine = {"secrets": secrets.path}, {"secrets": secrets.engine_path}
-    if state is not None:
-        seen_here["state"], seen_by_engine["state"] = state.path, state.engine_path
-    if backups is not None:
-        seen_here["backup"] = backups
-    for roots in (seen_here, seen_by_engine):
-        for (what, one), (what_other, other) in combinations(roots.items(), 2):
-            first, second = _identities(one), _identities(other)
-            if first[0] == second[0]:
-                return f"the {what} root {one} and the {what_other} root {other} are the same directory"
-            if first[0] in second or second[0] in first:
-                return f"of the {what} root {one} and the {what_other} root {other}, one contains the other"
-    return None
-
-
-def _identities(path: Path) -> list[tuple[int, int] | Path]:
-    """The identity of a directory and of those above it, which a mount at another place does not change."""
-    resolved = path.resolve()
-    found: list[tuple[int, int] | Path] = []
-    for place in (resolved, *resolved.parents):
-        try:
-            status = place.stat()
-        except OSError:
-            found.append(place)
-        else:
-            found.append((status.st_dev, status.st_ino))
-    return found
 
 
 def fault_of_state_mount(path: str) -> str | None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from container_manager import bot_directories
-from container_manager.bot_directories import RootDirectory, check_secrets_directory, ensure_state_directory, overlap
+from container_manager.bot_directories import RootDirectory, check_secrets_directory, ensure_state_directory
 from container_manager.errors import ContainerManagerError, SecretsUnavailableError, StateUnavailableError
 
 BOT = "0b5f0c4e-6f0a-4c55-9c3e-2f1d9a7e8b11"
@@ -201,38 +199,3 @@ def test_the_engine_gets_the_path_as_it_sees_it(tmp_path: Path) -> None:
     (tmp_path / BOT).mkdir()
     check_secrets_directory(root, BOT)
     assert f"/srv/bots/secrets/{BOT}" == root.source(BOT)
-
-
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Path]:
-    """The directory ``real``, mounted at a second place."""
-    place = tmp_path / "mounted"
-    for path in (tmp_path / "real", place):
-        path.mkdir()
-    done = subprocess.run(["mount", "--bind", str(tmp_path / "real"), str(place)], check=False, capture_output=True)
-    if done.returncode:
-        pytest.skip("this user cannot mount")
-    (place / "below").mkdir()
-    (tmp_path / "apart").mkdir()
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
-@pytest.mark.parametrize(
-    ("one", "other", "problem"),
-    [
-        ("real", "mounted", "are the same directory"),
-        ("real", "mounted/below", "one contains the other"),
-        ("real/below", "mounted", "one contains the other"),
-        ("real/below", "mounted/below", "are the same directory"),
-        ("apart", "mounted", None),
-    ],
-)
-def test_roots_that_a_mount_makes_the_same_directory_overlap(
-    mounted: Path, one: str, other: str, problem: str | None
-) -> None:
-    first, second = (RootDirectory(path, path) for path in (mounted.parent / one, mounted.parent / other))
-    for problems in (overlap(first, second, None), overlap(second, first, None), overlap(first, None, second.path)):
-        assert (problem is None) == (problems is None)
-        assert problem is None or problem in str(problems)

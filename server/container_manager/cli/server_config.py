@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from container_manager.actions import Action
-from container_manager.bot_directories import RootDirectory, overlap
+from container_manager.bot_directories import RootDirectory
 from container_manager.cli.options import hint
 from container_manager.config import (
     MAX_UNIX_PATH_BYTES,
@@ -28,6 +28,7 @@ from container_manager.image_reference import check_image_reference
 from container_manager.maintenance.actions_file import read_actions
 from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.model import BotNetwork, PullPolicy
+from container_manager.root_overlap import overlap
 from container_manager.root_ownership import UnusableRootError, check_usable
 
 _MAX_PORT = 65_535

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from container_manager.addresses import UnixAddress, parse_address
-from container_manager.bot_directories import BotUser, RootDirectory, overlap
+from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import ServerConfig
 from container_manager.doctor.engine_checks import EngineCheck, check_engine
 from container_manager.doctor.finding import Finding, Verdict
@@ -20,6 +20,7 @@ from container_manager.doctor.registry_checks import check_registry_config
 from container_manager.doctor.socket_checks import check_socket
 from container_manager.doctor.tcp_checks import check_tcp
 from container_manager.errors import StartupError
+from container_manager.root_overlap import overlap
 from container_manager.rpc.services import served_services
 
 __all__ = ["Finding", "Verdict", "diagnose"]
