@@ -7,13 +7,14 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import ANY, Mock
 
 import pytest
 
-from container_manager.errors import UpgradeRolledBackError
+from container_manager.errors import InternalError, UpgradeRolledBackError
 from container_manager.maintenance.journal import Record
 from container_manager.maintenance.long_runs import LoopWaits
 from container_manager.model import ContainerState
@@ -54,6 +55,30 @@ def test_a_killed_backup_lets_the_bot_go_on_and_is_made_after_all(tmp_path: Path
         if ended:
             assert step > 20
             break
+
+
+@pytest.mark.parametrize("stop_and_restart", [False, True])
+def test_a_backup_that_is_killed_again_ends_with_an_error_and_lets_the_bot_go_on(
+    tmp_path: Path, stop_and_restart: bool
+) -> None:
+    """It may itself be what ends the service, each time."""
+    record = Record("r", "backup", BOT, {"stop_and_restart": stop_and_restart})
+    ends = set()
+    for step, world in worlds(tmp_path):
+        world.add(BOT, "old")
+        world.journal.save(replace(record, phase="copying"))
+        (found,) = world.journal.unfinished()
+        if world.run(found, step) is not None:
+            break
+        for again in world.journal.unfinished():
+            with pytest.raises(InternalError, match="ended twice") if again.facts.get("begins_anew") else nullcontext():
+                world.run(again)
+            ended = world.journal.find("r")
+            ends.add((again.phase, "error" in ((ended and ended.outcome) or {})))
+        assert ContainerState.RUNNING is world.state(BOT)
+        assert ["old"] == world.everywhere(BOT)
+        assert world.is_clean(BOT)
+    assert {("copying", False), ("copying", True), ("archiving", True)} == ends
 
 
 @pytest.mark.parametrize("running", [False, True])

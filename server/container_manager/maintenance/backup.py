@@ -2,7 +2,7 @@
 
 A running bot is frozen, or stopped, only while its state is copied; the archive is made from the copy. A backup waits
 for others' archives before that. What is frozen or stopped is on the disk before, so that a service that was killed
-lets the bot go on at its next start, and begins anew.
+lets the bot go on at its next start, and begins anew: once, since it may be the backup that ends the service.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from container_manager.errors import (
     ConfigNotReproducibleError,
     ContainerManagerError,
     ContainerNotFoundError,
+    InternalError,
     InvalidStateError,
 )
 from container_manager.maintenance.archive import DERIVED_PATHS
@@ -49,8 +50,14 @@ _COPY = f"{REMAKEABLE}backup"
 def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
     """The operation ``backup``, with the argument ``stop_and_restart``. Its result is :func:`backup_document`."""
     bot_id = task.bot_id
-    if task.phase:
+    begins_anew, has_begun_anew = bool(task.phase), task.facts.get("begins_anew", False)
+    if begins_anew:
         yield from _let_go_on(means, task)
+    if has_begun_anew:
+        raise InternalError(
+            "the service has ended twice in the middle of this backup, and does not begin it again; the bot goes on",
+            bot_id=bot_id,
+        )
     store, states = require_store(means), require_states(means)
     stops = bool(task.record.arguments.get("stop_and_restart"))
     status, _ = _checked(means, states, bot_id, stops=stops)
@@ -58,7 +65,7 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
     # The waits may have been long: the bot may have ended meanwhile.
     status, has_state = _checked(means, states, bot_id, stops=stops)
     manifest, derived_paths = _described(means, bot_id, status)
-    task.enter(COPYING, "copying the state")
+    task.enter(COPYING, "copying the state", begins_anew=begins_anew)
     try:
         if has_state:
             left_out = yield from _copied(means, task, status, (*DERIVED_PATHS, *derived_paths))
