@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from botctl.resuming import resumed
+from botctl.resuming import followed
 from botmaker.container.v1 import container_observer_pb2 as pb
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 
@@ -52,7 +52,7 @@ class LogReading:
         if self._bytes_left == 0:
             return
         try:
-            yield from self._noted(resumed(self._open_following, self._notice))
+            yield from self._noted(followed(self._open_following, self._notice))
         except grpc.RpcError as exc:
             # The container existed before, so it was removed while the service was away: the log has ended.
             if exc.code() is not grpc.StatusCode.NOT_FOUND:
@@ -75,7 +75,7 @@ class LogReading:
         while True:
             last = self._last
             try:
-                yield from resumed(self._open, self._notice) if self._wanted.follow else self._open()
+                yield from followed(self._open, self._notice) if self._wanted.follow else self._open()
             except grpc.RpcError as exc:
                 if exc.code() not in _NOT_TAKEN or self._last is last:
                     raise

@@ -23,6 +23,7 @@ class Result:
     done: str = ""
     """What was done, in one or two words. Empty if it failed."""
     problem: Problem | None = None
+    """Why it failed or, with ``done``, what failed afterwards."""
     remark: str = ""
     """What that means, for a person."""
     details: dict[str, Any] = field(default_factory=dict)

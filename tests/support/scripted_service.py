@@ -66,6 +66,10 @@ class ScriptedService:
         """The answer of GetServerInfo."""
         self.actions: list[Sequence[Any]] = []
         """A script for each future RunAction: messages, errors; without one, its image declares no action."""
+        self.operations: list[Sequence[Any]] = []
+        """The same for UpgradeContainer, CreateBackup and RestoreBackup."""
+        self.backups: list[maintainer_pb.Backup] = []
+        """The answer of ListBackups; DeleteBackup removes from it."""
         self.configs: dict[str, pb.ContainerConfig] = {}
         """The answers of GetContainerConfig by bot; a bot without one has an empty configuration."""
         self.at_once = 0
@@ -254,6 +258,21 @@ class _Maintainer(maintainer_pb_grpc.ContainerMaintainerServicer):
         self._service.note(request, context)
         scripts = self._service.actions or [[ActionNotAllowedError("image bot:1 has no action of this name")]]
         yield from self._service.play(scripts, context)
+
+    def UpgradeContainer(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        self._service.note(request, context)
+        yield from self._service.play(self._service.operations, context)
+
+    CreateBackup = RestoreBackup = UpgradeContainer
+
+    def ListBackups(self, request: Any, context: Any) -> maintainer_pb.ListBackupsResponse:  # noqa: N802
+        self._service.note(request, context)
+        return maintainer_pb.ListBackupsResponse(backups=self._service.backups)
+
+    def DeleteBackup(self, request: Any, context: Any) -> maintainer_pb.DeleteBackupResponse:  # noqa: N802
+        self._service.note(request, context)
+        self._service.backups = [each for each in self._service.backups if each.backup_id != request.backup_id]
+        return maintainer_pb.DeleteBackupResponse()
 
 
 class _Observer(observer_pb_grpc.ContainerObserverServicer):

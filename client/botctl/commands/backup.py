@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
+import grpc
 
 from botctl.commands.reporting import Progress, report
+from botctl.exit_codes import ExitCode
 from botctl.options import bot_id_argument, selection_options, with_session
 from botctl.parallel import Result
 from botctl.rendering.json_documents import backup_document, write_document
 from botctl.rendering.tables import backups_table, print_table
 from botctl.rendering.words import now, progress_text, restore_word, size_text
-from botctl.resuming import resumed
+from botctl.resuming import joined
 from botctl.selection import Selected, select
 from botctl.session import Session
 from botmaker.container.v1 import container_maintainer_pb2 as pb
@@ -46,7 +49,7 @@ def create(session: Session, *, stops: bool, keep: int | None, parallel: int, **
         request = pb.CreateBackupRequest(bot_id=bot.bot_id, request_id=str(uuid.uuid4()), stop_and_restart=stops)
         made = pb.Backup()
         # The same request id joins the backup that goes on while the service is away.
-        events: Iterator[pb.CreateBackupResponse] = resumed(
+        events: Iterator[pb.CreateBackupResponse] = joined(
             lambda: session.maintainer.CreateBackup(request), session.notice
         )
         for event in events:
@@ -54,11 +57,22 @@ def create(session: Session, *, stops: bool, keep: int | None, parallel: int, **
                 made = event.backup
             else:
                 progress.report(bot.bot_id, _progress_text(event.progress))
-        removed = [] if keep is None else _remove_old(session, bot.bot_id, keep)
+        removed: list[str] = []
+        problem = None
+        try:
+            for backup_id in [] if keep is None else _old(session, bot.bot_id, made, keep):
+                session.maintainer.DeleteBackup(pb.DeleteBackupRequest(backup_id=backup_id))
+                removed.append(backup_id)
+        except grpc.RpcError as exc:
+            why = session.explain(exc)
+            # Not the code of the cause, which may mean "try again": that makes another backup.
+            message = f"backed up, but old backups are left: {why.message}"
+            problem = replace(why, exit_code=ExitCode.FAILED, message=message)
         remark = f"{made.backup_id}  {size_text(made.size_bytes)}"
         if removed:
             remark += f", {len(removed)} old removed"
-        return Result(bot.bot_id, "backed up", remark=remark, details={**backup_document(made), "removed": removed})
+        details = {**backup_document(made), "removed": removed}
+        return Result(bot.bot_id, "backed up", problem, remark, details)
 
     report(session, select(session, **selection), work, doing="backing up", parallel=parallel, progress=progress)
 
@@ -108,7 +122,7 @@ def restore(session: Session, bot_id: str, backup_id: str) -> None:
     session.maintainer.ListBackups(pb.ListBackupsRequest(bot_id=whole_id))
 
     def work(bot: Selected) -> Result:
-        events: Iterator[pb.RestoreBackupResponse] = resumed(
+        events: Iterator[pb.RestoreBackupResponse] = joined(
             lambda: session.maintainer.RestoreBackup(request), session.notice
         )
         for event in events:
@@ -119,12 +133,17 @@ def restore(session: Session, bot_id: str, backup_id: str) -> None:
     report(session, [Selected(whole_id, None)], work, doing="restoring", parallel=1, progress=progress)
 
 
-def _remove_old(session: Session, bot_id: str, keep: int) -> list[str]:
+def _old(session: Session, bot_id: str, made: pb.Backup, keep: int) -> list[str]:
+    """The bot's backups to remove, so that ``keep`` are left. The one just made counts as the newest."""
     backups = session.maintainer.ListBackups(pb.ListBackupsRequest(bot_id=bot_id)).backups
-    old = [each.backup_id for each in backups[keep:]]
-    for backup_id in old:
-        session.maintainer.DeleteBackup(pb.DeleteBackupRequest(backup_id=backup_id))
-    return old
+    others = [each for each in backups if each.backup_id != made.backup_id]
+    later = sum(each.create_time.ToNanoseconds() > made.create_time.ToNanoseconds() for each in others)
+    if later:
+        session.notice(
+            f"{bot_id}: {later} of its backups have later times than the new one, so --keep may remove the wrong "
+            "ones: the server's clock was set back, or they come from a machine whose clock is ahead"
+        )
+    return [each.backup_id for each in others[keep - 1 :]]
 
 
 def _progress_text(progress: pb.BackupProgress) -> str:

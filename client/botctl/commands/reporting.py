@@ -79,12 +79,12 @@ def report(
 
 
 def _print(session: Session, result: Result) -> None:
-    if result.problem is None:
-        if not session.as_json:
-            from rich.text import Text
+    if result.done and not session.as_json:
+        from rich.text import Text
 
-            remark = f" {result.remark}" if result.remark else ""
-            session.out.print(Text(f"{result.bot_id}  {result.done}{remark}"), soft_wrap=True)
+        remark = f" {result.remark}" if result.remark else ""
+        session.out.print(Text(f"{result.bot_id}  {result.done}{remark}"), soft_wrap=True)
+    if result.problem is None:
         return
     show_error(f"{result.bot_id}: {result.problem.message}")
     if result.log and not session.as_json:

@@ -19,7 +19,7 @@ from botctl.rendering.json_documents import stats_document, write_document, writ
 from botctl.rendering.live import live_table
 from botctl.rendering.tables import print_table, stats_table
 from botctl.rendering.words import size_text, time_text
-from botctl.resuming import resumed
+from botctl.resuming import followed
 from botctl.session import Session
 from botmaker.container.v1 import container_observer_pb2 as pb
 
@@ -102,7 +102,7 @@ def stats(session: Session, bot_ids: Sequence[str], interval: Duration, *, sort:
         return stats_table(shown, session.out, samples.cpu_histories), f"{line}; Ctrl-C ends this"
 
     live = is_live(session.out) and not session.as_json
-    messages: Iterable[pb.WatchStatsResponse] = resumed(open_stream, session.notice)
+    messages: Iterable[pb.WatchStatsResponse] = followed(open_stream, session.notice)
     with live_table(session.out, render) if live else nullcontext():
         for sample in messages:
             samples.add(sample)

@@ -20,7 +20,7 @@ from botctl.param_types import DURATION
 from botctl.problems import Problem
 from botctl.rendering.tables import upgrades_table
 from botctl.rendering.words import progress_text, upgrade_word
-from botctl.resuming import resumed
+from botctl.resuming import joined
 from botctl.selection import Selected, select
 from botctl.session import Session
 from botmaker.container.v1 import container_maintainer_pb2 as pb
@@ -79,7 +79,7 @@ def upgrade(
         last = pb.UpgradeContainerResponse()
         try:
             # The same request id joins the upgrade that goes on while the service is away.
-            messages: Iterator[pb.UpgradeContainerResponse] = resumed(
+            messages: Iterator[pb.UpgradeContainerResponse] = joined(
                 lambda: session.maintainer.UpgradeContainer(request), session.notice
             )
             for message in messages:

@@ -16,7 +16,7 @@ from botctl.rendering.json_documents import Json, status_document, write_line
 from botctl.rendering.live import live_table
 from botctl.rendering.tables import containers_table
 from botctl.rendering.words import now, printable, time_text
-from botctl.resuming import resumed
+from botctl.resuming import followed
 from botctl.session import Session
 from botctl.watch_state import Event, WatchState
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -47,7 +47,7 @@ def watch(session: Session, bot_ids: Sequence[str], labels: Sequence[tuple[str, 
         return containers_table(containers[:rows], session.out, now()), line
 
     live = is_live(session.out) and not session.as_json
-    messages: Iterable[observer_pb.WatchContainersResponse] = resumed(open_stream, session.notice)
+    messages: Iterable[observer_pb.WatchContainersResponse] = followed(open_stream, session.notice)
     with live_table(session.out, render) if live else nullcontext():
         for message in messages:
             for event in watched.apply(message):
