@@ -113,8 +113,9 @@ def test_an_upgrade_goes_on_once_the_disk_has_room(tmp_path: Path, monkeypatch: 
         ("restore", "start_container"),
     ],
 )
-def test_a_rollback_waits_for_an_engine_that_is_away_for_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, method: str
+@pytest.mark.parametrize("error", [EngineUnavailableError("away"), CapacityExceededError("no space left on device")])
+def test_a_rollback_waits_for_an_engine_that_is_away_for_long_and_for_room_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, method: str, error: ContainerManagerError
 ) -> None:
     monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
     monkeypatch.setattr(steps, "_PATIENCE_SECONDS", 0)
@@ -124,12 +125,24 @@ def test_a_rollback_waits_for_an_engine_that_is_away_for_long(
     assert backup is not None
     (world.states / BOT / "file").write_text("former")
     world.is_ready = False
-    away = [EngineUnavailableError("away"), EngineUnavailableError("away"), None]
     # Before the rollback, the call succeeds once.
-    world.memory.script(method, None, *away)
+    world.memory.script(method, None, error, error, None)
     with pytest.raises(UpgradeRolledBackError):
         world.run(Record("r", kind, BOT, UPGRADE if kind == "upgrade" else {"backup_id": backup["backup_id"]}))
     assert (ContainerState.RUNNING, "former") == (world.state(BOT), (world.states / BOT / "file").read_text())
+
+
+def test_a_backup_on_a_full_disk_starts_the_bot_that_it_has_stopped_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "old")
+    full = CapacityExceededError("no space left on device")
+    world.memory.script("start_container", full, full, None)
+    assert world.run(Record("b", "backup", BOT, {"stop_and_restart": True})) is not None
+    assert ContainerState.RUNNING is world.state(BOT)
+    assert world.is_clean(BOT)
 
 
 def test_an_unexpected_error_keeps_the_record(tmp_path: Path) -> None:

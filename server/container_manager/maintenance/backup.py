@@ -39,7 +39,7 @@ from container_manager.maintenance.steps import (
     start,
     stop,
 )
-from container_manager.maintenance.task import AWAY, Report, Task
+from container_manager.maintenance.task import TEMPORARY, Report, Task
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.operation import Operation
 
@@ -158,7 +158,7 @@ def _let_go_on(means: Means, task: Task) -> Operation[None]:
     failure: ContainerManagerError | None = None
     try:
         yield from _resume(means, task)
-    except AWAY:
+    except TEMPORARY:
         raise
     except ContainerManagerError as exc:
         # The bot cannot be started again, whoever tries.

@@ -48,7 +48,7 @@ from container_manager.maintenance.steps import (
     started,
     stop,
 )
-from container_manager.maintenance.task import AWAY, Report, Task
+from container_manager.maintenance.task import TEMPORARY, Report, Task
 from container_manager.model import ContainerStatus, container_name
 from container_manager.operation import Operation
 from container_manager.validation import check_create
@@ -166,8 +166,8 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
         put_former_back(means, task)
         if task.facts["was_running"] and task.facts["create"] is None:
             yield from start(means, task)
-    except AWAY:
-        # It goes on when the engine is back.
+    except TEMPORARY:
+        # It goes on when the engine is back, or the disk has room.
         raise
     except ContainerManagerError as exc:
         task.report(Report(ROLLBACK_FAILED, str(exc)))

@@ -27,7 +27,7 @@ from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.bot_status import check_own_name
 from container_manager.maintenance.journal import Record
 from container_manager.maintenance.sealed_secrets import Sealer
-from container_manager.maintenance.task import AWAY, Report, StartPlace, Task
+from container_manager.maintenance.task import AWAY, TEMPORARY, Report, StartPlace, Task
 from container_manager.model import ContainerState, ContainerStatus, HealthStatus
 from container_manager.operation import Operation, Wait
 
@@ -235,13 +235,13 @@ class NotReadyError(Exception):
 def started(means: Means, task: Task, seconds: float) -> Operation[None]:
     """Start the bot and wait until it is ready. Raises :class:`NotReadyError` if it is not.
 
-    ``seconds`` count from the start, not from the wait for the admission. An engine that stays away says nothing of the
-    bot: its error is raised as it is.
+    ``seconds`` count from the start, not from the wait for the admission. An engine that stays away and a full disk say
+    nothing of the bot: their errors are raised as they are.
     """
     try:
         yield from start(means, task)
         problem = yield from insist(lambda: means.ready(task.bot_id, seconds, partial(_report, task, task.phase)))
-    except AWAY:
+    except TEMPORARY:
         raise
     except ContainerManagerError as exc:
         problem = str(exc)

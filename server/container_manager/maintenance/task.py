@@ -27,7 +27,7 @@ from container_manager.operation import Operation, Wait
 _OUTCOMES = (UpgradeRolledBackError, RollbackFailedError, InternalError)
 AWAY = (EngineUnavailableError, EngineTimeoutError, NodeUnavailableError)
 """The engine or the bot's machine cannot be reached."""
-_TEMPORARY = (*AWAY, CapacityExceededError)
+TEMPORARY = (*AWAY, CapacityExceededError)
 """Conditions that may last, but end by themselves."""
 _AGAIN_SECONDS = 30.0
 _REPORT_SECONDS = 0.1
@@ -163,7 +163,7 @@ def recorded(work: Work, task: Task) -> Operation[Result]:
         except _OUTCOMES as exc:
             yield from _end(task, error_document(exc))
             raise
-        except _TEMPORARY as exc:
+        except TEMPORARY as exc:
             if not task.phase:
                 raise
             yield _until_later(task, exc)
@@ -181,7 +181,7 @@ def _end(task: Task, outcome: Mapping[str, Any]) -> Operation[None]:
     while task.record.outcome is None:
         try:
             task.end(outcome)
-        except _TEMPORARY as exc:
+        except TEMPORARY as exc:
             yield _until_later(task, exc)
 
 

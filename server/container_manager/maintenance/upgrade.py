@@ -56,7 +56,7 @@ from container_manager.maintenance.steps import (
     started,
     stop,
 )
-from container_manager.maintenance.task import AWAY, Report, Task
+from container_manager.maintenance.task import AWAY, TEMPORARY, Report, Task
 from container_manager.model import ContainerDefinition, ContainerState, ContainerStatus
 from container_manager.operation import Operation
 
@@ -204,8 +204,8 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
         elif facts["was_running"]:
             # It crashed again and again, or its health check failed: so it may be again.
             yield from start(means, task)
-    except AWAY:
-        # It goes on when the engine is back.
+    except TEMPORARY:
+        # It goes on when the engine is back, or the disk has room.
         raise
     except (NotReadyError, ContainerManagerError) as exc:
         task.report(Report(ROLLBACK_FAILED, str(exc), facts=facts))
