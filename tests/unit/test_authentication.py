@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import hmac
 import os
+import resource
+import signal
 import stat
-from collections.abc import Callable
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,6 +104,54 @@ def test_anything_but_a_regular_file_is_refused(tmp_path: Path, make: Callable[[
 def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="there is no directory"):
         read_or_make_token(tmp_path / "no" / "token")
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file can get a single byte."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_token_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    with full_disk(), pytest.raises(StartupError, match=f"the token file {path} cannot be made: File too large"):
+        read_or_make_token(path)
+    assert [] == list(tmp_path.iterdir())
+
+
+_KILLED_WHILE_IT_WRITES = """
+import pathlib, resource, signal, sys
+from container_manager.rpc.listeners.tcp_access import read_or_make_token
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+read_or_make_token(pathlib.Path(sys.argv[1]))
+"""
+
+
+def test_a_start_that_is_killed_while_it_makes_the_token_stops_no_later_one(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    killed = subprocess.run([sys.executable, "-c", _KILLED_WHILE_IT_WRITES, path], check=False)
+    assert -signal.SIGXFSZ == killed.returncode
+    assert len(read_or_make_token(path)) >= 32
+
+
+def test_processes_that_start_at_once_have_one_token(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def make(path: Path) -> str:
+        together.wait(10)
+        return read_or_make_token(path)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            assert 1 == len(set(pool.map(make, [tmp_path / str(number)] * 8)))
+    assert 20 == len(list(tmp_path.iterdir()))
 
 
 class Details:

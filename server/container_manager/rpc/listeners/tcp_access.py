@@ -73,20 +73,36 @@ def read_or_make_token(path: Path) -> str:
 
     Raises :class:`StartupError` for a file that others may read, that is not this user's, or that holds no token.
     """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        return read_token(path)
-    except FileNotFoundError:
-        raise StartupError(
-            f"the token file {path} cannot be made: there is no directory {path.parent}; "
-            "make it first, or choose another --token-file"
-        ) from None
-    except OSError as exc:
-        raise StartupError(f"the token file {path} cannot be made: {exc.strerror}") from exc
+    if not os.path.lexists(path):
+        try:
+            return _made(path)
+        except FileExistsError:
+            # Another process has made one meanwhile.
+            pass
+        except FileNotFoundError:
+            raise StartupError(
+                f"the token file {path} cannot be made: there is no directory {path.parent}; "
+                "make it first, or choose another --token-file"
+            ) from None
+        except OSError as exc:
+            raise StartupError(f"the token file {path} cannot be made: {exc.strerror}") from exc
+    return read_token(path)
+
+
+def _made(path: Path) -> str:
+    """A new token. Its file has its name only when it is complete: half a token would stop every later start."""
     token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
+    part = path.with_name(f".token-{secrets.token_hex(8)}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        # Unlike a rename, this replaces no token that another process has made.
+        os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     return token
 
 
