@@ -186,6 +186,8 @@ class ContainerStatus:
     """Which built-in actions the image has: see :mod:`container_manager.actions`. Not shown to callers."""
     own_network: bool = False
     """It has a network of the bot's own. Not shown to callers."""
+    request_id: str = ""
+    """Of the create that has made it, if that had one. Not shown to callers."""
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,7 @@ class MemoryStore:
                 self.now_ns(),
                 hostname=config.hostname,
                 labels=tuple(sorted(config.labels.items())),
+                request_id=request_id,
             )
             container = self.containers[container_id] = Container(status, config, request_id)
             self._notify(container)

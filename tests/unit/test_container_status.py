@@ -198,6 +198,13 @@ def test_an_orphan_shows_without_a_bot(labels: dict[str, str] | None, bot_id: st
     assert bot_id == status_from_row(row(Labels=labels)).bot_id
 
 
+@pytest.mark.parametrize("labels", [None, {}, {**LABELS, "botmaker.request-id": "one"}])
+def test_the_request_that_has_made_a_container_is_known(labels: dict[str, str] | None) -> None:
+    request_id = "one" if labels else ""
+    assert request_id == status_from_inspect(inspected(labels=labels)).request_id
+    assert request_id == status_from_row(row(Labels=labels)).request_id
+
+
 SECOND = 10**9
 MOMENTS = [
     (NEVER, None),

@@ -18,6 +18,7 @@ from container_manager.errors import (
     InternalError,
     InvalidStateError,
     OperationInProgressError,
+    RollbackFailedError,
     UpgradeRolledBackError,
 )
 from container_manager.maintenance import steps
@@ -27,8 +28,8 @@ from container_manager.maintenance.steps import Means
 from container_manager.maintenance.task import Result, Task
 from container_manager.model import ContainerState
 from container_manager.operation import Operation
-from tests.unit.maintenance_world import UPGRADE, World
-from tests.unit.provisioned import BOT
+from tests.unit.maintenance_world import CONFIG, UPGRADE, World
+from tests.unit.provisioned import BOT, OTHER
 
 USER = BotUser(os.geteuid(), os.getegid())
 
@@ -130,6 +131,36 @@ def test_a_rollback_waits_for_an_engine_that_is_away_for_long_and_for_room_on_th
     with pytest.raises(UpgradeRolledBackError):
         world.run(Record("r", kind, BOT, UPGRADE if kind == "upgrade" else {"backup_id": backup["backup_id"]}))
     assert (ContainerState.RUNNING, "former") == (world.state(BOT), (world.states / BOT / "file").read_text())
+
+
+@pytest.mark.parametrize("kind", ["upgrade", "restore"])
+def test_a_rollback_leaves_the_container_that_somebody_else_has_made_and_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """As another service on the same swarm may: to it, the bot has no operation in progress."""
+    world = World(tmp_path)
+    world.add(BOT, "restored")
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
+    assert backup is not None
+    bot_id, arguments = (BOT, UPGRADE) if kind == "upgrade" else (OTHER, backup)
+
+    def replaced(*_: object) -> Operation[str]:
+        yield from ()
+        made = world.memory.named(bot_id)
+        assert made is not None
+        world.memory.delete(made)
+        world.memory.create(bot_id, CONFIG, "somebody's")
+        return "it never gets ready"
+
+    monkeypatch.setattr(world, "_ready", replaced)
+    with pytest.raises(RollbackFailedError, match="could not be put back") as failed:
+        world.run(Record("r", kind, bot_id, arguments))
+    container = world.memory.named(bot_id)
+    assert container is not None
+    assert f"the container {container.status.container_id[:12]} now, which is left as it is" in str(failed.value)
+    assert ("somebody's", ContainerState.CREATED) == (container.request_id, container.status.state)
+    if kind == "upgrade":
+        assert ["restored", "restored"] == world.everywhere(BOT), "the former state is kept"
 
 
 def test_a_backup_on_a_full_disk_starts_the_bot_that_it_has_stopped_once_there_is_room(

@@ -210,6 +210,7 @@ def test_every_field_of_a_status_leaves() -> None:
         *set_fields,
         "action_set",
         "own_network",
+        "request_id",
     }
 
 

@@ -44,6 +44,7 @@ def test_a_bot_that_was_created_is_not_on_a_node() -> None:
         status.node_unreachable,
     )
     assert time_ns("2026-01-01T00:00:00.5Z") == status.create_time_ns
+    assert ["", "one"] == [status_of(service(spec(request_id=each)), [], NODES).request_id for each in ("", "one")]
 
 
 @pytest.mark.parametrize(

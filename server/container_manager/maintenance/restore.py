@@ -20,6 +20,7 @@ from container_manager.errors import (
 )
 from container_manager.maintenance.config_document import config_from_document, config_to_document
 from container_manager.maintenance.manifest import Manifest
+from container_manager.maintenance.removal import remove_own
 from container_manager.maintenance.steps import (
     COMMITTED,
     READY_SECONDS,
@@ -38,9 +39,7 @@ from container_manager.maintenance.steps import (
     failure_of,
     former_state,
     is_running,
-    process_ended,
     put_former_back,
-    remove_at_once,
     require_states,
     require_store,
     rolled_back,
@@ -155,8 +154,7 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
     states, (restored, former) = require_states(means), _names(task)
     try:
         if task.facts["create"] is not None:
-            yield from remove_at_once(means, bot_id)
-            process_ended(means, bot_id)
+            yield from remove_own(means, bot_id, [task.record.request_id])
         else:
             yield from stop(means, bot_id)
         if states.has_aside(bot_id, restored):

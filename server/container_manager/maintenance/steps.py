@@ -19,7 +19,6 @@ from container_manager.errors import (
     InternalError,
     InvalidStateError,
     NodeUnavailableError,
-    NotSupportedByBackendError,
     OperationInProgressError,
     UpgradeRolledBackError,
 )
@@ -218,14 +217,6 @@ def start(means: Means, task: Task) -> Operation[None]:
             raise
     place.end(started=True)
     task.place = None
-
-
-def remove_at_once(means: Means, bot_id: str) -> Operation[None]:
-    """Remove the bot's container without a grace period, or with its own where the backend gives no other."""
-    try:
-        yield from insist(lambda: means.lifecycle.remove_container(bot_id, 0))
-    except NotSupportedByBackendError:
-        yield from insist(lambda: means.lifecycle.remove_container(bot_id))
 
 
 class NotReadyError(Exception):

@@ -22,6 +22,7 @@ from container_manager.maintenance.archive import DERIVED_PATHS
 from container_manager.maintenance.backup_store import new_backup_id
 from container_manager.maintenance.config_document import config_from_document, config_to_document
 from container_manager.maintenance.manifest import Manifest
+from container_manager.maintenance.removal import remove_at_once, remove_own
 from container_manager.maintenance.steps import (
     COMMITTED,
     READY_SECONDS,
@@ -45,9 +46,7 @@ from container_manager.maintenance.steps import (
     insist_on,
     is_running,
     is_well,
-    process_ended,
     put_former_back,
-    remove_at_once,
     require_states,
     require_store,
     rolled_back,
@@ -145,7 +144,7 @@ def _replace(means: Means, task: Task) -> Operation[None]:
         finally:
             task.leave_disk()
     if task.phase == REPLACING:
-        yield from _remove(means, task, only=facts["container_id"])
+        yield from _remove_old(means, task)
         yield from _create(means, task, str(task.record.arguments["image"]), facts["new_image_id"], "new")
         task.enter(WAITING_READY, "starting the bot")
     if task.phase == WAITING_READY and facts["was_running"]:
@@ -240,19 +239,17 @@ def _put_back(means: Means, task: Task) -> Operation[None]:
         if facts["copies"]:
             discard_quietly(means, task, former_state(task))
         return
-    yield from _remove(means, task)
+    yield from remove_own(means, bot_id, [_request_id(task, which) for which in ("new", "old")], facts["container_id"])
     if facts["copies"]:
         put_former_back(means, task)
     yield from _create(means, task, facts["config"]["image"], facts["old_image_id"], "old")
 
 
-def _remove(means: Means, task: Task, only: str = "") -> Operation[None]:
-    """Remove the bot's container; ``only``: if it is this one."""
+def _remove_old(means: Means, task: Task) -> Operation[None]:
+    """Remove the container that is replaced, unless an earlier attempt has removed it."""
     status = yield from insist_on(lambda: means.lifecycle.get_container_status(task.bot_id))
-    if status is None or (only and status.container_id != only):
-        return
-    yield from remove_at_once(means, task.bot_id)
-    process_ended(means, task.bot_id)
+    if status is not None and status.container_id == task.facts["container_id"]:
+        yield from remove_at_once(means, task.bot_id)
 
 
 def _create(means: Means, task: Task, image: str, image_id: str, which: str) -> Operation[None]:
@@ -262,12 +259,16 @@ def _create(means: Means, task: Task, image: str, image_id: str, which: str) -> 
         lambda: means.lifecycle.create_container(
             task.bot_id,
             config,
-            request_id=f"{task.key}-{which}",
+            request_id=_request_id(task, which),
             image_id=image_id,
             # Its variables may name this place.
             state_mount=task.facts.get("state_mount", ""),
         )
     )
+
+
+def _request_id(task: Task, which: str) -> str:
+    return f"{task.key}-{which}"
 
 
 def _last_log(means: Means, task: Task) -> Operation[list[str]]:

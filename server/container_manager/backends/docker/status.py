@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from container_manager.actions import LABEL_ACTIONS
-from container_manager.backends.bot_container import LABEL_HOSTNAME, bot_id_of
+from container_manager.backends.bot_container import LABEL_HOSTNAME, LABEL_REQUEST_ID, bot_id_of
 from container_manager.backends.docker.spec import parse_port_key
 from container_manager.backends.exit_reasons import exit_reason
 from container_manager.engine.timestamps import time_ns
@@ -81,6 +81,7 @@ def status_from_inspect(document: Json, image_labels: Mapping[str, str] | None =
         # A create cannot set it: the image has.
         action_set=sys.intern(labels.get(LABEL_ACTIONS, "")),
         own_network=_has_own_network(document, bot_id),
+        request_id=labels.get(LABEL_REQUEST_ID, ""),
     )
 
 
@@ -100,6 +101,7 @@ def status_from_row(row: Json) -> ContainerStatus:
         labels=own_labels(row.get("Labels") or {}, {}),
         action_set=(row.get("Labels") or {}).get(LABEL_ACTIONS, ""),
         own_network=_has_own_network(row, bot_id),
+        request_id=(row.get("Labels") or {}).get(LABEL_REQUEST_ID, ""),
     )
 
 

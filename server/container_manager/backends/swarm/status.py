@@ -22,7 +22,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from container_manager.backends.bot_container import LABEL_HOSTNAME, bot_id_of
+from container_manager.backends.bot_container import LABEL_HOSTNAME, LABEL_REQUEST_ID, bot_id_of
 from container_manager.backends.exit_reasons import exit_reason
 from container_manager.backends.swarm.records import (
     LABEL_IMAGE,
@@ -92,6 +92,7 @@ def status_of(service: Json, tasks: Sequence[Json], nodes: Mapping[str, Json]) -
         last_exit=_last_exit(service, ordered, container) if runs else None,
         node=sys.intern(node_name(node)),
         node_unreachable=bool(node) and is_down(node),
+        request_id=labels.get(LABEL_REQUEST_ID, ""),
     )
 
 
