@@ -54,13 +54,25 @@ def test_one_pull_tries_a_registry_and_the_others_wait_for_its_first_answer(engi
         assert [None] * 40 == [each.result(60) for each in stalled]
 
 
+def test_a_new_registry_is_pulled_from_at_once_beside_a_hundred_that_never_answer(
+    engine: FakeEngine, puller: Puller
+) -> None:
+    stalls(engine, "stalled-")
+    operations = [puller.pull(f"stalled-{number}.test/a:1", Deadline()) for number in range(100)]
+    for operation in operations:
+        assert isinstance(next(operation), Pull)
+    puller.now("new.test/a:1", Deadline(5))
+    for operation in operations:
+        operation.close()
+
+
 def test_a_registry_that_has_answered_is_pulled_from_beside_any_number_that_never_answer(
     engine: FakeEngine, puller: Puller
 ) -> None:
     engine.on(*CREATE, Stream([{"status": "Pulling"}]))
     puller.now("good.test/a:1", Deadline(60))
     stalls(engine, "stalled-")
-    operations = [puller.pull(f"stalled-{number}.test/a:1", Deadline()) for number in range(100)]
+    operations = [puller.pull(f"stalled-{number}.test/a:1", Deadline()) for number in range(2 * UNANSWERED_AT_ONCE)]
     for operation in operations:
         assert isinstance(next(operation), Pull)
     engine.await_request(*CREATE, 1 + UNANSWERED_AT_ONCE)

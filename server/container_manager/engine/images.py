@@ -33,10 +33,11 @@ from container_manager.image_reference import registry_of, split_version
 from container_manager.operation import Operation, Pull
 
 AT_ONCE = 64
-"""Pulls at once. The engine downloads three layers at a time over all pulls (dockerd ``--max-concurrent-downloads``),
-so a few would be as fast; this many leave room for registries that do not answer."""
-UNANSWERED_AT_ONCE = 32
-"""Pulls at once from registries that have not answered yet, one each, beside :data:`AT_ONCE` others at most."""
+"""Pulls at once from registries that have answered. The engine downloads three layers at a time over all pulls (dockerd
+``--max-concurrent-downloads``), so a few would be as fast; this many leave room for registries that stop."""
+UNANSWERED_AT_ONCE = 128
+"""Pulls at once from registries that have not answered yet, one each, beside the others. Each only waits: so many that
+those that never answer leave room for a new one."""
 OF_ONE_REGISTRY = 4
 """Pulls at once from a registry that has answered, should it stop."""
 _READING_CREDENTIALS = 32
@@ -144,12 +145,12 @@ class ImagePuller:
     def _has_place(self, pull: _Pull) -> bool:
         under_way = [each for each in self._pulls.values() if each.task is not None]
         of_registry = [each for each in under_way if each.registry == pull.registry]
+        answered = [each for each in under_way if each.registry in self._answered]
         if pull.registry not in self._answered:
-            unanswered = [each for each in under_way if each.registry not in self._answered]
-            return not of_registry and len(unanswered) < UNANSWERED_AT_ONCE
+            return not of_registry and len(under_way) - len(answered) < UNANSWERED_AT_ONCE
         if len(of_registry) >= OF_ONE_REGISTRY:
             return self._end_abandoned(of_registry)
-        return len(under_way) < AT_ONCE or self._end_abandoned(under_way)
+        return len(answered) < AT_ONCE or self._end_abandoned(answered)
 
     def _end_abandoned(self, pulls: list[_Pull]) -> bool:
         """End the one of these that nobody waits for and that has been silent for longest; whether there was one."""
