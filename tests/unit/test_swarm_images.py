@@ -10,7 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from container_manager.backends.swarm.swarm_images import AT_ONCE, OF_ONE_REGISTRY, SwarmImages
+from container_manager.backends.swarm.swarm_images import (
+    AT_ONCE,
+    OF_ONE_REGISTRY,
+    UNANSWERED_AT_ONCE,
+    SwarmImages,
+)
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig, RegistryConfig
 from container_manager.deadline import Deadline
@@ -165,11 +170,23 @@ def digest_threads() -> int:
 
 
 @pytest.mark.parametrize(
-    ("registries", "most"), [(1, OF_ONE_REGISTRY), (2, 2 * OF_ONE_REGISTRY), (200, AT_ONCE)], ids=["1", "2", "200"]
+    ("registries", "most", "have_answered"),
+    [
+        (1, 1, False),
+        (2, 2, False),
+        (200, UNANSWERED_AT_ONCE, False),
+        (1, OF_ONE_REGISTRY, True),
+        (2, 2 * OF_ONE_REGISTRY, True),
+        (200, AT_ONCE, True),
+    ],
+    ids=["1", "2", "200", "1 answered before", "2 answered before", "200 answered before"],
 )
 def test_registries_that_do_not_answer_hold_a_bounded_number_of_threads_and_nothing_for_callers_that_left(
-    engine: Engine, images: SwarmImages, registries: int, most: int
+    engine: Engine, images: SwarmImages, registries: int, most: int, *, have_answered: bool
 ) -> None:
+    for number in range(registries * have_answered):
+        carry_out(images.resolve(f"registry-{number}.test/bot:before", Deadline()))
+    engine.asked.clear()
     answered = threading.Event()
 
     def answer() -> str:
@@ -202,9 +219,67 @@ def test_a_registry_that_does_not_answer_delays_no_other_one(engine: Engine, ima
     for number in range(2 * AT_ONCE):
         next(slow := images.resolve(f"slow.test/bot:{number}", Deadline()))
         slow.close()
-    wait_until(lambda: len(engine.asked) == OF_ONE_REGISTRY, "all that have a place are asked")
+    wait_until(lambda: len(engine.asked) == 1, "one of its images is asked for")
     assert f"{IMAGE}@{DIGEST}" == carry_out(images.resolve(IMAGE, Deadline(60)))
     answered.set()
+    wait_until(lambda: digest_threads() == 0, "the threads end")
+
+
+def test_registries_that_never_answer_delay_neither_a_new_one_nor_those_that_have_answered(
+    engine: Engine, images: SwarmImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    def distribution(image: str, _registry_auth: str | None, _deadline: Deadline) -> dict[str, Any]:
+        if image.startswith("slow"):
+            assert answered.wait(60)
+        return {"Descriptor": {"digest": DIGEST}}
+
+    monkeypatch.setattr(engine, "distribution", distribution)
+    carry_out(images.resolve(IMAGE, Deadline()))
+
+    def ask(registries: range) -> None:
+        for registry in registries:
+            for number in range(OF_ONE_REGISTRY):
+                next(slow := images.resolve(f"slow-{registry}.test/bot:{number}", Deadline()))
+                slow.close()
+
+    ask(range(AT_ONCE // OF_ONE_REGISTRY))
+    assert f"new.test/bot:1@{DIGEST}" == carry_out(images.resolve("new.test/bot:1", Deadline(10)))
+    ask(range(AT_ONCE))
+    assert f"{IMAGE}@{DIGEST}" == carry_out(images.resolve(IMAGE, Deadline(10)))
+    answered.set()
+    wait_until(lambda: digest_threads() == 0, "the threads end")
+
+
+def test_a_registry_that_stops_is_asked_for_one_image_at_a_time_and_for_more_once_it_answers(
+    engine: Engine, images: SwarmImages
+) -> None:
+    def refuse() -> str:
+        raise EngineTimeoutError("the engine has no answer")
+
+    carry_out(images.resolve("slow.test/bot:1", Deadline()))
+    engine.answer = refuse
+    with pytest.raises(EngineTimeoutError):
+        carry_out(images.resolve("slow.test/bot:1", Deadline()))
+    answers = [threading.Event() for _ in range(2)]
+    threads: list[int] = []
+
+    def answer() -> str:
+        assert answers[0 if not threads else 1].wait(60)
+        threads.append(digest_threads())
+        return DIGEST
+
+    engine.answer, asked_before = answer, len(engine.asked)
+    waiting = [images.resolve(f"slow.test/bot:{number}", Deadline()) for number in range(20)]
+    for each in waiting:
+        next(each)
+    assert 1 == digest_threads()
+    answers[0].set()
+    wait_until(lambda: len(engine.asked) >= asked_before + 3, "more are asked for")
+    answers[1].set()
+    assert [f"slow.test/bot:{number}@{DIGEST}" for number in range(20)] == [carry_out(each) for each in waiting]
+    assert max(threads) <= OF_ONE_REGISTRY
     wait_until(lambda: digest_threads() == 0, "the threads end")
 
 

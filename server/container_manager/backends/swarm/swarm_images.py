@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
@@ -22,8 +23,11 @@ from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     CapacityExceededError,
     EngineAccessDeniedError,
+    EngineTimeoutError,
     ImageNotFoundError,
+    ImagePullDeniedError,
     ImagePullFailedError,
+    ImageRegistryUnavailableError,
 )
 from container_manager.image_reference import (
     check_image_allowed,
@@ -38,8 +42,10 @@ from container_manager.operation import Operation, Pull
 
 AT_ONCE = 64
 """Images that are asked for at once, with a thread each."""
+UNANSWERED_AT_ONCE = 32
+"""Of these, images of registries that have not answered yet, one of each."""
 OF_ONE_REGISTRY = 8
-"""Of these, images of one registry, should it not answer."""
+"""Of these, images of a registry that has answered, should it stop."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +72,8 @@ class SwarmImages:
         self._lock = threading.Lock()
         # By image, in the order of arrival.
         self._questions: dict[str, _Question] = {}
+        # Registries that have answered, until one does not.
+        self._answered: set[str] = set()
 
     def allowed(self, requested: str) -> str:
         """The image that a request means. Raises the errors of a create for one that it may not have."""
@@ -172,11 +180,16 @@ class SwarmImages:
 
     def _next(self) -> _Question | None:
         """The first queued question that has a place. With the lock held."""
-        asked = [each.registry for each in self._questions.values() if each.is_asked]
-        if len(asked) >= AT_ONCE:
+        asked = Counter(each.registry for each in self._questions.values() if each.is_asked)
+        if asked.total() >= AT_ONCE:
             return None
-        queued = (each for each in self._questions.values() if not each.is_asked)
-        return next((each for each in queued if asked.count(each.registry) < OF_ONE_REGISTRY), None)
+        unanswered = sum(count for registry, count in asked.items() if registry not in self._answered)
+        most_unanswered = 1 if unanswered < UNANSWERED_AT_ONCE else 0
+        for question in self._questions.values():
+            most = OF_ONE_REGISTRY if question.registry in self._answered else most_unanswered
+            if not question.is_asked and asked[question.registry] < most:
+                return question
+        return None
 
     def _ask(self, first: _Question) -> None:
         """Runs in a thread of its own: also a credential helper may take its time. Goes on with what is queued."""
@@ -190,6 +203,10 @@ class SwarmImages:
                 failure = exc
             with self._lock:
                 del self._questions[question.image]
+                if isinstance(failure, ImageRegistryUnavailableError | EngineTimeoutError):
+                    self._answered.discard(question.registry)
+                elif failure is None or isinstance(failure, ImageNotFoundError | ImagePullDeniedError):
+                    self._answered.add(question.registry)
                 following = self._next()
                 if following is not None:
                     following.is_asked = True
@@ -198,6 +215,9 @@ class SwarmImages:
             else:
                 question.future.set_exception(failure)
             question = following
+            # More of a registry that has answered for the first time.
+            with suppress(CapacityExceededError):
+                self._start()
 
     def _digest(self, image: str) -> str:
         credentials = self._credentials(image)
