@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -21,6 +23,7 @@ from container_manager.errors import (
     RollbackFailedError,
     UpgradeRolledBackError,
 )
+from container_manager.maintenance import journal as journal_module
 from container_manager.maintenance import steps
 from container_manager.maintenance import task as task_module
 from container_manager.maintenance.journal import Journal, Record
@@ -82,21 +85,25 @@ def test_an_operation_ends_once_the_disk_has_room_for_its_outcome(
     assert [] == world.journal.unfinished()
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.ESTALE])
 @pytest.mark.parametrize("phase", ["backing_up", "replacing", "waiting_ready", "committed"])
-def test_an_upgrade_goes_on_once_the_disk_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+def test_an_upgrade_goes_on_once_its_record_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, number: int
+) -> None:
     """Neither its phase nor the decision to go back can be written for a while."""
     monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
     world = World(tmp_path)
     world.add(BOT, "former")
-    save, refused = Journal.save, []
+    write, refused = journal_module.write_file, []
 
-    def full_for_a_while(journal: Journal, record: Record) -> None:
-        if record.phase in {phase, "rolling_back"} and record.outcome is None and len(refused) < 4:
-            refused.append(record.phase)
-            _full()
-        save(journal, record)
+    def fails_for_a_while(name: str, parent: int, content: bytes, user: BotUser) -> None:
+        record = json.loads(content)
+        if record["phase"] in {phase, "rolling_back"} and record["outcome"] is None and len(refused) < 4:
+            refused.append(record["phase"])
+            raise OSError(number, os.strerror(number))
+        write(name, parent, content, user)
 
-    monkeypatch.setattr(Journal, "save", full_for_a_while)
+    monkeypatch.setattr(journal_module, "write_file", fails_for_a_while)
     with suppress(UpgradeRolledBackError):
         world.run(Record("r", "upgrade", BOT, UPGRADE))
     assert 4 == len(refused)

@@ -63,8 +63,15 @@ class Record:
         return (self.kind, self.bot_id, dict(self.arguments)) == (other.kind, other.bot_id, dict(other.arguments))
 
 
+class JournalUnavailableError(StateUnavailableError):
+    """Records cannot be read or written, and that not for want of room."""
+
+
 class Journal:
-    """The records in ``{root}/.operations``: synchronous, for worker threads. One caller at a time for each record."""
+    """The records in ``{root}/.operations``: synchronous, for worker threads. One caller at a time for each record.
+
+    Each method raises :class:`JournalUnavailableError`, and ``CapacityExceededError`` when there is no room.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -165,7 +172,7 @@ class Journal:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        with failures_as(StateUnavailableError, f"the journal of operations in {self._root}", ""):
+        with failures_as(JournalUnavailableError, f"the journal of operations in {self._root}", ""):
             root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 with suppress(FileExistsError):

@@ -165,7 +165,7 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
         if task.facts["was_running"] and task.facts["create"] is None:
             yield from start(means, task)
     except TEMPORARY:
-        # It goes on when the engine is back, or the disk has room.
+        # It goes on when that has ended.
         raise
     except ContainerManagerError as exc:
         task.report(Report(ROLLBACK_FAILED, str(exc)))

@@ -21,13 +21,13 @@ from container_manager.errors import (
     UpgradeRolledBackError,
     reason_of,
 )
-from container_manager.maintenance.journal import Journal, Record, error_document
+from container_manager.maintenance.journal import Journal, JournalUnavailableError, Record, error_document
 from container_manager.operation import Operation, Wait
 
 _OUTCOMES = (UpgradeRolledBackError, RollbackFailedError, InternalError)
 AWAY = (EngineUnavailableError, EngineTimeoutError, NodeUnavailableError)
 """The engine or the bot's machine cannot be reached."""
-TEMPORARY = (*AWAY, CapacityExceededError)
+TEMPORARY = (*AWAY, CapacityExceededError, JournalUnavailableError)
 """Conditions that may last, but end by themselves."""
 _AGAIN_SECONDS = 30.0
 _REPORT_SECONDS = 0.1

@@ -204,7 +204,7 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
             # It crashed again and again, or its health check failed: so it may be again.
             yield from start(means, task)
     except TEMPORARY:
-        # It goes on when the engine is back, or the disk has room.
+        # It goes on when that has ended.
         raise
     except (NotReadyError, ContainerManagerError) as exc:
         task.report(Report(ROLLBACK_FAILED, str(exc), facts=facts))
