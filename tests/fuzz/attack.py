@@ -37,7 +37,7 @@ _SEND_SECONDS = 1.0
 # The service's own notices, and its warnings about callers that send nonsense.
 _EXPECTED = re.compile(
     r"\S+Z \[(?:info|debug) +\] .* \[container_manager\..*"
-    r"|\S+Z \[warning +\] refused a call without a valid token .*"
+    r"|\S+Z \[warning +\] refused calls without a valid token .*"
     r"|\S+Z \[warning +\] a caller sent a header that is not UTF-8 .*"
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import grpc
 import pytest
@@ -14,6 +15,7 @@ from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager_client import error_info
+from tests.support.calls import fails_with
 from tests.support.observed_service import Serve, await_ended, await_sync, call_lines, channel_to, metrics
 from tests.support.scraping import ended
 from tests.support.waiting import wait_until
@@ -31,6 +33,32 @@ def test_probes_and_reflection_are_counted_and_probes_not_logged(
         assert ["/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"] == [
             line["method"] for line in call_lines(caplog)
         ]
+
+
+def test_callers_without_the_token_write_one_warning_a_minute_however_often_they_call(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warnings() -> list[int]:
+        lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+        return [line["calls"] for line in lines if line["event"] == "refused calls without a valid token"]
+
+    with (
+        caplog.at_level(logging.DEBUG),
+        serve("tcp://127.0.0.1:0", token_file=tmp_path / "token") as looped,
+        channel_to(looped) as channel,
+    ):
+        start = ContainerManagerStub(channel).StartContainer
+        for _ in range(5):
+            with fails_with("UNAUTHENTICATED", "UNAUTHENTICATED"):
+                start(pb.StartContainerRequest())
+        assert [1] == warnings()
+        # As if the minute were over.
+        monkeypatch.setattr("container_manager.observability.once_a_minute._INTERVAL_SECONDS", 0)
+        with fails_with("UNAUTHENTICATED", "UNAUTHENTICATED"):
+            start(pb.StartContainerRequest())
+        assert [1, 5] == warnings()
+        await_ended(looped, "StartContainer", "UNAUTHENTICATED", 6)
+    assert ["debug"] * 6 == [line["level"] for line in call_lines(caplog)]
 
 
 def test_each_call_gets_an_id_of_its_own_or_keeps_its_callers(serve: Serve, bot_id: str) -> None:

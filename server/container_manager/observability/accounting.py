@@ -54,7 +54,7 @@ class Method:
         self.read = read
         """Changes nothing, and is no stream. A success is logged at level debug, and traced in its caller's trace."""
         self.audited = audited
-        """Each call has a line in the audit log."""
+        """Each call has a line in the audit log, unless it comes without the listener's token."""
         self.quiet = name.startswith(_QUIET_PREFIX)
         """Counted, but neither logged nor traced."""
         self.in_flight = 0
@@ -91,7 +91,7 @@ class Accounting:
     ) -> None:
         """``series`` returns the metrics for a service, a method and a code.
 
-        ``audit`` receives an entry for each call of the methods in ``changes``.
+        ``audit`` receives an entry for each call of the methods in ``changes`` that its listener has let in.
         """
         cheap, audited = set(reads), set(changes) if audit is not None else set()
         self.methods = {name: Method(name, read=name in cheap, audited=name in audited) for name in methods}
@@ -135,7 +135,8 @@ class Accounting:
                 ended_ns = each.call.started_ns + int(each.seconds * 1e9)
                 each.call.trace.end(each.code, each.bot_id, each.call.request_id, ended_ns)
             _log_call(each)
-            if self._audit is not None and each.call.caller is not None:
+            # Of calls without the token, whoever can connect can make any number.
+            if self._audit is not None and each.call.caller is not None and each.code != _CODE_UNAUTHENTICATED:
                 self._audit(_audit_entry(each, each.call.caller))
 
 
@@ -159,14 +160,15 @@ def _audit_entry(ended: _Ended, caller: Caller) -> dict[str, object]:
         "listener": caller.listener,
         "peer": caller.peer,
         "certificate_subject": caller.certificate_subject,
-        "token": caller.token and ended.code != _CODE_UNAUTHENTICATED,
+        "token": caller.token,
         "request_id": ended.call.request_id,
     }
 
 
 def _log_call(ended: _Ended) -> None:
     """Log the call, without its content, which may be personal or secret."""
-    level = logging.DEBUG if ended.method.read and ended.code == _CODE_OK else logging.INFO
+    quiet = ended.code == _CODE_UNAUTHENTICATED or (ended.method.read and ended.code == _CODE_OK)
+    level = logging.DEBUG if quiet else logging.INFO
     # Checked first, because most calls are reads, whose lines are usually off.
     if not _level.isEnabledFor(level):
         return

@@ -10,6 +10,7 @@ import grpc.aio
 import structlog
 
 from container_manager.errors import UnauthenticatedError
+from container_manager.observability.once_a_minute import OnceAMinute
 from container_manager.rpc.interceptors.errors import abort
 from container_manager.rpc.interceptors.handlers import Continuation, Handler
 
@@ -23,13 +24,16 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
+        self._refused = OnceAMinute()
+        # For every kind of call: the refusal comes before the first message is read.
+        self._refusal: Handler = grpc.stream_stream_rpc_method_handler(self._refuse)
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
         if handler_call_details.method.startswith(_HEALTH_PREFIX) or self._accepts(handler_call_details):
             return await continuation(handler_call_details)
-        return _REFUSAL
+        return self._refusal
 
     def _accepts(self, details: grpc.HandlerCallDetails) -> bool:
         given = [value for key, value in details.invocation_metadata or () if key == "authorization"]
@@ -39,11 +43,9 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
         # RFC 9110, 11.1: the scheme is matched in any case.
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token)
 
-
-async def _refuse(_requests: Any, context: Any) -> Any:
-    _log.warning("refused a call without a valid token", peer=context.peer())
-    await abort(context, UnauthenticatedError("a valid bearer token is needed: metadata 'authorization: Bearer TOKEN'"))
-
-
-# For every kind of call: the refusal comes before the first message is read.
-_REFUSAL: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
+    async def _refuse(self, _requests: Any, context: Any) -> Any:
+        # Whoever can connect can cause this line: it must not fill the disk.
+        if calls := self._refused.count():
+            _log.warning("refused calls without a valid token", calls=calls, peer=context.peer())
+        message = "a valid bearer token is needed: metadata 'authorization: Bearer TOKEN'"
+        await abort(context, UnauthenticatedError(message))
