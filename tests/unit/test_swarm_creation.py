@@ -19,6 +19,7 @@ from container_manager.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     ImageNotAllowedError,
+    InvalidStateError,
     NameInUseUnmanagedError,
     NotSupportedByBackendError,
 )
@@ -150,6 +151,60 @@ def test_a_create_that_was_given_up_removes_no_bot_that_was_started_since(
     with pytest.raises(ContainerAlreadyExistsError):
         create(lifecycle)
     assert ContainerState.RUNNING is status(lifecycle).state
+
+
+@pytest.fixture
+def lost(world: SwarmWorld, lifecycle: SwarmLifecycle) -> Callable[[], None]:
+    """Lets a create of the bot lose its answer, so that its service is removed in the background."""
+
+    def lose(body: dict[str, Any]) -> None:
+        world.add(body)
+        world.on_create = lambda _: None
+        raise EngineTimeoutError("no answer")
+
+    def create_in_vain() -> None:
+        world.on_create = lose
+        with pytest.raises(EngineTimeoutError):
+            create(lifecycle)
+
+    return create_in_vain
+
+
+def test_a_bot_that_is_started_while_its_create_is_undone_stays(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, lost: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspected, started = world.inspect_service, threading.Event()
+
+    def start_meanwhile(name_or_id: str, deadline: object) -> dict[str, Any] | None:
+        service = inspected(name_or_id, deadline)
+        # The undo looks by the id.
+        if name_or_id != container_name(BOT) and not started.is_set():
+            started.set()
+            carry_out(lifecycle.start_container(BOT))
+        return service
+
+    monkeypatch.setattr(world, "inspect_service", start_meanwhile)
+    lost()
+    assert started.wait(60)
+    wait_until(lambda: not lifecycle._creator._given_up._creates, "the undo has ended")
+    assert ContainerState.RUNNING is status(lifecycle).state
+
+
+def test_a_bot_cannot_be_started_any_more_once_its_create_is_undone(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, lost: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed, refused = world.remove_service, threading.Event()
+
+    def start_before(service_id: str) -> bool:
+        with pytest.raises(InvalidStateError, match="being removed"):
+            carry_out(lifecycle.start_container(BOT))
+        refused.set()
+        return removed(service_id)
+
+    monkeypatch.setattr(world, "remove_service", start_before)
+    lost()
+    wait_until(lambda: not world.services, "the service that nobody knows is removed")
+    assert refused.is_set()
 
 
 BOTS = [BOT[:-1] + digit for digit in "123456789"]

@@ -11,7 +11,7 @@ from container_manager.backend import Created
 from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_REQUEST_ID
 from container_manager.backends.given_up_creates import GivenUpCreates
 from container_manager.backends.state_directories import StateDirectories
-from container_manager.backends.swarm import placement
+from container_manager.backends.swarm import placement, records
 from container_manager.backends.swarm.bot_services import MANAGED, BotServices
 from container_manager.backends.swarm.privileges import check_privileges
 from container_manager.backends.swarm.records import LABEL_PHASE, Phase, is_removing, phase_of, replicas_of
@@ -65,7 +65,7 @@ class ServiceCreator:
         self._accepted = frozenset(map(Weaker, swarm.allow_weaker))
         self._references = references
         self._stop_seconds = check_grace_seconds(config.grace_seconds)
-        self._given_up = GivenUpCreates(_CreatedServices(engine))
+        self._given_up = GivenUpCreates(_CreatedServices(engine, services))
         shared = placement.shared_states(config, swarm)
         self._states = None if shared is None else StateDirectories(shared, config.bot_user)
 
@@ -221,8 +221,9 @@ class ServiceCreator:
 class _CreatedServices:
     """Services that were made and never started, for :class:`GivenUpCreates`."""
 
-    def __init__(self, engine: SwarmClient) -> None:
+    def __init__(self, engine: SwarmClient, services: BotServices) -> None:
         self._engine = engine
+        self._services = services
 
     def list_containers(self, label: str, deadline: Deadline, state: ContainerState | None = None) -> list[Json]:
         rows = self._engine.list_services(deadline, label=[label])
@@ -233,7 +234,13 @@ class _CreatedServices:
         ]
 
     def remove_container(self, container_id: str, *, force: bool = True) -> None:
-        service = self._engine.inspect_service(container_id, Deadline())
-        if service is not None and not force and (replicas_of(service) or phase_of(service) is not Phase.CREATED):
-            raise EngineRejectedError(HTTPStatus.CONFLICT, "it has been started since")
+        def removing(service: Json) -> Json | None:
+            if is_removing(service["Spec"]):
+                return None
+            if not force and (replicas_of(service) or phase_of(service) is not Phase.CREATED):
+                raise EngineRejectedError(HTTPStatus.CONFLICT, "it has been started since")
+            return records.removing(service["Spec"], ())
+
+        # The removal names no version, and would take a start with it that came in between.
+        self._services.change_now({"ID": container_id}, removing, "")
         self._engine.remove_service(container_id)
