@@ -96,7 +96,10 @@ class States(Protocol):
     def copy_aside(
         self, bot_id: str, name: str, *, without: Collection[str] = (), on_progress: Progress = lambda _: None
     ) -> Copied:
-        """Copy the bot's state. ``without``: paths below it that are left out."""
+        """Copy the bot's state. ``without``: paths below it that are left out.
+
+        A copy called ``copy-…`` is not put on the disk: its operation makes it anew after a kill.
+        """
 
     def new_aside(self, bot_id: str, name: str) -> AbstractContextManager[int]:
         """An empty directory, open, that becomes the copy ``name`` at the end of the block; removed if that raises."""

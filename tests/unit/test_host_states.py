@@ -8,8 +8,10 @@ from unittest.mock import patch
 
 import pytest
 
+from container_manager.backend_maintenance import REMAKEABLE
 from container_manager.bot_directories import RootDirectory
 from container_manager.errors import StateUnavailableError
+from container_manager.provisioning import host_states
 from container_manager.provisioning.host_files import HostFiles
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY, HostStates
 from tests.unit.provisioned import BOT, OTHER, USER, contents, entries, owned, root_at, staged
@@ -69,6 +71,21 @@ def test_a_killed_copy_is_no_copy_and_is_made_anew(root: RootDirectory) -> None:
         states.discard(BOT, "other")
         states.discard(BOT, "copy")
         assert [] == entries(root.path / MAINTENANCE_DIRECTORY)
+
+
+def test_a_copy_that_is_made_anew_after_a_kill_waits_for_no_disk(
+    root: RootDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bot is paused meanwhile. What a restore unpacks becomes the bot's state, whatever it is called."""
+    states, synced = HostStates(root, USER), []
+    monkeypatch.setattr(host_states, "sync_file_system", synced.append)
+    states.copy_aside(BOT, f"{REMAKEABLE}backup")
+    assert 0 == len(synced)
+    states.copy_aside(BOT, "former-1")
+    assert 1 == len(synced)
+    with states.new_aside(BOT, f"{REMAKEABLE}restored"):
+        pass
+    assert 2 == len(synced)
 
 
 def test_a_killed_exchange_loses_nothing_and_the_same_call_completes_it(root: RootDirectory) -> None:

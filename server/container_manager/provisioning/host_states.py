@@ -4,7 +4,7 @@
     {root}/.maintenance/{bot_id}/{name}   a copy, or a former state, which no bot sees
 
 Both are on one file system, so that a state is exchanged by renames. A copy has its name only once it is complete and
-on the disk.
+on the disk. That of a backup is made anew after a kill, and is not put on the disk.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class HostStates:
     ) -> Copied:
         with self._opened(bot_id) as root:
             check_directory(self._root, root, bot_id, "state", StateUnavailableError)
-            with opened_directory(bot_id, root) as state, self._new(bot_id, name, root) as copy:
+            # A bot that is paused for the copy must not wait for all that others have written to the file system.
+            syncs = not name.startswith(REMAKEABLE)
+            with opened_directory(bot_id, root) as state, self._new(bot_id, name, root, syncs=syncs) as copy:
                 return copy_tree(state, copy, without=without, on_progress=on_progress)
 
     @contextmanager
@@ -148,7 +150,7 @@ class HostStates:
                 yield asides
 
     @contextmanager
-    def _new(self, bot_id: str, name: str, root: int) -> Iterator[int]:
+    def _new(self, bot_id: str, name: str, root: int, *, syncs: bool = True) -> Iterator[int]:
         """A directory that gets its name at the end of the block; one that a killed process left is replaced."""
         part = name + _PART
         with self._asides(bot_id, root) as asides:
@@ -157,9 +159,11 @@ class HostStates:
             try:
                 with opened_directory(part, asides) as directory:
                     yield directory
-                    sync_file_system(directory)
+                    if syncs:
+                        sync_file_system(directory)
                 os.rename(part, name, src_dir_fd=asides, dst_dir_fd=asides)
-                os.fsync(asides)
+                if syncs:
+                    os.fsync(asides)
             except BaseException:
                 with suppress(OSError):
                     _remove(part, asides)
