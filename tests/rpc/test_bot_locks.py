@@ -36,7 +36,7 @@ def test_a_change_waits_while_its_bot_is_adopted_and_other_bots_do_not(
 ) -> None:
     bot_id, other = bots.new(), bots.new()
     calls.run(bot_id)
-    assert locks.take(bot_id)
+    wait_until(lambda: locks.take(bot_id), "the change before has ended")
     calls.run(other)
     with ThreadPoolExecutor(2) as pool:
         stopped = pool.submit(calls.stop, bot_id, 0)
@@ -52,7 +52,7 @@ def test_a_change_waits_while_its_bot_is_adopted_and_other_bots_do_not(
         locks.release(bot_id)
         stopped.result(60)
         put.result(60)
-    assert locks.take(bot_id)
+    wait_until(lambda: locks.take(bot_id), "the change before has ended")
 
 
 @pytest.mark.usefixtures("early_answers")

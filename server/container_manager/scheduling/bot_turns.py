@@ -59,9 +59,10 @@ class BotTurns:
         return release
 
     def close(self) -> None:
-        """Release the locks. No change may be under way."""
-        if self._locks is not None:
-            self._workers.submit(WorkerPool.LOCK, self._locks.close)
+        """Release the locks; without effect if that has been done. No change may be under way."""
+        locks, self._locks = self._locks, None
+        if locks is not None:
+            self._workers.submit(WorkerPool.LOCK, locks.close)
 
 
 def _log_failure(bot_id: str, released: Future[None]) -> None:
