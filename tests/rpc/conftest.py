@@ -64,9 +64,9 @@ def unix(session_dir: Path) -> str:
 
 
 @pytest.fixture
-def memory(rpc_secrets: RootDirectory) -> MemoryBackend:
-    """What runs the containers."""
-    return MemoryBackend(rpc_secrets)
+def memory(rpc_secrets: RootDirectory, states: Path) -> MemoryBackend:
+    """What runs the containers; they keep states."""
+    return MemoryBackend(rpc_secrets, state_root=RootDirectory(states, states))
 
 
 @pytest.fixture
@@ -91,12 +91,12 @@ def without_notices(memory: MemoryBackend) -> MemoryBackend:
 
 
 @pytest.fixture
-def server_config(rpc_secrets: RootDirectory) -> Callable[..., ServerConfig]:
-    """A server's configuration, by its addresses and further fields."""
+def server_config(rpc_secrets: RootDirectory, backups: Path) -> Callable[..., ServerConfig]:
+    """A server's configuration, by its addresses and further fields; it keeps backups."""
 
     def build(*listen: str, **further: Any) -> ServerConfig:
         service = BackendConfig(secrets_root=rpc_secrets, docker_host="unix:///nowhere.sock")
-        return ServerConfig(service=service, listen=listen, **further)
+        return ServerConfig(service=service, listen=listen, **{"backup_root": backups, **further})
 
     return build
 

@@ -14,7 +14,6 @@ import pytest
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
-from container_manager.bot_directories import RootDirectory
 from container_manager.config import ServerConfig
 from container_manager.maintenance.backup_store import Backup, BackupStore
 from container_manager.maintenance.long_runs import _STATES_AT_ONCE
@@ -31,22 +30,13 @@ WAITING_TO_START = "waiting until fewer other bots are starting"
 
 
 @pytest.fixture
-def memory(rpc_secrets: RootDirectory, roots: Path) -> MemoryBackend:
-    return MemoryBackend(rpc_secrets, state_root=RootDirectory(roots / "states", roots / "states"))
-
-
-@pytest.fixture
 def starts_at_once() -> int:
     return 8
 
 
 @pytest.fixture
-def server_config(
-    server_config: Callable[..., ServerConfig], roots: Path, starts_at_once: int
-) -> Callable[..., ServerConfig]:
-    """With a backup root."""
-    ours = {"backup_root": roots / "backups", "start_concurrency": starts_at_once}
-    return lambda *listen, **further: server_config(*listen, **{**ours, **further})
+def server_config(server_config: Callable[..., ServerConfig], starts_at_once: int) -> Callable[..., ServerConfig]:
+    return lambda *listen, **further: server_config(*listen, **{"start_concurrency": starts_at_once, **further})
 
 
 @pytest.fixture

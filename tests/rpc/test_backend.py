@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,7 +16,6 @@ from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintai
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager.backend import Feature
 from container_manager.bot_directories import RootDirectory
-from container_manager.config import ServerConfig
 from container_manager.errors import StartFailedError
 from container_manager.maintenance import readiness
 from container_manager.model import ContainerState
@@ -48,12 +45,6 @@ REFUSED: dict[str, tuple[Any, Any, Feature]] = {
     "RestoreBackup": (KEPT, maintainer_pb.RestoreBackupRequest(backup_id="b-1", **MAINTAINED), Feature.BACKUPS),
     "UpgradeContainer": (KEPT, maintainer_pb.UpgradeContainerRequest(image="bot:2", **MAINTAINED), Feature.BACKUPS),
 }
-
-
-@pytest.fixture
-def server_config(server_config: Callable[..., ServerConfig], roots: Path) -> Callable[..., ServerConfig]:
-    """With a backup root."""
-    return lambda *listen, **further: server_config(*listen, **{"backup_root": roots / "backups", **further})
 
 
 def limited(memory: MemoryBackend, *features: Feature) -> None:

@@ -14,8 +14,6 @@ import pytest
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
-from container_manager.bot_directories import RootDirectory
-from container_manager.config import ServerConfig
 from container_manager.rpc import taking
 from container_manager.rpc.stream_kinds import MAINTENANCE
 from container_manager_client import connect
@@ -26,16 +24,6 @@ from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.silent_reader import silent_reader
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def memory(rpc_secrets: RootDirectory, states: Path) -> MemoryBackend:
-    return MemoryBackend(rpc_secrets, state_root=RootDirectory(states, states))
-
-
-@pytest.fixture
-def server_config(server_config: Callable[..., ServerConfig], backups: Path) -> Callable[..., ServerConfig]:
-    return lambda *listen, **further: server_config(*listen, **{"backup_root": backups, **further})
 
 
 @pytest.fixture

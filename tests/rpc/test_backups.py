@@ -9,7 +9,6 @@ import os
 import shutil
 import tarfile
 import threading
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from container_manager import __version__
-from container_manager.bot_directories import RootDirectory
-from container_manager.config import ServerConfig
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.maintenance.journal import JOURNAL_DIRECTORY
 from container_manager.model import ContainerState
@@ -45,16 +42,6 @@ from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def memory(rpc_secrets: RootDirectory, states: Path) -> MemoryBackend:
-    return MemoryBackend(rpc_secrets, state_root=RootDirectory(states, states))
-
-
-@pytest.fixture
-def server_config(server_config: Callable[..., ServerConfig], backups: Path) -> Callable[..., ServerConfig]:
-    return lambda *listen, **further: server_config(*listen, **{"backup_root": backups, **further})
 
 
 @pytest.fixture

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
 from botctl.exit_codes import ExitCode
-from container_manager.bot_directories import RootDirectory
-from container_manager.config import ServerConfig
 from container_manager.errors import ImageNotFoundError
 from tests.support.botctl_process import piped
 from tests.support.calls import Calls
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.unit.botctl_runs import complaint, document, run
-
-
-@pytest.fixture
-def memory(rpc_secrets: RootDirectory, roots: Path) -> MemoryBackend:
-    return MemoryBackend(rpc_secrets, state_root=RootDirectory(roots / "states", roots / "states"))
-
-
-@pytest.fixture
-def server_config(server_config: Callable[..., ServerConfig], roots: Path) -> Callable[..., ServerConfig]:
-    return lambda *listen, **further: server_config(*listen, **{"backup_root": roots / "backups", **further})
 
 
 def test_backups_are_made_listed_restored_and_removed(target: str, bots: MemoryBots, calls: Calls, roots: Path) -> None:

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
-from container_manager.bot_directories import RootDirectory
-from container_manager.config import ServerConfig
 from container_manager.errors import NodeUnavailableError
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 
 CHANGING = ("stop_container", "start_container", "remove_container", "create_container", "prepare_image")
 AWAY = NodeUnavailableError("node n2 cannot be reached", node="n2")
-
-
-@pytest.fixture
-def memory(rpc_secrets: RootDirectory, roots: Path) -> MemoryBackend:
-    return MemoryBackend(rpc_secrets, state_root=RootDirectory(roots / "states", roots / "states"))
-
-
-@pytest.fixture
-def server_config(server_config: Callable[..., ServerConfig], roots: Path) -> Callable[..., ServerConfig]:
-    """With a backup root."""
-    return lambda *listen, **further: server_config(*listen, **{"backup_root": roots / "backups", **further})
 
 
 @pytest.fixture

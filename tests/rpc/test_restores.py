@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from container_manager.backend_maintenance import Pulled
-from container_manager.bot_directories import RootDirectory
-from container_manager.config import ServerConfig
 from container_manager.errors import ImageNotFoundError, StartFailedError
 from container_manager.model import ContainerState, container_name
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
@@ -33,16 +30,6 @@ from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.waiting import wait_until
 from tests.unit.archives import CONFIG, MANIFEST, archive_of, put
-
-
-@pytest.fixture
-def memory(rpc_secrets: RootDirectory, states: Path) -> MemoryBackend:
-    return MemoryBackend(rpc_secrets, state_root=RootDirectory(states, states))
-
-
-@pytest.fixture
-def server_config(server_config: Callable[..., ServerConfig], backups: Path) -> Callable[..., ServerConfig]:
-    return lambda *listen, **further: server_config(*listen, **{"backup_root": backups, **further})
 
 
 @pytest.fixture

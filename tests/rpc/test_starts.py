@@ -19,7 +19,6 @@ from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backend_provisioning import OnOutput
-from container_manager.bot_directories import RootDirectory
 from container_manager.errors import EngineTimeoutError, StartFailedError
 from container_manager.maintenance import readiness
 from container_manager.model import ContainerState
@@ -77,17 +76,9 @@ class World:
 
 
 @pytest.fixture
-def memory(rpc_secrets: RootDirectory, roots: Path) -> MemoryBackend:
-    return MemoryBackend(rpc_secrets, state_root=RootDirectory(roots / "states", roots / "states"))
-
-
-@pytest.fixture
-def world(
-    serve_looped: ServeLooped, unix: str, memory: MemoryBackend, bots: MemoryBots, roots: Path
-) -> Iterator[World]:
-    further = {"backup_root": roots / "backups", "metrics_listen": "127.0.0.1:0"}
+def world(serve_looped: ServeLooped, unix: str, memory: MemoryBackend, bots: MemoryBots) -> Iterator[World]:
     with (
-        serve_looped(unix, start_concurrency=1, **further) as looped,
+        serve_looped(unix, start_concurrency=1, metrics_listen="127.0.0.1:0") as looped,
         connect(looped.server.addresses[0]) as channel,
     ):
         world = World(looped, channel, memory, bots)

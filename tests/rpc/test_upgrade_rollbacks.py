@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,12 @@ import pytest
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
-from container_manager.bot_directories import RootDirectory
-from container_manager.config import ServerConfig
 from container_manager.errors import InvalidStateError, NotSupportedByBackendError, StartFailedError
 from container_manager.model import ContainerState, HealthStatus
 from tests.rpc.backup_calls import EXITED, RUNNING
 from tests.rpc.upgrade_calls import bot_to_upgrade, status_of, upgraded
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
-
-
-@pytest.fixture
-def memory(rpc_secrets: RootDirectory, states: Path) -> MemoryBackend:
-    return MemoryBackend(rpc_secrets, state_root=RootDirectory(states, states), allowed_images=("bot:*",))
-
-
-@pytest.fixture
-def server_config(server_config: Callable[..., ServerConfig], backups: Path) -> Callable[..., ServerConfig]:
-    return lambda *listen, **further: server_config(*listen, **{"backup_root": backups, **further})
 
 
 @pytest.fixture

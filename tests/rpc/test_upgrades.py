@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from container_manager import __version__
 from container_manager.backend_maintenance import ImageFacts, Pulled
-from container_manager.bot_directories import RootDirectory
-from container_manager.config import ServerConfig
 from container_manager.errors import ImageNotFoundError, StartFailedError
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.model import ContainerState, HealthStatus
@@ -24,16 +21,6 @@ from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend, MemoryBots
 from tests.support.memory_store import image_id_of
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def memory(rpc_secrets: RootDirectory, states: Path) -> MemoryBackend:
-    return MemoryBackend(rpc_secrets, state_root=RootDirectory(states, states), allowed_images=("bot:*",))
-
-
-@pytest.fixture
-def server_config(server_config: Callable[..., ServerConfig], backups: Path) -> Callable[..., ServerConfig]:
-    return lambda *listen, **further: server_config(*listen, **{"backup_root": backups, **further})
 
 
 @pytest.fixture
@@ -186,6 +173,7 @@ def test_the_image_that_it_has_already_changes_nothing(
 def test_what_is_wrong_with_the_image_shows_before_anything_is_changed(
     maintainer: ContainerMaintainerStub, bot_id: str, calls: Calls, memory: MemoryBackend
 ) -> None:
+    memory.maintenance.allowed_images = ("bot:*",)
     before = status_of(calls, bot_id)
     with fails_with("PERMISSION_DENIED", "IMAGE_NOT_ALLOWED"):
         upgraded(maintainer, bot_id, "other:1")
