@@ -12,7 +12,7 @@ from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from container_manager import __version__
 from container_manager.backend_maintenance import ImageFacts, Pulled
-from container_manager.errors import ImageNotFoundError, StartFailedError
+from container_manager.errors import ImageNotFoundError, NotSupportedByBackendError, StartFailedError
 from container_manager.maintenance.backup_store import BackupStore
 from container_manager.model import ContainerState, HealthStatus
 from tests.rpc.backup_calls import EXITED, RUNNING
@@ -205,6 +205,27 @@ def test_a_bot_with_state_needs_a_backup_root_unless_the_caller_does_without(
     calls.run(without_state, image="bot:1")
     upgraded(maintainer, without_state)
     assert "bot:2" == status_of(calls, without_state).image
+
+
+def test_a_bot_whose_state_the_backend_does_not_reach_is_refused_unless_the_caller_does_without_a_copy(
+    maintainer: ContainerMaintainerStub,
+    bot_id: str,
+    calls: Calls,
+    memory: MemoryBackend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Never is it upgraded without the copy that the caller counts on."""
+
+    def refuse(_: str) -> bool:
+        raise NotSupportedByBackendError("it is elsewhere")
+
+    monkeypatch.setattr(memory.states, "has_state", refuse)
+    before = status_of(calls, bot_id)
+    with fails_with("UNIMPLEMENTED", "NOT_SUPPORTED_BY_BACKEND"):
+        upgraded(maintainer, bot_id)
+    assert before == calls.status(bot_id)
+    assert "" == upgraded(maintainer, bot_id, skip_backup=True)[-1].backup_id
+    assert "bot:2" == status_of(calls, bot_id).image
 
 
 def test_a_bot_without_a_container_is_not_found(maintainer: ContainerMaintainerStub, bots: MemoryBots) -> None:

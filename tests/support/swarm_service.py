@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +16,7 @@ from botmaker.container.v1.bot_provisioner_pb2_grpc import BotProvisionerStub
 from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backends.swarm.backend import SwarmBackend
+from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig, ServerConfig, SwarmConfig
 from container_manager_client import connect
 from tests.support.calls import Calls
@@ -36,6 +38,10 @@ class KeptService:
         *_, last = self.maintainer.CreateBackup(request, timeout=120)
         return last.backup.backup_id
 
+    def move_backup(self, backup_id: str, target: KeptService) -> None:
+        """Copy a backup to another service's root."""
+        shutil.copy(self.backups / f"{backup_id}.tar.gz", target.backups)
+
     def restore(self, bot_id: str, backup_id: str) -> None:
         """RestoreBackup."""
         request = pb.RestoreBackupRequest(bot_id=bot_id, backup_id=backup_id, request_id=str(uuid.uuid4()))
@@ -45,6 +51,12 @@ class KeptService:
         """UpgradeContainer."""
         request = pb.UpgradeContainerRequest(bot_id=bot_id, image=image, request_id=str(uuid.uuid4()), **fields)
         return list(self.maintainer.UpgradeContainer(request, timeout=120))
+
+
+def root_of(path: Path) -> RootDirectory:
+    """A directory for a root, which is made if it is not there."""
+    path.mkdir(0o700, parents=True, exist_ok=True)
+    return RootDirectory(path, path)
 
 
 def swarm_calls(service: BackendConfig, swarm: SwarmConfig, socket: Path) -> AbstractContextManager[Calls]:

@@ -6,6 +6,8 @@ import io
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from tests.support.side_by_side_contract import WaitForLog
 from tests.support.start_failure_contract import BuildImage
 from tests.support.swarm_bots import SwarmBots
 from tests.support.swarm_containers import container_of
-from tests.support.swarm_service import swarm_calls
+from tests.support.swarm_service import KeptService, kept_service, root_of, swarm_calls
 
 # What docs/swarm.md asks of every node: engines below API 1.44 keep no-new-privileges only this way, and a swarm gives
 # a bot no control group namespace of its own.
@@ -130,6 +132,49 @@ def provisioner(target: str) -> Iterator[BotProvisionerStub]:
 def another_service(swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path) -> AnotherService:
     """Starts another service with the same options."""
     return partial(swarm_calls, swarm_service, swarm_config, session_dir / "another" / "s.sock")
+
+
+@pytest.fixture
+def pinned(
+    swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path, tmp_path: Path
+) -> Iterator[KeptService]:
+    """A service on the swarm, with states on single nodes, whose engines are named."""
+    with _pinned(swarm_service, swarm_config, session_dir, tmp_path, "p") as kept:
+        yield kept
+
+
+@pytest.fixture
+def unreached(
+    swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path, tmp_path: Path
+) -> Iterator[KeptService]:
+    """The same with the backups of :func:`pinned`, and without the engines of the workers, which get the bots."""
+    swarm = replace(swarm_config, node_engines={"n1": swarm_config.node_engines["n1"]})
+    with _pinned(swarm_service, swarm, session_dir, tmp_path, "u") as kept:
+        yield kept
+
+
+def _pinned(
+    service: BackendConfig, swarm: SwarmConfig, session_dir: Path, tmp_path: Path, name: str
+) -> AbstractContextManager[KeptService]:
+    service = replace(service, secrets_root=root_of(tmp_path / f"{name}-journal"), bot_user=BotUser(1000, 1001))
+    service = replace(service, state_root=root_of(tmp_path / f"{name}-copies"))
+    backups = root_of(tmp_path / "pinned-backups").path
+    return kept_service(service, replace(swarm, placement="pinned"), f"unix://{session_dir}/{name}/s.sock", backups)
+
+
+@pytest.fixture
+def alone(session_bed: SwarmBed, swarm_image: str, session_dir: Path, tmp_path: Path) -> Iterator[KeptService]:
+    """A service on the one engine of a machine."""
+    service = BackendConfig(
+        secrets_root=root_of(tmp_path / "secrets"),
+        state_root=root_of(tmp_path / "states"),
+        bot_user=BotUser(0, 0),
+        docker_host=session_bed.nodes[-1].docker_url,
+        default_image=swarm_image,
+        grace_seconds=2,
+    )
+    with kept_service(service, None, f"unix://{session_dir}/a/s.sock", root_of(tmp_path / "backups").path) as kept:
+        yield kept
 
 
 @pytest.fixture

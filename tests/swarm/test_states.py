@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ import pytest
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
-from container_manager.bot_directories import BotUser, RootDirectory
 from container_manager.config import BackendConfig, SwarmConfig
 from dev import docker_command
 from dev.swarm import SwarmBed
@@ -26,7 +24,7 @@ from tests.support.calls import FOREVER, fails_with
 from tests.support.maintained_service import MaintainedService
 from tests.support.provisioning_calls import put_secrets
 from tests.support.swarm_bots import SwarmBots
-from tests.support.swarm_service import KeptService, kept_service
+from tests.support.swarm_service import KeptService, kept_service, root_of
 from tests.support.waiting import wait_until
 
 RUNNING = manager_pb.CONTAINER_STATE_RUNNING
@@ -35,11 +33,6 @@ REPLACING, WAITING_READY = pb.UPGRADE_PHASE_REPLACING, pb.UPGRADE_PHASE_WAITING_
 # Each run adds a line to the state.
 ADDING = ("sh", "-c", "echo run >>/home/node/.openclaw/runs; exec sleep 100000")
 HEALTH = manager_pb.HealthCheck(command=["test", "-s", "/home/node/.openclaw/runs"], interval={"seconds": 1})
-
-
-def root_of(path: Path) -> RootDirectory:
-    path.mkdir(0o700, parents=True, exist_ok=True)
-    return RootDirectory(path, path)
 
 
 @pytest.fixture
@@ -60,39 +53,6 @@ def shared(
         yield kept
 
 
-@pytest.fixture
-def pinned(
-    swarm_service: BackendConfig, swarm_config: SwarmConfig, session_dir: Path, tmp_path: Path
-) -> Iterator[KeptService]:
-    """A service on the swarm, with states on single nodes."""
-    service = replace(swarm_service, secrets_root=root_of(tmp_path / "journal"))
-    backups = root_of(tmp_path / "pinned-backups").path
-    with kept_service(
-        service, replace(swarm_config, placement="pinned"), f"unix://{session_dir}/p/s.sock", backups
-    ) as kept:
-        yield kept
-
-
-@pytest.fixture
-def alone(session_bed: SwarmBed, swarm_image: str, session_dir: Path, tmp_path: Path) -> Iterator[KeptService]:
-    """A service on the one engine of a machine."""
-    service = BackendConfig(
-        secrets_root=root_of(tmp_path / "secrets"),
-        state_root=root_of(tmp_path / "states"),
-        bot_user=BotUser(0, 0),
-        docker_host=session_bed.nodes[-1].docker_url,
-        default_image=swarm_image,
-        grace_seconds=2,
-    )
-    with kept_service(service, None, f"unix://{session_dir}/a/s.sock", root_of(tmp_path / "backups").path) as kept:
-        yield kept
-
-
-def moved(backup_id: str, source: KeptService, target: KeptService) -> None:
-    """Copy a backup to another service's root."""
-    shutil.copy(source.backups / f"{backup_id}.tar.gz", target.backups)
-
-
 def test_conformance_20_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_its_state(
     session_bed: SwarmBed, alone: KeptService, shared: KeptService, bots: SwarmBots, tmp_path: Path
 ) -> None:
@@ -106,7 +66,7 @@ def test_conformance_20_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_it
     backup_id = alone.backup(bot_id)
     alone.calls.remove(bot_id, grace=0)
     try:
-        moved(backup_id, alone, shared)
+        alone.move_backup(backup_id, shared)
         put_secrets(shared.provisioner, bot_id, **secrets)
         shared.restore(bot_id, backup_id)
         on_swarm = shared.calls.status(bot_id)
@@ -124,7 +84,7 @@ def test_conformance_20_a_bot_moves_from_one_machine_to_a_swarm_and_back_with_it
         backup_id = shared.backup(bot_id)
         shared.calls.remove(bot_id, grace=0)
         shared.provisioner.DeleteState(provisioner_pb.DeleteStateRequest(bot_id=bot_id))
-        moved(backup_id, shared, alone)
+        shared.move_backup(backup_id, alone)
         # The machine is a node too, which removes the container of a bot that is gone a moment later.
         machine = session_bed.nodes[-1].docker_url
         ours = ("ps", "--all", "--quiet", "--filter", f"label=botmaker.bot-id={bot_id}")
@@ -225,7 +185,7 @@ def test_pinned_bots_that_are_created_at_the_same_time_are_spread_over_the_worke
 
 
 def test_a_pinned_bot_keeps_its_state_through_upgrade_and_creation_and_what_needs_copies_is_refused(
-    session_bed: SwarmBed, pinned: KeptService, bots: SwarmBots, swarm_image: str
+    session_bed: SwarmBed, pinned: KeptService, unreached: KeptService, bots: SwarmBots, swarm_image: str
 ) -> None:
     bot_id = bots.bare()
     put_secrets(pinned.provisioner, bot_id, A=b"a")
@@ -238,15 +198,14 @@ def test_a_pinned_bot_keeps_its_state_through_upgrade_and_creation_and_what_need
         (volume,) = client.volumes(filters={"label": f"botmaker.bot-id={bot_id}"})["Volumes"]
         runs = Path(volume["Mountpoint"]) / "runs"
         for refused in (
-            lambda: pinned.backup(bot_id),
-            lambda: pinned.restore(bot_id, "b-1"),
-            lambda: pinned.upgrade(bot_id, swarm_image),
+            lambda: unreached.backup(bot_id),
+            lambda: unreached.upgrade(bot_id, swarm_image),
             lambda: pinned.provisioner.PutFiles(provisioner_pb.PutFilesRequest(bot_id=bot_id, files={"a": b""})),
         ):
             with fails_with("UNIMPLEMENTED", "NOT_SUPPORTED_BY_BACKEND"):
                 refused()
         digest = f"{swarm_image}@{first.image_id}"
-        pinned.upgrade(bot_id, digest, skip_backup=True, grace_period={"seconds": 0})
+        unreached.upgrade(bot_id, digest, skip_backup=True)
         pinned.calls.remove(bot_id, grace=0)
         pinned.calls.run(bot_id, *ADDING, health_check=HEALTH)
         again = pinned.calls.status(bot_id)

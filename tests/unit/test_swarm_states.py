@@ -8,18 +8,21 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from container_manager.backend import Feature
 from container_manager.backend_maintenance import ImageFacts
-from container_manager.backends.swarm import pinned_files, state_nodes
+from container_manager.backends.swarm import state_nodes, state_volumes
 from container_manager.backends.swarm.limitations import limitations
 from container_manager.backends.swarm.maintenance import SwarmMaintenance
 from container_manager.backends.swarm.pinned_files import PinnedFiles
 from container_manager.backends.swarm.state_nodes import StateNodes, node_with_state
-from container_manager.config import SwarmConfig
+from container_manager.backends.swarm.state_volumes import StateVolumes
+from container_manager.bot_directories import RootDirectory
+from container_manager.config import BackendConfig, SwarmConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -195,12 +198,16 @@ class Volumes:
             raise outcome
         return outcome
 
+    def containers_with(self, _name: str) -> list[Json]:
+        return []
+
     def close(self) -> None:
         """Nothing is open."""
 
 
 def files(states: StateNodes, **endpoints: str) -> PinnedFiles:
-    return PinnedFiles(states, {name.replace("_", "-"): url for name, url in endpoints.items()}, seconds=5)
+    volumes = StateVolumes({name.replace("_", "-"): url for name, url in endpoints.items()}, seconds=5)
+    return PinnedFiles(states, volumes, None)
 
 
 def test_a_state_on_a_node_whose_engine_is_not_named_stays_and_the_refusal_says_how_to_delete_it(
@@ -224,8 +231,8 @@ def test_a_state_on_a_node_whose_engine_is_named_is_deleted_once_no_container_ha
     states: StateNodes, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     volumes = Volumes([False, False, True])
-    monkeypatch.setattr(pinned_files, "VolumeClient", volumes)
-    monkeypatch.setattr(pinned_files, "_LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(state_volumes, "VolumeClient", volumes)
+    monkeypatch.setattr(state_volumes, "_LOOK_SECONDS", 0.001)
     states.keep(BOT, "b")
     files(states, **{name: "tcp://b:1"}).delete_state(BOT)
     assert [("tcp://b:1", f"botmaker-{BOT}")] * 3 == volumes.removed
@@ -246,8 +253,8 @@ def test_a_state_that_was_not_deleted_is_still_known(
     outcome: bool | Exception,
     error: type[ContainerManagerError],
 ) -> None:
-    monkeypatch.setattr(pinned_files, "VolumeClient", Volumes([outcome]))
-    monkeypatch.setattr(pinned_files, "_IN_USE_SECONDS", 0.01)
+    monkeypatch.setattr(state_volumes, "VolumeClient", Volumes([outcome]))
+    monkeypatch.setattr(state_volumes, "_IN_USE_SECONDS", 0.01)
     states.keep(BOT, "b")
     with pytest.raises(error):
         files(states, b="tcp://b:1").delete_state(BOT)
@@ -260,7 +267,7 @@ def test_a_state_is_not_taken_for_deleted_by_an_engine_that_is_not_that_of_its_n
 ) -> None:
     """Two nodes may have the same host name."""
     volumes = Volumes([True], node_id)
-    monkeypatch.setattr(pinned_files, "VolumeClient", volumes)
+    monkeypatch.setattr(state_volumes, "VolumeClient", volumes)
     states.keep(BOT, "b")
     with pytest.raises(EngineUnavailableError, match="--node-engine"):
         files(states, machine_b="tcp://a:1").delete_state(BOT)
@@ -268,20 +275,32 @@ def test_a_state_is_not_taken_for_deleted_by_an_engine_that_is_not_that_of_its_n
     assert states.find(BOT, Deadline()) is not None
 
 
+NAMED = {"n": "tcp://n:1"}
+RESTARTS = {Feature.SECRETS_RELOAD, Feature.PAUSE}
+NO_ENGINES = {Feature.STATS, Feature.ACTIONS}
+
+
 @pytest.mark.parametrize(
-    ("swarm", "lacks"),
+    ("swarm", "keeps_states", "lacks"),
     [
-        (SwarmConfig("floating"), {Feature.SECRETS_RELOAD, Feature.PAUSE, Feature.STATS, Feature.ACTIONS}),
-        (SwarmConfig("floating", node_engines={"n": "tcp://n:1"}), {Feature.SECRETS_RELOAD, Feature.PAUSE}),
-        (
-            SwarmConfig("pinned", node_engines={"n": "tcp://n:1"}),
-            {Feature.SECRETS_RELOAD, Feature.PAUSE, Feature.FILES, Feature.BACKUPS},
-        ),
+        (SwarmConfig("floating"), True, RESTARTS | NO_ENGINES),
+        (SwarmConfig("floating", node_engines=NAMED), True, RESTARTS),
+        (SwarmConfig("pinned", node_engines=NAMED), True, RESTARTS | {Feature.FILES}),
+        (SwarmConfig("pinned"), True, RESTARTS | NO_ENGINES | {Feature.FILES, Feature.BACKUPS}),
+        (SwarmConfig("pinned", node_engines=NAMED), False, RESTARTS | {Feature.FILES, Feature.BACKUPS}),
     ],
-    ids=["floating", "with nodes' engines", "pinned"],
+    ids=["floating", "with nodes' engines", "pinned", "pinned and none named", "pinned without a place for copies"],
 )
-def test_what_a_swarm_cannot_do_follows_from_its_options(swarm: SwarmConfig, lacks: set[Feature]) -> None:
-    assert lacks == set(limitations(swarm))
+def test_what_a_swarm_cannot_do_follows_from_its_options(
+    swarm: SwarmConfig, keeps_states: bool, lacks: set[Feature]
+) -> None:
+    root = RootDirectory(Path("/r"), Path("/r"))
+    found = limitations(BackendConfig(secrets_root=root, state_root=root if keeps_states else None), swarm)
+    assert lacks == set(found)
+    if Feature.BACKUPS in lacks:
+        option = "--node-engine" if keeps_states else "--state-root"
+        assert option in found[Feature.BACKUPS]
+        assert "skip_backup" in found[Feature.BACKUPS]
 
 
 def test_maintenance_of_a_swarm_takes_images_by_their_digests_and_pauses_nothing() -> None:

@@ -43,10 +43,8 @@ def picture(directory: Path) -> dict[str, tuple[object, ...]]:
     return seen
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
+def made_state(source: Path) -> Path:
     """A state with some of everything that a program may keep."""
-    source = tmp_path / "source"
     (source / "a" / "b").mkdir(parents=True)
     (source / "a" / "b" / "file").write_bytes(os.urandom(3_000_000))
     (source / "a" / "empty").touch(0o640)
@@ -57,6 +55,11 @@ def source(tmp_path: Path) -> Path:
     if os.geteuid() == 0:
         os.chown(source / "a" / "empty", 1000, 1001)
     return source
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return made_state(tmp_path / "source")
 
 
 def test_files_directories_and_links_are_copied_with_all_that_belongs_to_them(source: Path, tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
-"""Reads what the engine's endpoint for a container's files sends: the status of a file, and the start of an archive."""
+"""What the engine's endpoint for a container's files sends and takes: the status of a file, and archives."""
 
 from __future__ import annotations
 
 import base64
 import json
 import tarfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from typing import Any, NamedTuple
 
 import requests
@@ -23,16 +23,38 @@ class FileStart(NamedTuple):
     content: bytes
 
 
-def archive_response(api: Any, method: str, container_id: str, path: str) -> requests.Response:
+class ArchiveStream:
+    """The body of one response."""
+
+    def __init__(
+        self, response: requests.Response, translated_errors: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._response = response
+        self._translated_errors = translated_errors
+
+    def read(self, count: int) -> bytes:
+        """At most ``count`` bytes; empty at the end.
+
+        Raises :class:`EngineUnavailableError` if the connection ended before the response did, and
+        :class:`EngineTimeoutError`.
+        """
+        with self._translated_errors():
+            data: bytes = self._response.raw.read(count)
+            return data
+
+
+def archive_response(
+    api: Any, method: str, container_id: str, path: str, body: Iterable[bytes] | None = None
+) -> requests.Response:
     """The response of the endpoint, which the SDK offers for whole files only. ``api``: the SDK's client.
 
-    Raises :class:`EngineRejectedError` for an error response.
+    ``body``: an archive, sent piece by piece. Raises :class:`EngineRejectedError` for an error response.
     """
     url = f"{api.base_url}/v{api.api_version}/containers/{container_id}/archive"
     plain = {"Accept-Encoding": "identity"}
     streams = method == "GET"
     response: requests.Response = api.request(
-        method, url, params={"path": path}, headers=plain, stream=streams, timeout=api.timeout
+        method, url, params={"path": path}, data=body, headers=plain, stream=streams, timeout=api.timeout
     )
     if not response.ok:
         # A response to HEAD has no body; the reason phrase is its only text.

@@ -100,8 +100,8 @@ def _prepare(means: Means, task: Task) -> Operation[bool]:
         raise InvalidStateError(
             "the bot has containers of other names beside its own; remove them first", bot_id=bot_id
         )
-    has_state = means.states is not None and means.states.has_state(bot_id)
-    copies = has_state and not task.record.arguments["skip_backup"]
+    # A backend may be unable to tell, and to copy, the state of this bot.
+    copies = not task.record.arguments["skip_backup"] and means.states is not None and means.states.has_state(bot_id)
     if copies:
         require_store(means)
     new_image_id = yield from means.maintenance.prepare_image(image, task.pulls(PULLING, words))

@@ -35,7 +35,7 @@ from container_manager.provisioning.descriptors import (
     opened_directory,
     remove_all_in,
 )
-from container_manager.provisioning.staging import staging_directory
+from container_manager.provisioning.staging import remove_bot_directory, remove_leftovers, staging_directory
 from container_manager.provisioning.tree_copy import copy_tree, sync_file_system
 
 MAINTENANCE_DIRECTORY = ".maintenance"
@@ -73,9 +73,15 @@ class HostStates:
     @contextmanager
     def new_aside(self, bot_id: str, name: str) -> Iterator[int]:
         owner = self.owner()
-        with self._opened(bot_id) as root, self._new(bot_id, name, root) as directory:
+        with self.new_copy(bot_id, name) as directory:
             yield directory
             give(directory, owner, DIRECTORY_MODE)
+
+    @contextmanager
+    def new_copy(self, bot_id: str, name: str) -> Iterator[int]:
+        """As :meth:`new_aside`, with the owner and the mode that the block gives the directory."""
+        with self._opened(bot_id) as root, self._new(bot_id, name, root) as directory:
+            yield directory
 
     @contextmanager
     def opened_aside(self, bot_id: str, name: str) -> Iterator[int]:
@@ -92,6 +98,17 @@ class HostStates:
                 return False
             with self._asides(bot_id, root) as asides:
                 return is_directory(name, asides)
+
+    def asides(self, bot_id: str) -> list[str]:
+        """The names of all copies."""
+        with (
+            self._opened(bot_id) as root,
+            suppress(FileNotFoundError),
+            opened_directory(MAINTENANCE_DIRECTORY, root) as maintenance,
+            opened_directory(bot_id, maintenance) as asides,
+        ):
+            return [name for name in names_in(asides) if not name.endswith(_PART)]
+        return []
 
     def exchange(self, bot_id: str, *, put: str, keep: str) -> None:
         with self._opened(bot_id) as root, self._asides(bot_id, root) as asides:
@@ -117,6 +134,15 @@ class HostStates:
                     os.rename(name, name + _PART, src_dir_fd=asides, dst_dir_fd=asides)
                 _remove(name + _PART, asides)
             _remove_if_empty(bot_id, root)
+
+    def discard_all(self, bot_id: str) -> None:
+        """Remove all copies."""
+        with self._opened(bot_id) as root, suppress(FileNotFoundError):
+            remove_bot_directory(bot_id, root, MAINTENANCE_DIRECTORY)
+
+    def remove_leftovers(self) -> None:
+        """Remove what :meth:`set_leftovers_aside` has taken away."""
+        remove_leftovers(self._root.path)
 
     def set_leftovers_aside(self, busy: Collection[str]) -> None:
         with suppress(FileNotFoundError, StateUnavailableError), self._opened("") as root:

@@ -12,11 +12,13 @@ from container_manager.backends.swarm.maintenance import SwarmMaintenance
 from container_manager.backends.swarm.node_engines import NodeActions, NodeFigures
 from container_manager.backends.swarm.overdue import Overdue
 from container_manager.backends.swarm.pinned_files import PinnedFiles
+from container_manager.backends.swarm.pinned_states import PinnedStates
 from container_manager.backends.swarm.placement import Placing, shared_states
 from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_log import ServiceLog
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.backends.swarm.state_nodes import StateNodes
+from container_manager.backends.swarm.state_volumes import StateVolumes
 from container_manager.backends.swarm.task_log import LogEngines
 from container_manager.bot_directories import same_user
 from container_manager.config import BackendConfig, SwarmConfig
@@ -37,7 +39,7 @@ class SwarmBackend:
     def __init__(self, config: BackendConfig, swarm: SwarmConfig, observer: CallObserver | None = None) -> None:
         """``observer`` receives each call to the manager and to nodes' engines."""
         seconds = config.engine_timeout_seconds
-        self.limitations = limitations(swarm)
+        self.limitations = limitations(config, swarm)
         self._manager = AsyncEngineClient(config.docker_host, timeout_seconds=seconds, observer=observer)
         self._engine = SwarmClient(config.docker_host, timeout_seconds=seconds, observer=observer)
         self.secrets = SwarmSecrets(self._engine, config.bot_user)
@@ -54,11 +56,15 @@ class SwarmBackend:
         self._figures = NodeFigures(self._nodes, self.source)
         self._shared = shared_states(config, swarm)
         self.files: HostFiles | PinnedFiles
-        if Placing(swarm.placement) is Placing.PINNED:
-            self.files = PinnedFiles(StateNodes(self._engine), swarm.node_engines, seconds=seconds, observer=observer)
-        else:
+        self.states: HostStates | PinnedStates | None
+        if Placing(swarm.placement) is Placing.FLOATING:
             self.files = HostFiles(self._shared, config.bot_user, same_user)
-        self.states = None if self._shared is None else HostStates(self._shared, config.bot_user, same_user)
+            self.states = None if self._shared is None else HostStates(self._shared, config.bot_user, same_user)
+        else:
+            volumes = StateVolumes(swarm.node_engines, seconds=seconds, observer=observer)
+            copies = None if config.state_root is None else HostStates(config.state_root, config.bot_user, same_user)
+            self.files = PinnedFiles(StateNodes(self._engine), volumes, copies)
+            self.states = None if copies is None else PinnedStates(self._engine, copies, volumes)
 
     async def version(self) -> str:
         try:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from container_manager.backend import Feature
 from container_manager.backends.swarm.pinned_files import NO_FILES
 from container_manager.backends.swarm.placement import Placing
-from container_manager.config import SwarmConfig
+from container_manager.config import BackendConfig, SwarmConfig
 
 _NO_NODE_ENGINES = "a swarm's managers {}; the operator can name nodes' own engines with --node-engine"
+_NO_COPIES = ", so no state is copied, and an upgrade needs skip_backup"
 
 
-def limitations(swarm: SwarmConfig) -> Mapping[Feature, str]:
+def limitations(config: BackendConfig, swarm: SwarmConfig) -> Mapping[Feature, str]:
     """What this swarm cannot do: without nodes' own engines, and with states that are on single nodes."""
     found = {
         Feature.SECRETS_RELOAD: "a bot on a swarm keeps the secrets that it was started with until it is restarted",
@@ -23,5 +24,8 @@ def limitations(swarm: SwarmConfig) -> Mapping[Feature, str]:
         found[Feature.ACTIONS] = _NO_NODE_ENGINES.format("run no programs in containers")
     if Placing(swarm.placement) is Placing.PINNED:
         found[Feature.FILES] = NO_FILES
-        found[Feature.BACKUPS] = f"{NO_FILES}: it copies none, and an upgrade needs skip_backup"
+        if not swarm.node_engines:
+            found[Feature.BACKUPS] = _NO_NODE_ENGINES.format(f"do not reach states on single nodes{_NO_COPIES}")
+        elif config.state_root is None:
+            found[Feature.BACKUPS] = f"the service was started without --state-root{_NO_COPIES}"
     return found

@@ -80,7 +80,12 @@ class NodeChoice:
 
 def pinned(bot_id: str, target: str, node_id: str) -> Placement:
     """The node, with a volume for the bot's state. ``target``: where the state appears in the container."""
-    volume = {
+    return Placement([f"node.id=={node_id}"], [state_volume(bot_id, target)])
+
+
+def state_volume(bot_id: str, target: str) -> Json:
+    """The mount of a volume with the bot's state, which the engine makes if it is not there."""
+    return {
         "Type": "volume",
         "Source": container_name(bot_id),
         "Target": target,
@@ -89,7 +94,6 @@ def pinned(bot_id: str, target: str, node_id: str) -> Placement:
             "DriverConfig": {"Name": "local"},
         },
     }
-    return Placement([f"node.id=={node_id}"], [volume])
 
 
 def floating(source: str | None, target: str) -> Placement:
