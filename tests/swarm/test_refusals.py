@@ -39,3 +39,20 @@ def test_a_swarm_makes_nothing_of_the_values_of_variables(calls: Calls, session_
     calls.run(bot_id, *FOREVER, environment=given)
     found = container_of(session_bed, bots, bot_id).inspect()["Config"]["Env"]
     assert {f"{name}={value}" for name, value in given.items()} <= set(found)
+
+
+def test_a_bot_that_a_swarm_could_not_start_is_refused_and_a_smaller_one_goes_through_its_life(
+    calls: Calls, bots: SwarmBots
+) -> None:
+    bot_id = bots.new()
+    texts = {f"V{at}": "x" * 120_000 for at in range(6)}
+    with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG") as caught:
+        calls.create(bot_id, *FOREVER, environment=texts)
+    assert "config.environment" in caught[0].message
+    assert [] == bots.containers()
+    del texts["V0"]
+    calls.run(bot_id, *FOREVER, environment=texts)
+    calls.restart(bot_id, grace=0)
+    calls.stop(bot_id, grace=0)
+    calls.start(bot_id)
+    calls.remove(bot_id, grace=0)

@@ -234,6 +234,13 @@ def test_a_swarms_secret_that_another_service_has_just_replaced_is_told_as_anoth
     assert OperationInProgressError is type(meaning(EngineRejectedError(400, text), BOT))
 
 
+@pytest.mark.parametrize("meaning", [engine_error, create_error])
+def test_what_is_too_large_for_a_swarm_stays_so(meaning: Any) -> None:
+    text = "rpc error: code = Unknown desc = raft: raft message is too large and can't be sent"
+    error = meaning(EngineRejectedError(500, text), BOT)
+    assert (InvalidStateError, {"bot_id": BOT}) == (type(error), error.metadata)
+
+
 def test_an_answer_that_concerns_no_bot_names_none() -> None:
     assert {} == engine_error(EngineRejectedError(500, "x")).metadata
 

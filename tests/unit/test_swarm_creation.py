@@ -19,6 +19,7 @@ from container_manager.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     ImageNotAllowedError,
+    InvalidConfigError,
     InvalidStateError,
     NameInUseUnmanagedError,
     NotSupportedByBackendError,
@@ -119,6 +120,16 @@ def test_an_old_node_is_refused_at_the_create(world: SwarmWorld, lifecycle: Swar
         create(lifecycle)
     assert "machine-2" == caught.value.metadata["node"]
     assert {} == world.services
+
+
+def test_what_a_swarm_could_create_but_not_start_is_refused_at_the_create(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    """Before its registry is asked."""
+    with pytest.raises(InvalidConfigError, match=r"config\.command"):
+        carry_out(lifecycle.create_container(BOT, ContainerConfig(command=("x" * 100_000,) * 7)))
+    assert {} == world.services
+    assert "distribution" not in world.calls
 
 
 def test_an_upgrade_puts_back_what_its_operator_no_longer_allows(

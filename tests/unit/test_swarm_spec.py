@@ -9,14 +9,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from container_manager.backends.swarm import placement, records
+from container_manager.backends.swarm import placement, records, service_spec
 from container_manager.backends.swarm.config_from_service import definition_of
 from container_manager.backends.swarm.privileges import check_privileges
-from container_manager.backends.swarm.service_spec import Weaker, refuse_weaker
+from container_manager.backends.swarm.secret_set import reference
+from container_manager.backends.swarm.secrets import MAX_SECRETS
+from container_manager.backends.swarm.service_spec import MOST_BYTES, Weaker, refuse_oversized, refuse_weaker
+from container_manager.bot_directories import BotUser
 from container_manager.errors import (
     ConfigNotReproducibleError,
     EngineUnavailableError,
     InvalidArgumentError,
+    InvalidConfigError,
     NotSupportedByBackendError,
 )
 from container_manager.model import ContainerConfig, HealthCheck, PortBinding, Protocol, ResourceLimits
@@ -185,6 +189,52 @@ def test_a_node_that_may_let_bots_gain_privileges_is_refused_unless_the_operator
     with pytest.raises(NotSupportedByBackendError, match="--allow-weaker no-new-privileges") as caught:
         check_privileges(nodes, set(Weaker) - {Weaker.NO_NEW_PRIVILEGES})
     assert {"backend": "swarm", "node": "old"} == caught.value.metadata
+
+
+HOSTS = {f"{number:0250}": "10.0.0.1" for number in range(1_000)}
+
+
+def longest(count: int) -> tuple[str, ...]:
+    return ("x" * 100_000,) * count
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        (ContainerConfig(command=longest(6)), None),
+        (ContainerConfig(command=longest(7)), "config.command"),
+        (
+            ContainerConfig(command=longest(3), environment={"A": "x" * 100_000, "B": "x" * 300_000}),
+            "config.environment",
+        ),
+        (ContainerConfig(environment={"A": "{{" * 100_000}), "config.environment"),
+        (ContainerConfig(environment={"A": "\u00e9" * 310_000}), "config.environment"),
+        (ContainerConfig(command=longest(3), health_check=HealthCheck(longest(4))), "config.health_check"),
+        (ContainerConfig(command=longest(2), extra_hosts=HOSTS), None),
+        (ContainerConfig(command=longest(2), ai_model="x" * 200_000, extra_hosts=HOSTS), "config.extra_hosts"),
+    ],
+)
+def test_a_bot_that_a_swarm_could_create_but_not_start_is_refused_with_its_largest_field(
+    config: ContainerConfig, field: str | None
+) -> None:
+    if field is None:
+        refuse_oversized(BOT, config)
+        return
+    with pytest.raises(InvalidConfigError) as caught:
+        refuse_oversized(BOT, config)
+    assert [field] == [each.field for each in caught.value.violations]
+    assert str(MOST_BYTES) in str(caught.value)
+
+
+def test_the_largest_bot_leaves_room_for_the_most_secrets_and_for_records() -> None:
+    """A change has the service's old and new specification, and 1.5 MiB at most."""
+    content = {"ID": "i" * 25, "Spec": {"Name": f"botmaker-{BOT}-{'f' * 16}"}}
+    names = (f"{number:0128}" for number in range(MAX_SECRETS))
+    secrets = [reference(name, content, BotUser(2**32 - 2, 2**32 - 2)) for name in names]
+    run = records.Run(255, 2**62, 2**62, "x" * 5_000, 1_000_000, "n" * 63)
+    full = records.stopped(records.started(spec(secrets=secrets), 2**62, "f" * 32), run, ["n" * 25] * 5)
+    most = MOST_BYTES + service_spec._size(full) - service_spec._size(spec())
+    assert most < 1.5 * 2**20 / 2
 
 
 def able(node_id: str, role: str = "worker", state: str = "ready", availability: str = "active") -> Json:

@@ -41,6 +41,9 @@ DISK_PHRASES: Table = ((("no space left on device",), CapacityExceededError),)
 # Of a swarm, about some that this process has just found there.
 _REPLACED = re.compile("secrets? not found:")
 
+# Of a swarm, about a change of something that has become too large for it.
+_OVERSIZED = "message is too large"
+
 # A path follows. This process has just found the directory. So it was removed since, or the engine sees another file
 # system, and --host-secrets-root or --host-state-root is missing or wrong.
 _NOT_MOUNTED = "bind source path does not exist"
@@ -134,6 +137,8 @@ def engine_error(exc: EngineRejectedError, bot_id: str = "") -> ContainerManager
         return OperationInProgressError("the bot's secrets were changed at the same time; try again", **metadata)
     if error := disk_error(exc.text, f"the engine's disk is full: {exc.text}", **metadata):
         return error
+    if _OVERSIZED in exc.text:
+        return InvalidStateError(f"it is too large for the swarm to keep: {exc.text}", **metadata)
     if exc.status >= _HTTP_SERVER_ERROR:
         return EngineUnavailableError(f"the engine failed: {exc.text}", **metadata)
     return ContainerManagerError(f"the engine refused an unexpected request: {exc}", **metadata)

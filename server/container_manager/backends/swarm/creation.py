@@ -15,7 +15,13 @@ from container_manager.backends.swarm import placement, records
 from container_manager.backends.swarm.bot_services import MANAGED, BotServices
 from container_manager.backends.swarm.privileges import check_privileges
 from container_manager.backends.swarm.records import LABEL_PHASE, Phase, is_removing, phase_of, replicas_of
-from container_manager.backends.swarm.service_spec import Placement, Weaker, refuse_weaker, service_body
+from container_manager.backends.swarm.service_spec import (
+    Placement,
+    Weaker,
+    refuse_oversized,
+    refuse_weaker,
+    service_body,
+)
 from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.status import status_of
 from container_manager.backends.swarm.swarm_images import SwarmImages
@@ -90,6 +96,7 @@ class ServiceCreator:
             image = self._images.pinned(config.image, image_id)
         else:
             refuse_weaker(config, self._accepted)
+            refuse_oversized(bot_id, config)
             check_privileges(self._services.nodes(deadline).values(), self._accepted)
             self._check_network(config.network, deadline)
             image = yield from self._images.resolve(requested, deadline)

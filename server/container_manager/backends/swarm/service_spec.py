@@ -6,7 +6,7 @@ What a swarm cannot keep of a configuration is refused, unless the operator acce
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -19,12 +19,16 @@ from container_manager.backends.bot_container import (
     health_check_body,
 )
 from container_manager.backends.swarm.records import LABEL_IMAGE, LABEL_PHASE, Phase
-from container_manager.errors import NotSupportedByBackendError
+from container_manager.errors import FieldViolation, InvalidConfigError, NotSupportedByBackendError
 from container_manager.model import ContainerConfig, PortBinding, container_name
 
 Json = dict[str, Any]
 
 BACKEND = "swarm"
+MOST_BYTES = 600 * 1024
+"""Of a bot's specification without secrets. A swarm refuses changes above 1.5 MiB (``MaxTransactionBytes`` of
+swarmkit), and an update has the old specification and the new one. What is left of the half is for 500 secrets and for
+records."""
 RESTART_DELAY_SECONDS = 5
 """The pause before a bot that has ended is restarted. A start that fails is withdrawn within this time."""
 _SECOND_NS = 1_000_000_000
@@ -145,6 +149,30 @@ def refuse_weaker(config: ContainerConfig, accepted: Collection[Weaker]) -> None
         )
 
 
+def refuse_oversized(bot_id: str, config: ContainerConfig) -> None:
+    """Raise :class:`InvalidConfigError` with the largest field for a bot that the swarm could create but not start."""
+    body = service_body(
+        bot_id,
+        config,
+        image="",
+        requested_image="",
+        request_id="",
+        create_id="",
+        stop_seconds=0,
+        placement=Placement(),
+        secrets=(),
+    )
+    size = _size(body)
+    if size > MOST_BYTES:
+        sizes = {name: _size(value) for name, value in asdict(config).items()}
+        raise InvalidConfigError(
+            FieldViolation(
+                f"config.{max(sizes, key=sizes.__getitem__)}",
+                f"is the largest field of a configuration of {size} bytes, and a swarm keeps {MOST_BYTES}",
+            )
+        )
+
+
 def not_supported(field_name: str, message: str) -> NotSupportedByBackendError:
     """The error for a field of a request."""
     return NotSupportedByBackendError(message, backend=BACKEND, field=field_name)
@@ -161,6 +189,17 @@ def _limits(config: ContainerConfig) -> Json:
     limits = config.resources
     set_limits = {"MemoryBytes": limits.memory_bytes, "NanoCPUs": limits.nano_cpus, "Pids": limits.pids_limit}
     return {name: value for name, value in set_limits.items() if value}
+
+
+def _size(value: object) -> int:
+    """About as many bytes as the swarm's own form of a document has: its texts, with a tag and a length each."""
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "surrogatepass")) + 4
+    if isinstance(value, Mapping):
+        return sum(_size(key) + _size(each) for key, each in value.items())
+    if isinstance(value, Sequence):
+        return sum(map(_size, value))
+    return 8
 
 
 def _port(port: PortBinding) -> Json:
