@@ -24,6 +24,7 @@ from container_manager.errors import (
     StateUnavailableError,
 )
 from container_manager.maintenance.steps import FAILED, put_former_back
+from container_manager.provisioning import host_states
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
 from tests.unit.pinned_world import VOLUME, PinnedWorld, remove_tree
 from tests.unit.provisioned import BOT, USER, entries, owned, staged
@@ -144,6 +145,21 @@ def test_a_killed_copy_is_no_copy_and_is_made_anew(world: PinnedWorld) -> None:
         world.states.discard(BOT, "other")
         world.states.discard(BOT, "copy")
         assert [] == entries(world.root.path / MAINTENANCE_DIRECTORY)
+
+
+def test_what_is_needed_after_a_power_cut_is_on_the_disk_and_the_bot_waits_for_nothing_else(
+    world: PinnedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(host_states, "sync_file_system", synced.append)
+    world.states.copy_aside(BOT, "copy-backup")
+    assert 0 == len(synced)
+    world.states.copy_aside(BOT, "former-1")
+    assert 1 == len(synced)
+    world.new("copy-restored", NEW)
+    assert 2 == len(synced)
+    world.states.exchange(BOT, put="copy-restored", keep="copy-kept")
+    assert 4 == len(synced), "the state from before, and the mark"
 
 
 def calls(world: PinnedWorld) -> list[Callable[[], object]]:

@@ -73,14 +73,17 @@ class HostStates:
     @contextmanager
     def new_aside(self, bot_id: str, name: str) -> Iterator[int]:
         owner = self.owner()
-        with self.new_copy(bot_id, name) as directory:
+        with self._opened(bot_id) as root, self._new(bot_id, name, root) as directory:
             yield directory
             give(directory, owner, DIRECTORY_MODE)
 
     @contextmanager
-    def new_copy(self, bot_id: str, name: str) -> Iterator[int]:
-        """As :meth:`new_aside`, with the owner and the mode that the block gives the directory."""
-        with self._opened(bot_id) as root, self._new(bot_id, name, root) as directory:
+    def new_copy(self, bot_id: str, name: str, *, syncs: bool = True) -> Iterator[int]:
+        """As :meth:`new_aside`, with the owner and the mode that the block gives the directory.
+
+        ``syncs``: False for a copy that is made anew after a kill, and is not put on the disk.
+        """
+        with self._opened(bot_id) as root, self._new(bot_id, name, root, syncs=syncs) as directory:
             yield directory
 
     @contextmanager
@@ -129,9 +132,10 @@ class HostStates:
                 return
             with self._asides(bot_id, root) as asides:
                 _remove(name + _PART, asides)
-                # What is partly removed must not be taken for a copy.
+                # What is partly removed must not be taken for a copy, also after a power cut.
                 with suppress(FileNotFoundError):
                     os.rename(name, name + _PART, src_dir_fd=asides, dst_dir_fd=asides)
+                    os.fsync(asides)
                 _remove(name + _PART, asides)
             _remove_if_empty(bot_id, root)
 

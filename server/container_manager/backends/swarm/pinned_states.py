@@ -78,7 +78,8 @@ class PinnedStates:
         with self._volume(bot_id, node) as volume:
             if not volume.exists():
                 raise StateUnavailableError(f"the volume of the bot on node {node_name(node)} is gone", bot_id=bot_id)
-            with self._copies.new_copy(bot_id, name) as copy:
+            # As in HostStates: the bot is down meanwhile.
+            with self._copies.new_copy(bot_id, name, syncs=not name.startswith(REMAKEABLE)) as copy:
                 return volume.read(copy, without=without, on_progress=on_progress)
 
     @contextmanager
@@ -126,7 +127,7 @@ class PinnedStates:
         """Write down that the volume is no state until the copy ``put`` is gone, and forget earlier marks."""
         marks = [name for name in self._copies.asides(bot_id) if name.startswith(_MARK)]
         if _MARK + put not in marks:
-            with self._copies.new_copy(bot_id, _MARK + put):
+            with self._copies.new_aside(bot_id, _MARK + put):
                 pass
         for name in marks:
             if name != _MARK + put:
