@@ -12,6 +12,7 @@ import grpc
 
 from botctl.bot_ids import is_bot_id, whole_ids
 from botctl.connection import Connection, open_channel
+from botctl.rendering.unsafe_text import printable
 from botctl.rendering.yaml_text import DOCUMENT_FORMATS
 from botctl.tls_files import TLS_OPTIONS, tls_paths
 from botmaker.container.v1 import container_manager_pb2 as pb
@@ -115,7 +116,7 @@ class Session:
         from rich.text import Text
 
         # A style of the console would also apply to a spinner below the line.
-        self.err.print(Text(text, style="dim"), soft_wrap=True)
+        self.err.print(Text(printable(text), style="dim"), soft_wrap=True)
 
     def close(self) -> None:
         """Ends every call in progress."""

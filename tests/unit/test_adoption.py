@@ -99,6 +99,11 @@ def test_each_container_of_another_name_gets_its_bots_name_and_a_line(containers
     assert 2 == len(containers.engine.seen(*RENAME))
 
 
+def test_a_name_from_the_engine_commands_no_terminal(containers: Containers, adopt: Adopt) -> None:
+    containers.add("x\x1b[2J\x9b2J")
+    assert rf"would adopt  x\x1b[2J\x9b2J  -> {NAME}" == adopt("--dry-run").stdout.rstrip("\n")
+
+
 def test_a_dry_run_says_so_and_neither_renames_nor_locks(containers: Containers, adopt: Adopt, tmp_path: Path) -> None:
     containers.add("botmaker-anna")
     containers.add("x", OTHER_ID, labels={**LABELS, "botmaker.bot-id": OTHER_BOT}, config={"Tty": True})
@@ -159,8 +164,8 @@ REFUSALS: dict[str, tuple[Callable[[Containers], None], str]] = {
         "it was removed meanwhile",
     ),
     "it was renamed": (
-        lambda all_: all_.engine.on("GET", f"/containers/{ID}/json", Json(inspected(name="z"))),
-        "it was renamed to z meanwhile",
+        lambda all_: all_.engine.on("GET", f"/containers/{ID}/json", Json(inspected(name="z\x9b2J"))),
+        r"it was renamed to z\x9b2J meanwhile",
     ),
 }
 
@@ -193,11 +198,14 @@ def test_an_image_with_other_labels_than_the_containers_is_no_reason(containers:
     assert (0, [NAME]) == (adopt().exit_code, containers.names)
 
 
-@pytest.mark.parametrize("answer", [Cut(), error(500, "boom"), error(403, "no")], ids=["lost", "failed", "refused"])
+@pytest.mark.parametrize(
+    "answer", [Cut(), error(500, "boom\x9b2J"), error(403, "no\x9b2J")], ids=["lost", "failed", "refused"]
+)
 def test_an_engine_that_does_not_answer_is_one_line(engine: FakeEngine, adopt: Adopt, answer: Answer) -> None:
     engine.on("GET", "/containers/json", answer)
     result = adopt()
     assert (1, 1) == (result.exit_code, len(result.stderr.splitlines()))
+    assert "\x9b" not in result.stderr
     assert result.stderr.startswith("Error: the ")
 
 

@@ -206,6 +206,30 @@ def test_a_terminal_gets_no_command_from_a_bot_but_its_colours() -> None:
     assert b"^[[2J^[]0;title^G\x1b[31mred\ttab\x1b[0m\n" == written(hostile, colours=True)
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("\x9b2J \u202eabc\u2066 \u2028".encode(), rb"\x9b2J \u202eabc\u2066 \u2028"),
+        # Bytes of C1 as a terminal with 8 bits reads them, and others that are not UTF-8.
+        (b"\x9b2J caf\xe9 \xe2\x82", rb"\x9b2J caf\xe9 \xe2\x82"),
+        ("café ß 漢 🤖".encode(), "café ß 漢 🤖".encode()),
+    ],
+)
+@pytest.mark.parametrize("colours", [False, True])
+def test_a_terminal_gets_no_c1_and_no_mark_that_reorders_text(line: bytes, shown: bytes, colours: bool) -> None:
+    assert shown + b"\n" == written(entry(1, line), colours=colours)
+
+
+def test_a_character_in_two_parts_of_a_line_is_one() -> None:
+    """The second byte alone would be one of C1."""
+    first, second = "ß".encode()
+    assert 0x9F == second
+    parts = entry(1, bytes([first]), partial=True), entry(2, bytes([second]))
+    assert "ß\n".encode() == written(*parts)
+    assert b"\\xc3\noops\n" == written(parts[0], entry(2, b"oops", source=STDERR))
+    assert b"\\xc3\n" == written(parts[0])
+
+
 def test_standard_error_is_told_apart_by_its_colour() -> None:
     assert b"\x1b[31moops\x1b[0m\n" == written(entry(1, b"oops", source=STDERR), colours=True)
     assert b"oops\n" == written(entry(1, b"oops", source=STDERR))

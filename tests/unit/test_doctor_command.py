@@ -39,6 +39,12 @@ def test_each_finding_is_a_line_with_its_verdict_and_its_remedy_below(monkeypatc
     ] == lines
 
 
+def test_a_text_of_the_engine_is_one_line_and_commands_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = Finding("engine", Verdict.FAILED, "a\x1b[2J\x9b2J\nb", "c\u202e")
+    lines = run(monkeypatch, finding, terminal=True, NO_COLOR="1").stdout.splitlines()
+    assert [r"failed  engine  a\x1b[2J\x9b2J\nb", r"                -> c\u202e"] == lines
+
+
 def test_the_findings_are_one_array_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run(monkeypatch, OK, FAILED, arguments="--running -o json")
     assert 1 == result.exit_code

@@ -14,7 +14,7 @@ from botctl.exit_codes import Failure
 from botctl.options import bot_id_argument, with_session
 from botctl.rendering.json_documents import write_document
 from botctl.rendering.terminal import is_terminal
-from botctl.rendering.words import printable
+from botctl.rendering.unsafe_text import printable
 from botctl.session import Session
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 

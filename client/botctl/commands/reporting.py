@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 from botctl.exit_codes import ExitCode, overall, show_error
 from botctl.parallel import Result, Work, for_each
 from botctl.rendering.json_documents import result_document, write_document
-from botctl.rendering.words import printable
+from botctl.rendering.unsafe_text import printable
 from botctl.selection import Selected
 from botctl.session import Session
 
@@ -83,14 +83,14 @@ def _print(session: Session, result: Result) -> None:
         from rich.text import Text
 
         remark = f" {result.remark}" if result.remark else ""
-        session.out.print(Text(f"{result.bot_id}  {result.done}{remark}"), soft_wrap=True)
+        session.out.print(Text(printable(f"{result.bot_id}  {result.done}{remark}")), soft_wrap=True)
     if result.problem is None:
         return
     show_error(f"{result.bot_id}: {result.problem.message}")
     if result.log and not session.as_json:
         session.aside("Its last log lines:")
         for line in result.log:
-            session.aside(f"  {printable(line)}")
+            session.aside(f"  {line}")
 
 
 def _progress(doing: str, bots: Sequence[Selected], done: int) -> str:

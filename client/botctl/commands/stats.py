@@ -18,6 +18,7 @@ from botctl.rendering.console import is_live
 from botctl.rendering.json_documents import stats_document, write_document, write_line
 from botctl.rendering.live import live_table
 from botctl.rendering.tables import print_table, stats_table
+from botctl.rendering.unsafe_text import printable
 from botctl.rendering.words import size_text, time_text
 from botctl.resuming import followed
 from botctl.session import Session
@@ -130,7 +131,7 @@ def _print_once(session: Session, bot_ids: Sequence[str], order: str) -> None:
 
 def _line(sample: pb.WatchStatsResponse) -> str:
     return (
-        f"{time_text(sample.time)[:19]}Z  {sample.bot_id or f'({sample.container_id[:12]})'}"
+        f"{time_text(sample.time)[:19]}Z  {sample.bot_id or printable(f'({sample.container_id[:12]})')}"
         f"  cpu {sample.cpu_percent:.1f}%"
         f"  memory {size_text(sample.memory_usage_bytes)} of {size_text(sample.memory_limit_bytes)}"
         f"  net {size_text(sample.network_rx_bytes)} in, {size_text(sample.network_tx_bytes)} out"

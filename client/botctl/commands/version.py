@@ -9,7 +9,7 @@ import container_manager_client
 from botctl.options import with_session
 from botctl.rendering.json_documents import write_document
 from botctl.rendering.tables import print_table
-from botctl.rendering.words import printable
+from botctl.rendering.unsafe_text import printable
 from botctl.session import Session
 from botmaker.container.v1.container_observer_pb2 import GetServerInfoRequest
 

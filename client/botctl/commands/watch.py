@@ -15,7 +15,8 @@ from botctl.rendering.console import is_live
 from botctl.rendering.json_documents import Json, status_document, write_line
 from botctl.rendering.live import live_table
 from botctl.rendering.tables import containers_table
-from botctl.rendering.words import now, printable, time_text
+from botctl.rendering.unsafe_text import printable
+from botctl.rendering.words import now, time_text
 from botctl.resuming import followed
 from botctl.session import Session
 from botctl.watch_state import Event, WatchState

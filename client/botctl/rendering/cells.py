@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from botctl.rendering import words
+from botctl.rendering.unsafe_text import printable
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 if TYPE_CHECKING:
@@ -45,18 +46,18 @@ def container_rows(
     rows = []
     for each in containers:
         # Show the container name of an orphan.
-        orphan = (words.printable(f"({each.name or each.container_id})"), "yellow")
+        orphan = (printable(f"({each.name or each.container_id})"), "yellow")
         rows.append(
             [
                 [(ids[each.bot_id], "") if each.bot_id in ids else orphan],
-                *([(words.printable(each.hostname) or NONE, "")] for _ in named),
+                *([(printable(each.hostname) or NONE, "")] for _ in named),
                 state_cell(each),
                 [(_since(each, now), "")],
                 *([node_part(each)] for _ in nodes),
                 [(str(each.restart_count) if each.restart_count else NONE, "")],
                 *([] if disk is None else _sizes(disk.get(each.container_id))),
                 [(ports_text(each), "")],
-                [(words.printable(each.image), "")],
+                [(printable(each.image), "")],
             ]
         )
     return titles, rows
@@ -88,13 +89,13 @@ def exit_part(code: list[str], reason: pb.ExitReason) -> tuple[str, str]:
 
 def node_part(status: pb.ContainerStatus) -> tuple[str, str]:
     """The machine, and whether it answers."""
-    name = words.printable(status.node) or NONE
+    name = printable(status.node) or NONE
     return (f"{name} (unreachable)", "red") if status.node_unreachable else (name, "")
 
 
 def ports_text(status: pb.ContainerStatus) -> str:
     """The published ports in one line."""
-    return ", ".join(words.printable(words.port_text(port)) for port in status.ports) or NONE
+    return ", ".join(printable(words.port_text(port)) for port in status.ports) or NONE
 
 
 def _since(status: pb.ContainerStatus, now: Timestamp) -> str:

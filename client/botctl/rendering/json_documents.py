@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from botctl.rendering import words
+from botctl.rendering.unsafe_text import printable_json
 from botctl.rendering.yaml_text import yaml_text
 from botmaker.container.v1 import container_manager_pb2 as pb
 
@@ -28,12 +29,12 @@ _FIRST = ("bot_id", "state", "health")
 
 def write_document(document: Any) -> None:
     """Writes one indented document."""
-    click.echo(yaml_text(document) if _as_yaml() else json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(yaml_text(document) if _as_yaml() else _json(document, indent=2))
 
 
 def write_line(document: dict[str, Any]) -> None:
     """Writes one message of a stream: a line of JSON, or a YAML document."""
-    click.echo(f"---\n{yaml_text(document)}" if _as_yaml() else json.dumps(document, ensure_ascii=False))
+    click.echo(f"---\n{yaml_text(document)}" if _as_yaml() else _json(document))
 
 
 def status_document(status: pb.ContainerStatus) -> Json:
@@ -103,6 +104,10 @@ def stats_document(sample: observer_pb.WatchStatsResponse | observer_pb.Containe
         "time": words.time_text(sample.time),
         **{name: getattr(sample, name) for name in numbers},
     }
+
+
+def _json(document: Any, **options: Any) -> str:
+    return printable_json(json.dumps(document, ensure_ascii=False, **options))
 
 
 def _as_yaml() -> bool:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from botctl.rendering import words
 from botctl.rendering.cells import NONE, container_rows, exit_part, node_part, ports_text, state_cell
+from botctl.rendering.unsafe_text import printable
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def stats_table(
         table.add_column("CPU, LATEST LAST", no_wrap=True)
     for each in rows:
         cells = {
-            "BOT": ids.get(each.bot_id) or Text(f"({each.container_id[:_SHORT_CONTAINER_ID]})", style="yellow"),
+            "BOT": ids.get(each.bot_id) or _orphan(each.container_id),
             "CPU": f"{each.cpu_percent:.1f}%",
             "MEMORY": words.size_text(each.memory_usage_bytes),
             "OF": words.size_text(each.memory_limit_bytes),
@@ -90,19 +91,19 @@ def details_table(status: pb.ContainerStatus, now: Timestamp) -> Table:
     table.add_column(overflow="fold")
     rows: list[tuple[str, str | Text]] = [
         ("Bot", status.bot_id or NONE),
-        *([("Hostname", words.printable(status.hostname))] if status.hostname else []),
+        *([("Hostname", printable(status.hostname))] if status.hostname else []),
         ("State", Text.assemble(*state_cell(status))),
         *([("Node", Text.assemble(node_part(status)))] if status.node or status.node_unreachable else []),
-        ("Container", status.container_id),
-        ("Name", words.printable(status.name)),
-        ("Image", words.printable(status.image)),
-        ("Image id", status.image_id),
+        ("Container", printable(status.container_id)),
+        ("Name", printable(status.name)),
+        ("Image", printable(status.image)),
+        ("Image id", printable(status.image_id)),
         *((title, _moment(status, name, now)) for title, name in _MOMENTS if status.HasField(name)),
         ("Restarts", str(status.restart_count)),
         *_last_exit(status, now),
         ("Ports", ports_text(status)),
         *(
-            ("" if index else "Labels", words.printable(f"{key}={value}"))
+            ("" if index else "Labels", printable(f"{key}={value}"))
             for index, (key, value) in enumerate(sorted(status.labels.items()))
         ),
     ]
@@ -117,7 +118,11 @@ def secrets_table(secrets: Sequence[provisioner_pb.SecretInfo], now: Timestamp) 
     """Secret files, without their contents."""
     table = _table("NAME", "SIZE", "WRITTEN")
     for secret in secrets:
-        table.add_row(secret.name, words.size_text(secret.size_bytes), f"{words.since_text(secret.time, now)} ago")
+        table.add_row(
+            printable(secret.name),
+            words.size_text(secret.size_bytes),
+            f"{words.since_text(secret.time, now)} ago",
+        )
     return table
 
 
@@ -126,7 +131,7 @@ def backups_table(backups: Sequence[maintainer_pb.Backup], now: Timestamp) -> Ta
     table = _table("BACKUP", "SIZE", "MADE", "IMAGE")
     for backup in backups:
         made = f"{words.since_text(backup.create_time, now)} ago"
-        table.add_row(backup.backup_id, words.size_text(backup.size_bytes), made, backup.image or NONE)
+        table.add_row(backup.backup_id, words.size_text(backup.size_bytes), made, printable(backup.image) or NONE)
     return table
 
 
@@ -134,7 +139,7 @@ def upgrades_table(rows: Iterable[tuple[str, str, str]]) -> Table:
     """Upgrades under way: each bot, its phase, and what is being done."""
     table = _table("BOT", "PHASE", "")
     for bot_id, phase, message in rows:
-        table.add_row(bot_id, phase, words.printable(message))
+        table.add_row(bot_id, phase, printable(message))
     return table
 
 
@@ -165,6 +170,10 @@ def _last_exit(status: pb.ContainerStatus, now: Timestamp) -> list[tuple[str, st
     last = status.last_exit
     moment = Text(f", {_time_ago(last.finish_time, now)}")
     return [("Last exit", Text.assemble(exit_part([str(last.exit_code)], last.exit_reason), moment))]
+
+
+def _orphan(container_id: str) -> Text:
+    return Text(printable(f"({container_id[:_SHORT_CONTAINER_ID]})"), style="yellow")
 
 
 def _ids(bot_ids: list[str], console: Console) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 from botctl.exit_codes import ExitCode, Failure
 from botctl.rendering import words
 from botctl.rendering.json_documents import status_document
+from botctl.rendering.unsafe_text import printable
 from botctl.suggestion import suggestion
 from botmaker.container.v1 import container_manager_pb2 as pb
 
@@ -39,4 +40,4 @@ def _text(name: str, document: dict[str, Any], status: pb.ContainerStatus) -> st
         value = (value or {}).get(key)
     elif isinstance(value, dict):
         value = ",".join(f"{each}={value[each]}" for each in value)
-    return "" if value is None else words.printable(str(value))
+    return "" if value is None else printable(str(value))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from botctl.rendering.unsafe_text import printable
 from botmaker.container.v1 import container_manager_pb2 as pb
 
 # What is imported late is for few commands. Each module of messages costs the start of all others.
@@ -20,7 +20,6 @@ ABSENT = "absent"
 """The state of a bot without a container."""
 SHORT_ID = 8
 _DEFAULT_HOST_IP = "127.0.0.1"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NANOS = 1_000_000_000
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
@@ -129,11 +128,6 @@ def port_text(port: pb.PortBinding) -> str:
         + f"{port.host_port}:{port.container_port}"
         + ("" if protocol == "tcp" else f"/{protocol}")
     )
-
-
-def printable(text: str) -> str:
-    """The text with visible control characters, so that texts of bots and engines cannot control the terminal."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def one_line(text: str) -> str:

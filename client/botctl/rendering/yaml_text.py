@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from botctl.rendering.unsafe_text import UNSAFE
+
 DOCUMENT_FORMATS = ("json", "yaml")
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 # Words that YAML 1.1 reads as something other than a string.
 _NO_KEY = re.compile(r"(?i:y|n|yes|no|on|off|true|false|null)")
 # YAML has no such characters, or reads them as line breaks. JSON allows them in strings.
-_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_NOT_IN_YAML = re.compile(f"[\ufeff\ufffe\uffff]|{UNSAFE}")
 
 
 def yaml_text(document: Any) -> str:

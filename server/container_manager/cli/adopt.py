@@ -27,12 +27,14 @@ def adopt(dry_run: bool, **options: Any) -> None:
     Give it the options of `serve`, and run it as the same user. The service may run meanwhile. The exit status is 1 if
     a container was refused or the engine does not answer, and 0 otherwise.
     """
+    from container_manager.observability.log_format import escaped
+
     config = server_config(options, check_roots=False).service
     locks = None if dry_run else _locks(config)
     try:
         refused = asyncio.run(_adopt(config, locks))
     except ContainerManagerError as exc:
-        raise click.ClickException(str(exc)) from exc
+        raise click.ClickException(escaped(str(exc))) from exc
     finally:
         if locks is not None:
             locks.close()
@@ -56,6 +58,7 @@ async def _adopt(config: BackendConfig, locks: BotLocks | None) -> int:
     from container_manager.backends.docker.adoption import adopt as adopt_all
     from container_manager.backends.docker.adoption import misnamed_containers
     from container_manager.engine.async_client import AsyncEngineClient
+    from container_manager.observability.log_format import escaped
 
     engine = AsyncEngineClient(config.docker_host, timeout_seconds=config.engine_timeout_seconds)
     try:
@@ -68,7 +71,7 @@ async def _adopt(config: BackendConfig, locks: BotLocks | None) -> int:
         async for each in adopt_all(engine, containers, locks):
             refused += bool(each.refusal)
             outcome, detail = ("refused", each.refusal) if each.refusal else (done, f"-> {container_name(each.bot_id)}")
-            click.echo(f"{outcome:{len(done)}}  {each.name:{width}}  {detail}")
+            click.echo(f"{outcome:{len(done)}}  {escaped(each.name):{width}}  {escaped(detail)}")
         return refused
     finally:
         await engine.close()

@@ -58,11 +58,14 @@ def _document(finding: Finding) -> dict[str, str | None]:
 
 
 def _print(findings: Sequence[Finding]) -> None:
+    from container_manager.observability.log_format import escaped
+
     # Colours only on a terminal, and not with NO_COLOR (no-color.org), as in botctl.
     colours = False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         verdict = click.style(f"{finding.verdict.value:8}", fg=_COLOURS[finding.verdict.value])
-        click.echo(f"{verdict}{finding.name:{width}}  {finding.detail}", color=colours)
+        # A detail may have the engine's text.
+        click.echo(f"{verdict}{finding.name:{width}}  {escaped(finding.detail)}", color=colours)
         if finding.remedy:
-            click.echo(f"{'':{8 + width}}  -> {finding.remedy}")
+            click.echo(f"{'':{8 + width}}  -> {escaped(finding.remedy)}")

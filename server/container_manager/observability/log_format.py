@@ -18,7 +18,8 @@ from container_manager.observability.call import current_call
 
 LogFormat = Literal["text", "json"]
 
-# Control characters, line and paragraph separators, marks that reorder text, and halves of surrogate pairs.
+# Control characters, line and paragraph separators, marks that reorder text, and halves of surrogate pairs. botctl has
+# the same ones.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TRACEBACK_INDENT = "    "
 
@@ -88,18 +89,19 @@ def _add_request_id(_logger: Any, _method: str, event: structlog.typing.EventDic
 def _escape(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Every key and value as text that stays on its line."""
     return {
-        _escaped(key): _escaped_lines(value) if key == "exception" else _escaped_value(value)
+        escaped(key): _escaped_lines(value) if key == "exception" else _escaped_value(value)
         for key, value in event.items()
     }
 
 
 def _escaped_value(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float) else _escaped(str(value))
+    return value if value is None or isinstance(value, bool | int | float) else escaped(str(value))
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """The text as one line that sends no escape sequence to a terminal."""
     return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def _escaped_lines(text: str) -> str:
-    return "\n".join(_TRACEBACK_INDENT + _escaped(line) for line in text.split("\n"))
+    return "\n".join(_TRACEBACK_INDENT + escaped(line) for line in text.split("\n"))
