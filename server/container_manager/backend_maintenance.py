@@ -113,15 +113,17 @@ class States(Protocol):
     def exchange(self, bot_id: str, *, put: str, keep: str) -> None:
         """Make the copy ``put`` the bot's state, and the state that the bot had, if any, the copy ``keep``.
 
-        Has no effect when ``put`` is not there: so a call that was killed is completed by the same call.
+        Has no effect when ``put`` is not there: so a call that was killed is completed by the same call. Whether there
+        was such a call, the copy ``keep`` tells.
         """
 
     def discard(self, bot_id: str, name: str) -> None:
         """Remove a copy, and what a killed process has left of one."""
 
-    def set_leftovers_aside(self, busy: Collection[str]) -> None:
+    def set_leftovers_aside(self, owner: str, busy: Collection[str]) -> None:
         """Take away what killed processes have left: copies that are not complete, and those called ``copy-…``.
 
+        ``owner``: only those with this between dashes in their names, since other services may use the same root.
         ``busy``: bots whose copies are still needed. Called once, before any other method. Does not wait for the
         removal of what may be large: :meth:`~container_manager.backend_provisioning.Files.remove_leftovers` removes it.
         """

@@ -121,7 +121,8 @@ def test_with_the_units_capabilities_a_bot_is_provisioned_rotated_and_removed(
         delete_secrets(provisioner, bot_id)
         delete_state(provisioner, bot_id)
     left = {path for root in ("secrets", "state") for path in (directory / root).rglob("*")}
-    kept = (KEPT_DIRECTORY, JOURNAL_DIRECTORY, f"{JOURNAL_DIRECTORY}/lock", LOCK_FILE)
+    journal = (JOURNAL_DIRECTORY, f"{JOURNAL_DIRECTORY}/lock", f"{JOURNAL_DIRECTORY}/identity")
+    kept = (KEPT_DIRECTORY, *journal, LOCK_FILE)
     assert set() == left - {directory / "secrets" / name for name in kept}
 
 

@@ -15,10 +15,11 @@ from container_manager.bot_directories import RootDirectory
 from container_manager.errors import UpgradeRolledBackError
 from container_manager.maintenance.backup import create_backup
 from container_manager.maintenance.backup_store import BackupStore
+from container_manager.maintenance.former_state import FAILED
 from container_manager.maintenance.journal import Journal, Record
 from container_manager.maintenance.restore import restore_backup
 from container_manager.maintenance.sealed_secrets import Sealer
-from container_manager.maintenance.steps import FAILED, Means
+from container_manager.maintenance.steps import Means
 from container_manager.maintenance.task import Report, Result, Task, Work, recorded
 from container_manager.maintenance.upgrade import upgrade
 from container_manager.model import ContainerConfig, ContainerState, PortBinding, ResourceLimits
@@ -48,14 +49,20 @@ class Steps:
     Each rename is a step of its own. Handlers of exceptions remove no file and no directory after that.
     """
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: int, happens: Callable[[], None] | None = None) -> None:
+        """``happens``: this, at that step; the process goes on."""
         self._last = last
+        self._happens = happens
         self._count = itertools.count()
         self._killed = False
 
     def step(self) -> None:
         """A moment at which the process may be killed."""
-        self._killed = self._killed or next(self._count) == self._last
+        if next(self._count) == self._last:
+            if self._happens is None:
+                self._killed = True
+            else:
+                self._happens()
         self.go_on()
 
     def go_on(self) -> None:
@@ -116,6 +123,8 @@ class World:
         self.memory = MemoryBackend(secrets, state_root=states)
         self.store = BackupStore(self.backups)
         self.journal = Journal(path / "secrets")
+        (path / "other").mkdir()
+        self._other = Journal(path / "other")
         self.is_ready = True
         self.reports: list[Report] = []
         self.kinds: dict[str, Callable[[Means, Task], Operation[Result]]] = {
@@ -133,9 +142,9 @@ class World:
         if running:
             carry_out(self.memory.lifecycle.start_container(bot_id))
 
-    def run(self, record: Record, last: int = -1) -> Result | None:
-        """Carry out an operation, in a service that is killed at that step; ``None``: it was."""
-        steps = Steps(last)
+    def run(self, record: Record, last: int = -1, happens: Callable[[], None] | None = None) -> Result | None:
+        """Carry out an operation, in a service that is killed at that step; ``None``: it was. See :class:`Steps`."""
+        steps = Steps(last, happens)
         means = Means(
             lifecycle=steps.around(self.memory.lifecycle),
             secrets=self.memory.secrets,
@@ -164,14 +173,22 @@ class World:
             return None
 
     def restart(self) -> list[Record]:
-        """A service starts and finishes what it finds. Returns that."""
-        records = self.journal.unfinished()
-        for states in [self.memory.states]:
-            assert states is not None
-            states.set_leftovers_aside({record.bot_id for record in records})
+        """A service starts after another one with the same states, and finishes what it finds. Returns that."""
+        self.start_other()
+        records = self._found(self.journal)
         for record in records:
             with suppress(UpgradeRolledBackError):
                 self.run(record)
+        return records
+
+    def start_other(self) -> None:
+        """A service with the same root of states and its own root of secrets starts."""
+        assert [] == self._found(self._other)
+
+    def _found(self, journal: Journal) -> list[Record]:
+        assert self.memory.states is not None
+        records = journal.unfinished()
+        self.memory.states.set_leftovers_aside(journal.identity(), {record.bot_id for record in records})
         return records
 
     def everywhere(self, bot_id: str) -> list[str]:

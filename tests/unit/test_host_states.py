@@ -120,24 +120,27 @@ def test_deleting_a_bots_state_deletes_what_is_kept_beside_it(root: RootDirector
 
 
 def test_leftovers_are_taken_away_at_once_and_removed_later(root: RootDirectory) -> None:
-    """The service starts after the first, while what is left may take hours to remove."""
+    """The service starts after the first, while what is left may take hours to remove. Others' copies stay."""
     states, files = HostStates(root, USER), HostFiles(root, USER)
     files.put_files(OTHER, {"c": b"old"})
     for bot_id in (BOT, OTHER):
-        for name in ("copy-backup", "former-1"):
+        for name in ("copy-backup-mine-1", "copy-backup-its-1", "former-mine-1"):
             states.copy_aside(bot_id, name)
     asides = root.path / MAINTENANCE_DIRECTORY
-    (asides / BOT / "copy-restored.part").mkdir()
+    for owner in ("mine", "its"):
+        (asides / BOT / f"copy-restored-{owner}-1.part").mkdir()
     with patch("os.unlink") as unlink:
-        states.set_leftovers_aside({OTHER})
+        states.set_leftovers_aside("mine", {OTHER})
     assert ["lock"] == [name for (name,), _ in unlink.call_args_list], "no file of a copy"
-    assert (["former-1"], ["copy-backup", "former-1"]) == (entries(asides / BOT), entries(asides / OTHER))
+    kept = ["copy-backup-its-1", "copy-restored-its-1.part", "former-mine-1"]
+    its = ["copy-backup-its-1", "copy-backup-mine-1", "former-mine-1"]
+    assert (kept, its) == (entries(asides / BOT), entries(asides / OTHER))
     (left,) = staged(root)
     assert 2 == len(set(entries(root.path / left)) - {"lock"})
     files.remove_leftovers()
     assert [] == staged(root)
-    states.set_leftovers_aside(set())
+    states.set_leftovers_aside("mine", set())
     files.remove_leftovers()
-    assert (["former-1"], []) == (entries(asides / OTHER), staged(root))
-    states.set_leftovers_aside(set())
+    assert (["copy-backup-its-1", "former-mine-1"], []) == (entries(asides / OTHER), staged(root))
+    states.set_leftovers_aside("mine", set())
     assert [] == staged(root)

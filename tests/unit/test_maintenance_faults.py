@@ -94,6 +94,7 @@ def test_an_upgrade_goes_on_once_its_record_can_be_written(
     monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
     world = World(tmp_path)
     world.add(BOT, "former")
+    world.journal.identity()  # a service has it from its start
     write, refused = journal_module.write_file, []
 
     def fails_for_a_while(name: str, parent: int, content: bytes, user: BotUser) -> None:

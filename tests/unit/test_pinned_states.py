@@ -23,7 +23,7 @@ from container_manager.errors import (
     NotSupportedByBackendError,
     StateUnavailableError,
 )
-from container_manager.maintenance.steps import FAILED, put_former_back
+from container_manager.maintenance.former_state import FAILED, put_former_back
 from container_manager.provisioning import host_states
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
 from tests.unit.pinned_world import VOLUME, PinnedWorld, remove_tree
@@ -110,7 +110,7 @@ def test_a_killed_exchange_without_a_state_keeps_none(world: PinnedWorld) -> Non
 
 def test_a_killed_rollback_loses_neither_the_former_state_nor_the_failed_one(world: PinnedWorld) -> None:
     means: Any = SimpleNamespace(states=world.states)
-    task: Any = SimpleNamespace(bot_id=BOT, key="1")
+    task: Any = SimpleNamespace(bot_id=BOT, facts={}, copy_name="{}-1".format)
     world.new("former-1", OLD)
     world.put(NEW)
     for _ in kills(lambda: put_former_back(means, task)):
@@ -125,12 +125,13 @@ def test_a_killed_rollback_loses_neither_the_former_state_nor_the_failed_one(wor
 def test_a_restore_that_was_killed_amid_its_exchange_can_go_back(world: PinnedWorld) -> None:
     """As restore.py does it."""
     states = world.states
+    task: Any = SimpleNamespace(bot_id=BOT, facts={}, copy_name="{}-1".format)
     world.new("restored", NEW)
     for _ in kills(lambda: states.exchange(BOT, put="restored", keep="former-1")):
         if states.has_aside(BOT, "restored"):
             states.exchange(BOT, put="former-1", keep="restored")
             states.discard(BOT, "restored")
-        put_former_back(SimpleNamespace(states=states), SimpleNamespace(bot_id=BOT, key="1"))  # type: ignore[arg-type]
+        put_former_back(SimpleNamespace(states=states), task)  # type: ignore[arg-type]
         assert OLD == world.state()
         assert states.has_state(BOT)
         states.discard(BOT, FAILED)
@@ -321,9 +322,10 @@ def test_deleting_a_state_deletes_its_copies_and_is_not_kept_from_it_by_a_killed
 
 
 def test_what_killed_copies_have_left_is_taken_away_and_removed(world: PinnedWorld) -> None:
-    for name in ("copy-backup", "former-1"):
+    for name in ("copy-backup-mine-1", "copy-backup-its-1", "former-mine-1"):
         world.states.copy_aside(BOT, name)
-    world.states.set_leftovers_aside(set())
-    assert (["former-1"], 1) == (world.copies.asides(BOT), len(staged(world.root)))
+    world.states.set_leftovers_aside("mine", set())
+    assert ["copy-backup-its-1", "former-mine-1"] == sorted(world.copies.asides(BOT))
+    assert 1 == len(staged(world.root))
     world.files.remove_leftovers()
     assert [] == staged(world.root)

@@ -138,7 +138,7 @@ def test_what_another_service_may_work_on_is_neither_continued_nor_removed(
     cleaned: list[object] = []
 
     async def scenario(runs: Runs) -> None:
-        await runs.recover(cleaned.append)
+        await runs.recover(lambda owner, busy: cleaned.append((owner, busy)))
 
     async def refused(runs: Runs) -> None:
         await scenario(runs)
@@ -159,7 +159,7 @@ def test_what_another_service_may_work_on_is_neither_continued_nor_removed(
         assert {"done": True} == await ended(await runs.attach(RECORD))
 
     in_runs(tmp_path, done, recovered)
-    assert [{BOT}] == cleaned
+    assert [(Journal(tmp_path).identity(), {BOT})] == cleaned
     assert second.hold()
 
 
@@ -184,7 +184,7 @@ def test_of_two_services_that_start_at_once_one_continues_what_is_left(
     monkeypatch.setattr(fcntl, "flock", free_for_a_moment)
 
     async def scenario(runs: Runs) -> None:
-        await runs.recover(lambda _: None)
+        await runs.recover(lambda *_: None)
         assert ["first"] == [record.phase for record in other.unfinished()]
 
     in_runs(tmp_path, done, scenario)
@@ -192,7 +192,7 @@ def test_of_two_services_that_start_at_once_one_continues_what_is_left(
 
 
 def test_a_start_that_cannot_read_what_is_left_lets_others_begin(tmp_path: Path) -> None:
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise StateUnavailableError("no")
 
     async def scenario(runs: Runs) -> None:

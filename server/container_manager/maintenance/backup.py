@@ -44,7 +44,6 @@ from container_manager.model import ContainerState, ContainerStatus
 from container_manager.operation import Operation
 
 COPYING, ARCHIVING = "copying", "archiving"
-_COPY = f"{REMAKEABLE}backup"
 
 
 def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
@@ -72,7 +71,7 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
             task.report(Report(ARCHIVING, "writing the archive"))
             on_progress = task.progress(ARCHIVING, "writing the archive", task.facts.get("size_bytes", 0))
             manifest = replace(manifest, left_out=left_out)
-            with states.opened_aside(bot_id, _COPY) as copy:
+            with states.opened_aside(bot_id, _copy_name(task)) as copy:
                 backup = store.write(
                     new_backup_id(bot_id), copy, manifest, on_progress, secrets=sealed_secrets(means, bot_id)
                 )
@@ -139,7 +138,7 @@ def _copied(means: Means, task: Task, status: ContainerStatus | None, without: t
             task.enter(COPYING, "copying the state", paused="")
             yield from _stopped_if_up(means, task)
     on_progress: Callable[[int], None] = task.progress(COPYING, "copying the state")
-    copied = require_states(means).copy_aside(task.bot_id, _COPY, without=without, on_progress=on_progress)
+    copied = require_states(means).copy_aside(task.bot_id, _copy_name(task), without=without, on_progress=on_progress)
     yield from _resume(means, task)
     task.enter(ARCHIVING, "writing the archive", size_bytes=copied.size_bytes, paused="", stopped=False)
     return copied.left_out
@@ -153,6 +152,10 @@ def _stopped_if_up(means: Means, task: Task) -> Operation[None]:
         yield from stop(means, task.bot_id)
 
 
+def _copy_name(task: Task) -> str:
+    return task.copy_name(f"{REMAKEABLE}backup")
+
+
 def _let_go_on(means: Means, task: Task) -> Operation[None]:
     """Undo all that the backup has done to the bot. Nothing of it is on the disk then."""
     failure: ContainerManagerError | None = None
@@ -164,7 +167,7 @@ def _let_go_on(means: Means, task: Task) -> Operation[None]:
         # The bot cannot be started again, whoever tries.
         failure = exc
     if means.states is not None:
-        means.states.discard(task.bot_id, _COPY)
+        means.states.discard(task.bot_id, _copy_name(task))
     task.leave()
     if failure is not None:
         raise failure

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -36,7 +37,7 @@ BACKUP, RESTORE, UPGRADE = "backup", "restore", "upgrade"
 KEPT_SECONDS = 7 * 24 * 3600
 _PRUNED_SECONDS = 3600
 """How often old records are looked for, while operations are recorded."""
-_SUFFIX, _PART, _LOCK = ".json", ".part", "lock"
+_SUFFIX, _PART, _LOCK, _IDENTITY = ".json", ".part", "lock", "identity"
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ class Journal:
         self._pruning = threading.Lock()
         self._pruned = time.time()
         self._held = -1
+        self._identifying = threading.Lock()
+        self._identity = ""
 
     def hold(self) -> bool:
         """Be one of the services that use the journal, until :meth:`release` or the end of the process.
@@ -119,6 +122,17 @@ class Journal:
         """The file of a record."""
         return self._root / JOURNAL_DIRECTORY / _name(record.request_id)
 
+    def identity(self) -> str:
+        """Stands for the journal in the names of what its operations make, beside what those of other journals make."""
+        with self._identifying:
+            if not self._identity:
+                with self._opened() as directory:
+                    if not (identity := _content(_IDENTITY, directory)):
+                        identity = secrets.token_hex(8).encode()
+                        _write(_IDENTITY, identity, directory)
+                self._identity = identity.decode()
+            return self._identity
+
     def find(self, request_id: str) -> Record | None:
         """The record of a request id."""
         with self._opened() as directory:
@@ -127,13 +141,8 @@ class Journal:
     def save(self, record: Record) -> None:
         """Write a record; it is on the disk when this returns."""
         document = {**asdict(record), "time_seconds": time.time()}
-        name = _name(record.request_id)
         with self._opened() as directory:
-            with suppress(FileNotFoundError):
-                os.unlink(name + _PART, dir_fd=directory)
-            write_file(name + _PART, directory, json.dumps(document).encode(), BotUser(os.geteuid(), os.getegid()))
-            os.rename(name + _PART, name, src_dir_fd=directory, dst_dir_fd=directory)
-            os.fsync(directory)
+            _write(_name(record.request_id), json.dumps(document).encode(), directory)
             self._prune(directory)
 
     def forget(self, request_id: str) -> None:
@@ -210,13 +219,27 @@ def _name(request_id: str) -> str:
     return hashlib.sha256(request_id.encode()).hexdigest() + _SUFFIX
 
 
-def _read(name: str, directory: int) -> Record | None:
+def _write(name: str, content: bytes, directory: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name + _PART, dir_fd=directory)
+    write_file(name + _PART, directory, content, BotUser(os.geteuid(), os.getegid()))
+    os.rename(name + _PART, name, src_dir_fd=directory, dst_dir_fd=directory)
+    os.fsync(directory)
+
+
+def _content(name: str, directory: int) -> bytes | None:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return None
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        content = file.read()
+        return file.read()
+
+
+def _read(name: str, directory: int) -> Record | None:
+    content = _content(name, directory)
+    if content is None:
+        return None
     try:
         return Record(**json.loads(content))
     except (ValueError, TypeError):

@@ -63,9 +63,9 @@ class LongRuns:
             # The calls that need it have the same error.
             _log.warning("operations that were under way cannot be continued: %s", reason_of(exc))
 
-    def _set_leftovers_aside(self, busy: Collection[str]) -> None:
+    def _set_leftovers_aside(self, owner: str, busy: Collection[str]) -> None:
         if self.states is not None:
-            self.states.set_leftovers_aside(busy)
+            self.states.set_leftovers_aside(owner, busy)
 
 
 def long_runs(

@@ -17,8 +17,10 @@ from container_manager.errors import (
     ContainerManagerError,
     ContainerNotFoundError,
     RollbackFailedError,
+    StateUnavailableError,
 )
 from container_manager.maintenance.config_document import config_from_document, config_to_document
+from container_manager.maintenance.former_state import discard_quietly, former_state, is_lost, put_former_back
 from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.removal import remove_own
 from container_manager.maintenance.steps import (
@@ -34,12 +36,9 @@ from container_manager.maintenance.steps import (
     admitted,
     check_not_paused,
     container_of,
-    discard_quietly,
     disk_held,
     failure_of,
-    former_state,
     is_running,
-    put_former_back,
     require_states,
     require_store,
     rolled_back,
@@ -63,7 +62,8 @@ def restore_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
         yield from _replace(means, task)
     except Exception as exc:  # noqa: BLE001 - whatever it is, the bot gets its former state back
         why = failure_of(task, exc)
-        task.enter(ROLLING_BACK, f"putting back the former state: {why['reason']}", **why)
+        words = f"putting back the former state: {why['reason']}"
+        task.enter(ROLLING_BACK, words, former_lost=is_lost(means, task), **why)
     if task.phase == ROLLING_BACK:
         yield from _roll_back(means, task)
     # Before anything of the former state is removed: it is not put back any more.
@@ -143,6 +143,8 @@ def _replace(means: Means, task: Task) -> Operation[None]:
             with states.new_aside(bot_id, former):
                 pass
         states.exchange(bot_id, put=restored, keep=former)
+        if not (states.has_state(bot_id) and states.has_aside(bot_id, former)):
+            raise StateUnavailableError("the restored state is not there any more", bot_id=bot_id)
         task.enter(WAITING_READY, "starting the bot")
     if task.phase == WAITING_READY and task.facts["was_running"]:
         yield from started(means, task, READY_SECONDS)
@@ -170,8 +172,8 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
     except ContainerManagerError as exc:
         task.report(Report(ROLLBACK_FAILED, str(exc)))
         raise RollbackFailedError(
-            f"{reason}; the former state could not be put back: {exc}. It is {former} beside the bot's state, if it is "
-            "not that state itself",
+            f"{reason}; the former state could not be put back: {exc}. It was put aside as {former} beside the bot's "
+            "state, if it is not that state itself",
             bot_id=bot_id,
         ) from exc
     task.report(Report(ROLLED_BACK, "the bot has its former state"))
@@ -186,4 +188,4 @@ def _create(means: Means, task: Task) -> Operation[None]:
 
 def _names(task: Task) -> tuple[str, str]:
     """What this restore's copies beside the state are called: the restored one, and the former one."""
-    return f"{REMAKEABLE}restored-{task.key}", former_state(task)
+    return task.copy_name(f"{REMAKEABLE}restored"), former_state(task)

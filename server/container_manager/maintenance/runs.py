@@ -118,18 +118,18 @@ class Runs:
         self._is_alone = True
         """When it began, no other service had the journal."""
 
-    async def recover(self, clean: Callable[[Collection[str]], None]) -> None:
+    async def recover(self, clean: Callable[[str, Collection[str]], None]) -> None:
         """Continue what a killed service has left. Each operation has its bot's turn when this returns.
 
-        ``clean`` is called before, in a worker thread, with the bots that have such an operation. Nothing is done while
-        another service has the journal: what looks left may be what it works on.
+        ``clean`` is called before, in a worker thread, with the identity of the journal and the bots that have such an
+        operation. Nothing is done while another service has the journal: what looks left may be what it works on.
         """
 
         def unfinished(_deadline: Deadline) -> list[Record]:
             if self._journal.hold():
                 try:
                     records = [record for record in self._journal.unfinished() if record.kind in self._kinds]
-                    clean({record.bot_id for record in records})
+                    clean(self._journal.identity(), {record.bot_id for record in records})
                 finally:
                     self._is_alone = self._journal.share()
             else:

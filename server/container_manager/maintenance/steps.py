@@ -35,8 +35,6 @@ T = TypeVar("T")
 STOPPING, REPLACING, WAITING_READY, COMMITTED = "stopping", "replacing", "waiting_ready", "committed"
 ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED = "rolling_back", "rolled_back", "rollback_failed"
 """The phases that restores and upgrades have in common, in their order."""
-FAILED = "failed"
-"""The state that the bot has left when it last did not become ready, beside the bot's state."""
 READY_SECONDS = 120.0
 """How long a bot may take to become ready, unless the caller says otherwise."""
 
@@ -242,34 +240,6 @@ def started(means: Means, task: Task, seconds: float) -> Operation[None]:
 
 def _report(task: Task, phase: str, words: str) -> None:
     task.report(Report(phase, words, facts=task.facts))
-
-
-def former_state(task: Task) -> str:
-    """What the state from before the operation is called, beside the bot's state."""
-    return f"former-{task.key}"
-
-
-def put_former_back(means: Means, task: Task) -> None:
-    """Make the former state the bot's state again, and what the bot has made of the other one :data:`FAILED`."""
-    states, bot_id, former = require_states(means), task.bot_id, former_state(task)
-    if not states.has_aside(bot_id, former):
-        # It was put back before the service was killed, or never put aside.
-        return
-    if states.has_state(bot_id):
-        # Else it is FAILED already: the service was killed between the two renames of the exchange.
-        states.discard(bot_id, FAILED)
-    states.exchange(bot_id, put=former, keep=FAILED)
-
-
-def discard_quietly(means: Means, task: Task, *names: str) -> None:
-    """Remove copies that nobody needs. What cannot be removed takes room, and does no other harm."""
-    for name in names:
-        try:
-            require_states(means).discard(task.bot_id, name)
-        except Exception:  # noqa: BLE001 - the operation has ended, whatever is left of it
-            _log.exception(
-                "unexpected error: the copy %s of the state of bot %s could not be removed", name, task.bot_id
-            )
 
 
 def insist(call: Callable[[], Operation[T]]) -> Operation[T]:

@@ -17,10 +17,12 @@ from container_manager.errors import (
     InvalidStateError,
     NotSupportedByBackendError,
     RollbackFailedError,
+    StateUnavailableError,
 )
 from container_manager.maintenance.archive import DERIVED_PATHS
 from container_manager.maintenance.backup_store import new_backup_id
 from container_manager.maintenance.config_document import config_from_document, config_to_document
+from container_manager.maintenance.former_state import discard_quietly, former_state, is_lost, put_former_back
 from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.removal import remove_at_once, remove_own
 from container_manager.maintenance.steps import (
@@ -38,15 +40,12 @@ from container_manager.maintenance.steps import (
     both_held,
     check_not_paused,
     container_of,
-    discard_quietly,
     disk_held,
     failure_of,
-    former_state,
     insist,
     insist_on,
     is_running,
     is_well,
-    put_former_back,
     require_states,
     require_store,
     rolled_back,
@@ -79,7 +78,9 @@ def upgrade(means: Means, task: Task) -> Operation[dict[str, Any]]:
             # Whatever it is, the bot gets its old image back.
             why = failure_of(task, exc)
             log = yield from _last_log(means, task)
-            task.enter(ROLLING_BACK, f"putting back the old image: {why['reason']}", log=log, **why)
+            lost = task.facts["copies"] and is_lost(means, task)
+            words = f"putting back the old image: {why['reason']}"
+            task.enter(ROLLING_BACK, words, log=log, former_lost=lost, **why)
     if task.phase == ROLLING_BACK:
         yield from _roll_back(means, task)
     # Before the copy is removed: the former state is not put back any more.
@@ -144,6 +145,8 @@ def _replace(means: Means, task: Task) -> Operation[None]:
         finally:
             task.leave_disk()
     if task.phase == REPLACING:
+        if facts["copies"] and not require_states(means).has_aside(task.bot_id, former_state(task)):
+            raise StateUnavailableError("the copy of the state is not there any more", bot_id=task.bot_id)
         yield from _remove_old(means, task)
         yield from _create(means, task, str(task.record.arguments["image"]), facts["new_image_id"], "new")
         task.enter(WAITING_READY, "starting the bot")
@@ -224,9 +227,9 @@ def _remedy(means: Means, task: Task) -> str:
     if not backup_id:
         return record
     return (
-        f"The former state is {former_state(task)} beside the bot's state, if it is not that state itself. If the bot "
-        f"can be started again, start it. Else remove its container, and restore the backup {backup_id}: it makes the "
-        f"container and the state as they were. {record}"
+        f"The former state was put aside as {former_state(task)} beside the bot's state, if it is not that state "
+        f"itself. If the bot can be started again, start it. Else remove its container, and restore the backup "
+        f"{backup_id}: it makes the container and the state as they were. {record}"
     )
 
 

@@ -148,7 +148,7 @@ class HostStates:
         """Remove what :meth:`set_leftovers_aside` has taken away."""
         remove_leftovers(self._root.path)
 
-    def set_leftovers_aside(self, busy: Collection[str]) -> None:
+    def set_leftovers_aside(self, owner: str, busy: Collection[str]) -> None:
         with suppress(FileNotFoundError, StateUnavailableError), self._opened("") as root:
             os.stat(MAINTENANCE_DIRECTORY, dir_fd=root, follow_symlinks=False)
             with (
@@ -157,10 +157,12 @@ class HostStates:
             ):
                 for bot_id in set(names_in(maintenance)) - set(busy):
                     with opened_directory(bot_id, maintenance) as asides:
-                        for name in names_in(asides):
-                            if name.startswith(REMAKEABLE) or name.endswith(_PART):
-                                os.rename(name, secrets.token_hex(8), src_dir_fd=asides, dst_dir_fd=staging)
-                    _remove_if_empty(bot_id, root)
+                        left = [name for name in names_in(asides) if _is_leftover(name, owner)]
+                        for name in left:
+                            os.rename(name, secrets.token_hex(8), src_dir_fd=asides, dst_dir_fd=staging)
+                    if left:
+                        # Else another service may be about to use it.
+                        _remove_if_empty(bot_id, root)
 
     @contextmanager
     def _opened(self, bot_id: str) -> Iterator[int]:
@@ -199,6 +201,10 @@ class HostStates:
                     _remove(part, asides)
                 _remove_if_empty(bot_id, root)
                 raise
+
+
+def _is_leftover(name: str, owner: str) -> bool:
+    return f"-{owner}-" in name and (name.startswith(REMAKEABLE) or name.endswith(_PART))
 
 
 def _make(name: str, parent: int) -> None:

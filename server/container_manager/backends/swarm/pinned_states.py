@@ -120,8 +120,8 @@ class PinnedStates:
     def discard(self, bot_id: str, name: str) -> None:
         self._copies.discard(bot_id, name)
 
-    def set_leftovers_aside(self, busy: Collection[str]) -> None:
-        self._copies.set_leftovers_aside(busy)
+    def set_leftovers_aside(self, owner: str, busy: Collection[str]) -> None:
+        self._copies.set_leftovers_aside(owner, busy)
 
     def _mark(self, bot_id: str, put: str) -> None:
         """Write down that the volume is no state until the copy ``put`` is gone, and forget earlier marks."""
