@@ -13,7 +13,7 @@ from container_manager.deadline import Deadline
 from container_manager.errors import EngineTimeoutError, InvalidStateError, NodeUnavailableError
 from container_manager.model import ContainerState
 from container_manager.operation import carry_out
-from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Json
+from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json
 from tests.unit.swarm_documents import BOT
 from tests.unit.swarm_operations import create, left, run, status
 from tests.unit.swarm_world import SwarmWorld
@@ -202,10 +202,11 @@ def test_a_node_that_is_lost_in_a_longer_grace_period_is_named_and_the_stop_reco
     lifecycle = make_lifecycle({"machine-1": engine.url})
     run(lifecycle)
     world.at_stop = [{"State": "running"}]
-    engine.on("POST", "/containers/c1/stop", Cut())
+    engine.on("POST", "/containers/c1/stop", Hang(Cut()))
     operation = lifecycle.stop_container(BOT, 60)
     next(operation)
     world.set_node("node1", "down")
+    engine.release()
     with pytest.raises(NodeUnavailableError) as caught:
         carry_out(operation)
     assert ("machine-1", 0, {"node1"}) == (caught.value.metadata["node"], world.replicas, left(world))
@@ -217,12 +218,13 @@ def test_a_bot_that_moves_in_a_longer_grace_period_is_stopped_where_it_is_then(
     lifecycle = make_lifecycle({"machine-1": engine.url})
     run(lifecycle)
     world.nodes["node2"]["Status"]["State"] = "ready"
-    engine.on("POST", "/containers/c1/stop", NO_CONTENT)
+    engine.on("POST", "/containers/c1/stop", Hang(NO_CONTENT))
     operation = lifecycle.stop_container(BOT, 60)
     next(operation)
     (task,) = world.tasks.values()
     task["NodeID"] = "node2"
     world.at_stop = [{"State": "running"}]
+    engine.release()
     while world.replicas:
         next(operation)
     world.set_node("node2", "down")
