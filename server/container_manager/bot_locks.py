@@ -29,6 +29,7 @@ class BotLocks:
     def __init__(self, root: Path) -> None:
         """Raises :class:`OSError` if the file cannot be made, opened or locked."""
         self._root = root
+        self.path = root / LOCK_FILE
         self._held: dict[str, int] = {}
         self._file = self._opened()
         try:
@@ -40,7 +41,7 @@ class BotLocks:
             raise
 
     def _opened(self) -> int:
-        file = os.open(self._root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
         if os.geteuid() == 0:
             # A service of the root's owner has to open what the superuser has made.
             os.fchown(file, self._root.stat().st_uid, -1)
@@ -75,7 +76,7 @@ class BotLocks:
     def _reopen_if_deleted(self) -> None:
         """Use the file that other processes open by now, if somebody has deleted this one."""
         try:
-            if os.path.samestat(os.fstat(self._file), os.lstat(self._root / LOCK_FILE)):
+            if os.path.samestat(os.fstat(self._file), os.lstat(self.path)):
                 return
         except FileNotFoundError:
             pass
@@ -84,7 +85,7 @@ class BotLocks:
         except OSError as exc:
             _log.warning("adopt no bot beside this service, whose lock file was deleted: %s", exc)
             return
-        _log.warning("%s was deleted; it is made anew", self._root / LOCK_FILE)
+        _log.warning("%s was deleted; it is made anew", self.path)
         deleted, self._file = self._file, file
         for bot_id, kind in self._held.items():
             # Without effect if somebody has taken the bot's lock since the deletion: nothing could be done about that.

@@ -138,15 +138,10 @@ class BotOperations:
         the operation has ended, whether anyone waits or not, with how it did; ``None``: it could not be started.
         """
         deadline.check()
-        try:
-            with self._grace_periods.waiting(bot_id, grace_seconds):
-                if self._starts is not None and grace_seconds is not None:
-                    self._starts.withdraw(bot_id)
-                end = await self._turns.acquire(bot_id, deadline)
-        except TimeoutError:
-            raise OperationInProgressError(
-                "another operation on this bot did not end before the call's deadline", bot_id=bot_id
-            ) from None
+        with self._grace_periods.waiting(bot_id, grace_seconds):
+            if self._starts is not None and grace_seconds is not None:
+                self._starts.withdraw(bot_id)
+            end = await self._turns.acquire(bot_id, deadline)
 
         try:
             place = None

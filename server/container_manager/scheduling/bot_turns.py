@@ -10,6 +10,7 @@ from functools import partial
 
 from container_manager.bot_locks import BotLocks
 from container_manager.deadline import Deadline
+from container_manager.errors import EngineTimeoutError, OperationInProgressError
 from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
 from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools
 
@@ -33,8 +34,15 @@ class BotTurns:
         return len(self._changing)
 
     async def acquire(self, bot_id: str, deadline: Deadline) -> Callable[[], None]:
-        """Wait for the bot's turn. Returns the function that ends it. Raises :class:`TimeoutError` at the deadline."""
-        end = await self._changing.acquire(bot_id, deadline)
+        """Wait for the bot's turn. Returns the function that ends it.
+
+        At the deadline, raises :class:`OperationInProgressError` if another operation has the bot, and
+        :class:`EngineTimeoutError` if the disk has not answered whether another process has it.
+        """
+        try:
+            end = await self._changing.acquire(bot_id, deadline)
+        except TimeoutError:
+            raise _held(bot_id) from None
         locks = self._locks
         if locks is None:
             return end
@@ -48,14 +56,22 @@ class BotTurns:
                 end()
 
         share = partial(locks.share, bot_id)
+        is_held = False
         try:
             async with asyncio.timeout(deadline.remaining()):
-                while not await asyncio.wrap_future(self._workers.submit(WorkerPool.LOCK, share)):  # noqa: ASYNC110
-                    await asyncio.sleep(_POLL_SECONDS)  # another process has it
-        except BaseException:
+                while not await asyncio.wrap_future(self._workers.submit(WorkerPool.LOCK, share)):
+                    is_held = True  # by another process
+                    await asyncio.sleep(_POLL_SECONDS)
+        except BaseException as exc:
             # The worker may have shared it meanwhile.
             release()
-            raise
+            if not isinstance(exc, TimeoutError):
+                raise
+            if is_held:
+                raise _held(bot_id) from None
+            raise EngineTimeoutError(
+                f"the lock file {locks.path} did not answer before the call's deadline; nothing was done", bot_id=bot_id
+            ) from None
         return release
 
     def close(self) -> None:
@@ -63,6 +79,12 @@ class BotTurns:
         locks, self._locks = self._locks, None
         if locks is not None:
             self._workers.submit(WorkerPool.LOCK, locks.close)
+
+
+def _held(bot_id: str) -> OperationInProgressError:
+    return OperationInProgressError(
+        "another operation on this bot did not end before the call's deadline", bot_id=bot_id
+    )
 
 
 def _log_failure(bot_id: str, released: Future[None]) -> None:
