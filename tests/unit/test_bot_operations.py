@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -183,3 +184,22 @@ def test_a_lock_that_cannot_be_released_keeps_no_turn_and_no_place(caplog: pytes
     wait_until(
         lambda: [A, A] == [str(record.exc_info[1]) for record in caplog.records if record.exc_info], "both are logged"
     )
+
+
+def test_an_operation_that_outlasts_the_service_ends_without_an_error(
+    works: Callable[..., Work], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        operations = BotOperations(1, locks=BotLocks(tmp_path))
+        work = works()
+        call = change(operations, A, work)
+        await happens(work.begun)
+        assert not await operations.drain(0)
+        operations.close()
+        work.go.set()
+        assert "done" == await call
+        await asyncio.sleep(0)
+        assert 0 == len(operations._turns)
+
+    asyncio.run(scenario())
+    assert [] == caplog.records

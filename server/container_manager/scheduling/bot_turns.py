@@ -48,6 +48,10 @@ class BotTurns:
             return end
 
         def release() -> None:
+            if self._workers.is_closed:
+                # The kernel releases the lock when the process ends.
+                end()
+                return
             # The pool's only worker has what comes next for the bot after this.
             try:
                 job = self._workers.submit(WorkerPool.LOCK, partial(locks.release, bot_id))

@@ -61,7 +61,7 @@ class WorkerPools:
         self._sizes = dict(sizes)
         self._running: dict[WorkerPool, set[Future[Any]]] = {pool: set() for pool in sizes}
         self._jobs: set[Future[Any]] = set()
-        self._closed = False
+        self.is_closed = False
         started = threading.Event()
         for pool, size in sizes.items():
             for _ in range(min(size, _READY.get(pool, 1))):
@@ -105,7 +105,7 @@ class WorkerPools:
         try:
             self._pools[pool].submit(work)
         except RuntimeError:
-            if self._closed:
+            if self.is_closed:
                 raise
             # The machine has no thread to spare. The job is in the queue of those that the pool has.
         self._jobs.add(job)
@@ -113,7 +113,7 @@ class WorkerPools:
         return job
 
     def close(self) -> None:
-        """Stop idle workers. Busy ones stop after their job. Locks are released."""
-        self._closed = True
+        """Stop idle workers. Busy ones stop after their job. Of the jobs that wait, only those of locks still run."""
+        self.is_closed = True
         for pool, executor in self._pools.items():
             executor.shutdown(wait=False, cancel_futures=pool is not WorkerPool.LOCK)
