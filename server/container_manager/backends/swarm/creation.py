@@ -11,10 +11,10 @@ from container_manager.backend import Created
 from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_REQUEST_ID
 from container_manager.backends.given_up_creates import GivenUpCreates
 from container_manager.backends.state_directories import StateDirectories
-from container_manager.backends.swarm import placement, records
+from container_manager.backends.swarm import placement
 from container_manager.backends.swarm.bot_services import MANAGED, BotServices
 from container_manager.backends.swarm.privileges import check_privileges
-from container_manager.backends.swarm.records import LABEL_PHASE, Phase, is_removing, phase_of, replicas_of
+from container_manager.backends.swarm.records import LABEL_PHASE, Phase, is_removing, phase_of, removing, replicas_of
 from container_manager.backends.swarm.service_spec import (
     Placement,
     Weaker,
@@ -241,13 +241,13 @@ class _CreatedServices:
         ]
 
     def remove_container(self, container_id: str, *, force: bool = True) -> None:
-        def removing(service: Json) -> Json | None:
+        def mark(service: Json) -> Json | None:
             if is_removing(service["Spec"]):
                 return None
             if not force and (replicas_of(service) or phase_of(service) is not Phase.CREATED):
                 raise EngineRejectedError(HTTPStatus.CONFLICT, "it has been started since")
-            return records.removing(service["Spec"], ())
+            return removing(service["Spec"], ())
 
         # The removal names no version, and would take a start with it that came in between.
-        self._services.change_now({"ID": container_id}, removing, "")
+        self._services.change_now({"ID": container_id}, mark, "")
         self._engine.remove_service(container_id)
