@@ -83,8 +83,8 @@ class States(Protocol):
     has its ``name`` only once it is complete and on the disk, also when the process is killed.
 
     Each method raises :class:`~container_manager.errors.StateUnavailableError` when a state or copy cannot be read or
-    changed, and :class:`~container_manager.errors.CapacityExceededError` when there is no room, or when a state has too
-    many or too deeply nested files.
+    changed, :class:`~container_manager.errors.CapacityExceededError` when there is no room, and
+    :class:`~container_manager.errors.StateTooLargeError` when a state has too many or too deeply nested files.
     """
 
     def owner(self) -> BotUser:
@@ -110,9 +110,10 @@ class States(Protocol):
     def has_aside(self, bot_id: str, name: str) -> bool:
         """Whether there is a copy of this name."""
 
-    def exchange(self, bot_id: str, *, put: str, keep: str) -> None:
+    def exchange(self, bot_id: str, *, put: str, keep: str, insists: bool = True) -> None:
         """Make the copy ``put`` the bot's state, and the state that the bot had, if any, the copy ``keep``.
 
+        ``insists``: False where ``put`` matters more: a state that cannot be kept is given up, and the log says so.
         Has no effect when ``put`` is not there: so a call that was killed is completed by the same call. Whether there
         was such a call, the copy ``keep`` tells.
         """

@@ -37,6 +37,7 @@
     ├── NodeUnavailableError            UNAVAILABLE          NODE_UNAVAILABLE
     ├── ShuttingDownError               UNAVAILABLE          SHUTTING_DOWN
     ├── CapacityExceededError           RESOURCE_EXHAUSTED   CAPACITY_EXCEEDED
+    ├── StateTooLargeError              RESOURCE_EXHAUSTED   CAPACITY_EXCEEDED
     ├── UnauthenticatedError            UNAUTHENTICATED      UNAUTHENTICATED
     ├── ServiceNotAllowedError          PERMISSION_DENIED    SERVICE_NOT_ALLOWED
     ├── NotSupportedByBackendError      UNIMPLEMENTED        NOT_SUPPORTED_BY_BACKEND
@@ -61,6 +62,7 @@ from container_manager.errors_maintenance import BackupNotFoundError as BackupNo
 from container_manager.errors_maintenance import BackupUnavailableError as BackupUnavailableError
 from container_manager.errors_maintenance import InternalError as InternalError
 from container_manager.errors_maintenance import RollbackFailedError as RollbackFailedError
+from container_manager.errors_maintenance import StateTooLargeError as StateTooLargeError
 from container_manager.errors_maintenance import UpgradeRolledBackError as UpgradeRolledBackError
 
 

@@ -26,6 +26,13 @@ class BackupUnavailableError(ContainerManagerError):
     reason = "BACKUP_UNAVAILABLE"
 
 
+class StateTooLargeError(ContainerManagerError):
+    """A state has more or longer names, deeper directories or more bytes than a copy may have: it stays so."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "CAPACITY_EXCEEDED"
+
+
 class UpgradeRolledBackError(ContainerManagerError):
     """The bot did not become ready on the new image or state, and is as it was before; the message says why."""
 

@@ -8,6 +8,7 @@ import os
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import ANY
 
 import pytest
@@ -21,6 +22,7 @@ from container_manager.errors import (
     InvalidStateError,
     OperationInProgressError,
     RollbackFailedError,
+    StateTooLargeError,
     UpgradeRolledBackError,
 )
 from container_manager.maintenance import journal as journal_module
@@ -139,6 +141,26 @@ def test_a_rollback_waits_for_an_engine_that_is_away_for_long_and_for_room_on_th
     with pytest.raises(UpgradeRolledBackError):
         world.run(Record("r", kind, BOT, UPGRADE if kind == "upgrade" else {"backup_id": backup["backup_id"]}))
     assert (ContainerState.RUNNING, "former") == (world.state(BOT), (world.states / BOT / "file").read_text())
+
+
+def test_a_rollback_does_not_wait_for_a_state_that_is_too_large_to_become_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "former")
+    world.is_ready = False
+    errors = [StateTooLargeError("there are more than 500000 files")]
+    exchange = world.memory.states.exchange
+
+    def too_large_once(*args: Any, **kwargs: Any) -> None:
+        if errors:
+            raise errors.pop()
+        exchange(*args, **kwargs)
+
+    monkeypatch.setattr(world.memory.states, "exchange", too_large_once)
+    with pytest.raises(RollbackFailedError, match="more than 500000 files"):
+        world.run(Record("r", "upgrade", BOT, UPGRADE))
 
 
 @pytest.mark.parametrize("kind", ["upgrade", "restore"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,11 @@ from container_manager.errors import (
     InvalidStateError,
     NodeUnavailableError,
     NotSupportedByBackendError,
+    StateTooLargeError,
     StateUnavailableError,
 )
 from container_manager.maintenance.former_state import FAILED, put_former_back
-from container_manager.provisioning import host_states
+from container_manager.provisioning import host_states, tree_stream
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
 from tests.unit.pinned_world import VOLUME, PinnedWorld, remove_tree
 from tests.unit.provisioned import BOT, USER, entries, owned, staged
@@ -120,6 +122,33 @@ def test_a_killed_rollback_loses_neither_the_former_state_nor_the_failed_one(wor
         world.states.discard(BOT, FAILED)
         world.new("former-1", OLD)
         world.put(NEW)
+
+
+@pytest.mark.parametrize("hindrance", ["too deep", "full disk", "broken stream"])
+def test_a_rollback_goes_without_the_state_that_failed_where_it_cannot_be_copied_and_says_so(
+    world: PinnedWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hindrance: str
+) -> None:
+    """The bot is down meanwhile. A restore never does: it might be the only copy of the state."""
+    task: Any = SimpleNamespace(bot_id=BOT, facts={}, copy_name="{}-1".format)
+    world.new("former-1", OLD)
+    world.new(FAILED, LATER)
+    world.put(NEW)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if hindrance == "too deep":
+        monkeypatch.setattr(tree_stream, "MAX_DEPTH", 0)
+    elif hindrance == "full disk":
+        monkeypatch.setattr(tree_stream, "_write_all", full)
+    else:
+        world.node.cut = lambda data: data[:700]
+    with pytest.raises((StateTooLargeError, CapacityExceededError, StateUnavailableError)):
+        world.states.exchange(BOT, put="former-1", keep="kept")
+    assert NEW == world.state()
+    put_former_back(SimpleNamespace(states=world.states), task)  # type: ignore[arg-type]
+    assert (OLD, []) == (world.state(), world.copies.asides(BOT))
+    assert 1 == caplog.text.count(f"the state that bot {BOT} leaves could not be kept: ")
 
 
 def test_a_restore_that_was_killed_amid_its_exchange_can_go_back(world: PinnedWorld) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from container_manager.backend_maintenance import Copied
-from container_manager.errors import CapacityExceededError
+from container_manager.errors import StateTooLargeError
 from container_manager.provisioning import tree_copy
 
 
@@ -149,7 +149,7 @@ def test_a_state_of_too_many_or_too_deep_files_is_refused(
 ) -> None:
     (source / "a" / "b" / "c" / "d").mkdir(parents=True)
     monkeypatch.setattr(tree_copy, limit, 3)
-    with pytest.raises(CapacityExceededError, match=words):
+    with pytest.raises(StateTooLargeError, match=words):
         copy(source, tmp_path / "copy")
 
 
@@ -159,11 +159,11 @@ def test_targets_of_links_and_names_of_pipes_count_as_paths(
     """A backup's manifest has them, too."""
     monkeypatch.setattr(tree_copy, "MAX_PATHS_BYTES", 100)
     (source / "x").symlink_to("t" * 70)
-    with pytest.raises(CapacityExceededError, match="more than 100 bytes"):
+    with pytest.raises(StateTooLargeError, match="more than 100 bytes"):
         copy(source, tmp_path / "copy")
     (source / "x").unlink()
     os.mkfifo(source / ("p" * 70))
-    with pytest.raises(CapacityExceededError, match="more than 100 bytes"):
+    with pytest.raises(StateTooLargeError, match="more than 100 bytes"):
         copy(source, tmp_path / "other")
 
 
@@ -184,6 +184,6 @@ def test_a_directory_with_too_many_entries_is_not_read_to_its_end(
     monkeypatch.setattr(os, "scandir", counted)
     monkeypatch.setattr(os, "listdir", None)
     monkeypatch.setattr(tree_copy, "MAX_ENTRIES", 3)
-    with pytest.raises(CapacityExceededError, match="more than 3 files"):
+    with pytest.raises(StateTooLargeError, match="more than 3 files"):
         copy(tmp_path / "source", tmp_path / "copy")
     assert 4 == len(read)

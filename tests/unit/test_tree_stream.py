@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from container_manager.backend_maintenance import Copied
-from container_manager.errors import CapacityExceededError, StateUnavailableError
+from container_manager.errors import CapacityExceededError, StateTooLargeError, StateUnavailableError
 from container_manager.provisioning import tree_stream
 from tests.unit.provisioned import entries as entries_of
 from tests.unit.test_tree_copy import made_state, picture
@@ -261,7 +261,7 @@ def test_a_state_of_too_many_too_deep_or_too_large_files_is_refused(
 ) -> None:
     (source / "a" / "a" / "c" / "d").mkdir(parents=True)
     monkeypatch.setattr(tree_stream, limit, 3)
-    with pytest.raises(CapacityExceededError, match=words):
+    with pytest.raises(StateTooLargeError, match=words):
         unpacked(packed(source), tmp_path / "copy")
 
 
@@ -271,7 +271,7 @@ def test_the_deepest_directory_that_a_copy_may_have_is_taken(source: Path, tmp_p
     (deepest / "file").touch()
     unpacked(packed(source), tmp_path / "copy")
     (deepest / "d").mkdir()
-    with pytest.raises(CapacityExceededError):
+    with pytest.raises(StateTooLargeError):
         unpacked(packed(source), tmp_path / "other")
 
 

@@ -37,7 +37,8 @@ def is_lost(means: Means, task: Task) -> bool:
 def put_former_back(means: Means, task: Task) -> None:
     """Make the former state the bot's state again, and what the bot has made of the other one :data:`FAILED`.
 
-    Raises :class:`StateUnavailableError` if the fact ``former_lost`` says that there is none.
+    The latter is for diagnosis: where it cannot be kept, it is given up. Raises :class:`StateUnavailableError` if the
+    fact ``former_lost`` says that there is no former one.
     """
     states, bot_id, former = require_states(means), task.bot_id, former_state(task)
     if not states.has_aside(bot_id, former):
@@ -48,7 +49,7 @@ def put_former_back(means: Means, task: Task) -> None:
     if states.has_state(bot_id):
         # Else it is FAILED already: the service was killed between the two renames of the exchange.
         states.discard(bot_id, FAILED)
-    states.exchange(bot_id, put=former, keep=FAILED)
+    states.exchange(bot_id, put=former, keep=FAILED, insists=False)
 
 
 def discard_quietly(means: Means, task: Task, *names: str) -> None:

@@ -113,7 +113,7 @@ class HostStates:
             return [name for name in names_in(asides) if not name.endswith(_PART)]
         return []
 
-    def exchange(self, bot_id: str, *, put: str, keep: str) -> None:
+    def exchange(self, bot_id: str, *, put: str, keep: str, insists: bool = True) -> None:  # noqa: ARG002 - a rename keeps all
         with self._opened(bot_id) as root, self._asides(bot_id, root) as asides:
             if is_directory(put, asides):
                 if exists(bot_id, root) and not is_directory(keep, asides):

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, suppress
 
 from container_manager.backend_maintenance import Copied, Progress
-from container_manager.errors import CapacityExceededError
+from container_manager.errors import StateTooLargeError
 
 MAX_ENTRIES = 500_000
 MAX_PATHS_BYTES = 64 * 1024 * 1024
@@ -33,7 +33,7 @@ def copy_tree(
 ) -> Copied:
     """Copy what is in one open directory into another, empty one; with the attributes of the directory itself.
 
-    ``without``: paths relative to the source that are left out. Raises :class:`CapacityExceededError` for a tree that
+    ``without``: paths relative to the source that are left out. Raises :class:`StateTooLargeError` for a tree that
     has too many files, too long paths or too deep directories, and :class:`OSError`. The copy is on the disk after
     :func:`sync_file_system`.
     """
@@ -60,7 +60,7 @@ class _TreeCopy:
     def directory(self, prefix: str, source: int, target: int) -> None:
         """``prefix``: the directory's path with a slash, empty for the whole tree."""
         if prefix.count("/") > MAX_DEPTH:
-            raise CapacityExceededError(f"directories are nested deeper than {MAX_DEPTH}: {prefix[:200]!a}")
+            raise StateTooLargeError(f"directories are nested deeper than {MAX_DEPTH}: {prefix[:200]!a}")
         for name in sorted(self._names(prefix, source)):
             with suppress(*_VANISHED):
                 self._entry(f"{prefix}{name}", name, source, target)
@@ -74,14 +74,14 @@ class _TreeCopy:
                 if path not in self._without:
                     self.copied.entries += 1
                     if self.copied.entries > MAX_ENTRIES:
-                        raise CapacityExceededError(f"there are more than {MAX_ENTRIES} files")
+                        raise StateTooLargeError(f"there are more than {MAX_ENTRIES} files")
                     self._add_path(path)
                     yield entry.name
 
     def _add_path(self, path: str) -> None:
         self._paths_bytes += len(os.fsencode(path))
         if self._paths_bytes > MAX_PATHS_BYTES:
-            raise CapacityExceededError(f"the paths of all files together have more than {MAX_PATHS_BYTES} bytes")
+            raise StateTooLargeError(f"the paths of all files together have more than {MAX_PATHS_BYTES} bytes")
 
     def _entry(self, path: str, name: str, source: int, target: int) -> None:
         found = os.stat(name, dir_fd=source, follow_symlinks=False)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol, Self
 
 from container_manager.backend_maintenance import Copied, Progress
-from container_manager.errors import CapacityExceededError, StateUnavailableError
+from container_manager.errors import StateTooLargeError, StateUnavailableError
 from container_manager.provisioning.descriptors import is_directory, names_in, opened_directory, remove_all_in
 from container_manager.provisioning.tree_copy import MAX_DEPTH, MAX_ENTRIES, MAX_PATHS_BYTES
 
@@ -41,7 +41,7 @@ def unpack_tree(
     """Unpack the directory ``top`` of a tar stream into an open, empty directory, which gets its attributes, too.
 
     ``without``: paths below it that are left out. Raises :class:`StateUnavailableError` for a stream that is damaged,
-    not complete or not of that directory alone, :class:`CapacityExceededError` for a tree that is too large or too
+    not complete or not of that directory alone, :class:`StateTooLargeError` for a tree that is too large or too
     deep, :class:`OSError`, and what ``stream`` raises.
     """
     source = _Source(stream)
@@ -135,7 +135,7 @@ class _Unpacking:
         directory, name = self._directory(path.rpartition("/")[0]), path.rpartition("/")[2]
         if member.isdir():
             if path.count("/") >= MAX_DEPTH:
-                raise CapacityExceededError(f"directories are nested deeper than {MAX_DEPTH}: {path[:200]!a}")
+                raise StateTooLargeError(f"directories are nested deeper than {MAX_DEPTH}: {path[:200]!a}")
             os.mkdir(name, 0o700, dir_fd=directory)
             self._directories.append(_Attributes(path, member))
         elif member.issym():
@@ -164,11 +164,11 @@ class _Unpacking:
         self._announced_bytes += member.size
         self._paths_bytes += len(os.fsencode(path)) + (len(os.fsencode(member.linkname)) if member.issym() else 0)
         if self._entries > MAX_ENTRIES:
-            raise CapacityExceededError(f"there are more than {MAX_ENTRIES} files")
+            raise StateTooLargeError(f"there are more than {MAX_ENTRIES} files")
         if self._paths_bytes > MAX_PATHS_BYTES:
-            raise CapacityExceededError(f"the paths of all files together have more than {MAX_PATHS_BYTES} bytes")
+            raise StateTooLargeError(f"the paths of all files together have more than {MAX_PATHS_BYTES} bytes")
         if self._announced_bytes > MAX_BYTES:
-            raise CapacityExceededError(f"the files have more than {MAX_BYTES} bytes")
+            raise StateTooLargeError(f"the files have more than {MAX_BYTES} bytes")
         if not self._is_left_out(path):
             self._copied.entries += 1
 

@@ -6,13 +6,14 @@ engine of the bot's node:
     exchange(put, keep)   copy the volume to `keep`; mark `put`; remove the volume; write `put` into a new one;
                           discard `put`, and then the mark
 
-`keep` is complete before the volume is removed, and `put` is there until the volume is complete. While the mark and the
-copy that it names are both there, what is in the volume is no state. So a call that was killed at any moment is
-completed by the same call.
+`keep` is complete before the volume is removed, unless it cannot be made and the caller does not insist, and `put` is
+there until the volume is complete. While the mark and the copy that it names are both there, what is in the volume is
+no state. So a call that was killed at any moment is completed by the same call.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -30,14 +31,19 @@ from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
+    CapacityExceededError,
     InvalidStateError,
     NodeUnavailableError,
     NotSupportedByBackendError,
+    StateTooLargeError,
     StateUnavailableError,
+    reason_of,
 )
 from container_manager.provisioning.host_states import HostStates
 
 Json = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 _MARK = f"{REMAKEABLE}written-"
 """How the name of a mark begins; that of the copy follows."""
@@ -99,15 +105,20 @@ class PinnedStates:
     def has_aside(self, bot_id: str, name: str) -> bool:
         return self._copies.has_aside(bot_id, name)
 
-    def exchange(self, bot_id: str, *, put: str, keep: str) -> None:
+    def exchange(self, bot_id: str, *, put: str, keep: str, insists: bool = True) -> None:
         copies = self._copies.asides(bot_id)
         if put in copies:
             node = self._node(bot_id) or self._node_for_new_state(bot_id)
             with self._volume(bot_id, node) as volume:
                 self._nodes.keep(bot_id, node["ID"])
                 if keep not in copies and volume.exists() and not self._is_partly_written(bot_id):
-                    with self._copies.new_copy(bot_id, keep) as copy:
-                        volume.read(copy, without=(), on_progress=lambda _: None)
+                    try:
+                        with self._copies.new_copy(bot_id, keep) as copy:
+                            volume.read(copy, without=(), on_progress=lambda _: None)
+                    except (CapacityExceededError, StateTooLargeError, StateUnavailableError) as exc:
+                        if insists:
+                            raise
+                        _log.warning("the state that bot %s leaves could not be kept: %s", bot_id, reason_of(exc))
                 volume.release()
                 self._mark(bot_id, put)
                 volume.remove()
