@@ -16,7 +16,6 @@ import pytest
 
 from container_manager.observability import tracing as module
 from container_manager.observability.accounting import Method
-from container_manager.observability.once_a_minute import OnceAMinute
 from container_manager.observability.tracing import CallSpans, Tracing
 from tests.support.span_receiver import ERROR, UNSET, SpanReceiver, attributes
 from tests.support.waiting import wait_until
@@ -47,7 +46,7 @@ def unused_port() -> Iterator[int]:
 def first_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if no warning had been logged before, which the SDK does not repeat either."""
     logging.getLogger(module._EXPORTER_LOG).error("none")
-    monkeypatch.setattr(module._once_a_minute, "warnings", OnceAMinute())
+    monkeypatch.setattr(module._once_a_minute, "last", float("-inf"))
 
 
 def trace(port: int, use: Callable[[Tracing], Any], *, seconds: float = 60) -> Tracing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,10 +25,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 import container_manager
 from container_manager.observability.accounting import Method
 from container_manager.observability.call import Metadata
-from container_manager.observability.once_a_minute import OnceAMinute
 
 MAX_QUEUE = 8192
 _INTERVAL_MS = 1000
+_WARNING_INTERVAL_SECONDS = 60.0
 # The length that W3C Trace Context asks every program to pass on; the service passes on no more.
 _MAX_TRACESTATE = 512
 _CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 5000))
@@ -204,10 +205,14 @@ class _OnceAMinute(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.warnings = OnceAMinute()
+        self.last = float("-inf")
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING and self.warnings.count() > 0
+        now = time.monotonic()
+        if record.levelno < logging.WARNING or now - self.last < _WARNING_INTERVAL_SECONDS:
+            return False
+        self.last = now
+        return True
 
 
 _once_a_minute = _OnceAMinute()

@@ -194,6 +194,7 @@ class Server:
         self._factory.close()
         ends = asyncio.get_running_loop().time() + grace_seconds
         await stop_servers(self._servers, self.places, grace_seconds)
+        self._factory.servers_stopped()
         # Changes whose client has gone have no RPC to wait for. Calls just cancelled need a moment to be undone.
         await self._operations.drain(max(_UNDO_SECONDS, ends - asyncio.get_running_loop().time()))
         left = self._operations.changes_under_way

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from typing import Any
 
@@ -10,11 +11,11 @@ import grpc.aio
 import structlog
 
 from container_manager.errors import UnauthenticatedError
-from container_manager.observability.once_a_minute import OnceAMinute
 from container_manager.rpc.interceptors.errors import abort
 from container_manager.rpc.interceptors.handlers import Continuation, Handler
 
 _HEALTH_PREFIX = "/grpc.health.v1.Health/"
+_WARNING_INTERVAL_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -24,9 +25,13 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
-        self._refused = OnceAMinute()
+        self._refused = _RefusedCalls()
         # For every kind of call: the refusal comes before the first message is read.
         self._refusal: Handler = grpc.stream_stream_rpc_method_handler(self._refuse)
+
+    def close(self) -> None:
+        """Log the refused calls that no line of the log has counted. There may be no further call."""
+        self._refused.close()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -45,7 +50,37 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
 
     async def _refuse(self, _requests: Any, context: Any) -> Any:
         # Whoever can connect can cause this line: it must not fill the disk.
-        if calls := self._refused.count():
-            _log.warning("refused calls without a valid token", calls=calls, peer=context.peer())
+        self._refused.count(context.peer())
         message = "a valid bearer token is needed: metadata 'authorization: Bearer TOKEN'"
         await abort(context, UnauthenticatedError(message))
+
+
+class _RefusedCalls:
+    """Logs the first refused call at once, and the number of those after it at the end of each minute."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._peer = ""
+        self._minute: asyncio.TimerHandle | None = None
+
+    def count(self, peer: str) -> None:
+        self._calls += 1
+        self._peer = peer
+        if self._minute is None:
+            self._end_minute()
+
+    def close(self) -> None:
+        if self._minute is not None:
+            self._minute.cancel()
+        self._log()
+
+    def _end_minute(self) -> None:
+        self._minute = None
+        if self._log():
+            self._minute = asyncio.get_running_loop().call_later(_WARNING_INTERVAL_SECONDS, self._end_minute)
+
+    def _log(self) -> bool:
+        calls, self._calls = self._calls, 0
+        if calls:
+            _log.warning("refused calls without a valid token", calls=calls, peer=self._peer)
+        return calls > 0

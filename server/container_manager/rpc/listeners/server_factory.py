@@ -54,11 +54,17 @@ class ServerFactory:
         self._options = options
         self._kept = KeptRequests()
         self._receptions: list[ReceptionInterceptor] = []
+        self._authentications: list[AuthenticationInterceptor] = []
 
     def close(self) -> None:
         """End the calls of every server whose requests have not arrived."""
         for reception in self._receptions:
             reception.close()
+
+    def servers_stopped(self) -> None:
+        """Log what the interceptors have still to log. Call it once every server has stopped."""
+        for authentication in self._authentications:
+            authentication.close()
 
     def listening_on(self, address: Address) -> tuple[grpc.aio.Server, int]:
         """A server that is bound to the address but not started, and its port. Raises :class:`AddressInUseError`."""
@@ -75,7 +81,9 @@ class ServerFactory:
             CallLimitInterceptor(self._places, str(address)),
         ]
         if isinstance(address, TcpAddress) and self._tcp.token is not None:
-            interceptors.insert(1, AuthenticationInterceptor(self._tcp.token))
+            authentication = AuthenticationInterceptor(self._tcp.token)
+            interceptors.insert(1, authentication)
+            self._authentications.append(authentication)
         self._receptions.append(reception)
         server = grpc.aio.server(interceptors=interceptors, options=self._options)
         self._register(server, address)
