@@ -19,6 +19,7 @@ from container_manager.bot_directories import BotUser
 from container_manager.deadline import Deadline
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.operation import carry_out
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY, HostStates
 from container_manager.provisioning.staging import remove_leftovers
 from tests.unit.provisioned import BOT, USER, contents, root_at
@@ -177,13 +178,13 @@ class PinnedWorld:
         """A service that is started with these engines of nodes."""
         engine = cast("SwarmClient", self.swarm)
         volumes = StateVolumes(endpoints, seconds=5)
-        self.states = PinnedStates(engine, self.copies, volumes)
         self.nodes = StateNodes(engine)
+        self.states = PinnedStates(engine, self.nodes, self.copies, volumes)
         self.files = PinnedFiles(self.nodes, volumes, self.copies)
 
     def put(self, content: dict[str, bytes]) -> None:
         """Give the bot this state on node b."""
-        self.nodes.keep(BOT, "b")
+        carry_out(self.nodes.keep(BOT, "b"))
         remove_tree(self.volume)
         for path, data in content.items():
             (self.volume / path).parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ from container_manager.errors import (
     StateUnavailableError,
 )
 from container_manager.maintenance.former_state import FAILED, put_former_back
+from container_manager.operation import carry_out
 from container_manager.provisioning import host_states, tree_stream
 from container_manager.provisioning.host_states import MAINTENANCE_DIRECTORY
 from tests.unit.pinned_world import VOLUME, PinnedWorld, remove_tree
@@ -72,7 +73,7 @@ def test_a_copy_and_the_state_change_places(world: PinnedWorld) -> None:
 
 def test_a_state_appears_on_a_node_whose_engine_is_named_where_there_was_none(world: PinnedWorld) -> None:
     remove_tree(world.volume)
-    world.nodes.forget(BOT, "b")
+    carry_out(world.nodes.forget(BOT, "b"))
     assert not world.states.has_state(BOT)
     world.new("new", NEW)
     assert world.swarm.rows["b"]["Spec"]["Labels"], "the create that follows goes there"
@@ -254,7 +255,7 @@ def test_a_bot_goes_where_its_container_is_pinned_to(world: PinnedWorld) -> None
         world.new("new", NEW)
     world.swarm.pin("b")
     assert world.states.has_state(BOT)
-    world.nodes.forget(BOT, "b")
+    carry_out(world.nodes.forget(BOT, "b"))
     assert world.states.has_state(BOT), "its next run has that state, whatever the node's labels say"
     for elsewhere in (None, "gone"):
         world.swarm.pin(elsewhere)
@@ -263,7 +264,7 @@ def test_a_bot_goes_where_its_container_is_pinned_to(world: PinnedWorld) -> None
 
 
 def test_a_bot_without_a_node_has_no_state_and_gets_one_only_where_an_engine_is_named(world: PinnedWorld) -> None:
-    world.nodes.forget(BOT, "b")
+    carry_out(world.nodes.forget(BOT, "b"))
     assert not world.states.has_state(BOT)
     with pytest.raises(StateUnavailableError, match="no node has"):
         world.states.copy_aside(BOT, "copy")

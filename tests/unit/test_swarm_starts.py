@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -214,6 +218,36 @@ def test_a_start_of_a_bot_whose_only_node_is_down_is_withdrawn(world: SwarmWorld
     assert "machine-2" == caught.value.metadata["node"]
     assert {"Replicated": {"Replicas": 0}} == service["Spec"]["Mode"]
     assert LABEL_LEFT_ON not in service["Spec"]["Labels"]
+
+
+def test_a_first_start_on_a_node_whose_change_hangs_holds_no_thread_and_goes_on_then(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(lifecycle)
+    (made,) = world.services.values()
+    made["Spec"]["TaskTemplate"]["Placement"] = {"Constraints": ["node.id==node1"]}
+    change, begun, answers = world.update_node, threading.Event(), threading.Event()
+
+    def hang(document: dict[str, Any], spec: dict[str, Any]) -> bool:
+        begun.set()
+        assert answers.wait(60)
+        return change(document, spec)
+
+    monkeypatch.setattr(world, "update_node", hang)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        stack.callback(answers.set)
+        other = pool.submit(carry_out, lifecycle.state_nodes.keep("other", "node1"))
+        assert begun.wait(60)
+        begins = time.monotonic()
+        operation = lifecycle.start_container(BOT)
+        next(operation)
+        assert time.monotonic() < begins + 5
+        assert "update_service" not in world.calls, "the mark comes before the state"
+        answers.set()
+        other.result(60)
+        carry_out(operation)
+    assert {f"botmaker.state.{BOT}", "botmaker.state.other"} <= set(world.nodes["node1"]["Spec"]["Labels"])
+    assert ContainerState.RUNNING is status(lifecycle).state
 
 
 def test_a_restart_that_cannot_start_stops_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -16,9 +17,11 @@ import pytest
 from container_manager.backend import Feature
 from container_manager.backend_maintenance import ImageFacts
 from container_manager.backends.swarm import state_nodes, state_volumes
+from container_manager.backends.swarm.backend import SwarmBackend
 from container_manager.backends.swarm.limitations import limitations
 from container_manager.backends.swarm.maintenance import SwarmMaintenance
 from container_manager.backends.swarm.pinned_files import PinnedFiles
+from container_manager.backends.swarm.pinned_states import PinnedStates
 from container_manager.backends.swarm.state_nodes import StateNodes, node_with_state
 from container_manager.backends.swarm.state_volumes import StateVolumes
 from container_manager.bot_directories import RootDirectory
@@ -81,7 +84,7 @@ def states(nodes: Nodes) -> StateNodes:
 def test_a_node_is_marked_with_the_bots_whose_state_it_has_and_keeps_all_else(nodes: Nodes, states: StateNodes) -> None:
     assert states.find(BOT, Deadline()) is None
     for _ in range(2):
-        states.keep(BOT, "b")
+        carry_out(states.keep(BOT, "b"))
     assert {"zone": "b", f"botmaker.state.{BOT}": "true"} == nodes.rows["b"]["Spec"]["Labels"]
     assert ("worker", "active", 6) == (
         nodes.rows["b"]["Spec"]["Role"],
@@ -91,7 +94,7 @@ def test_a_node_is_marked_with_the_bots_whose_state_it_has_and_keeps_all_else(no
     found = states.find(BOT, Deadline())
     assert found is not None
     assert "b" == found["ID"]
-    states.forget(BOT, "b")
+    carry_out(states.forget(BOT, "b"))
     assert {"zone": "b"} == nodes.rows["b"]["Spec"]["Labels"]
 
 
@@ -102,7 +105,7 @@ def test_a_change_of_the_node_by_somebody_else_is_kept(nodes: Nodes, states: Sta
         row["Spec"]["Availability"] = "drain"
 
     nodes.before_update = drain
-    states.keep(BOT, "a")
+    carry_out(states.keep(BOT, "a"))
     assert ("drain", "true") == (
         nodes.rows["a"]["Spec"]["Availability"],
         nodes.rows["a"]["Spec"]["Labels"][f"botmaker.state.{BOT}"],
@@ -115,7 +118,7 @@ def test_any_number_of_bots_may_get_a_state_on_one_node_at_the_same_time(nodes: 
     nodes.before_update = lambda _: time.sleep(0.02)
     each = [StateNodes(cast("SwarmClient", nodes)) for _ in range(services)]
     with ThreadPoolExecutor(40) as threads:
-        list(threads.map(lambda number: each[number % services].keep(f"bot-{number}", "a"), range(40)))
+        list(threads.map(lambda number: carry_out(each[number % services].keep(f"bot-{number}", "a")), range(40)))
     assert {"zone", *(f"botmaker.state.bot-{number}" for number in range(40))} == set(nodes.rows["a"]["Spec"]["Labels"])
     assert services > 1 or 40 == nodes.updates, "one service is never in its own way"
 
@@ -128,11 +131,11 @@ def test_a_node_that_others_change_many_times_is_marked_in_the_end(nodes: Nodes,
             row["Version"] = {"Index": row["Version"]["Index"] + 1}
 
     nodes.before_update = change
-    states.keep(BOT, "a")
+    carry_out(states.keep(BOT, "a"))
     assert node_with_state(BOT, nodes.list_nodes(Deadline())) is not None
 
 
-def test_a_change_of_a_node_that_hangs_holds_up_other_changes_of_this_node_for_some_seconds(
+def test_a_change_of_a_node_that_hangs_holds_up_other_changes_of_this_node_for_some_seconds_and_no_thread(
     nodes: Nodes, states: StateNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, answers = threading.Event(), threading.Event()
@@ -142,18 +145,36 @@ def test_a_change_of_a_node_that_hangs_holds_up_other_changes_of_this_node_for_s
         begun.set()
         assert answers.wait(60)
 
+    carry_out(states.keep("marked", "a"))
     nodes.before_update = hang
     with ThreadPoolExecutor(1) as threads, ExitStack() as stack:
         stack.callback(answers.set)
-        hanging = threads.submit(states.keep, "first", "a")
+        hanging = threads.submit(carry_out, states.keep("first", "a"))
         assert begun.wait(60)
+        begins = time.monotonic()
+        assert (next(states.keep(BOT, "a")).longest() or 1) <= 0.1
+        assert time.monotonic() < begins + 5
+        assert list(states.keep("marked", "a")) == [], "a bot that is started again waits for none"
         monkeypatch.setattr(state_nodes, "_PATIENCE_SECONDS", 0.1)
         with pytest.raises(EngineUnavailableError, match="try again later"):
-            states.keep(BOT, "a")
-        states.keep(BOT, "b")
+            carry_out(states.keep(BOT, "a"))
+        carry_out(states.keep(BOT, "b"))
         answers.set()
         hanging.result(60)
-        states.keep(BOT, "a")
+        carry_out(states.keep(BOT, "a"))
+
+
+def test_a_service_is_not_in_its_own_way_when_starts_deletions_and_restores_change_one_node(tmp_path: Path) -> None:
+    async def backend_of_service() -> None:
+        root = RootDirectory(tmp_path, tmp_path)
+        config = BackendConfig(secrets_root=root, state_root=root, docker_host="tcp://127.0.0.1:1")
+        backend = SwarmBackend(config, SwarmConfig("pinned"))
+        assert isinstance(backend.files, PinnedFiles)
+        assert isinstance(backend.states, PinnedStates)
+        assert backend.lifecycle._starts._state_nodes is backend.files._nodes is backend.states._nodes
+        await backend.close()
+
+    asyncio.run(backend_of_service())
 
 
 def test_a_node_that_changes_all_the_time_or_cannot_be_changed_is_told(
@@ -162,7 +183,7 @@ def test_a_node_that_changes_all_the_time_or_cannot_be_changed_is_told(
     monkeypatch.setattr(state_nodes, "_PATIENCE_SECONDS", 0.1)
     nodes.before_update = lambda row: row.update(Version={"Index": row["Version"]["Index"] + 1})
     with pytest.raises(EngineUnavailableError, match="try again later"):
-        states.keep(BOT, "a")
+        carry_out(states.keep(BOT, "a"))
     assert 50 > nodes.updates, "with pauses"
 
     def refuse(_: Json) -> None:
@@ -170,8 +191,8 @@ def test_a_node_that_changes_all_the_time_or_cannot_be_changed_is_told(
 
     nodes.before_update = refuse
     with pytest.raises(EngineUnavailableError, match="no leader"):
-        states.keep(BOT, "a")
-    states.keep(BOT, "gone")
+        carry_out(states.keep(BOT, "a"))
+    carry_out(states.keep(BOT, "gone"))
     assert node_with_state(BOT, nodes.list_nodes(Deadline())) is None
 
 
@@ -214,7 +235,7 @@ def test_a_state_on_a_node_whose_engine_is_not_named_stays_and_the_refusal_says_
     nodes: Nodes, states: StateNodes
 ) -> None:
     files(states).delete_state(BOT)
-    states.keep(BOT, "b")
+    carry_out(states.keep(BOT, "b"))
     before = nodes.list_nodes(Deadline())
     with pytest.raises(NotSupportedByBackendError) as caught:
         files(states, machine_a="tcp://a:1").delete_state(BOT)
@@ -233,7 +254,7 @@ def test_a_state_on_a_node_whose_engine_is_named_is_deleted_once_no_container_ha
     volumes = Volumes([False, False, True])
     monkeypatch.setattr(state_volumes, "VolumeClient", volumes)
     monkeypatch.setattr(state_volumes, "_LOOK_SECONDS", 0.001)
-    states.keep(BOT, "b")
+    carry_out(states.keep(BOT, "b"))
     files(states, **{name: "tcp://b:1"}).delete_state(BOT)
     assert [("tcp://b:1", f"botmaker-{BOT}")] * 3 == volumes.removed
     assert states.find(BOT, Deadline()) is None
@@ -255,7 +276,7 @@ def test_a_state_that_was_not_deleted_is_still_known(
 ) -> None:
     monkeypatch.setattr(state_volumes, "VolumeClient", Volumes([outcome]))
     monkeypatch.setattr(state_volumes, "_IN_USE_SECONDS", 0.01)
-    states.keep(BOT, "b")
+    carry_out(states.keep(BOT, "b"))
     with pytest.raises(error):
         files(states, b="tcp://b:1").delete_state(BOT)
     assert states.find(BOT, Deadline()) is not None
@@ -268,7 +289,7 @@ def test_a_state_is_not_taken_for_deleted_by_an_engine_that_is_not_that_of_its_n
     """Two nodes may have the same host name."""
     volumes = Volumes([True], node_id)
     monkeypatch.setattr(state_volumes, "VolumeClient", volumes)
-    states.keep(BOT, "b")
+    carry_out(states.keep(BOT, "b"))
     with pytest.raises(EngineUnavailableError, match="--node-engine"):
         files(states, machine_b="tcp://a:1").delete_state(BOT)
     assert [] == volumes.removed

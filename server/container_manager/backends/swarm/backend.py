@@ -17,7 +17,6 @@ from container_manager.backends.swarm.placement import Placing, shared_states
 from container_manager.backends.swarm.secrets import SwarmSecrets
 from container_manager.backends.swarm.service_log import ServiceLog
 from container_manager.backends.swarm.source import SwarmSource
-from container_manager.backends.swarm.state_nodes import StateNodes
 from container_manager.backends.swarm.state_volumes import StateVolumes
 from container_manager.backends.swarm.task_log import LogEngines
 from container_manager.bot_directories import same_user
@@ -61,10 +60,11 @@ class SwarmBackend:
             self.files = HostFiles(self._shared, config.bot_user, same_user)
             self.states = None if self._shared is None else HostStates(self._shared, config.bot_user, same_user)
         else:
+            nodes = self.lifecycle.state_nodes
             volumes = StateVolumes(swarm.node_engines, seconds=seconds, observer=observer)
             copies = None if config.state_root is None else HostStates(config.state_root, config.bot_user, same_user)
-            self.files = PinnedFiles(StateNodes(self._engine), volumes, copies)
-            self.states = None if copies is None else PinnedStates(self._engine, copies, volumes)
+            self.files = PinnedFiles(nodes, volumes, copies)
+            self.states = None if copies is None else PinnedStates(self._engine, nodes, copies, volumes)
 
     async def version(self) -> str:
         try:

@@ -46,13 +46,7 @@ from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import ContainerNotFoundError, NodeUnavailableError
-from container_manager.model import (
-    ContainerConfig,
-    ContainerDefinition,
-    ContainerState,
-    ContainerStatus,
-    age,
-)
+from container_manager.model import ContainerConfig, ContainerDefinition, ContainerState, ContainerStatus, age
 from container_manager.operation import Operation
 from container_manager.validation import check_grace_seconds
 
@@ -81,13 +75,14 @@ class SwarmLifecycle:
         self.engine = engine
         self.services = BotServices(self.engine)
         self.images = SwarmImages(self.engine, config)
+        self.state_nodes = StateNodes(self.engine)
         self._secrets = secrets
         shared = shared_states(config, swarm)
         nodes_calls = {
             name: LongCalls(url, timeout_seconds=seconds, observer=observer) for name, url in swarm.node_engines.items()
         }
         self._runs = Runs(self.engine, self.services, TaskWatch(self.engine), nodes_calls)
-        self._starts = Starts(self.services, self._runs, secrets, StateNodes(self.engine), shared, images=self.images)
+        self._starts = Starts(self.services, self._runs, secrets, self.state_nodes, shared, images=self.images)
         self._creator = ServiceCreator(engine, self.services, self.images, config, swarm, references=secrets.references)
         accepts = Weaker.GRACE_PERIOD.value in swarm.allow_weaker
         self._ending = NodeEnding(self.services, nodes_calls, accepts_other=accepts)

@@ -9,6 +9,7 @@ from container_manager.backends.swarm.status import node_name
 from container_manager.deadline import Deadline
 from container_manager.errors import NotSupportedByBackendError
 from container_manager.model import container_name
+from container_manager.operation import carry_out
 from container_manager.provisioning.host_states import HostStates
 
 NO_FILES = "bots' states are on single nodes, where this service does not reach their files"
@@ -55,4 +56,4 @@ class PinnedFiles:
             )
         with self._volumes.opened(bot_id, node) as volume:
             volume.remove()
-        self._nodes.forget(bot_id, str(node["ID"]))
+        carry_out(self._nodes.forget(bot_id, str(node["ID"])))

@@ -39,6 +39,7 @@ from container_manager.errors import (
     StateUnavailableError,
     reason_of,
 )
+from container_manager.operation import carry_out
 from container_manager.provisioning.host_states import HostStates
 
 Json = dict[str, Any]
@@ -56,11 +57,11 @@ class PinnedStates:
     :class:`NodeUnavailableError` and ``Engine…Error`` kinds.
     """
 
-    def __init__(self, engine: SwarmClient, copies: HostStates, volumes: StateVolumes) -> None:
+    def __init__(self, engine: SwarmClient, nodes: StateNodes, copies: HostStates, volumes: StateVolumes) -> None:
         """``engine``: a manager's. ``copies``: of which only the copies beside states are used."""
         self._engine = engine
         self._services = BotServices(engine)
-        self._nodes = StateNodes(engine)
+        self._nodes = nodes
         self._copies = copies
         self._volumes = volumes
 
@@ -97,7 +98,7 @@ class PinnedStates:
             pass
         with self._copies.new_aside(bot_id, name) as directory:
             yield directory
-            self._nodes.keep(bot_id, node["ID"])
+            carry_out(self._nodes.keep(bot_id, node["ID"]))
 
     def opened_aside(self, bot_id: str, name: str) -> AbstractContextManager[int]:
         return self._copies.opened_aside(bot_id, name)
@@ -110,7 +111,7 @@ class PinnedStates:
         if put in copies:
             node = self._node(bot_id) or self._node_for_new_state(bot_id)
             with self._volume(bot_id, node) as volume:
-                self._nodes.keep(bot_id, node["ID"])
+                carry_out(self._nodes.keep(bot_id, node["ID"]))
                 if keep not in copies and volume.exists() and not self._is_partly_written(bot_id):
                     try:
                         with self._copies.new_copy(bot_id, keep) as copy:

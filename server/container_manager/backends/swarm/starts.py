@@ -100,15 +100,15 @@ class Starts:
             secrets = self.check(service, bot_id)
             # Those of the create may have expired.
             registry_auth = credentials() if credentials is not None else self.credentials(service, deadline)
+            if node_id := pinned_node(service):
+                # Before there is a state.
+                yield from self._state_nodes.keep(bot_id, node_id)
         start_id = uuid4().hex
 
         def start(document: Json) -> Json | None:
             check_stays(document, bot_id)
             if replicas_of(document) > 0:
                 return None if _has_begun(document) else records.started(document["Spec"], until_ns, start_id)
-            if node_id := pinned_node(document):
-                # Before there is a state.
-                self._state_nodes.keep(bot_id, node_id)
             return records.started(with_secrets(document["Spec"], secrets), until_ns, start_id)
 
         service = self._services.change(service, start, bot_id, registry_auth)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets as random
 import threading
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +16,7 @@ from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineUnavailableError
+from container_manager.operation import Operation, Wait
 
 Json = dict[str, Any]
 
@@ -45,35 +45,41 @@ class StateNodes:
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
 
-    def keep(self, bot_id: str, node_id: str) -> None:
-        """Remember that the node has, or is about to have, the bot's state."""
-        self._mark(bot_id, node_id, marked=True)
+    def keep(self, bot_id: str, node_id: str) -> Operation[None]:
+        """Remember that the node has, or is about to have, the bot's state.
 
-    def forget(self, bot_id: str, node_id: str) -> None:
-        """The node has no state of the bot any more."""
-        self._mark(bot_id, node_id, marked=False)
+        Raises :class:`EngineUnavailableError` if it finds no gap between the changes of the node by others.
+        """
+        return self._mark(bot_id, node_id, marked=True)
 
-    def _mark(self, bot_id: str, node_id: str, *, marked: bool) -> None:
+    def forget(self, bot_id: str, node_id: str) -> Operation[None]:
+        """The node has no state of the bot any more. Raises as :meth:`keep`."""
+        return self._mark(bot_id, node_id, marked=False)
+
+    def _mark(self, bot_id: str, node_id: str, *, marked: bool) -> Operation[None]:
         label, patience = PREFIX + bot_id, Deadline(_PATIENCE_SECONDS)
+        if self._to_mark(node_id, label, marked=marked) is None:
+            return
         lock = self._locks.setdefault(node_id, threading.Lock())
-        if not lock.acquire(timeout=_PATIENCE_SECONDS):
-            raise _busy(bot_id)
-        try:
-            while patience.remaining():
-                node = next((each for each in self.all(Deadline()) if each["ID"] == node_id), None)
-                if node is None or (label in _labels(node)) is marked:
-                    return
-                others = {key: value for key, value in _labels(node).items() if key != label}
-                spec = {**node["Spec"], "Labels": {**others, **({label: "true"} if marked else {})}}
-                if self._engine.update_node(node, spec):
-                    return
-                # Other services, and the swarm itself, change it too.
-                time.sleep(random.randbelow(_PAUSE_MILLISECONDS) / 1000)
-        except EngineRejectedError as exc:
-            raise engine_error(exc, bot_id) from exc
-        finally:
-            lock.release()
-        raise _busy(bot_id)
+        while patience.remaining():
+            # No thread waits for the lock: a manager that is slow would hold one for each bot.
+            if lock.acquire(blocking=False):
+                try:
+                    node = self._to_mark(node_id, label, marked=marked)
+                    if node is None or self._engine.update_node(node, _marked(node, label, marked=marked)):
+                        return
+                except EngineRejectedError as exc:
+                    raise engine_error(exc, bot_id) from exc
+                finally:
+                    lock.release()
+            # Other services, and the swarm itself, change the node too.
+            yield Wait(seconds=random.randbelow(_PAUSE_MILLISECONDS) / 1000)
+        raise EngineUnavailableError("others keep changing the node of the bot's state; try again later", bot_id=bot_id)
+
+    def _to_mark(self, node_id: str, label: str, *, marked: bool) -> Json | None:
+        """The node, as it is now; ``None``: it is marked as it is to be, or has left the swarm."""
+        node = next((each for each in self.all(Deadline()) if each["ID"] == node_id), None)
+        return None if node is None or (label in _labels(node)) is marked else node
 
 
 def node_with_state(bot_id: str, nodes: Iterable[Json]) -> Json | None:
@@ -81,8 +87,10 @@ def node_with_state(bot_id: str, nodes: Iterable[Json]) -> Json | None:
     return next((node for node in nodes if PREFIX + bot_id in _labels(node)), None)
 
 
-def _busy(bot_id: str) -> EngineUnavailableError:
-    return EngineUnavailableError("others keep changing the node of the bot's state; try again later", bot_id=bot_id)
+def _marked(node: Json, label: str, *, marked: bool) -> Json:
+    """The node's specification with or without the label."""
+    others = {key: value for key, value in _labels(node).items() if key != label}
+    return {**node["Spec"], "Labels": {**others, **({label: "true"} if marked else {})}}
 
 
 def _labels(node: Json) -> Json:
