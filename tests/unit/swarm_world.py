@@ -92,10 +92,13 @@ class SwarmWorld:
 
     def remove_service(self, service_id: str) -> bool:
         with self._call("remove_service"):
+            if service_id not in self.services:
+                return False
             tasks = (task for task in self.tasks.values() if task["ServiceID"] == service_id)
             assert not any(task["DesiredState"] == "remove" for task in tasks), "the leader's engine crashes"
             self.end(service_id)
-            return self.services.pop(service_id, None) is not None
+            del self.services[service_id]
+            return True
 
     def list_tasks(self, deadline: object, **filters: Any) -> list[Json]:
         with self._call("list_tasks"):

@@ -123,6 +123,17 @@ def test_a_bot_that_another_service_removes_meanwhile_is_gone(
     assert {} == world.services
 
 
+def test_a_remove_that_another_service_was_faster_with_names_the_node_that_the_bot_may_still_run_on(
+    world: SwarmWorld, lifecycle: SwarmLifecycle
+) -> None:
+    run(lifecycle)
+    (service,) = world.services.values()
+    world.at_stop = [{"State": "running"}]
+    world.on_update = lambda: (world.remove_service(service["ID"]), world.set_node("node1", "down"))
+    with pytest.raises(NodeUnavailableError):
+        carry_out(lifecycle.remove_container(BOT))
+
+
 @pytest.mark.parametrize("is_pinned", [True, False], ids=["pinned", "floating"])
 def test_a_start_of_a_started_bot_is_not_certain_while_the_only_node_that_may_run_it_is_down(
     world: SwarmWorld, lifecycle: SwarmLifecycle, is_pinned: bool

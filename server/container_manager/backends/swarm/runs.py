@@ -205,6 +205,9 @@ class Runs:
 
     def await_forgotten(self, service: Json, bot_id: str) -> Operation[None]:
         """Wait until the swarm has forgotten the tasks of the service that are not wanted any more."""
+        if self._services.now(service, bot_id, Deadline()) is None:
+            # Another service has removed it.
+            return
         ends = time.monotonic() + END_SECONDS
 
         def look(tasks: list[Json]) -> bool:
