@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hmac
 import os
 import resource
@@ -13,9 +14,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 from structlog.testing import capture_logs
@@ -142,6 +144,28 @@ def test_a_start_that_is_killed_while_it_makes_the_token_stops_no_later_one(tmp_
     killed = subprocess.run([sys.executable, "-c", _KILLED_WHILE_IT_WRITES, path], check=False)
     assert -signal.SIGXFSZ == killed.returncode
     assert len(read_or_make_token(path)) >= 32
+    assert [path] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS], ids=errno.errorcode.get)
+def test_a_file_system_without_hard_links_gets_a_token_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    path = tmp_path / "token"
+    disk = ExitStack()
+
+    def link(*_: Path) -> NoReturn:
+        disk.enter_context(full_disk())
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "link", link)
+    with disk, pytest.raises(StartupError, match="cannot be made: File too large"):
+        read_or_make_token(path)
+    assert [] == list(tmp_path.iterdir())
+    monkeypatch.setattr(f"{__name__}.full_disk", nullcontext)
+    assert read_or_make_token(path) + "\n" == path.read_text()
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    assert [path] == list(tmp_path.iterdir())
 
 
 def test_processes_that_start_at_once_have_one_token(tmp_path: Path) -> None:

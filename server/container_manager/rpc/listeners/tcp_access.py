@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 import secrets
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from container_manager.nonblocking_open import open_nonblocking
 from container_manager.rpc.listeners.server_certificates import ServerCertificates
 
 _MIN_TOKEN_LENGTH = 16
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 _log = structlog.get_logger(__name__)
 
@@ -80,10 +84,12 @@ def read_or_make_token(path: Path) -> str:
             # Another process has made one meanwhile.
             pass
         except FileNotFoundError:
-            raise StartupError(
-                f"the token file {path} cannot be made: there is no directory {path.parent}; "
-                "make it first, or choose another --token-file"
-            ) from None
+            # Another process that has made one has removed this one's part file.
+            if not os.path.lexists(path):
+                raise StartupError(
+                    f"the token file {path} cannot be made: there is no directory {path.parent}; "
+                    "make it first, or choose another --token-file"
+                ) from None
         except OSError as exc:
             raise StartupError(f"the token file {path} cannot be made: {exc.strerror}") from exc
     return read_token(path)
@@ -92,18 +98,35 @@ def read_or_make_token(path: Path) -> str:
 def _made(path: Path) -> str:
     """A new token. Its file has its name only when it is complete: half a token would stop every later start."""
     token = secrets.token_urlsafe(32)
-    part = path.with_name(f".token-{secrets.token_hex(8)}.part")
+    part = path.with_name(f".{path.name}-{secrets.token_hex(8)}.part")
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        _write(part, token)
+        # Unlike a rename, this replaces no token that another process has made.
+        os.link(part, path)
+    except OSError as exc:
+        if exc.errno not in _NO_HARD_LINKS:
+            raise
+        _write(path, token)
+    finally:
+        part.unlink(missing_ok=True)
+    # Starts that were killed have left theirs.
+    for left in path.parent.glob(f".{glob.escape(path.name)}-{'[0-9a-f]' * 16}.part"):
+        with suppress(OSError):
+            left.unlink()
+    return token
+
+
+def _write(path: Path, token: str) -> None:
+    """Make the file. Leaves none if it cannot be written."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
         with os.fdopen(descriptor, "w") as file:
             file.write(token + "\n")
             file.flush()
             os.fsync(descriptor)
-        # Unlike a rename, this replaces no token that another process has made.
-        os.link(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return token
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def read_token(path: Path) -> str:
