@@ -23,12 +23,13 @@ from container_manager.errors import (
     OperationInProgressError,
     RollbackFailedError,
     StateTooLargeError,
+    StateUnavailableError,
     UpgradeRolledBackError,
 )
 from container_manager.maintenance import journal as journal_module
 from container_manager.maintenance import steps
 from container_manager.maintenance import task as task_module
-from container_manager.maintenance.journal import Journal, Record
+from container_manager.maintenance.journal import Journal, JournalUnavailableError, Record
 from container_manager.maintenance.steps import Means
 from container_manager.maintenance.task import Result, Task
 from container_manager.model import ContainerState
@@ -203,6 +204,50 @@ def test_a_backup_on_a_full_disk_starts_the_bot_that_it_has_stopped_once_there_i
     world.memory.script("start_container", full, full, None)
     assert world.run(Record("b", "backup", BOT, {"stop_and_restart": True})) is not None
     assert ContainerState.RUNNING is world.state(BOT)
+    assert world.is_clean(BOT)
+
+
+def test_a_backup_that_fails_tells_its_own_error_once_the_bot_goes_on_and_is_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service has not ended meanwhile, and the bot was stopped once."""
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "old")
+
+    def unreadable(*_: object, **__: object) -> None:
+        raise StateUnavailableError("the state cannot be read")
+
+    monkeypatch.setattr(world.memory.states, "copy_aside", unreadable)
+    full = CapacityExceededError("no space left on device")
+    world.memory.script("start_container", full, full, None)
+    with pytest.raises(StateUnavailableError, match="cannot be read"):
+        world.run(Record("b", "backup", BOT, {"stop_and_restart": True}))
+    assert (ContainerState.RUNNING, 1) == (world.state(BOT), len(world.memory.seen("stop_container")))
+    assert world.is_clean(BOT)
+
+
+def test_a_backup_is_made_once_though_its_record_cannot_be_written_when_its_archive_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+    world = World(tmp_path)
+    world.add(BOT, "old")
+    refused: list[str] = []
+    for method in ("save", "forget"):
+        original = getattr(Journal, method)
+
+        def fails_for_a_while(journal: Journal, of: Any, original: Any = original) -> None:
+            if world.archives() and len(refused) < 3:
+                refused.append(str(of))
+                raise JournalUnavailableError("the file system is read-only")
+            original(journal, of)
+
+        monkeypatch.setattr(Journal, method, fails_for_a_while)
+    backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": True}))
+    assert backup is not None
+    assert (3, [backup["backup_id"]]) == (len(refused), world.archives())
+    assert (ContainerState.RUNNING, 1) == (world.state(BOT), len(world.memory.seen("stop_container")))
     assert world.is_clean(BOT)
 
 

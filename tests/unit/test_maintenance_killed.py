@@ -43,17 +43,22 @@ def worlds(tmp_path: Path) -> Iterator[tuple[int, World]]:
 @pytest.mark.parametrize("stop_and_restart", [False, True])
 def test_a_killed_backup_lets_the_bot_go_on_and_is_made_after_all(tmp_path: Path, stop_and_restart: bool) -> None:
     record = Record("r", "backup", BOT, {"stop_and_restart": stop_and_restart})
+    made_and_killed = 0
     for step, world in worlds(tmp_path):
         world.add(BOT, "old")
         ended = world.run(record, step) is not None
+        is_made = any("made" in each.facts for each in world.journal.unfinished())
         found = world.restart()
         assert ContainerState.RUNNING is world.state(BOT)
         assert ["old"] == world.everywhere(BOT)
         assert world.is_clean(BOT)
+        assert not (ended or is_made) or 1 == len(world.archives()), "it is made once"
+        made_and_killed += is_made
         assert ended or (world.journal.find("r") or record).outcome is not None or found == []
         assert len(world.archives()) >= len(found)
         if ended:
             assert step > 20
+            assert made_and_killed
             break
 
 
@@ -71,14 +76,15 @@ def test_a_backup_that_is_killed_again_ends_with_an_error_and_lets_the_bot_go_on
         if world.run(found, step) is not None:
             break
         for again in world.journal.unfinished():
-            with pytest.raises(InternalError, match="ended twice") if again.facts.get("begins_anew") else nullcontext():
+            is_given_up = again.facts.get("begins_anew") and "made" not in again.facts
+            with pytest.raises(InternalError, match="ended twice") if is_given_up else nullcontext():
                 world.run(again)
             ended = world.journal.find("r")
             ends.add((again.phase, "error" in ((ended and ended.outcome) or {})))
         assert ContainerState.RUNNING is world.state(BOT)
         assert ["old"] == world.everywhere(BOT)
         assert world.is_clean(BOT)
-    assert {("copying", False), ("copying", True), ("archiving", True)} == ends
+    assert {("copying", False), ("copying", True), ("archiving", True), ("archiving", False)} == ends
 
 
 @pytest.mark.parametrize("running", [False, True])

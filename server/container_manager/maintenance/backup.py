@@ -2,7 +2,8 @@
 
 A running bot is frozen, or stopped, only while its state is copied; the archive is made from the copy. A backup waits
 for others' archives before that. What is frozen or stopped is on the disk before, so that a service that was killed
-lets the bot go on at its next start, and begins anew: once, since it may be the backup that ends the service.
+lets the bot go on at its next start, and begins anew: once, since it may be the backup that ends the service. Within
+one process it is not begun again: what lets the bot go on is repeated until it succeeds.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from container_manager.errors import (
 )
 from container_manager.maintenance.archive import DERIVED_PATHS
 from container_manager.maintenance.backup_store import Backup, new_backup_id
+from container_manager.maintenance.former_state import discard_quietly
 from container_manager.maintenance.manifest import Manifest
 from container_manager.maintenance.steps import (
     Means,
@@ -39,16 +41,20 @@ from container_manager.maintenance.steps import (
     start,
     stop,
 )
-from container_manager.maintenance.task import TEMPORARY, Report, Task
+from container_manager.maintenance.task import Report, Task, patiently
 from container_manager.model import ContainerState, ContainerStatus
 from container_manager.operation import Operation
 
 COPYING, ARCHIVING = "copying", "archiving"
+# The fact that an archive is complete: its document.
+_MADE = "made"
 
 
 def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
     """The operation ``backup``, with the argument ``stop_and_restart``. Its result is :func:`backup_document`."""
     bot_id = task.bot_id
+    if _MADE in task.facts:
+        return _finished(means, task)
     begins_anew, has_begun_anew = bool(task.phase), task.facts.get("begins_anew", False)
     if begins_anew:
         yield from _let_go_on(means, task)
@@ -80,8 +86,15 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
     except Exception:
         yield from _let_go_on(means, task)
         raise
-    yield from _let_go_on(means, task)
-    return backup_document(backup)
+    # Before anything else may fail: it is not made once more.
+    yield from patiently(task, lambda: _made(task, backup))
+    return _finished(means, task)
+
+
+def _finished(means: Means, task: Task) -> dict[str, Any]:
+    """The bot goes on since its state was copied."""
+    discard_quietly(means, task, _copy_name(task))
+    return dict(task.facts[_MADE])
 
 
 def _checked(means: Means, states: States, bot_id: str, *, stops: bool) -> tuple[ContainerStatus | None, bool]:
@@ -139,7 +152,9 @@ def _copied(means: Means, task: Task, status: ContainerStatus | None, without: t
             yield from _stopped_if_up(means, task)
     on_progress: Callable[[int], None] = task.progress(COPYING, "copying the state")
     copied = require_states(means).copy_aside(task.bot_id, _copy_name(task), without=without, on_progress=on_progress)
-    yield from _resume(means, task)
+    yield from patiently(task, lambda: _resume(means, task))
+    # The wait may have given it up.
+    yield from disk_held(means, task)
     task.enter(ARCHIVING, "writing the archive", size_bytes=copied.size_bytes, paused="", stopped=False)
     return copied.left_out
 
@@ -160,17 +175,25 @@ def _let_go_on(means: Means, task: Task) -> Operation[None]:
     """Undo all that the backup has done to the bot. Nothing of it is on the disk then."""
     failure: ContainerManagerError | None = None
     try:
-        yield from _resume(means, task)
-    except TEMPORARY:
-        raise
+        yield from patiently(task, lambda: _resume(means, task))
     except ContainerManagerError as exc:
         # The bot cannot be started again, whoever tries.
         failure = exc
+    yield from patiently(task, lambda: _left(means, task))
+    if failure is not None:
+        raise failure
+
+
+def _left(means: Means, task: Task) -> Operation[None]:
+    yield from ()
     if means.states is not None:
         means.states.discard(task.bot_id, _copy_name(task))
     task.leave()
-    if failure is not None:
-        raise failure
+
+
+def _made(task: Task, backup: Backup) -> Operation[None]:
+    yield from ()
+    task.enter(ARCHIVING, "the archive is complete", **{_MADE: backup_document(backup)})
 
 
 def _resume(means: Means, task: Task) -> Operation[None]:

@@ -182,11 +182,27 @@ def recorded(work: Work, task: Task) -> Operation[Result]:
 
 
 def _end(task: Task, outcome: Mapping[str, Any]) -> Operation[None]:
-    while task.record.outcome is None:
+    def end() -> Operation[None]:
+        yield from ()
+        task.end(outcome)
+
+    yield from patiently(task, end)
+
+
+def patiently(task: Task, call: Callable[[], Operation[None]]) -> Operation[None]:
+    """Carry out what has to be done and may be repeated, again and again while it fails with :data:`TEMPORARY`.
+
+    Others have the operation's places while it waits.
+    """
+    while True:
         try:
-            task.end(outcome)
+            yield from call()
         except TEMPORARY as exc:
+            task.leave_disk()
+            task.leave_start()
             yield _until_later(task, exc)
+        else:
+            return
 
 
 def _until_later(task: Task, exc: ContainerManagerError) -> Wait:
