@@ -120,12 +120,16 @@ def own_reasons(method: str, comments: dict[str, str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+# Others have the same reasons, and are what callers should read of.
+_WITH_ANOTHERS_REASON = (errors.InvalidArgumentError, errors.StateTooLargeError)
+
+
 def reasons() -> dict[str, type[errors.ContainerManagerError]]:
     """Every reason that an error can have, and what the service raises for it."""
     classes = [
         found
         for _, found in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(found, errors.ContainerManagerError) and found is not errors.InvalidArgumentError
+        if issubclass(found, errors.ContainerManagerError) and found not in _WITH_ANOTHERS_REASON
     ]
     return {found.reason: found for found in sorted(classes, key=lambda found: (found.code, found.reason))}
 

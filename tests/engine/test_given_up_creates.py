@@ -91,7 +91,7 @@ def test_conformance_11_a_create_whose_answer_comes_too_late_holds_no_name(
 
 @pytest.mark.parametrize("how", ["engine time-out", "broken connection", "deadline", "cancelled"])
 def test_conformance_11_a_create_given_up_while_the_engine_is_frozen_holds_no_name(
-    slow: Slow, private_engine: PrivateEngine, own_bots: Bots, how: str
+    slow: Slow, private_engine: PrivateEngine, own_bots: Bots, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     # What the service asks a new engine first is known when the engine freezes.
     slow.calls.create(own_bots.new(), *FOREVER)
@@ -107,6 +107,8 @@ def test_conformance_11_a_create_given_up_while_the_engine_is_frozen_holds_no_na
             slow.proxy.cut("/containers/create")
         if how == "cancelled":
             call.cancel()
+            # Else the engine might answer before the service hears of it.
+            wait_until(lambda: "'code': 'CANCELLED'" in caplog.text, "the service knows that the caller has gone")
         else:
             with pytest.raises(grpc.RpcError) as caught:
                 call.result()
