@@ -40,12 +40,21 @@ from tests.unit.provisioned import BOT, OTHER
 USER = BotUser(os.geteuid(), os.getegid())
 
 
+@pytest.fixture(autouse=True)
+def _without_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
 def _full(*_: object) -> None:
     raise CapacityExceededError("no room")
 
 
-def test_an_engine_that_goes_away_for_a_while_does_not_end_a_restore(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_an_engine_that_goes_away_for_a_while_does_not_end_a_restore(world: World) -> None:
     world.add(BOT, "restored")
     backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
     assert backup is not None
@@ -55,8 +64,7 @@ def test_an_engine_that_goes_away_for_a_while_does_not_end_a_restore(tmp_path: P
     assert ["restored"] == world.everywhere(BOT)
 
 
-def test_a_full_disk_before_the_first_phase_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(tmp_path)
+def test_a_full_disk_before_the_first_phase_changes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.add(BOT, "former")
     monkeypatch.setattr(Journal, "save", _full)
     with pytest.raises(CapacityExceededError):
@@ -67,10 +75,8 @@ def test_a_full_disk_before_the_first_phase_changes_nothing(tmp_path: Path, monk
 
 @pytest.mark.parametrize("is_ready", [True, False])
 def test_an_operation_ends_once_the_disk_has_room_for_its_outcome(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ready: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, is_ready: bool
 ) -> None:
-    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
-    world = World(tmp_path)
     world.add(BOT, "former")
     world.is_ready = is_ready
     save, refused = Journal.save, []
@@ -91,11 +97,9 @@ def test_an_operation_ends_once_the_disk_has_room_for_its_outcome(
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.ESTALE])
 @pytest.mark.parametrize("phase", ["backing_up", "replacing", "waiting_ready", "committed"])
 def test_an_upgrade_goes_on_once_its_record_can_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, number: int
+    world: World, monkeypatch: pytest.MonkeyPatch, phase: str, number: int
 ) -> None:
     """Neither its phase nor the decision to go back can be written for a while."""
-    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
-    world = World(tmp_path)
     world.add(BOT, "former")
     world.journal.identity()  # a service has it from its start
     write, refused = journal_module.write_file, []
@@ -127,11 +131,9 @@ def test_an_upgrade_goes_on_once_its_record_can_be_written(
 )
 @pytest.mark.parametrize("error", [EngineUnavailableError("away"), CapacityExceededError("no space left on device")])
 def test_a_rollback_waits_for_an_engine_that_is_away_for_long_and_for_room_on_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, method: str, error: ContainerManagerError
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str, method: str, error: ContainerManagerError
 ) -> None:
-    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
     monkeypatch.setattr(steps, "_PATIENCE_SECONDS", 0)
-    world = World(tmp_path)
     world.add(BOT, "restored")
     backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
     assert backup is not None
@@ -145,10 +147,8 @@ def test_a_rollback_waits_for_an_engine_that_is_away_for_long_and_for_room_on_th
 
 
 def test_a_rollback_does_not_wait_for_a_state_that_is_too_large_to_become_smaller(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
-    world = World(tmp_path)
     world.add(BOT, "former")
     world.is_ready = False
     errors = [StateTooLargeError("there are more than 500000 files")]
@@ -166,10 +166,9 @@ def test_a_rollback_does_not_wait_for_a_state_that_is_too_large_to_become_smalle
 
 @pytest.mark.parametrize("kind", ["upgrade", "restore"])
 def test_a_rollback_leaves_the_container_that_somebody_else_has_made_and_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """As another service on the same swarm may: to it, the bot has no operation in progress."""
-    world = World(tmp_path)
     world.add(BOT, "restored")
     backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
     assert backup is not None
@@ -194,11 +193,7 @@ def test_a_rollback_leaves_the_container_that_somebody_else_has_made_and_names_i
         assert ["restored", "restored"] == world.everywhere(BOT), "the former state is kept"
 
 
-def test_a_backup_on_a_full_disk_starts_the_bot_that_it_has_stopped_once_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
-    world = World(tmp_path)
+def test_a_backup_on_a_full_disk_starts_the_bot_that_it_has_stopped_once_there_is_room(world: World) -> None:
     world.add(BOT, "old")
     full = CapacityExceededError("no space left on device")
     world.memory.script("start_container", full, full, None)
@@ -208,11 +203,9 @@ def test_a_backup_on_a_full_disk_starts_the_bot_that_it_has_stopped_once_there_i
 
 
 def test_a_backup_that_fails_tells_its_own_error_once_the_bot_goes_on_and_is_not_begun_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service has not ended meanwhile, and the bot was stopped once."""
-    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
-    world = World(tmp_path)
     world.add(BOT, "old")
 
     def unreadable(*_: object, **__: object) -> None:
@@ -228,10 +221,8 @@ def test_a_backup_that_fails_tells_its_own_error_once_the_bot_goes_on_and_is_not
 
 
 def test_a_backup_is_made_once_though_its_record_cannot_be_written_when_its_archive_is_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_module, "_AGAIN_SECONDS", 0)
-    world = World(tmp_path)
     world.add(BOT, "old")
     refused: list[str] = []
     for method in ("save", "forget"):
@@ -251,8 +242,7 @@ def test_a_backup_is_made_once_though_its_record_cannot_be_written_when_its_arch
     assert world.is_clean(BOT)
 
 
-def test_an_unexpected_error_keeps_the_record(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_an_unexpected_error_keeps_the_record(world: World) -> None:
     world.add(BOT, "old")
     record = Record("r", "odd", BOT, {})
 
@@ -275,9 +265,8 @@ BUGS = {
 
 @pytest.mark.parametrize(("kind", "method"), [(kind, method) for kind, methods in BUGS.items() for method in methods])
 def test_a_bug_in_a_phase_puts_the_bot_back_and_ends_with_an_internal_error(
-    tmp_path: Path, kind: str, method: str
+    world: World, kind: str, method: str
 ) -> None:
-    world = World(tmp_path)
     world.add(BOT, "restored")
     backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
     assert backup is not None
@@ -295,8 +284,7 @@ def test_a_bug_in_a_phase_puts_the_bot_back_and_ends_with_an_internal_error(
 
 
 @pytest.mark.parametrize("target", ["copy_aside", "opened_aside"])
-def test_a_bug_in_a_backup_lets_the_bot_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
-    world = World(tmp_path)
+def test_a_bug_in_a_backup_lets_the_bot_go_on(world: World, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     world.add(BOT, "old")
 
     def buggy(*_: object, **__: object) -> None:
@@ -321,9 +309,8 @@ def overtaken(*, sent: bool = True) -> OperationInProgressError:
     "outcome", [InvalidStateError("the bot is being removed"), overtaken()], ids=["removed", "stopped"]
 )
 def test_a_backup_is_made_though_another_service_removes_or_stops_the_bot_and_starts_it_once(
-    tmp_path: Path, outcome: ContainerManagerError
+    world: World, outcome: ContainerManagerError
 ) -> None:
-    world = World(tmp_path)
     world.add(BOT, "old")
     started = len(world.memory.seen("start_container"))
     world.memory.script("start_container", outcome, None)
@@ -334,8 +321,7 @@ def test_a_backup_is_made_though_another_service_removes_or_stops_the_bot_and_st
     assert world.is_clean(BOT)
 
 
-def test_a_backup_tries_again_to_start_a_bot_whose_start_was_not_sent(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_a_backup_tries_again_to_start_a_bot_whose_start_was_not_sent(world: World) -> None:
     world.add(BOT, "old")
     world.memory.script("start_container", overtaken(sent=False), None)
     with pytest.raises(OperationInProgressError):
@@ -345,8 +331,7 @@ def test_a_backup_tries_again_to_start_a_bot_whose_start_was_not_sent(tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["upgrade", "restore"])
-def test_a_rollback_has_not_failed_when_another_service_stops_the_bot_that_it_starts(tmp_path: Path, kind: str) -> None:
-    world = World(tmp_path)
+def test_a_rollback_has_not_failed_when_another_service_stops_the_bot_that_it_starts(world: World, kind: str) -> None:
     world.add(BOT, "restored")
     backup = world.run(Record("b", "backup", BOT, {"stop_and_restart": False}))
     assert backup is not None
