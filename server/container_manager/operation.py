@@ -80,6 +80,12 @@ class GracePeriod(Wait):
 Operation = Generator[Wait, None, T]
 
 
+def at_once(call: Callable[[], T]) -> Operation[T]:
+    """A function as an operation, which waits for nothing."""
+    yield from ()
+    return call()
+
+
 def carry_out(operation: Operation[T]) -> T:
     """The operation's result; blocks while it waits."""
     with closing(operation):

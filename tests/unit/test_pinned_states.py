@@ -141,7 +141,7 @@ def test_a_rollback_goes_without_the_state_that_failed_where_it_cannot_be_copied
     if hindrance == "too deep":
         monkeypatch.setattr(tree_stream, "MAX_DEPTH", 0)
     elif hindrance == "full disk":
-        monkeypatch.setattr(tree_stream, "_write_all", full)
+        monkeypatch.setattr(tree_stream, "write_sparse", full)
     else:
         world.node.cut = lambda data: data[:700]
     with pytest.raises((StateTooLargeError, CapacityExceededError, StateUnavailableError)):

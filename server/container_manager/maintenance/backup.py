@@ -43,7 +43,7 @@ from container_manager.maintenance.steps import (
 )
 from container_manager.maintenance.task import Report, Task, patiently
 from container_manager.model import ContainerState, ContainerStatus
-from container_manager.operation import Operation
+from container_manager.operation import Operation, at_once
 
 COPYING, ARCHIVING = "copying", "archiving"
 # The fact that an archive is complete: its document.
@@ -87,7 +87,7 @@ def create_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
         yield from _let_go_on(means, task)
         raise
     # Before anything else may fail: it is not made once more.
-    yield from patiently(task, lambda: _made(task, backup))
+    yield from patiently(task, lambda: at_once(lambda: _record_made(task, backup)))
     return _finished(means, task)
 
 
@@ -179,20 +179,18 @@ def _let_go_on(means: Means, task: Task) -> Operation[None]:
     except ContainerManagerError as exc:
         # The bot cannot be started again, whoever tries.
         failure = exc
-    yield from patiently(task, lambda: _left(means, task))
+    yield from patiently(task, lambda: at_once(lambda: _leave(means, task)))
     if failure is not None:
         raise failure
 
 
-def _left(means: Means, task: Task) -> Operation[None]:
-    yield from ()
+def _leave(means: Means, task: Task) -> None:
     if means.states is not None:
         means.states.discard(task.bot_id, _copy_name(task))
     task.leave()
 
 
-def _made(task: Task, backup: Backup) -> Operation[None]:
-    yield from ()
+def _record_made(task: Task, backup: Backup) -> None:
     task.enter(ARCHIVING, "the archive is complete", **{_MADE: backup_document(backup)})
 
 

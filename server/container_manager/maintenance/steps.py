@@ -28,7 +28,7 @@ from container_manager.maintenance.journal import Record
 from container_manager.maintenance.sealed_secrets import Sealer
 from container_manager.maintenance.task import AWAY, TEMPORARY, Report, StartPlace, Task
 from container_manager.model import ContainerState, ContainerStatus, HealthStatus
-from container_manager.operation import Operation, Wait
+from container_manager.operation import Operation, Wait, at_once
 
 T = TypeVar("T")
 
@@ -253,9 +253,4 @@ def insist(call: Callable[[], Operation[T]]) -> Operation[T]:
 
 def insist_on(call: Callable[[], T]) -> Operation[T]:
     """As :func:`insist`, for a function."""
-
-    def operation() -> Operation[T]:
-        yield from ()
-        return call()
-
-    return (yield from insist(operation))
+    return insist(lambda: at_once(call))

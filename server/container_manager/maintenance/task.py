@@ -22,7 +22,7 @@ from container_manager.errors import (
     reason_of,
 )
 from container_manager.maintenance.journal import Journal, JournalUnavailableError, Record, error_document
-from container_manager.operation import Operation, Wait
+from container_manager.operation import Operation, Wait, at_once
 
 _OUTCOMES = (UpgradeRolledBackError, RollbackFailedError, InternalError)
 AWAY = (EngineUnavailableError, EngineTimeoutError, NodeUnavailableError)
@@ -182,11 +182,7 @@ def recorded(work: Work, task: Task) -> Operation[Result]:
 
 
 def _end(task: Task, outcome: Mapping[str, Any]) -> Operation[None]:
-    def end() -> Operation[None]:
-        yield from ()
-        task.end(outcome)
-
-    yield from patiently(task, end)
+    yield from patiently(task, lambda: at_once(lambda: task.end(outcome)))
 
 
 def patiently(task: Task, call: Callable[[], Operation[None]]) -> Operation[None]:

@@ -33,12 +33,12 @@ from container_manager.maintenance.manifest import (
     Manifest,
     decoded,
 )
+from container_manager.provisioning.descriptors import opened_below, write_sparse
 
 _PIECE_BYTES = 1024 * 1024
 _HEAD_BYTES = 64 * 1024
 _HEADERS_BYTES = 256 * 1024
 """What is read for the headers of one member: those of the longest path and link need a tenth of it."""
-_ZEROS = bytes(_PIECE_BYTES)
 
 
 def read_manifest(archive: IO[bytes]) -> Manifest:
@@ -177,7 +177,7 @@ class _Unpacker:
 
     def add(self, entry: Entry, content: IO[bytes] | None) -> None:
         name = entry.path.rpartition("/")[2]
-        with self._parent(entry.path) as parent:
+        with opened_below(self._root, entry.path.rpartition("/")[0]) as parent:
             if entry.kind == DIRECTORY:
                 os.mkdir(name, 0o700, dir_fd=parent)
             elif entry.kind == LINK:
@@ -190,7 +190,7 @@ class _Unpacker:
         """Give the directories their owner, mode and time, deepest first: a file in one changes its time."""
         for entry in reversed(manifest.entries):
             if entry.kind == DIRECTORY:
-                with self._parent(entry.path + "/") as directory:
+                with opened_below(self._root, entry.path) as directory:
                     self._settle(directory, entry)
 
     def _write(self, entry: Entry, name: str, parent: int, content: IO[bytes] | None) -> None:
@@ -201,13 +201,7 @@ class _Unpacker:
                 digest.update(piece)
                 self._size += len(piece)
                 self._on_progress(self._size)
-                if piece == _ZEROS[: len(piece)]:
-                    # A hole: a sparse file may be larger than the disk.
-                    file.seek(len(piece), os.SEEK_CUR)
-                    continue
-                left = memoryview(piece)
-                while left:
-                    left = left[file.write(left) :]
+                write_sparse(descriptor, piece)
             if digest.hexdigest() != entry.sha256:
                 raise BackupCorruptError(f"the content of {entry.path[:200]!a} is not what the manifest says")
             file.truncate(entry.size)
@@ -222,19 +216,6 @@ class _Unpacker:
     def _give(self, name: str, parent: int) -> None:
         with _own_user_suffices():
             os.chown(name, *self._user, dir_fd=parent, follow_symlinks=False)
-
-    @contextmanager
-    def _parent(self, path: str) -> Iterator[int]:
-        directory = os.dup(self._root)
-        try:
-            for name in path.split("/")[:-1]:
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                inner = os.open(name, flags, dir_fd=directory)
-                os.close(directory)
-                directory = inner
-            yield directory
-        finally:
-            os.close(directory)
 
 
 @contextmanager

@@ -30,23 +30,57 @@ def failures_as(error: type[ContainerManagerError], what: str, bot_id: str) -> I
         raise error(message, bot_id=bot_id) from exc
 
 
+def _open_directory(name: str, parent: int) -> int:
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+
 @contextmanager
 def opened_directory(name: str, parent: int) -> Iterator[int]:
     """A directory in ``parent``, for reading. Raises :class:`OSError` for a link and anything else that is none."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    descriptor = _open_directory(name, parent)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
+@contextmanager
+def opened_below(root: int, path: str) -> Iterator[int]:
+    """The directory at a path below ``root``, which is at the empty one. No part is a link. Raises :class:`OSError`."""
+    directory = os.dup(root)
+    try:
+        for name in path.split("/") if path else ():
+            inner = _open_directory(name, directory)
+            os.close(directory)
+            directory = inner
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything: a system call may write a part."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def write_sparse(descriptor: int, piece: bytes) -> None:
+    """Write a piece of a file, or leave a hole for one of zeros: a sparse file may be larger than the disk.
+
+    The caller gives the file its size at the end.
+    """
+    if piece == bytes(len(piece)):
+        os.lseek(descriptor, len(piece), os.SEEK_CUR)
+    else:
+        write_all(descriptor, piece)
+
+
 def write_file(name: str, parent: int, content: bytes, user: BotUser) -> None:
     """Write a new file for ``user``; it is on the disk when this returns."""
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=parent)
     try:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(descriptor, left) :]
+        write_all(descriptor, content)
         give(descriptor, user, FILE_MODE)
         os.fsync(descriptor)
     finally:

@@ -13,18 +13,24 @@ import os
 import stat
 import tarfile
 from collections.abc import Collection, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, Self
 
 from container_manager.backend_maintenance import Copied, Progress
 from container_manager.errors import StateTooLargeError, StateUnavailableError
-from container_manager.provisioning.descriptors import is_directory, names_in, opened_directory, remove_all_in
+from container_manager.provisioning.descriptors import (
+    is_directory,
+    names_in,
+    opened_below,
+    opened_directory,
+    remove_all_in,
+    write_sparse,
+)
 from container_manager.provisioning.tree_copy import MAX_DEPTH, MAX_ENTRIES, MAX_PATHS_BYTES
 
 MAX_BYTES = 1 << 38
 """All files together, with their holes, which a stream has as zeros. No backup may have more: 256 GiB."""
 _PIECE_BYTES = 1024 * 1024
-_ZEROS = bytes(_PIECE_BYTES)
 _BLOCK = tarfile.NUL * tarfile.BLOCKSIZE
 
 
@@ -144,7 +150,7 @@ class _Unpacking:
         elif member.islnk():
             self._link(path, self._path(member.linkname), name, directory)
         elif member.isreg() and not member.issparse():
-            self._write(member, name, directory, source)
+            self._write(path, member, directory, source)
         elif not self._is_left_out(path):
             self._copied.left_out.append(path)
 
@@ -187,12 +193,12 @@ class _Unpacking:
         if first in self._copied.left_out:
             self._copied.left_out.append(path)
             return
-        with _opened_below(self._target, parent) as source:
+        with opened_below(self._target, parent) as source:
             os.link(first_name, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
-    def _write(self, member: tarfile.TarInfo, name: str, directory: int, source: _Source) -> None:
+    def _write(self, path: str, member: tarfile.TarInfo, directory: int, source: _Source) -> None:
+        name, is_left_out = path.rpartition("/")[2], self._is_left_out(path)
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
-        is_left_out = self._is_left_out(self._path(member.name))
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor
             left = member.size
             while left:
@@ -200,10 +206,7 @@ class _Unpacking:
                 if not piece:
                     raise tarfile.ReadError("it ends within a file, which may have changed or been damaged")
                 left -= len(piece)
-                if piece == _ZEROS[: len(piece)]:
-                    file.seek(len(piece), os.SEEK_CUR)
-                else:
-                    _write_all(file, piece)
+                write_sparse(descriptor, piece)
                 if not is_left_out:
                     self._copied.size_bytes += len(piece)
                 self._on_progress(self._copied.size_bytes)
@@ -213,7 +216,7 @@ class _Unpacking:
     def _directory(self, path: str) -> int:
         """A directory that was made before, open until the next call."""
         if path != self._opened_path:
-            with _opened_below(self._target, path) as directory:
+            with opened_below(self._target, path) as directory:
                 os.close(self._opened)
                 self._opened = os.dup(directory)
             self._opened_path = path
@@ -222,33 +225,13 @@ class _Unpacking:
     def _remove(self, path: str) -> None:
         # Only now: what has another name elsewhere has its content from here.
         parent, _, name = path.rpartition("/")
-        with suppress(FileNotFoundError, NotADirectoryError), _opened_below(self._target, parent) as directory:
+        with suppress(FileNotFoundError, NotADirectoryError), opened_below(self._target, parent) as directory:
             if is_directory(name, directory):
                 with opened_directory(name, directory) as inner:
                     remove_all_in(inner)
                 os.rmdir(name, dir_fd=directory)
             else:
                 os.unlink(name, dir_fd=directory)
-
-
-@contextmanager
-def _opened_below(root: int, path: str) -> Iterator[int]:
-    """The directory at a path; no part of the path is a link. Raises :class:`OSError`."""
-    directory = os.dup(root)
-    try:
-        for name in path.split("/") if path else ():
-            with opened_directory(name, directory) as inner:
-                os.close(directory)
-                directory = os.dup(inner)
-        yield directory
-    finally:
-        os.close(directory)
-
-
-def _write_all(file: Any, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
 
 
 def _settle(descriptor: int, member: tarfile.TarInfo) -> None:

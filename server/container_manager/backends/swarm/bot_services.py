@@ -139,8 +139,8 @@ class BotServices:
 
     def all(self, deadline: Deadline) -> list[ContainerStatus]:
         """The status of every bot with a service or with a task that is left of one."""
+        services = self.of_all_bots(deadline)
         try:
-            services = self._engine.list_services(deadline, label=[MANAGED])
             tasks = self._engine.list_tasks(deadline, label=[MANAGED])
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc
@@ -164,6 +164,13 @@ class BotServices:
         left = self.remains(bot_id, deadline) if named is None else None
         found = {service["ID"] for service in self.of_bot(bot_id, deadline)}
         return sorted({*found, *([named["ID"]] if named else []), *([left.container_id] if left else [])})
+
+    def of_all_bots(self, deadline: Deadline, bot_id: str = "") -> list[Json]:
+        """Every service with our label. ``bot_id``: the bot that this is for, which errors name."""
+        try:
+            return self._engine.list_services(deadline, label=[MANAGED])
+        except EngineRejectedError as exc:
+            raise engine_error(exc, bot_id) from exc
 
     def of_bot(self, bot_id: str, deadline: Deadline) -> list[Json]:
         """Every service with the bot's label, whatever its name."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_HOSTNAME, LABEL_REQUEST_ID, bot_id_of
 from container_manager.backends.swarm.records import LABEL_IMAGE, PREFIX
-from container_manager.backends.swarm.service_spec import Placement, service_body, unescaped
+from container_manager.backends.swarm.service_spec import Placement, bare_body, unescaped
 from container_manager.errors import ConfigNotReproducibleError, InvalidArgumentError
 from container_manager.image_reference import content_id_of
 from container_manager.model import (
@@ -82,17 +82,8 @@ def config_of(service: Json, networks: Mapping[str, str]) -> ContainerConfig:
 
 def _differences(service: Json, config: ContainerConfig, networks: Mapping[str, str]) -> Iterator[str]:
     spec: Json = service["Spec"]
-    made = service_body(
-        bot_id_of(spec.get("Labels")),
-        config,
-        image="",
-        requested_image=config.image,
-        request_id="",
-        create_id="",
-        stop_seconds=0,
-        placement=Placement((spec["TaskTemplate"].get("Placement") or {}).get("Constraints") or ()),
-        secrets=(),
-    )
+    placement = Placement((spec["TaskTemplate"].get("Placement") or {}).get("Constraints") or ())
+    made = bare_body(bot_id_of(spec.get("Labels")), config, placement)
     actual_template, made_template = dict(spec["TaskTemplate"]), dict(made["TaskTemplate"])
     actual_container, made_container = actual_template.pop("ContainerSpec"), made_template.pop("ContainerSpec")
     yield from _different("TaskTemplate.ContainerSpec", actual_container, made_container, _NOT_COMPARED)

@@ -12,7 +12,7 @@ from container_manager.backends.bot_container import LABEL_CREATE_ID, LABEL_REQU
 from container_manager.backends.given_up_creates import GivenUpCreates
 from container_manager.backends.state_directories import StateDirectories
 from container_manager.backends.swarm import placement
-from container_manager.backends.swarm.bot_services import MANAGED, BotServices
+from container_manager.backends.swarm.bot_services import BotServices
 from container_manager.backends.swarm.privileges import check_privileges
 from container_manager.backends.swarm.records import LABEL_PHASE, Phase, is_removing, phase_of, removing, replicas_of
 from container_manager.backends.swarm.service_spec import (
@@ -198,14 +198,8 @@ class ServiceCreator:
             yield placement.floating(None if root is None else root.source(bot_id), target)
             return
         nodes = StateNodes(self._engine).all(deadline)
-        with self._node_choice.node_for(bot_id, nodes, lambda: self._list_services(bot_id, deadline)) as node_id:
+        with self._node_choice.node_for(bot_id, nodes, lambda: self._services.of_all_bots(deadline, bot_id)) as node_id:
             yield placement.pinned(bot_id, target, node_id)
-
-    def _list_services(self, bot_id: str, deadline: Deadline) -> list[Json]:
-        try:
-            return self._engine.list_services(deadline, label=[MANAGED])
-        except EngineRejectedError as exc:
-            raise engine_error(exc, bot_id) from exc
 
     def _check_network(self, name: str, deadline: Deadline) -> None:
         if name in ("", "bridge"):

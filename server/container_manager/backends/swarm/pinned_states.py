@@ -19,17 +19,15 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from container_manager.backend_maintenance import REMAKEABLE, Copied, Progress
-from container_manager.backends.swarm.bot_services import MANAGED, BotServices
-from container_manager.backends.swarm.placement import NodeChoice
+from container_manager.backends.swarm.bot_services import BotServices
+from container_manager.backends.swarm.placement import node_for_new_state
 from container_manager.backends.swarm.service_spec import BACKEND
 from container_manager.backends.swarm.state_nodes import StateNodes, node_with_state
 from container_manager.backends.swarm.state_volumes import StateVolume, StateVolumes
 from container_manager.backends.swarm.status import is_down, node_name, pinned_node
 from container_manager.bot_directories import BotUser
 from container_manager.deadline import Deadline
-from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.swarm import SwarmClient
-from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     CapacityExceededError,
     InvalidStateError,
@@ -59,7 +57,6 @@ class PinnedStates:
 
     def __init__(self, engine: SwarmClient, nodes: StateNodes, copies: HostStates, volumes: StateVolumes) -> None:
         """``engine``: a manager's. ``copies``: of which only the copies beside states are used."""
-        self._engine = engine
         self._services = BotServices(engine)
         self._nodes = nodes
         self._copies = copies
@@ -168,13 +165,8 @@ class PinnedStates:
 
     def _node_for_new_state(self, bot_id: str) -> Json:
         """One whose engine is named."""
-        nodes = {node["ID"]: node for node in self._nodes.all(Deadline()) if self._volumes.reaches(node)}
-        try:
-            services = self._engine.list_services(Deadline(), label=[MANAGED])
-        except EngineRejectedError as exc:
-            raise engine_error(exc, bot_id) from exc
-        with NodeChoice().node_for(bot_id, nodes.values(), lambda: services) as node_id:
-            return nodes[node_id]
+        nodes = [node for node in self._nodes.all(Deadline()) if self._volumes.reaches(node)]
+        return node_for_new_state(bot_id, nodes, self._services.of_all_bots(Deadline(), bot_id))
 
     @contextmanager
     def _volume(self, bot_id: str, node: Json) -> Iterator[StateVolume]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from container_manager.backends.bot_container import LABEL_BOT_ID, LABEL_MANAGED
@@ -65,7 +66,7 @@ class NodeChoice:
         try:
             services = list_services()
             with self._lock:
-                node = node_with_state(bot_id, nodes) or _node_for_new_state(bot_id, nodes, services, unlisted)
+                node = node_with_state(bot_id, nodes) or node_for_new_state(bot_id, nodes, services, unlisted)
                 for chosen in (self._chosen, *self._unlisted):
                     chosen[name] = node["ID"]
         finally:
@@ -102,10 +103,13 @@ def floating(source: str | None, target: str) -> Placement:
     return Placement((), mounts)
 
 
-def _node_for_new_state(
-    bot_id: str, nodes: Collection[Json], services: Sequence[Json], unlisted: Mapping[str, str]
+def node_for_new_state(
+    bot_id: str, nodes: Collection[Json], services: Sequence[Json], unlisted: Mapping[str, str] = MappingProxyType({})
 ) -> Json:
-    """``unlisted``: the nodes' ids, by the names of services that may not be among these yet."""
+    """The node that takes bots and has the fewest, workers first. Raises :class:`EngineUnavailableError` without any.
+
+    ``services``: of all bots. ``unlisted``: the nodes' ids, by the names of services that may not be among these yet.
+    """
     able = [node for node in nodes if _takes_bots(node)]
     if not able:
         raise EngineUnavailableError("no node of the swarm takes bots now", bot_id=bot_id)

@@ -112,6 +112,21 @@ def service_body(
     }
 
 
+def bare_body(bot_id: str, config: ContainerConfig, placement: Placement | None = None) -> Json:
+    """What a configuration makes of a service, without what each create decides anew."""
+    return service_body(
+        bot_id,
+        config,
+        image="",
+        requested_image="",
+        request_id="",
+        create_id="",
+        stop_seconds=0,
+        placement=placement or Placement(),
+        secrets=(),
+    )
+
+
 def escaped(variable: str) -> str:
     """A variable, ``NAME=value``, whose value a swarm leaves as it is: to a swarm, it is a template of Go's.
 
@@ -151,18 +166,7 @@ def refuse_weaker(config: ContainerConfig, accepted: Collection[Weaker]) -> None
 
 def refuse_oversized(bot_id: str, config: ContainerConfig) -> None:
     """Raise :class:`InvalidConfigError` with the largest field for a bot that the swarm could create but not start."""
-    body = service_body(
-        bot_id,
-        config,
-        image="",
-        requested_image="",
-        request_id="",
-        create_id="",
-        stop_seconds=0,
-        placement=Placement(),
-        secrets=(),
-    )
-    size = _size(body)
+    size = _size(bare_body(bot_id, config))
     if size > MOST_BYTES:
         sizes = {name: _size(value) for name, value in asdict(config).items()}
         raise InvalidConfigError(

@@ -7,7 +7,7 @@ has no file. So nothing of a bot is executed, and a link in the state leads to n
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from typing import Any
@@ -108,22 +108,19 @@ class StateVolume:
 
         Raises :class:`InvalidStateError` while another container has it.
         """
-        patience = Deadline(_IN_USE_SECONDS)
-        while self._engine.containers_with(self._name):
-            self._remove_containers(LABEL_BOT_ID, LABEL_STATE_OF)
-            self._wait(patience)
+        self._remove_containers_until(lambda: not self._engine.containers_with(self._name))
 
     def remove(self) -> None:
         """Remove it, if it is there, as soon as it is released. Removes containers and raises as :meth:`release`."""
-        patience = Deadline(_IN_USE_SECONDS)
-        while not self._engine.remove_volume(self._name):
-            self._remove_containers(LABEL_BOT_ID, LABEL_STATE_OF)
-            self._wait(patience)
+        self._remove_containers_until(lambda: self._engine.remove_volume(self._name))
 
-    def _wait(self, patience: Deadline) -> None:
-        if patience.remaining() == 0:
-            raise InvalidStateError("a container on the node still has the bot's state", bot_id=self._bot_id)
-        time.sleep(_LOOK_SECONDS)
+    def _remove_containers_until(self, is_done: Callable[[], bool]) -> None:
+        patience = Deadline(_IN_USE_SECONDS)
+        while not is_done():
+            self._remove_containers(LABEL_BOT_ID, LABEL_STATE_OF)
+            if patience.remaining() == 0:
+                raise InvalidStateError("a container on the node still has the bot's state", bot_id=self._bot_id)
+            time.sleep(_LOOK_SECONDS)
 
     @contextmanager
     def _mounted(self) -> Iterator[str]:
