@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import uvloop
+
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.backend import Backend, CallObserver
 from container_manager.backends.docker.backend import DockerBackend
@@ -52,7 +54,7 @@ def looped_server(
     config: ServerConfig, drain_seconds: float = 5.0, *, backend: OpenBackend | None = None
 ) -> Iterator[LoopedServer]:
     """As :func:`running_server`; yields the server itself, for what cannot be seen from outside."""
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="test server")
     thread.start()
     try:
