@@ -104,6 +104,9 @@ def _matches(reference: str, pattern: str) -> bool:
         allowed_tag = "*"
     if not allowed_digest and allowed_tag in ("*", ":*"):
         allowed_digest = "*"
+        if digest and not tag:
+            # A digest stands for any tag.
+            allowed_tag = "*"
     return (
         fnmatchcase(_registry(name), allowed_registry)
         and fnmatchcase(name, allowed_name)

@@ -188,6 +188,7 @@ def test_a_text_is_accepted_or_refused_and_nothing_else(text: str) -> None:
         ("busybox:1@sha256:0", ["busybox:*"]),
         ("busybox:1@sha256:0", ["busybox*"]),
         ("busybox@sha256:0", ["busybox*"]),
+        ("busybox@sha256:0", ["busybox:*"]),
         ("busybox:1@sha256:0", ["busybox:1@sha256:0"]),
         ("busybox:1.3@sha256:0", ["busybox:1.*@sha256:*"]),
         ("busybox@sha256:0", ["busybox@*"]),

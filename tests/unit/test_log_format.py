@@ -144,3 +144,18 @@ def test_a_traceback_is_readable_and_cannot_forge_a_line(capsys: pytest.CaptureF
     assert 1 == sum(line.startswith("20") for line in lines)
     assert "    RuntimeError: engine said" in lines
     assert "    2026-11-29T00:00:00Z [error    ] forged" in lines
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_line_that_cannot_be_formatted_shows_nothing_that_is_not_escaped(
+    capsys: pytest.CaptureFixture[str], log_format: LogFormat
+) -> None:
+    class Unprintable:
+        def __str__(self) -> str:
+            raise RuntimeError("\x1b[31m\n2026-11-29T00:00:00Z [error    ] forged")
+
+    configure_logging(log_format, "info")
+    logging.getLogger("library\n").warning("%s", Unprintable())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written: RuntimeError" in line
+    assert "\x1b" not in line

@@ -180,6 +180,40 @@ def test_the_memory_that_an_older_run_wanted_is_not_this_ones() -> None:
     assert end(137, ExitReason.KILLED, 10) == last(ends, "running", 11, 10)
 
 
+def test_an_oom_event_that_comes_after_the_end_is_of_that_end_also_if_the_engine_had_not_marked_it_yet() -> None:
+    ends = RunEnds()
+    die(ends, 10.1, "137")
+    early = document("restarting", 1, 10, ExitCode=137)
+    assert last_of(ends, early) is None
+    assert ExitReason.KILLED == ends.with_reason(status_from_inspect(early)).exit_reason
+    ends.event(ID, "oom", {}, nanoseconds(10.2))
+    assert ExitReason.OOM_KILLED == ends.with_reason(status_from_inspect(early)).exit_reason
+    ends.event(ID, "start", {}, nanoseconds(11))
+    assert OOM == last(ends, "running", 11, 10)
+    # It is not of the next run, too.
+    die(ends, 20.1, "137")
+    assert end(137, ExitReason.KILLED, 20) == last(ends, "running", 21, 20)
+
+
+@pytest.mark.parametrize(("signal_sent", "code"), [("9", "137"), ("15", "143")])
+def test_an_oom_event_that_comes_after_an_end_of_another_cause_changes_nothing(signal_sent: str, code: str) -> None:
+    ends = RunEnds()
+    ends.event(ID, "kill", {"signal": signal_sent}, nanoseconds(10))
+    die(ends, 10.1, code)
+    ends.event(ID, "oom", {}, nanoseconds(10.2))
+    ended = status_from_inspect(document("exited", 1, 10, ExitCode=int(code)))
+    assert ExitReason.KILLED == ends.with_reason(ended).exit_reason
+    assert end(int(code), ExitReason.KILLED, 10) == last(ends, "running", 11, 10)
+
+
+def test_a_kill_whose_end_was_missed_is_not_of_the_next_run() -> None:
+    ends = RunEnds()
+    ends.event(ID, "kill", {"signal": "9"}, nanoseconds(0.8))
+    ends.event(ID, "start", {}, nanoseconds(1))
+    die(ends, 10.1, "137", oom=True)
+    assert OOM == last(ends, "running", 11, 10)
+
+
 def test_repeated_events_change_nothing() -> None:
     """A new subscription repeats the last seconds, and may begin between oom and die."""
     ends = RunEnds()

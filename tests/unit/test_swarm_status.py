@@ -184,6 +184,12 @@ def test_the_end_of_the_run_before_shows_while_the_bot_runs() -> None:
     assert LastExit(0, ExitReason.COMPLETED, 4) == status_of(service(again), [task("running")], NODES).last_exit
 
 
+def test_a_start_that_failed_before_its_process_began_hides_no_end() -> None:
+    end = LastExit(7, ExitReason.ERROR, time_ns("2026-01-01T00:01:01Z") or 0)
+    rejected = task("rejected", 2, Err="invalid mount config")
+    assert end == status_of(STARTED, [ended(7), rejected, task("running", 3)], NODES).last_exit
+
+
 def test_a_bot_whose_service_is_gone_is_being_removed_until_its_last_task_is() -> None:
     status = removed_status([task("running", NodeID="node2")], NODES)
     assert (ContainerState.REMOVING, BOT, f"botmaker-{BOT}", "service1", "machine-2", True) == (

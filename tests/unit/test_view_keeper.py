@@ -68,6 +68,23 @@ async def test_an_engine_that_is_silent_several_times_in_a_row_is_not_answered_f
 
 
 @virtual
+async def test_an_engine_that_stays_too_slow_for_its_checks_is_read_anew_less_and_less_often() -> None:
+    source = FakeSource()
+    source.create(BOT, announce=False, state=ContainerState.EXITED)
+    async with keeping(source) as keeper:
+        for _ in range(400):
+            keeper.engine_answers(answers=False)
+            await asyncio.sleep(1)
+        # After 3, 9, 21, 45, 93 and then each 48 more.
+        assert 12 == len(source.subscriptions)
+        keeper.engine_answers(answers=True)
+        for _ in range(3):
+            keeper.engine_answers(answers=False)
+        await asyncio.sleep(1)
+        assert 13 == len(source.subscriptions)
+
+
+@virtual
 async def test_a_broken_event_stream_is_a_loss_at_once_whatever_the_checks_say() -> None:
     source = FakeSource()
     source.create(BOT, announce=False, state=RUNNING)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from container_manager.model import ExitReason
 
 _SIGNALLED = 128
-_SIGKILL_CODE = _SIGNALLED + signal.SIGKILL
+SIGKILL_CODE = _SIGNALLED + signal.SIGKILL
 # The engine's numbers (moby/sys/signal) for the kernel's real-time signals; a C library may keep some for itself.
 _RTMIN, _RTMAX = 34, 64
 _REALTIME = re.compile(r"RT(?:(MIN)(?:\+(\d{1,2}))?|(MAX)(?:-(\d{1,2}))?)", re.ASCII)
@@ -23,7 +23,7 @@ def exit_reason(exit_code: int, stop_signal: object, *, oom_killed: bool) -> Exi
     """
     if exit_code == 0:
         return ExitReason.COMPLETED
-    if exit_code == _SIGKILL_CODE:
+    if exit_code == SIGKILL_CODE:
         return ExitReason.OOM_KILLED if oom_killed else ExitReason.KILLED
     # SIGTERM ends a process on purpose, whatever signal its image prefers.
     stops = (signal.SIGTERM, signal_number(stop_signal))

@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 import threading
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
 
@@ -52,7 +52,7 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -70,6 +70,14 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     # At debug level urllib3 logs each request to the engine, and nothing that the service does not log itself.
     logging.getLogger("urllib3").setLevel(max(logging.INFO, root.level))
     threading.excepthook = _log_end_of_thread
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Log a record that cannot be formatted without its text, which nothing has escaped."""
+        if record.name != __name__:
+            kind = type(sys.exception()).__name__
+            _log.error("a line of the logger %r cannot be written: %s", record.name, kind)
 
 
 def _log_end_of_thread(args: threading.ExceptHookArgs) -> None:

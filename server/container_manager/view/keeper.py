@@ -18,6 +18,7 @@ from container_manager.view.synchronizer import Synchronizer
 
 # One slow answer of an engine says nothing of its events.
 _FAILED_CHECKS = 3
+_MOST_FAILED_CHECKS = 48
 # The service starts to serve before the view is in sync. Syncing takes a second per thousand containers.
 _PATIENCE_SECONDS = 10.0
 
@@ -41,6 +42,7 @@ class ViewKeeper:
         self._synchronizer = Synchronizer(self.view, source, self._refresher, on_event)
         self.audit = Audit(self.view, source, self._refresher)
         self._failed_checks = 0
+        self._tolerated_checks = _FAILED_CHECKS
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -66,11 +68,16 @@ class ViewKeeper:
         ended unnoticed. Until then the view answers reads: it has all events that the engine has sent. A stream that
         breaks is lost at once, whatever the checks say.
         """
-        self._failed_checks = 0 if answers else self._failed_checks + 1
         if answers:
+            self._failed_checks, self._tolerated_checks = 0, _FAILED_CHECKS
             self._synchronizer.answered()
-        elif self._failed_checks >= _FAILED_CHECKS:
+            return
+        self._failed_checks += 1
+        if self._failed_checks >= self._tolerated_checks:
             self._synchronizer.drop()
+            # Reading everything anew must not slow an engine that is too slow for its checks already.
+            self._failed_checks = 0
+            self._tolerated_checks = min(2 * self._tolerated_checks, _MOST_FAILED_CHECKS)
 
     def change(self, bot_id: str, *, removes: bool = False, tolerates_stale_state: bool = False) -> BotChange:
         """A change of the bot's container that is about to be made; arguments as of :class:`BotChange`."""

@@ -1,10 +1,10 @@
 """Remembers how containers' runs ended, for :attr:`ContainerStatus.last_exit`.
 
 While a container runs, the engine still tells when its run before ended, and no longer how. That is known here from an
-inspection between the runs, or from the engine's events: ``die`` has the exit code, and ``oom`` comes before it. The
-engine's time of that end decides whether what is known belongs to it, so a missed event leaves the last exit unknown,
-and never shows one of an older run. Where the engine's clock was set back, the order of its events decides. Nothing is
-stored: a restart of the service forgets the ends.
+inspection between the runs, or from the engine's events: ``die`` has the exit code, and ``oom`` comes shortly before or
+after it. The engine's time of that end decides whether what is known belongs to it, so a missed event leaves the last
+exit unknown, and never shows one of an older run. Where the engine's clock was set back, the order of its events
+decides. Nothing is stored: a restart of the service forgets the ends.
 
 The engine marks a run in which any process was killed for lack of memory, whatever ends the run later. So one that a
 ``kill`` event or a stop of this service ended is never one that ran out of memory. Docker's events tell whether a stop
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, NamedTuple
 
-from container_manager.backends.exit_reasons import exit_reason, signal_number
+from container_manager.backends.exit_reasons import SIGKILL_CODE, exit_reason, signal_number
 from container_manager.engine.timestamps import time_ns
 from container_manager.model import ContainerState, ContainerStatus, ExitReason, LastExit
 
@@ -51,9 +51,9 @@ class _Ends:
     death: _Death | None = None
     """The last ``die`` event."""
     out_of_memory: bool = False
-    """There was an ``oom`` event after the last ``die`` event."""
+    """There was an ``oom`` event since the last ``start`` or ``die`` event."""
     killed: bool = False
-    """The engine was told to kill it after the last ``die`` event."""
+    """The engine was told to kill it since the last ``start`` or ``die`` event."""
     stopped_run: int | None = None
     """The start time of a run that this service has stopped."""
     before: tuple[int, LastExit] | None = None
@@ -87,28 +87,37 @@ class RunEnds:
         """The status with the reason of its exit that the events tell, if the engine's mark tells another."""
         with self._lock:
             ends = self._ends.get(status.container_id)
-            if ends is None or status.exit_reason is not ExitReason.OOM_KILLED:
+            if ends is None or status.exit_reason not in (ExitReason.OOM_KILLED, ExitReason.KILLED):
                 return status
             death, finish_ns = ends.death, status.finish_time_ns
             is_stopped = ends.stopped_run == status.start_time_ns
             if death is not None and finish_ns is not None and death.time_ns >= finish_ns:
                 killed = death.killed or (death.from_podman and is_stopped)
+                out_of_memory = death.oom_killed and not killed and death.exit_code == SIGKILL_CODE
             else:
-                killed = ends.killed or is_stopped
+                killed, out_of_memory = ends.killed or is_stopped, False
+        if out_of_memory:
+            return replace(status, exit_reason=ExitReason.OOM_KILLED)
         return replace(status, exit_reason=ExitReason.KILLED) if killed else status
 
     def event(self, container_id: str, action: str, attributes: Mapping[str, object], happened_ns: int) -> None:
         """Note an event of a container. Events may be repeated."""
         with self._lock:
             if action == "oom":
-                self._of(container_id).out_of_memory = True
+                ends = self._of(container_id)
+                ends.out_of_memory = True
+                death = ends.death
+                if death is not None and not death.start_followed and not death.killed and happened_ns >= death.time_ns:
+                    ends.death = death._replace(oom_killed=True)
             elif action == "kill":
                 if signal_number(str(attributes.get("signal"))) == signal.SIGKILL:
                     self._of(container_id).killed = True
             elif action == "start":
-                ends = self._ends.get(container_id)
-                if ends is not None and ends.death is not None:
-                    ends.death = ends.death._replace(start_followed=True)
+                started = self._ends.get(container_id)
+                if started is not None:
+                    started.out_of_memory = started.killed = False
+                    if started.death is not None:
+                        started.death = started.death._replace(start_followed=True)
             elif action in ("die", "died"):
                 # Podman calls it containerExitCode, and newer versions exitCode too.
                 from_podman = "containerExitCode" in attributes
@@ -146,16 +155,18 @@ class RunEnds:
         finish_ns, ends = time_ns(document["State"].get("FinishedAt")), self._ends.get(container_id)
         if finish_ns is None or ends is None:
             return None
-        if ends.inspected is not None and ends.inspected.finish_time_ns == finish_ns:
-            return ends.inspected
+        inspected = ends.inspected if ends.inspected and ends.inspected.finish_time_ns == finish_ns else None
         death = ends.death
         if death is None or death.time_ns < finish_ns:
-            return None
+            return inspected
         if next_start_ns is not None and death.time_ns > next_start_ns:
             was_set_back = finish_ns > next_start_ns
             if not (was_set_back and death.start_followed):
                 # It is of the next run itself.
-                return None
+                return inspected
+        # An inspection right after the end may come before the engine's mark.
+        if inspected is not None and not death.oom_killed:
+            return inspected
         reason = exit_reason(death.exit_code, document["Config"].get("StopSignal"), oom_killed=death.oom_killed)
         return LastExit(death.exit_code, reason, finish_ns)
 
