@@ -15,8 +15,9 @@ import pytest
 from container_manager.config import RegistryConfig
 from container_manager.deadline import Deadline
 from container_manager.engine import images
-from container_manager.engine.images import OF_ONE_REGISTRY, UNANSWERED_AT_ONCE
+from container_manager.engine.images import OF_ONE_REGISTRY
 from container_manager.engine.long_calls import LongCalls
+from container_manager.engine.registry_places import REGISTRIES_AT_ONCE
 from container_manager.errors import EngineTimeoutError, ImageRegistryUnavailableError
 from container_manager.operation import Pull, carry_out
 from tests.support.fake_engine import FakeEngine, Stream
@@ -72,12 +73,29 @@ def test_a_registry_that_has_answered_is_pulled_from_beside_any_number_that_neve
     engine.on(*CREATE, Stream([{"status": "Pulling"}]))
     puller.now("good.test/a:1", Deadline(60))
     stalls(engine, "stalled-")
-    operations = [puller.pull(f"stalled-{number}.test/a:1", Deadline()) for number in range(2 * UNANSWERED_AT_ONCE)]
+    operations = [puller.pull(f"stalled-{number}.test/a:1", Deadline()) for number in range(2 * REGISTRIES_AT_ONCE)]
     for operation in operations:
         assert isinstance(next(operation), Pull)
-    engine.await_request(*CREATE, 1 + UNANSWERED_AT_ONCE)
+    engine.await_request(*CREATE, 1 + REGISTRIES_AT_ONCE)
     for number in range(10):
         puller.now(f"good.test/a:{number}", Deadline(5))
+    for operation in operations:
+        operation.close()
+
+
+@pytest.mark.parametrize("registries", [1, 10, 30, 100])
+def test_a_hundred_images_of_registries_that_have_stopped_delay_neither_a_new_registry_nor_one_that_answers(
+    engine: FakeEngine, puller: Puller, registries: int
+) -> None:
+    engine.on(*CREATE, Stream([{"status": "Pulling"}]))
+    for registry in ("good", *(f"stopped-{number}" for number in range(registries))):
+        puller.now(f"{registry}.test/a:1", Deadline(60))
+    stalls(engine, "stopped-")
+    operations = [puller.pull(f"stopped-{number % registries}.test/a:{number}", Deadline()) for number in range(100)]
+    for operation in operations:
+        next(operation)
+    puller.now("new.test/a:1", Deadline(5))
+    puller.now("good.test/a:1", Deadline(5))
     for operation in operations:
         operation.close()
 
@@ -149,16 +167,16 @@ def test_four_hundred_pulls_of_registries_that_never_answer_cost_few_threads(
     operations = [puller.pull(f"stalled-{number}.test/a:1", Deadline()) for number in range(400)]
     for operation in operations:
         next(operation)
-    engine.await_request(*CREATE, UNANSWERED_AT_ONCE)
+    engine.await_request(*CREATE, REGISTRIES_AT_ONCE)
     names = [thread.name for thread in set(threading.enumerate()) - before]
     ours = [name for name in names if name.startswith(("credentials", "long"))]
     # One for all of them, and those that have read their credentials.
     assert len(ours) <= 1 + 32
-    assert UNANSWERED_AT_ONCE == len(engine.seen(*CREATE))
+    assert REGISTRIES_AT_ONCE == len(engine.seen(*CREATE))
     for operation in operations:
         operation.close()
     # Nobody waits for those that are queued any more.
-    assert UNANSWERED_AT_ONCE == len(puller)
+    assert REGISTRIES_AT_ONCE == len(puller)
 
 
 def test_a_pull_that_nobody_waits_for_goes_on_until_its_place_is_needed(engine: FakeEngine, puller: Puller) -> None:

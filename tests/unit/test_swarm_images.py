@@ -10,15 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from container_manager.backends.swarm.swarm_images import (
-    AT_ONCE,
-    OF_ONE_REGISTRY,
-    UNANSWERED_AT_ONCE,
-    SwarmImages,
-)
+from container_manager.backends.swarm.swarm_images import OF_ONE_REGISTRY, SwarmImages
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig, RegistryConfig
 from container_manager.deadline import Deadline
+from container_manager.engine import registry_places
+from container_manager.engine.registry_places import FURTHER_AT_ONCE, REGISTRIES_AT_ONCE
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
@@ -174,12 +171,13 @@ def digest_threads() -> int:
     [
         (1, 1, False),
         (2, 2, False),
-        (200, UNANSWERED_AT_ONCE, False),
+        (200, REGISTRIES_AT_ONCE, False),
         (1, OF_ONE_REGISTRY, True),
         (2, 2 * OF_ONE_REGISTRY, True),
-        (200, AT_ONCE, True),
+        (20, 20 + FURTHER_AT_ONCE, True),
+        (200, REGISTRIES_AT_ONCE, True),
     ],
-    ids=["1", "2", "200", "1 answered before", "2 answered before", "200 answered before"],
+    ids=["1", "2", "200", "1 answered before", "2 answered before", "20 answered before", "200 answered before"],
 )
 def test_registries_that_do_not_answer_hold_a_bounded_number_of_threads_and_nothing_for_callers_that_left(
     engine: Engine, images: SwarmImages, registries: int, most: int, *, have_answered: bool
@@ -197,9 +195,9 @@ def test_registries_that_do_not_answer_hold_a_bounded_number_of_threads_and_noth
     for number in range(200):
         with pytest.raises(EngineTimeoutError):
             carry_out(images.resolve(f"registry-{number % registries}.test/bot:{number}", Deadline(0)))
+    assert most == digest_threads()
     waiting = images.resolve("registry-0.test/bot:new", Deadline())
     next(waiting)
-    assert most == digest_threads()
     answered.set()
     assert f"registry-0.test/bot:new@{DIGEST}" == carry_out(waiting)
     wait_until(lambda: digest_threads() == 0, "the threads end")
@@ -216,7 +214,7 @@ def test_a_registry_that_does_not_answer_delays_no_other_one(engine: Engine, ima
         return DIGEST
 
     engine.answer = answer
-    for number in range(2 * AT_ONCE):
+    for number in range(100):
         next(slow := images.resolve(f"slow.test/bot:{number}", Deadline()))
         slow.close()
     wait_until(lambda: len(engine.asked) == 1, "one of its images is asked for")
@@ -225,30 +223,53 @@ def test_a_registry_that_does_not_answer_delays_no_other_one(engine: Engine, ima
     wait_until(lambda: digest_threads() == 0, "the threads end")
 
 
-def test_registries_that_never_answer_delay_neither_a_new_one_nor_those_that_have_answered(
-    engine: Engine, images: SwarmImages, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("answered_before", [False, True])
+@pytest.mark.parametrize("registries", [1, 10, 30, 100])
+def test_a_hundred_images_of_registries_that_do_not_answer_delay_neither_a_new_registry_nor_one_that_answers(
+    engine: Engine, images: SwarmImages, monkeypatch: pytest.MonkeyPatch, registries: int, *, answered_before: bool
 ) -> None:
-    answered = threading.Event()
+    released = threading.Event()
 
     def distribution(image: str, _registry_auth: str | None, _deadline: Deadline) -> dict[str, Any]:
-        if image.startswith("slow"):
-            assert answered.wait(60)
+        if image.startswith("slow") and not image.endswith(":before"):
+            assert released.wait(60)
         return {"Descriptor": {"digest": DIGEST}}
 
     monkeypatch.setattr(engine, "distribution", distribution)
     carry_out(images.resolve(IMAGE, Deadline()))
-
-    def ask(registries: range) -> None:
-        for registry in registries:
-            for number in range(OF_ONE_REGISTRY):
-                next(slow := images.resolve(f"slow-{registry}.test/bot:{number}", Deadline()))
-                slow.close()
-
-    ask(range(AT_ONCE // OF_ONE_REGISTRY))
+    for registry in range(registries * answered_before):
+        carry_out(images.resolve(f"slow-{registry}.test/bot:before", Deadline()))
+    waiting = [images.resolve(f"slow-{number % registries}.test/bot:{number}", Deadline()) for number in range(100)]
+    for each in waiting:
+        next(each)
     assert f"new.test/bot:1@{DIGEST}" == carry_out(images.resolve("new.test/bot:1", Deadline(10)))
-    ask(range(AT_ONCE))
     assert f"{IMAGE}@{DIGEST}" == carry_out(images.resolve(IMAGE, Deadline(10)))
-    answered.set()
+    for each in waiting:
+        each.close()
+    released.set()
+    wait_until(lambda: digest_threads() == 0, "the threads end")
+
+
+def test_the_place_of_a_registry_that_has_answered_is_taken_before_its_further_images_have_an_answer(
+    engine: Engine, images: SwarmImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_places, "REGISTRIES_AT_ONCE", 1)
+    answers, released = threading.Event(), threading.Event()
+
+    def distribution(image: str, _registry_auth: str | None, _deadline: Deadline) -> dict[str, Any]:
+        if image.startswith("slow"):
+            assert (answers if image.endswith(":0") else released).wait(60)
+        return {"Descriptor": {"digest": DIGEST}}
+
+    monkeypatch.setattr(engine, "distribution", distribution)
+    slow = [images.resolve(f"slow.test/bot:{number}", Deadline()) for number in range(4)]
+    new = images.resolve("new.test/bot:1", Deadline(10))
+    for each in (*slow, new):
+        next(each)
+    answers.set()
+    assert f"new.test/bot:1@{DIGEST}" == carry_out(new)
+    released.set()
+    assert [f"slow.test/bot:{number}@{DIGEST}" for number in range(4)] == [carry_out(each) for each in slow]
     wait_until(lambda: digest_threads() == 0, "the threads end")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.pull_errors import pull_error
 from container_manager.engine.pull_progress import PullProgress
 from container_manager.engine.registry_credentials import Credentials, RegistryConfigError, credentials_for
+from container_manager.engine.registry_places import RegistryPlaces
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     CapacityExceededError,
@@ -32,14 +34,9 @@ from container_manager.errors import (
 from container_manager.image_reference import registry_of, split_version
 from container_manager.operation import Operation, Pull
 
-AT_ONCE = 64
-"""Pulls at once from registries that have answered. The engine downloads three layers at a time over all pulls (dockerd
-``--max-concurrent-downloads``), so a few would be as fast; this many leave room for registries that stop."""
-UNANSWERED_AT_ONCE = 128
-"""Pulls at once from registries that have not answered yet, one each, beside the others. Each only waits: so many that
-those that never answer leave room for a new one."""
 OF_ONE_REGISTRY = 4
-"""Pulls at once from a registry that has answered, should it stop."""
+"""Pulls at once from a registry that has answered, should it stop. The engine downloads three layers at a time over all
+pulls (dockerd ``--max-concurrent-downloads``), so more would be no faster."""
 _READING_CREDENTIALS = 32
 """Threads. A helper that hangs holds one for each pull from its registry."""
 FIRST_MESSAGE_SECONDS = 120.0
@@ -85,8 +82,7 @@ class ImagePuller:
         self._lock = threading.Lock()
         # By reference, in the order of arrival.
         self._pulls: dict[str, _Pull] = {}
-        # Registries from which the engine has had an answer, until it waits for one in vain.
-        self._answered: set[str] = set()
+        self._places = RegistryPlaces(OF_ONE_REGISTRY)
         self._reading = ThreadPoolExecutor(_READING_CREDENTIALS, "credentials")
 
     def __len__(self) -> int:
@@ -143,25 +139,21 @@ class ImagePuller:
                 pull.task = Context().run(self._calls.submit, self._run(pull))
 
     def _has_place(self, pull: _Pull) -> bool:
+        """Whether it has a place, or takes that of a pull that nobody waits for: of those, the one silent longest."""
         under_way = [each for each in self._pulls.values() if each.task is not None]
-        of_registry = [each for each in under_way if each.registry == pull.registry]
-        answered = [each for each in under_way if each.registry in self._answered]
-        if pull.registry not in self._answered:
-            return not of_registry and len(under_way) - len(answered) < UNANSWERED_AT_ONCE
-        if len(of_registry) >= OF_ONE_REGISTRY:
-            return self._end_abandoned(of_registry)
-        return len(answered) < AT_ONCE or self._end_abandoned(answered)
-
-    def _end_abandoned(self, pulls: list[_Pull]) -> bool:
-        """End the one of these that nobody waits for and that has been silent for longest; whether there was one."""
-        abandoned = [(each.heard, each) for each in pulls if not each.waiting and each.heard is not None]
-        if not abandoned:
-            return False
-        _, pull = min(abandoned, key=itemgetter(0))
-        self._forget(pull)
-        if pull.task is not None:
-            pull.task.cancel()
-        return True
+        counts = Counter(each.registry for each in under_way)
+        if self._places.has_one(pull.registry, counts):
+            return True
+        abandoned = [(each.heard, each) for each in under_way if not each.waiting and each.heard is not None]
+        for _, other in sorted(abandoned, key=itemgetter(0)):
+            counts[other.registry] -= 1
+            if self._places.has_one(pull.registry, counts):
+                self._forget(other)
+                if other.task is not None:
+                    other.task.cancel()
+                return True
+            counts[other.registry] += 1
+        return False
 
     async def _run(self, pull: _Pull) -> None:
         failure: BaseException | None = None
@@ -205,16 +197,16 @@ class ImagePuller:
             if pull.heard is None:
                 seconds = FIRST_MESSAGE_SECONDS
                 with self._lock:
-                    self._answered.discard(pull.registry)
+                    self._places.answered.discard(pull.registry)
             raise ImageRegistryUnavailableError(
                 f"image {reference} could not be pulled: nothing came for {seconds:g} s", image=reference
             ) from exc
 
     def _hear(self, pull: _Pull) -> None:
         pull.heard = time.monotonic()
-        if pull.registry not in self._answered:
+        if pull.registry not in self._places.answered:
             with self._lock:
-                self._answered.add(pull.registry)
+                self._places.answered.add(pull.registry)
                 self._start_queued()
 
     async def _credentials(self, reference: str) -> Credentials:

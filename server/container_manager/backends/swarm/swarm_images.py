@@ -18,6 +18,7 @@ from container_manager.deadline import Deadline
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.pull_errors import pull_error
 from container_manager.engine.registry_credentials import Credentials, RegistryConfigError, credentials_for
+from container_manager.engine.registry_places import RegistryPlaces
 from container_manager.engine.swarm import SwarmClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
@@ -40,12 +41,8 @@ from container_manager.image_reference import (
 from container_manager.model import PullPolicy
 from container_manager.operation import Operation, Pull
 
-AT_ONCE = 64
-"""Images that are asked for at once, with a thread each."""
-UNANSWERED_AT_ONCE = 32
-"""Of these, images of registries that have not answered yet, one of each."""
 OF_ONE_REGISTRY = 8
-"""Of these, images of a registry that has answered, should it stop."""
+"""Images that a registry that has answered is asked for at once, with a thread each, should it stop."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +69,7 @@ class SwarmImages:
         self._lock = threading.Lock()
         # By image, in the order of arrival.
         self._questions: dict[str, _Question] = {}
-        # Registries that have answered, until one does not.
-        self._answered: set[str] = set()
+        self._places = RegistryPlaces(OF_ONE_REGISTRY)
 
     def allowed(self, requested: str) -> str:
         """The image that a request means. Raises the errors of a create for one that it may not have."""
@@ -167,27 +163,20 @@ class SwarmImages:
                     del self._questions[image]
 
     def _start(self) -> None:
-        """Start a thread for the next question."""
+        """Start a thread for each question that has a place."""
         with self._lock:
-            question = self._next()
-            if question is None:
-                return
-            try:
-                threading.Thread(target=self._ask, args=(question,), name="image digest", daemon=True).start()
-            except RuntimeError as exc:
-                raise CapacityExceededError("the machine has no thread to spare; try again later") from exc
-            question.is_asked = True
+            while (question := self._next()) is not None:
+                try:
+                    threading.Thread(target=self._ask, args=(question,), name="image digest", daemon=True).start()
+                except RuntimeError as exc:
+                    raise CapacityExceededError("the machine has no thread to spare; try again later") from exc
+                question.is_asked = True
 
     def _next(self) -> _Question | None:
         """The first queued question that has a place. With the lock held."""
         asked = Counter(each.registry for each in self._questions.values() if each.is_asked)
-        if asked.total() >= AT_ONCE:
-            return None
-        unanswered = sum(count for registry, count in asked.items() if registry not in self._answered)
-        most_unanswered = 1 if unanswered < UNANSWERED_AT_ONCE else 0
         for question in self._questions.values():
-            most = OF_ONE_REGISTRY if question.registry in self._answered else most_unanswered
-            if not question.is_asked and asked[question.registry] < most:
+            if not question.is_asked and self._places.has_one(question.registry, asked):
                 return question
         return None
 
@@ -204,9 +193,9 @@ class SwarmImages:
             with self._lock:
                 del self._questions[question.image]
                 if isinstance(failure, ImageRegistryUnavailableError | EngineTimeoutError):
-                    self._answered.discard(question.registry)
+                    self._places.answered.discard(question.registry)
                 elif failure is None or isinstance(failure, ImageNotFoundError | ImagePullDeniedError):
-                    self._answered.add(question.registry)
+                    self._places.answered.add(question.registry)
                 following = self._next()
                 if following is not None:
                     following.is_asked = True
