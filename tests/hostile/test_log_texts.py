@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintai
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager_client import connect
+from tests.fuzz.conversations import Call, conversation, encoded
 from tests.support.fake_engine import FakeEngine, Json, Raw, Stream, error
 from tests.support.serving import ServerProcess, server_process
 from tests.support.waiting import wait_until
@@ -115,6 +118,29 @@ def test_wild_events_and_containers_write_nothing_into_the_log(server: ServerPro
     call_everything(server)
     text = logged(server, "cannot be inspected", "RemoveContainer")
     assert MARKER not in text
+
+
+def test_headers_and_paths_that_are_not_utf_8_write_one_line_a_minute_without_their_texts(
+    server: ServerProcess,
+) -> None:
+    text = MARKER.encode() + b"\xff"
+    with_header = Call(b"/botmaker.container.v1.ContainerManager/StartContainer", b"", ((b"x-mine", text),))
+    for call in [with_header, Call(b"/" + text, b"")] * 10:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(server.line.split()[-1].removeprefix("unix://"))
+            # Its sender does not wait for the answers.
+            connection.sendall(encoded(conversation([call] * 20)))
+    logged(server, "headers that are not UTF-8")
+    with connect(server.line.split()[-1]) as channel, pytest.raises(grpc.RpcError):
+        ContainerManagerStub(channel).StartContainer(pb.StartContainerRequest(bot_id=BOT_ID), timeout=2)
+    server.terminate()
+    assert 0 == server.wait()
+    log = server.log_text()
+    first, rest = [int(line[1]) for line in re.finditer(r"headers\W+(\d+)", log)]
+    assert first == 1
+    assert rest > 20
+    assert MARKER not in log
+    assert "Traceback" not in log
 
 
 def _and_wait(messages: list[Any], engine: FakeEngine) -> Iterator[Any]:

@@ -40,7 +40,9 @@ def test_callers_without_the_token_write_one_warning_a_minute_however_often_they
 ) -> None:
     def warnings() -> list[int]:
         lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
-        return [line["calls"] for line in lines if line["event"] == "refused calls without a valid token"]
+        refused = [line for line in lines if line["event"] == "refused calls without a valid token"]
+        assert all(line["peer"].startswith("ipv4:127.0.0.1:") for line in refused)
+        return [line["calls"] for line in refused]
 
     with (
         caplog.at_level(logging.DEBUG),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hmac
 import os
@@ -20,13 +19,11 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
-from structlog.testing import capture_logs
 
 from container_manager.errors import StartupError
 from container_manager.rpc.interceptors import authentication as auth_interceptor
 from container_manager.rpc.interceptors.authentication import AuthenticationInterceptor
 from container_manager.rpc.listeners.tcp_access import read_or_make_token
-from tests.support.virtual_loop import virtual
 
 TOKEN = "0123456789abcdef"
 
@@ -223,24 +220,3 @@ def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, g
     details = Details(("authorization", f"Bearer {given}"))
     assert (given == TOKEN) is AuthenticationInterceptor(TOKEN)._accepts(details)  # type: ignore[arg-type]
     assert [(given.encode(), TOKEN.encode())] == compared
-
-
-@virtual
-async def test_refused_calls_are_logged_at_the_end_of_their_minute() -> None:
-    refused = auth_interceptor._RefusedCalls()
-
-    async def lines(calls: int, peer: str) -> list[tuple[int, str]]:
-        """What is logged of these calls within a minute."""
-        with capture_logs() as logged:
-            for _ in range(calls):
-                refused.count(peer)
-            await asyncio.sleep(60.1)
-        return [(line["calls"], line["peer"]) for line in logged]
-
-    assert [(1, "a"), (999, "a")] == await lines(1000, "a")
-    assert [(2, "b")] == await lines(2, "b"), "one line a minute"
-    assert [] == await lines(0, "")
-    assert [(1, "c")] == await lines(1, "c")
-    with capture_logs() as logged:
-        refused.close()
-    assert [] == logged

@@ -10,20 +10,53 @@ import asyncio
 import gc
 import logging
 import traceback
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Coroutine
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import grpc.aio
+import structlog
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+from container_manager.rpc.repeated_warning import RepeatedWarning
+
+T = TypeVar("T")
 
 _GRPC_LOGGER = "grpc._cython.cygrpc"
 _GRPC_SERVER = "/aio/server.pyx.pxi"
 _GRPC_WATCHER = "_schedule_rpc_coro"
 
+_log = structlog.get_logger(__name__)
 
-def filter_grpc_log() -> None:
-    """Install the filters. Call once for the process."""
-    logging.getLogger(_GRPC_LOGGER).addFilter(_without_callers)
+
+async def with_filtered_grpc_log(work: Coroutine[Any, Any, T]) -> T:
+    """Run this with the filters. Call once for the process: they stay, as gRPC may log until the process ends."""
+    loop = asyncio.get_running_loop()
+    undecodable = RepeatedWarning(_warn)
+
+    def without_callers(record: logging.LogRecord) -> bool:
+        exc = record.msg if isinstance(record.msg, Exception) else _exception(record)
+        if isinstance(exc, UnicodeDecodeError):
+            # The exception contains the raw header, which may be a token. gRPC logs each, before any token is checked.
+            with suppress(RuntimeError):  # The loop has ended.
+                loop.call_soon_threadsafe(undecodable.count)
+            return False
+        # InternalError: the caller has gone before its answer.
+        return not isinstance(exc, grpc.aio.InternalError)
+
+    # gRPC prints the traceback of each refusal of a path that is not UTF-8 and whose sender has gone, past the log.
+    cygrpc.traceback = SimpleNamespace(**{**vars(traceback), "print_exc": lambda: None})
+    logging.getLogger(_GRPC_LOGGER).addFilter(without_callers)
     logging.getLogger("asyncio").addFilter(_without_headers)
+    try:
+        return await work
+    finally:
+        undecodable.close()
+
+
+def _warn(headers: int) -> None:
+    _log.warning("callers sent headers that are not UTF-8", headers=headers)
 
 
 def end_calls(tasks: Collection[asyncio.Task[Any]]) -> None:
@@ -42,16 +75,6 @@ def end_calls(tasks: Collection[asyncio.Task[Any]]) -> None:
                 watcher.cancel()
     for task in wanted:
         task.cancel()
-
-
-def _without_callers(record: logging.LogRecord) -> bool:
-    exc = record.msg if isinstance(record.msg, Exception) else _exception(record)
-    if isinstance(exc, UnicodeDecodeError):
-        # The exception contains the raw header, which may be a token.
-        record.msg, record.args, record.exc_info = "a caller sent a header that is not UTF-8", (), None
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
-    # InternalError: the caller has gone before its answer.
-    return not isinstance(exc, grpc.aio.InternalError)
 
 
 def _without_headers(record: logging.LogRecord) -> bool:

@@ -39,7 +39,7 @@ from container_manager.maintenance.long_runs import LoopWaits, long_runs
 from container_manager.maintenance.maintenance import Maintenance
 from container_manager.observability.telemetry import Telemetry
 from container_manager.rpc.engine_health import EngineHealth
-from container_manager.rpc.grpc_workarounds import filter_grpc_log
+from container_manager.rpc.grpc_workarounds import with_filtered_grpc_log
 from container_manager.rpc.health_servicer import HealthServicer
 from container_manager.rpc.interceptors.call_limit import READS, CallPlaces
 from container_manager.rpc.listeners.server_factory import ServerFactory, transport_options
@@ -216,9 +216,8 @@ class Server:
         If workers are still busy at the end, exits the process instead of returning, with status 1 if any works on a
         change: the interpreter would wait for their threads.
         """
-        filter_grpc_log()
         # A status takes about a tenth less than on asyncio's own loop: `make bench PARTS=reads`.
-        left = uvloop.run(self._run(on_serving, on_stopping))
+        left = uvloop.run(with_filtered_grpc_log(self._run(on_serving, on_stopping)))
         if left:
             _log.warning("shut down with operations under way; the engine finishes what it has begun", operations=left)
         if left or self._operations.busy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from typing import Any
 
@@ -13,9 +12,9 @@ import structlog
 from container_manager.errors import UnauthenticatedError
 from container_manager.rpc.interceptors.errors import abort
 from container_manager.rpc.interceptors.handlers import Continuation, Handler
+from container_manager.rpc.repeated_warning import RepeatedWarning
 
 _HEALTH_PREFIX = "/grpc.health.v1.Health/"
-_WARNING_INTERVAL_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -25,7 +24,8 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
-        self._refused = _RefusedCalls()
+        self._refused = RepeatedWarning(self._warn)
+        self._peer = ""
         # For every kind of call: the refusal comes before the first message is read.
         self._refusal: Handler = grpc.stream_stream_rpc_method_handler(self._refuse)
 
@@ -49,38 +49,10 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token)
 
     async def _refuse(self, _requests: Any, context: Any) -> Any:
-        # Whoever can connect can cause this line: it must not fill the disk.
-        self._refused.count(context.peer())
+        self._peer = context.peer()
+        self._refused.count()
         message = "a valid bearer token is needed: metadata 'authorization: Bearer TOKEN'"
         await abort(context, UnauthenticatedError(message))
 
-
-class _RefusedCalls:
-    """Logs the first refused call at once, and the number of those after it at the end of each minute."""
-
-    def __init__(self) -> None:
-        self._calls = 0
-        self._peer = ""
-        self._minute: asyncio.TimerHandle | None = None
-
-    def count(self, peer: str) -> None:
-        self._calls += 1
-        self._peer = peer
-        if self._minute is None:
-            self._end_minute()
-
-    def close(self) -> None:
-        if self._minute is not None:
-            self._minute.cancel()
-        self._log()
-
-    def _end_minute(self) -> None:
-        self._minute = None
-        if self._log():
-            self._minute = asyncio.get_running_loop().call_later(_WARNING_INTERVAL_SECONDS, self._end_minute)
-
-    def _log(self) -> bool:
-        calls, self._calls = self._calls, 0
-        if calls:
-            _log.warning("refused calls without a valid token", calls=calls, peer=self._peer)
-        return calls > 0
+    def _warn(self, calls: int) -> None:
+        _log.warning("refused calls without a valid token", calls=calls, peer=self._peer)
