@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 
 import grpc
@@ -15,6 +16,7 @@ from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
 from container_manager_client import error_info
+from tests.fuzz.conversations import Call, conversation, encoded
 from tests.support.calls import fails_with
 from tests.support.observed_service import Serve, await_ended, await_sync, call_lines, channel_to, metrics
 from tests.support.scraping import ended
@@ -57,6 +59,24 @@ def test_callers_without_the_token_write_one_warning_a_minute_however_often_they
         await_ended(looped, "StartContainer", "UNAUTHENTICATED", 5)
     assert [1, 4] == warnings(), "a shutdown ends the minute"
     assert ["debug"] * 5 == [line["level"] for line in call_lines(caplog)]
+
+
+def test_callers_without_the_token_that_do_not_take_their_refusal_are_neither_logged_nor_audited(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # gRPC resets the stream of a call with such a header.
+    call = Call(b"/botmaker.container.v1.ContainerManager/StartContainer", b"", ((b"x-bin", b"!"),))
+    audit = tmp_path / "audit.log"
+    with (
+        caplog.at_level(logging.DEBUG),
+        serve("tcp://127.0.0.1:0", token_file=tmp_path / "token", audit_log=str(audit)) as looped,
+    ):
+        host, _, port = looped.server.addresses[0].removeprefix("tcp://").rpartition(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(encoded(conversation([call] * 20)))
+            await_ended(looped, "StartContainer", "CANCELLED", 20)
+    assert ["debug"] * 20 == [line["level"] for line in call_lines(caplog)]
+    assert "" == audit.read_text()
 
 
 def test_each_call_gets_an_id_of_its_own_or_keeps_its_callers(serve: Serve, bot_id: str) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
+from container_manager.errors import UnauthenticatedError
 from container_manager.observability.call import Call, Caller, CallTrace, Metadata, request_id_of
 from container_manager.validation import is_bot_id
 
@@ -23,7 +24,6 @@ OTHER = "/other/other"
 """Stands for all methods that do not exist, since callers choose those names."""
 
 _CODE_OK = "OK"
-_CODE_UNAUTHENTICATED = "UNAUTHENTICATED"
 # Load balancers and probes call it every second; single calls are of no interest.
 _QUIET_PREFIX = "/grpc.health.v1.Health/"
 
@@ -74,6 +74,11 @@ class _Ended(NamedTuple):
     def bot_id(self) -> str:
         """Empty unless the request has a valid one."""
         return self.call.bot_id if is_bot_id(self.call.bot_id) else ""
+
+    @property
+    def has_no_token(self) -> bool:
+        """Whoever can connect can make any number of these. Its code is CANCELLED if the caller has gone."""
+        return self.call.reason == UnauthenticatedError.reason
 
 
 class Accounting:
@@ -135,8 +140,7 @@ class Accounting:
                 ended_ns = each.call.started_ns + int(each.seconds * 1e9)
                 each.call.trace.end(each.code, each.bot_id, each.call.request_id, ended_ns)
             _log_call(each)
-            # Of calls without the token, whoever can connect can make any number.
-            if self._audit is not None and each.call.caller is not None and each.code != _CODE_UNAUTHENTICATED:
+            if self._audit is not None and each.call.caller is not None and not each.has_no_token:
                 self._audit(_audit_entry(each, each.call.caller))
 
 
@@ -167,7 +171,7 @@ def _audit_entry(ended: _Ended, caller: Caller) -> dict[str, object]:
 
 def _log_call(ended: _Ended) -> None:
     """Log the call, without its content, which may be personal or secret."""
-    quiet = ended.code == _CODE_UNAUTHENTICATED or (ended.method.read and ended.code == _CODE_OK)
+    quiet = ended.has_no_token or (ended.method.read and ended.code == _CODE_OK)
     level = logging.DEBUG if quiet else logging.INFO
     # Checked first, because most calls are reads, whose lines are usually off.
     if not _level.isEnabledFor(level):
