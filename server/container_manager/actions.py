@@ -6,9 +6,10 @@ the vector and a pattern. No shell is involved.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import regex
 
 from container_manager.errors import ActionNotAllowedError
 from container_manager.image_reference import matches_any
@@ -21,6 +22,8 @@ READY = "ready"
 SECRETS_RELOAD = "secrets-reload"
 
 _MOST_CHARACTERS = 1024
+# Of the process's CPU. A pattern that can match one text in many ways, such as (a+)+, takes exponential time.
+_MATCH_SECONDS = 1.0
 _KILL_AFTER_SECONDS = "5"
 
 
@@ -54,7 +57,10 @@ class Action:
         return not self.images or matches_any(container.image, self.images)
 
     def command_with(self, values: Sequence[str]) -> tuple[str, ...]:
-        """The command with these values of the arguments. Raises :class:`ActionNotAllowedError` for a wrong one."""
+        """The command with these values of the arguments. Raises :class:`ActionNotAllowedError` for a wrong one.
+
+        For a worker thread: a pattern may take up to a second of CPU time.
+        """
         if len(values) != len(self.arguments):
             names = ", ".join(argument.name for argument in self.arguments) or "none"
             raise self._refused(f"it takes {len(self.arguments)} arguments ({names}), and {len(values)} were given")
@@ -62,10 +68,18 @@ class Action:
         for argument, value in zip(self.arguments, values, strict=True):
             if value.startswith("-"):
                 raise self._refused(f"its argument {argument.name} must not begin with -")
-            if len(value) > _MOST_CHARACTERS or "\0" in value or not re.fullmatch(argument.pattern, value):
+            if len(value) > _MOST_CHARACTERS or "\0" in value or not self._matches(argument, value):
                 raise self._refused(f"its argument {argument.name} must match {argument.pattern}")
             given[f"{{{argument.name}}}"] = value
         return tuple(given.get(element, element) for element in self.command)
+
+    def _matches(self, argument: Argument, value: str) -> bool:
+        try:
+            # This releases the GIL, so the event loop goes on. `re` does not.
+            found = regex.fullmatch(argument.pattern, value, timeout=_MATCH_SECONDS)
+        except TimeoutError:
+            raise self._refused(f"its argument {argument.name} takes too long to match {argument.pattern}") from None
+        return found is not None
 
     def _refused(self, why: str) -> ActionNotAllowedError:
         return ActionNotAllowedError(f"the action {self.name} cannot run: {why}", action=self.name)

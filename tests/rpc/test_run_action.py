@@ -253,6 +253,7 @@ def test_a_reload_of_secrets_gets_the_token_that_the_bot_has_loaded_and_takes_th
         ("", ()),
         ("ready;reboot", ()),
         ("doctor", ("--fix",)),
+        ("secrets-reload", ("now",)),
         ("pairing-approve", ()),
         ("pairing-approve", ("--notify",)),
         ("pairing-approve", (SECRET, SECRET)),
@@ -326,6 +327,29 @@ def test_an_action_is_in_the_log_with_its_end_and_without_its_arguments(
         assert part in shown
     assert SECRET not in caplog.text
     assert SECRET not in str([record.__dict__ for record in caplog.records])
+
+
+# `re` takes many seconds for a value of 40 characters, and half as long again for each further one.
+SLOW = Action("slow", ("echo", "{a}"), (Argument("a", "(a|aa)+$b"),))
+
+
+def test_a_value_that_takes_long_to_match_is_refused_and_others_are_answered_meanwhile(
+    serve_on: ServeOn, unix: str, memory: MemoryBackend, bots: MemoryBots
+) -> None:
+    bot_id = bots.new()
+    memory.add(bot_id)
+    with serve_on(unix, actions=(SLOW,)) as (target,), connect(target) as channel:
+        observer = ContainerObserverStub(channel)
+        refused = act(ContainerMaintainerStub(channel), bot_id, "slow", "a" * 40)
+        answered = 0
+        while not refused.done():
+            observer.GetServerInfo(observer_pb.GetServerInfoRequest(), timeout=60)
+            answered += 1
+        with fails_with("PERMISSION_DENIED", "ACTION_NOT_ALLOWED") as caught:
+            list(refused)
+    assert "its argument a takes too long to match (a|aa)+$b" in caught[0].message
+    assert answered >= 10
+    assert [] == memory.actions.runs
 
 
 OWN = (

@@ -47,6 +47,15 @@ def test_a_wrong_value_is_refused_and_not_repeated(action: Action, values: list[
     assert f"the action {action.name} cannot run: {why}" == str(caught.value)
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("pattern", ["(a+)+b", "(a|aa)+$b", "((a{1,40}){1,40}){1,40}b", r"(\w+\s?)*!"])
+def test_a_value_that_a_pattern_can_match_in_very_many_ways_is_refused(pattern: str) -> None:
+    """Each of them takes `re` longer than anybody waits."""
+    action = Action("hostile", ("echo", "{a}"), (Argument("a", pattern),))
+    with pytest.raises(ActionNotAllowedError, match=r"its argument a (must|takes too long to) match"):
+        action.command_with(["a" * 1024])
+
+
 @pytest.mark.parametrize("name", ["ready", "pairing-list", "pairing-approve", "doctor"])
 def test_a_built_in_action_is_for_images_with_the_label_only(name: str) -> None:
     declared = DeclaredActions()

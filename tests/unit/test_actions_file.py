@@ -47,6 +47,15 @@ def test_a_file_declares_actions_with_arguments_in_their_order(tmp_path: Path) -
     assert () == read_actions(written(tmp_path, "# none\n"))
 
 
+def test_patterns_have_the_syntax_of_python(tmp_path: Path) -> None:
+    patterns = (r"(?<!b)(?P<n>a)(?P=n){,3}", r"\{e\}", "a{2,}", "[^/]{1,1024}", r"\N{DIGIT ONE}", "(?>a+)b*+")
+    places = ", ".join(f'"{{x{number}}}"' for number in range(len(patterns)))
+    arguments = ", ".join(f"x{number} = '{pattern}'" for number, pattern in enumerate(patterns))
+    file = written(tmp_path, f'[[action]]\nname = "a"\ncommand = ["b", {places}]\narguments = {{ {arguments} }}\n')
+    (action,) = read_actions(file)
+    assert patterns == tuple(argument.pattern for argument in action.arguments)
+
+
 ONE = '[[action]]\nname = "a"\ncommand = ["b"]\n'
 
 
@@ -72,6 +81,10 @@ ONE = '[[action]]\nname = "a"\ncommand = ["b"]\n'
         (ONE + "arguments = { x = '.' }\n", 4, "arguments: x has no place in the command; use an element {x}"),
         (ONE + "arguments = ['.']\n", 4, "arguments: must be a table of patterns"),
         (ONE + "[action.arguments]\nx = '['\n", 4, "arguments: x has a pattern that is no regular expression"),
+        (ONE + "arguments = { x = '[a-z]{e}' }\n", 4, "arguments: x has a pattern with {e}, which is no repetition"),
+        (ONE + "arguments = { x = '(a){2i+1d<=3:[b]}' }\n", 4, "arguments: x has a pattern with {2i+1d<=3:"),
+        (ONE + "arguments = { x = 'x{id' }\n", 4, "arguments: x has a pattern that is no regular expression"),
+        (ONE + "arguments = { x = '\\p{L}' }\n", 4, "arguments: x has a pattern that is no regular expression"),
         (ONE + "arguments = { x = 3 }\n", 4, "arguments: x must have a pattern"),
         (ONE + "arguments.X = '.'\n", 4, "arguments: X is no name"),
         (ONE + "images = []\n", 4, "images: must be a list of globs"),

@@ -169,6 +169,13 @@ def test_a_port_in_use_begins_with_the_port_in_words_and_ends_with_the_engines_t
     assert f"{port} is in use; the engine could not start the container: {text}" == str(error)
 
 
+@pytest.mark.timeout(30)
+def test_a_text_with_a_callers_brackets_is_looked_through_in_one_pass() -> None:
+    """The engine repeats a command, which may be 128 KiB long."""
+    text = f'runc create failed: exec: "address already in use {"[" * 131_048}": file name too long'
+    assert "a host port of the bot is in use" in str(start_error(EngineRejectedError(500, text), BOT))
+
+
 def test_a_dead_container_cannot_be_started_whatever_the_status() -> None:
     """A restart's status is 500: the engine wraps the error of the start in it."""
     text = "container is marked for removal and cannot be started"

@@ -86,8 +86,9 @@ START_PHRASES: Table = (
 
 # An address and a port: "127.0.0.1:80", "[::1]:80", "::1:80", ":80", or the port alone. Of several, such as
 # "127.0.0.1:80:172.17.0.2:80/tcp", the first one.
+# The text may contain a caller's command of 128 KiB, so no repetition may begin at each character and be unbounded.
 _HOST_PORT = re.compile(
-    r"(?<![\w.:])(\d+\.\d+\.\d+\.\d+|\[[^\]\s]*\]|(?:[0-9a-f]{0,4}:){2,}[0-9a-f]{0,4}|):(\d{1,5})(?!\w)"
+    r"(?<![\w.:])(\d+\.\d+\.\d+\.\d+|\[[^\]\s]{0,64}\]|(?:[0-9a-f]{0,4}:){2,}[0-9a-f]{0,4}|):(\d{1,5})(?!\w)"
     r"|\bport (\d{1,5})(?!\w|\.\d)",
     re.IGNORECASE,
 )

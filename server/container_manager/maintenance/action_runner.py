@@ -86,9 +86,8 @@ class ActionRunner:
         with self._counted(bot_id):
             container = await self._statuses.require(bot_id, deadline)
             action = self._actions.require(name, container)
-            command = bounded(action.command_with(values), SECONDS)
             output = ActionOutput(asyncio.get_running_loop())
-            program = partial(self._run, container, action, command, output)
+            program = partial(self._run, container, action, values, output)
             work = asyncio.ensure_future(self._in_turn(container, name, program, deadline))
             work.add_done_callback(lambda _: output.close())
             work.add_done_callback(lambda _: on_end())
@@ -143,11 +142,12 @@ class ActionRunner:
         self,
         container: ContainerStatus,
         action: Action,
-        command: Sequence[str],
+        values: Sequence[str],
         output: ActionOutput,
         stdin: bytes,
     ) -> _Ended:
         """Runs in a thread."""
+        command = bounded(action.command_with(values), SECONDS)
         bot_id = container.bot_id
         began = time.monotonic()
         log = _log.bind(action=action.name, bot_id=bot_id, container_id=container.container_id)

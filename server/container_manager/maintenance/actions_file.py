@@ -14,6 +14,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import regex
+
 from container_manager.actions import Action, Argument
 from container_manager.errors import StartupError
 
@@ -22,6 +24,8 @@ _ARGUMENT_NAME = re.compile("[a-z][a-z0-9_]{0,62}")
 _PLACE = re.compile(r"\{(.*)\}")
 _KEYS = ("name", "command", "arguments", "images")
 _HEADER = re.compile(r"\s*\[\[\s*action\s*\]\]")
+# Literal text for `re`. For `regex`, the errors that an approximate match may have.
+_APPROXIMATE = re.compile(r"\{[0-9<=+,: ]*[deis][0-9deis<=+,: ]*[:}]")
 _MOST_BYTES = 1024 * 1024
 
 
@@ -136,7 +140,11 @@ def _fault(argument: str, pattern: Any) -> str:
     if not isinstance(pattern, str):
         return "must have a pattern, as a string"
     try:
+        # The syntax is Python's. `regex`, which matches the values, knows more than that.
         re.compile(pattern)
-    except re.error as exc:
+        regex.compile(pattern)
+    except (re.error, regex.error) as exc:
         return f"has a pattern that is no regular expression: {exc}"
+    if found := _APPROXIMATE.search(re.sub(r"\\.", "", pattern)):
+        return f"has a pattern with {found[0]}, which is no repetition; write \\{{ for a brace"
     return ""
