@@ -17,6 +17,7 @@ import pytest
 from botmaker.container.v1 import container_maintainer_pb2 as pb
 from botmaker.container.v1 import container_manager_pb2 as manager_pb
 from container_manager.maintenance.backup_store import BackupStore
+from container_manager.maintenance.journal import JOURNAL_DIRECTORY, Journal
 from dev.engine import PrivateEngine
 from tests.support.botctl_process import botctl
 from tests.support.bots import Bots
@@ -29,6 +30,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the bots of this modu
 
 # Counts in its state, so that it shows whether it is frozen.
 COUNTING = ("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n >/home/node/.openclaw/count; sleep 0.02; done")
+# Takes its whole grace period to stop.
+STUBBORN = ("sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
 # So many that the copy takes a while.
 FILES = 2_000
 RUNNING = manager_pb.CONTAINER_STATE_RUNNING
@@ -127,6 +130,33 @@ def test_a_service_killed_amid_backup_and_restore_finishes_both(
     again = maintained.calls.status(bot_id)
     assert again is not None
     assert (RUNNING, image) == (again.state, again.image)
+    maintained.calls.remove(bot_id, grace=0)
+
+
+def test_a_restore_whose_service_is_killed_leaves_the_container_that_another_service_makes_meanwhile(
+    maintained: MaintainedService, bots: Bots, secrets_root: Path, engine: docker.DockerClient
+) -> None:
+    """The other one has a journal of its own, and so does not know of the restore."""
+    bot_id, journal = bots.new(), Journal(secrets_root)
+    maintained.calls.run(bot_id, *STUBBORN)
+    backup = maintained.create_backup(bot_id, "backup")
+    for event in maintained.restore(bot_id, backup.backup_id, "restore"):
+        if event.phase == pb.RESTORE_PHASE_STOPPING:
+            break
+    maintained.kill()
+    assert ["stopping"] == [record.phase for record in journal.unfinished()]
+    hidden = (secrets_root / JOURNAL_DIRECTORY).rename(secrets_root / ".hidden")
+    maintained.start()
+    maintained.calls.remove(bot_id, grace=0)
+    maintained.calls.run(bot_id, *STUBBORN)
+    maintained.kill()
+    before = engine.api.inspect_container(f"botmaker-{bot_id}")
+    shutil.rmtree(secrets_root / JOURNAL_DIRECTORY)
+    hidden.rename(secrets_root / JOURNAL_DIRECTORY)
+    maintained.start()
+    wait_until(lambda: not journal.unfinished(), "the restore ends")
+    after = engine.api.inspect_container(f"botmaker-{bot_id}")
+    assert [before["Id"], before["State"]] == [after["Id"], after["State"]]
     maintained.calls.remove(bot_id, grace=0)
 
 

@@ -142,8 +142,8 @@ def _copied(means: Means, task: Task, status: ContainerStatus | None, without: t
     """Copy the state aside while nothing changes it. Returns what cannot be copied."""
     stops = bool(task.record.arguments.get("stop_and_restart"))
     if status is not None and is_running(status) and stops:
-        task.enter(COPYING, "stopping the bot", stopped=True)
-        yield from stop(means, task.bot_id)
+        task.enter(COPYING, "stopping the bot", stopped=True, container_id=status.container_id)
+        yield from stop(means, task)
     elif status is not None and status.state in (ContainerState.RUNNING, ContainerState.RESTARTING):
         # Before the pause: it must not be forgotten.
         task.enter(COPYING, "copying the state", paused=status.container_id)
@@ -163,8 +163,8 @@ def _stopped_if_up(means: Means, task: Task) -> Operation[None]:
     """Stop a bot that crashes again and again: between two runs it cannot be paused, and would start amid the copy."""
     status = container_of(means, task.bot_id)
     if status is not None and status.state in (ContainerState.RUNNING, ContainerState.RESTARTING):
-        task.enter(COPYING, "stopping the bot", stopped=True)
-        yield from stop(means, task.bot_id)
+        task.enter(COPYING, "stopping the bot", stopped=True, container_id=status.container_id)
+        yield from stop(means, task)
 
 
 def _copy_name(task: Task) -> str:

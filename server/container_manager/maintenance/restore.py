@@ -33,11 +33,14 @@ from container_manager.maintenance.steps import (
     STOPPING,
     WAITING_READY,
     Means,
+    OtherContainerError,
     admitted,
     check_not_paused,
+    check_own_now,
     container_of,
     disk_held,
     failure_of,
+    insist_on,
     is_running,
     require_states,
     require_store,
@@ -60,7 +63,13 @@ def restore_backup(means: Means, task: Task) -> Operation[dict[str, Any]]:
         yield from _verify(means, task)
     try:
         yield from _replace(means, task)
-    except Exception as exc:  # noqa: BLE001 - whatever it is, the bot gets its former state back
+    except Exception as exc:
+        if task.phase == STOPPING and isinstance(exc, OtherContainerError):
+            # Nothing of what is there now was changed.
+            discard_quietly(means, task, *_names(task))
+            task.leave()
+            raise
+        # Whatever it is, the bot gets its former state back.
         why = failure_of(task, exc)
         words = f"putting back the former state: {why['reason']}"
         task.enter(ROLLING_BACK, words, former_lost=is_lost(means, task), **why)
@@ -102,7 +111,8 @@ def _verify(means: Means, task: Task) -> Operation[None]:
         status = _checked(means, bot_id, manifest)
         config = _config_for(bot_id, manifest) if status is None else None
         was_running = is_running(status) if status is not None else manifest.was_running
-        task.enter(STOPPING, "stopping the bot", was_running=was_running, create=config)
+        container_id = "" if status is None else status.container_id
+        task.enter(STOPPING, "stopping the bot", container_id=container_id, was_running=was_running, create=config)
         if config is not None:
             # The commonest fault, such as an image that cannot be had, shows before anything is changed.
             yield from _create(means, task)
@@ -134,11 +144,12 @@ def _replace(means: Means, task: Task) -> Operation[None]:
     states, (restored, former) = require_states(means), _names(task)
     bot_id = task.bot_id
     if task.phase == STOPPING:
-        yield from stop(means, bot_id)
+        yield from stop(means, task)
         task.enter(REPLACING, "putting the restored state in place")
     if task.phase == REPLACING:
         if task.facts["create"] is not None:
             yield from _create(means, task)
+        yield from insist_on(lambda: check_own_now(means, task))
         if not states.has_state(bot_id) and not states.has_aside(bot_id, former):
             with states.new_aside(bot_id, former):
                 pass
@@ -156,9 +167,10 @@ def _roll_back(means: Means, task: Task) -> Operation[None]:
     states, (restored, former) = require_states(means), _names(task)
     try:
         if task.facts["create"] is not None:
-            yield from remove_own(means, bot_id, [task.record.request_id])
+            yield from remove_own(means, task)
         else:
-            yield from stop(means, bot_id)
+            yield from stop(means, task)
+            yield from insist_on(lambda: check_own_now(means, task))
         if states.has_aside(bot_id, restored):
             # It was not put in place, or not completely: no bot has written to it, and the archive still has it.
             states.exchange(bot_id, put=former, keep=restored)

@@ -130,6 +130,31 @@ def container_of(means: Means, bot_id: str) -> ContainerStatus | None:
     return status
 
 
+class OtherContainerError(InvalidStateError):
+    """Somebody else, such as another service on the same engine, has given the bot another container meanwhile."""
+
+
+def check_own(task: Task, status: ContainerStatus | None) -> None:
+    """Raise :class:`OtherContainerError` for a container that the operation has neither found nor made."""
+    facts = task.facts
+    if status is None or ("container_id" not in facts and facts.get("create") is None):
+        # Restores and backups of earlier versions do not record which container they found.
+        return
+    made = (task.record.request_id, task.create_request_id("new"), task.create_request_id("old"))
+    if status.container_id != facts.get("container_id") and status.request_id not in made:
+        raise OtherContainerError(
+            f"the bot has the container {status.container_id[:12]} now, which is left as it is: somebody else has made "
+            "it meanwhile",
+            bot_id=task.bot_id,
+            container_id=status.container_id,
+        )
+
+
+def check_own_now(means: Means, task: Task) -> None:
+    """Look at the bot's container. Raises as :func:`check_own`."""
+    check_own(task, means.lifecycle.get_container_status(task.bot_id))
+
+
 def check_not_paused(status: ContainerStatus | None) -> None:
     """Raise :class:`InvalidStateError` for a paused bot: it would run once it is started again."""
     if status is not None and status.state is ContainerState.PAUSED:
@@ -146,10 +171,15 @@ def is_well(status: ContainerStatus | None) -> bool:
     return status is not None and status.state is ContainerState.RUNNING and status.health is not HealthStatus.UNHEALTHY
 
 
-def stop(means: Means, bot_id: str, grace_seconds: int | None = None) -> Operation[None]:
-    """Stop the bot, whatever becomes of the engine meanwhile."""
-    yield from insist(lambda: means.lifecycle.stop_container(bot_id, grace_seconds))
-    process_ended(means, bot_id)
+def stop(means: Means, task: Task, grace_seconds: int | None = None) -> Operation[None]:
+    """Stop the bot, whatever becomes of the engine meanwhile. Raises as :func:`check_own`."""
+
+    def stop_own() -> Operation[str]:
+        check_own_now(means, task)
+        return means.lifecycle.stop_container(task.bot_id, grace_seconds)
+
+    yield from insist(stop_own)
+    process_ended(means, task.bot_id)
 
 
 def failure_of(task: Task, exc: Exception) -> dict[str, Any]:
@@ -205,10 +235,15 @@ def both_held(means: Means, task: Task) -> Operation[None]:
 
 
 def start(means: Means, task: Task) -> Operation[None]:
-    """Start the bot, with the place that it has, or when it is admitted."""
+    """Start the bot, with the place that it has, or when it is admitted. Raises as :func:`check_own`."""
+
+    def start_own() -> Operation[str]:
+        check_own_now(means, task)
+        return means.lifecycle.start_container(task.bot_id)
+
     place = yield from admitted(means, task)
     try:
-        yield from insist(lambda: means.lifecycle.start_container(task.bot_id))
+        yield from insist(start_own)
     except OperationInProgressError as exc:
         # Somebody else has stopped the bot since, or started it anew: that is not undone.
         if not exc.start_sent:

@@ -83,6 +83,10 @@ class Task:
         """Stands for the request id in names."""
         return hashlib.sha256(self.record.request_id.encode()).hexdigest()[:16]
 
+    def create_request_id(self, which: str) -> str:
+        """The request id of the create that makes the ``new`` or the ``old`` container of an upgrade."""
+        return f"{self.key}-{which}"
+
     def copy_name(self, begin: str) -> str:
         """A name for a copy of a state. It shows whose copy it is, since services may share a root of states."""
         return f"{begin}-{self._journal.identity()}-{self.key}"

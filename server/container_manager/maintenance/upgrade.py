@@ -36,6 +36,7 @@ from container_manager.maintenance.steps import (
     WAITING_READY,
     Means,
     NotReadyError,
+    OtherContainerError,
     admitted,
     both_held,
     check_not_paused,
@@ -71,8 +72,8 @@ def upgrade(means: Means, task: Task) -> Operation[dict[str, Any]]:
         try:
             yield from _replace(means, task)
         except Exception as exc:
-            if task.phase == STOPPING and isinstance(exc, NotSupportedByBackendError):
-                # A grace period that the bot's node cannot give. Nothing was changed.
+            if task.phase == STOPPING and isinstance(exc, NotSupportedByBackendError | OtherContainerError):
+                # A grace period that the bot's node cannot give, or somebody else's container. Nothing was changed.
                 task.leave()
                 raise
             # Whatever it is, the bot gets its old image back.
@@ -159,7 +160,7 @@ def _stop_and_copy(means: Means, task: Task) -> Operation[None]:
     if copies:
         yield from disk_held(means, task)
     if task.phase == STOPPING:
-        yield from stop(means, task.bot_id, task.record.arguments["grace_seconds"])
+        yield from stop(means, task, task.record.arguments["grace_seconds"])
         task.enter(BACKING_UP, "copying the state")
     task.enter(REPLACING, "replacing the container", backup_id=_copy(means, task) if copies else "")
 
@@ -242,7 +243,7 @@ def _put_back(means: Means, task: Task) -> Operation[None]:
         if facts["copies"]:
             discard_quietly(means, task, former_state(task))
         return
-    yield from remove_own(means, bot_id, [_request_id(task, which) for which in ("new", "old")], facts["container_id"])
+    yield from remove_own(means, task)
     if facts["copies"]:
         put_former_back(means, task)
     yield from _create(means, task, facts["config"]["image"], facts["old_image_id"], "old")
@@ -262,7 +263,7 @@ def _create(means: Means, task: Task, image: str, image_id: str, which: str) -> 
         lambda: means.lifecycle.create_container(
             task.bot_id,
             config,
-            request_id=_request_id(task, which),
+            request_id=task.create_request_id(which),
             image_id=image_id,
             # Its variables may name this place.
             state_mount=task.facts.get("state_mount", ""),
@@ -270,15 +271,11 @@ def _create(means: Means, task: Task, image: str, image_id: str, which: str) -> 
     )
 
 
-def _request_id(task: Task, which: str) -> str:
-    return f"{task.key}-{which}"
-
-
 def _last_log(means: Means, task: Task) -> Operation[list[str]]:
     """The last lines that the new container has written; none if they cannot be had."""
     try:
         status = means.lifecycle.get_container_status(task.bot_id)
-        if status is None or status.container_id == task.facts["container_id"]:
+        if status is None or status.request_id != task.create_request_id("new"):
             return []
         return (yield from means.last_log(status.container_id))
     except AWAY:

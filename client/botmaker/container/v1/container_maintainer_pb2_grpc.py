@@ -103,8 +103,9 @@ class ContainerMaintainerServicer(object):
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
         set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
         failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-        NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, or has further containers of other
-        names. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
+        NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, has further containers of other names,
+        or gets another container from somebody else before it is stopped. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the
+        backend cannot copy states, and skip_backup is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,7 +118,8 @@ class ContainerMaintainerServicer(object):
 
         A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
         nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-        STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, or is paused and stop_and_restart is set.
+        STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, is paused and stop_and_restart is set, or gets
+        another container from somebody else before it is stopped.
         UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and
         stop_and_restart is not set.
         """
@@ -151,9 +153,10 @@ class ContainerMaintainerServicer(object):
 
         NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
-        paused or being removed. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if
-        that has failed too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED /
-        NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states.
+        paused or being removed, or gets another container from somebody else before it is stopped. FAILED_PRECONDITION /
+        UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
+        CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
+        states.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,8 +65,9 @@ class ContainerMaintainerStub:
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
     set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
     failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-    NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, or has further containers of other
-    names. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
+    NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, has further containers of other names,
+    or gets another container from somebody else before it is stopped. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the
+    backend cannot copy states, and skip_backup is not set.
     """
     CreateBackup: _grpc.UnaryStreamMultiCallable[_container_maintainer_pb2.CreateBackupRequest, _container_maintainer_pb2.CreateBackupResponse]
     """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
@@ -75,7 +76,8 @@ class ContainerMaintainerStub:
 
     A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
     nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-    STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, or is paused and stop_and_restart is set.
+    STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, is paused and stop_and_restart is set, or gets
+    another container from somebody else before it is stopped.
     UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and
     stop_and_restart is not set.
     """
@@ -97,9 +99,10 @@ class ContainerMaintainerStub:
 
     NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
-    paused or being removed. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if
-    that has failed too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED /
-    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states.
+    paused or being removed, or gets another container from somebody else before it is stopped. FAILED_PRECONDITION /
+    UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
+    CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
+    states.
     """
     RunAction: _grpc.UnaryStreamMultiCallable[_container_maintainer_pb2.RunActionRequest, _container_maintainer_pb2.RunActionResponse]
     """RunAction runs a declared program inside the bot's running container, as the container's user, and streams its output
@@ -146,8 +149,9 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
     set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
     failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-    NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, or has further containers of other
-    names. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
+    NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, has further containers of other names,
+    or gets another container from somebody else before it is stopped. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the
+    backend cannot copy states, and skip_backup is not set.
     """
     CreateBackup: _aio.UnaryStreamMultiCallable[_container_maintainer_pb2.CreateBackupRequest, _container_maintainer_pb2.CreateBackupResponse]  # type: ignore[assignment]
     """CreateBackup writes an archive of the bot's state and configuration into the server's backup directory. The stream
@@ -156,7 +160,8 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
 
     A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
     nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-    STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, or is paused and stop_and_restart is set.
+    STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, is paused and stop_and_restart is set, or gets
+    another container from somebody else before it is stopped.
     UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and
     stop_and_restart is not set.
     """
@@ -178,9 +183,10 @@ class ContainerMaintainerAsyncStub(ContainerMaintainerStub):
 
     NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
     FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
-    paused or being removed. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if
-    that has failed too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED /
-    NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states.
+    paused or being removed, or gets another container from somebody else before it is stopped. FAILED_PRECONDITION /
+    UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
+    CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
+    states.
     """
     RunAction: _aio.UnaryStreamMultiCallable[_container_maintainer_pb2.RunActionRequest, _container_maintainer_pb2.RunActionResponse]  # type: ignore[assignment]
     """RunAction runs a declared program inside the bot's running container, as the container's user, and streams its output
@@ -230,8 +236,9 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the bot has state, the server keeps no backups, and skip_backup is not
         set. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the bot is back on its old image, and ROLLBACK_FAILED if that has
         failed too; the message has the reason and the last lines of the log. FAILED_PRECONDITION /
-        NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, or has further containers of other
-        names. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, and skip_backup is not set.
+        NAME_IN_USE_UNMANAGED, or INVALID_STATE if the bot is paused or being removed, has further containers of other names,
+        or gets another container from somebody else before it is stopped. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the
+        backend cannot copy states, and skip_backup is not set.
         """
 
     @_abc_1.abstractmethod
@@ -246,7 +253,8 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
 
         A running bot is paused while its state is copied. NOT_FOUND / CONTAINER_NOT_FOUND if the bot has neither a container
         nor state. FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or
-        STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, or is paused and stop_and_restart is set.
+        STATE_UNAVAILABLE, or INVALID_STATE if the bot is being removed, is paused and stop_and_restart is set, or gets
+        another container from somebody else before it is stopped.
         UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states, or cannot pause a bot and
         stop_and_restart is not set.
         """
@@ -286,9 +294,10 @@ class ContainerMaintainerServicer(metaclass=_abc_1.ABCMeta):
 
         NOT_FOUND / BACKUP_NOT_FOUND. DATA_LOSS / BACKUP_CORRUPT if the archive is not what its manifest says.
         FAILED_PRECONDITION / BACKUP_UNAVAILABLE if the server keeps no backups or no state, or INVALID_STATE if the bot is
-        paused or being removed. FAILED_PRECONDITION / UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if
-        that has failed too. The errors of CreateContainer if the bot has no container. UNIMPLEMENTED /
-        NOT_SUPPORTED_BY_BACKEND if the backend cannot copy states.
+        paused or being removed, or gets another container from somebody else before it is stopped. FAILED_PRECONDITION /
+        UPGRADE_ROLLED_BACK if the former state is back, and ROLLBACK_FAILED if that has failed too. The errors of
+        CreateContainer if the bot has no container. UNIMPLEMENTED / NOT_SUPPORTED_BY_BACKEND if the backend cannot copy
+        states.
         """
 
     @_abc_1.abstractmethod
