@@ -145,6 +145,16 @@ def test_containers_that_come_and_go_leave_nothing_with_a_watcher_who_does_not_r
     run(main())
 
 
+def test_watchers_of_a_slow_stream_who_come_and_go_leave_nothing_behind() -> None:
+    async def main() -> None:
+        async with feeding(SampledBackend(), *(f"c{i}" for i in range(50))) as feed:
+            for _ in range(100):
+                await collect(feed, 3600, 3)
+            assert len(feed._order) <= 2 * 50
+
+    run(main())
+
+
 def test_a_watcher_who_is_late_receives_no_figures_of_a_bot_that_it_does_not_watch() -> None:
     """Another container gets the number of one that has ended, and is watched by somebody else."""
 

@@ -136,6 +136,9 @@ class StatsFeed:
             return
         self._next[container_id] = due = min(dues)
         heapq.heappush(self._order, (due, container_id))
+        if len(self._order) > 2 * len(self._next):
+            self._order = [(due, container_id) for container_id, due in self._next.items()]
+            heapq.heapify(self._order)
         if self._order[0] == (due, container_id):
             self._woken.set()
 
