@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from container_manager.backends.sampling import SAMPLE_TIMEOUT_SECONDS
 from container_manager.model import RawSample
 from container_manager.stats import current as stats_current
 from container_manager.stats import sampler as stats_sampler
 from container_manager.stats.current import CurrentStats
 from container_manager.stats.feed import StatsFeed
-from container_manager.stats.series import Running
+from container_manager.stats.running import Running
 from tests.unit.sampled_backend import BEGIN, SampledBackend, collect, encoded, feeding, run
 
 ALL: frozenset[str] = frozenset()
@@ -155,6 +156,29 @@ def test_a_container_that_hangs_is_left_out_and_delays_the_answer_by_no_more_tha
             assert now() <= BEGIN + 2.5
             await asyncio.sleep(0.3)
             assert bots[10:] == await names(stats, 0), "also while the samples of the others still hang"
+
+    run(main())
+
+
+def test_bots_that_give_no_sample_delay_no_other_bots_figures_and_have_figures_when_they_answer() -> None:
+    """Many more than a group. The first time-out of each takes a place from others."""
+    backend = SampledBackend()
+    hanging, others = [f"h{number}" for number in range(1_000)], [f"c{number}" for number in range(300)]
+    backend.hanging = set(hanging)
+
+    async def main() -> None:
+        async with current(backend, *hanging, *others) as (stats, _):
+            await names(stats, 0)
+            await asyncio.sleep(60)
+            for _ in range(10):
+                begin = now()
+                assert set(others) == set(await names(stats, 0))
+                assert now() <= begin + 2 * stats_current.PATIENCE_SECONDS
+            backend.hanging.clear()
+            await asyncio.sleep(2 * SAMPLE_TIMEOUT_SECONDS)
+            begin = now()
+            assert {*hanging, *others} == set(await names(stats, 0))
+            assert now() <= begin + 5
 
     run(main())
 

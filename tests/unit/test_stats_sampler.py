@@ -13,14 +13,19 @@ from container_manager.backends.sampling import sample
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.model import RawSample
 from container_manager.stats import sampler as stats_sampler
+from container_manager.stats.running import Running
 from container_manager.stats.sampler import StatsSampler
 from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, error
 from tests.unit.sampled_backend import SampledBackend, run
 from tests.unit.test_stats import document
 
 
+def container(container_id: str) -> Running:
+    return Running(container_id, "bot", 0, None)
+
+
 async def taken(sampler: StatsSampler, container_id: str) -> RawSample | None:
-    return await (await sampler.begin(container_id))
+    return await (await sampler.begin(container(container_id)))
 
 
 def test_all_who_ask_at_once_share_one_request() -> None:
@@ -58,7 +63,7 @@ def test_a_container_is_never_asked_about_twice_at_once() -> None:
         sampler = StatsSampler(backend.sample)
         samples = []
         for _ in range(10):
-            samples.append(await sampler.begin("a"))
+            samples.append(await sampler.begin(container("a")))
             await asyncio.sleep(0.15)
         await asyncio.gather(*samples)
         await asyncio.sleep(0)
@@ -143,11 +148,49 @@ def test_a_hanging_container_is_given_up_and_holds_up_no_other() -> None:
 
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
-        hanging = await sampler.begin("h")
+        hanging = await sampler.begin(container("h"))
         async with asyncio.timeout(0.1):
             assert None not in await asyncio.gather(taken(sampler, "a"), taken(sampler, "b"))
         async with asyncio.timeout(sampling.SAMPLE_TIMEOUT_SECONDS):
             assert await hanging is None
+
+    run(main())
+
+
+def test_containers_that_give_no_sample_delay_no_other_and_wait_for_each_other() -> None:
+    backend = SampledBackend()
+    hanging = [container(f"h{i}") for i in range(400)]
+    backend.hanging = {each.container_id for each in hanging}
+
+    async def main() -> None:
+        sampler = StatsSampler(backend.sample)
+        for each in hanging:
+            await sampler.begin(each)
+        await asyncio.sleep(2 * sampling.SAMPLE_TIMEOUT_SECONDS)
+        async with asyncio.timeout(1):
+            again = [await sampler.begin(each) for each in hanging]
+            assert None not in await asyncio.gather(*(taken(sampler, str(i)) for i in range(100)))
+        await asyncio.sleep(1)
+        assert stats_sampler.UNRESPONSIVE_AT_ONCE == backend.now
+        backend.hanging.clear()
+        async with asyncio.timeout(sampling.SAMPLE_TIMEOUT_SECONDS):
+            samples = await asyncio.gather(*again)
+        assert stats_sampler.UNRESPONSIVE_AT_ONCE == samples.count(None), "the others answer in their turn"
+        assert {False} == {each.unresponsive for each in hanging[stats_sampler.UNRESPONSIVE_AT_ONCE :]}
+
+    run(main())
+    assert stats_sampler.REQUESTS_AT_ONCE == backend.most
+
+
+def test_a_container_that_has_stopped_is_not_unresponsive() -> None:
+    """Its requests fail at once, so that it need not wait behind those that hang."""
+    backend = SampledBackend()
+    backend.go_away()
+    stopped = container("a")
+
+    async def main() -> None:
+        assert await (await StatsSampler(backend.sample).begin(stopped)) is None
+        assert not stopped.unresponsive
 
     run(main())
 
@@ -157,7 +200,7 @@ def test_a_cancelled_request_takes_the_sample_from_nobody() -> None:
 
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
-        leaving, staying = await sampler.begin("a"), await sampler.begin("a")
+        leaving, staying = await sampler.begin(container("a")), await sampler.begin(container("a"))
         await asyncio.sleep(0.001)
         leaving.cancel()
         assert await staying is not None
@@ -185,7 +228,7 @@ def test_close_ends_what_is_under_way() -> None:
 
     async def main() -> None:
         sampler = StatsSampler(backend.sample)
-        hanging = await sampler.begin("h")
+        hanging = await sampler.begin(container("h"))
         await asyncio.sleep(0)
         await sampler.close()
         assert {asyncio.current_task()} <= asyncio.all_tasks()

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 
+from container_manager.backends import sampling
 from container_manager.rpc import observer_codec as codec
 from container_manager.stats.series import rounded_interval
 from tests.unit.sampled_backend import BEGIN, Figures, SampledBackend, alone, collect, feeding, run
@@ -145,6 +146,30 @@ def test_a_hanging_container_keeps_no_other_from_its_beat() -> None:
     for name in "ab":
         assert {2.0} == set(gaps(times(figures, name)[1:]))
     assert 3 <= backend.count("h") <= 4, "once after each time-out"
+
+
+def test_bots_that_give_no_sample_delay_no_other_bots_figures_and_have_figures_when_they_answer() -> None:
+    """Many more than the places for samples. The first time-out of each takes a place from others."""
+    backend = SampledBackend()
+    hanging, others = [f"h{i}" for i in range(400)], [f"c{i}" for i in range(100)]
+    backend.hanging = set(hanging)
+
+    async def main() -> tuple[Figures, Figures]:
+        async with feeding(backend, *hanging, *others) as feed:
+            await collect(feed, 2, 20)
+            beside = await collect(feed, 2, 60)
+            backend.hanging.clear()
+            await asyncio.sleep(sampling.SAMPLE_TIMEOUT_SECONDS)
+            return beside, await collect(feed, 2, 20)
+
+    beside, after = run(main())
+    assert set(others) == {container_id for _, container_id in beside}
+    for name in others:
+        assert {2.0} == {round(gap, 1) for gap in gaps(times(beside, name)[1:])}
+        assert times(beside, name)[-1] > 58
+    for name in (*hanging, *others):
+        assert {2.0} == {round(gap, 1) for gap in gaps(times(after, name)[1:])}
+        assert len(times(after, name)) >= 9
 
 
 def test_a_container_that_starts_later_appears_at_once_and_one_that_stops_is_not_asked_about_again() -> None:

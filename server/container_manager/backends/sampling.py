@@ -21,7 +21,7 @@ from container_manager.errors import ContainerManagerError, reason_of
 from container_manager.model import RawSample
 
 SAMPLE_TIMEOUT_SECONDS = 5.0
-"""A container that takes longer is left out. It delays no other, so this can be long."""
+"""A container that takes longer is left out. It takes a place from others only once, so this can be long."""
 
 _ONE_SHOT = {"stream": "false", "one-shot": "true"}
 _UINT64_MAX = 2**64 - 1

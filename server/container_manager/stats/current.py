@@ -10,8 +10,9 @@ from contextvars import Context
 from container_manager.pace import Pace
 from container_manager.stats.feed import StatsFeed
 from container_manager.stats.figures import stats_between
+from container_manager.stats.running import Figures, Running
 from container_manager.stats.sampler import FRESH_SECONDS, StatsSampler
-from container_manager.stats.series import Encode, Figures, Running
+from container_manager.stats.series import Encode
 
 PATIENCE_SECONDS = 2.25
 """How long the figures of a group of containers may take. An engine before 23.0 needs two seconds for two samples."""
@@ -58,15 +59,23 @@ class CurrentStats:
 
         Each is from a sample of the last ``max_age_seconds``. A container that cannot be sampled in time is left out.
         """
-        since = asyncio.get_running_loop().time() - max_age_seconds
+        time = asyncio.get_running_loop().time
+        since = time() - max_age_seconds
         containers = self._feed.running(bot_ids)
         newest = await self._newest(containers, since)
         old = [running for running, message in zip(containers, newest, strict=True) if message is None]
+        # Unresponsive ones last, and waited for as if they were one group.
+        old.sort(key=lambda running: running.unresponsive)
+        responsive = sum(not running.unresponsive for running in old)
+        ends = math.inf
         for first in range(0, len(old), CONTAINERS_AT_ONCE):
             if len(old) > CONTAINERS_AT_ONCE:
                 await self._pace.turn()
             group = old[first : first + CONTAINERS_AT_ONCE]
-            await asyncio.wait([self._taking(running, since) for running in group], timeout=PATIENCE_SECONDS)
+            if first + len(group) > responsive:
+                ends = min(ends, time() + PATIENCE_SECONDS)
+            patience = min(ends - time(), PATIENCE_SECONDS)
+            await asyncio.wait([self._taking(running, since) for running in group], timeout=patience)
         newest = await self._newest(containers, since)
         return [
             (running.container_id, message)
@@ -96,7 +105,7 @@ class CurrentStats:
 
     async def _take(self, running: Running, taking: _Taking) -> None:
         try:
-            before = await (await self._sampler.begin(running.container_id))
+            before = await (await self._sampler.begin(running))
             for _ in range(_ATTEMPTS):
                 if before is None:
                     return
@@ -104,7 +113,7 @@ class CurrentStats:
                 taking.time = asyncio.get_running_loop().time() + _APART_SECONDS - FRESH_SECONDS
                 await asyncio.sleep(_APART_SECONDS)
                 started_ns = running.started_ns
-                now = await (await self._sampler.begin(running.container_id))
+                now = await (await self._sampler.begin(running))
                 stats = None if now is None else stats_between(before, now, running.started_ns)
                 # After a restart meanwhile, the sample may be of the former run.
                 if stats is not None and started_ns == running.started_ns:

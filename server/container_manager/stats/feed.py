@@ -11,8 +11,9 @@ from functools import partial
 
 from container_manager.model import RawSample
 from container_manager.pace import Pace
+from container_manager.stats.running import Running
 from container_manager.stats.sampler import StatsSampler
-from container_manager.stats.series import Encode, Running, Series, Watcher, rounded_interval
+from container_manager.stats.series import Encode, Series, Watcher, rounded_interval
 
 MESSAGES_PER_SECOND = 5_000
 """To all watchers together. A message takes about 0.05 ms of the event loop."""
@@ -156,7 +157,7 @@ class StatsFeed:
             if not self._is_watched(running):
                 continue
             self._sampling.add(container_id)
-            sample = await self._sampler.begin(container_id)
+            sample = await self._sampler.begin(running)
             sample.add_done_callback(partial(self._sampled, running, time()))
 
     async def _until(self, time: float | None) -> None:

@@ -9,11 +9,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
 
 from container_manager.model import RawSample
 from container_manager.pace import Pace
 from container_manager.stats.figures import ContainerStats, stats_between
+from container_manager.stats.running import Figures, Running
 from container_manager.stats.sampler import FRESH_SECONDS
 
 INTERVALS_SECONDS = (
@@ -48,29 +48,6 @@ Encode = Callable[[str, str, ContainerStats], bytes]
 def rounded_interval(seconds: float) -> float:
     """The one of :data:`INTERVALS_SECONDS` that is kept for an interval that was asked for: the next one."""
     return INTERVALS_SECONDS[bisect_left(INTERVALS_SECONDS, seconds)]
-
-
-class Figures(NamedTuple):
-    """A container's figures."""
-
-    message: bytes
-    """Encoded."""
-    time: float
-    """Their sample began at this time of the loop's clock, or later."""
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """A container that runs. Once it has ended and runs again, that is another object."""
-
-    container_id: str
-    bot_id: str
-    number: int
-    """No other container that runs has it. Small, so that watchers need one byte for each container."""
-    started_ns: int | None
-    """When it was last started, in nanoseconds since the epoch; ``None``: unknown."""
-    figures: Figures | None = None
-    """The newest of this run, whoever asked for them."""
 
 
 class Watcher:
