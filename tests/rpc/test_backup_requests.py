@@ -147,6 +147,16 @@ def test_an_invalid_request_id_is_refused(maintainer: ContainerMaintainerStub, b
             next(call(request, timeout=60))
 
 
+def test_a_backup_id_that_is_longer_than_any_is_refused(maintainer: ContainerMaintainerStub, bot_id: str) -> None:
+    """A restore that waits keeps it, also after its call."""
+    for refused in (
+        lambda: restored(maintainer, bot_id, "x" * 129),
+        lambda: maintainer.DeleteBackup(pb.DeleteBackupRequest(backup_id="x" * 129)),
+    ):
+        with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG"):
+            refused()
+
+
 def test_a_service_without_a_backup_root_says_so(serve_on: ServeOn, unix: str, bot_id: str, bots: MemoryBots) -> None:
     with serve_on(unix, backup_root=None) as (address,), grpc.insecure_channel(f"unix:{address[7:]}") as channel:
         maintainer = ContainerMaintainerStub(channel)

@@ -22,6 +22,8 @@ from container_manager.rpc.manager_codec import grace_seconds_from_proto
 from container_manager.validation import check_bot_id, check_request_id
 
 _MOST_READY_SECONDS = 3600
+# The store's own limit for the name of an archive.
+_MAX_BACKUP_ID = 128
 
 
 def upgrade_from_proto(request: pb.UpgradeContainerRequest) -> Record:
@@ -68,9 +70,12 @@ def restore_from_proto(request: pb.RestoreBackupRequest) -> Record:
 
 
 def backup_id_from_proto(request: pb.RestoreBackupRequest | pb.DeleteBackupRequest) -> str:
-    """The id of a backup. Raises :class:`InvalidConfigError` if it is missing."""
+    """The id of a backup. Raises :class:`InvalidConfigError` if it is missing or too long."""
     if not request.backup_id:
         raise InvalidConfigError(FieldViolation("backup_id", "is required"))
+    # The record of a restore keeps it after its call has ended.
+    if len(request.backup_id) > _MAX_BACKUP_ID:
+        raise InvalidConfigError(FieldViolation("backup_id", f"must be at most {_MAX_BACKUP_ID} characters"))
     return request.backup_id
 
 
