@@ -13,8 +13,10 @@ import pytest
 from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.backends.swarm.status import pinned_node
 from container_manager.deadline import Deadline
+from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import (
     ContainerAlreadyExistsError,
+    ContainerManagerError,
     ContainerNameMismatchError,
     EngineTimeoutError,
     EngineUnavailableError,
@@ -45,6 +47,22 @@ def test_a_create_whose_answer_is_lost_is_undone_later(
     with pytest.raises(EngineTimeoutError):
         create(lifecycle)
     wait_until(lambda: not world.services, "the service that nobody knows is removed")
+    world.on_create = lambda _: None
+    create(lifecycle)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_create_that_fails_and_is_carried_out_all_the_same_is_undone_later(
+    world: SwarmWorld, lifecycle: SwarmLifecycle, status: int
+) -> None:
+    def fail_too_late(body: dict[str, Any]) -> None:
+        world.add(body)
+        raise EngineRejectedError(status, "rpc error: code = Unavailable desc = transport is closing")
+
+    world.on_create = fail_too_late
+    with pytest.raises(ContainerManagerError, match="transport is closing"):
+        create(lifecycle)
+    wait_until(lambda: not world.services, "the service that nobody knows is removed", 20)
     world.on_create = lambda _: None
     create(lifecycle)
 

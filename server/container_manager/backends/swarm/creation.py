@@ -136,6 +136,9 @@ class ServiceCreator:
                 if existing := self._existing(bot_id, request_id, deadline):
                     return Created(existing)
                 self._services.check_name(bot_id, deadline)
+            # A manager also answers so when it has lost the leader, which may still carry it out.
+            if exc.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._given_up.give_up(create_id)
             raise create_error(exc, bot_id) from exc
         except BaseException as exc:
             if not was_not_sent(exc):
