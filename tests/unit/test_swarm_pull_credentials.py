@@ -16,9 +16,10 @@ from container_manager.backends.swarm.lifecycle import SwarmLifecycle
 from container_manager.config import RegistryConfig
 from container_manager.deadline import Deadline
 from container_manager.errors import OperationCancelledError
+from container_manager.model import PullPolicy
 from container_manager.operation import carry_out
 from tests.support.waiting import wait_until
-from tests.unit.swarm_documents import BOT
+from tests.unit.swarm_documents import BOT, DIGEST
 from tests.unit.swarm_operations import create, run
 from tests.unit.swarm_world import SwarmWorld
 
@@ -126,3 +127,31 @@ def test_a_helper_that_hangs_is_given_up_with_the_caller_and_the_bot_starts_with
         started.result(10)
     assert 1 == world.replicas
     assert {None} == set(world.registry_auths)
+
+
+def test_a_helper_that_hangs_is_given_up_with_the_caller_of_a_create(
+    world: SwarmWorld, make_lifecycle: Callable[..., SwarmLifecycle], registries: RegistryConfig, asked: Path
+) -> None:
+    lifecycle = make_lifecycle(registry_config=registries)
+    use_helper(registries, "exec sleep 100000")
+    deadline = Deadline()
+    with ThreadPoolExecutor(1) as pool:
+        # One that puts a bot back asks no registry before.
+        made = pool.submit(create, lifecycle, image_id=DIGEST, deadline=deadline)
+        wait_until(asked.exists, "the helper runs")
+        deadline.cancel()
+        with pytest.raises(OperationCancelledError):
+            made.result(10)
+    assert {} == world.services
+
+
+def test_a_create_of_an_image_that_nodes_do_not_pull_reads_no_credentials(
+    world: SwarmWorld,
+    make_lifecycle: Callable[..., SwarmLifecycle],
+    registries: RegistryConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(world, "inspect_image", lambda *_: {"Id": DIGEST}, raising=False)
+    registries.path.write_text("{", encoding="utf-8")
+    create(make_lifecycle(registry_config=registries, pull_policy=PullPolicy.NEVER))
+    assert 1 == len(world.services)

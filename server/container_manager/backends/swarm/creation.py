@@ -122,7 +122,8 @@ class ServiceCreator:
                     placement=placed,
                     secrets=self._references(bot_id),
                 )
-                return self._make(bot_id, body, request_id, self._images.credentials(requested), deadline)
+                registry_auth = self._images.current_credentials(image, deadline)
+                return self._make(bot_id, body, request_id, registry_auth, deadline)
         finally:
             self._given_up.finish(create_id)
 

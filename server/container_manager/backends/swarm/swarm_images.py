@@ -108,14 +108,11 @@ class SwarmImages:
         """The digest of the image that a create would take, or its id."""
         return content_id_of((yield from self.resolve(self.allowed(requested), deadline)))
 
-    def credentials(self, image: str) -> str | None:
-        """What nodes send to the image's registry, as the engine's ``X-Registry-Auth``. Takes as long as a helper."""
-        return self._credentials(image).header()
-
     def current_credentials(self, image: str, deadline: Deadline) -> str | None:
-        """As :meth:`credentials`, while the caller waits; ``None`` also for what nodes ask no registry for.
+        """What nodes send to the image's registry, as the engine's ``X-Registry-Auth``.
 
-        And for what cannot be read: nodes that have the image need none.
+        Takes as long as a helper, while the caller waits. ``None`` also for what nodes ask no registry for, and for
+        what cannot be read: nodes that have the image need none.
         """
         if is_image_id(image) or self._config.pull_policy is PullPolicy.NEVER:
             return None
@@ -124,7 +121,7 @@ class SwarmImages:
         try:
             return self._credentials(image, given_up).header()
         except ImagePullFailedError as exc:
-            _log.warning("a start gives no new credentials: %s", exc)
+            _log.warning("nodes get no new credentials: %s", exc)
             return None
 
     def _id_on_manager(self, image: str, deadline: Deadline) -> str:
