@@ -50,11 +50,11 @@ def measure(run: Run) -> Part:
                 seconds, _ = clients[name].call("each", _OPERATIONS[suffix], [bot_id] * _CALLS)
                 if number:
                     series[name + suffix].append(median(seconds))
-        counted = _scrape(run.metrics) - before
         # In a smoke run, both are the same service.
         asked = sum(services[name] is services["on"] for name, _ in kinds) * (rounds + 1) * _CALLS
-        if counted != asked:
-            raise ProcessError(f"the metrics counted {counted:.0f} statuses of {asked}")
+        # What is served may be a second old.
+        if not wait_for(lambda: _scrape(run.metrics) - before == asked, 10):
+            raise ProcessError(f"the metrics counted {_scrape(run.metrics) - before:.0f} statuses of {asked}")
         if not wait_for(lambda: run.echo().call("exports") > 0, 10):
             raise ProcessError("no span has reached the collector")
     rows = [[name, ms(median(s)), str(ratio(s, series["off"]))] for name, s in series.items()]

@@ -20,7 +20,7 @@ from container_manager.errors import AddressInUseError, StartupError
 from container_manager.observability import metrics_endpoint
 from container_manager.observability.metrics_endpoint import MAX_CONNECTIONS, MetricsEndpoint, metrics_address
 from container_manager.sockets import watch
-from tests.support.scraping import ask
+from tests.support.scraping import ask, value
 
 Use = Callable[[str], Awaitable[Any]]
 
@@ -76,6 +76,47 @@ def test_metrics_are_text_unless_openmetrics_is_asked_for() -> None:
     status, headers, body = answered(Accept="application/openmetrics-text; version=1.0.0, text/plain;q=0.5")
     assert (200, "application/openmetrics-text") == (status, headers["content-type"].partition(";")[0])
     assert body.endswith("# EOF\n")
+
+
+@pytest.fixture
+def rendered() -> Callable[..., list[float]]:
+    """Asks one endpoint with each of these ``Accept`` headers; the number of the rendering that each gets."""
+
+    def asked(*accepted: str, pause_seconds: float = 0) -> list[float]:
+        async def run() -> list[float]:
+            registry, numbers = CollectorRegistry(), []
+            number = Gauge("number", "It.", registry=registry)
+            endpoint = MetricsEndpoint(metrics_address("127.0.0.1:0"), registry, number.inc)
+            url = await endpoint.start()
+            try:
+                for accept in accepted:
+                    _, _, text = await asyncio.to_thread(ask, url, Accept=accept)
+                    numbers.append(value(text, "number"))
+                    await asyncio.sleep(pause_seconds)
+            finally:
+                await endpoint.close()
+            return numbers
+
+        return asyncio.run(run())
+
+    return asked
+
+
+def test_all_who_ask_for_a_format_share_one_rendering_whatever_version_they_name(
+    rendered: Callable[..., list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody on the machine may ask, in a loop."""
+    monkeypatch.setattr(metrics_endpoint, "KEPT_SECONDS", 600)
+    text = ("", "text/plain", "text/plain; version=1.0.0; escaping=dots", "application/json")
+    versions = ("", "; version=1.0.0", "; version=9.9.9; escaping=dots", "; version=none")
+    assert [1.0] * 4 + [2.0] * 4 == rendered(*text, *(f"application/openmetrics-text{each}" for each in versions))
+
+
+def test_a_rendering_is_shared_for_a_moment_only(
+    rendered: Callable[..., list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_endpoint, "KEPT_SECONDS", 0.01)
+    assert [1.0, 2.0, 3.0] == rendered("", "", "", pause_seconds=0.02)
 
 
 def test_a_head_request_has_no_body() -> None:

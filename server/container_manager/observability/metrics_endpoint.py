@@ -24,9 +24,12 @@ from container_manager.sockets.watch import SocketWatch
 
 MAX_CONNECTIONS = 16
 PATH = "/metrics"
+KEPT_SECONDS = 1.0
+"""How old an answer may be. To render one takes some milliseconds of the event loop, and anybody may ask for it."""
 _CONNECTION_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 _METHODS = ("GET", "HEAD")
+_OPENMETRICS = "application/openmetrics-text"
 # As a loopback address: every user who may enter the directory reads them, and nobody changes anything.
 _ACCESS = SocketAccess(0o666)
 
@@ -59,6 +62,8 @@ class MetricsEndpoint:
         self._address = address
         self._registry = registry
         self._before = before
+        # By format: the loop's time from which it is too old, the text, and its content type.
+        self._rendered: dict[str, tuple[float, bytes, str]] = {}
         self._runner: web.ServerRunner | None = None
         self._held: SocketPath | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -118,9 +123,22 @@ class MetricsEndpoint:
             return web.Response(status=404, text=f"only {PATH} is served here\n")
         if request.method not in _METHODS:
             return web.Response(status=405, text="only GET and HEAD\n", headers={"Allow": ", ".join(_METHODS)})
-        encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", [])))
-        self._before()
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        accepted = ",".join(request.headers.getall("Accept", [])).split(",")
+        # Two formats: the encoder's own choice has more, and repeats what the caller has written.
+        is_open = any(each.partition(";")[0].strip() == _OPENMETRICS for each in accepted)
+        body, content_type = self._render(_OPENMETRICS if is_open else "")
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    def _render(self, accepted: str) -> tuple[bytes, str]:
+        """The metrics in this format, and its content type; all who ask within :data:`KEPT_SECONDS` share them."""
+        now = asyncio.get_running_loop().time()
+        expires, body, content_type = self._rendered.get(accepted, (now, b"", ""))
+        if expires <= now:
+            encode, content_type = choose_encoder(accepted)
+            self._before()
+            body = encode(self._registry)
+            self._rendered[accepted] = now + KEPT_SECONDS, body, content_type
+        return body, content_type
 
 
 class _Connections(web.Server):
