@@ -320,3 +320,4 @@ def test_a_start_asks_for_credentials_only_where_nodes_pull(
     config = replace(CONFIG, registry_config=missing, pull_policy=policy)
     assert SwarmImages(cast("SwarmClient", engine), config).current_credentials(image, Deadline()) is None
     assert read is ("get no new credentials" in caplog.text)
+    assert IMAGE not in caplog.text

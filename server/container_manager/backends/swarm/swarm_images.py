@@ -29,6 +29,7 @@ from container_manager.errors import (
     ImagePullDeniedError,
     ImagePullFailedError,
     ImageRegistryUnavailableError,
+    reason_of,
 )
 from container_manager.image_reference import (
     check_image_allowed,
@@ -121,7 +122,8 @@ class SwarmImages:
         try:
             return self._credentials(image, given_up).header()
         except ImagePullFailedError as exc:
-            _log.warning("nodes get no new credentials: %s", exc)
+            # Its text has the image, which the caller names.
+            _log.warning("nodes get no new credentials: %s", reason_of(exc))
             return None
 
     def _id_on_manager(self, image: str, deadline: Deadline) -> str:
