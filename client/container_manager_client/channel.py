@@ -72,9 +72,10 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
     # The response to a ping has a separate time-out, one minute by default, and keepalive waits for it.
     ("grpc.http2.ping_timeout_ms", 10_000),
-    # Reconnect quickly to a restarted server. By default the back-off grows to two minutes.
+    # Reconnect quickly to a restarted server. By default the back-off grows to two minutes. gRPC adds up to a fifth to
+    # it, and the last retry must come after it.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 200),
     # Despite its name, this is the time-out for opening a connection, including TLS. The listener's is the same.
     ("grpc.min_reconnect_backoff_ms", 10_000),
 )

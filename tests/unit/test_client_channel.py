@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from container_manager_client import TlsFiles, connect, connect_aio
+from container_manager_client import TlsFiles, channel, connect, connect_aio
 from tests.unit.refusing_service import Servicer, serving
 
 
@@ -97,3 +98,12 @@ def test_a_socket_whose_path_is_too_long_is_refused(open_channel: Callable[..., 
 
 def test_a_key_is_not_shown_by_its_files() -> None:
     assert "TlsFiles(...)" == repr(TlsFiles(PEM, PEM, b"secret"))
+
+
+def test_the_last_retry_of_a_restart_of_three_seconds_finds_the_channel_connected() -> None:
+    """gRPC takes up to a fifth off the waits between retries, and adds up to a fifth to those between connections."""
+    policy = json.loads(channel.SERVICE_CONFIG)["methodConfig"][0]["retryPolicy"]
+    first, longest = (float(policy[name].removesuffix("s")) for name in ("initialBackoff", "maxBackoff"))
+    waits = [min(first * policy["backoffMultiplier"] ** n, longest) for n in range(policy["maxAttempts"] - 1)]
+    reconnects = 1.2 * dict(channel._OPTIONS)["grpc.max_reconnect_backoff_ms"] / 1000
+    assert 0.8 * sum(waits) - reconnects >= 3
