@@ -23,6 +23,8 @@ from tests.support.bots import Bots
 from tests.support.waiting import wait_until
 
 STRANGER = 1234
+CAPABLE = "capable"
+"""The program with cap_net_bind_service in its permitted and effective set."""
 WAIT = b"#!/bin/sh\necho ready\nexec sleep 1000\n"
 
 
@@ -50,6 +52,8 @@ PROGRAMS: list[tuple[str, int, int, bytes, type[StartFailedError] | None]] = [
     ("cut", 0o755, 0, elf()[:30], CommandNotExecutableError),
     ("empty", 0o755, 0, b"", CommandNotExecutableError),
     ("windows", 0o755, 0, b"MZ\x90\0\x03\0\0\0" + b"\0" * 100, CommandNotExecutableError),
+    (CAPABLE, 0o755, 0, elf(), CommandNotExecutableError),
+    ("interpreter-capable", 0o755, 0, f"#!/opt/{CAPABLE}\n".encode(), CommandNotExecutableError),
     ("plain", 0o644, 0, WAIT, CommandNotExecutableError),
     ("owner-only", 0o700, STRANGER, WAIT, CommandNotExecutableError),
     ("unreadable", 0o711, STRANGER, WAIT, CommandNotExecutableError),
@@ -69,6 +73,9 @@ def image(engine: docker.DockerClient, test_image: str) -> Iterator[str]:
         for name, mode, owner, content, _ in PROGRAMS:
             member = tarfile.TarInfo(f"opt/{name}")
             member.mode, member.uid, member.size = mode, owner, len(content)
+            if name == CAPABLE:
+                capabilities = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+                member.pax_headers = {"SCHILY.xattr.security.capability": capabilities.decode()}
             archive.addfile(member, io.BytesIO(content))
         link = tarfile.TarInfo("opt/tools")
         link.type, link.linkname = tarfile.SYMTYPE, "/home/node/.openclaw/bin"

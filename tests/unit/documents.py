@@ -113,11 +113,13 @@ def node_program(request: Request) -> Json:
     return path_stat(0o755 if request.query["path"].endswith("/node") else 1 << 31 | 0o755)
 
 
-def archived(content: bytes, mode: int = 0o755, uid: int = 0) -> Raw:
+def archived(content: bytes, mode: int = 0o755, uid: int = 0, capabilities: bytes = b"") -> Raw:
     """The answer to GET of the archive endpoint, for a regular file."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         member = tarfile.TarInfo("node")
         member.mode, member.uid, member.gid, member.size = mode, uid, uid, len(content)
+        if capabilities:
+            member.pax_headers["SCHILY.xattr.security.capability"] = capabilities.decode("utf-8", "surrogateescape")
         archive.addfile(member, io.BytesIO(content))
     return Raw(packed.getvalue(), headers={"Content-Type": "application/x-tar"})

@@ -80,6 +80,8 @@ STARTS = [
     (RUNC_OLD + 'exec: "./run.sh": permission denied: unknown', CommandNotExecutableError),
     (RUNC + 'exec: "/entrypoint.sh": permission denied: unknown', CommandNotExecutableError),
     (RUNC + "exec /entrypoint.sh: permission denied: unknown", CommandNotExecutableError),
+    (RUNC + "exec /usr/bin/caddy: operation not permitted: unknown", CommandNotExecutableError),
+    (RUNC + "error running hook: fork/exec /opt/hook: operation not permitted: unknown", StartFailedError),
     (RUNC + 'exec: "/data": is a directory: unknown: permission denied', CommandNotExecutableError),
     (RUNC + "exec /app: exec format error: unknown", CommandNotExecutableError),
     (RUNC + MISSING_MOUNT + ": unknown", StartFailedError),

@@ -32,9 +32,12 @@ def client(engine: FakeEngine) -> Iterator[EngineClient]:
 
 
 def judged(
-    engine: FakeEngine, client: EngineClient, files: Mapping[str, tuple[bytes, int, int]], user: str = ""
+    engine: FakeEngine, client: EngineClient, files: Mapping[str, tuple[Any, ...]], user: str = ""
 ) -> tuple[type[StartFailedError] | None, bool]:
-    """The error of ``/run`` in a container with these files (content, mode, owner), and whether it is the engine's."""
+    """The error of ``/run``, and whether it is the engine's, in a container with these files.
+
+    Each has content, mode, owner and capabilities.
+    """
 
     def stat(request: Request) -> Json:
         found = files.get(request.query["path"])
@@ -193,6 +196,38 @@ def test_an_interpreter_that_the_user_may_not_execute_is_not_the_engines_busines
     """The engine would answer that the start succeeded."""
     files = {"/bin/sh": (elf(loader=b""), 0o700, 0), "/bin/nested": (SCRIPT, 0o755, 0)}
     assert (EXEC, False) == judged(engine, client, {**files, "/run": (content, 0o755, 0)}, "1000")
+
+
+V2, V3, EFFECTIVE = 0x02000000, 0x03000000, 1
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "owner", "expected"),
+    [
+        (struct.pack("<5I", V2 | EFFECTIVE, 1 << 10, 0, 0, 0), 0, EXEC),
+        # A byte that is not UTF-8.
+        (struct.pack("<5I", V2 | EFFECTIVE, 1 << 7, 0, 0, 0), 0, EXEC),
+        (struct.pack("<5I", V2 | EFFECTIVE, 0, 0, 1 << 7, 0), 0, EXEC),
+        (struct.pack("<5I", V2, 1 << 10, 0, 0, 0), 0, None),
+        (struct.pack("<5I", V2 | EFFECTIVE, 0, 1 << 10, 0, 1), 0, None),
+        # The engine remaps users.
+        (struct.pack("<5I", V2 | EFFECTIVE, 1 << 10, 0, 0, 0), 100_000, EXEC),
+        # Of the user namespace of one root.
+        (struct.pack("<6I", V3 | EFFECTIVE, 1 << 10, 0, 0, 0, 100_000), 0, None),
+        (b"x", 0, None),
+    ],
+    ids=str,
+)
+def test_a_program_with_effective_file_capabilities_cannot_be_run_and_the_engine_does_not_say_so(
+    engine: FakeEngine, client: EngineClient, capabilities: bytes, owner: int, expected: type[StartFailedError] | None
+) -> None:
+    program = (elf(loader=b""), 0o755, owner, capabilities)
+    assert (expected, False) == judged(engine, client, {"/run": program})
+    script = (b"#!/run2\n", 0o755, 0)
+    assert (expected, False) == judged(engine, client, {"/run": script, "/run2": program})
+    # Of a script, the kernel takes those of its interpreter.
+    script = (b"#!/run2\n", 0o755, 0, capabilities)
+    assert (None, False) == judged(engine, client, {"/run": script, "/run2": (elf(loader=b""), 0o755, 0)})
 
 
 def test_a_program_need_not_be_readable(engine: FakeEngine, client: EngineClient) -> None:

@@ -13,6 +13,9 @@ import requests
 
 from container_manager.engine.transport_errors import EngineRejectedError
 
+# An archive's record of the extended attribute of capabilities(7).
+_CAPABILITIES = "SCHILY.xattr.security.capability"
+
 
 class FileStart(NamedTuple):
     """The start of a file in a container, and who may do what with it."""
@@ -21,6 +24,8 @@ class FileStart(NamedTuple):
     uid: int
     gid: int
     content: bytes
+    capabilities: bytes = b""
+    """``vfs_cap_data`` of linux/capability.h; empty: none."""
 
 
 class ArchiveStream:
@@ -80,5 +85,7 @@ def first_file(stream: Any, size: int) -> FileStart | None:
         member = archive.next()
         content = archive.extractfile(member) if member is not None else None
         if member is not None and content is not None:
-            return FileStart(member.mode, member.uid, member.gid, content.read(size))
+            # As tarfile decodes it.
+            capabilities = member.pax_headers.get(_CAPABILITIES, "").encode("utf-8", "surrogateescape")
+            return FileStart(member.mode, member.uid, member.gid, content.read(size), capabilities)
     return None

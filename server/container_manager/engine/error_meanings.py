@@ -77,6 +77,8 @@ START_PHRASES: Table = (
     # Go's exec.ErrDot.
     (('exec: "', "cannot run executable found relative"), CommandNotExecutableError),
     ((" exec /", "permission denied"), CommandNotExecutableError),
+    # The program has file capabilities.
+    ((" exec /", "operation not permitted"), CommandNotExecutableError),
     (("exec format error",), CommandNotExecutableError),
     # A dead container; the status of a start is 409, that of a restart 500.
     (("marked for removal",), InvalidStateError),

@@ -1,4 +1,4 @@
-"""Why a file cannot be run as a program, by its first bytes and its owner, as execve(2) judges them."""
+"""Why a file cannot be run as a program, by its first bytes, owner and capabilities, as execve(2) judges them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ _ELF_ORDERS = {1: "<", 2: ">"}
 _ELF_PROGRAMS = (2, 3)
 _PT_INTERP = 3
 _FIRST_REMAPPED_UID = 65_536
+# vfs_cap_data of revision 2, with the flag that makes them effective: by words, what is permitted and inheritable.
+_CAPABILITIES = struct.Struct("<IIxxxxIxxxx")
+_EFFECTIVE = 0x02000001
 # By the engine's name for its architecture: the ELF machines that its kernel runs.
 _MACHINES = {"amd64": (62, 3), "arm64": (183, 40), "386": (3,), "arm": (40,)}
 _MACHINE_NAMES = {3: "x86", 40: "ARM", 62: "x86-64", 183: "AArch64"}
@@ -92,7 +95,7 @@ def why_not_run(reader: Reader, path: str, depth: int = 0) -> Problem | None:
     if problem is not None or is_script:
         return problem or _script(reader, path, start.content, depth)
     if start.content.startswith(b"\x7fELF"):
-        return _elf(reader, path, start.content)
+        return _elf(reader, path, start.content) or _capabilities(path, start)
     # docker-init hands any other file to a shell, as execvp(3) does, and text may be for the shell.
     if start.content and b"\0" not in start.content.partition(b"\n")[0]:
         return None
@@ -158,6 +161,17 @@ def _elf(reader: Reader, path: str, content: bytes) -> Problem | None:
         what = f"the loader {header.loader!r} of {path} is not there"
         return Problem(CommandNotFoundError, what, is_passed_over=True)
     return None
+
+
+def _capabilities(path: str, start: FileStart) -> Problem | None:
+    # Those of the later revision count in one user namespace alone.
+    if len(start.capabilities) != _CAPABILITIES.size:
+        return None
+    revision, *permitted = _CAPABILITIES.unpack(start.capabilities)
+    # EPERM if an effective capability is not in the bounding set, which is empty for a bot (capabilities(7)).
+    if revision != _EFFECTIVE or not any(permitted):
+        return None
+    return Problem(CommandNotExecutableError, f"{path} has file capabilities, and a bot has none")
 
 
 class _ElfHeader(NamedTuple):
