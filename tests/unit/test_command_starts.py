@@ -52,6 +52,19 @@ def test_a_start_that_certainly_fails_is_refused(engine: FakeEngine, check: Comm
         check.check_start(OTHER_ID, ContainerState.CREATED, BOT, Deadline(5))
 
 
+def test_an_interpreter_whose_path_is_not_utf_8_is_told_in_printable_text(
+    engine: FakeEngine, check: CommandCheck
+) -> None:
+    """gRPC sends no other text."""
+    # As the engine in memory decodes its path.
+    has(engine, {"/bin/run": PROGRAM, "/opt/\ufffd": PROGRAM})
+    script = archived(b"#!/opt/\xe9\n")
+    engine.on(*CONTENT, lambda request: script if request.query["path"] == "/bin/run" else archived(b""))
+    engine.on(*INSPECT, Json(container("run")))
+    with pytest.raises(CommandNotExecutableError, match=r"/opt/\\udce9 is empty"):
+        check.check_start(ID, ContainerState.CREATED, BOT, Deadline(5))
+
+
 def test_a_container_without_init_is_judged_by_the_engine(engine: FakeEngine, check: CommandCheck) -> None:
     has(engine, {"/bin/other": PROGRAM})
     engine.on(*INSPECT, Json(container("run", HostConfig={"Init": False})))

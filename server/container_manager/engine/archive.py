@@ -58,8 +58,10 @@ def archive_response(
     url = f"{api.base_url}/v{api.api_version}/containers/{container_id}/archive"
     plain = {"Accept-Encoding": "identity"}
     streams = method == "GET"
+    # A name in a program may have any bytes.
+    query = {"path": path.encode("utf-8", "surrogateescape")}
     response: requests.Response = api.request(
-        method, url, params={"path": path}, data=body, headers=plain, stream=streams, timeout=api.timeout
+        method, url, params=query, data=body, headers=plain, stream=streams, timeout=api.timeout
     )
     if not response.ok:
         # A response to HEAD has no body; the reason phrase is its only text.

@@ -164,7 +164,9 @@ class CommandCheck:
             # Like the init, the engine goes on after a file that its user may not execute, but after nothing else.
             by_engine = all(problem.by_engine for problem in problems)
             is_final = all(problem.is_final for problem in problems) and not files.in_mounts
-            return Verdict(problems[0].error, problems[0].why, by_engine, is_final)
+            # An interpreter's path may have bytes that are not UTF-8.
+            why = problems[0].why.encode("utf-8", "backslashreplace").decode()
+            return Verdict(problems[0].error, why, by_engine, is_final)
         what = "is not there" if error is CommandNotFoundError else "is no file that can be executed"
         return Verdict(error, f"its command {command[:200]!r} {what}", by_engine=True, is_final=not files.in_mounts)
 
