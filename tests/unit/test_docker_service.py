@@ -13,6 +13,7 @@ from container_manager.errors import (
     CommandNotFoundError,
     ContainerManagerError,
     ContainerNotFoundError,
+    EngineAccessDeniedError,
     EngineTimeoutError,
     EngineUnavailableError,
     InvalidBotIdError,
@@ -98,6 +99,8 @@ class TestStart:
             (error(500, 'runc: exec: "x": executable file not found in $PATH'), CREATED, CommandNotFoundError),
             (error(400, 'runc: exec: "x": executable file not found in $PATH'), CREATED, CommandNotFoundError),
             (error(500, "?"), CREATED, StartFailedError),
+            (error(403, "endpoint with name botmaker-1 already exists in network bridge"), EXITED, StartFailedError),
+            (error(403, "denied"), EXITED, EngineAccessDeniedError),
             (Cut(), CREATED, EngineUnavailableError),
         ],
     )

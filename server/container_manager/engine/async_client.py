@@ -19,9 +19,9 @@ from container_manager.backend import PULL, CallObserver
 from container_manager.engine.call_observer import observed, operation_of
 from container_manager.engine.json_items import json_items
 from container_manager.engine.transport_errors import (
-    HTTP_UNAUTHORIZED,
     EngineRejectedError,
     access_denied,
+    denies_access,
     error_text,
     no_answer,
 )
@@ -217,7 +217,7 @@ class AsyncEngineClient:
         try:
             yield
         except EngineRejectedError as exc:
-            if exc.status in HTTP_UNAUTHORIZED and not registry:
+            if denies_access(exc) and not registry:
                 raise access_denied(self._docker_host, exc.text) from exc
             # The engine may have been replaced by another version, which refuses ours.
             if exc.status == HTTPStatus.BAD_REQUEST:

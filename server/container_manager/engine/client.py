@@ -31,9 +31,9 @@ from container_manager.engine.archive import FileStart, archive_response, first_
 from container_manager.engine.call_observer import observed
 from container_manager.engine.sdk_client import Json, SdkClient
 from container_manager.engine.transport_errors import (
-    HTTP_UNAUTHORIZED,
     EngineRejectedError,
     access_denied,
+    denies_access,
     no_answer,
 )
 from container_manager.engine.user_namespace import UserNamespace, user_namespace
@@ -247,7 +247,7 @@ class EngineClient:
             except docker.errors.APIError as exc:
                 raise EngineRejectedError(exc.status_code or 500, str(exc.explanation or exc).strip()) from exc
         except EngineRejectedError as exc:
-            if exc.status in HTTP_UNAUTHORIZED:
+            if denies_access(exc):
                 raise access_denied(self._docker_host, exc.text) from exc
             if exc.status == 400:  # another engine may have taken its place, which refuses this version of the API
                 self._api_version = self._info = None

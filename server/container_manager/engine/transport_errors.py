@@ -13,7 +13,9 @@ from container_manager.errors import (
     EngineUnavailableError,
 )
 
-HTTP_UNAUTHORIZED = (401, 403)
+_UNAUTHORIZED = (401, 403)
+# The engine has this 403 of its own, for a start after an unclean end (moby, libnetwork's createEndpoint).
+_ENDPOINT_EXISTS = "already exists in network"
 STATUSES_OF_PROXIES = (502, 503, 504)
 """The engine may still carry out what a proxy before it has given up."""
 # From connect(2) alone: nothing listens there.
@@ -45,6 +47,11 @@ def was_not_sent(error: BaseException) -> bool:
     return isinstance(error, EngineAccessDeniedError) or any(
         isinstance(cause, OSError) and cause.errno in _NOT_CONNECTED for cause in _causes(error.__cause__)
     )
+
+
+def denies_access(rejected: EngineRejectedError) -> bool:
+    """Whether the engine, or a proxy before it, denies access to this process."""
+    return rejected.status in _UNAUTHORIZED and _ENDPOINT_EXISTS not in rejected.text
 
 
 def access_denied(docker_host: str, detail: str) -> EngineAccessDeniedError:
