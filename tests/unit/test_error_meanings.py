@@ -38,6 +38,7 @@ RUNC = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
     "unable to start container process: "
 )
+PODMAN_MISSING = ": No such file or directory: OCI runtime attempted to invoke a command that was not found"
 ENDPOINT = "driver failed programming external connectivity on endpoint botmaker (08bb0bd9684c): "
 MISSING_MOUNT = (
     'error mounting "/srv/secrets/b" to rootfs at "/run/secrets": mount src=/srv/secrets/b: no such file or directory'
@@ -52,6 +53,8 @@ ENGINES_OWN = [
     RUNC + "exec /sbin/docker-init: exec format error: unknown",
     'OCI runtime create failed: unable to retrieve OCI runtime error (open log.json): exec: "runc": not found: unknown',
     'failed to start shim: start failed: exec: "containerd-shim-runc-v2": executable file not found in $PATH: unknown',
+    "crun: executable file `/run/podman-init` not found" + PODMAN_MISSING,
+    "crun: exec container process `/run/podman-init`: Permission denied: OCI permission denied",
     'lookup init binary: exec: "catatonit": executable file not found in $PATH',
 ]
 
@@ -84,6 +87,17 @@ STARTS = [
     (RUNC + "error running hook: fork/exec /opt/hook: operation not permitted: unknown", StartFailedError),
     (RUNC + 'exec: "/data": is a directory: unknown: permission denied', CommandNotExecutableError),
     (RUNC + "exec /app: exec format error: unknown", CommandNotExecutableError),
+    ("crun: executable file `nope` not found in $PATH" + PODMAN_MISSING, CommandNotFoundError),
+    ("crun: executable file `/bin/nope` not found" + PODMAN_MISSING, CommandNotFoundError),
+    ("crun: executable file not found in $PATH" + PODMAN_MISSING, CommandNotFoundError),
+    ("crun: exec container process (missing dynamic library?) `/app`" + PODMAN_MISSING, CommandNotFoundError),
+    ("crun: open executable: Permission denied: OCI permission denied", CommandNotExecutableError),
+    ("crun: open executable: Operation not permitted: OCI permission denied", CommandNotExecutableError),
+    ("crun: exec container process `/app`: Permission denied: OCI permission denied", CommandNotExecutableError),
+    ("crun: exec container process `/app`: Operation not permitted: OCI permission denied", CommandNotExecutableError),
+    ("crun: exec container process `/app`: Exec format error: OCI runtime error", CommandNotExecutableError),
+    ("crun: cannot stat `/srv/secrets/b`" + PODMAN_MISSING, StartFailedError),
+    ("crun: write to `/sys/fs/cgroup/pids.max`: Permission denied: OCI permission denied", StartFailedError),
     (RUNC + MISSING_MOUNT + ": unknown", StartFailedError),
     (RUNC + 'error mounting "/x" to rootfs at "/y": permission denied: unknown', StartFailedError),
     ('invalid mount config for type "bind": bind source path does not exist: /srv/secrets/b', SecretsUnavailableError),

@@ -53,6 +53,7 @@ _NOT_MOUNTED = "bind source path does not exist"
 ENGINE_PROGRAM = re.compile(
     r"""
     ^exec:\ " | at\ "(/sbin/docker-init|/dev/init|/run/podman-init)" | exec:?\ "?/(sbin/docker|run/podman)-init\b |
+    `/(sbin/docker|run/podman)-init` |
     unable\ to\ retrieve\ OCI\ runtime\ error | failed\ to\ start\ shim | lookup\ init\ binary
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -61,8 +62,9 @@ ENGINE_PROGRAM = re.compile(
 # A restart's text has this before that of the start.
 _RESTART = re.compile(r"^Cannot restart container \S+: ")
 
-# The engine's texts about ports, and runc's about a process that could not be started. The latter contain 'exec: "' or
-# " exec /"; without that, the missing file is another one, such as the source of a mount, or a hook ("fork/exec /").
+# The engine's texts about ports, and those of runc and crun about a process that could not be started. runc's contain
+# 'exec: "' or " exec /"; without that, the missing file is another one, such as the source of a mount, or a hook
+# ("fork/exec /").
 START_PHRASES: Table = (
     (("port is already allocated",), PortInUseError),
     (("address already in use",), PortInUseError),
@@ -79,6 +81,12 @@ START_PHRASES: Table = (
     ((" exec /", "permission denied"), CommandNotExecutableError),
     # The program has file capabilities.
     ((" exec /", "operation not permitted"), CommandNotExecutableError),
+    (("executable file `", "not found"), CommandNotFoundError),
+    (("executable file not found in $path: no such file",), CommandNotFoundError),
+    (("exec container process", "no such file or directory"), CommandNotFoundError),
+    (("open executable:",), CommandNotExecutableError),
+    (("exec container process", "permission denied"), CommandNotExecutableError),
+    (("exec container process", "operation not permitted"), CommandNotExecutableError),
     (("exec format error",), CommandNotExecutableError),
     # A dead container; the status of a start is 409, that of a restart 500.
     (("marked for removal",), InvalidStateError),
