@@ -232,6 +232,15 @@ def test_a_program_with_effective_file_capabilities_cannot_be_run_and_the_engine
     assert (None, False) == judged(engine, client, {"/run": script, "/run2": (elf(loader=b""), 0o755, 0)})
 
 
+@pytest.mark.parametrize(("scripts", "expected"), [(5, None), (6, EXEC)])
+def test_as_many_interpreters_are_followed_as_the_kernel_follows(
+    engine: FakeEngine, client: EngineClient, scripts: int, expected: type[StartFailedError] | None
+) -> None:
+    chain = {f"/{number}": (f"#!/{number + 1}\n".encode(), 0o755, 0) for number in range(1, scripts)}
+    files = {"/run": (b"#!/1\n", 0o755, 0), **chain, f"/{scripts}": (elf(loader=b""), 0o755, 0)}
+    assert (expected, False) == judged(engine, client, files)
+
+
 def test_a_program_need_not_be_readable(engine: FakeEngine, client: EngineClient) -> None:
     assert (None, False) == judged(engine, client, {"/run": (elf(loader=b""), 0o711, 0)}, "1000")
 

@@ -16,7 +16,7 @@ from container_manager.errors import CommandNotExecutableError, CommandNotFoundE
 _READ_BYTES = 4_096
 # The kernel reads this much of a script's first line (BINPRM_BUF_SIZE), and follows so many interpreters.
 _FIRST_LINE_BYTES = 256
-_MAX_INTERPRETERS = 4
+_MAX_INTERPRETERS = 5
 # ELF, by its class: e_type, e_machine, e_phoff, e_phentsize, e_phnum; p_type, p_offset, p_filesz.
 _ELF_FORMATS = {1: ("HH8xI10xHH", "II8xI"), 2: ("HH12xQ14xHH", "I4xQ16xQ")}
 _ELF_ORDERS = {1: "<", 2: ">"}
