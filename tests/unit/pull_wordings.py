@@ -28,6 +28,7 @@ TOKEN = RESOLVE + "failed to authorize: failed to fetch anonymous token: "
 TOKEN_ANSWER = TOKEN + "unexpected status from GET request to https://auth.test/token?scope=repository%3Aa: "
 HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr>nginx</body></html>"
 PODMAN = "initializing source docker://reg.test/a:1: "
+CHOOSING = "choosing an image from manifest list docker://reg.test/a:1: "
 LATER = "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"
 ABSENT = "pull access denied for a, repository does not exist or may require 'docker login'"
 
@@ -215,6 +216,8 @@ TEXTS: dict[str, list[tuple[str, Meaning]]] = {
         (PODMAN + "reading manifest 1 in reg.test/a: manifest unknown", MISSING),
         (PODMAN + "reading manifest 1 in reg.test/a: unauthorized: authentication required", DENIED),
         (PODMAN + "reading manifest 1 in reg.test/a: requested access to the resource is denied", DENIED),
+        (CHOOSING + 'no image found in image index for architecture "arm64", variant "v8", OS "linux"', MISSING),
+        (CHOOSING + 'no image found in manifest list for architecture arm64, variant "v8", OS linux', MISSING),
         (PODMAN + 'reading manifest 1 in reg.test/a: StatusCode: 404, "404 page not found\\n"', MISSING),
         (PODMAN + 'reading manifest 1 in reg.test/a: StatusCode: 403, "<html>"', DENIED),
         (PODMAN + "reading manifest 1 in reg.test/a: received unexpected HTTP status: 503 Service Unavailable", RETRY),

@@ -132,6 +132,7 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
         (r"no basic auth credentials|(?:invalid|incorrect|missing) username", ImagePullDeniedError),
         (r"(?:manifest|name|blob) unknown|unknown (?:manifest|blob)", ImageNotFoundError),
         (r"does not exist|no matching manifest|no match for platform", ImageNotFoundError),
+        (r"no image found in (?:image index|manifest list)", ImageNotFoundError),
         (r"not found|no such (?:image|manifest|repository)", ImageNotFoundError),
     )
 )
