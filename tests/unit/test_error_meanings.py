@@ -108,6 +108,7 @@ STARTS = [
     ),
     ("Cannot restart container b: container is marked for removal and cannot be started", InvalidStateError),
     ("mkdir /var/lib/docker/overlay2/x: no space left on device", CapacityExceededError),
+    ("mkdir /var/lib/docker/overlay2/x: disk quota exceeded", CapacityExceededError),
     ("the reason is one that nobody has seen yet", StartFailedError),
     ("", StartFailedError),
 ]
@@ -232,6 +233,7 @@ def test_phrases_are_lower_case_as_the_text_is_compared(table: list) -> None:
     ("status", "text", "cls", "code"),
     [
         (500, "mkdir: no space left on device", CapacityExceededError, "RESOURCE_EXHAUSTED"),
+        (500, "mkdir: disk quota exceeded", CapacityExceededError, "RESOURCE_EXHAUSTED"),
         (500, "driver failed", EngineUnavailableError, "UNAVAILABLE"),
         (503, "This node is not a swarm manager", EngineUnavailableError, "UNAVAILABLE"),
         (400, "client version 1.20 is too old", ContainerManagerError, "INTERNAL"),

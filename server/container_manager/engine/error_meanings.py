@@ -36,7 +36,10 @@ _HTTP_SERVER_ERROR = 500
 # Lower-case fragments that the text must all contain, and the error that they mean.
 Table = Sequence[tuple[tuple[str, ...], type[ContainerManagerError]]]
 
-DISK_PHRASES: Table = ((("no space left on device",), CapacityExceededError),)
+DISK_PHRASES: Table = (
+    (("no space left on device",), CapacityExceededError),
+    (("disk quota exceeded",), CapacityExceededError),
+)
 
 # Of a swarm, about some that this process has just found there.
 _REPLACED = re.compile("secrets? not found:")
