@@ -207,11 +207,11 @@ def test_readers_that_take_no_output_hold_up_actions_and_a_shutdown_for_a_moment
 def test_a_reader_that_is_slow_while_its_program_runs_is_not_ended(
     maintainer: ContainerMaintainerStub, memory: MemoryBackend, bot_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taking, "TAKE_SECONDS", 0.2)
+    monkeypatch.setattr(taking, "TAKE_SECONDS", 2.0)
 
     def program(on_output: OnOutput) -> int:
         on_output(LogSource.STDOUT, b"one")
-        time.sleep(1)
+        time.sleep(3)
         return 0
 
     memory.actions.program = program

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +16,7 @@ from container_manager.errors import (
     OperationCancelledError,
 )
 from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, Request, Stream, error
+from tests.support.waiting import wait_until
 from tests.unit.creating import (
     ABSENT,
     BY_ID,
@@ -91,9 +91,8 @@ def test_a_create_cancelled_while_it_pulls_is_free_at_once(engine: FakeEngine, s
         deadline.cancel()
         assert OperationCancelledError is type(creating.exception(5))
     engine.release()
-    for thread in threading.enumerate():
-        if thread.name.startswith("pull "):
-            thread.join(60)
+    puller = service._lifecycle.images._puller
+    wait_until(lambda: len(puller) == 0, "the pull has ended")
     assert 1 == len(engine.seen(*CREATE))
     assert [] == removed(engine)
 

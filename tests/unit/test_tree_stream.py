@@ -13,6 +13,7 @@ import pytest
 from container_manager.backend_maintenance import Copied
 from container_manager.errors import CapacityExceededError, StateTooLargeError, StateUnavailableError
 from container_manager.provisioning import tree_stream
+from tests.support.descriptors import opened_below
 from tests.unit.provisioned import entries as entries_of
 from tests.unit.test_tree_copy import made_state, picture
 
@@ -277,11 +278,10 @@ def test_the_deepest_directory_that_a_copy_may_have_is_taken(source: Path, tmp_p
 
 def test_progress_tells_the_bytes_and_no_descriptor_is_left(source: Path, tmp_path: Path) -> None:
     told: list[int] = []
-    before = len(entries_of(Path("/proc/self/fd")))
     (tmp_path / "copy").mkdir()
     descriptor = os.open(tmp_path / "copy", os.O_RDONLY)
     sent = packed(source)
     tree_stream.unpack_tree(Reading(sent), "state", descriptor, on_progress=told.append)
     os.close(descriptor)
     assert (3_000_000, sorted(told)) == (told[-1], told)
-    assert before == len(entries_of(Path("/proc/self/fd")))
+    assert [] == opened_below(tmp_path)
