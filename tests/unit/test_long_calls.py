@@ -24,6 +24,7 @@ from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, R
 from tests.support.waiting import wait_until
 
 STOP, RESTART, KILL = (("POST", f"/containers/c1/{verb}") for verb in ("stop", "restart", "kill"))
+UNPAUSE = ("POST", "/containers/c1/unpause")
 STARTED = "2026-11-29T06:00:00.123456789Z"
 
 
@@ -98,6 +99,21 @@ def test_a_hang_ends_with_the_time_out(engine: FakeEngine) -> None:
     with pytest.raises(EngineTimeoutError):
         calls.stop_container("c1", 0).result(60)
     calls.close()
+
+
+def test_a_stop_that_the_engine_refuses_to_a_paused_container_lets_it_go_on_and_stops_it(
+    engine: FakeEngine, calls: LongCalls
+) -> None:
+    refused = error(500, "container c1 is running or paused, refusing to clean up: container state improper")
+    engine.on(*STOP, refused, NO_CONTENT)
+    engine.on(*UNPAUSE, NO_CONTENT)
+    calls.stop_container("c1", 1).result(60)
+    assert [STOP[1], UNPAUSE[1], STOP[1]] == [request.path for request in engine.seen("POST", "*")]
+    # Once: it has been paused again, or runs.
+    engine.on(*STOP, refused)
+    with pytest.raises(EngineRejectedError, match="refusing to clean up"):
+        calls.stop_container("c1", 1).result(60)
+    assert 4 == len(engine.seen(*STOP))
 
 
 @pytest.mark.parametrize("answer", [NO_CONTENT, error(404, "No such container"), error(409, "is not running")])

@@ -19,6 +19,8 @@ from container_manager.errors import CapacityExceededError, EngineUnavailableErr
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 5.0
+# Podman's answer to the stop of a paused container, which it does not let go on.
+_IS_PAUSED = "is running or paused"
 
 
 class LongCalls:
@@ -56,11 +58,11 @@ class LongCalls:
 
     def stop_container(self, container_id: str, grace_seconds: int) -> Future[None]:
         """Stop a container, however long its grace period. No effect on a stopped one."""
-        return self._post(container_id, "stop", grace_seconds)
+        return self.submit(self._stop(container_id, grace_seconds))
 
     def restart_container(self, container_id: str, grace_seconds: int) -> Future[None]:
         """Stop and start a container: one request, never repeated."""
-        return self._post(container_id, "restart", grace_seconds)
+        return self.submit(self._post(container_id, "restart", grace_seconds))
 
     def kill_container(self, container_id: str, start_time_ns: int | None = None) -> Future[None]:
         """Kill a container's process; no effect without one, or on one that started at another time than given."""
@@ -81,16 +83,21 @@ class LongCalls:
                     "the machine has no thread to spare for the engine; try again later"
                 ) from exc
 
-    def _post(self, container_id: str, verb: str, grace_seconds: int) -> Future[None]:
+    async def _post(self, container_id: str, verb: str, grace_seconds: int) -> None:
         path, params = f"/containers/{container_id}/{verb}", {"t": str(grace_seconds)}
+        try:
+            await self.engine.post(f"{verb}_container", path, params, extra_seconds=grace_seconds)
+        except asyncio.CancelledError:
+            raise EngineUnavailableError("the engine has not answered yet, and is not asked any more") from None
 
-        async def post() -> None:
-            try:
-                await self.engine.post(f"{verb}_container", path, params, extra_seconds=grace_seconds)
-            except asyncio.CancelledError:
-                raise EngineUnavailableError("the engine has not answered yet, and is not asked any more") from None
-
-        return self.submit(post())
+    async def _stop(self, container_id: str, grace_seconds: int) -> None:
+        try:
+            await self._post(container_id, "stop", grace_seconds)
+        except EngineRejectedError as exc:
+            if _IS_PAUSED not in exc.text:
+                raise
+            await self.engine.post("unpause_container", f"/containers/{container_id}/unpause")
+            await self._post(container_id, "stop", grace_seconds)
 
     async def _kill(self, container_id: str, start_time_ns: int | None) -> None:
         try:
