@@ -75,6 +75,8 @@ class GracePeriod(Wait):
     """Kill what was asked to end, and nothing else; has no effect if that has ended. Does not block."""
     ended_early: bool = False
     """:attr:`kill` was called."""
+    never_begins: Callable[[], bool] = lambda: False
+    """Whether what is waited for was cancelled, with the caller's deadline, before it had begun."""
 
 
 Operation = Generator[Wait, None, T]

@@ -319,6 +319,31 @@ def test_reloads_hold_up_no_other_bot(
         assert not reloading.done()
 
 
+@pytest.mark.parametrize("method", ["ReloadSecrets", "RunAction"])
+def test_a_reload_that_found_no_worker_is_refused_and_leaves_the_bot_to_others(  # noqa: PLR0917 - fixtures
+    serve_looped: ServeLooped, memory: MemoryBackend, bots: MemoryBots, bot_id: str, session_dir: Path, method: str
+) -> None:
+    other = bots.bare()
+    memory.add(other, action_set="openclaw")
+    with (
+        serve_looped(f"unix://{session_dir}/reload/s.sock", workers=1) as looped,
+        connect(looped.server.addresses[0]) as channel,
+    ):
+        provisioner = BotProvisionerStub(channel)
+        with memory.held("run_action", bot_id):
+            reloading = provisioner.ReloadSecrets.future(Request(bot_id=bot_id))
+            memory.await_calls("run_action")
+            with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+                if method == "ReloadSecrets":
+                    provisioner.ReloadSecrets(Request(bot_id=other), timeout=2)
+                else:
+                    request = maintainer_pb.RunActionRequest(bot_id=other, action="secrets-reload")
+                    list(ContainerMaintainerStub(channel).RunAction(request, timeout=2))
+            ContainerManagerStub(channel).StopContainer(manager_pb.StopContainerRequest(bot_id=other), timeout=10)
+        reloading.result()
+    assert 1 == len(memory.actions.runs)
+
+
 def test_an_unknown_mode_is_refused(provisioner: BotProvisionerStub, memory: MemoryBackend, bot_id: str) -> None:
     with fails_with("INVALID_ARGUMENT", "INVALID_CONFIG") as caught:
         reload(provisioner, bot_id, 3)

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from container_manager.errors import (
     OperationCancelledError,
     OperationInProgressError,
 )
+from container_manager.operation import Operation
+from container_manager.provisioning.overtakable import overtakable
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.worker_pools import WorkerPool
 from tests.unit.working import A, B, Work, change, happens, run
@@ -204,6 +207,45 @@ def test_work_that_never_began_gives_its_bots_turn_back_while_all_workers_are_bu
         assert not third.begun.is_set()
 
     run(scenario, workers=1)
+
+
+@pytest.mark.parametrize("way", ["deadline", "cancellation", "cancellation before it is queued"])
+def test_a_program_that_never_began_gives_its_bots_turn_back_while_all_its_workers_are_busy(
+    works: Callable[..., Work], way: str
+) -> None:
+    ran: list[str] = []
+    asked, go = threading.Event(), threading.Event()
+
+    async def scenario(operations: BotOperations) -> None:
+        submit = partial(operations.workers.submit, WorkerPool.RELOAD)
+        busy = works()
+        holding = submit(partial(busy, Deadline()))
+        await happens(busy.begun)
+
+        def reload(deadline: Deadline) -> Operation[None]:
+            asked.set()
+            assert go.wait(60)
+            yield from overtakable(submit, A, lambda: ran.append(A), 90, deadline)
+
+        if way != "cancellation before it is queued":
+            go.set()
+        refused = change(operations, A, reload, 0.2 if way == "deadline" else None)
+        if way == "deadline":
+            with pytest.raises(CapacityExceededError):
+                await refused
+        else:
+            await happens(asked)
+            await asyncio.sleep(0.1)
+            refused.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await refused
+            go.set()
+        assert "next" == await change(operations, A, lambda _: "next", 10)
+        busy.go.set()
+        await asyncio.wrap_future(holding)
+
+    run(scenario, workers=1)
+    assert [] == ran
 
 
 @pytest.mark.parametrize("outcome", [InvalidStateError("paused"), ValueError("a bug")])

@@ -127,9 +127,10 @@ class ActionRunner:
         def act(_: Deadline) -> _Ended:
             return program(b"")
 
-        def reload(_: Deadline) -> Operation[_Ended]:
+        def reload(deadline: Deadline) -> Operation[_Ended]:
             token = secrets.token_of_run(bot_id, container.start_time_ns or 0)
-            ended: _Ended = yield from overtakable(submit, bot_id, partial(program, token), SECONDS + _MORE_SECONDS)
+            run = partial(program, token)
+            ended: _Ended = yield from overtakable(submit, bot_id, run, SECONDS + _MORE_SECONDS, deadline)
             if ended.exit_code == 0:
                 secrets.forget_token(bot_id)
             return ended

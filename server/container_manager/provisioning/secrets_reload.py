@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from container_manager.actions import bounded
 from container_manager.backend_provisioning import ActionResult, Actions, Secrets
+from container_manager.deadline import Deadline
 from container_manager.errors import SecretsReloadFailedError
 from container_manager.model import ContainerStatus
 from container_manager.operation import Operation
@@ -28,18 +29,24 @@ class Reloaded(NamedTuple):
 
 
 def reload_secrets(
-    container: ContainerStatus, secrets: Secrets, actions: Actions, command: Sequence[str], submit: Submit[ActionResult]
+    container: ContainerStatus,
+    secrets: Secrets,
+    actions: Actions,
+    command: Sequence[str],
+    submit: Submit[ActionResult],
+    *,
+    deadline: Deadline,
 ) -> Operation[Reloaded]:
     """Have the process in this running container read its secrets. ``command`` is that of its image for it.
 
-    Raises :class:`SecretsReloadFailedError` with the bot's own words, and the error of :func:`overtakable`.
+    Raises :class:`SecretsReloadFailedError` with the bot's own words, and the errors of :func:`overtakable`.
     """
     token = secrets.token_of_run(container.bot_id, container.start_time_ns or 0)
     # The token goes to the program's standard input alone: arguments and environment are shown to others.
     program = partial(
         actions.run, container.container_id, bounded(command, _WITHIN_SECONDS), stdin=token, seconds=SECONDS
     )
-    result = yield from overtakable(submit, container.bot_id, program, SECONDS)
+    result = yield from overtakable(submit, container.bot_id, program, SECONDS, deadline)
     if result.exit_code:
         words = _words(result.stderr or result.stdout, token)
         if result.exit_code in _SHELLS_NOT_FOUND:

@@ -83,7 +83,7 @@ class BotProvisionerServicer(pb_grpc.BotProvisionerServicer):
             command = self._actions.require(SECRETS_RELOAD, container).command_with(())
             return (
                 yield from reload_secrets(
-                    container, self._backend.secrets, self._backend.actions, command, self._submit
+                    container, self._backend.secrets, self._backend.actions, command, self._submit, deadline=deadline
                 )
             )
 

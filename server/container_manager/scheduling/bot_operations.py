@@ -176,7 +176,7 @@ class BotOperations:
         work = asyncio.ensure_future(self._finish(pool, bot_id, parts, asyncio.wrap_future(job), deadline))
         under_way.add(work)
         work.add_done_callback(ended)
-        return await self._result(pool, job.cancel, work, deadline)
+        return await self._result(pool, job.cancel, work, deadline, parts.never_begins)
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the changes in progress. Returns whether all ended in time."""
@@ -216,7 +216,12 @@ class BotOperations:
         return await self._result(pool, job.cancel, work, deadline)
 
     async def _result(
-        self, pool: WorkerPool, withdraw: Callable[[], bool], work: asyncio.Future[T], deadline: Deadline
+        self,
+        pool: WorkerPool,
+        withdraw: Callable[[], bool],
+        work: asyncio.Future[T],
+        deadline: Deadline,
+        never_begins: Callable[[], bool] = lambda: False,
     ) -> T:
         """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on.
 
@@ -234,7 +239,7 @@ class BotOperations:
             if self.workers.is_full(pool):
                 raise CapacityExceededError("no worker came free before the call's deadline; try again later")
             raise EngineTimeoutError("the call's deadline passed before the operation began; nothing was done")
-        if done or not deadline.cancel():
+        if done or not deadline.cancel() or never_begins():
             return await work
         work.add_done_callback(log_abandoned)
         raise EngineTimeoutError(

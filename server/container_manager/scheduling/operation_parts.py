@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError
-from container_manager.operation import Operation, Wait
+from container_manager.operation import GracePeriod, Operation, Wait
 
 T = TypeVar("T")
 
@@ -32,12 +32,14 @@ class Parts(Generic[T]):
         self._begin = begin
         self._deadline = deadline
         self._operation: Operation[T] | None = None
+        self._wait: Wait | None = None
 
     def next(self, failure: Exception | None = None) -> Wait | None:
         """Run up to the next wait, which it returns; ``None``: the operation has ended, with ``result``.
 
         ``failure`` is raised at the wait where the operation is.
         """
+        self._wait = None
         if self._operation is None:
             begun = self._begin(self._deadline)
             if not isinstance(begun, Generator):
@@ -45,10 +47,15 @@ class Parts(Generic[T]):
                 return None
             self._operation = begun
         try:
-            return next(self._operation) if failure is None else self._operation.throw(failure)
+            self._wait = next(self._operation) if failure is None else self._operation.throw(failure)
         except StopIteration as end:
             self.result = end.value
-            return None
+        return self._wait
+
+    def never_begins(self) -> bool:
+        """Whether the operation waits for what its caller's end has kept from beginning: its error says so soon."""
+        wait = self._wait
+        return isinstance(wait, GracePeriod) and wait.never_begins()
 
 
 async def end_of(wait: Wait, woken: asyncio.Event | None = None) -> None:
