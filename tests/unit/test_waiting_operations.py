@@ -408,6 +408,47 @@ def test_a_wait_before_the_first_change_ends_for_a_call_that_ends_the_bot(has_ch
     run(scenario)
 
 
+def maintain(operations: BotOperations, bot: str, operation: Any, *, gives_way: bool = False) -> asyncio.Task[Any]:
+    change = operations.change(WorkerPool.MAINTENANCE, bot, operation, Deadline(), gives_way=lambda: gives_way)
+    return asyncio.create_task(change)
+
+
+@pytest.mark.parametrize("gives_way", [True, False])
+@pytest.mark.parametrize("part", ["the first", "a later one", "one that has given way"])
+def test_maintenance_that_waits_for_a_worker_gives_way_to_a_call_that_ends_the_bot(
+    works: Callable[..., Work], part: str, *, gives_way: bool
+) -> None:
+    """As when the disk hangs, and with it all workers."""
+    waiting, hanging = Waiting(), [works() for _ in range(16)]
+
+    async def scenario(operations: BotOperations) -> None:
+        if part != "the first":
+            queued = maintain(operations, A, waiting, gives_way=gives_way)
+            await happens(waiting.begun)
+        calls = [maintain(operations, f"bot-{number}", each) for number, each in enumerate(hanging)]
+        for each in hanging:
+            await happens(each.begun)
+        if part == "the first":
+            queued = maintain(operations, A, waiting, gives_way=gives_way)
+        if part != "one that has given way" or not gives_way:
+            waiting.future.set_result("waited")
+        await asyncio.sleep(0.05)
+        seconds = 10 if gives_way else 0.2
+        stops = operations.change(WorkerPool.CHANGE, A, lambda _: "stopped", Deadline(seconds), grace_seconds=86_400)
+        stop = asyncio.ensure_future(stops)
+        before = "before this operation had changed anything"
+        with pytest.raises(OperationInProgressError, match=before if gives_way else "another operation"):
+            await asyncio.gather(stop, queued)
+        assert not gives_way or "stopped" == await stop
+        for each in hanging:
+            each.go.set()
+        await asyncio.gather(*calls)
+        assert gives_way or "waited" == await queued
+        assert (part != "the first" or not gives_way) == waiting.begun.is_set() == waiting.ended.is_set()
+
+    run(scenario)
+
+
 def test_a_thread_that_cannot_start_loses_no_job_and_runs_none_twice(
     works: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:

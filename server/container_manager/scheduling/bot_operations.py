@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from container_manager.operation import GracePeriod, Operation, Pull, Wait
 from container_manager.scheduling.bot_turns import BotTurns
 from container_manager.scheduling.grace_periods import GracePeriods
 from container_manager.scheduling.keyed_semaphore import KeyedSemaphore
-from container_manager.scheduling.operation_parts import Parts, end_of, log_abandoned, starts_bot
+from container_manager.scheduling.operation_parts import Parts, end_of, result_for_caller, starts_bot
 from container_manager.scheduling.starts import Starts
 from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools, pool_sizes
 
@@ -131,8 +132,8 @@ class BotOperations:
         ``starts``: whether the operation is going to start the bot, asked when its turn has come. It then waits until
         it is admitted. It has started the bot if its result is not empty, or if its error has ``start_sent``.
 
-        ``gives_way``: whether the operation has changed nothing yet, asked at each of its waits. A call with a grace
-        period ends such a wait with :class:`OperationInProgressError`, as it ends the wait of a start.
+        ``gives_way``: whether the operation has changed nothing yet, asked at each of its waits, also for a worker. A
+        call with a grace period ends such a wait with :class:`OperationInProgressError`, as it ends that of a start.
 
         The callbacks are called on the event loop: ``on_turn`` when the operation may begin, and then ``on_end`` when
         the operation has ended, whether anyone waits or not, with how it did; ``None``: it could not be started.
@@ -173,10 +174,10 @@ class BotOperations:
         except BaseException:
             ended(None)
             raise
-        work = asyncio.ensure_future(self._finish(pool, bot_id, parts, asyncio.wrap_future(job), deadline))
+        work = asyncio.ensure_future(self._finish(pool, bot_id, parts, job, deadline))
         under_way.add(work)
         work.add_done_callback(ended)
-        return await self._result(pool, job.cancel, work, deadline, parts.never_begins)
+        return await result_for_caller(self.workers, pool, job, work, deadline, never_begins=parts.never_begins)
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the changes in progress. Returns whether all ended in time."""
@@ -213,58 +214,33 @@ class BotOperations:
             raise
         work = asyncio.wrap_future(job)
         work.add_done_callback(ended)
-        return await self._result(pool, job.cancel, work, deadline)
-
-    async def _result(
-        self,
-        pool: WorkerPool,
-        withdraw: Callable[[], bool],
-        work: asyncio.Future[T],
-        deadline: Deadline,
-        never_begins: Callable[[], bool] = lambda: False,
-    ) -> T:
-        """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on.
-
-        ``withdraw`` cancels an operation that no worker has started. It then never runs: its bot's turn ends at once.
-        """
-        try:
-            # Wait with asyncio.wait: awaiting the work itself would pass on the caller's cancellation.
-            done, _ = await asyncio.wait({work}, timeout=deadline.remaining())
-        except asyncio.CancelledError:
-            if not withdraw():
-                deadline.cancel()
-                work.add_done_callback(log_abandoned)
-            raise
-        if not done and withdraw():
-            if self.workers.is_full(pool):
-                raise CapacityExceededError("no worker came free before the call's deadline; try again later")
-            raise EngineTimeoutError("the call's deadline passed before the operation began; nothing was done")
-        if done or not deadline.cancel() or never_begins():
-            return await work
-        work.add_done_callback(log_abandoned)
-        raise EngineTimeoutError(
-            "the call's deadline passed before the engine was done; a create is undone, any other change goes on"
-        )
+        return await result_for_caller(self.workers, pool, job, work, deadline)
 
     async def _finish(
-        self, pool: WorkerPool, bot_id: str, parts: Parts[T], first: asyncio.Future[Wait | None], deadline: Deadline
+        self, pool: WorkerPool, bot_id: str, parts: Parts[T], first: Future[Wait | None], deadline: Deadline
     ) -> T:
         """Wait, and run the parts after the first, until the operation has ended: in a worker if they may block."""
-        wait = await first
+        if parts.gives_way() and (overtaken := await self._grace_periods.before_begin(bot_id, first)) is not None:
+            raise overtaken
+        wait = await asyncio.wrap_future(first)
         while wait is not None:
-            part = partial(parts.next, await self._wait(pool, bot_id, wait, gives_way=parts.gives_way()))
+            failure = await self._wait(pool, bot_id, wait, gives_way=parts.gives_way())
             # An operation that is a part of a longer one does not know what comes after it.
             blocks = wait.rest_may_block or pool is not WorkerPool.CHANGE
-            wait = await self._next(pool, part, deadline) if blocks else part()
+            wait = await self._next(pool, bot_id, parts, failure, deadline) if blocks else parts.next(failure)
         return parts.result
 
-    async def _next(self, pool: WorkerPool, part: Callable[[], Wait | None], deadline: Deadline) -> Wait | None:
-        """Run a part after a wait; in another pool if its caller gives up first, so that the bot's turn ends soon."""
-        job = self.workers.submit(pool, part)
+    async def _next(
+        self, pool: WorkerPool, bot_id: str, parts: Parts[T], failure: Exception | None, deadline: Deadline
+    ) -> Wait | None:
+        """Run a part after a wait; in another pool if it need not go on, so that the bot's turn ends soon."""
+        job = self.workers.submit(pool, partial(parts.next, failure))
         deadline.on_cancel(job.cancel)
+        overtaken = await self._grace_periods.before_begin(bot_id, job) if parts.gives_way() else None
         running = asyncio.wrap_future(job)
         await asyncio.wait({running})
         if running.cancelled():
+            part = partial(parts.next, failure or overtaken)
             running = asyncio.wrap_future(self.workers.submit(WorkerPool.GIVEN_UP, part))
         return await running
 

@@ -9,7 +9,9 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any
 
 from container_manager.errors import ContainerManagerError, OperationInProgressError, reason_of
 from container_manager.operation import GracePeriod, Wait
@@ -56,6 +58,17 @@ class GracePeriods:
             "a later call that ends the bot came before this operation had changed anything; it was not carried out",
             bot_id=bot_id,
         )
+
+    async def before_begin(self, bot_id: str, job: Future[Any]) -> OperationInProgressError | None:
+        """Wait for the end of a job of an operation that gives way.
+
+        If a call waits for the turn and no worker has begun the job, returns the operation's error: it never runs then.
+        """
+        while not job.done():
+            overtaken = await self.unless_awaited(bot_id, Wait(future=job))
+            if overtaken is not None:
+                return overtaken if not job.cancelled() and job.cancel() else None
+        return None
 
     @contextmanager
     def waiting(self, bot_id: str, grace_seconds: float | None) -> Iterator[None]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from container_manager.deadline import Deadline
-from container_manager.errors import ContainerManagerError
+from container_manager.errors import CapacityExceededError, ContainerManagerError, EngineTimeoutError
 from container_manager.operation import GracePeriod, Operation, Wait
+from container_manager.scheduling.worker_pools import WorkerPool, WorkerPools
 
 T = TypeVar("T")
 
@@ -81,6 +83,40 @@ def starts_bot(work: asyncio.Future[Any] | None) -> bool:
         return False
     exc = work.exception()
     return bool(work.result()) if exc is None else isinstance(exc, ContainerManagerError) and exc.start_sent
+
+
+async def result_for_caller(
+    workers: WorkerPools,
+    pool: WorkerPool,
+    job: Future[Any],
+    work: asyncio.Future[T],
+    deadline: Deadline,
+    *,
+    never_begins: Callable[[], bool] = lambda: False,
+) -> T:
+    """The operation's result, or the caller's deadline or cancellation, whichever is first; the work goes on.
+
+    ``job``, the operation's first, is cancelled if no worker has started it. It then never runs: its bot's turn ends at
+    once.
+    """
+    try:
+        # Wait with asyncio.wait: awaiting the work itself would pass on the caller's cancellation.
+        done, _ = await asyncio.wait({work}, timeout=deadline.remaining())
+    except asyncio.CancelledError:
+        if not job.cancel():
+            deadline.cancel()
+        work.add_done_callback(log_abandoned)
+        raise
+    if not done and job.cancel():
+        if workers.is_full(pool):
+            raise CapacityExceededError("no worker came free before the call's deadline; try again later")
+        raise EngineTimeoutError("the call's deadline passed before the operation began; nothing was done")
+    if done or not deadline.cancel() or never_begins():
+        return await work
+    work.add_done_callback(log_abandoned)
+    raise EngineTimeoutError(
+        "the call's deadline passed before the engine was done; a create is undone, any other change goes on"
+    )
 
 
 def log_abandoned(work: asyncio.Future[Any]) -> None:
