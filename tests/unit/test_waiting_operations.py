@@ -8,10 +8,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from container_manager.bot_locks import BotLocks
 from container_manager.deadline import Deadline
 from container_manager.errors import (
     CapacityExceededError,
@@ -473,6 +476,50 @@ def test_a_thread_that_cannot_start_loses_no_job_and_runs_none_twice(
     assert ["second"] == ran
     assert not pools.busy
     pools.close()
+
+
+def test_jobs_that_are_cancelled_leave_nothing_in_the_queue_of_a_pool_that_hangs(works: Callable[..., Work]) -> None:
+    """Neither an entry, nor what their context holds, such as a call's metadata."""
+    pools = WorkerPools(dict.fromkeys(WorkerPool, 1))
+    hanging = works()
+    first = pools.submit(WorkerPool.PROVISION, lambda: hanging(Deadline()))
+    assert hanging.begun.wait(60)
+    call: ContextVar[Work] = ContextVar("call")
+    metadata = []
+    for _ in range(100):
+        held = Work()
+        metadata.append(weakref.ref(held))
+        context = copy_context()
+        context.run(call.set, held)
+        assert context.run(pools.submit, WorkerPool.PROVISION, print).cancel()
+    del context, held
+    gc.collect()
+    assert {None} == {each() for each in metadata}
+    assert 0 == len(pools._waiting[WorkerPool.PROVISION])
+    assert 1 >= pools._pools[WorkerPool.PROVISION]._work_queue.qsize()
+    last = pools.submit(WorkerPool.PROVISION, lambda: "last")
+    hanging.go.set()
+    assert ["done", "last"] == [first.result(60), last.result(60)]
+    pools.close()
+
+
+def test_changes_that_give_up_while_the_locks_disk_hangs_leave_nothing_in_its_queue(
+    works: Callable[..., Work], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        operations = BotOperations(1, locks=BotLocks(tmp_path))
+        hanging = works()
+        operations.workers.submit(WorkerPool.LOCK, lambda: hanging(Deadline()))
+        await happens(hanging.begun)
+        for number in range(20):
+            with pytest.raises(EngineTimeoutError, match="lock file"):
+                await change(operations, f"bot-{number % 2}", lambda _: "never", 0.01)
+        assert 0 == len(operations.workers._waiting[WorkerPool.LOCK]) == len(operations._turns)
+        hanging.go.set()
+        assert "done" == await change(operations, A, lambda _: "done", 60)
+        operations.close()
+
+    asyncio.run(scenario())
 
 
 def test_a_withdrawn_change_lets_go_of_its_request_although_no_worker_is_free(works: Callable[..., Work]) -> None:

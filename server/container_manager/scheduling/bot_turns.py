@@ -61,14 +61,18 @@ class BotTurns:
 
         share = partial(locks.share, bot_id)
         is_held = False
+        job: Future[bool] | None = None
         try:
             async with asyncio.timeout(deadline.remaining()):
-                while not await asyncio.wrap_future(self._workers.submit(WorkerPool.LOCK, share)):
+                while not await asyncio.wrap_future(job := self._workers.submit(WorkerPool.LOCK, share)):
                     is_held = True  # by another process
                     await asyncio.sleep(_POLL_SECONDS)
         except BaseException as exc:
-            # The worker may have shared it meanwhile.
-            release()
+            if job is None or job.cancel():
+                end()
+            else:
+                # The worker may have shared it meanwhile.
+                release()
             if not isinstance(exc, TimeoutError):
                 raise
             if is_held:

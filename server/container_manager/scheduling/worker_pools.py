@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -60,6 +62,10 @@ class WorkerPools:
         self._pools = {pool: ThreadPoolExecutor(size, thread_name_prefix=pool.value) for pool, size in sizes.items()}
         self._sizes = dict(sizes)
         self._running: dict[WorkerPool, set[Future[Any]]] = {pool: set() for pool in sizes}
+        # The executors' own queues would keep what is cancelled. A worker has what waits until nothing does.
+        self._waiting: dict[WorkerPool, dict[Future[Any], Callable[[], Any]]] = {pool: {} for pool in sizes}
+        self._workers = dict.fromkeys(sizes, 0)
+        self._lock = threading.Lock()
         self._jobs: set[Future[Any]] = set()
         self.is_closed = False
         started = threading.Event()
@@ -81,39 +87,65 @@ class WorkerPools:
     def submit(self, pool: WorkerPool, function: Callable[[], T]) -> Future[T]:
         """Run a function in a thread of the pool, in the caller's context, to which its log lines and spans belong.
 
-        A job that is cancelled before it has begun never runs, and lets go of the function at once: that may hold a
-        large request, while the job stays in the pool's queue until a worker comes to it.
+        A job that is cancelled before it has begun never runs, and leaves nothing in the pool's queue: the function and
+        the context may hold a large request.
         """
         job: Future[T] = Future()
-        run = copy_context().run
-        functions = [function]
-        job.add_done_callback(lambda _: functions.clear())
-
-        def work() -> None:
-            if not job.set_running_or_notify_cancel():
-                return
-            self._running[pool].add(job)
-            try:
-                result = run(functions.pop())
-            except BaseException as exc:  # noqa: BLE001 - a future carries any outcome
-                job.set_exception(exc)
-            else:
-                job.set_result(result)
-            finally:
-                self._running[pool].discard(job)
-
-        try:
-            self._pools[pool].submit(work)
-        except RuntimeError:
+        with self._lock:
             if self.is_closed:
-                raise
-            # The machine has no thread to spare. The job is in the queue of those that the pool has.
+                raise RuntimeError("the pools are closed")
+            self._waiting[pool][job] = partial(copy_context().run, function)
+            needs_worker = self._workers[pool] < self._sizes[pool]
+            self._workers[pool] += needs_worker
         self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
+        job.add_done_callback(partial(self._forget, pool))
+        if needs_worker:
+            # If the machine has no thread to spare, the executor gives it to one that it has.
+            with suppress(RuntimeError):
+                self._pools[pool].submit(self._work, pool)
         return job
+
+    def _forget(self, pool: WorkerPool, job: Future[Any]) -> None:
+        """A job has ended or was cancelled."""
+        self._jobs.discard(job)
+        with self._lock:
+            self._waiting[pool].pop(job, None)
+
+    def _work(self, pool: WorkerPool) -> None:
+        """Run what waits, in a thread of the pool."""
+        while (job := self._next(pool)) is not None:
+            self._run(pool, *job)
+            del job
+
+    def _next(self, pool: WorkerPool) -> tuple[Future[Any], Callable[[], Any]] | None:
+        with self._lock:
+            waiting = self._waiting[pool]
+            for job in waiting:
+                return job, waiting.pop(job)
+            self._workers[pool] -= 1
+            return None
+
+    def _run(self, pool: WorkerPool, job: Future[Any], function: Callable[[], Any]) -> None:
+        if not job.set_running_or_notify_cancel():
+            return
+        self._running[pool].add(job)
+        try:
+            result = function()
+        except BaseException as exc:  # noqa: BLE001 - a future carries any outcome
+            job.set_exception(exc)
+        else:
+            job.set_result(result)
+        finally:
+            self._running[pool].discard(job)
+            # An error's traceback keeps this frame.
+            del job, function
 
     def close(self) -> None:
         """Stop idle workers. Busy ones stop after their job. Of the jobs that wait, only those of locks still run."""
-        self.is_closed = True
-        for pool, executor in self._pools.items():
-            executor.shutdown(wait=False, cancel_futures=pool is not WorkerPool.LOCK)
+        with self._lock:
+            self.is_closed = True
+            for pool, waiting in self._waiting.items():
+                if pool is not WorkerPool.LOCK:
+                    waiting.clear()
+        for executor in self._pools.values():
+            executor.shutdown(wait=False)
