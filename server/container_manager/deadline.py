@@ -21,7 +21,7 @@ class Deadline:
         self._lock = threading.Lock()
         self._cancelled = False
         self._committed = False
-        self._callbacks: list[Callable[[], object]] = []
+        self._callbacks: dict[object, Callable[[], object]] = {}
 
     def remaining(self) -> float | None:
         """Seconds left, never below 0; ``None`` without an end."""
@@ -38,18 +38,28 @@ class Deadline:
             if self._committed:
                 return False
             self._cancelled = True
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
+            callbacks, self._callbacks = self._callbacks, {}
+        for callback in callbacks.values():
             callback()
         return True
 
-    def on_cancel(self, callback: Callable[[], object]) -> None:
-        """Call ``callback`` once on :meth:`cancel`, or immediately if the operation is cancelled already."""
+    def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call ``callback`` once on :meth:`cancel`, or immediately if the operation is cancelled already.
+
+        Returns the function that takes it back.
+        """
+        key = object()
+
+        def take_back() -> None:
+            with self._lock:
+                self._callbacks.pop(key, None)
+
         with self._lock:
             if not self._cancelled:
-                self._callbacks.append(callback)
-                return
+                self._callbacks[key] = callback
+                return take_back
         callback()
+        return take_back
 
     def check(self) -> None:
         """Raise :class:`OperationCancelledError` when cancelled, :class:`EngineTimeoutError` when the time is up."""

@@ -13,10 +13,10 @@ a worker thread for each part between two waits that may block.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from container_manager.deadline import Deadline
@@ -26,7 +26,10 @@ T = TypeVar("T")
 
 @dataclass(kw_only=True)
 class Wait:
-    """Ends as soon as one of these is the case. The operation then finds out for itself which one."""
+    """Ends as soon as one of these is the case. The operation then finds out for itself which one.
+
+    An operation that goes on to wait for the same yields the same wait again: it adds one callback to the future.
+    """
 
     future: Future[Any] | None = None
     """The future is done."""
@@ -49,12 +52,29 @@ class Wait:
         has_succeeded = future is not None and future.done() and not future.cancelled() and not future.exception()
         return self.rest_blocks or not has_succeeded
 
-    def on_end(self, callback: Callable[[], None]) -> None:
-        """Call ``callback``, in any thread, when the future is done and when the deadline is cancelled."""
-        if self.future is not None:
-            self.future.add_done_callback(lambda _: callback())
-        if self.deadline is not None:
-            self.deadline.on_cancel(callback)
+    _callback: Callable[[], None] | None = field(default=None, init=False, repr=False, compare=False)
+    _is_added: bool = field(default=False, init=False, repr=False, compare=False)
+
+    @contextmanager
+    def on_end(self, callback: Callable[[], None]) -> Iterator[None]:
+        """In this context, call ``callback``, in any thread, when the future is done or the deadline is cancelled."""
+        self._callback = callback
+        if self.future is not None and not self._is_added:
+            self._is_added = True
+            self.future.add_done_callback(self._future_done)
+        elif self.future is not None and self.future.done():
+            callback()
+        take_back = None if self.deadline is None else self.deadline.on_cancel(callback)
+        try:
+            yield
+        finally:
+            self._callback = None
+            if take_back is not None:
+                take_back()
+
+    def _future_done(self, _future: Future[Any]) -> None:
+        if (callback := self._callback) is not None:
+            callback()
 
 
 @dataclass(kw_only=True)
@@ -98,5 +118,5 @@ def carry_out(operation: Operation[T]) -> T:
                 result: T = end.value
                 return result
             ended = threading.Event()
-            wait.on_end(ended.set)
-            ended.wait(wait.longest())
+            with wait.on_end(ended.set):
+                ended.wait(wait.longest())

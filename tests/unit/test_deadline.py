@@ -80,6 +80,16 @@ def test_a_callback_is_called_once_at_cancel() -> None:
     assert [1] == called
 
 
+def test_a_callback_that_was_taken_back_is_not_called_and_not_kept() -> None:
+    deadline, called = Deadline(), []
+    take_back = deadline.on_cancel(lambda: called.append(1))
+    take_back()
+    take_back()
+    assert not deadline._callbacks
+    deadline.cancel()
+    assert [] == called
+
+
 def test_a_callback_after_cancel_is_called_at_once() -> None:
     deadline, called = Deadline(), []
     deadline.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +25,12 @@ from container_manager.errors import (
     ImageRegistryUnavailableError,
     OperationCancelledError,
 )
-from container_manager.operation import carry_out
+from container_manager.operation import Operation, carry_out
+from container_manager.scheduling.bot_operations import BotOperations
+from container_manager.scheduling.worker_pools import WorkerPool
 from tests.support.fake_engine import Cut, FakeEngine, Hang, Request, Stream, error
 from tests.support.waiting import wait_until
+from tests.unit.provisioned import BOT
 from tests.unit.pulling import CREATE, Puller, making_puller
 
 
@@ -186,6 +190,38 @@ def test_a_pull_with_signs_of_life_may_take_longer(
 
     engine.on(*CREATE, Stream(slowly()))
     puller.now("a:1", Deadline(60))
+
+
+@pytest.mark.parametrize("way", ["a thread", "the event loop"])
+def test_who_waits_long_for_a_pull_adds_one_callback_to_it_and_none_to_the_deadline(
+    engine: FakeEngine, puller: Puller, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(images, "PROGRESS_SECONDS", 0.001)
+    engine.on(*CREATE, Hang(Stream([])))
+    deadline, kept = Deadline(), []
+
+    def look(_: Pulled) -> None:
+        if len(kept) < 100:
+            (pull,) = puller._pulls.values()
+            kept.append((len(pull.future._done_callbacks), len(deadline._callbacks)))
+        else:
+            engine.release()
+
+    def pulling(_: Deadline) -> Operation[None]:
+        return puller.pull("a:1", deadline, look)
+
+    async def main() -> None:
+        operations = BotOperations(1)
+        await operations.change(WorkerPool.MAINTENANCE, BOT, pulling, deadline)
+        operations.close()
+
+    if way == "a thread":
+        carry_out(pulling(deadline))
+    else:
+        asyncio.run(main())
+    # On the event loop, the part that looks is a job of its own.
+    assert {(1, 0 if way == "a thread" else 1)} == set(kept)
+    assert not deadline._callbacks
 
 
 def test_who_waits_for_a_pull_is_told_how_far_it_is(

@@ -93,8 +93,9 @@ class ImagePuller:
         """Return once ``reference`` has been pulled; raise the domain's image error, or ``deadline``'s when it ends."""
         with self._joined(reference) as pull:
             future, seconds = pull.future, None if on_pull is None else PROGRESS_SECONDS
+            wait = Pull(future=future, deadline=deadline, seconds=seconds)
             while not future.done():
-                yield Pull(future=future, deadline=deadline, seconds=seconds)
+                yield wait
                 if on_pull is not None:
                     on_pull(pull.progress.pulled)
                 if not future.done():

@@ -235,10 +235,11 @@ class BotOperations:
     ) -> Wait | None:
         """Run a part after a wait; in another pool if it need not go on, so that the bot's turn ends soon."""
         job = self.workers.submit(pool, partial(parts.next, failure))
-        deadline.on_cancel(job.cancel)
+        take_back = deadline.on_cancel(job.cancel)
         overtaken = await self._grace_periods.before_begin(bot_id, job) if parts.gives_way() else None
         running = asyncio.wrap_future(job)
         await asyncio.wait({running})
+        take_back()
         if running.cancelled():
             part = partial(parts.next, failure or overtaken)
             running = asyncio.wrap_future(self.workers.submit(WorkerPool.GIVEN_UP, part))

@@ -71,8 +71,7 @@ async def end_of(wait: Wait, woken: asyncio.Event | None = None) -> None:
         with suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(ended.set)
 
-    wait.on_end(end)
-    with suppress(TimeoutError):
+    with wait.on_end(end), suppress(TimeoutError):
         async with asyncio.timeout(wait.longest()):
             await ended.wait()
 
