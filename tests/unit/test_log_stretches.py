@@ -56,12 +56,42 @@ class Lines:
         raise NotImplementedError
 
 
-async def received_of(existing: ExistingEntries) -> list[LogEntry]:
+class EndingLines(Lines):
+    """The engine ends a reading at a damaged line."""
+
+    reports = False
+
+    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        lines = self.lines if tail is None else self.lines[-tail:] if tail else []
+        intact = lines[: lines.index(None)] if None in lines else lines
+        async with aclosing(Lines(intact).existing()) as batches:
+            async for batch in batches:
+                self.sent += len(batch)
+                yield batch
+        if self.reports and len(intact) < len(lines):
+            raise LogUnreadableError("damaged")
+
+
+class ReportingLines(EndingLines):
+    """The engine reports a damaged line, and ends the reading there."""
+
+    reports = True
+
+
+ENGINES = (Lines, EndingLines, ReportingLines)
+
+
+async def received_of(existing: ExistingEntries, *, is_damaged: bool | None = None) -> list[LogEntry]:
+    """The entries of a reading. ``is_damaged``: whether it has to end with an error; ``None``: it may."""
     got: list[LogEntry] = []
+    error = None
     async with aclosing(existing.batches()) as batches:
-        with suppress(LogUnreadableError):
+        try:
             async for batch in batches:
                 got += batch
+        except LogUnreadableError as exc:
+            error = exc
+    assert is_damaged in (None, error is not None)
     return got
 
 
@@ -98,6 +128,21 @@ def test_behind_each_cursor_of_a_damaged_log_comes_the_rest(at: int, alike: int)
     assert log.sent < 10 * len(lines)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("damaged", [1, 3, 100], ids="the last {} lines".format)
+@pytest.mark.parametrize("after", [None, 0, 90])
+@pytest.mark.parametrize("tail", [None, 101, 150])
+def test_all_that_is_intact_comes_if_the_end_is_damaged(
+    engine: type[Lines], damaged: int, after: int | None, tail: int | None
+) -> None:
+    intact = entries(0, 200)
+    whole = asyncio.run(received_of(ExistingEntries(Lines(intact), CONTAINER, LogOptions())))
+    options = LogOptions(tail_lines=tail, after=None if after is None else position_of(whole[after].cursor.decode()))
+    log = engine([*intact, *[None] * damaged])
+    expected = list(range(0 if after is None else after + 1, 200))[-(tail or 200) :]
+    assert expected == numbers(asyncio.run(received_of(ExistingEntries(log, CONTAINER, options), is_damaged=True)))
+
+
 @pytest.mark.parametrize("written", [30, 80, 150])
 def test_a_tail_that_meets_damage_goes_on_behind_what_it_has_delivered_however_much_is_written(written: int) -> None:
     class Damaged(Lines):
@@ -129,9 +174,10 @@ def test_a_tail_that_meets_damage_goes_on_behind_what_it_has_delivered_however_m
     assert [180] == [number for number, entry in zip(numbers(got), got, strict=True) if entry.gap]
 
 
-@pytest.mark.parametrize("requests", [1, 2, 3, 4, 5, 10])
-def test_entries_that_are_missing_are_a_gap_however_fast_the_log_grows(requests: int) -> None:
-    class Growing(Lines):
+def growing(engine: type[Lines], lines: list[RawEntry | None], requests: int) -> Lines:
+    """A log that grows by an entry at every ``requests``-th reading."""
+
+    class Growing(engine):  # type: ignore[valid-type,misc]
         async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
             self.requests += 1
             if self.requests % requests == 0:
@@ -142,12 +188,26 @@ def test_entries_that_are_missing_are_a_gap_however_fast_the_log_grows(requests:
 
         requests = 0
 
-    log = Growing([*entries(0, 20), None, *entries(21, 60)])
+    return Growing(lines)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("requests", [1, 2, 3, 4, 5, 10])
+def test_entries_that_are_missing_are_a_gap_however_fast_the_log_grows(engine: type[Lines], requests: int) -> None:
+    log = growing(engine, [*entries(0, 20), None, *entries(21, 60)], requests)
     got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, LogOptions())))
     steps = [after - before for before, after in pairwise([-1, *numbers(got)])]
     assert {1} < set(steps)
     assert [step != 1 for step in steps] == [entry.gap for entry in got]
     assert 59 in numbers(got)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("requests", [10, 20])
+def test_all_before_a_damaged_end_comes_though_the_log_grows(engine: type[Lines], requests: int) -> None:
+    log = growing(engine, [*entries(0, 60), None], requests)
+    got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, LogOptions())))
+    assert list(range(60)) == numbers(got)[:60]
 
 
 @pytest.mark.parametrize("passed_over", [0, 1, 3])

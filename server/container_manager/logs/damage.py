@@ -7,7 +7,7 @@ counts lines, not entries, to find the last ones of a log. So a complete reading
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from zlib import crc32
 
 from container_manager.backend_logs import ContainerLog, LogUnreadableError
@@ -116,13 +116,17 @@ async def _written_after(log: ContainerLog, last: Position) -> int | None:
 
 
 async def entries_behind(log: ContainerLog, seeker: AfterPosition, tail: int | None) -> int | None:
-    """How many of the last entries are behind the seeker's position; ``None`` if that is not among them."""
+    """How many of the last entries are behind the seeker's position; ``None`` if that is not among them.
+
+    An engine that reports damage ends the count there, as one that does not.
+    """
     behind = 0
-    async with aclosing(log.existing(tail)) as batches:
-        async for batch in batches:
-            behind += len(seeker.take(batch))
-            if seeker.hopeless:
-                break
+    with suppress(LogUnreadableError):
+        async with aclosing(log.existing(tail)) as batches:
+            async for batch in batches:
+                behind += len(seeker.take(batch))
+                if seeker.hopeless:
+                    break
     behind += len(seeker.end())
     return behind if seeker.found else None
 

@@ -64,6 +64,7 @@ class DamagedLog:
 
     def __init__(self, log: ContainerLog) -> None:
         self._log = log
+        # The last line at the start; ``None``: it is damaged.
         self._last: Key | None = None
         self._written = 0
         self._counts = True
@@ -72,8 +73,7 @@ class DamagedLog:
     async def stretches(self, position: Position | None) -> list[Stretch]:
         """What can be read, oldest first; the first stretch has the position if any has it."""
         for _ in range(_LOOKS):
-            entry = await first_of_tail(self._log, 1)
-            self._last, self._written = None if entry is None else key_of(entry), 0
+            self._last, self._written = await self._line_at(1), 0
             self._known.clear()
             with suppress(_GrowsTooFastError):
                 return await self._stretches(position)
@@ -208,11 +208,17 @@ class DamagedLog:
     async def _has_grown(self) -> bool:
         """Whether more was written since the start than was known. Then it is known."""
         for lines in range(_MOST_NEW_LINES):
-            entry = await first_of_tail(self._log, self._written + lines + 1)
-            if self._last == (None if entry is None else key_of(entry)):
+            if self._last == await self._line_at(self._written + lines + 1):
                 self._written += lines
                 return lines > 0
         raise _GrowsTooFastError
+
+    async def _line_at(self, tail: int) -> Key | None:
+        """The first of so many last lines; ``None``: that one is damaged."""
+        with suppress(LogUnreadableError):
+            entry = await first_of_tail(self._log, tail)
+            return None if entry is None else key_of(entry)
+        return None
 
 
 async def _last_for_which(holds: Callable[[int], Awaitable[bool]], number: int) -> int:
