@@ -87,6 +87,15 @@ def test_a_reading_that_left_out_entries_is_noticed_at_whatever_moment_the_log_g
         check(GrowingLog([*entries[:5], None, *entries[6:]], grows), [*entries[:5], *entries[6:]])
 
 
+@pytest.mark.parametrize("tail", [None, 1, 3])
+@pytest.mark.parametrize("by", [1, 2])
+@at_any_moment
+def test_an_empty_log_that_grows_at_any_moment_of_the_check_is_not_damaged(
+    grows: tuple[bool, ...], tail: int | None, by: int
+) -> None:
+    asyncio.run(Completeness(GrowingLog([], grows, by=by), tail).check())
+
+
 def is_broken(log: GrowingLog, seen: list[RawEntry], known: int = 0) -> bool:
     """Whether some are missing, by the check of a followed log in which these came. So many of them were known."""
     placing = Placing(b"")

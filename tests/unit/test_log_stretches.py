@@ -131,7 +131,7 @@ def test_behind_each_cursor_of_a_damaged_log_comes_the_rest(at: int, alike: int)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("damaged", [1, 3, 100], ids="the last {} lines".format)
 @pytest.mark.parametrize("after", [None, 0, 90])
-@pytest.mark.parametrize("tail", [None, 101, 150])
+@pytest.mark.parametrize("tail", [None, 1, 3, 99, 100, 101, 150])
 def test_all_that_is_intact_comes_if_the_end_is_damaged(
     engine: type[Lines], damaged: int, after: int | None, tail: int | None
 ) -> None:

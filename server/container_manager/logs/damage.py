@@ -63,7 +63,9 @@ class Completeness:
     async def _is_complete(self) -> bool:
         log = self._log
         if self._last is None:
-            return await first_of_tail(log, 1) is None or await first_of_tail(log, self._tail) is not None
+            # If another reading begins with an entry, damage hid that from this one, or it was written since.
+            is_empty = await first_of_tail(log, 1) is None and await first_of_tail(log, None) is None
+            return is_empty or await first_of_tail(log, self._tail) is not None
         last = position_in(self._last, self._alike - 1, self._before, leads=self._alike == self._count)
         # Compare the first entry of the last ones with the first one that was read. The log may have grown since.
         if await self._begins(self._count):
