@@ -183,6 +183,8 @@ DAMAGE = {
     "a torn line": b'{"log":"torn","stre',
     "no json": b"}{ what is this\n",
     "another file": b"<html>\n<body>\n</body>\n</html>\n",
+    "another shape": b'{"log":5}\n',
+    "an impossible time": b'{"log":"odd\\n","stream":"stdout","time":"0000-01-01T00:00:00Z"}\n',
 }
 
 
@@ -352,3 +354,34 @@ def test_entries_that_are_lost_at_damage_while_it_follows_are_a_gap(
         entries = [entry for message in read.messages for entry in form.entries_of(message)]
         numbers = [int(entry.line) for entry in entries]
         assert any(entry.gap for entry in entries) or list(range(1, len(numbers) + 1)) == numbers
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_tail_within_a_damaged_end_has_the_last_entries_and_an_error(
+    observer: ContainerObserverStub, stopped: Any, damage: str, count: int
+) -> None:
+    form = Batched(1000)
+    bot_id, file = stopped()
+    file.write(*times(*range(6)))
+    for _ in range(3):
+        file.damage(DAMAGE[damage])
+    # The engine counts a torn line with the one behind it.
+    tail, error = received_of(observer.StreamLogs(form.request(bot_id, tail_lines=count)), form)
+    assert [b"%d" % number for number in range(6 - count, 6)] == [entry.line for entry in tail]
+    assert "damaged" in error or "can't read" in error or damage == "a torn line"
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_follower_that_begins_with_no_entry_gets_none_from_before_and_behind_damage(
+    calls: Calls, observer: ContainerObserverStub, stopped: Any, damage: str
+) -> None:
+    form = Batched(1000)
+    bot_id, file = stopped("sh", "-c", "while :; do sleep 0.5; echo live; done")
+    file.write(*times(*range(6)))
+    file.damage(DAMAGE[damage])
+    file.write(*times(*range(34)))
+    calls.start(bot_id)
+    with reading(observer.StreamLogs(form.request(bot_id, follow=True, tail_lines=0))) as read:
+        read.wait_for(lambda messages: len(form.lines(messages)) >= 3, "what is written")
+        assert {b"live"} == set(form.lines(read.messages))

@@ -143,6 +143,26 @@ def test_all_that_is_intact_comes_if_the_end_is_damaged(
     assert expected == numbers(asyncio.run(received_of(ExistingEntries(log, CONTAINER, options), is_damaged=True)))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", [40, 300])
+@pytest.mark.parametrize("damaged", [(-1,), (-2,), (-34,), (0,), (0, -5), (-34, -1), (-34, -5), (-3, -2, -1)])
+def test_who_begins_with_no_existing_entry_gets_none_of_a_damaged_log(
+    engine: type[Lines], size: int, damaged: tuple[int, ...]
+) -> None:
+    lines = entries(0, size)
+    for at in damaged:
+        lines[at] = None
+    log = engine(lines)
+
+    async def read() -> list[LogEntry]:
+        existing = ExistingEntries(log, CONTAINER, LogOptions(follow=True, tail_lines=0))
+        assert [] == await received_of(existing, is_damaged=False)
+        log.lines = [*lines, *entries(size, size + 2)]
+        return await received_of(existing)
+
+    assert [size, size + 1] == numbers(asyncio.run(read()))
+
+
 @pytest.mark.parametrize("written", [30, 80, 150])
 def test_a_tail_that_meets_damage_goes_on_behind_what_it_has_delivered_however_much_is_written(written: int) -> None:
     class Damaged(Lines):

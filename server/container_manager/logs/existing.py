@@ -260,13 +260,30 @@ class ExistingEntries:
     async def _skip_all(self) -> None:
         """Deliver nothing of what exists."""
         for tail in (_CONTEXT, None):
-            seeker = FromStart(self._container)
-            async with aclosing(self._log.existing(tail)) as raw_batches:
-                async for raw in raw_batches:
-                    seeker.take(raw)
-            self.last = None if seeker.placing is None else seeker.placing.last
+            completeness = Completeness(self._log, tail)
+            try:
+                self.last = await self._last_of(self._log.existing(tail), completeness)
+                await completeness.check()
+            except LogUnreadableError:
+                # The reading may have ended at damage, and the log goes on behind that.
+                log = DamagedLog(self._log)
+                for stretch in (await log.stretches(None))[-1:]:
+                    self.last = await self._last_of(log.read(stretch))
+                return
             if self.last is None or not self.last.leads:
                 return
+
+    async def _last_of(
+        self, readable: AsyncGenerator[list[RawEntry], None], completeness: Completeness | None = None
+    ) -> Position | None:
+        """The position of the last entry of a reading, which ``completeness`` sees."""
+        seeker = FromStart(self._container)
+        async with aclosing(readable) as raw_batches:
+            async for raw in raw_batches:
+                seeker.take(raw)
+                if completeness is not None:
+                    completeness.see(raw)
+        return None if seeker.placing is None else seeker.placing.last
 
     async def _is_in_tail(self, position: Position, tail: int) -> bool:
         """Whether an entry is among the last ones, or just before them."""
