@@ -261,7 +261,7 @@ def test_entries_between_two_damaged_stretches_and_behind_them_come_once_each_wi
     expected = [line for part in parts for line in part]
     assert expected == [entry.line for entry in entries]
     assert [len(parts[0]), len(parts[0]) + len(parts[1])] == [at for at, entry in enumerate(entries) if entry.gap]
-    assert "damaged" in error
+    assert "damaged" in error or "can't read" in error
     for number in {0, len(parts[0]) - 1, len(parts[0]), len(expected) - len(parts[2]) - 1, len(expected) - 2}:
         rest, error = received_of(observer.StreamLogs(form.request(bot_id, after_cursor=entries[number].cursor)), form)
         assert (number, expected[number + 1 :]) == (number, [entry.line for entry in rest]), error
@@ -377,7 +377,7 @@ def test_a_follower_that_begins_with_no_entry_gets_none_from_before_and_behind_d
     calls: Calls, observer: ContainerObserverStub, stopped: Any, damage: str
 ) -> None:
     form = Batched(1000)
-    bot_id, file = stopped("sh", "-c", "while :; do sleep 0.5; echo live; done")
+    bot_id, file = stopped("sh", "-c", "while :; do sleep 0.1; echo live; done")
     file.write(*times(*range(6)))
     file.damage(DAMAGE[damage])
     file.write(*times(*range(34)))

@@ -238,6 +238,25 @@ def test_a_log_that_the_engine_cannot_read_is_an_error_after_what_it_can() -> No
     run(test())
 
 
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("at", [0, 1, 50, 98, 99])
+def test_all_but_an_entry_of_an_impossible_time_comes(at: int, follow: bool) -> None:
+    async def test() -> None:
+        engine = LogEngine(LINES)
+        odd = frame(LINES[at])
+        engine.mangle = lambda data: data.replace(odd, odd.replace(b"2023-11-14T", b"0000-01-01T"))
+        async with reading(engine, LogOptions(follow=follow)) as it:
+            await it.has(99)
+            assert texts([*LINES[:at], *LINES[at + 1 :]]) == texts(it.got)
+            await asyncio.sleep(100)
+            assert follow != it.task.done()
+            if not follow:
+                with pytest.raises(EngineUnavailableError, match="impossible time: 0000-01-01T"):
+                    await it.task
+
+    run(test())
+
+
 @pytest.mark.parametrize("runs", [False, True])
 def test_a_follower_waits_at_an_end_that_the_engine_cannot_read(runs: bool) -> None:
     async def test() -> None:

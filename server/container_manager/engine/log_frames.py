@@ -45,7 +45,7 @@ class LogFormatError(Exception):
 
 
 class LogFaultError(Exception):
-    """The engine reports in the log that it cannot read on. The text is the engine's."""
+    """An entry is damaged, or the engine reports in the log, in its own words, that it cannot read on."""
 
 
 class FrameDecoder:
@@ -164,7 +164,7 @@ class FrameDecoder:
     def _stamp(self, data: bytes, begin: int, end: int) -> tuple[int, int]:
         """The time of the stamp at ``begin``, in nanoseconds since the epoch, and the position of the text behind it.
 
-        Raises :class:`LogFormatError`.
+        Raises :class:`LogFormatError`, or :class:`LogFaultError` for a date that does not exist.
         """
         match = _STAMP.match(data, begin, end)
         if match is None:
@@ -175,7 +175,7 @@ class FrameDecoder:
             try:
                 moment = datetime.fromisoformat((second[:-1] + zone).decode("ascii"))
             except ValueError as exc:
-                raise _no_stamp(data, begin, end) from exc
+                raise LogFaultError(f"an entry has an impossible time: {match[0].decode().strip()}") from exc
             self._second, self._second_ns = key, int(moment.timestamp()) * 1_000_000_000
         return self._second_ns + int(fraction), match.end()
 
