@@ -370,18 +370,3 @@ def test_a_tail_within_a_damaged_end_has_the_last_entries_and_an_error(
     tail, error = received_of(observer.StreamLogs(form.request(bot_id, tail_lines=count)), form)
     assert [b"%d" % number for number in range(6 - count, 6)] == [entry.line for entry in tail]
     assert "damaged" in error or "can't read" in error or damage == "a torn line"
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_follower_that_begins_with_no_entry_gets_none_from_before_and_behind_damage(
-    calls: Calls, observer: ContainerObserverStub, stopped: Any, damage: str
-) -> None:
-    form = Batched(1000)
-    bot_id, file = stopped("sh", "-c", "while :; do sleep 0.1; echo live; done")
-    file.write(*times(*range(6)))
-    file.damage(DAMAGE[damage])
-    file.write(*times(*range(34)))
-    calls.start(bot_id)
-    with reading(observer.StreamLogs(form.request(bot_id, follow=True, tail_lines=0))) as read:
-        read.wait_for(lambda messages: len(form.lines(messages)) >= 3, "what is written")
-        assert {b"live"} == set(form.lines(read.messages))
