@@ -22,6 +22,7 @@ from container_manager.backend_provisioning import OnOutput
 from container_manager.errors import EngineTimeoutError, StartFailedError
 from container_manager.maintenance import readiness
 from container_manager.model import ContainerState
+from container_manager.scheduling import starts
 from container_manager_client import connect
 from tests.rpc.conftest import ServeLooped
 from tests.support.calls import Calls, fails_with
@@ -166,6 +167,19 @@ def test_a_start_whose_caller_has_left_holds_its_place_until_the_bot_is_ready(wo
     world.memory.script("start_container", EngineTimeoutError("nothing was sent"), bot_id=third)
     with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
         world.calls.start(third)
+    world.calls.start(second, timeout=30)
+
+
+def test_a_start_whose_caller_has_left_lends_its_place_while_its_image_is_pulled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starts, "LEND_SECONDS", 0.1)
+    first, second = world.bot(ContainerState.CREATED), world.bot()
+    late = EngineTimeoutError("the call's deadline passed")
+    late.start_sent = True
+    world.memory.script("start_container", late, bot_id=first)
+    with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
+        world.calls.start(first)
     world.calls.start(second, timeout=30)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from container_manager.deadline import Deadline
 from container_manager.errors import CapacityExceededError, EngineUnavailableError, OperationInProgressError
+from container_manager.operation import GracePeriod, Operation
+from container_manager.scheduling import starts as module
 from container_manager.scheduling.bot_operations import BotOperations
-from container_manager.scheduling.starts import PLACE_SECONDS, Place, Starts
+from container_manager.scheduling.starts import LEND_SECONDS, PLACE_SECONDS, Place, Starts
 from container_manager.scheduling.worker_pools import WorkerPool
 from tests.support.virtual_loop import now, virtual
 
@@ -92,6 +95,75 @@ async def test_a_start_that_has_failed_lets_the_next_one_go_ahead_at_once() -> N
     (await starts.admit("b", Deadline())).ended(started=True)
     await starts.admit("c", Deadline())
     assert 20 == now()
+
+
+@virtual
+async def test_a_start_that_waits_long_for_what_takes_no_cpu_lends_its_place_and_has_it_back() -> None:
+    starts = Starts(1)
+    restart = await starts.admit("a", Deadline())
+    other = await waits(starts, "b")
+    with starts.lent("a"):
+        await asyncio.sleep(LEND_SECONDS - 1)
+        assert not other.done(), "bots that are restarted together do not all stop at once"
+        (await other).ended(started=False)
+        assert LEND_SECONDS == now()
+        third = await starts.admit("c", Deadline())
+    # One more than allowed now, so two have to end before another comes in.
+    waiting = await waits(starts, "d")
+    restart.ended(started=False)
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    third.ended(started=False)
+    await waiting
+
+
+@virtual
+async def test_a_lent_place_that_ends_is_not_given_up_twice() -> None:
+    starts = Starts(1)
+    place = await starts.admit("a", Deadline())
+    with starts.lent("a"):
+        await asyncio.sleep(LEND_SECONDS)
+        place.ended(started=False)
+    other = await starts.admit("b", Deadline())
+    assert not (await waits(starts, "c")).done()
+    with starts.lent("a"):
+        await asyncio.sleep(LEND_SECONDS)
+    assert other.is_held
+
+
+@virtual
+async def test_a_place_that_was_lent_is_held_for_two_minutes_from_its_return() -> None:
+    starts = Starts(1)
+    await starts.admit("a", Deadline())
+    with starts.lent("a"):
+        await asyncio.sleep(1000)
+    await starts.admit("b", Deadline())
+    assert 1000 + PLACE_SECONDS == now()
+
+
+def test_restarts_with_long_graces_hold_up_no_start_of_another_bot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEND_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        operations = BotOperations(2, starts=Starts(2))
+        ended: Future[None] = Future()
+
+        def restart(_deadline: Deadline) -> Operation[str]:
+            yield GracePeriod(future=ended, grace_seconds=86_400, kill=lambda: ended)
+            return ""
+
+        changes = [
+            asyncio.create_task(operations.change(WorkerPool.CHANGE, bot, restart, Deadline(), starts=lambda: True))
+            for bot in ("a", "b")
+        ]
+        await asyncio.sleep(0)
+        start = operations.change(WorkerPool.CHANGE, "c", lambda _: "started", Deadline(30), starts=lambda: True)
+        assert "started" == await start
+        ended.set_result(None)
+        await asyncio.gather(*changes)
+        operations.close()
+
+    asyncio.run(scenario())
 
 
 @virtual

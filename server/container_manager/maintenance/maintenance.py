@@ -33,6 +33,7 @@ class Maintenance:
         on_ready: Callable[[float, bool], None] | None = None,
     ) -> None:
         """``on_ready`` receives how many seconds a bot took to be ready after its start, or not to be."""
+        self._operations = operations
         self._keeper = keeper
         self._on_ready = on_ready
         self.actions = actions
@@ -45,10 +46,11 @@ class Maintenance:
         await self._keeper.settled(bot_id)
         status = await self.statuses.get(bot_id, Deadline(PLACE_SECONDS))
         ends = time.monotonic() + PLACE_SECONDS
-        while status is not None and status.state is ContainerState.CREATED and time.monotonic() < ends:
-            # The start's caller has left before the bot's node had the image.
-            await asyncio.sleep(_LOOK_SECONDS)
-            status = await self.statuses.get(bot_id, Deadline(PLACE_SECONDS))
+        with self._operations.lent(bot_id):
+            while status is not None and status.state is ContainerState.CREATED and time.monotonic() < ends:
+                # The start's caller has left before the bot's node had the image.
+                await asyncio.sleep(_LOOK_SECONDS)
+                status = await self.statuses.get(bot_id, Deadline(PLACE_SECONDS))
         if status is not None and (status.health is not None or self.actions.find(READY, status) is not None):
             begun = time.monotonic()
             found = await self.readiness.ready(bot_id, PLACE_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -179,6 +180,10 @@ class BotOperations:
         work.add_done_callback(ended)
         return await result_for_caller(self.workers, pool, job, work, deadline, never_begins=parts.never_begins)
 
+    def lent(self, bot_id: str) -> AbstractContextManager[None]:
+        """As :meth:`Starts.lent`."""
+        return nullcontext() if self._starts is None else self._starts.lent(bot_id)
+
     async def drain(self, seconds: float) -> bool:
         """Wait for the changes in progress. Returns whether all ended in time."""
         if under_way := self._changes | self._maintenance:
@@ -224,7 +229,8 @@ class BotOperations:
             raise overtaken
         wait = await asyncio.wrap_future(first)
         while wait is not None:
-            failure = await self._wait(pool, bot_id, wait, gives_way=parts.gives_way())
+            with self.lent(bot_id):
+                failure = await self._wait(pool, bot_id, wait, gives_way=parts.gives_way())
             # An operation that is a part of a longer one does not know what comes after it.
             blocks = wait.rest_may_block or pool is not WorkerPool.CHANGE
             wait = await self._next(pool, bot_id, parts, failure, deadline) if blocks else parts.next(failure)

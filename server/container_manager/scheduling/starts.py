@@ -2,7 +2,7 @@
 
 A bot that starts takes all the CPU that it gets. Six of them on two cores take so long that none is ready within
 minutes, while two at a time are all ready soon. So a start holds a place until its bot is ready, has ended, or has had
-its time.
+its time. It lends the place to others while it waits long for what takes no CPU: a grace period before it, or an image.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from weakref import WeakValueDictionary
 
 from container_manager.deadline import Deadline
 from container_manager.errors import CapacityExceededError, ContainerManagerError, OperationInProgressError
 
 PLACE_SECONDS = 120.0
 """How long a start holds its place at most: a bot that never gets ready does not hold up others for ever."""
+
+LEND_SECONDS = 5.0
+"""After so long a wait a start lends its place. During shorter ones it keeps it: bots that are restarted together do not
+all stop at once, and then all start at once."""
 
 HasStarted = Callable[[str], Awaitable[None]]
 """Waits until a bot, whose container has been started, no longer takes much CPU for it."""
@@ -33,6 +39,8 @@ class Starts:
         """``None``: a place is free as soon as the container has been started."""
         self._free = at_once
         self._queue: deque[_Waiting] = deque()
+        # By bot: the place of its last start, while anybody has it.
+        self._places: WeakValueDictionary[str, Place] = WeakValueDictionary()
         # By bot: what holds the place of a start that has ended.
         self._holding: dict[str, tuple[asyncio.Task[None], Place]] = {}
 
@@ -54,13 +62,31 @@ class Starts:
         task, place = self._holding.pop(bot_id, (None, None))
         if task is not None and place is not None and place.hand_on():
             task.cancel()
-        elif self._free:
-            self._free -= 1
+        elif self._free > 0:
+            self._take()
         elif gives_way and is_overtaken:
             raise _withdrawn(bot_id)
         else:
             await self._wait(_Waiting(bot_id, gives_way), deadline)
-        return Place(self._release, partial(self._hold, bot_id))
+        taken = self._places[bot_id] = Place(self._take, self._release, partial(self._hold, bot_id))
+        return taken
+
+    @contextmanager
+    def lent(self, bot_id: str) -> Iterator[None]:
+        """A wait that takes no CPU, of an operation that may hold a place for the bot.
+
+        The place comes back at its end, also while others have all of them.
+        """
+        place = self._places.get(bot_id)
+        if place is None:
+            yield
+            return
+        timer = asyncio.get_running_loop().call_later(LEND_SECONDS, place.lend)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            place.take_back()
 
     def withdraw(self, bot_id: str) -> None:
         """A later call is to end the bot: its start need not wait any more, nor does that call wait for it."""
@@ -114,8 +140,12 @@ class Starts:
         if waiting.admitted.done() and not waiting.admitted.cancelled() and waiting.admitted.exception() is None:
             self._release()
 
+    def _take(self) -> None:
+        self._free -= 1
+
     def _release(self) -> None:
-        while self._queue:
+        # Fewer than none: some were lent, and have come back.
+        while self._queue and self._free >= 0:
             waiting = self._queue.popleft()
             if not waiting.admitted.done():
                 waiting.admitted.set_result(None)
@@ -124,12 +154,14 @@ class Starts:
 
 
 class Place:
-    """A place that a start holds. It ends by itself after :data:`PLACE_SECONDS`."""
+    """A place that a start holds. It ends by itself after :data:`PLACE_SECONDS`, not counting when it is lent."""
 
-    def __init__(self, release: Callable[[], None], hold: Callable[[Place], None]) -> None:
+    def __init__(self, take: Callable[[], None], release: Callable[[], None], hold: Callable[[Place], None]) -> None:
+        self._take = take
         self._release: Callable[[], None] | None = release
         self._hold = hold
-        self._timer = asyncio.get_running_loop().call_later(PLACE_SECONDS, self.release)
+        self._is_lent = False
+        self._set_timer()
 
     @property
     def is_held(self) -> bool:
@@ -143,6 +175,20 @@ class Place:
         else:
             self.release()
 
+    def lend(self) -> None:
+        """Let another start go ahead until :meth:`take_back`."""
+        if self._release is not None and not self._is_lent:
+            self._is_lent = True
+            self._timer.cancel()
+            self._release()
+
+    def take_back(self) -> None:
+        """Have the place again."""
+        if self._release is not None and self._is_lent:
+            self._is_lent = False
+            self._take()
+            self._set_timer()
+
     def release(self) -> None:
         """Let the next start go ahead."""
         if (release := self._end()) is not None:
@@ -155,7 +201,10 @@ class Place:
     def _end(self) -> Callable[[], None] | None:
         release, self._release = self._release, None
         self._timer.cancel()
-        return release
+        return None if self._is_lent else release
+
+    def _set_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(PLACE_SECONDS, self.release)
 
 
 class _Waiting:
