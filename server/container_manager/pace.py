@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+# uvloop's clock counts milliseconds: a timer may fire a part of one early.
+_TICK_SECONDS = 0.001
+
 
 class Pace:
     """Lets at most ``per_second`` waiters go on in a second, in small steps and in the order of their arrival.
@@ -38,7 +41,7 @@ class Pace:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._timer = None
-        if now >= self._ends:
+        if now >= self._ends - _TICK_SECONDS:
             self._ends, self._left = now + self._step_seconds, self._step
         while self._waiting and self._left:
             waiter = self._waiting.popleft()

@@ -17,7 +17,7 @@ EXTRAS = {
     "server": {
         "aiohappyeyeballs", "aiohttp", "aiosignal", "attrs", "certifi", "charset-normalizer", "click", "docker",
         "frozenlist", "grpcio-health-checking", "grpcio-reflection", "idna", "multidict", "prometheus-client",
-        "propcache", "regex", "requests", "structlog", "urllib3", "yarl",
+        "propcache", "regex", "requests", "structlog", "urllib3", "uvloop", "yarl",
     },
     "cli": {"click", "markdown-it-py", "mdurl", "pygments", "rich"},
     "age": {"pyrage"},

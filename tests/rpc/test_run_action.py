@@ -267,6 +267,18 @@ def test_what_is_not_declared_is_refused_and_not_run(
     assert [] == memory.actions.runs
 
 
+@pytest.mark.parametrize(("action", "value"), [("doctor", "--fix"), ("pairing-approve", "no code")])
+def test_a_wrong_argument_is_refused_at_once_while_another_action_of_the_bot_runs(
+    maintainer: ContainerMaintainerStub, memory: MemoryBackend, bot_id: str, action: str, value: str
+) -> None:
+    with memory.held("run_action", bot_id):
+        stream = act(maintainer, bot_id, "doctor")
+        memory.await_calls("run_action", 1)
+        with fails_with("PERMISSION_DENIED", "ACTION_NOT_ALLOWED"):
+            list(act(maintainer, bot_id, action, value))
+    outcome(stream)
+
+
 def test_very_many_arguments_are_refused_before_anything_is_asked(
     maintainer: ContainerMaintainerStub, bots: MemoryBots
 ) -> None:

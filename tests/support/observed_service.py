@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 import pytest
 
 from container_manager.config import ServerConfig
+from container_manager.observability import metrics_endpoint
 from tests.support.fake_engine import FakeEngine, Json, Stream
 from tests.support.scraping import ended, scrape
 from tests.support.serving import LoopedServer, looped_server
@@ -53,7 +55,8 @@ def await_sync(looped: LoopedServer) -> None:
 
 def metrics(looped: LoopedServer) -> str:
     """The metrics that it exposes now."""
-    return scrape(looped.server.telemetry.metrics_url)
+    with patch.object(metrics_endpoint, "KEPT_SECONDS", 0):
+        return scrape(looped.server.telemetry.metrics_url)
 
 
 def await_ended(looped: LoopedServer, method: str, code: str, count: int = 1) -> None:

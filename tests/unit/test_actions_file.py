@@ -83,6 +83,7 @@ ONE = '[[action]]\nname = "a"\ncommand = ["b"]\n'
         (ONE + "[action.arguments]\nx = '['\n", 4, "arguments: x has a pattern that is no regular expression"),
         (ONE + "arguments = { x = '[a-z]{e}' }\n", 4, "arguments: x has a pattern with {e}, which is no repetition"),
         (ONE + "arguments = { x = '(a){2i+1d<=3:[b]}' }\n", 4, "arguments: x has a pattern with {2i+1d<=3:"),
+        (ONE + "arguments = { x = '[[:alpha:]]+' }\n", 4, "arguments: x has a pattern with [[:, which is no class"),
         (ONE + "arguments = { x = 'x{id' }\n", 4, "arguments: x has a pattern that is no regular expression"),
         (ONE + "arguments = { x = '\\p{L}' }\n", 4, "arguments: x has a pattern that is no regular expression"),
         (ONE + "arguments = { x = 3 }\n", 4, "arguments: x must have a pattern"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+import uvloop
 from google.protobuf.message import DecodeError, Message
 
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
@@ -43,6 +44,20 @@ async def test_a_request_that_stops_half_way_ends_by_itself() -> None:
     with pytest.raises(CapacityExceededError, match="did not arrive in time"):
         await Reception().receive(never)
     assert LONGEST_SECONDS == pytest.approx(now() - start)
+
+
+def test_requests_wait_behind_one_that_is_overdue_already_also_on_uvloop() -> None:
+    """A timer for a moment that has passed has no time there."""
+
+    async def scenario() -> None:
+        reception = Reception(at_once=1)
+        stalled = asyncio.create_task(reception.receive(never))
+        await asyncio.sleep(PATIENCE_SECONDS + 0.1)
+        assert ["request"] * 3 == await asyncio.gather(*(reception.receive(at_once) for _ in range(3)))
+        with pytest.raises(CapacityExceededError):
+            await stalled
+
+    uvloop.run(scenario())
 
 
 @virtual

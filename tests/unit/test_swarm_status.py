@@ -190,6 +190,12 @@ def test_a_start_that_failed_before_its_process_began_hides_no_end() -> None:
     assert end == status_of(STARTED, [ended(7), rejected, task("running", 3)], NODES).last_exit
 
 
+@pytest.mark.parametrize("state", ["failed", "orphaned", "shutdown", "remove"])
+def test_an_end_that_nobody_has_seen_hides_the_end_before_it(state: str) -> None:
+    unseen = task(state, 2, ContainerStatus={"ContainerID": "c", "PID": 9})
+    assert status_of(STARTED, [ended(7), unseen, task("running", 3)], NODES).last_exit is None
+
+
 def test_a_bot_whose_service_is_gone_is_being_removed_until_its_last_task_is() -> None:
     status = removed_status([task("running", NodeID="node2")], NODES)
     assert (ContainerState.REMOVING, BOT, f"botmaker-{BOT}", "service1", "machine-2", True) == (

@@ -18,7 +18,8 @@ async def state_sizes(root: RootDirectory, bot_ids: Collection[str]) -> dict[str
     """The bytes that each bot's state directory occupies, by bot; without those that cannot be measured."""
     paths = {os.fsencode(root.path / bot_id): bot_id for bot_id in bot_ids}
     output = b""
-    with suppress(OSError):  # such as: there is no du
+    # There is no du, or it has ended early, which uvloop's pipe tells by a RuntimeError.
+    with suppress(OSError, RuntimeError):
         process = await asyncio.create_subprocess_exec(
             *_DU, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )

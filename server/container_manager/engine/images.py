@@ -134,10 +134,15 @@ class ImagePuller:
             del self._pulls[pull.reference]
 
     def _start_queued(self) -> None:
+        full = set[str]()
         for pull in [each for each in self._pulls.values() if each.task is None]:
+            if pull.registry in full:
+                continue
             if self._has_place(pull):
                 # Not in the context of the call that happened to be first.
                 pull.task = Context().run(self._calls.submit, self._run(pull))
+            else:
+                full.add(pull.registry)
 
     def _has_place(self, pull: _Pull) -> bool:
         """Whether it has a place, or takes that of a pull that nobody waits for: of those, the one silent longest."""

@@ -86,8 +86,9 @@ class ActionRunner:
         with self._counted(bot_id):
             container = await self._statuses.require(bot_id, deadline)
             action = self._actions.require(name, container)
+            command = await self._command(action, bot_id, values, deadline)
             output = ActionOutput(asyncio.get_running_loop())
-            program = partial(self._run, container, action, values, output)
+            program = partial(self._run, container, action, command, output)
             work = asyncio.ensure_future(self._in_turn(container, name, program, deadline))
             work.add_done_callback(lambda _: output.close())
             work.add_done_callback(lambda _: on_end())
@@ -117,6 +118,14 @@ class ActionRunner:
             if not self._calls[bot_id]:
                 del self._calls[bot_id]
 
+    async def _command(self, action: Action, bot_id: str, values: Sequence[str], deadline: Deadline) -> tuple[str, ...]:
+        if action.arguments:
+            key = f"the arguments of bot {bot_id}'s actions"
+            command = await self._operations.read(key, lambda _: action.command_with(values), deadline)
+        else:
+            command = action.command_with(values)
+        return bounded(command, SECONDS)
+
     async def _in_turn(
         self, container: ContainerStatus, name: str, program: Callable[[bytes], _Ended], deadline: Deadline
     ) -> _Ended:
@@ -143,12 +152,11 @@ class ActionRunner:
         self,
         container: ContainerStatus,
         action: Action,
-        values: Sequence[str],
+        command: Sequence[str],
         output: ActionOutput,
         stdin: bytes,
     ) -> _Ended:
         """Runs in a thread."""
-        command = bounded(action.command_with(values), SECONDS)
         bot_id = container.bot_id
         began = time.monotonic()
         log = _log.bind(action=action.name, bot_id=bot_id, container_id=container.container_id)

@@ -139,6 +139,8 @@ def _fault(argument: str, pattern: Any) -> str:
         return "is no name: lower-case letters, digits and underscores, a letter first"
     if not isinstance(pattern, str):
         return "must have a pattern, as a string"
+    if "[[:" in pattern:
+        return "has a pattern with [[:, which is no class of characters in Python"
     try:
         # The syntax is Python's. `regex`, which matches the values, knows more than that.
         re.compile(pattern)

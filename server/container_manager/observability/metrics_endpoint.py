@@ -24,7 +24,7 @@ from container_manager.sockets.watch import SocketWatch
 
 MAX_CONNECTIONS = 16
 PATH = "/metrics"
-KEPT_SECONDS = 1.0
+KEPT_SECONDS = 0.25
 """How old an answer may be. To render one takes some milliseconds of the event loop, and anybody may ask for it."""
 _CONNECTION_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0

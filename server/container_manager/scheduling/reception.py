@@ -35,6 +35,7 @@ class Reception:
         self._reserved = 0
         # One timer for all: asyncio.timeout around each request costs every call 3 % of its time.
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._closed = False
 
     async def receive(self, read: Callable[[], Awaitable[T]]) -> T:
@@ -109,9 +110,10 @@ class Reception:
             return
         when = next(iter(self._receiving.values())) + self._longest_seconds()
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._due <= when:
                 return
             self._timer.cancel()
+        self._due = when
         self._timer = asyncio.get_running_loop().call_at(when, self._end_overdue)
 
     def _end_overdue(self) -> None:

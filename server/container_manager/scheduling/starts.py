@@ -22,7 +22,7 @@ PLACE_SECONDS = 120.0
 """How long a start holds its place at most: a bot that never gets ready does not hold up others for ever."""
 
 LEND_SECONDS = 5.0
-"""After so long a wait a start lends its place. During shorter ones it keeps it: bots that are restarted together do not
+"""After so long a wait a start lends its place. In shorter ones it keeps it: bots that are restarted together do not
 all stop at once, and then all start at once."""
 
 HasStarted = Callable[[str], Awaitable[None]]

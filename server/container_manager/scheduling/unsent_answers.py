@@ -38,6 +38,7 @@ class UnsentAnswers:
         self._unsent: dict[asyncio.Task[Any], tuple[float, int]] = {}
         # One timer for all, as in Reception.
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
 
     def check(self) -> None:
         """Raises :class:`CapacityExceededError` when there are so many that no further call is to be answered."""
@@ -71,10 +72,11 @@ class UnsentAnswers:
         when = oldest + (PATIENCE_SECONDS if self._is_pressed else LONGEST_SECONDS)
         when = max(when, loop.time() + _ROUND_SECONDS)
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._due <= when:
                 return
             self._timer.cancel()
         # Not in the context of the call that happens to set it: its log has that call's request id.
+        self._due = when
         self._timer = loop.call_at(when, self._end_overdue, context=Context())
 
     def _end_overdue(self) -> None:

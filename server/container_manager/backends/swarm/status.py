@@ -225,12 +225,13 @@ def _health(service: Json, task: Json) -> HealthStatus | None:
 
 
 def _last_exit(service: Json, ordered: Sequence[Json], container: Json) -> LastExit | None:
-    # A task that failed before its process began has no end.
-    for run in (*(run_of(task) for task in reversed(ordered) if has_ended(task)), last_run_of(service)):
-        if run is not None and run.exit_code is not None and run.finish_time_ns is not None:
-            reason = exit_reason(run.exit_code, container.get("StopSignal"), oom_killed=False)
-            return LastExit(run.exit_code, reason, run.finish_time_ns)
-    return None
+    # Tasks that were rejected had no process. Of others the end may be unknown, and then no older one is shown.
+    ended = [task for task in ordered if has_ended(task) and task["Status"]["State"] != "rejected"]
+    run = run_of(ended[-1]) if ended else last_run_of(service)
+    if run is None or run.exit_code is None or run.finish_time_ns is None:
+        return None
+    reason = exit_reason(run.exit_code, container.get("StopSignal"), oom_killed=False)
+    return LastExit(run.exit_code, reason, run.finish_time_ns)
 
 
 def _ports(task: Json) -> tuple[PortBinding, ...]:
