@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 
@@ -141,6 +141,34 @@ def test_all_that_is_intact_comes_if_the_end_is_damaged(
     log = engine([*intact, *[None] * damaged])
     expected = list(range(0 if after is None else after + 1, 200))[-(tail or 200) :]
     assert expected == numbers(asyncio.run(received_of(ExistingEntries(log, CONTAINER, options), is_damaged=True)))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("size", "damaged"), [(6, (2,)), (6, (0, 3)), (12, (2, 4, 9)), (12, (5, 6, 11)), (400, (120,)), (400, (120, 350))]
+)
+@pytest.mark.parametrize("alike", [1, 2])
+def test_a_tail_behind_a_cursor_of_a_damaged_log_has_each_entry_once(
+    engine: type[Lines], size: int, damaged: tuple[int, ...], alike: int
+) -> None:
+    """Also if some entries have the same time. Only damage within the tail and behind the cursor is told."""
+    lines = [None if entry is None else (entry[0] // alike, *entry[1:]) for entry in entries(0, size)]
+    whole = asyncio.run(received_of(ExistingEntries(Lines(lines), CONTAINER, LogOptions())))
+    for at in damaged:
+        lines[at] = None
+    intact = [number for number in range(size) if number not in damaged]
+    beside = {number + step for number in (*damaged, size) for step in (-4, -1, 1, 3, 4)}
+    for after, tail in product(beside & set(intact), {1, 3, 6, *(size - number for number in beside)}):
+        if tail < 1:
+            continue
+        options = LogOptions(tail_lines=tail, after=position_of(whole[after].cursor.decode()))
+        expected = [number for number in intact[-tail:] if number > after]
+        told = [at for at in damaged if at > after and sum(number > at for number in intact) < tail]
+        log = engine(lines)
+        got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, options), is_damaged=bool(told)))
+        assert (after, tail, expected) == (after, tail, numbers(got))
+        assert [number for number in expected if number - 1 in told] == [int(e.line) for e in got if e.gap]
+        assert log.sent < 20 * size
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -7,6 +7,7 @@ counts lines, not entries, to find the last ones of a log. So a complete reading
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from zlib import crc32
 
@@ -111,20 +112,20 @@ def key_of(entry: RawEntry) -> Key:
 async def _written_after(log: ContainerLog, last: Position) -> int | None:
     """How many entries can be read after that one; ``None`` if it cannot be read itself."""
     for tail in (*WINDOWS, None):
-        written = await entries_behind(log, AfterPosition(last, whole=tail is None), tail)
+        written = await entries_behind(log.existing(tail), AfterPosition(last, whole=tail is None))
         if written is not None:
             return written
     return None
 
 
-async def entries_behind(log: ContainerLog, seeker: AfterPosition, tail: int | None) -> int | None:
-    """How many of the last entries are behind the seeker's position; ``None`` if that is not among them.
+async def entries_behind(readable: AsyncGenerator[list[RawEntry], None], seeker: AfterPosition) -> int | None:
+    """How many entries of a reading are behind the seeker's position; ``None`` if that is not among them.
 
     An engine that reports damage ends the count there, as one that does not.
     """
     behind = 0
     with suppress(LogUnreadableError):
-        async with aclosing(log.existing(tail)) as batches:
+        async with aclosing(readable) as batches:
             async for batch in batches:
                 behind += len(seeker.take(batch))
                 if seeker.hopeless:

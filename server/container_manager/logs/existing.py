@@ -15,7 +15,6 @@ from container_manager.logs.damage import (
     WINDOWS,
     Completeness,
     Key,
-    entries_behind,
     first_of_tail,
     key_of,
 )
@@ -63,6 +62,10 @@ class _Reading:
     damage: LogUnreadableError | None = None
     first: Key | None = None
     """The first entry, when it was last read."""
+    most: int | None = None
+    """Nothing is delivered if more entries than this follow the place."""
+    exceeded: bool = False
+    """More entries follow it."""
 
 
 _Readings = AsyncIterator[_Reading]
@@ -119,14 +122,13 @@ class ExistingEntries:
         a reading, and then it would be too late to deliver them. So the entries are held until then if they are few.
         """
         held: deque[list[RawEntry]] = deque()
-        left = _MOST_HELD_BYTES
+        left, behind = _MOST_HELD_BYTES, 0
         seeker, completeness = deepcopy(reading.seeker), Completeness(self._log, reading.tail)
         async with aclosing(self._log.existing(reading.tail)) as raw_batches:
             async for raw in raw_batches:
                 completeness.see(raw)
                 reading.first = reading.first or key_of(raw[0])
-                if not seeker.found:
-                    seeker.take(raw)
+                behind += len(raw if seeker.found else seeker.take(raw))
                 if seeker.hopeless:
                     return False
                 left -= sum(len(line) + _ENTRY_BYTES for _, _, line, _ in raw)
@@ -134,7 +136,10 @@ class ExistingEntries:
                     held.append(raw)
                 else:
                     held.clear()
-        seeker.end()
+        behind += len(seeker.end())
+        reading.exceeded = reading.most is not None and behind > reading.most
+        if reading.exceeded:
+            return False
         if seeker.found or reading.tail is None:
             await completeness.check()
         if left >= 0:
@@ -167,14 +172,14 @@ class ExistingEntries:
 
     async def _readings(self) -> _Readings:
         """The readings that find the next entry and deliver from there on."""
-        tail, after = self._tail, self.last or self._after
-        if self.last is None and tail == 0:
+        tail, after = self._tail if self.last is None else None, self.last or self._after
+        if tail == 0:
             await self._skip_all()
             return
-        if self.last is None and tail is not None and (after is None or not await self._is_in_tail(after, tail)):
+        if after is not None:
+            readings = self._behind(after, tail)
+        elif tail is not None:
             readings = self._last_lines(tail)
-        elif after is not None:
-            readings = self._behind(after)
         else:
             readings = self._all() if self._after_ns is None else self._since(self._after_ns)
         async for reading in readings:
@@ -184,16 +189,16 @@ class ExistingEntries:
         async for reading in self._until_found([_Reading(FromStart(self._container), None)]):
             yield reading
 
-    async def _behind(self, position: Position) -> _Readings:
-        """What follows an entry; if the log does not have that any more: everything, with a gap."""
+    async def _behind(self, position: Position, most: int | None) -> _Readings:
+        """What follows an entry, or the last ``most`` of that; if the log has lost the entry: all, with a gap."""
         # The first entries of a log are found by their number from its start.
         tails = (None,) if position.leads else (*WINDOWS, None)
-        readings = [_Reading(AfterPosition(position, whole=tail is None), tail) for tail in tails]
-        async for reading in self._until_found(readings, position):
+        readings = [_Reading(AfterPosition(position, whole=tail is None), tail, most=most) for tail in tails]
+        async for reading in self._until_found(readings, position, most):
             yield reading
         if not any(reading.damage or reading.seeker.found for reading in readings):
-            self.gap = True
-            async for reading in self._all():
+            self.gap = not any(reading.exceeded for reading in readings)
+            async for reading in self._all() if most is None else self._last_lines(most, position):
                 yield reading
 
     async def _since(self, after_ns: int) -> _Readings:
@@ -204,7 +209,7 @@ class ExistingEntries:
         async for reading in self._until_found([*readings, _Reading(FromStart(self._container), None)]):
             yield reading
 
-    async def _last_lines(self, count: int) -> _Readings:
+    async def _last_lines(self, count: int, position: Position | None = None) -> _Readings:
         """The last entries, from the first piece of the first one's line on."""
         first, readings = None, []
         with suppress(LogUnreadableError):
@@ -215,7 +220,7 @@ class ExistingEntries:
                 _Reading(FromEntry(self._container, first, whole=True), None),
             ]
         readings.append(_Reading(FromStart(self._container), count))
-        async for reading in self._until_found(readings, tail=count):
+        async for reading in self._until_found(readings, position, count):
             yield reading
 
     async def _until_found(
@@ -230,7 +235,7 @@ class ExistingEntries:
             if reading.damage is not None:
                 async for intact in self._around(reading.damage, position, tail):
                     yield intact
-            if reading.damage is not None or reading.seeker.found:
+            if reading.damage is not None or reading.seeker.found or reading.exceeded:
                 return
 
     async def _around(self, damage: LogUnreadableError, position: Position | None, tail: int | None) -> _Readings:
@@ -238,23 +243,20 @@ class ExistingEntries:
         position = self.last or position
         log = DamagedLog(self._log)
         found = await log.stretches(position)
-        wanted = found
+        has_position = any(stretch.behind is not None for stretch in found)
         # What follows an entry that was delivered is wanted, however much it is by now.
-        if tail is not None and not any(stretch.has_position for stretch in found):
-            wanted = last_of(found, tail)
+        wanted = found if tail is None or (self.last is not None and has_position) else last_of(found, tail)
         for index, stretch in enumerate(wanted):
-            if stretch.has_position and position is not None:
+            if stretch.behind is not None and position is not None:
                 yield _Reading(AfterPosition(position, whole=True), stretch.tail, log.read(stretch))
                 continue
-            if (
-                index
-                or position is not None
-                or (sum(each.length for each in wanted) != tail and not await log.begins_with(stretch))
-            ):
+            is_tail = sum(each.length for each in wanted) == tail
+            is_missed = position is not None and not has_position
+            if index or is_missed or not (is_tail or await log.begins_with(stretch)):
                 self.gap = True
             yield _Reading(FromStart(self._container), stretch.tail, log.read(stretch))
         end = found[-1] if found and found[-1].is_last else Stretch(0, 0)
-        if not (end.has_position or (tail is not None and end.length >= tail)):
+        if not (end.behind is not None or (tail is not None and end.length >= tail)):
             raise damage
 
     async def _skip_all(self) -> None:
@@ -284,14 +286,6 @@ class ExistingEntries:
                 if completeness is not None:
                     completeness.see(raw)
         return None if seeker.placing is None else seeker.placing.last
-
-    async def _is_in_tail(self, position: Position, tail: int) -> bool:
-        """Whether an entry is among the last ones, or just before them."""
-        behind = await entries_behind(self._log, AfterPosition(position, whole=False), tail + _CONTEXT)
-        if behind is None:
-            behind = await entries_behind(self._log, AfterPosition(position, whole=True), None)
-            self.gap = behind is None
-        return behind is not None and behind <= tail
 
 
 async def _emptied(batches: deque[list[RawEntry]]) -> AsyncGenerator[list[RawEntry], None]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from container_manager.backend_logs import ContainerLog, LogUnreadableError
 from container_manager.logs.cursor import Position
-from container_manager.logs.damage import Key, first_of_tail, key_of
+from container_manager.logs.damage import Key, entries_behind, first_of_tail, key_of
 from container_manager.logs.seeking import AfterPosition
 from container_manager.model import RawEntry
 
@@ -35,8 +35,8 @@ class Stretch(NamedTuple):
     tail: int
     """The first of them was the first one of so many last lines of the log."""
     length: int
-    has_position: bool = False
-    """The position that was looked for is among them."""
+    behind: int | None = None
+    """So many of them follow the position that was looked for; ``None``: that is not among them."""
 
     @property
     def is_last(self) -> bool:
@@ -45,12 +45,14 @@ class Stretch(NamedTuple):
 
 
 def last_of(found: list[Stretch], count: int) -> list[Stretch]:
-    """The last ``count`` entries of these stretches."""
+    """The last ``count`` entries of these stretches, or the stretches from the position on if fewer follow that."""
     wanted: list[Stretch] = []
     for stretch in reversed(found):
         length = min(stretch.length, count)
-        if length:
-            wanted.insert(0, stretch._replace(tail=stretch.tail - stretch.length + length, length=length))
+        if length and stretch.behind is not None and stretch.behind <= count:
+            wanted.insert(0, stretch)
+        elif length:
+            wanted.insert(0, Stretch(stretch.tail - stretch.length + length, length))
         count -= length
     return wanted
 
@@ -103,7 +105,7 @@ class DamagedLog:
         while len(found) < _MOST_STRETCHES and (behind := await self._next_end(tail)) is not None:
             last = await self._first_of(behind + 1)
             found.insert(0, stretch := await self._ending_before(behind, last, position))
-            if stretch.has_position:
+            if stretch.behind is not None:
                 break
             async for batch in self.read(stretch):
                 self._known.update(map(key_of, batch))
@@ -149,7 +151,7 @@ class DamagedLog:
 
         async def is_intact(length: int) -> bool:
             nonlocal overlap, ends, near
-            if found[-1].has_position:
+            if found[-1].behind is not None:
                 return False
             # Read up to the first known entry that differs from those before it: from there on it is the same.
             wanted = length - found[-1].length + overlap if self._counts else length
@@ -168,20 +170,14 @@ class DamagedLog:
                 return False
             overlap, ends = len(begin), begin[-2:]
             stretch = Stretch(behind + length, length)
-            has_position = near and position is not None and await self._has(stretch, position)
-            found.append(stretch._replace(has_position=has_position))
+            if near and position is not None:
+                seeker = AfterPosition(position, whole=True)
+                stretch = stretch._replace(behind=await entries_behind(self.read(stretch), seeker))
+            found.append(stretch)
             return True
 
         await _last_for_which(is_intact, 0)
         return found[-1]
-
-    async def _has(self, stretch: Stretch, position: Position) -> bool:
-        seeker = AfterPosition(position, whole=True)
-        async for batch in self.read(stretch):
-            if not seeker.found:
-                seeker.take(batch)
-        seeker.end()
-        return seeker.found
 
     async def _first_of(self, tail: int | None) -> Key | None:
         with suppress(LogUnreadableError):
