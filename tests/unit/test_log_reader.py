@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from container_manager.logs.existing import MAX_BATCH_ENTRIES, LogOptions
 from container_manager.model import RawEntry
 from tests.support.virtual_loop import run
 from tests.unit.log_engine import SECOND, LogEngine, frame, raw
-from tests.unit.log_reading import LINES, LONG, MANY, read, reading, texts
+from tests.unit.log_reading import LINES, LONG, MANY, WRITTEN, read, reading, texts
 
 # Without following
 
@@ -101,6 +102,19 @@ def test_a_tail_that_begins_within_a_long_line_begins_with_the_line() -> None:
     for count in (1, 2, 3):
         assert whole[-3:] == read(LogEngine(LONG), tail_lines=count)
     assert whole[-4:] == read(LogEngine(LONG), tail_lines=4)
+
+
+@pytest.mark.parametrize("before", [0, 3, 50])
+@pytest.mark.parametrize("behind", [0, 1, 3])
+def test_a_tail_that_begins_within_a_long_line_repeats_no_piece_up_to_the_cursor(before: int, behind: int) -> None:
+    entries = [*LONG[50 - before :], *WRITTEN[:behind]]
+    whole = read(LogEngine(entries))
+    first_piece, last_piece = before, before + 2
+    for at, count in product(range(len(whole)), range(1, behind + 6)):
+        begin = len(whole) - count
+        begin = first_piece if first_piece <= begin <= last_piece else max(begin, 0)
+        after = position_of(whole[at].cursor.decode())
+        assert whole[max(at + 1, begin) :] == read(LogEngine(entries), tail_lines=count, after=after)
 
 
 def test_a_tail_after_an_entry_has_only_later_entries() -> None:

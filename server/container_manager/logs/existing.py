@@ -216,8 +216,8 @@ class ExistingEntries:
             first = await first_of_tail(self._log, count)
         if first is not None:
             readings = [
-                _Reading(FromEntry(self._container, first, whole=False), count + _CONTEXT),
-                _Reading(FromEntry(self._container, first, whole=True), None),
+                _Reading(FromEntry(self._container, first, position, whole=False), count + _CONTEXT),
+                _Reading(FromEntry(self._container, first, position, whole=True), None),
             ]
         readings.append(_Reading(FromStart(self._container), count))
         async for reading in self._until_found(readings, position, count):

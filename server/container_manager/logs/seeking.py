@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from container_manager.logs.cursor import CLOCK_STEP_NS, Placing, Position, rest_of
+from container_manager.logs.cursor import CLOCK_STEP_NS, Placing, Position, position_of, rest_of
 from container_manager.model import LogEntry, RawEntry
 
 MARGIN_NS = CLOCK_STEP_NS + 1_000_000_000
@@ -136,13 +136,17 @@ class AfterPosition:
 class FromEntry:
     """Delivers a tail: what follows from its first entry on, or from the first piece of that entry's line on."""
 
-    def __init__(self, container: bytes, first: RawEntry, *, whole: bool) -> None:
-        """``first``: as it was read before. ``whole``: as of :class:`AfterPosition`."""
+    def __init__(self, container: bytes, first: RawEntry, after: Position | None, *, whole: bool) -> None:
+        """``first``: as it was read before. ``after``: begin behind this one if it is a piece of that line. ``whole``:
+        as of :class:`AfterPosition`.
+        """
         self.found = False
         self.hopeless = False
         self.placing: Placing | None = None
         self._placing = Placing(container)
         self._first = first
+        # The position that has not been seen yet. One of another time is not in the line.
+        self._after = after if after is not None and after.engine_ns == first[0] else None
         # The time of the reading's first entry, which may not be the first one of that time in the log.
         self._uncounted_ns: int | None = None
         self._whole = whole
@@ -163,11 +167,15 @@ class FromEntry:
                     self._line.clear()
                 self._line.append(placed[index])
                 self._goes_on = entry[3]
-                if entry == self._first and not self.hopeless:
+                if entry == self._first and self._after is None and not self.hopeless:
                     self.found, self.placing = True, self._placing
                     return [*self._line, *placed[index + 1 :]]
             elif self._goes_on:
                 self._line.append(placed[index])
+            # The time that is shown depends on where a reading begins.
+            if self._after is not None and position_of(placed[index].cursor.decode())[:-1] == self._after[:-1]:
+                self._after = None
+                self._line.clear()
         return []
 
     def end(self) -> list[LogEntry]:
