@@ -109,13 +109,15 @@ def test_of_equal_pieces_that_the_engine_has_cut_all_are_read_again_with_a_gap()
             assert (texts(entries[cut:]), True) == (texts(rest), rest[0].gap)
 
 
-def test_after_an_entry_that_was_dropped_the_oldest_one_follows_with_a_gap() -> None:
+@pytest.mark.parametrize("tail", [None, 3, 5, 9])
+def test_after_an_entry_that_was_dropped_the_oldest_one_follows_with_a_gap(tail: int | None) -> None:
     entries = [raw(number * SECOND, b"%d" % number) for number in range(10)]
     whole = read(LogEngine(entries))
+    kept = entries[max(5, 10 - (tail or 10)) :]
     for at in range(5):
-        rest = read(LogEngine(entries[5:]), after=after(whole[at]))
-        assert texts(entries[5:]) == texts(rest)
-        assert [True, False, False, False, False] == [entry.gap for entry in rest]
+        rest = read(LogEngine(entries[5:]), after=after(whole[at]), tail_lines=tail)
+        assert texts(kept) == texts(rest)
+        assert [True, *[False] * (len(kept) - 1)] == [entry.gap for entry in rest]
 
 
 def test_after_an_entry_of_a_former_container_all_follows_with_a_gap() -> None:
@@ -131,6 +133,24 @@ def test_of_a_tail_what_is_after_a_cursor(tail: int) -> None:
     engine = LogEngine([entry[:4] for entry in whole])
     for at in range(10):
         assert whole[max(at + 1, 10 - tail) :] == read(engine, after=after(whole[at]), tail_lines=tail)
+
+
+@pytest.mark.parametrize("tail", [1, 2, 5, 20])
+def test_of_a_tail_what_is_after_a_cursor_if_the_first_entries_of_its_time_were_dropped(tail: int) -> None:
+    whole = read(LogEngine([raw(0, b"before"), *(raw(SECOND, b"%d" % number) for number in range(9))]))
+    engine = LogEngine([raw(SECOND, entry.line) for entry in whole[3:]])
+    for at in range(3, 10):
+        rest = read(engine, after=after(whole[at]), tail_lines=tail)
+        assert texts(whole[max(at + 1, 10 - tail) :]) == texts(rest)
+        assert not any(entry.gap for entry in rest)
+
+
+def test_a_tail_that_leaves_out_what_follows_a_cursor_is_read_with_three_requests() -> None:
+    engine = LogEngine([raw(number * SECOND, b"%d" % number) for number in range(500)])
+    cursor = after(read(engine)[450])
+    engine.requests.clear()
+    assert [b"498", b"499"] == texts(read(engine, after=cursor, tail_lines=2))
+    assert ["100", "2", "258"] == [request["tail"] for request in engine.requests]
 
 
 # Times
