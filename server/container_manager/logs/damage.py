@@ -127,7 +127,7 @@ async def entries_behind(readable: AsyncGenerator[list[RawEntry], None], seeker:
     with suppress(LogUnreadableError):
         async with aclosing(readable) as batches:
             async for batch in batches:
-                behind += len(seeker.take(batch))
+                behind += len(batch if seeker.found else seeker.take(batch))
                 if seeker.hopeless:
                     break
     behind += len(seeker.end())
