@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-# uvloop's clock counts milliseconds: a timer may fire a part of one early.
+# uvloop's clock counts milliseconds: a timer may fire a part of one early, and one for less than that spins.
 _TICK_SECONDS = 0.001
 
 
@@ -41,7 +41,7 @@ class Pace:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._timer = None
-        if now >= self._ends - _TICK_SECONDS:
+        if now >= self._ends:
             self._ends, self._left = now + self._step_seconds, self._step
         while self._waiting and self._left:
             waiter = self._waiting.popleft()
@@ -49,4 +49,4 @@ class Pace:
                 waiter.set_result(None)
                 self._left -= 1
         if self._waiting:
-            self._timer = loop.call_at(self._ends, self._go)
+            self._timer = loop.call_at(max(self._ends, now + _TICK_SECONDS), self._go)

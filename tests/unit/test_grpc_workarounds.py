@@ -19,10 +19,13 @@ GRPC = logging.getLogger("grpc._cython.cygrpc")
 
 @pytest.fixture(autouse=True)
 def filtered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The service's filters are removed after the test."""
+    """The service's filters are this test's own, and are removed after it."""
     monkeypatch.setattr(cygrpc, "traceback", cygrpc.traceback)
     loggers = (GRPC, logging.getLogger("asyncio"))
     before = [list(logger.filters) for logger in loggers]
+    for logger in loggers:
+        # Those of a service that an earlier test has run in this process.
+        logger.filters.clear()
     yield
     for logger, filters in zip(loggers, before, strict=True):
         logger.filters[:] = filters

@@ -86,8 +86,14 @@ class DamagedLog:
 
     async def read(self, stretch: Stretch) -> AsyncGenerator[list[RawEntry], None]:
         """The entries of a stretch."""
+        with suppress(_GrowsTooFastError):
+            async with aclosing(self._read(stretch)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def _read(self, stretch: Stretch) -> AsyncGenerator[list[RawEntry], None]:
         length = stretch.length
-        with suppress(LogUnreadableError, _GrowsTooFastError):
+        with suppress(LogUnreadableError):
             async with aclosing(self._existing(stretch.tail)) as batches:
                 async for batch in batches:
                     yield batch[:length]
@@ -107,7 +113,7 @@ class DamagedLog:
             found.insert(0, stretch := await self._ending_before(behind, last, position))
             if stretch.behind is not None:
                 break
-            async for batch in self.read(stretch):
+            async for batch in self._read(stretch):
                 self._known.update(map(key_of, batch))
             tail = stretch.tail
         return found
@@ -158,8 +164,12 @@ class DamagedLog:
             read = 0
             begin: list[Key] = []
             end: deque[Key] = deque(maxlen=len(ends))
-            async for batch in self.read(Stretch(behind + length, wanted)):
+            seeker = None if position is None else AfterPosition(position, whole=True)
+            follow = 0
+            async for batch in self._read(Stretch(behind + length, wanted)):
                 near = near or (position is not None and any(entry[0] == position.engine_ns for entry in batch))
+                if seeker is not None:
+                    follow += len(batch if seeker.found else seeker.take(batch))
                 for entry in batch:
                     if begin and begin[-1] != begin[0]:
                         break
@@ -170,9 +180,12 @@ class DamagedLog:
                 return False
             overlap, ends = len(begin), begin[-2:]
             stretch = Stretch(behind + length, length)
-            if near and position is not None:
+            if seeker is not None and wanted == length:
+                follow += len(seeker.end())
+                stretch = stretch._replace(behind=follow if seeker.found else None)
+            elif near and position is not None:
                 seeker = AfterPosition(position, whole=True)
-                stretch = stretch._replace(behind=await entries_behind(self.read(stretch), seeker))
+                stretch = stretch._replace(behind=await entries_behind(self._read(stretch), seeker))
             found.append(stretch)
             return True
 
@@ -191,9 +204,15 @@ class DamagedLog:
         for _ in range(_LOOKS):
             lines = None if tail is None else tail + self._written
             async with aclosing(self._log.existing(lines)) as batches:
-                first = await anext(batches, None)
+                first, damage = None, None
+                try:
+                    first = await anext(batches, None)
+                except LogUnreadableError as exc:
+                    damage = exc
                 # The count of lines was right before, so if it is right now, it was right meanwhile.
                 if lines is None or not self._counts or not await self._has_grown():
+                    if damage is not None:
+                        raise damage
                     if first is not None:
                         yield first
                     async for batch in batches:
