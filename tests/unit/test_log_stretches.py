@@ -258,6 +258,21 @@ def test_all_before_a_damaged_end_comes_though_the_log_grows(engine: type[Lines]
     assert list(range(60)) == numbers(got)[:60]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("requests", range(2, 24))
+def test_nothing_up_to_the_cursor_comes_again_if_the_log_grows_behind_damage(
+    engine: type[Lines], requests: int
+) -> None:
+    """The cursor is the last entry before the damage."""
+    lines = [*entries(0, 20), None, *entries(20, 40), None, *entries(40, 42)]
+    whole = asyncio.run(received_of(ExistingEntries(Lines(lines, 0), CONTAINER, LogOptions())))
+    (last,) = [entry for entry in whole if numbers([entry]) == [39]]
+    options = LogOptions(after=position_of(last.cursor.decode()))
+    got = numbers(asyncio.run(received_of(ExistingEntries(growing(engine, lines, requests), CONTAINER, options))))
+    assert not {*range(40)} & {*got}
+    assert sorted(set(got)) == got
+
+
 @pytest.mark.parametrize("passed_over", [0, 1, 3])
 @pytest.mark.parametrize("before", range(6))
 @pytest.mark.parametrize("behind", range(12))

@@ -71,12 +71,15 @@ class DamagedLog:
         self._written = 0
         self._counts = True
         self._known: Counter[Key] = Counter()
+        # Written since the start. An engine that passes over damage may begin a reading with them.
+        self._new: set[Key] = set()
 
     async def stretches(self, position: Position | None) -> list[Stretch]:
         """What can be read, oldest first; the first stretch has the position if any has it."""
         for _ in range(_LOOKS):
             self._last, self._written = await self._line_at(1), 0
             self._known.clear()
+            self._new.clear()
             with suppress(_GrowsTooFastError):
                 return await self._stretches(position)
         # What is behind all damage needs no counting.
@@ -140,7 +143,7 @@ class DamagedLog:
                     for key in map(key_of, batch):
                         first = first or key
                         equal += 1
-                        if key != first:
+                        if key != first or key in self._new:
                             return False
                         # Equal pieces of a line may be on both sides of damage.
                         if equal > self._known[key]:
@@ -225,8 +228,16 @@ class DamagedLog:
         for lines in range(_MOST_NEW_LINES):
             if self._last == await self._line_at(self._written + lines + 1):
                 self._written += lines
+                if lines:
+                    await self._learn_new()
                 return lines > 0
         raise _GrowsTooFastError
+
+    async def _learn_new(self) -> None:
+        with suppress(LogUnreadableError):
+            async with aclosing(self._log.existing(self._written)) as batches:
+                async for batch in batches:
+                    self._new.update(map(key_of, batch))
 
     async def _line_at(self, tail: int) -> Key | None:
         """The first of so many last lines; ``None``: that one is damaged."""
