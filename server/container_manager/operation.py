@@ -39,6 +39,8 @@ class Wait:
     """The deadline has passed or is cancelled. Without one, the wait goes on when the caller has given up."""
     rest_blocks: bool = True
     """What follows in this operation until the next wait may block. False: not if the future has succeeded."""
+    _callback: Callable[[], None] | None = field(default=None, init=False, repr=False, compare=False)
+    _is_added: bool = field(default=False, init=False, repr=False, compare=False)
 
     def longest(self) -> float | None:
         """Seconds until it ends at the latest; ``None``: unknown."""
@@ -51,9 +53,6 @@ class Wait:
         future = self.future
         has_succeeded = future is not None and future.done() and not future.cancelled() and not future.exception()
         return self.rest_blocks or not has_succeeded
-
-    _callback: Callable[[], None] | None = field(default=None, init=False, repr=False, compare=False)
-    _is_added: bool = field(default=False, init=False, repr=False, compare=False)
 
     @contextmanager
     def on_end(self, callback: Callable[[], None]) -> Iterator[None]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from botmaker.container.v1 import bot_provisioner_pb2 as pb
@@ -227,20 +229,26 @@ def test_a_declared_reload_that_hangs_is_overtaken_too(
             list(held)
 
 
-def test_actions_that_hang_hold_up_no_reload(
-    serve_looped: ServeLooped, memory: MemoryBackend, bots: MemoryBots, bot_id: str, session_dir: Path
-) -> None:
-    other = bots.bare()
-    memory.add(other, action_set="openclaw")
+@pytest.fixture
+def one_worker(serve_looped: ServeLooped, session_dir: Path) -> Iterator[grpc.Channel]:
+    """A channel to a server with one worker of each kind."""
     with (
         serve_looped(f"unix://{session_dir}/reload/s.sock", workers=1) as looped,
         connect(looped.server.addresses[0]) as channel,
-        memory.held("run_action", other),
     ):
+        yield channel
+
+
+def test_actions_that_hang_hold_up_no_reload(
+    one_worker: grpc.Channel, memory: MemoryBackend, bots: MemoryBots, bot_id: str
+) -> None:
+    other = bots.bare()
+    memory.add(other, action_set="openclaw")
+    with memory.held("run_action", other):
         request = maintainer_pb.RunActionRequest(bot_id=other, action="doctor")
-        acting = ContainerMaintainerStub(channel).RunAction(request)
+        acting = ContainerMaintainerStub(one_worker).RunAction(request)
         memory.await_calls("run_action")
-        assert Response.OUTCOME_RELOADED == reload(BotProvisionerStub(channel), bot_id).outcome
+        assert Response.OUTCOME_RELOADED == reload(BotProvisionerStub(one_worker), bot_id).outcome
         acting.cancel()
 
 
@@ -304,43 +312,35 @@ def test_kept_tokens_are_not_looked_for_on_the_event_loop(
 
 
 def test_reloads_hold_up_no_other_bot(
-    serve_looped: ServeLooped, memory: MemoryBackend, bots: MemoryBots, bot_id: str, session_dir: Path
+    one_worker: grpc.Channel, memory: MemoryBackend, bots: MemoryBots, bot_id: str
 ) -> None:
     other = bots.bare()
     memory.add(other)
-    with (
-        serve_looped(f"unix://{session_dir}/reload/s.sock", workers=1) as looped,
-        connect(looped.server.addresses[0]) as channel,
-        memory.held("run_action"),
-    ):
-        reloading = BotProvisionerStub(channel).ReloadSecrets.future(Request(bot_id=bot_id))
+    with memory.held("run_action"):
+        reloading = BotProvisionerStub(one_worker).ReloadSecrets.future(Request(bot_id=bot_id))
         memory.await_calls("run_action")
-        ContainerManagerStub(channel).StopContainer(manager_pb.StopContainerRequest(bot_id=other), timeout=10)
+        ContainerManagerStub(one_worker).StopContainer(manager_pb.StopContainerRequest(bot_id=other), timeout=10)
         assert not reloading.done()
 
 
 @pytest.mark.parametrize("method", ["ReloadSecrets", "RunAction"])
-def test_a_reload_that_found_no_worker_is_refused_and_leaves_the_bot_to_others(  # noqa: PLR0917 - fixtures
-    serve_looped: ServeLooped, memory: MemoryBackend, bots: MemoryBots, bot_id: str, session_dir: Path, method: str
+def test_a_reload_that_found_no_worker_is_refused_and_leaves_the_bot_to_others(
+    one_worker: grpc.Channel, memory: MemoryBackend, bots: MemoryBots, bot_id: str, method: str
 ) -> None:
     other = bots.bare()
     memory.add(other, action_set="openclaw")
-    with (
-        serve_looped(f"unix://{session_dir}/reload/s.sock", workers=1) as looped,
-        connect(looped.server.addresses[0]) as channel,
-    ):
-        provisioner = BotProvisionerStub(channel)
-        with memory.held("run_action", bot_id):
-            reloading = provisioner.ReloadSecrets.future(Request(bot_id=bot_id))
-            memory.await_calls("run_action")
-            with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
-                if method == "ReloadSecrets":
-                    provisioner.ReloadSecrets(Request(bot_id=other), timeout=2)
-                else:
-                    request = maintainer_pb.RunActionRequest(bot_id=other, action="secrets-reload")
-                    list(ContainerMaintainerStub(channel).RunAction(request, timeout=2))
-            ContainerManagerStub(channel).StopContainer(manager_pb.StopContainerRequest(bot_id=other), timeout=10)
-        reloading.result()
+    provisioner = BotProvisionerStub(one_worker)
+    with memory.held("run_action", bot_id):
+        reloading = provisioner.ReloadSecrets.future(Request(bot_id=bot_id))
+        memory.await_calls("run_action")
+        with fails_with("RESOURCE_EXHAUSTED", "CAPACITY_EXCEEDED"):
+            if method == "ReloadSecrets":
+                provisioner.ReloadSecrets(Request(bot_id=other), timeout=2)
+            else:
+                request = maintainer_pb.RunActionRequest(bot_id=other, action="secrets-reload")
+                list(ContainerMaintainerStub(one_worker).RunAction(request, timeout=2))
+        ContainerManagerStub(one_worker).StopContainer(manager_pb.StopContainerRequest(bot_id=other), timeout=10)
+    reloading.result()
     assert 1 == len(memory.actions.runs)
 
 

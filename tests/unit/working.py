@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from container_manager.deadline import Deadline
+from container_manager.operation import Operation, Wait
 from container_manager.scheduling.bot_operations import BotOperations
 from container_manager.scheduling.worker_pools import WorkerPool
 
@@ -69,3 +71,23 @@ async def happens(event: threading.Event) -> None:
 
 def change(operations: BotOperations, bot: str, work: Any, seconds: float | None = None) -> asyncio.Task[Any]:
     return asyncio.create_task(operations.change(WorkerPool.CHANGE, bot, work, Deadline(seconds)))
+
+
+class Waiting:
+    """An operation that waits for a future, and gives up with its caller if it is to."""
+
+    def __init__(self, *, gives_up: bool = False, kind: type[Wait] = Wait) -> None:
+        self._kind = kind
+        self.future: Future[str] = Future()
+        self.begun, self.ended = threading.Event(), threading.Event()
+        self._gives_up = gives_up
+
+    def __call__(self, deadline: Deadline) -> Operation[str]:
+        self.begun.set()
+        try:
+            yield self._kind(future=self.future, deadline=deadline if self._gives_up else None)
+            if not self.future.done():
+                deadline.check()
+            return self.future.result()
+        finally:
+            self.ended.set()

@@ -243,11 +243,11 @@ class ExistingEntries:
         position = self.last or position
         log = DamagedLog(self._log)
         found = await log.stretches(position)
-        has_position = any(stretch.behind is not None for stretch in found)
+        has_position = any(stretch.following is not None for stretch in found)
         # What follows an entry that was delivered is wanted, however much it is by now.
         wanted = found if tail is None or (self.last is not None and has_position) else last_of(found, tail)
         for index, stretch in enumerate(wanted):
-            if stretch.behind is not None and position is not None:
+            if stretch.following is not None and position is not None:
                 yield _Reading(AfterPosition(position, whole=True), stretch.tail, log.read(stretch))
                 continue
             is_tail = sum(each.length for each in wanted) == tail
@@ -256,7 +256,7 @@ class ExistingEntries:
                 self.gap = True
             yield _Reading(FromStart(self._container), stretch.tail, log.read(stretch))
         end = found[-1] if found and found[-1].is_last else Stretch(0, 0)
-        if not (end.behind is not None or (tail is not None and end.length >= tail)):
+        if not (end.following is not None or (tail is not None and end.length >= tail)):
             raise damage
 
     async def _skip_all(self) -> None:

@@ -35,7 +35,7 @@ class Stretch(NamedTuple):
     tail: int
     """The first of them was the first one of so many last lines of the log."""
     length: int
-    behind: int | None = None
+    following: int | None = None
     """So many of them follow the position that was looked for; ``None``: that is not among them."""
 
     @property
@@ -49,7 +49,7 @@ def last_of(found: list[Stretch], count: int) -> list[Stretch]:
     wanted: list[Stretch] = []
     for stretch in reversed(found):
         length = min(stretch.length, count)
-        if length and stretch.behind is not None and stretch.behind <= count:
+        if length and stretch.following is not None and stretch.following <= count:
             wanted.insert(0, stretch)
         elif length:
             wanted.insert(0, Stretch(stretch.tail - stretch.length + length, length))
@@ -114,7 +114,7 @@ class DamagedLog:
         while len(found) < _MOST_STRETCHES and (behind := await self._next_end(tail)) is not None:
             last = await self._first_of(behind + 1)
             found.insert(0, stretch := await self._ending_before(behind, last, position))
-            if stretch.behind is not None:
+            if stretch.following is not None:
                 break
             async for batch in self._read(stretch):
                 self._known.update(map(key_of, batch))
@@ -160,7 +160,7 @@ class DamagedLog:
 
         async def is_intact(length: int) -> bool:
             nonlocal overlap, ends, near
-            if found[-1].behind is not None:
+            if found[-1].following is not None:
                 return False
             # Read up to the first known entry that differs from those before it: from there on it is the same.
             wanted = length - found[-1].length + overlap if self._counts else length
@@ -168,11 +168,11 @@ class DamagedLog:
             begin: list[Key] = []
             end: deque[Key] = deque(maxlen=len(ends))
             seeker = None if position is None else AfterPosition(position, whole=True)
-            follow = 0
+            following = 0
             async for batch in self._read(Stretch(behind + length, wanted)):
                 near = near or (position is not None and any(entry[0] == position.engine_ns for entry in batch))
                 if seeker is not None:
-                    follow += len(batch if seeker.found else seeker.take(batch))
+                    following += len(batch if seeker.found else seeker.take(batch))
                 for entry in batch:
                     if begin and begin[-1] != begin[0]:
                         break
@@ -184,11 +184,11 @@ class DamagedLog:
             overlap, ends = len(begin), begin[-2:]
             stretch = Stretch(behind + length, length)
             if seeker is not None and wanted == length:
-                follow += len(seeker.end())
-                stretch = stretch._replace(behind=follow if seeker.found else None)
+                following += len(seeker.end())
+                stretch = stretch._replace(following=following if seeker.found else None)
             elif near and position is not None:
                 seeker = AfterPosition(position, whole=True)
-                stretch = stretch._replace(behind=await entries_behind(self._read(stretch), seeker))
+                stretch = stretch._replace(following=await entries_behind(self._read(stretch), seeker))
             found.append(stretch)
             return True
 
@@ -234,6 +234,7 @@ class DamagedLog:
         raise _GrowsTooFastError
 
     async def _learn_new(self) -> None:
+        """Learn which entries were written since the start."""
         with suppress(LogUnreadableError):
             async with aclosing(self._log.existing(self._written)) as batches:
                 async for batch in batches:

@@ -12,6 +12,7 @@ from container_manager.errors import FieldViolation, InvalidConfigError
 from container_manager.image_reference import check_image_reference
 from container_manager.maintenance.action_output import Piece
 from container_manager.maintenance.action_runner import ActionEnd
+from container_manager.maintenance.backup_store import MAX_ID_CHARACTERS
 from container_manager.maintenance.journal import BACKUP, RESTORE, UPGRADE, Record
 from container_manager.maintenance.restore import VERIFYING
 from container_manager.maintenance.steps import READY_SECONDS
@@ -22,8 +23,6 @@ from container_manager.rpc.manager_codec import grace_seconds_from_proto
 from container_manager.validation import check_bot_id, check_request_id
 
 _MOST_READY_SECONDS = 3600
-# The store's own limit for the name of an archive.
-_MAX_BACKUP_ID = 128
 
 
 def upgrade_from_proto(request: pb.UpgradeContainerRequest) -> Record:
@@ -74,8 +73,8 @@ def backup_id_from_proto(request: pb.RestoreBackupRequest | pb.DeleteBackupReque
     if not request.backup_id:
         raise InvalidConfigError(FieldViolation("backup_id", "is required"))
     # The record of a restore keeps it after its call has ended.
-    if len(request.backup_id) > _MAX_BACKUP_ID:
-        raise InvalidConfigError(FieldViolation("backup_id", f"must be at most {_MAX_BACKUP_ID} characters"))
+    if len(request.backup_id) > MAX_ID_CHARACTERS:
+        raise InvalidConfigError(FieldViolation("backup_id", f"must be at most {MAX_ID_CHARACTERS} characters"))
     return request.backup_id
 
 

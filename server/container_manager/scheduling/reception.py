@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from container_manager.errors import CapacityExceededError, ShuttingDownError
+from container_manager.scheduling.earliest_timer import EarliestTimer
 
 T = TypeVar("T")
 
@@ -33,9 +34,8 @@ class Reception:
         self._receiving: dict[asyncio.Task[Any], float] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._reserved = 0
-        # One timer for all: asyncio.timeout around each request costs every call 3 % of its time.
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        # asyncio.timeout around each request would cost every call 3 % of its time.
+        self._timer = EarliestTimer(self._end_overdue)
         self._closed = False
 
     async def receive(self, read: Callable[[], Awaitable[T]]) -> T:
@@ -53,7 +53,7 @@ class Reception:
             if self._closed:
                 raise ShuttingDownError
             self._receiving[task] = asyncio.get_running_loop().time()
-            if self._timer is None or self._waiting:
+            if not self._timer.is_set or self._waiting:
                 self._set_timer()
             return await read()
         except asyncio.CancelledError:
@@ -106,19 +106,11 @@ class Reception:
 
     def _set_timer(self) -> None:
         """Have the timer fire when the oldest request has had its time, or earlier."""
-        if not self._receiving:
-            return
-        when = next(iter(self._receiving.values())) + self._longest_seconds()
-        if self._timer is not None:
-            if self._due <= when:
-                return
-            self._timer.cancel()
-        self._due = when
-        self._timer = asyncio.get_running_loop().call_at(when, self._end_overdue)
+        if self._receiving:
+            self._timer.set(next(iter(self._receiving.values())) + self._longest_seconds())
 
     def _end_overdue(self) -> None:
         """End those that have had their time, oldest first; while others wait, only as many as wait."""
-        self._timer = None
         # A timer may fire a clock tick early.
         latest_start = asyncio.get_running_loop().time() - self._longest_seconds() + _TICK_SECONDS
         overdue = [task for task, start in self._receiving.items() if start <= latest_start]

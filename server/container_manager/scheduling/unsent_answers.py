@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from contextvars import Context
 from typing import Any, cast
 
 import structlog
 
 from container_manager.errors import CapacityExceededError
+from container_manager.scheduling.earliest_timer import EarliestTimer
 
 LONGEST_SECONDS = 30.0
 """The longest that a caller may take to receive an answer."""
@@ -36,9 +36,7 @@ class UnsentAnswers:
         self._end_calls = end_calls
         # By the task that sends the answer, oldest first: the loop's time, and the size.
         self._unsent: dict[asyncio.Task[Any], tuple[float, int]] = {}
-        # One timer for all, as in Reception.
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._timer = EarliestTimer(self._end_overdue)
 
     def check(self) -> None:
         """Raises :class:`CapacityExceededError` when there are so many that no further call is to be answered."""
@@ -53,7 +51,7 @@ class UnsentAnswers:
         self._unsent[task] = asyncio.get_running_loop().time(), CALL_BYTES + size
         self.bytes += CALL_BYTES + size
         task.add_done_callback(self._forget)
-        if self._timer is None or self._is_pressed:
+        if not self._timer.is_set or self._is_pressed:
             self._set_timer()
 
     @property
@@ -67,21 +65,12 @@ class UnsentAnswers:
     def _set_timer(self) -> None:
         if not self._unsent:
             return
-        loop = asyncio.get_running_loop()
         oldest, _ = next(iter(self._unsent.values()))
         when = oldest + (PATIENCE_SECONDS if self._is_pressed else LONGEST_SECONDS)
-        when = max(when, loop.time() + _ROUND_SECONDS)
-        if self._timer is not None:
-            if self._due <= when:
-                return
-            self._timer.cancel()
-        # Not in the context of the call that happens to set it: its log has that call's request id.
-        self._due = when
-        self._timer = loop.call_at(when, self._end_overdue, context=Context())
+        self._timer.set(max(when, asyncio.get_running_loop().time() + _ROUND_SECONDS))
 
     def _end_overdue(self) -> None:
         """End those that have had their time, oldest first."""
-        self._timer = None
         now, overdue = asyncio.get_running_loop().time(), []
         for task, (start, _) in list(self._unsent.items()):
             if now - start < (PATIENCE_SECONDS if self._is_pressed else LONGEST_SECONDS):

@@ -41,6 +41,15 @@ class _Death(NamedTuple):
     start_followed: bool = False
     """A ``start`` event came after it."""
 
+    def is_of(self, finish_ns: int, next_start_ns: int | None) -> bool:
+        """Whether it is of the run that ended at ``finish_ns``, before the one that started at ``next_start_ns``."""
+        if self.time_ns < finish_ns:
+            return False
+        if next_start_ns is None or self.time_ns <= next_start_ns:
+            return True
+        # It is of the next run itself, unless the clock was set back.
+        return finish_ns > next_start_ns and self.start_followed
+
 
 @dataclass
 class _Ends:
@@ -157,13 +166,8 @@ class RunEnds:
             return None
         inspected = ends.inspected if ends.inspected and ends.inspected.finish_time_ns == finish_ns else None
         death = ends.death
-        if death is None or death.time_ns < finish_ns:
+        if death is None or not death.is_of(finish_ns, next_start_ns):
             return inspected
-        if next_start_ns is not None and death.time_ns > next_start_ns:
-            was_set_back = finish_ns > next_start_ns
-            if not (was_set_back and death.start_followed):
-                # It is of the next run itself.
-                return inspected
         # An inspection right after the end may come before the engine's mark.
         if inspected is not None and not death.oom_killed:
             return inspected

@@ -203,7 +203,7 @@ class SwarmImages:
             else:
                 question.future.set_exception(failure)
             question = following
-            # More of a registry that has answered for the first time.
+            # An answer may make places for several.
             with suppress(CapacityExceededError):
                 self._start()
 
