@@ -21,6 +21,8 @@ FAULT_TESTS := tests/hostile tests/chaos
 VERSION_TESTS := tests/packaging/test_requirements.py tests/rpc \
 	$(sort $(wildcard $(patsubst %,tests/unit/test_%.py,client *_codec e* log_messages proto serve_* streams wire)))
 
+REST_IGNORES := $(patsubst %,--ignore=%,tests/engine tests/swarm $(FAULT_TESTS))
+
 # In the order of their start. The tests of the bot image wait until it is built.
 JOBS := engine faults rest bot-image check $(if $(CI),audit) lowest bot swarm
 
@@ -29,6 +31,8 @@ job = trap : INT; start=$$(date +%s); MAKEFLAGS= $(1); code=$$?; \
 	echo "$$code after $$(($$(date +%s) - start)) s" >$(RESULTS)/$@.exit; \
 	echo; echo "======== $@: exit code $$(cat $(RESULTS)/$@.exit)"; exit $$code
 pytest = -m pytest -m "not slow" -o cache_dir=$(CURDIR)/$(CACHES)/$@.cache --junit-xml=$(RESULTS)/$@.xml $(REPEAT)
+# Code under test can end pytest itself, with any exit code; then there is no report.
+reported = test -s $(RESULTS)/$@.xml
 
 .PHONY: all jobs start $(JOBS)
 
@@ -44,13 +48,13 @@ start:
 
 # The plus sign shows the output of this job as it comes.
 engine:
-	+@$(call job,$(PYTHON) $(pytest) tests/engine $(patsubst %,--ignore=%,$(BOT_IMAGE_TESTS)))
+	+@$(call job,$(PYTHON) $(pytest) tests/engine $(patsubst %,--ignore=%,$(BOT_IMAGE_TESTS)) && $(reported))
 
 faults:
-	@$(call job,$(PYTHON) $(pytest) $(FAULT_TESTS))
+	@$(call job,$(PYTHON) $(pytest) $(FAULT_TESTS) && $(reported))
 
 rest:
-	@$(call job,$(COMPUTES) $(PYTHON) $(pytest) tests $(patsubst %,--ignore=%,tests/engine tests/swarm $(FAULT_TESTS)))
+	@$(call job,$(COMPUTES) $(PYTHON) $(pytest) tests $(REST_IGNORES) && $(reported))
 
 bot-image:
 	@$(call job,$(COMPUTES) $(PYTHON) -m dev.images bot)
@@ -65,10 +69,10 @@ audit:
 	@$(call job,$(IDLE) sh -c '$(AUDIT)' || test $$? = 3)
 
 lowest:
-	@$(call job,$(COMPUTES) sh -c 'dev/env.sh lowest && exec $(LOWEST) $(pytest) -q $(VERSION_TESTS)')
+	@$(call job,$(COMPUTES) sh -c 'dev/env.sh lowest && exec $(LOWEST) $(pytest) -q $(VERSION_TESTS)' && $(reported))
 
 bot:
-	@$(call job,$(PYTHON) $(pytest) $(BOT_IMAGE_TESTS))
+	@$(call job,$(PYTHON) $(pytest) $(BOT_IMAGE_TESTS) && $(reported))
 
 swarm:
-	@$(call job,$(PYTHON) $(pytest) tests/swarm)
+	@$(call job,$(PYTHON) $(pytest) tests/swarm && $(reported))

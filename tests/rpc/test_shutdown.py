@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
+from container_manager.bot_locks import BotLocks
 from container_manager.config import ServerConfig
 from container_manager.maintenance.journal import Journal, Record
 from container_manager.rpc.server import Server
@@ -23,26 +24,33 @@ from tests.support.memory_backend import MemoryBackend
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture
-def signals_restored() -> Iterator[None]:
-    """The handlers of this process are as before, whatever the server has set."""
+@pytest.fixture(autouse=True)
+def exited(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The codes with which the server would end this process, whose signal handlers are as before afterwards."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    yield
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    yield codes
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("signals_restored")
+@pytest.fixture
+def address(session_dir: Path, bot_id: str) -> str:
+    """The listener's, of this test alone."""
+    return f"unix://{session_dir}/shutdown/{bot_id[:8]}.sock"
+
+
+@pytest.fixture
+def server(server_config: Callable[..., ServerConfig], memory: MemoryBackend, address: str) -> Server:
+    """The service, to be run."""
+    return Server(server_config(address), memory.opened)
+
+
 def test_no_call_is_accepted_once_the_log_says_that_the_service_shuts_down(
-    server_config: Callable[..., ServerConfig],
-    memory: MemoryBackend,
-    bot_id: str,
-    session_dir: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    server: Server, address: str, bot_id: str, monkeypatch: pytest.MonkeyPatch, exited: list[int]
 ) -> None:
     """Also while the shutdown itself has not begun: a busy event loop may reach it later."""
-    address = f"unix://{session_dir}/shutdown/s.sock"
-    server = Server(server_config(address), memory.opened)
     refused = asyncio.Event()
     stop = server.stop
 
@@ -69,17 +77,14 @@ def test_no_call_is_accepted_once_the_log_says_that_the_service_shuts_down(
     with capture_logs() as logs, ThreadPoolExecutor(1) as pool:
         server.run(lambda _: called.append(pool.submit(call, asyncio.get_running_loop())))
     called[0].result()
+    assert [] == exited
 
 
-@pytest.mark.usefixtures("signals_restored")
 def test_a_signal_ends_a_service_that_waits_for_a_disk_in_its_start(
-    server_config: Callable[..., ServerConfig],
-    memory: MemoryBackend,
-    session_dir: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    server: Server, monkeypatch: pytest.MonkeyPatch, exited: list[int]
 ) -> None:
     """One signal, as service managers send: the process exits although a worker is still in a call to the system."""
-    answers, served, exited = threading.Event(), [], []
+    answers, served = threading.Event(), []
 
     def hangs(_journal: Journal) -> list[Record]:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -87,7 +92,24 @@ def test_a_signal_ends_a_service_that_waits_for_a_disk_in_its_start(
         return []
 
     monkeypatch.setattr(Journal, "unfinished", hangs)
-    monkeypatch.setattr(os, "_exit", exited.append)
-    Server(server_config(f"unix://{session_dir}/shutdown/t.sock"), memory.opened).run(served.append)
+    server.run(served.append)
     assert ([], [0], False) == (served, exited, answers.is_set())
     answers.set()
+
+
+@pytest.mark.parametrize(("seconds", "codes"), [(0.02, []), (10.0, [0])])
+def test_a_worker_that_is_about_to_end_is_waited_for_and_one_that_hangs_is_left(
+    server: Server, monkeypatch: pytest.MonkeyPatch, exited: list[int], seconds: float, codes: list[int]
+) -> None:
+    """A process that exits at once runs none of what is registered for its end."""
+    hangs = threading.Event()
+    close = BotLocks.close
+
+    def close_later(locks: BotLocks) -> None:
+        hangs.wait(seconds)
+        close(locks)
+
+    monkeypatch.setattr(BotLocks, "close", close_later)
+    server.run(lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert codes == exited
+    hangs.set()

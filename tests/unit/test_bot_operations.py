@@ -147,9 +147,9 @@ def test_reads_of_one_wedged_bot_leave_workers_for_every_other(works: Callable[.
         assert "up" == await operations.probe(lambda _: "up", Deadline(5))
         outcomes = await asyncio.gather(*stuck, return_exceptions=True)
         assert {EngineTimeoutError} == {type(outcome) for outcome in outcomes}
-        assert operations.busy
+        assert not operations.workers.idle_within(0)
         wedged.go.set()
-        await asyncio.to_thread(wait_until, lambda: not operations.busy, "the wedged reads end")
+        assert await asyncio.to_thread(operations.workers.idle_within, 10), "the wedged reads end"
 
     run(scenario)
 

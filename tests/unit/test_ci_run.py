@@ -77,6 +77,14 @@ def test_few_failed_tests_are_repeated_where_nothing_else_failed(
     assert str(case.runs) == (checkout / "tests" / "engine" / "mark").read_text()
 
 
+def test_a_test_that_ends_pytest_makes_the_run_red(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With the exit code of a run that passed."""
+    (checkout / "Makefile").write_text(MAKEFILE.format(check="true"))
+    (checkout / "tests" / "engine" / "test_it.py").write_text("import os\n\ndef test_it(): os._exit(0)\n")
+    assert 1 == ci.main()
+    assert ["RED: engine failed (1)", "0 passed, 1 failed, 0 skipped"] == capfd.readouterr().out.splitlines()[-2:]
+
+
 def test_a_run_that_does_not_get_as_far_as_its_jobs_is_red_with_a_last_line(
     checkout: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,10 +12,14 @@ CHECKOUT = Path(__file__).parents[2]
 DIRECTORIES = {f"tests/{path.parent.name}" for path in (CHECKOUT / "tests").glob("*/test_*.py")}
 # Not as a make within `make test`, which would print more.
 ENVIRONMENT = {**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0", "CI": ""}
-# In place of Python: prints its arguments, and fails for the job of which FAILS is the name.
+# In place of Python: prints its arguments, and leaves a report. The job $FAILS fails, and $ENDED leaves none.
 STUB = """#!/bin/sh
 echo "ran with niceness $(nice): $*"
-case "$*" in *"/$FAILS.xml"*) exit 3 ;; esac
+for argument; do case $argument in
+    *"/$FAILS.xml") exit 3 ;;
+    *"/$ENDED.xml") exit 0 ;;
+    --junit-xml=*) echo report >"${argument#*=}" ;;
+esac; done
 """
 
 
@@ -42,8 +46,11 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def suite(checkout: Path, *variables: str, fails: str = "none") -> subprocess.CompletedProcess[str]:
-    environment, command = {**ENVIRONMENT, "FAILS": fails}, ["make", "-f", "dev/suite.mk", *variables]
+def suite(
+    checkout: Path, *variables: str, fails: str = "none", ended: str = "none"
+) -> subprocess.CompletedProcess[str]:
+    environment = {**ENVIRONMENT, "FAILS": fails, "ENDED": ended}
+    command = ["make", "-f", "dev/suite.mk", *variables]
     return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -95,6 +102,13 @@ def test_a_failed_job_stops_no_other(checkout: Path) -> None:
     assert "engine: exit code 3" in done.stdout
 
 
+@pytest.mark.parametrize("job", ["engine", "faults", "rest", "lowest", "bot", "swarm"])
+def test_tests_that_end_pytest_fail_their_job_whatever_the_exit_code(checkout: Path, job: str) -> None:
+    done = suite(checkout, ended=job)
+    assert done.returncode
+    assert {**dict.fromkeys(variable("JOBS"), "0"), job: "1"} == codes(checkout)
+
+
 def test_a_job_that_did_not_end_has_no_exit_code(checkout: Path) -> None:
     (checkout / ".venv" / "bin" / "python").write_text("#!/bin/sh\nkill -9 $PPID\n")
     assert suite(checkout, "JOBS=engine check").returncode
@@ -119,13 +133,13 @@ def test_a_repetition_runs_the_failed_tests_of_the_first_run_and_keeps_its_outco
     output = suite(checkout, "JOBS=engine", "RESULTS=again", "CACHES=.dev/results", "REPEAT=--last-failed").stdout
     assert "--last-failed" in arguments(output, "engine")
     assert f"cache_dir={checkout}/.dev/results/engine.cache" in arguments(output, "engine")
-    assert ["engine.exit"] == [path.name for path in (checkout / "again").iterdir()]
+    assert {"engine.exit", "engine.xml"} == {path.name for path in (checkout / "again").iterdir()}
     assert {"engine": "3", "check": "0"} == codes(checkout)
 
 
 def test_jobs_run_at_the_same_time(checkout: Path) -> None:
     """Each of two waits for the other."""
     meet = "touch {0}/{1}; until [ -e {0}/{2} ]; do sleep 0.01; done\n"
-    (checkout / ".venv" / "bin" / "python").write_text("#!/bin/sh\n" + meet.format(checkout, "a", "b"))
+    (checkout / ".venv" / "bin" / "python").write_text(STUB + meet.format(checkout, "a", "b"))
     (checkout / "Makefile").write_text("check:\n\t@" + meet.format(checkout, "b", "a"))
     assert 0 == suite(checkout, "JOBS=engine check").returncode

@@ -84,7 +84,7 @@ def test_a_thread_that_cannot_start_loses_no_job_and_runs_none_twice(
     assert "busy" == first.result(60)
     second.result(60)
     assert ["second"] == ran
-    assert not pools.busy
+    assert pools.idle_within(0)
     pools.close()
 
 

@@ -79,9 +79,10 @@ _CHANGES = [
     if method.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS
 ]
 
-# Both count towards the second that the process may take after the drain period.
+# All count towards the second that the process may take after the drain period.
 _UNDO_SECONDS = 0.7
 _LAST_TOLD_SECONDS = 0.1
+_WORKERS_END_SECONDS = 0.1
 
 # Of the ids and labels that open streams name, on average; one stream may name many more while others name fewer.
 _IDS_PER_WATCHER = 100
@@ -220,7 +221,7 @@ class Server:
         left = uvloop.run(with_filtered_grpc_log(self._run(on_serving, on_stopping)))
         if left:
             _log.warning("shut down with operations under way; the engine finishes what it has begun", operations=left)
-        if left or self._operations.busy:
+        if left or not self._operations.workers.idle_within(_WORKERS_END_SECONDS):
             # The interpreter would wait for the threads for as long as the engine blocks them.
             sys.stdout.flush()
             sys.stderr.flush()

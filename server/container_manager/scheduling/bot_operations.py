@@ -70,11 +70,6 @@ class BotOperations:
         self._maintenance: set[asyncio.Future[Any]] = set()
 
     @property
-    def busy(self) -> bool:
-        """Whether any worker has an operation, reads included."""
-        return self.workers.busy
-
-    @property
     def changes_under_way(self) -> int:
         """How many changes, upgrades, backups and restores have not ended yet."""
         return len(self._changes) + len(self._maintenance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import copy_context
 from enum import Enum
@@ -75,10 +75,9 @@ class WorkerPools:
                 self._pools[pool].submit(started.wait)
         started.set()
 
-    @property
-    def busy(self) -> bool:
-        """Whether any function runs or waits for a thread."""
-        return bool(self._jobs)
+    def idle_within(self, seconds: float) -> bool:
+        """Wait until no function runs or waits for a thread. Returns whether that came in time."""
+        return not wait(set(self._jobs), seconds).not_done
 
     def is_full(self, pool: WorkerPool) -> bool:
         """Whether every worker of the pool has a job."""
