@@ -32,7 +32,7 @@ job = trap : INT; start=$$(date +%s); MAKEFLAGS= $(1); code=$$?; \
 	echo; echo "======== $@: exit code $$(cat $(RESULTS)/$@.exit)"; exit $$code
 pytest = -m pytest -m "not slow" -o cache_dir=$(CURDIR)/$(CACHES)/$@.cache --junit-xml=$(RESULTS)/$@.xml $(REPEAT)
 # Code under test can end pytest itself, with any exit code; then there is no report.
-reported = test -s $(RESULTS)/$@.xml
+reported = { test -s $(RESULTS)/$@.xml || { echo "$@: something ended pytest before its report"; false; }; }
 
 .PHONY: all jobs start $(JOBS)
 

@@ -14,6 +14,8 @@ class Release:
     packages: tuple[str, ...]
     aptopts: tuple[str, ...] = ()
     podman: bool = False
+    selection: str = ""
+    """Which tests are run on it unless others are asked for: pytest's expression (-k); empty: all."""
 
 
 _DOCKER = ("docker.io", "iptables", "iproute2", "procps", "ca-certificates")
@@ -25,5 +27,5 @@ RELEASES = {
     "docker-26.1": Release("Docker 26.1", "26.1.", "trixie", (*_DOCKER, *_PODMAN)),
     # Snapshots of sid are signed for a week, and mirrors may keep them for longer.
     "docker-28.5": Release("Docker 28.5", "28.5.", "sid", _DOCKER, ('Acquire::Check-Valid-Until "false"',)),
-    "podman-5.4": Release("Podman 5.4", "5.4.", "trixie", (*_DOCKER, *_PODMAN), podman=True),
+    "podman-5.4": Release("Podman 5.4", "5.4.", "trixie", (*_DOCKER, *_PODMAN), podman=True, selection="conformance"),
 }

@@ -22,7 +22,7 @@ from dev.junit import Outcome, Verdict, read_junit
 
 STATE = CHECKOUT / ".dev" / "engines"
 # The bot image's entry point renders the same on each engine, and its tests take as long as all others.
-_TESTS = ["-m", "not slow", "--timeout=120", "--ignore=tests/engine/test_bot_image.py", "tests/engine"]
+_TESTS = ["-m", "not slow", "--ignore=tests/engine/test_bot_image.py", "tests/engine"]
 # More failures than these are not caused by a busy machine.
 _TRIED_AGAIN = 20
 

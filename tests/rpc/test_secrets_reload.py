@@ -341,7 +341,9 @@ def test_a_reload_that_found_no_worker_is_refused_and_leaves_the_bot_to_others(
                 list(ContainerMaintainerStub(one_worker).RunAction(request, timeout=2))
         ContainerManagerStub(one_worker).StopContainer(manager_pb.StopContainerRequest(bot_id=other), timeout=10)
     reloading.result()
-    assert 1 == len(memory.actions.runs)
+    assert Response.OUTCOME_RELOADED == reload(provisioner, bot_id).outcome
+    # By the only worker, which would have run a refused one before.
+    assert 2 == len(memory.actions.runs)
 
 
 def test_an_unknown_mode_is_refused(provisioner: BotProvisionerStub, memory: MemoryBackend, bot_id: str) -> None:

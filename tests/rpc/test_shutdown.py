@@ -17,7 +17,9 @@ from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStu
 from container_manager.bot_locks import BotLocks
 from container_manager.config import ServerConfig
 from container_manager.maintenance.journal import Journal, Record
+from container_manager.rpc import server as server_module
 from container_manager.rpc.server import Server
+from container_manager.scheduling.worker_pools import WorkerPools
 from container_manager_client import connect
 from tests.support.calls import Calls, fails_with
 from tests.support.memory_backend import MemoryBackend
@@ -59,6 +61,7 @@ def test_no_call_is_accepted_once_the_log_says_that_the_service_shuts_down(
         return await stop(grace_seconds)
 
     monkeypatch.setattr(server, "stop", stop_later)
+    monkeypatch.setattr(server_module, "_WORKERS_END_SECONDS", 60)
 
     def call(loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -97,19 +100,43 @@ def test_a_signal_ends_a_service_that_waits_for_a_disk_in_its_start(
     answers.set()
 
 
-@pytest.mark.parametrize(("seconds", "codes"), [(0.02, []), (10.0, [0])])
-def test_a_worker_that_is_about_to_end_is_waited_for_and_one_that_hangs_is_left(
-    server: Server, monkeypatch: pytest.MonkeyPatch, exited: list[int], seconds: float, codes: list[int]
-) -> None:
-    """A process that exits at once runs none of what is registered for its end."""
-    hangs = threading.Event()
-    close = BotLocks.close
+@pytest.fixture
+def closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A worker that closes the file of the bots' locks at the end of the service hangs until this is set."""
+    event, close = threading.Event(), BotLocks.close
 
     def close_later(locks: BotLocks) -> None:
-        hangs.wait(seconds)
+        event.wait(60)
         close(locks)
 
     monkeypatch.setattr(BotLocks, "close", close_later)
+    yield event
+    event.set()
+
+
+def serve_until_a_signal(server: Server) -> None:
     server.run(lambda _: os.kill(os.getpid(), signal.SIGTERM))
-    assert codes == exited
-    hangs.set()
+
+
+def test_a_worker_that_is_about_to_end_is_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch, exited: list[int], closing: threading.Event
+) -> None:
+    """A process that exits at once runs nothing of what is registered for its end."""
+    idle_within = WorkerPools.idle_within
+
+    def ends_meanwhile(pools: WorkerPools, seconds: float) -> bool:
+        assert seconds > 0
+        assert not idle_within(pools, 0)
+        closing.set()
+        return idle_within(pools, 60)
+
+    monkeypatch.setattr(WorkerPools, "idle_within", ends_meanwhile)
+    serve_until_a_signal(server)
+    assert closing.is_set()
+    assert [] == exited
+
+
+@pytest.mark.usefixtures("closing")
+def test_a_worker_that_hangs_at_the_end_is_left(server: Server, exited: list[int]) -> None:
+    serve_until_a_signal(server)
+    assert [0] == exited

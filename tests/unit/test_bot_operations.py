@@ -149,7 +149,7 @@ def test_reads_of_one_wedged_bot_leave_workers_for_every_other(works: Callable[.
         assert {EngineTimeoutError} == {type(outcome) for outcome in outcomes}
         assert not operations.workers.idle_within(0)
         wedged.go.set()
-        assert await asyncio.to_thread(operations.workers.idle_within, 10), "the wedged reads end"
+        assert await asyncio.to_thread(operations.workers.idle_within, 10)
 
     run(scenario)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dev.engines import __main__ as engines
 from dev.engines import differences, table
 from dev.engines.differences import Difference
 from dev.engines.releases import RELEASES
@@ -162,3 +163,26 @@ def test_the_document_names_the_engines_that_there_are() -> None:
     heads = re.findall(r"^\| \| (Docker .*) \|$", text, re.MULTILINE)
     assert {" | ".join(release.title for release in RELEASES.values())} == set(heads)
     assert "Not explained" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "selections"),
+    [
+        ([], {**dict.fromkeys(RELEASES, ""), "podman-5.4": "conformance"}),
+        (["podman-5.4"], {"podman-5.4": "conformance"}),
+        (["-k", "pull", "docker-28.5", "podman-5.4"], {"docker-28.5": "pull", "podman-5.4": "pull"}),
+    ],
+)
+def test_podman_runs_the_conformance_tests_unless_others_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], selections: dict[str, str]
+) -> None:
+    run: dict[str, str] = {}
+    images: list[str] = []
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    monkeypatch.setattr(engines.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(engines, "run_file", tmp_path.joinpath)
+    monkeypatch.setattr(engines, "ensure_bot_image", images.append)
+    monkeypatch.setattr(engines, "_run", lambda name, _, selection: run.setdefault(name, selection) == selection)
+    assert 0 == engines.main(arguments)
+    assert selections == run
+    assert bool(images) == ("" in selections.values())

@@ -107,6 +107,7 @@ def test_tests_that_end_pytest_fail_their_job_whatever_the_exit_code(checkout: P
     done = suite(checkout, ended=job)
     assert done.returncode
     assert {**dict.fromkeys(variable("JOBS"), "0"), job: "1"} == codes(checkout)
+    assert f"{job}: something ended pytest before its report" in done.stdout
 
 
 def test_a_job_that_did_not_end_has_no_exit_code(checkout: Path) -> None:

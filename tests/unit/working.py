@@ -57,7 +57,7 @@ def run(scenario: Callable[[BotOperations], Awaitable[None]], workers: int = 4) 
             assert await operations.drain(10)
             await asyncio.sleep(0)
             assert 0 == len(operations._turns) == len(operations._reading) == len(operations._grace_periods)
-            assert operations.workers.idle_within(0)
+            assert set() == operations.workers._jobs
             assert 0 == operations.changes_under_way
         finally:
             operations.close()

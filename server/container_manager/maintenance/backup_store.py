@@ -34,8 +34,8 @@ from container_manager.provisioning.descriptors import failures_as, fsync_direct
 from container_manager.root_ownership import fault_of_root
 
 ARCHIVE, CHECKSUM = ".tar.gz", ".sha256"
-MAX_ID_CHARACTERS = 128
-_BACKUP_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_ID_CHARACTERS - 1}}}")
+MAX_BACKUP_ID_CHARACTERS = 128
+_BACKUP_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_BACKUP_ID_CHARACTERS - 1}}}")
 _PIECE_BYTES = 1024 * 1024
 
 

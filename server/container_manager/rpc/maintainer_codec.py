@@ -12,7 +12,7 @@ from container_manager.errors import FieldViolation, InvalidConfigError
 from container_manager.image_reference import check_image_reference
 from container_manager.maintenance.action_output import Piece
 from container_manager.maintenance.action_runner import ActionEnd
-from container_manager.maintenance.backup_store import MAX_ID_CHARACTERS
+from container_manager.maintenance.backup_store import MAX_BACKUP_ID_CHARACTERS
 from container_manager.maintenance.journal import BACKUP, RESTORE, UPGRADE, Record
 from container_manager.maintenance.restore import VERIFYING
 from container_manager.maintenance.steps import READY_SECONDS
@@ -73,8 +73,8 @@ def backup_id_from_proto(request: pb.RestoreBackupRequest | pb.DeleteBackupReque
     if not request.backup_id:
         raise InvalidConfigError(FieldViolation("backup_id", "is required"))
     # The record of a restore keeps it after its call has ended.
-    if len(request.backup_id) > MAX_ID_CHARACTERS:
-        raise InvalidConfigError(FieldViolation("backup_id", f"must be at most {MAX_ID_CHARACTERS} characters"))
+    if len(request.backup_id) > MAX_BACKUP_ID_CHARACTERS:
+        raise InvalidConfigError(FieldViolation("backup_id", f"must be at most {MAX_BACKUP_ID_CHARACTERS} characters"))
     return request.backup_id
 
 

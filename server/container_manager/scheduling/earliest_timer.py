@@ -8,12 +8,15 @@ from contextvars import Context
 
 
 class EarliestTimer:
-    """Fires once, at the earliest of the times that it was set to. For one event loop."""
+    """Fires at the earliest of the times that it was set to since it last fired. For one event loop.
+
+    ``fire`` may set it again.
+    """
 
     def __init__(self, fire: Callable[[], object]) -> None:
         self._fire = fire
         self._timer: asyncio.TimerHandle | None = None
-        # uvloop's timer for a moment that has passed does not tell it.
+        # The handle that uvloop gives for a moment that has passed has no ``when()``.
         self._due = 0.0
 
     @property
