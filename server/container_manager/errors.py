@@ -56,6 +56,11 @@ from container_manager.error_base import FieldViolation as FieldViolation
 from container_manager.error_base import reason_of as reason_of
 from container_manager.errors_backend import NodeUnavailableError as NodeUnavailableError
 from container_manager.errors_backend import NotSupportedByBackendError as NotSupportedByBackendError
+from container_manager.errors_images import ImageNotAllowedError as ImageNotAllowedError
+from container_manager.errors_images import ImageNotFoundError as ImageNotFoundError
+from container_manager.errors_images import ImagePullDeniedError as ImagePullDeniedError
+from container_manager.errors_images import ImagePullFailedError as ImagePullFailedError
+from container_manager.errors_images import ImageRegistryUnavailableError as ImageRegistryUnavailableError
 from container_manager.errors_maintenance import ActionNotAllowedError as ActionNotAllowedError
 from container_manager.errors_maintenance import BackupCorruptError as BackupCorruptError
 from container_manager.errors_maintenance import BackupNotFoundError as BackupNotFoundError
@@ -153,41 +158,6 @@ class ConfigNotReproducibleError(ContainerManagerError):
 
     code = "FAILED_PRECONDITION"
     reason = "CONFIG_NOT_REPRODUCIBLE"
-
-
-class ImageNotAllowedError(ContainerManagerError):
-    """The image matches no pattern of the server's allow-list."""
-
-    code = "PERMISSION_DENIED"
-    reason = "IMAGE_NOT_ALLOWED"
-
-
-class ImageNotFoundError(ContainerManagerError):
-    """Neither the engine nor, if the pull policy allows a pull, the registry has the image."""
-
-    code = "FAILED_PRECONDITION"
-    reason = "IMAGE_NOT_FOUND"
-
-
-class ImagePullDeniedError(ContainerManagerError):
-    """The registry refused the pull."""
-
-    code = "FAILED_PRECONDITION"
-    reason = "IMAGE_PULL_DENIED"
-
-
-class ImagePullFailedError(ContainerManagerError):
-    """The pull failed, or its credentials could not be read; then the message names their file."""
-
-    code = "FAILED_PRECONDITION"
-    reason = "IMAGE_PULL_FAILED"
-
-
-class ImageRegistryUnavailableError(ContainerManagerError):
-    """The image's registry cannot be reached, or cannot serve the request now; a later pull may succeed."""
-
-    code = "UNAVAILABLE"
-    reason = "IMAGE_REGISTRY_UNAVAILABLE"
 
 
 class StartFailedError(ContainerManagerError):

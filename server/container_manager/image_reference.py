@@ -79,6 +79,16 @@ def check_image_allowed(reference: str, allowed: Sequence[str]) -> None:
         )
 
 
+def requested_image(requested: str, default: str, allowed: Sequence[str]) -> str:
+    """The image that a request means; its own choice must be a reference and, unless it is the default, allowed."""
+    if not requested:
+        return default
+    check_image_reference(requested)
+    if requested != default:
+        check_image_allowed(requested, allowed)
+    return requested
+
+
 def registry_of(reference: str) -> str:
     """The registry that an image comes from, such as ``localhost:5000``; empty for Docker Hub."""
     return _registry(split_version(reference)[0])

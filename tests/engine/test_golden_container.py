@@ -1,4 +1,4 @@
-"""The container as CONTRACT.md draws it, read back from the engine field by field."""
+"""The container that a create makes, read back from the engine field by field."""
 
 from __future__ import annotations
 

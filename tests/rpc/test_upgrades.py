@@ -156,8 +156,9 @@ def test_a_paused_bot_is_not_upgraded_for_it_would_run_afterwards(
     paused = manager_pb.CONTAINER_STATE_PAUSED
     wait_until(lambda: paused == status_of(calls, bot_id).state, "it is paused")
     before = status_of(calls, bot_id)
-    with fails_with("FAILED_PRECONDITION", "INVALID_STATE"):
+    with fails_with("FAILED_PRECONDITION", "INVALID_STATE") as caught:
         upgraded(maintainer, bot_id)
+    assert "stop it, or resume it" in caught[0].message
     assert before == calls.status(bot_id)
     assert [] == memory.seen("prepare_image", "stop_container")
 

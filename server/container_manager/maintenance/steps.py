@@ -158,7 +158,7 @@ def check_own_now(means: Means, task: Task) -> None:
 def check_not_paused(status: ContainerStatus | None) -> None:
     """Raise :class:`InvalidStateError` for a paused bot: it would run once it is started again."""
     if status is not None and status.state is ContainerState.PAUSED:
-        raise InvalidStateError("the bot is paused; stop it, or run docker unpause", bot_id=status.bot_id)
+        raise InvalidStateError("the bot is paused; stop it, or resume it", bot_id=status.bot_id)
 
 
 def is_running(status: ContainerStatus | None) -> bool:

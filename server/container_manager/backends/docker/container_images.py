@@ -11,7 +11,7 @@ from container_manager.engine.images import ImagePuller
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import ImageNotFoundError
-from container_manager.image_reference import check_image_allowed, check_image_reference, is_image_id
+from container_manager.image_reference import is_image_id, requested_image
 from container_manager.model import PullPolicy
 from container_manager.operation import Operation
 
@@ -26,12 +26,7 @@ class ContainerImages:
 
     def allowed(self, requested: str) -> str:
         """The image that a request means. Raises the errors of a create for one that it may not have."""
-        if not requested:
-            return self._config.default_image
-        check_image_reference(requested)
-        if requested != self._config.default_image:
-            check_image_allowed(requested, self._config.allowed_images)
-        return requested
+        return requested_image(requested, self._config.default_image, self._config.allowed_images)
 
     def pulls(self, image: str, *, missing: bool) -> bool:
         """Whether to pull the image: before the create, or (``missing``) after the engine reported it missing."""

@@ -32,11 +32,10 @@ from container_manager.errors import (
     reason_of,
 )
 from container_manager.image_reference import (
-    check_image_allowed,
-    check_image_reference,
     content_id_of,
     is_image_id,
     registry_of,
+    requested_image,
     split_version,
 )
 from container_manager.model import PullPolicy
@@ -74,12 +73,7 @@ class SwarmImages:
 
     def allowed(self, requested: str) -> str:
         """The image that a request means. Raises the errors of a create for one that it may not have."""
-        if not requested:
-            return self._config.default_image
-        check_image_reference(requested)
-        if requested != self._config.default_image:
-            check_image_allowed(requested, self._config.allowed_images)
-        return requested
+        return requested_image(requested, self._config.default_image, self._config.allowed_images)
 
     def pinned(self, requested: str, content_id: str) -> str:
         """The image with this content, as :meth:`prepare` has told it."""
