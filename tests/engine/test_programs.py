@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import struct
 import tarfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import docker
 import pytest
 
+from container_manager.backends.docker import emulated_programs
 from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig
 from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
 from container_manager.model import ContainerConfig, ContainerState, ContainerStatus, ExitReason
+from dev import docker_command
 from tests.support.bots import Bots
 from tests.support.waiting import wait_until
 
@@ -34,6 +38,16 @@ def elf(machine: int = 62, loader: bytes = b"", kind: int = 2) -> bytes:
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", kind, machine, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
     entry = struct.pack("<IIQQQQQQ", 3 if loader else 4, 4, begin, 0, 0, len(loader) + 1, len(loader) + 1, 1)
     return header + entry + loader + b"\0" * 100
+
+
+def tar(files: Mapping[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.mode, member.size = 0o755, len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
 
 
 # Name, mode, owner, content, and the error of a start; None: it runs.
@@ -153,12 +167,7 @@ def test_a_program_that_was_mended_before_the_first_start_is_started(service: Do
     for bot_id in (broken, mended):
         service.create_container(bot_id, ContainerConfig(command=("/opt/crlf",)))
         assert CommandNotFoundError is started(service, bot_id)
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        member = tarfile.TarInfo("crlf")
-        member.mode, member.size = 0o755, len(WAIT)
-        archive.addfile(member, io.BytesIO(WAIT))
-    bots.engine.api.put_archive(f"botmaker-{mended}", "/opt", packed.getvalue())
+    bots.engine.api.put_archive(f"botmaker-{mended}", "/opt", tar({"crlf": WAIT}))
     assert started(service, mended) is None
     assert ContainerState.RUNNING is status(service, mended).state
     assert CommandNotFoundError is started(service, broken)
@@ -264,3 +273,32 @@ def test_a_program_that_cannot_be_run_any_more_while_its_bot_runs_shows_its_exit
 
     wait_until(lambda: end() == (exit_code, ExitReason.ERROR), "the exit code of its init")
     assert ExitReason.ERROR is status(service, bot_id).exit_reason
+
+
+@pytest.fixture
+def foreign_image(service_config: BackendConfig) -> Iterator[str]:
+    """An image for another machine, with a program for it."""
+    tag, host = f"botmaker-test/foreign:{uuid.uuid4().hex[:12]}", service_config.docker_host
+    layer = tar({"opt/foreign": elf(machine=183)})
+    layers = {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]}
+    config = {"architecture": "arm64", "os": "linux", "config": {}, "rootfs": layers}
+    manifest = [{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]
+    files = {"layer.tar": layer, "config.json": json.dumps(config).encode()}
+    docker_command.run(host, "load", stdin=tar({**files, "manifest.json": json.dumps(manifest).encode()}))
+    yield tag
+    docker_command.run(host, "image", "rm", "--force", tag)
+
+
+def test_an_image_for_another_machine_is_refused_on_a_host_without_an_emulator(
+    service_config: BackendConfig, foreign_image: str, bots: Bots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel does not run its program, and its start was OK."""
+    # Whether this machine shows its formats, and has one for that machine, is its own business.
+    monkeypatch.setattr(emulated_programs, "_FORMATS", tmp_path)
+    (tmp_path / "status").write_text("enabled\n")
+    service, bot_id = DockerService(replace(service_config, default_image=foreign_image)), bots.new()
+    service.create_container(bot_id, ContainerConfig(command=("/opt/foreign",)))
+    with pytest.raises(CommandNotExecutableError, match=r"/opt/foreign is a program for another machine \(AArch64\)"):
+        service.start_container(bot_id)
+    assert (ContainerState.CREATED, 0) == (status(service, bot_id).state, status(service, bot_id).restart_count)
+    service.close()

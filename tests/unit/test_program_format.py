@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -107,24 +108,58 @@ def test_the_first_bytes_are_judged_as_the_kernel_and_the_init_do(
     assert (expected, False) == judged(engine, client, {**files, "/run": (content, 0o755, 0)})
 
 
-@pytest.mark.parametrize(
-    ("engines", "images", "expected"),
-    [("amd64", "amd64", EXEC), ("amd64", "arm64", None), ("riscv64", "amd64", None), ("arm64", "arm64", None)],
-)
-def test_a_program_for_another_machine_is_a_doubt_if_the_host_may_emulate_it(
-    engine: FakeEngine, client: EngineClient, engines: str, images: str, expected: type[StartFailedError] | None
-) -> None:
-    """An image for another machine is a sign of that, and what an unknown machine runs is unknown."""
-    engine.on("GET", "/version", Json({"ApiVersion": "1.41", "Arch": engines}))
-    engine.on("GET", "/images/*/json", Json({"Architecture": images}))
-    assert expected is judged(engine, client, {"/run": (elf(183, loader=b""), 0o755, 0)})[0]
-
-
 QEMU = (
     "enabled\ninterpreter /usr/bin/qemu-aarch64\nflags: OCF\noffset 0\nmagic 7f454c460201010000000000000000000200b700\n"
     "mask ffffffffffffff00fffffffffffffffffeffffff\n"
 )
 WINE = "enabled\ninterpreter /usr/bin/wine\nflags: \noffset 0\nmagic 4d5a\n"
+
+
+@pytest.mark.parametrize(
+    ("engines", "images", "expected"),
+    [("amd64", "amd64", EXEC), ("amd64", "arm64", None), ("riscv64", "amd64", None), ("arm64", "arm64", None)],
+)
+def test_a_program_for_another_machine_is_a_doubt_if_the_host_may_emulate_it(
+    engine: FakeEngine,
+    client: EngineClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engines: str,
+    images: str,
+    expected: type[StartFailedError] | None,
+) -> None:
+    """An image for another machine is a sign of that, and what an unknown machine runs is unknown."""
+    # Most containers do not see the formats of their host.
+    monkeypatch.setattr(emulated_programs, "_FORMATS", tmp_path)
+    engine.on("GET", "/version", Json({"ApiVersion": "1.41", "Arch": engines, "KernelVersion": os.uname().release}))
+    engine.on("GET", "/images/*/json", Json({"Architecture": images}))
+    assert expected is judged(engine, client, {"/run": (elf(183, loader=b""), 0o755, 0)})[0]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "status", "expected"),
+    [
+        (os.uname().release, "enabled", EXEC),
+        (os.uname().release, "disabled", EXEC),
+        # Of a virtual machine, or of another host.
+        ("6.12.54-linuxkit", "enabled", None),
+    ],
+)
+def test_a_host_without_an_emulator_does_not_run_an_image_for_another_machine(
+    engine: FakeEngine,
+    client: EngineClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kernel: str,
+    status: str,
+    expected: type[StartFailedError] | None,
+) -> None:
+    monkeypatch.setattr(emulated_programs, "_FORMATS", tmp_path)
+    (tmp_path / "status").write_text(f"{status}\n")
+    (tmp_path / "one").write_text(WINE)
+    engine.on("GET", "/version", Json({"ApiVersion": "1.41", "Arch": "amd64", "KernelVersion": kernel}))
+    engine.on("GET", "/images/*/json", Json({"Architecture": "arm64"}))
+    assert expected is judged(engine, client, {"/run": (elf(183, loader=b""), 0o755, 0)})[0]
 
 
 @pytest.mark.parametrize(

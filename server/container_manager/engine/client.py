@@ -157,9 +157,9 @@ class EngineClient:
 
         return self._find("read_file", read, deadline)
 
-    def architecture(self, deadline: Deadline) -> str:
-        """The engine's name for its machine's architecture, such as ``amd64``."""
-        return str(self._read("version", lambda api: api.version(), deadline).get("Arch") or "")
+    def version(self, deadline: Deadline) -> dict[str, Any]:
+        """The engine's own document, with ``Arch``, such as ``amd64``, and ``KernelVersion`` of its machine."""
+        return self._read("version", lambda api: api.version(), deadline)
 
     def create_container(self, name: str, body: Mapping[str, Any]) -> str:
         """Create a container from the engine's own JSON. Returns its id."""

@@ -12,14 +12,17 @@ _FORMATS = Path("/proc/sys/fs/binfmt_misc")
 _CONTROLS = ("register", "status")
 
 
-def is_emulated(path: str, content: bytes) -> bool:
-    """Whether the kernel has an interpreter for the file at ``path`` that begins with ``content``."""
+def is_emulated(path: str, content: bytes) -> bool | None:
+    """Whether the kernel has an interpreter for the file at ``path`` that begins with ``content``.
+
+    ``None``: this process does not see the formats, as in most containers.
+    """
     try:
         if (_FORMATS / "status").read_text().strip() != "enabled":
             return False
         texts = [each.read_text() for each in _FORMATS.iterdir() if each.name not in _CONTROLS]
     except OSError:
-        return False
+        return None
     return any(_matches(dict(line.partition(" ")[::2] for line in text.splitlines()), path, content) for text in texts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import struct
 from typing import Any, NamedTuple
@@ -72,12 +73,19 @@ class Reader:
                 return int(rest.split(":")[1])
         return None
 
-    def runs_machine(self, machine: int) -> bool:
-        """Whether the engine's machine certainly or possibly runs programs for ``machine``, a number of ELF."""
-        architecture = self._engine.architecture(self._deadline)
-        machines = _MACHINES.get(architecture)
+    def runs_machine(self, machine: int, *, emulated: bool | None) -> bool:
+        """Whether the engine's machine certainly or possibly runs programs for ``machine``, a number of ELF.
+
+        ``emulated``: by this host, if that is known.
+        """
+        engine = self._engine.version(self._deadline)
+        architecture = engine.get("Arch")
+        machines = _MACHINES.get(str(architecture))
         if machines is None or machine in machines:
             return True
+        # The engine may be on another host, or in a virtual machine of this one.
+        if emulated is False and engine.get("KernelVersion") == os.uname().release:
+            return False
         # An image for another machine is a sign that the host emulates it.
         image = self._engine.inspect_image(self._image, self._deadline) or {}
         return image.get("Architecture") != architecture
@@ -90,12 +98,13 @@ def why_not_run(reader: Reader, path: str, depth: int = 0) -> Problem | None:
         return None
     is_script = start.content.startswith(b"#!")
     problem = _permission(reader, path, start, reads=is_script)
-    if problem is None and is_emulated(path, start.content):
+    emulated = is_emulated(path, start.content)
+    if problem is None and emulated:
         return None
     if problem is not None or is_script:
         return problem or _script(reader, path, start.content, depth)
     if start.content.startswith(b"\x7fELF"):
-        return _elf(reader, path, start.content) or _capabilities(path, start)
+        return _elf(reader, path, start.content, emulated=emulated) or _capabilities(path, start)
     # docker-init hands any other file to a shell, as execvp(3) does, and text may be for the shell.
     if start.content and b"\0" not in start.content.partition(b"\n")[0]:
         return None
@@ -146,14 +155,14 @@ def _script(reader: Reader, path: str, content: bytes, depth: int) -> Problem | 
     return problem and problem._replace(by_engine=False)
 
 
-def _elf(reader: Reader, path: str, content: bytes) -> Problem | None:
+def _elf(reader: Reader, path: str, content: bytes, *, emulated: bool | None) -> Problem | None:
     try:
         header = _ElfHeader.of(content)
     except (struct.error, LookupError):
         header = None
     if header is None or header.kind not in _ELF_PROGRAMS:
         return Problem(CommandNotExecutableError, f"{path} is damaged, or no program")
-    if not reader.runs_machine(header.machine):
+    if not reader.runs_machine(header.machine, emulated=emulated):
         name = _MACHINE_NAMES.get(header.machine, f"number {header.machine}")
         what = f"{path} is a program for another machine ({name})"
         return Problem(CommandNotExecutableError, what, is_final=False)
