@@ -40,6 +40,8 @@ AGAIN = (
     *("read ECONNRESET", "connect ETIMEDOUT 10.0.0.1:443", "connect EHOSTUNREACH 10.0.0.1", "getaddrinfo EAI_AGAIN"),
     *("end of file", "unexpected end of file", "socket hang up", "transport is closing", "internal error"),
     *("connection dropped", "connection terminated", "connection interrupted", "connection was interrupted"),
+    *("peer reset the connection", "the mirror closed it", "unexpected end of stream", "the remote end hung up"),
+    *("empty reply from server", "the server did not respond", "could not connect", "TLS handshake interrupted"),
     *("network unreachable", "host unreachable", "could not resolve host: reg.test", "Name or service not known"),
     *("request was throttled", "ThrottlingException", "SlowDown: Please reduce your request rate", "Rate exceeded"),
 )

@@ -61,7 +61,8 @@ def test_every_pattern_relied_on_matches_one_of_these_wordings(pattern, meaning:
 
 MISLEADING = (
     "denied", "unauthorized", "forbidden", "403", "500", "404", "timeout", "eof", "toomanyrequests", "not-found",
-    "denied-403", "name-unknown", "503", "unavailable", "x509", "pulled",
+    "denied-403", "name-unknown", "503", "unavailable", "x509", "pulled", "reset", "refused", "hung-up",
+    "server-closed",
 )  # fmt: skip
 HOSTS = (
     "",
@@ -70,6 +71,7 @@ HOSTS = (
     "denied.test:403/",
     "127.0.0.1:5000/",
     "timeout:404/",
+    "reset.example:5000/",
     "localhost/",
     "docker.io/",
 )

@@ -3,11 +3,12 @@
 The engine reports what a registry answered as text: in an error response, or inside a 200 stream. Its own HTTP status
 is often 500 for all of them. So the meaning comes from, in this order:
 
-1. an HTTP status of the registry, or of its token server, in the text;
+1. an HTTP status of the registry, or of its token server, that the text announces as one;
 2. an error code of the registry (``denied``, ``manifest unknown``; OCI distribution specification, "Error Codes");
-3. the engine's HTTP status, where it has only one meaning;
-4. an HTTP status's reason phrase alone, which is all that Go tells of a proxy's answer to ``CONNECT``;
-5. words, which Go's network library, the engine and registries use where there is no number.
+3. a number that is an HTTP status, whatever the words around it;
+4. the engine's HTTP status, where it has only one meaning;
+5. an HTTP status's reason phrase alone, which is all that Go tells of a proxy's answer to ``CONNECT``;
+6. words, which Go's network library, the engine and registries use where there is no number.
 
 Names are removed first: hosts, repositories and tags may contain a number or any of these words. The wordings come from
 moby (``distribution``, ``daemon/containerd``), distribution (``registry/client``), containerd (``core/remotes``),
@@ -57,13 +58,28 @@ _CODES: dict[str, Meaning] = {
 }
 _CODE = re.compile(rf"(?:^|: |\n)({'|'.join(_CODES)})(?=:|\n|$)")
 
-# A status in the text: after a word that announces it, alone between two colons, or at the start. No number of bytes.
+# A status that a word announces, with any sign between them.
 _STATUS = re.compile(
     r"\bstatus[^\d\n]{0,40}?(?P<announced>[1-5]\d\d)\b"
-    r"|(?:^|\b(?:http(?:/\d(?:\.\d)?)?|code|error|response|returned|responded|answered|with)\W{1,3}"
-    r"|\breceived(?=\W+\d{3} from\b)\W{1,3})"
-    r"(?P<after>[45]\d\d)\b(?! (?:bytes|of)\b)"
-    r"|: (?P<alone>[45]\d\d) ?(?=:|,|\n|$)"
+    r"|\b(?:http(?:/\d(?:\.\d)?)?|code|err(?:or)?)\W{1,3}(?P<after>[45]\d\d)\b(?! (?:bytes|of)\b)"
+)
+# A number that is a word of its own, whatever the words around it: a status unless it is an amount or an index.
+_NUMBER = re.compile(r"(?<![\w.:/@#=+*~$%-])[45]\d\d(?![\w@%=]|[.,:/+*~-]\w)")
+_AMOUNT = re.compile(
+    r"\b(?:expected \d+ bytes|content-range)\b[^:\n]*"
+    r"|\b\d+ ?(?:[kmgt]?i?b|bytes?|octets?|[nmuµ]?s|secs?|seconds?|mins?|minutes?|hours?|days?|percent|times|tries"
+    r"|retries|attempts?|pulls|requests|entries|files?|layers?|blobs?|chunks?|parts?|items?|inodes?)\b"
+    r"|\b\d+ ?(?:!=|/|\b(?:out )?of\b|\bvs\b) ?\d+"
+    r"|\b(?:total|max(?:imum)?|limit|quota|count|size|length|offset|id|[pug]id|line|column|port)s?"
+    r"(?: (?:of|is|was|at|number|no))?[ =:#(]{1,3}\d+(?:(?:[/,-]| of )\d+)*"
+    # "Layer: 503" is an answer for a layer.
+    r"|\b(?:attempt|retry|layer|part|chunk|step|version|build)s?(?: (?:number|no))?[ =#(]{1,2}\d+(?:(?:[/,-]| of )\d+)*"
+)
+# What is said of the image's content or of the engine's file system may have any number in it.
+_CONTENT = re.compile(
+    r"(?:register|extract|unpack|apply|mount)(?:ing)? (?:the )?layer|size validation|verification failed"
+    r"|digest mismatch|commit digest|media ?type|no matching manifest|no match for platform|no image found in"
+    r"|invalid reference"
 )
 
 # The reason phrases of statuses that have a meaning. Not of 404 and 410: what a proxy does not find may be anything.
@@ -81,6 +97,23 @@ _PHRASES: dict[str, Meaning] = {
     for status in _PHRASE_STATUSES
 }
 _PHRASE = re.compile(rf"(?:^|: )({'|'.join(map(re.escape, _PHRASES))})(?=:|\n|$)")
+
+_CONNECTION = (
+    r"\b(?:(?:connection|stream|socket|session|tunnel|transfer|download)s?"
+    r"|peer|remote|client|server|proxy|mirror|upstream|registry)\b"
+)
+_ENDED = r"\b(?:clos|drop|los[ts]\b|abort|br[eo]ke?|terminat|interrupt|refus|shut|sever|ended\b|cut\b|went away|gone\b)"
+_ENDS = (
+    # Not as a part of a name.
+    r"(?<![\w./-])reset(?:s|ting)?\b(?![/-]|\.\w)",
+    rf"{_CONNECTION}[^:\n]{{0,30}}?{_ENDED}|{_ENDED}\w*[^:\n]{{0,30}}?{_CONNECTION}",
+    r"\b(?:unexpected|premature|early) end\b(?! of json)|\bend of (?:the )?(?:stream|input|response|body|data)",
+    r"\b(?:hung|hang(?:s|ing)?)[ -]?up|\bdisconnect|\brefused(?:_stream\b| it\b|\W*$|[:;,)])",
+    r"\b(?:empty|no|without an?) (?:reply|response|answer)\b",
+    r"(?:\bnot|n't|never|stopped) (?:properly )?(?:respon|repl|answer)",
+    r"\b(?:cannot|can't|could(?: not|n't)|unable to|failed to) (?:connect|reach|contact)|unreachable",
+    r"(?<!like a )\b(?:tls|ssl)[ -]handshake|\bssl_error_syscall\b",
+)
 
 # Texts that contain any of these, without a status or a code; the first match decides.
 WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
@@ -114,8 +147,9 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
         (r"(?<!response body: )unexpected end of json input", ImageRegistryUnavailableError),
         (r"chunked encoding|chunk length", ImageRegistryUnavailableError),
         (r"\btls: (?:bad record mac|decryption failed|record overflow|close notify)", ImageRegistryUnavailableError),
-        (r"time-?out|timed out|deadline exceeded|request canceled", ImageRegistryUnavailableError),
-        (r"no such host|server misbehaving|name resolution|not resolve host", ImageRegistryUnavailableError),
+        (r"tim(?:e|ed|es|ing)[- _]?out|deadline[ _]exceeded|request canceled", ImageRegistryUnavailableError),
+        (r"no such host|(?:unknown|not resolve|resolving) host|server misbehaving", ImageRegistryUnavailableError),
+        (r"name resolution|\bhost not found", ImageRegistryUnavailableError),
         (r"name or service not known", ImageRegistryUnavailableError),
         (r"\b(?:is|network|host) (?:unreachable|down)\b|no route to host|proxyconnect", ImageRegistryUnavailableError),
         (r"unavailable|bad gateway|internal (?:server )?error", ImageRegistryUnavailableError),
@@ -134,18 +168,22 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
         (r"does not exist|no matching manifest|no match for platform", ImageNotFoundError),
         (r"no image found in (?:image index|manifest list)", ImageNotFoundError),
         (r"not found|no such (?:image|manifest|repository)", ImageNotFoundError),
+        # Roots of words for the end of a connection, in any other wording, where nothing is said of the image.
+        *((pattern, ImageRegistryUnavailableError) for pattern in _ENDS),
     )
 )
 
 # The token server's answer: containerd and containers/image announce it; moby returns it as the error of the request.
 _TOKEN_SERVER = re.compile(r"failed to authorize|(?:oauth|anonymous|auth) token|\b(?:get|head|post) : ")
 
-# What may hold any text: URLs, hosts after "lookup", addresses, single quoted words, and paths of files.
+# What may hold any text: URLs, hosts after "lookup" or with a port, addresses, single quoted words except a status, and
+# paths of files.
 _VARIABLE = re.compile(
     r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[^\s\"']*[^\s\"':,]"
     r"|(?<=\blookup )[^\s:]+"
-    r"|(?<=\btcp )\S*[^\s:]|(?<=\btcp[46] )\S*[^\s:]|(?<=\budp )\S*[^\s:]"
-    r"|\"[^\"\s]*\"|'[^'\s]*'"
+    r"|(?:(?<=\btcp )|(?<=\btcp[46] )|(?<=\budp ))\S*\d\S*(?<!:)"
+    r"|(?<![\w.-])(?:[\w-]+\.)+[a-z][\w-]*:\d+(?:/[\w./:@-]*\w)?"
+    r"|\"(?!\d{3}\")[^\"\s]*\"|'(?!\d{3}')[^'\s]*'"
     r"|\b[a-z]+ /\S*: (?:connect: )?(?:permission denied|operation not permitted)"
     r"|(?<=\s)/[^\s:]+(?=: )"
 )
@@ -190,6 +228,8 @@ def _meaning(said: str, status: int | None) -> Meaning:
         return found
     if code := _CODE.search(said):
         return _CODES[code[1]]
+    if not _CONTENT.search(said) and (found := next(filter(None, map(_status_meaning, _numbers(said))), None)):
+        return found
     told = _status_meaning(status or 0)
     # The engine answers 404 to what is denied as well, and 500 to anything.
     if told is not None and told is not ImageNotFoundError and status != HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -202,7 +242,11 @@ def _meaning(said: str, status: int | None) -> Meaning:
 
 
 def _statuses(text: str) -> Iterator[int]:
-    return (int(match["announced"] or match["after"] or match["alone"]) for match in _STATUS.finditer(text))
+    return (int(match["announced"] or match["after"]) for match in _STATUS.finditer(text))
+
+
+def _numbers(text: str) -> Iterator[int]:
+    return (int(match[0]) for match in _NUMBER.finditer(_AMOUNT.sub("", text)))
 
 
 def _status_meaning(status: int) -> Meaning | None:
@@ -236,4 +280,5 @@ def _without_names(text: str, reference: str) -> str:
         text = re.sub(rf"{start}{re.escape(host)}{end}", "", text)
     # A single word only where a name stands, since it may be a word of the message as well.
     words = "|".join(map(re.escape, {*path.split("/"), *repository.split("/"), tag} - {""}))
-    return re.sub(rf"\b(for|repository|artifact|image|manifest|tag|project|name) (?:{words}){end}", r"\1 ", text)
+    named = r"\b(for|repository|artifact|image|manifest|tag|digest|project|name)"
+    return re.sub(rf"{named} ([\"']?)(?:{words})\2{end}", r"\1 ", text)
