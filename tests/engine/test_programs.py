@@ -10,6 +10,7 @@ import tarfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,11 +116,18 @@ def state_root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def service(service_config: BackendConfig, image: str, state_root: Path) -> Iterator[DockerService]:
+def new_service(service_config: BackendConfig, image: str, state_root: Path) -> Iterator[Callable[[], DockerService]]:
+    """Makes a service that remembers nothing."""
     root = RootDirectory(state_root, state_root)
-    service = DockerService(replace(service_config, default_image=image, state_root=root))
-    yield service
-    service.close()
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(
+            closing(DockerService(replace(service_config, default_image=image, state_root=root)))
+        )
+
+
+@pytest.fixture
+def service(new_service: Callable[[], DockerService]) -> DockerService:
+    return new_service()
 
 
 def started(service: DockerService, bot_id: str) -> type[StartFailedError] | None:
@@ -153,13 +161,11 @@ def test_conformance_09_a_program_that_cannot_be_run_has_its_reason_at_the_start
 
 
 def test_a_service_that_was_restarted_refuses_the_first_start_too(
-    service: DockerService, service_config: BackendConfig, bots: Bots
+    service: DockerService, new_service: Callable[[], DockerService], bots: Bots
 ) -> None:
     bot_id = bots.new()
     service.create_container(bot_id, ContainerConfig(command=("/opt/crlf",)))
-    restarted = DockerService(service_config)
-    assert CommandNotFoundError is started(restarted, bot_id)
-    restarted.close()
+    assert CommandNotFoundError is started(new_service(), bot_id)
 
 
 def test_a_program_that_was_mended_before_the_first_start_is_started(service: DockerService, bots: Bots) -> None:
@@ -238,9 +244,17 @@ def test_another_state_mount_holds_the_state_and_its_programs(
 
 
 @pytest.mark.parametrize("command", TOOLS[:2])
+@pytest.mark.parametrize("remembers", [True, False])
 def test_a_command_below_the_state_mount_is_looked_up_at_each_start(
-    service: DockerService, bots: Bots, state_root: Path, command: str
+    service: DockerService,
+    new_service: Callable[[], DockerService],
+    bots: Bots,
+    state_root: Path,
+    command: str,
+    *,
+    remembers: bool,
 ) -> None:
+    """Also by a service that was restarted since, which knew nothing of the bot and started it."""
     bot_id = bots.new()
     service.create_container(bot_id, ContainerConfig(command=(command,)))
     assert CommandNotFoundError is started(service, bot_id)
@@ -249,12 +263,13 @@ def test_a_command_below_the_state_mount_is_looked_up_at_each_start(
     bots.wait_for_log(bot_id, b"ready")
     service.stop_container(bot_id, 30)
     assert status(service, bot_id).exit_code == 143
-    tool.write_bytes(b"#!/no/such/interpreter\n")
-    assert CommandNotFoundError is started(service, bot_id)
+    tool.write_bytes(b"#!/bin/sh\r\n")
+    later = service if remembers else new_service()
+    assert CommandNotFoundError is started(later, bot_id)
     tool.unlink()
-    assert CommandNotFoundError is started(service, bot_id)
+    later = service if remembers else new_service()
     with pytest.raises(CommandNotFoundError):
-        service.restart_container(bot_id)
+        later.restart_container(bot_id)
 
 
 @pytest.mark.parametrize(("change", "exit_code"), [(Path.unlink, 127), (lambda tool: tool.chmod(0o644), 126)])

@@ -72,7 +72,7 @@ class CommandCheck:
         self._engine = engine
         self._by_image: dict[bytes, Verdict] = {}
         self._by_container: dict[str, Verdict] = {}
-        """Of containers that were checked at their create."""
+        """Of containers that were checked at their create or at a start."""
 
     def needs_init(self, inspected: dict[str, Any], deadline: Deadline) -> bool:
         """Whether a new container has to have its init. ``False``: without it, the engine rejects the start."""
@@ -86,15 +86,12 @@ class CommandCheck:
         """Note a new container that has no init."""
         self._remember(container_id, Verdict())
 
-    def check_start(self, container_id: str, state: ContainerState | None, bot_id: str, deadline: Deadline) -> None:
+    def check_start(self, container_id: str, bot_id: str, deadline: Deadline) -> None:
         """Raise the reason why the container's program cannot be run, if that is certain.
 
-        A container in ``state`` CREATED that this process has not made is looked at. Any other one has been started
-        before, so that its program is known to its user.
+        A container that nothing is remembered of is looked at.
         """
         verdict = self._by_container.get(container_id)
-        if verdict is None and state is not ContainerState.CREATED:
-            return
         try:
             if verdict is None or not verdict.is_final or verdict.error is not None:
                 inspected = self._engine.inspect_container(container_id, deadline)

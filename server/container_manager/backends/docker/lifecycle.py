@@ -218,7 +218,7 @@ class DockerLifecycle:
 
     def _prepare_start(self, container: ContainerStatus, deadline: Deadline, *, anew: bool) -> None:
         if anew or container.state not in _STARTED:
-            self._commands.check_start(container.container_id, container.state, container.bot_id, deadline)
+            self._commands.check_start(container.container_id, container.bot_id, deadline)
         if container.own_network:
             self._networks.restore(container.bot_id, container.container_id, deadline)
 
