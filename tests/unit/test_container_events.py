@@ -16,7 +16,7 @@ from container_manager.backend import Notice
 from container_manager.backends.docker.container_source import ContainerSource
 from container_manager.errors import EngineUnavailableError
 from container_manager.model import ExitReason
-from tests.unit.documents import FINISHED, FINISHED_S, ID, NAME, inspected, running
+from tests.unit.documents import FINISHED, FINISHED_S, ID, NAME, exited, inspected, running
 from tests.unit.scripted_engine import ScriptedEngine, at_once
 
 OURS = {"botmaker.managed": "true", "image": "img", "name": NAME}
@@ -100,6 +100,19 @@ def test_the_end_of_a_run_is_known_from_the_events_of_managed_containers(
     events: list[dict[str, Any]], last_exit: Any
 ) -> None:
     assert last_exit == ended(*events)
+
+
+@pytest.mark.parametrize(("later", "reason"), [(0, ExitReason.KILLED), (0.002, ExitReason.OOM_KILLED)])
+def test_an_end_right_after_the_subscription_is_judged_by_its_events_and_an_earlier_one_by_the_engines_mark(
+    monkeypatch: pytest.MonkeyPatch, later: float, reason: ExitReason
+) -> None:
+    source = ContainerSource(ScriptedEngine())
+    monkeypatch.setattr(time, "time", lambda: FINISHED_S + later)
+    heard(line(DIE), source=source)
+    source._engine = ScriptedEngine(inspected(exited(137, OOMKilled=True)))
+    status = at_once(source.inspect(ID))
+    assert status is not None
+    assert reason is status.exit_reason
 
 
 @pytest.mark.parametrize("time", [None, "now", 1.5])

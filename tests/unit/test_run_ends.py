@@ -299,3 +299,64 @@ def test_a_stop_of_this_service_tells_the_same_before_its_events_have_come() -> 
     ends = RunEnds()
     ends.stops(status_from_inspect(document("running", 0.5, None)))
     assert ExitReason.OOM_KILLED == reason_of(ends)
+
+
+@pytest.mark.parametrize("is_inspected", [False, True], ids=["not inspected", "inspected"])
+@pytest.mark.parametrize(
+    ("oom", "reason"),
+    [
+        (None, ExitReason.KILLED),
+        (4.9, ExitReason.KILLED),
+        (5, ExitReason.OOM_KILLED),
+        (9.99, ExitReason.OOM_KILLED),
+        (10.05, ExitReason.OOM_KILLED),
+        (10.2, ExitReason.OOM_KILLED),
+    ],
+)
+def test_a_run_ended_for_lack_of_memory_only_if_that_was_shortly_before(
+    oom: float | None, reason: ExitReason, is_inspected: bool
+) -> None:
+    """Whatever the engine's mark says, which may be of a child."""
+    ends = RunEnds()
+    ends.follow(nanoseconds(0))
+    die(ends, 0.9, "137", oom=True)
+    ends.event(ID, "start", {}, nanoseconds(1))
+    events = [(10.1, "die", {"exitCode": "137"}), *([] if oom is None else [(oom, "oom", {})])]
+    for second, action, attributes in sorted(events, key=lambda each: each[0]):
+        ends.event(ID, action, attributes, nanoseconds(second))
+    assert reason is reason_of(ends)
+    if is_inspected:
+        ended = document("exited", 1, 10, ExitCode=137, OOMKilled=True)
+        # Before and after its events were noted.
+        for status in (status_from_inspect(ended), ends.with_reason(status_from_inspect(ended))):
+            ends.last_exit(status, ended)
+            assert end(137, reason, 10) == last(ends, "running", 11, 10, OOMKilled=True)
+    ends.event(ID, "start", {}, nanoseconds(11))
+    assert end(137, reason, 10) == last(ends, "running", 11, 10, OOMKilled=True)
+
+
+def test_the_engines_mark_counts_for_an_end_around_which_no_events_were_followed() -> None:
+    """As after a restart of the service."""
+    ends = RunEnds()
+    ends.follow(nanoseconds(5.1))
+    die(ends, 10.1, "137")
+    assert ExitReason.OOM_KILLED is reason_of(ends)
+    last(ends, "exited", 1, 10, ExitCode=137, OOMKilled=True)
+    assert OOM == last(ends, "running", 11, 10, OOMKilled=True)
+
+
+def test_what_the_events_have_told_holds_once_they_are_followed_anew() -> None:
+    ends = RunEnds()
+    ends.follow(nanoseconds(5))
+    die(ends, 10.1, "137")
+    ends.follow(nanoseconds(7))
+    die(ends, 10.1, "137")
+    assert ExitReason.KILLED is reason_of(ends)
+
+
+@PODMAN
+def test_the_mark_counts_on_podman_which_has_no_event_for_it(action: str, attributes: dict[str, str]) -> None:
+    ends = RunEnds()
+    ends.follow(nanoseconds(1))
+    ends.event(ID, action, attributes, nanoseconds(10.1))
+    assert ExitReason.OOM_KILLED is reason_of(ends)

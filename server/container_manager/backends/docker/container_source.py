@@ -69,9 +69,12 @@ class ContainerSource:
         A malformed event is skipped; the audit finds what that missed.
         """
         filters = {"type": ["container", "network"], "event": [*_CONTAINER_EVENTS, *_NETWORK_EVENTS]}
-        since = f"{time.time() - _OVERLAP_SECONDS:.3f}"
+        since_ms = round((time.time() - _OVERLAP_SECONDS) * 1_000)
         try:
-            async with self._engine.stream("/events", {"filters": json.dumps(filters), "since": since}) as stream:
+            async with self._engine.stream(
+                "/events", {"filters": json.dumps(filters), "since": f"{since_ms / 1_000:.3f}"}
+            ) as stream:
+                self._reader.ends.follow(since_ms * 1_000_000)
                 yield self._notices(stream)
         except EngineRejectedError as exc:
             raise engine_error(exc) from exc

@@ -6,9 +6,10 @@ after it. The engine's time of that end decides whether what is known belongs to
 exit unknown, and never shows one of an older run. Where the engine's clock was set back, the order of its events
 decides. Nothing is stored: a restart of the service forgets the ends.
 
-The engine marks a run in which any process was killed for lack of memory, whatever ends the run later. So one that a
-``kill`` event or a stop of this service ended is never one that ran out of memory. Docker's events tell whether a stop
-had to kill; Podman has no ``kill`` event for a stop.
+The engine marks a run in which any process was killed for lack of memory, whatever ends the run later. So the events
+decide, not the mark: a run ended for lack of memory if an ``oom`` event is near its end, and no ``kill`` event or stop
+of this service came before that. The mark counts for an end around which no events were followed, and on Podman, which
+has no ``oom`` events, nor a ``kill`` event for a stop.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from container_manager.model import ContainerState, ContainerStatus, ExitReason,
 _MAX_CONTAINERS = 10_000
 _EXIT_CODE = re.compile(r"\d{1,3}", re.ASCII)
 _RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED)
+# A run ends at most this long after the kernel has killed its process, or one whose exit code its process takes over.
+_OOM_NS = 5_000_000_000
 
 
 class _Death(NamedTuple):
@@ -35,9 +38,12 @@ class _Death(NamedTuple):
 
     time_ns: int
     exit_code: int
-    oom_killed: bool
+    oom_ns: int | None
+    """The last ``oom`` event of its run."""
     killed: bool
     from_podman: bool
+    followed_ns: int | None
+    """Events were followed from then on."""
     start_followed: bool = False
     """A ``start`` event came after it."""
 
@@ -50,6 +56,17 @@ class _Death(NamedTuple):
         # It is of the next run itself, unless the clock was set back.
         return finish_ns > next_start_ns and self.start_followed
 
+    def ran_out_of_memory(self, finish_ns: int) -> bool | None:
+        """Whether the run that ended at ``finish_ns`` did so for lack of memory; ``None``: the events do not tell."""
+        if self.killed or self.exit_code != SIGKILL_CODE:
+            return False
+        earliest_ns = finish_ns - _OOM_NS
+        if self.oom_ns is not None and self.oom_ns >= earliest_ns:
+            return True
+        if self.from_podman or self.followed_ns is None or earliest_ns < self.followed_ns:
+            return None
+        return False
+
 
 @dataclass
 class _Ends:
@@ -59,8 +76,8 @@ class _Ends:
     """The last end that an inspection has shown."""
     death: _Death | None = None
     """The last ``die`` event."""
-    out_of_memory: bool = False
-    """There was an ``oom`` event since the last ``start`` or ``die`` event."""
+    oom_ns: int | None = None
+    """The last ``oom`` event since the last ``start`` or ``die`` event."""
     killed: bool = False
     """The engine was told to kill it since the last ``start`` or ``die`` event."""
     stopped_run: int | None = None
@@ -75,6 +92,12 @@ class RunEnds:
     def __init__(self) -> None:
         self._lock = Lock()
         self._ends: dict[str, _Ends] = {}
+        self._followed_ns: int | None = None
+
+    def follow(self, since_ns: int) -> None:
+        """Note that the engine's events are followed without a gap from ``since_ns`` on, by the engine's clock."""
+        with self._lock:
+            self._followed_ns = since_ns
 
     def last_exit(self, status: ContainerStatus, document: dict[str, Any]) -> LastExit | None:
         """The end of the run before the present one, if it is known; notes the end that the status itself shows.
@@ -100,31 +123,31 @@ class RunEnds:
                 return status
             death, finish_ns = ends.death, status.finish_time_ns
             is_stopped = ends.stopped_run == status.start_time_ns
-            if death is not None and finish_ns is not None and death.time_ns >= finish_ns:
-                killed = death.killed or (death.from_podman and is_stopped)
-                out_of_memory = death.oom_killed and not killed and death.exit_code == SIGKILL_CODE
+            if death is None or finish_ns is None or death.time_ns < finish_ns:
+                out_of_memory = False if ends.killed or is_stopped else None
+            elif death.from_podman and is_stopped:
+                out_of_memory = False
             else:
-                killed, out_of_memory = ends.killed or is_stopped, False
-        if out_of_memory:
-            return replace(status, exit_reason=ExitReason.OOM_KILLED)
-        return replace(status, exit_reason=ExitReason.KILLED) if killed else status
+                out_of_memory = death.ran_out_of_memory(finish_ns)
+        if out_of_memory is None:
+            return status
+        return replace(status, exit_reason=ExitReason.OOM_KILLED if out_of_memory else ExitReason.KILLED)
 
     def event(self, container_id: str, action: str, attributes: Mapping[str, object], happened_ns: int) -> None:
         """Note an event of a container. Events may be repeated."""
         with self._lock:
             if action == "oom":
                 ends = self._of(container_id)
-                ends.out_of_memory = True
-                death = ends.death
-                if death is not None and not death.start_followed and not death.killed and happened_ns >= death.time_ns:
-                    ends.death = death._replace(oom_killed=True)
+                ends.oom_ns, death = happened_ns, ends.death
+                if death is not None and not death.start_followed and happened_ns >= death.time_ns:
+                    ends.death = death._replace(oom_ns=happened_ns)
             elif action == "kill":
                 if signal_number(str(attributes.get("signal"))) == signal.SIGKILL:
                     self._of(container_id).killed = True
             elif action == "start":
                 started = self._ends.get(container_id)
                 if started is not None:
-                    started.out_of_memory = started.killed = False
+                    started.oom_ns, started.killed = None, False
                     if started.death is not None:
                         started.death = started.death._replace(start_followed=True)
             elif action in ("die", "died"):
@@ -132,12 +155,14 @@ class RunEnds:
                 from_podman = "containerExitCode" in attributes
                 exit_code = str(attributes.get("containerExitCode" if from_podman else "exitCode"))
                 ends = self._of(container_id)
-                oom_killed, killed = ends.out_of_memory and not ends.killed, ends.killed
-                ends.out_of_memory = ends.killed = False
+                oom_ns, killed = ends.oom_ns, ends.killed
+                ends.oom_ns, ends.killed = None, False
                 is_repeated = ends.death is not None and ends.death.time_ns == happened_ns
                 # A repeated event may come without the oom event before it.
                 if _EXIT_CODE.fullmatch(exit_code) and not is_repeated:
-                    ends.death = _Death(happened_ns, int(exit_code), oom_killed, killed, from_podman)
+                    ends.death = _Death(
+                        happened_ns, int(exit_code), oom_ns, killed, from_podman, followed_ns=self._followed_ns
+                    )
 
     def forget(self, container_id: str) -> None:
         """Forget a container that is gone."""
@@ -168,10 +193,11 @@ class RunEnds:
         death = ends.death
         if death is None or not death.is_of(finish_ns, next_start_ns):
             return inspected
-        # An inspection right after the end may come before the engine's mark.
-        if inspected is not None and not death.oom_killed:
+        out_of_memory = death.ran_out_of_memory(finish_ns)
+        # An inspection right after the end may come before the engine's mark, or see that of a child.
+        if inspected is not None and out_of_memory is None:
             return inspected
-        reason = exit_reason(death.exit_code, document["Config"].get("StopSignal"), oom_killed=death.oom_killed)
+        reason = exit_reason(death.exit_code, document["Config"].get("StopSignal"), oom_killed=out_of_memory is True)
         return LastExit(death.exit_code, reason, finish_ns)
 
     def _of(self, container_id: str) -> _Ends:
