@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import footprint, latency, lifecycle, logs, reads, report, startup, states, swarm, telemetry, watchers
+from bench import footprint, latency, lifecycle, logs, reads, report, swarm, watchers
 from bench.engine_http import RawEngine
 from bench.processes import ProcessError
 from bench.report import Part
@@ -28,7 +28,7 @@ from dev.images import ensure_test_image
 from dev.swarm import SwarmBed, SwarmError
 
 # The footprint goes on with the containers of the reads.
-_MODULES = (watchers, logs, latency, telemetry, startup, states, lifecycle, reads, footprint)
+_MODULES = (watchers, logs, latency, lifecycle, reads, footprint)
 PARTS: dict[str, Callable[[Run], Part]] = {m.__name__.removeprefix("bench."): m.measure for m in _MODULES}
 
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
             elif options.scale != SMOKE:
                 image = ensure_test_image(docker_host)
             run = stack.enter_context(Run(docker_host, image, options.scale, options.rounds))
-            _measure(run, options.parts, "swarm" if options.swarm else "smoke" if run.is_smoke else "results")
+            _measure(run, options.parts)
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
@@ -87,7 +87,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _measure(run: Run, wanted: Mapping[str, Callable[[Run], Part]], name_of_file: str) -> None:
+def _measure(run: Run, wanted: Mapping[str, Callable[[Run], Part]]) -> None:
     around = report.circumstances(RawEngine(run.docker_host).version())
     parts = []
     for name, measure in wanted.items():
@@ -95,7 +95,7 @@ def _measure(run: Run, wanted: Mapping[str, Callable[[Run], Part]], name_of_file
         if name != "reads":
             run.remove_containers()
     around["load average after"] = report.load()
-    report.publish(parts, around, f"{name_of_file}.json")
+    report.publish(parts, around)
 
 
 if __name__ == "__main__":

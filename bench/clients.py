@@ -22,13 +22,13 @@ from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverS
 from container_manager_client import connect
 
 RAW, SDK, SERVICE, BARE, ECHO = "raw HTTP", "docker SDK", "service", "service, bare stub", "empty echo service"
+TELEMETRY = "service with telemetry, bare stub"
 MANAGER = "manager, raw HTTP"
 STATUS_METHOD = "/botmaker.container.v1.ContainerManager/GetContainerStatus"
 LIST_METHOD = "/botmaker.container.v1.ContainerManager/ListManagedContainers"
 _BATCH_ENTRIES = 1000
 _SYNC_SECONDS = 60
 _POLL_SECONDS = 0.01
-_SAMPLED = (("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),)
 
 Json = dict[str, Any]
 
@@ -208,10 +208,6 @@ class Service:
     def status(self, bot_id: str) -> None:
         self._manager.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id))
 
-    def traced_status(self, bot_id: str) -> None:
-        """A status whose caller sends a sampled trace."""
-        self._manager.GetContainerStatus(pb.GetContainerStatusRequest(bot_id=bot_id), metadata=_SAMPLED)
-
     def list(self, _item: str) -> int:
         return len(self._manager.ListManagedContainers(pb.ListManagedContainersRequest()).containers)
 
@@ -270,6 +266,7 @@ CLIENTS: dict[str, type] = {
     SDK: Sdk,
     SERVICE: Service,
     BARE: BareService,
+    TELEMETRY: BareService,
     ECHO: BareService,
     MANAGER: RawManager,
 }

@@ -2,7 +2,7 @@
 
 It has methods of the service's names. Status and list answer with the bytes that it was given. Watch says that it is in
 sync, and sends these bytes to all its callers at each :meth:`Echo.send`. There is no interceptor, no message is decoded
-or encoded, and nothing is looked up. On a TCP port it also takes OpenTelemetry's exports of spans, and counts them.
+or encoded, and nothing is looked up.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _SYNCED = pb.WatchContainersResponse(synced=pb.Synced()).SerializeToString()
 
 
 class Echo(Server):
-    """The service, on a unix socket and on a port of the loopback address."""
+    """The service, on a unix socket."""
 
     def __init__(self, socket: str) -> None:
         self._answer = b""
         self._news = asyncio.Event()
-        self._sent = self._exports = self._port = 0
+        self._sent = 0
         super().__init__(socket)
 
     def set(self, answer: bytes) -> None:
@@ -42,14 +42,6 @@ class Echo(Server):
         self.loop.call_soon_threadsafe(self._send)
         return moment
 
-    def port(self) -> int:
-        """The TCP port."""
-        return self._port
-
-    def exports(self) -> int:
-        """How many exports have come."""
-        return self._exports
-
     @asynccontextmanager
     async def serving(self, socket: str) -> AsyncIterator[None]:
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
@@ -57,14 +49,12 @@ class Echo(Server):
         methods: dict[str, dict[str, Any]] = {
             f"{_PACKAGE}.ContainerManager": {"GetContainerStatus": answer, "ListManagedContainers": answer},
             f"{_PACKAGE}.ContainerObserver": {"WatchContainers": stream(self._watched)},
-            "opentelemetry.proto.collector.trace.v1.TraceService": {"Export": unary(self._exported)},
         }
         server = grpc.aio.server()
         server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(service, handlers) for service, handlers in methods.items())
         )
         server.add_insecure_port(f"unix:{socket}")
-        self._port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         yield
         await server.stop(None)
@@ -86,7 +76,3 @@ class Echo(Server):
                 await self._news.wait()
             sent += 1
             await context.write(self._answer)
-
-    async def _exported(self, _request: bytes, _context: Any) -> bytes:
-        self._exports += 1
-        return b""

@@ -32,7 +32,7 @@ _LISTS = 4
 
 def measure(run: Run) -> Part:
     """Measure on the real engine, then on the scripted ones."""
-    part = Part("footprint")
+    part = Part()
     with run.service() as service:
         idle = run.idle_bots(service, run.pick(1000, 200, 3))
         documents = _documents(run, service)
@@ -57,7 +57,6 @@ def _real(run: Run, part: Part, idle: list[str]) -> None:
     ]
     head = ["", "median", "least", "most", f"to {RAW} [95 %]"]
     part.table(f"To know {len(idle):,} containers (s, {starts} starts)", head, rows)
-    part.samples["real"] = seconds
     part.at_most(f"sync of {len(idle):,} containers", median(seconds[SERVICE]), 3, " s")
 
 
@@ -88,7 +87,6 @@ def _scripted(run: Run, part: Part, documents: str) -> None:
     ]
     head = ["containers", "synced (s)", "RSS (MB)", f"bytes for each above {few}"]
     part.table(f"A fresh service on a scripted engine (medians of {starts} starts)", head, rows)
-    part.samples |= {"synced": seconds, "rss": rss}
     part.at_most(f"start until the first answer, {few} containers", median(seconds[few]), 1, " s")
     part.at_most(f"memory with {few} containers", median(rss[few]) / 1e6, 80, " MB")
     for number, size in each.items():
@@ -120,7 +118,6 @@ def _list(run: Run, part: Part, service: Program, engine: str, number: int) -> N
     rows = [[name, ms(median(s)), ms(p99(s)), str(ratio(s, series[echoed]))] for name, s in series.items()]
     head = ["", "p50", "p99", f"to {ECHO} [95 %]"]
     part.table(f"List of {found:,} containers, {len(answer) / 1e6:.2f} MB (ms, decoded)", head, rows)
-    part.samples["list"] = series
     for name in (again, changed):
         part.at_most(f"list of {found:,}, p50, {name}", median(series[name]) * 1000, 40, " ms")
     part.at_most(f"list of {found:,}, size", len(answer) / 1e6, 4, " MB")

@@ -51,7 +51,7 @@ class Statuses:
         return service
 
     def tell(self, part: Part, title: str) -> None:
-        """Add a table and the samples."""
+        """Add a table."""
         rows = []
         for what in self.service:
             for suffix, series in (("", self.service), (f": {ECHO}", self.echo)):
@@ -60,12 +60,11 @@ class Statuses:
                 figures += [f"{p99(seconds) / percentile(idle, 50):.2f}", f"{p99(seconds) / p99(idle):.2f}"]
                 rows.append([what + suffix, f"{len(seconds):,}", *figures])
         part.table(title, ["", "calls", "p50", "p99", "slowest", "p99 / idle p50", "p99 / idle p99"], rows)
-        part.samples[title] = {"service": self.service, "echo": self.echo}
 
 
 def measure(run: Run) -> Part:
     """Measure beside stops, and beside a reader."""
-    part = Part("latency")
+    part = Part()
     with run.service() as service:
         _beside_stops(run, part, service)
         _beside_reader(run, part, service)

@@ -2,37 +2,34 @@
 
 Each round takes one new bot through each client, in an order drawn anew, so that drift of the machine and what the
 engine still tidies up fall on all alike. Raw HTTP and the SDK send the engine the container that the service creates,
-which is looked up before: :func:`_learned_body`. All are on the default bridge network.
+as its own specification of containers has it. All are on the default bridge network.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from statistics import median
-from typing import Any
 
 from bench.clients import RAW, SDK, SERVICE, Setting
-from bench.engine_http import BOT, RawEngine, container_name
+from bench.engine_http import BOT
 from bench.figures import ms, ratio
-from bench.processes import ProcessError
 from bench.report import Part
 from bench.run import Run
+from container_manager.backends.docker.spec import container_body
+from container_manager.rpc.manager_codec import config_from_proto
 
 _VERBS = ("create", "start", "stop", "remove")
-# A container's own, or set by who would attach to it at its create.
-_OWN = ("Hostname", "AttachStdin", "AttachStdout", "AttachStderr")
 
 
 def measure(run: Run) -> Part:
     """Measure the lifecycle through the service, raw HTTP and the SDK."""
-    part = Part("lifecycle")
+    part = Part()
     rounds = run.rounds(300, 15, 2)
     with ExitStack() as stack:
         service = stack.enter_context(run.service())
-        setting = Setting(run.docker_host, service.target, run.request().SerializeToString())
-        setting = setting._replace(body=_learned_body(run, setting))
+        setting = Setting(run.docker_host, service.target, run.request().SerializeToString(), _body(run))
         clients = {name: stack.enter_context(run.client(name, setting)) for name in (SERVICE, RAW, SDK)}
         # Connections, and threads of the service, are made on demand.
         for client in clients.values():
@@ -51,7 +48,6 @@ def measure(run: Run) -> Part:
     ]
     head = ["", *_VERBS, "lifecycle", f"to {RAW} [95 %]"]
     part.table(f"Lifecycle, one at a time (ms, medians of {rounds} rounds)", head, rows)
-    part.samples = verbs
     against = ratio(whole[SERVICE], whole[RAW])
     met = against.value <= 1.03 and against.high < 1.05
     part.aim(f"lifecycle: {SERVICE} / {RAW}", str(against), "at most 1.03, interval below 1.05", met=met)
@@ -59,28 +55,18 @@ def measure(run: Run) -> Part:
     return part
 
 
-def _learned_body(run: Run, setting: Setting) -> str:
-    """The engine's request for the container that the service creates; :data:`BOT` stands for the bot's id.
-
-    It is made from what the engine shows of one, and proven by another that raw HTTP creates from it.
-    """
-    bots = dict(zip((SERVICE, RAW), run.new_bots(2), strict=True))
-    shown: dict[str, dict[str, Any]] = {}
-    body = ""
-    with closing(RawEngine(run.docker_host)) as engine:
-        for name, bot_id in bots.items():
-            with run.client(name, setting._replace(body=body)) as client:
-                client.call("each", "create", [bot_id])
-            shown[name] = _comparable(engine.inspect(container_name(bot_id)), bot_id)
-            engine.remove(container_name(bot_id))
-            body = json.dumps(shown[SERVICE])
-    if shown[SERVICE] != shown[RAW]:
-        raise ProcessError(f"raw HTTP makes another container than the service: {shown[RAW]}, not {shown[SERVICE]}")
-    return body
-
-
-def _comparable(document: dict[str, Any], bot_id: str) -> Any:
-    """What makes the container, without what is its own. Empty values of any kind are the engine's defaults."""
-    config = {key: value for key, value in document["Config"].items() if value and key not in _OWN}
-    host = {key: value for key, value in document["HostConfig"].items() if value and value != [0, 0]}
-    return json.loads(json.dumps({**config, "HostConfig": host}).replace(bot_id, BOT))
+def _body(run: Run) -> str:
+    """The engine's request for the container that the service creates; :data:`BOT` stands for the bot's id."""
+    request = run.request()
+    body = container_body(
+        BOT,
+        config_from_proto(request.config),
+        image=request.config.image,
+        secrets_source=str(run.secrets_root / BOT),
+        state_source=None,
+        state_target="",
+        request_id=request.request_id,
+        create_id=BOT,
+        stop_seconds=10,
+    )
+    return json.dumps(body)

@@ -26,7 +26,7 @@ _LINE = "a line of a log, of usual size"
 
 def measure(run: Run) -> Part:
     """Have the log written, and read it."""
-    part = Part("logs")
+    part = Part()
     rounds = run.rounds(12, 3, 2)
     with ExitStack() as stack:
         service = stack.enter_context(run.service())
@@ -55,7 +55,6 @@ def measure(run: Run) -> Part:
     ]
     head = ["", "s", "lines/s", "CPU of the service (s)", f"to {RAW} [95 %]"]
     part.table(f"A log of {lines:,} lines (medians of {rounds} rounds)", head, rows)
-    part.samples = seconds
     fastest = list(OURS)[-1]
     part.at_most(f"log of {lines:,} lines: {fastest} / {RAW}", to_raw[fastest], 3)
     return part

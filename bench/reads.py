@@ -6,6 +6,7 @@ the engine's summary rows; those of the SDK and the service, each container's st
 
 The floor of a status is an empty service that answers with the same bytes, called by a bare stub. The service is called
 by a bare stub, too, which compares the services alone; and by the client that users have, which adds its interceptor.
+Another service on the same engine has metrics, traces and the log as JSON.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from statistics import median
 
-from bench.clients import BARE, ECHO, RAW, SDK, SERVICE, Setting
+from bench.clients import BARE, ECHO, RAW, SDK, SERVICE, TELEMETRY, Setting
 from bench.figures import ms, ratio
 from bench.processes import Child
 from bench.report import Part
-from bench.run import Run, status_answer
+from bench.run import TELEMETRY_OPTIONS, Run, status_answer
 
 CONTAINERS = (1, 100, 500)
 _SMOKE_CONTAINERS = (1, 3)
@@ -29,16 +30,17 @@ Series = dict[str, list[float]]
 
 def measure(run: Run) -> Part:
     """Measure at each number of containers."""
-    part = Part("reads")
+    part = Part()
     rounds = run.rounds(40, 12, 2)
     # Statuses and lists of each client in each round.
     calls = run.pick(40, 40, 3), run.pick(4, 4, 1)
     with ExitStack() as stack:
         service = stack.enter_context(run.service())
+        observed = stack.enter_context(run.service(*TELEMETRY_OPTIONS))
         (bot_id,) = run.idle_bots(service, 1)
         echo = run.echo(status_answer(service, bot_id))
         settings = {name: Setting(run.docker_host, service.target) for name in (RAW, SDK, SERVICE, BARE)}
-        settings[ECHO] = Setting("", echo.target)
+        settings |= {ECHO: Setting("", echo.target), TELEMETRY: Setting("", observed.target)}
         clients = {name: stack.enter_context(run.client(name, setting)) for name, setting in settings.items()}
         numbers = _SMOKE_CONTAINERS if run.is_smoke else CONTAINERS
         for number in numbers:
@@ -47,6 +49,8 @@ def measure(run: Run) -> Part:
             statuses, lists = compare(part, clients, bot_ids, rounds, calls)
             for name in (BARE, SERVICE):
                 part.at_most(f"status p50, {number}: {name} / {ECHO}", ratio(statuses[name], statuses[ECHO]), 1.15)
+            cost = ratio(statuses[TELEMETRY], statuses[BARE])
+            part.at_most(f"status p50, {number}: {TELEMETRY} / {BARE}", cost, 1.1)
         # The last of them, with the most containers.
         for name, times in ((RAW, 18), (SDK, 200)):
             part.at_least(f"list of {number}: {name} / {SERVICE}", ratio(lists[name], lists[SERVICE]), times)
@@ -88,5 +92,4 @@ def compare(
         rows.append([*row, "", "", ""][:7])
     head = ["", "status", f"to {raw} [95 %]", f"to {ECHO} [95 %]", "list", f"to {raw} [95 %]", "listed"]
     part.table(f"Status and list, containers: {number} (ms, medians of {rounds} rounds)", head, rows)
-    part.samples[str(number)] = {"status": statuses, "list": lists}
     return statuses, lists

@@ -1,32 +1,24 @@
-"""What a part has measured: tables, figures with their aims, and every sample; printed, and written as JSON."""
+"""What a part has measured: tables, and figures with their aims."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 from bench.figures import Ratio, three
-
-OUTPUT = Path(__file__).resolve().parent / "output"
 
 
 @dataclass
 class Part:
     """The results of one part."""
 
-    name: str
     tables: list[str] = field(default_factory=list)
     aims: list[tuple[str, str, str, str]] = field(default_factory=list)
     """What was measured, the figure, what it should be, and whether it is. A missed aim does not fail the run."""
-    samples: dict[str, Any] = field(default_factory=dict)
-    """Every single value, in seconds or bytes."""
 
     def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Add a table; the first column names the row."""
@@ -65,16 +57,12 @@ def load() -> str:
     return " ".join(f"{average:.2f}" for average in os.getloadavg())
 
 
-def publish(parts: Sequence[Part], around: dict[str, str], name: str) -> None:
-    """Print all tables and, last, all aims; write everything to a file in :data:`OUTPUT`."""
+def publish(parts: Sequence[Part], around: dict[str, str]) -> None:
+    """Print all tables and, last, all aims."""
     for table in (table for part in parts for table in part.tables):
         print(f"\n{table}")
     print("\n" + "\n".join(f"{key}: {value}" for key, value in around.items()))
     print("\n" + _aligned("Aims", [("", "measured", "aim", ""), *(aim for part in parts for aim in part.aims)]))
-    OUTPUT.mkdir(exist_ok=True)
-    file = OUTPUT / name
-    file.write_text(json.dumps({"circumstances": around, "parts": [asdict(part) for part in parts]}) + "\n")
-    print(f"\nAll samples: {file}")
 
 
 def _value(figure: float | Ratio, unit: str) -> tuple[float, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -33,6 +32,8 @@ FULL, QUICK, SMOKE = range(3)
 SMOKE_CONTAINERS = 40
 """How many there are on the engine of a smoke run from its start."""
 SLEEP = ("sleep", "86400")
+# No collector is there: only spans of a smoke run's changes would go to it.
+TELEMETRY_OPTIONS = ("--metrics-listen", "127.0.0.1:0", "--otlp-endpoint", "http://127.0.0.1:9", "--log-format", "json")
 _REQUEST_ID_LABEL = "botmaker.request-id"
 _CLEAN_UP_SECONDS = 180
 _AT_ONCE = 8
@@ -51,16 +52,14 @@ class Run:
         self._scale = scale
         self._rounds = rounds
         self._image = image
-        self._secrets_root = self.scratch / "secrets"
-        self._secrets_root.mkdir(mode=0o700)
+        self.secrets_root = self.scratch / "secrets"
+        self.secrets_root.mkdir(mode=0o700)
         # A request id becomes a label, and any number of bots may have the same.
         self._run_id = f"bench-{uuid.uuid4()}"
         self._idle: list[str] = []
         self._servers = 0
         self._echo: Child | None = None
         self._shared: Program | None = None
-        self.metrics = ""
-        """The address of the metrics of a service with :meth:`telemetry`."""
         self._stack = ExitStack()
         self._stack.callback(shutil.rmtree, self.scratch, ignore_errors=True)
 
@@ -101,20 +100,12 @@ class Run:
             finally:
                 child.call("close")
 
-    def echo(self, answer: bytes = b"") -> Child:
+    def echo(self, answer: bytes) -> Child:
         """The empty service of :mod:`bench.echo_service`, the same for the whole run; from now on with this answer."""
         if self._echo is None:
             self._echo = self._stack.enter_context(self.server(Echo))
         self._echo.call("set", answer)
         return self._echo
-
-    def telemetry(self) -> tuple[str, ...]:
-        """The options for metrics, traces and the log as JSON; the empty service takes the traces."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.metrics = f"127.0.0.1:{probe.getsockname()[1]}"
-        collector = f"http://127.0.0.1:{self.echo().call('port')}"
-        return "--metrics-listen", self.metrics, "--otlp-endpoint", collector, "--log-format", "json"
 
     @contextmanager
     def service(self, *options: str) -> Iterator[Program]:
@@ -124,8 +115,7 @@ class Run:
                 yield service
             return
         if self._shared is None:
-            options = self.telemetry()
-            self._shared = self._stack.enter_context(self._start(self.docker_host, options))
+            self._shared = self._stack.enter_context(self._start(self.docker_host, TELEMETRY_OPTIONS))
         yield self._shared
 
     @contextmanager
@@ -155,7 +145,7 @@ class Run:
         """Ids of new bots, each with its secrets directory."""
         bot_ids = [str(uuid.uuid4()) for _ in range(count)]
         for bot_id in bot_ids:
-            (self._secrets_root / bot_id).mkdir(mode=0o700)
+            (self.secrets_root / bot_id).mkdir(mode=0o700)
         return bot_ids
 
     def request(self, network: str = "bridge", command: Sequence[str] = SLEEP) -> pb.CreateContainerRequest:
@@ -228,7 +218,7 @@ class Run:
             "--docker-host",
             docker_host,
             "--secrets-root",
-            str(self._secrets_root),
+            str(self.secrets_root),
         )
         return Program(path, [sys.executable, "-m", "container_manager", "serve", *command, *options])
 

@@ -5,7 +5,7 @@ which has a service and a task that waits for a node that does not exist:
 
 * status and list, which come from the service's memory, beside an empty service that answers with the same bytes, and
   beside ``/services`` and ``/tasks`` of the manager;
-* the cost of polling and of the live view (:mod:`bench.poller`) while nothing changes, and while something does.
+* the service's CPU time for polling and the live view while nothing changes, and while something does.
 
 Without them, the time from a start until the bot runs, beside the same by the raw API.
 """
@@ -16,14 +16,12 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from functools import partial
 from statistics import median
 
 from bench.clients import BARE, ECHO, MANAGER, SERVICE, Json, RawManager, Setting, with_replica
 from bench.figures import ms, ratio
-from bench.poller import Poller
-from bench.processes import Child, ProcessError
 from bench.reads import compare
 from bench.report import Part
 from bench.run import Run, status_answer
@@ -34,11 +32,12 @@ _BOTS = 500
 _NOWHERE = {"Constraints": ["node.labels.none==1"]}
 _ANSWER = "service, its answer"
 _CHANGE_SECONDS = 0.5
+_SETTLED_SECONDS = 3.0
 
 
 def starts(run: Run) -> Part:
     """From a start until the bot runs."""
-    part, rounds = Part("starts"), run.rounds(40, 8, 1)
+    part, rounds = Part(), run.rounds(40, 8, 1)
     print(f"starts: {rounds} rounds", flush=True)
     # The service also waits whether the program can be executed.
     seconds: dict[str, list[float]] = {SERVICE: [], _ANSWER: [], MANAGER: []}
@@ -68,14 +67,13 @@ def starts(run: Run) -> Part:
     rows = [[name, ms(median(times)), str(ratio(times, seconds[MANAGER]))] for name, times in seconds.items()]
     head = ["", "start", f"to {MANAGER} [95 %]"]
     part.table(f"From a start until the bot runs (ms, medians of {rounds})", head, rows)
-    part.samples = seconds
     part.at_most(f"start until it runs: {SERVICE} / {MANAGER}", ratio(seconds[SERVICE], seconds[MANAGER]), 1.3)
     return part
 
 
 def reads(run: Run) -> Part:
     """Status and list of many bots, which stay for :func:`polling`."""
-    part, bots, rounds = Part("reads"), run.pick(_BOTS, _BOTS, 5), run.rounds(40, 12, 1)
+    part, bots, rounds = Part(), run.pick(_BOTS, _BOTS, 5), run.rounds(40, 12, 1)
     print(f"reads: {bots} bots, {rounds} rounds", flush=True)
     with ExitStack() as stack:
         service = stack.enter_context(run.service(*OPTIONS))
@@ -98,29 +96,28 @@ def reads(run: Run) -> Part:
 
 
 def polling(run: Run) -> Part:
-    """The cost of polling, with the bots of the reads. No service polls beside it."""
-    part, seconds = Part("polling"), run.pick(30, 10, 1)
-    with closing(RawManager(Setting(run.docker_host, ""))) as manager:
-        services = manager.services()
-    bot_id = services[0]["Spec"]["Labels"]["botmaker.bot-id"]
+    """The cost of polling, with the bots of the reads. The service is asked nothing meanwhile."""
+    part, seconds = Part(), run.pick(30, 10, 1)
     rows = []
-    for changes in (False, True):
-        what = f"a change every {_CHANGE_SECONDS} s" if changes else "nothing changes"
-        print(f"polling, {what}: {1.5 * seconds:.0f} s", flush=True)
-        with Child(Poller, run.docker_host) as poller, _changing(run.docker_host, bot_id) if changes else ExitStack():
-            figures = poller.call("measure", seconds)
-        if figures["polls"] < figures["seconds"] / 2:
-            # It polls once a second, unless the manager answers slowly or not at all.
-            raise ProcessError(
-                f"only {figures['polls']} polls in {figures['seconds']:.0f} s: the manager does not keep up"
-            )
-        share = 100 * figures["cpu_seconds"] / figures["seconds"]
-        polls = f"{figures['polls'] / figures['seconds']:.1f}"
-        rows.append([what, f"{share:.2f} %", polls, ms(figures["longest_step_seconds"])])
-        part.samples[what] = figures
-        part.at_most(f"polling, {what}: share of a core", share, 5.0, " %")
-    head = ["", "of a core", "polls/s", "longest step (ms)"]
-    part.table(f"Polling and live view, {len(services)} bots that wait for a node", head, rows)
+    with (
+        run.service(*OPTIONS) as service,
+        closing(RawManager(Setting(run.docker_host, ""))) as manager,
+        run.client(SERVICE, Setting("", service.target)) as client,
+    ):
+        services = manager.services()
+        bot_id = services[0]["Spec"]["Labels"]["botmaker.bot-id"]
+        client.call("each", "synced", [bot_id])
+        for changes in (False, True):
+            what = f"a change every {_CHANGE_SECONDS} s" if changes else "nothing changes"
+            print(f"polling, {what}: {seconds} s", flush=True)
+            with _changing(run.docker_host, bot_id) if changes else nullcontext():
+                time.sleep(_SETTLED_SECONDS)
+                before = service.cpu_seconds()
+                time.sleep(seconds)
+                share = 100 * (service.cpu_seconds() - before) / seconds
+            rows.append([what, f"{share:.2f} %"])
+            part.at_most(f"polling, {what}: share of a core", share, 5.0, " %")
+    part.table(f"Polling and live view, {len(services)} bots that wait for a node", ["", "of a core"], rows)
     return part
 
 

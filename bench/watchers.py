@@ -105,7 +105,7 @@ class Watchers:
 
 def measure(run: Run) -> Part:
     """Measure the fan-out of the service and of the empty one."""
-    part = Part("watchers")
+    part = Part()
     count, rounds = run.pick(*_COUNTS), run.rounds(150, 25, 1)
     print(f"watchers, {count:,}: {rounds} rounds", flush=True)
     with ExitStack() as stack:
@@ -139,7 +139,6 @@ def measure(run: Run) -> Part:
     rows = [[name, ms(median(s)), ms(p99(s)), ms(max(s)), str(ratio(s, seconds[ECHO]))] for name, s in seconds.items()]
     head = ["", "p50", "p99", "slowest", f"p50 to {ECHO} [95 %]"]
     part.table(f"From a change to the last of {count:,} watchers (ms, {rounds} rounds)", head, rows)
-    part.samples = seconds
     times = ratio_of(seconds[SERVICE], seconds[ECHO], p99, p99)
     last = p99(seconds[SERVICE]) * 1000
     part.aim(

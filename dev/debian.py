@@ -20,6 +20,7 @@ PROGRAMS = {
     "docker-compose": "docker-compose",
     "tmux": "tmux",
     "socat": "socat",
+    "mkfs.btrfs": "btrfs-progs",
 }
 # What an engine of ours needs.
 ENGINE_PROGRAMS = ("dockerd", "docker", "iptables", "ip", "mmdebstrap", "git")

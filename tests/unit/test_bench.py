@@ -15,9 +15,7 @@ import pytest
 
 from bench import fleet
 from bench.figures import p99, percentile, ratio, ratio_of
-from bench.poller import Poller
 from bench.report import Part
-from tests.support.fake_engine import FakeEngine, Json
 
 TOP = Path(__file__).parents[2]
 # One row for each, with its reference.
@@ -28,12 +26,10 @@ FIGURES = [
     "slowest status until",
     "status p99 beside a log reader / idle p50",
     "status p99 beside a log reader / idle p99",
-    "status p50: metrics, traces and JSON log on / off",
-    "CPU of botctl list -o json",
-    "copy of a state: shared blocks / full copy",
     "lifecycle: service / raw HTTP",
     "status p50, 3: service, bare stub / empty echo service",
     "status p50, 3: service / empty echo service",
+    "status p50, 3: service with telemetry, bare stub / service, bare stub",
     "list of 3: raw HTTP / service",
     "list of 3: docker SDK / service",
     "sync of 3 containers",
@@ -69,17 +65,6 @@ def test_a_service_that_does_not_start_fails_the_run(scratch: Path) -> None:
     assert 1 == run.returncode
     assert "does not serve" in run.stderr
     assert [] == list(scratch.iterdir())
-
-
-def test_the_poller_follows_a_swarm_and_says_what_that_takes() -> None:
-    with FakeEngine() as manager:
-        for path in ("/services", "/tasks", "/nodes"):
-            manager.on("GET", path, Json([]))
-        figures = Poller(manager.url).measure(0.05)
-        assert [True] * 3 == [bool(manager.seen("GET", path)) for path in ("/services", "/tasks", "/nodes")]
-    assert 0 < figures["longest_step_seconds"]
-    assert 0.05 <= figures["seconds"]
-    assert 0 < figures["cpu_seconds"]
 
 
 def test_drift_that_both_share_does_not_widen_the_interval_of_a_ratio() -> None:
@@ -127,7 +112,7 @@ def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed() -> None
 
 
 def test_an_aim_is_met_at_its_limit_and_missed_beyond() -> None:
-    part = Part("some")
+    part = Part()
     part.at_most("time", 3.0, 3, " s")
     part.at_most("time", 3.01, 3, " s")
     part.at_least("faster", 18.0, 18)

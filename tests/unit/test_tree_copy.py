@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from container_manager.backend_maintenance import Copied
 from container_manager.errors import StateTooLargeError
 from container_manager.provisioning import tree_copy
+from dev.debian import install
 
 
 def copy(source: Path, target: Path, without: tuple[str, ...] = ()) -> Copied:
@@ -60,6 +62,35 @@ def made_state(source: Path) -> Path:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return made_state(tmp_path / "source")
+
+
+@pytest.fixture
+def small_btrfs(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 MiB that can share blocks."""
+    install(("mkfs.btrfs",))
+    image, place = tmp_path / "image", tmp_path / "btrfs"
+    with image.open("wb") as file:
+        file.truncate(256 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True)
+    place.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_where_a_file_system_can_share_blocks_copies_take_no_further_space(small_btrfs: Path) -> None:
+    state = small_btrfs / "state"
+    state.mkdir()
+    content = os.urandom(100 << 20)
+    (state / "large").write_bytes(content)
+    copies = [small_btrfs / f"copy-{number}" for number in range(3)]
+    assert [len(content)] * 3 == [copy(state, each).size_bytes for each in copies]
+    (state / "large").write_bytes(b"changed")
+    assert [True] * 3 == [content == (each / "large").read_bytes() for each in copies]
 
 
 def test_files_directories_and_links_are_copied_with_all_that_belongs_to_them(source: Path, tmp_path: Path) -> None:
