@@ -98,7 +98,7 @@ release: env ## release VERSION=x.y.z: changelog, tag, packages, image; DRY_RUN=
 
 clean: ## remove the environments, and the private engine with its images
 	@if [ -e .dev/engine ]; then $(or $(wildcard $(PYTHON)),python3) -m dev.run --stop; fi
-	@[ "$$(id -u)" != 0 ] || $(or $(wildcard $(PYTHON)),python3) -m dev.swarm --stop
+	@[ "$$(id -u)" != 0 ] || $(or $(wildcard $(PYTHON)),python3) -c 'from dev.swarm.record import clear_abandoned; clear_abandoned()'
 	rm -rf .venv .venv-protoc .venv-lock .venv-lowest .venv-audit .venv-node .dev
 
 env:

@@ -106,11 +106,6 @@ class PrivateEngine:
             raise EngineError("the private engine does not run")
         return record.pid
 
-    def helper_pids(self, program: str) -> set[int]:
-        """The process ids of what the daemon has started for itself under this name, such as `containerd`."""
-        record = self._read()
-        return helpers(Path(record.runtime), program) if record is not None and record.runtime else set()
-
     @property
     def running(self) -> bool:
         """Whether the daemon's process is there."""

@@ -1,4 +1,4 @@
-"""The images that tests and the demo need, made once per engine: `python3 -m dev.images test|bot`."""
+"""The images of tests, the demo and deployments, made once per engine: `python3 -m dev.images test|bot|python`."""
 
 import contextlib
 import fcntl
@@ -13,6 +13,7 @@ from pathlib import Path
 from dev import docker_command
 from dev.debian import unpacked
 from dev.docker_command import DockerError
+from dev.python_base import ensure_python_base
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TEST_IMAGE = "botmaker-test/busybox:1"
@@ -122,12 +123,10 @@ def _one_at_a_time(image: str) -> Iterator[None]:
 
 def main(arguments: Sequence[str]) -> int:
     """Make the images named; print their tags."""
-    makers = {"test": ensure_test_image, "bot": ensure_bot_image}
+    makers = {"test": ensure_test_image, "bot": ensure_bot_image, "python": ensure_python_base}
     docker_host = os.environ.get("DOCKER_HOST")
     if not arguments or set(arguments) - set(makers) or not docker_host:
-        print(
-            "usage: DOCKER_HOST=… python3 -m dev.images test|bot … (or within: python3 -m dev.run --)", file=sys.stderr
-        )
+        print(f"usage: DOCKER_HOST=… python3 -m dev.images {'|'.join(makers)} … (or within dev.run)", file=sys.stderr)
         return 2
     try:
         for name in arguments:

@@ -1,7 +1,7 @@
 """The Python image that the deployed images are built on.
 
-`DOCKER_HOST=… python3 -m dev.python_base` prints its tag. It is the one that deploy/Dockerfile names where the engine
-has it or can pull it; else one is made from Debian's packages alone, which needs root on Debian or Ubuntu.
+It is the one that deploy/Dockerfile names where the engine has it or can pull it; else one is made from Debian's
+packages alone, which needs root on Debian or Ubuntu.
 """
 
 import os
@@ -74,21 +74,3 @@ def make_debian_image(docker_host: str, tag: str, packages: Sequence[str], *chan
         raise DockerError(f"mmdebstrap failed with status {made.returncode}, see above")
     details = [word for change in changes for word in ("--change", change)]
     docker_command.run(docker_host, "import", *details, "-", tag, stdin=made.stdout)
-
-
-def main() -> int:
-    """Make the image; print its tag."""
-    docker_host = os.environ.get("DOCKER_HOST")
-    if not docker_host:
-        print("usage: DOCKER_HOST=… python3 -m dev.python_base (or within: python3 -m dev.run --)", file=sys.stderr)
-        return 2
-    try:
-        print(ensure_python_base(docker_host))
-    except DockerError as error:
-        print(f"python_base: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,7 +10,7 @@ dies in whatever way, a watcher clears the bed; should the watcher die too, the 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -135,15 +135,10 @@ class SwarmBed:
 
     @property
     def enter_switch(self) -> list[str]:
-        """The words to put before a command that shall run in the network of the nodes."""
+        """The words to put before a command that shall reach the nodes' addresses and their bots' ports."""
         self._record()
         assert self._switch is not None
         return self._switch.machine.enter("net")
-
-    def in_switch(self, command: Sequence[str], *, timeout: float | None = None) -> subprocess.CompletedProcess[bytes]:
-        """Run a command of this machine where the nodes' addresses and their bots' ports can be reached."""
-        words = [*self.enter_switch, *command]
-        return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
 
     def restore(self) -> None:
         """Boot, heal and start whatever a test has cut or killed, and wait until every node is ready.

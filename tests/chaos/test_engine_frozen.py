@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+from dev.remains import helpers
 from tests.chaos.conftest import Report
 from tests.support.fault_table import FaultRow
 from tests.support.faulty_world import FaultyWorld, recovery
@@ -46,7 +47,8 @@ def test_an_engine_that_freezes_under_load_loses_nothing(world: FaultyWorld, rep
 def _freeze(world: FaultyWorld) -> list[int]:
     dockerd = world.engine.pid
     # A process that containerd has just forked has its name until it executes its own program.
-    (containerd,) = (pid for pid in world.engine.helper_pids("containerd") if _parent(pid) == dockerd)
+    runtime = Path(world.engine.url.removeprefix("unix://")).parent
+    (containerd,) = (pid for pid in helpers(runtime, "containerd") if _parent(pid) == dockerd)
     frozen = [dockerd, containerd]
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)

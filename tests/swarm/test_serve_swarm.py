@@ -39,7 +39,8 @@ def state() -> Iterator[Path]:
 
 def is_live(bed: SwarmBed, node: str) -> bool:
     (address,) = [each.address for each in bed.nodes if each.name == node]
-    return bed.in_switch([sys.executable, "-c", LIVE, f"http://{address}:18789/healthz"]).stdout == b"200\n"
+    command = [*bed.enter_switch, sys.executable, "-c", LIVE, f"http://{address}:18789/healthz"]
+    return subprocess.run(command, capture_output=True, check=False).stdout == b"200\n"
 
 
 @pytest.mark.slow
