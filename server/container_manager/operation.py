@@ -92,6 +92,8 @@ class GracePeriod(Wait):
     """How long the backend lets it run."""
     kill: Callable[[], Future[None]]
     """Kill what was asked to end, and nothing else; has no effect if that has ended. Does not block."""
+    gives_way: bool = False
+    """The container was not asked to end. Only a call that is certain to end it ends the wait early."""
     ended_early: bool = False
     """:attr:`kill` was called."""
     never_begins: Callable[[], bool] = lambda: False

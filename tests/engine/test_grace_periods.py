@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1.container_maintainer_pb2_grpc import ContainerMaintainerStub
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import BackendConfig, ServerConfig
 from container_manager.engine.timestamps import time_ns
@@ -19,6 +21,7 @@ from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import FOREVER, STUBBORN, Calls, fails_with
 from tests.support.serving import running_server
+from tests.support.start_failure_contract import BuildImage
 from tests.support.waiting import wait_until
 
 DAY = 86_400
@@ -80,6 +83,23 @@ def test_a_grace_of_zero_overtakes_one_of_a_day(  # noqa: PLR0917 - fixtures and
         end(second, calls, bot_id, 0)
         assert call.result(timeout=60) is not None
     assert after == state(calls, bot_id)
+
+
+def test_an_upgrade_with_a_grace_of_zero_overtakes_a_stop_of_a_day(
+    calls: Calls, stub: ContainerManagerStub, bots: Bots, target: str, build_image: BuildImage
+) -> None:
+    bot_id, image = run_stubborn(calls, bots), build_image("LABEL changed=yes")
+    request = maintainer_pb.UpgradeContainerRequest(
+        bot_id=bot_id, image=image, request_id=bot_id, grace_period=Duration(seconds=0), skip_backup=True
+    )
+    with under_way("Stop", stub, bots, bot_id) as call, connect(target) as channel:
+        *_, last = ContainerMaintainerStub(channel).UpgradeContainer(request, timeout=60)
+        assert maintainer_pb.UPGRADE_PHASE_COMMITTED == last.phase
+        assert call.result(timeout=60) is not None
+    status = calls.status(bot_id)
+    assert status is not None
+    assert (pb.CONTAINER_STATE_CREATED, image) == (status.state, status.image)
+    calls.remove(bot_id)
 
 
 def test_a_restart_overtakes_a_removal_and_finds_nothing(calls: Calls, stub: ContainerManagerStub, bots: Bots) -> None:

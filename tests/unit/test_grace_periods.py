@@ -9,7 +9,7 @@ import pytest
 
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import CapacityExceededError, reason_of
-from container_manager.operation import GracePeriod
+from container_manager.operation import GracePeriod, Wait
 from container_manager.scheduling.grace_periods import GracePeriods
 from tests.support.virtual_loop import now, virtual
 
@@ -19,9 +19,9 @@ BOT, OTHER = "bot-a", "bot-b"
 class Stubborn:
     """A process that ends when it is killed, or after its grace period."""
 
-    def __init__(self, grace_seconds: float, *failures: Exception) -> None:
+    def __init__(self, grace_seconds: float, *failures: Exception, gives_way: bool = False) -> None:
         """``failures``: of the first kills, one each."""
-        self.period = GracePeriod(grace_seconds=grace_seconds, kill=self.kill)
+        self.period = GracePeriod(grace_seconds=grace_seconds, kill=self.kill, gives_way=gives_way)
         self.kills: list[float] = []
         self._ended = asyncio.Event()
         self._failures = iter(failures)
@@ -185,3 +185,18 @@ async def test_the_period_ends_after_a_kill_under_way_so_that_it_reaches_nothing
         assert not running.done()
         killed.set_result(None)
         await running
+
+
+@virtual
+async def test_a_call_that_may_leave_the_bot_as_it_is_ends_grace_periods_and_no_other_waits() -> None:
+    periods = GracePeriods()
+    process, program = Stubborn(DAY), Stubborn(75, gives_way=True)
+    with periods.waiting(BOT, 5, ends_waits=False):
+        assert not periods.is_awaited(BOT)
+        assert await periods.unless_awaited(BOT, Wait(seconds=1)) is None
+        assert 5 == await ended_at_with_waiter(periods, process)
+        assert 75 == await ended_at_with_waiter(periods, program)
+        with periods.waiting(BOT, 20):
+            assert periods.is_awaited(BOT)
+            assert await periods.unless_awaited(BOT, Wait(seconds=1)) is not None
+            assert 20 == await ended_at_with_waiter(periods, Stubborn(75, gives_way=True))

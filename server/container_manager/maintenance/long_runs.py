@@ -12,14 +12,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 import container_manager
-from container_manager.backend import Backend, Feature
+from container_manager.backend import Backend, Feature, Lifecycle
 from container_manager.backend_maintenance import States
 from container_manager.config import ServerConfig
 from container_manager.deadline import Deadline
 from container_manager.errors import ContainerManagerError, reason_of
 from container_manager.maintenance.backup import create_backup
 from container_manager.maintenance.backup_store import BackupStore
-from container_manager.maintenance.journal import BACKUP, RESTORE, UPGRADE, Journal
+from container_manager.maintenance.journal import BACKUP, RESTORE, UPGRADE, Journal, Record
 from container_manager.maintenance.readiness import ReadinessWaiter
 from container_manager.maintenance.restore import restore_backup
 from container_manager.maintenance.runs import Runs
@@ -93,8 +93,16 @@ def long_runs(
         RESTORE: partial(restore_backup, means),
         UPGRADE: partial(upgrade, means),
     }
-    runs = Runs(kinds, journal, operations, keeper.look_at)
+    runs = Runs(kinds, journal, operations, keeper.look_at, partial(_grace_seconds, backend.lifecycle))
     return LongRuns(runs, store, backend.states, waits)
+
+
+def _grace_seconds(lifecycle: Lifecycle, record: Record) -> int | None:
+    """The grace period of an operation that stops the bot; ``None``: it does not."""
+    if record.kind == BACKUP and not record.arguments.get("stop_and_restart"):
+        return None
+    grace_seconds: int | None = record.arguments.get("grace_seconds")
+    return lifecycle.default_grace_seconds if grace_seconds is None else grace_seconds
 
 
 class LoopWaits:

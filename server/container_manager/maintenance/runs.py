@@ -107,12 +107,17 @@ class Runs:
         journal: Journal,
         operations: BotOperations,
         look_at: Callable[[str], Awaitable[None]],
+        grace_of: Callable[[Record], int | None] = lambda _: None,
     ) -> None:
-        """``look_at`` waits until reads show what has become of a bot's container."""
+        """``look_at`` waits until reads show what has become of a bot's container.
+
+        ``grace_of``: the grace period, in seconds, of an operation that stops the bot; ``None``: it does not.
+        """
         self._kinds = kinds
         self._journal = journal
         self._operations = operations
         self._look_at = look_at
+        self._grace_of = grace_of
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_alone = True
@@ -222,6 +227,9 @@ class Runs:
                 task.bot_id,
                 lambda _: recorded(self._kinds[task.record.kind], task),
                 Deadline(),
+                grace_seconds=self._grace_of(task.record),
+                # It may yet be refused, or wait long for an image before it stops the bot.
+                ends_waits=False,
                 gives_way=lambda: not task.phase,
                 on_turn=turn.set,
             )

@@ -22,7 +22,7 @@ def overtakable(
 ) -> Operation[T]:
     """The program's result. It takes no longer than ``seconds``.
 
-    A call that is to end the bot waits no longer than its own grace period, as behind any other:
+    A call that is certain to end the bot waits no longer than its own grace period, as behind any other:
     :class:`OperationInProgressError` then. The program ends with the bot.
 
     A program that has no thread when the caller gives up never runs: :class:`CapacityExceededError`.
@@ -37,7 +37,7 @@ def overtakable(
     work = submit(program)
     work.add_done_callback(lambda _: end())
     deadline.on_cancel(work.cancel)
-    yield GracePeriod(future=ended, grace_seconds=seconds, kill=end, never_begins=work.cancelled)
+    yield GracePeriod(future=ended, grace_seconds=seconds, kill=end, gives_way=True, never_begins=work.cancelled)
     if work.cancelled():
         raise CapacityExceededError("no worker came free before the call's deadline; try again later", bot_id=bot_id)
     if not work.done():

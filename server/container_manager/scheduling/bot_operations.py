@@ -115,6 +115,7 @@ class BotOperations:
         deadline: Deadline,
         *,
         grace_seconds: float | None = None,
+        ends_waits: bool = True,
         starts: Callable[[], bool] = lambda: False,
         gives_way: Callable[[], bool] = lambda: False,
         on_turn: Callable[[], None] = lambda: None,
@@ -123,20 +124,21 @@ class BotOperations:
         """The result of an operation that no other change of the same bot overlaps; first come, first served.
 
         ``grace_seconds``, of an operation that ends a process: while it waits for its turn, it ends the grace period
-        of another one as soon as its own would end.
+        of another one as soon as its own would end. ``ends_waits``: it also ends the waits of operations that give way,
+        at once, and the wait for a program in the bot. False for one that may yet leave the bot as it is.
 
         ``starts``: whether the operation is going to start the bot, asked when its turn has come. It then waits until
         it is admitted. It has started the bot if its result is not empty, or if its error has ``start_sent``.
 
         ``gives_way``: whether the operation has changed nothing yet, asked at each of its waits, also for a worker. A
-        call with a grace period ends such a wait with :class:`OperationInProgressError`, as it ends that of a start.
+        call that ``ends_waits`` ends such a wait with :class:`OperationInProgressError`, as it ends that of a start.
 
         The callbacks are called on the event loop: ``on_turn`` when the operation may begin, and then ``on_end`` when
         the operation has ended, whether anyone waits or not, with how it did; ``None``: it could not be started.
         """
         deadline.check()
-        with self._grace_periods.waiting(bot_id, grace_seconds):
-            if self._starts is not None and grace_seconds is not None:
+        with self._grace_periods.waiting(bot_id, grace_seconds, ends_waits=ends_waits):
+            if self._starts is not None and grace_seconds is not None and ends_waits:
                 self._starts.withdraw(bot_id)
             end = await self._turns.acquire(bot_id, deadline)
 

@@ -1,6 +1,6 @@
 """Grace periods that run, and the calls that wait behind them: a shorter grace period ends a longer one early.
 
-Such calls also end the waits of operations that have changed nothing yet.
+Calls that are certain to end the bot also end the waits of operations that have changed nothing yet.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from container_manager.errors import ContainerManagerError, OperationInProgressError, reason_of
 from container_manager.operation import GracePeriod, Wait
@@ -31,8 +31,8 @@ class GracePeriods:
     """
 
     def __init__(self) -> None:
-        # By bot: for each waiting call, when it came and its grace period, in seconds.
-        self._waiting: defaultdict[str, dict[object, tuple[float, float]]] = defaultdict(dict)
+        # By bot: those that have a grace period.
+        self._waiting: defaultdict[str, dict[object, _Waiting]] = defaultdict(dict)
         self._running: dict[str, _Running] = {}
         self._giving_way: dict[str, asyncio.Event] = {}
 
@@ -41,8 +41,8 @@ class GracePeriods:
         return len(self._waiting.keys() | self._running.keys())
 
     def is_awaited(self, bot_id: str) -> bool:
-        """Whether a call with a grace period waits for the bot's turn."""
-        return bot_id in self._waiting
+        """Whether a call waits for the bot's turn that ends the waits of operations which give way."""
+        return any(each.ends_waits for each in self._waiting.get(bot_id, {}).values())
 
     async def unless_awaited(self, bot_id: str, wait: Wait) -> OperationInProgressError | None:
         """Wait for an operation that has the bot's turn and gives way: returns its error if a call waits for that."""
@@ -71,15 +71,18 @@ class GracePeriods:
         return None
 
     @contextmanager
-    def waiting(self, bot_id: str, grace_seconds: float | None) -> Iterator[None]:
-        """A call waits for the bot's turn in this context; ``None``: it has no grace period."""
+    def waiting(self, bot_id: str, grace_seconds: float | None, *, ends_waits: bool = True) -> Iterator[None]:
+        """A call waits for the bot's turn in this context; ``None``: it has no grace period.
+
+        ``ends_waits``: it also ends the waits of operations that give way.
+        """
         if grace_seconds is None:
             yield
             return
         call = object()
-        self._waiting[bot_id][call] = (_now(), grace_seconds)
+        self._waiting[bot_id][call] = _Waiting(_now(), grace_seconds, ends_waits)
         self._reschedule(bot_id)
-        if bot_id in self._giving_way:
+        if ends_waits and bot_id in self._giving_way:
             self._giving_way[bot_id].set()
         try:
             yield
@@ -106,9 +109,17 @@ class GracePeriods:
         running = self._running.get(bot_id)
         if running is None:
             return
-        waiting = self._waiting.get(bot_id, {}).values()
-        ends = min((max(came, running.began) + seconds for came, seconds in waiting), default=running.ends)
+        waiting = [each for each in self._waiting.get(bot_id, {}).values() if each.ends_waits or not running.gives_way]
+        ends = min((max(each.came, running.began) + each.seconds for each in waiting), default=running.ends)
         running.kill_at(ends if ends < running.ends else None)
+
+
+class _Waiting(NamedTuple):
+    """A call that has a grace period."""
+
+    came: float
+    seconds: float
+    ends_waits: bool
 
 
 class _Running:
@@ -118,6 +129,7 @@ class _Running:
         """``reschedule`` is called when a kill has failed."""
         self.began = _now()
         self.ends = self.began + period.grace_seconds
+        self.gives_way = period.gives_way
         self.kill: asyncio.Future[None] | None = None
         """A kill that is under way or has succeeded."""
         self._period = period

@@ -128,7 +128,8 @@ class ContainerManagerServicer(object):
         stopped already or does not exist.
 
         A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
-        would end, counted from its arrival, and then takes its turn. It never prolongs a grace period.
+        would end, counted from its arrival, and then takes its turn. It never prolongs a grace period. UpgradeContainer,
+        RestoreBackup, CreateBackup with stop_and_restart and the restart of ReloadSecrets do the same.
 
         INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
         """

@@ -79,7 +79,8 @@ class ContainerManagerStub:
     stopped already or does not exist.
 
     A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
-    would end, counted from its arrival, and then takes its turn. It never prolongs a grace period.
+    would end, counted from its arrival, and then takes its turn. It never prolongs a grace period. UpgradeContainer,
+    RestoreBackup, CreateBackup with stop_and_restart and the restart of ReloadSecrets do the same.
 
     INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
     """
@@ -146,7 +147,8 @@ class ContainerManagerAsyncStub(ContainerManagerStub):
     stopped already or does not exist.
 
     A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
-    would end, counted from its arrival, and then takes its turn. It never prolongs a grace period.
+    would end, counted from its arrival, and then takes its turn. It never prolongs a grace period. UpgradeContainer,
+    RestoreBackup, CreateBackup with stop_and_restart and the restart of ReloadSecrets do the same.
 
     INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
     """
@@ -228,7 +230,8 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
         stopped already or does not exist.
 
         A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
-        would end, counted from its arrival, and then takes its turn. It never prolongs a grace period.
+        would end, counted from its arrival, and then takes its turn. It never prolongs a grace period. UpgradeContainer,
+        RestoreBackup, CreateBackup with stop_and_restart and the restart of ReloadSecrets do the same.
 
         INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
         """
