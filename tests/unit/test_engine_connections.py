@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,6 @@ from container_manager.backends.docker.docker_service import DockerService
 from container_manager.bot_directories import RootDirectory
 from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
-from container_manager.engine import client as client_module
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.client import EngineClient
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -157,31 +157,36 @@ def test_calls_one_after_another_leave_two_connections_open_at_most(engine: Fake
     wait_until(lambda: engine.open <= 2, "those of earlier calls are closed")
 
 
-@pytest.mark.parametrize("whose", ["its own", "another's"])
-def test_idle_connections_are_closed_by_the_next_call_of_any_client_after_their_time(
-    engine: FakeEngine, client: EngineClient, monkeypatch: pytest.MonkeyPatch, whose: str
-) -> None:
-    other = EngineClient(engine.url, timeout_seconds=10)
-    other.ping(Deadline())
-    together = threading.Barrier(8)
+def test_idle_connections_end_by_themselves_within_15_s_while_the_engine_answers_nothing(engine: FakeEngine) -> None:
+    """Those of both clients. A call that hangs keeps its own."""
+    together = threading.Barrier(16)
 
     def answer(_: Request) -> Json:
         together.wait(60)
         return Json({})
 
-    engine.on("GET", INSPECT, *[answer] * 8, Json({}))
+    async def burst(pool: ThreadPoolExecutor, client: EngineClient, looped: AsyncEngineClient) -> None:
+        loop, began = asyncio.get_running_loop(), time.monotonic()
+        in_threads = [loop.run_in_executor(pool, inspect, client) for _ in range(8)]
+        await asyncio.gather(*in_threads, *(looped.get_json("/containers/c1/json") for _ in range(8)))
+        engine.on("GET", INSPECT, Hang())
+        hanging = loop.run_in_executor(pool, inspect, client)
+        await asyncio.to_thread(engine.await_request, "GET", INSPECT, 17)
+        await asyncio.to_thread(wait_until, lambda: engine.open < 16, "some are closed", 15)
+        assert time.monotonic() > began + 4, "they are kept for the next calls"
+        await asyncio.to_thread(wait_until, lambda: engine.open == 1, "only the one of the call that hangs is left", 15)
+        assert not hanging.done()
+        engine.release()
+        with pytest.raises(EngineUnavailableError):
+            await hanging
+        await looped.close()
+
+    engine.on("GET", INSPECT, answer)
+    client = EngineClient(engine.url, timeout_seconds=60)
+    looped = AsyncEngineClient(engine.url, timeout_seconds=60)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: inspect(client), range(8)))
-    wait_until(lambda: engine.open == 9, "those that asked for the version are closed")
-    inspect(client)
-    assert 9 == engine.open
-    monkeypatch.setattr(client_module, "_IDLE_SECONDS", 0)
-    if whose == "its own":
-        inspect(client)
-    else:
-        other.ping(Deadline())
-    wait_until(lambda: engine.open <= 1, "only the connection just used is open")
-    other.close()
+        asyncio.run(burst(pool, client, looped))
+    client.close()
 
 
 class _EmptiedMeanwhile(deque):  # type: ignore[type-arg]

@@ -27,8 +27,8 @@ from container_manager.engine.transport_errors import (
 )
 
 _NO_ANSWER = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError, LookupError)
-# An unused connection is closed after once to twice as long.
-_IDLE_SECONDS = 7.0
+# An unused connection is closed after once to twice as long; aiohttp rounds more than 5 s up.
+_IDLE_SECONDS = 5.0
 _TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
 # The answers to POST beside 200. 304: a container is in the wanted state already.
 _DONE = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)

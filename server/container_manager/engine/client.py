@@ -55,10 +55,12 @@ _NO_ANSWER = (
 _TIMEOUTS = (requests.ReadTimeout, requests.ConnectTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError)
 _HTTP_FORBIDDEN = 403
 _HTTP_NOT_FOUND = 404
-_IDLE_SECONDS = 10.0
-"""How long an unused connection stays open, until the next call closes it, of whichever client: the health check makes
-one every second."""
+_IDLE_SECONDS = 8.0
+_LOOK_SECONDS = 2.0
+"""An unused connection is closed after the first at the earliest, and after both together at the latest."""
 _clients: WeakSet[EngineClient] = WeakSet()
+_closer: threading.Thread | None = None
+"""Closes unused connections, while there are any: no call does it while the engine does not answer."""
 _clients_lock = threading.Lock()
 
 
@@ -210,24 +212,19 @@ class EngineClient:
             return result
 
     def _keep(self, api: SdkClient) -> None:
-        now = time.monotonic()
-        self._idle.append((now, api))
+        with _clients_lock:
+            self._idle.append((time.monotonic(), api))
+            _start_closer()
         if self._closed:
             self.close_unused_since(math.inf)
-        # If another thread does it just now, it does it for all.
-        elif _clients_lock.acquire(blocking=False):
-            try:
-                for client in _clients:
-                    client.close_unused_since(now - _IDLE_SECONDS)
-            finally:
-                _clients_lock.release()
 
-    def close_unused_since(self, moment: float) -> None:
-        """Close the connections that no call has used since this monotonic time."""
+    def close_unused_since(self, moment: float) -> bool:
+        """Close the connections that no call has used since this monotonic time. Returns whether any is left."""
         # If another thread takes the oldest one meanwhile, this closes a younger one, which is idle too.
         with suppress(IndexError):
             while self._idle[0][0] < moment:
                 self._idle.popleft()[1].close()
+        return bool(self._idle)
 
     def _connect(self, timeout_seconds: float) -> SdkClient:
         if self._api_version is None:
@@ -259,3 +256,25 @@ class EngineClient:
                 self._api_version = self._info = None
                 self.close_unused_since(math.inf)
             raise error from exc
+
+
+def _start_closer() -> None:
+    """With the lock held."""
+    global _closer  # noqa: PLW0603 - one thread for all clients
+    if _closer is None or not _closer.is_alive():
+        _closer = threading.Thread(target=_close_unused, name="idle engine connections", daemon=True)
+        # Without a thread to spare, the next call tries again.
+        with suppress(RuntimeError):
+            _closer.start()
+
+
+def _close_unused() -> None:
+    global _closer  # noqa: PLW0603
+    is_left = True
+    while is_left:
+        time.sleep(_LOOK_SECONDS)
+        with _clients_lock:
+            since = time.monotonic() - _IDLE_SECONDS
+            is_left = any([client.close_unused_since(since) for client in _clients])  # noqa: C419 - of each client
+            if not is_left:
+                _closer = None
