@@ -174,6 +174,57 @@ def test_secrets_that_no_user_of_the_bot_can_read_are_refused_with_the_owner_tha
     assert OWNER in finding.remedy
 
 
+@pytest.mark.parametrize("owner", [BASE, BOT_USER], ids=["root's", "the bot user's"])
+@pytest.mark.parametrize("user", ["root", "1000", "node"])
+def test_secrets_are_refused_exactly_where_the_bots_own_user_cannot_read_them(
+    serve: Serve, config: BackendConfig, client: docker.DockerClient, user: str, owner: BotUser
+) -> None:
+    uid = 0 if user == "root" else 1000
+    lines = f"FROM {ensure_test_image(config.docker_host)}\nUSER {user}\n"
+    image, _ = client.images.build(fileobj=io.BytesIO(lines.encode()), rm=True)
+    config = replace(config, default_image=f"{IMAGE}-{user}", bot_user=BotUser(uid, uid))
+    assert image.tag(config.default_image)
+    bot_id, other = give(config, owner), BOT_USER if owner == BASE else BASE
+    mount = docker.types.Mount("/secrets", str(config.secrets_root.path / bot_id), type="bind", read_only=True)
+    reader = client.containers.run(
+        config.default_image, ["cat", "/secrets/TOKEN"], detach=True, cap_drop=["ALL"], mounts=[mount]
+    )
+    can_read = reader.wait()["StatusCode"] == 0
+    reader.remove()
+    assert can_read is (owner.uid == BASE.uid + uid)
+    service = serve(config)
+    refusal = f"gives user {uid} of a bot's container no right to use it; give it to {BASE.uid + uid}:{BASE.gid + uid}"
+    if can_read:
+        service.create_container(bot_id, ContainerConfig(command=("sleep", "100000")))
+        os.chown(config.secrets_root.path / bot_id / "TOKEN", *other)
+        with pytest.raises(SecretsUnavailableError, match=f"TOKEN.*{refusal}"):
+            service.start_container(bot_id)
+        os.chown(config.secrets_root.path / bot_id / "TOKEN", *owner)
+        service.start_container(bot_id)
+        assert Verdict.OK is users(config).verdict
+    else:
+        with pytest.raises(SecretsUnavailableError, match=f"the secrets directory.*{refusal}"):
+            service.create_container(bot_id, ContainerConfig(command=("sleep", "100000")))
+        assert [] == client.containers.list(all=True)
+        assert config.state_root is not None
+        assert [] == list(config.state_root.path.iterdir())
+        assert (Verdict.WARNING, True) == (users(config).verdict, bot_id in users(config).detail)
+
+
+def test_a_state_directory_of_the_containers_root_is_refused_for_another_user(
+    serve: Serve, config: BackendConfig, client: docker.DockerClient
+) -> None:
+    bot_id = give(config, BOT_USER)
+    assert config.state_root is not None
+    state = config.state_root.path / bot_id
+    state.mkdir(mode=0o700)
+    os.chown(state, *BASE)
+    with pytest.raises(StateUnavailableError, match=f"gives user 1000 .* give it to {OWNER}"):
+        serve(config).create_container(bot_id, ContainerConfig(command=COPY))
+    assert [] == client.containers.list(all=True)
+    assert state.is_dir()
+
+
 def test_files_that_everybody_may_read_are_accepted(serve: Serve, config: BackendConfig) -> None:
     bot_id = give(config, BotUser(0, 0))
     (config.secrets_root.path / bot_id).chmod(0o711)

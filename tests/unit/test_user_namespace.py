@@ -88,6 +88,25 @@ def test_a_file_is_readable_for_a_user_by_the_first_of_owner_group_and_others_th
     assert usable == is_usable(partial(NAMESPACE.fault_for, BotUser(1000, 1000)), mode, uid, gid)
 
 
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "usable"),
+    [
+        (0o600, 101_000, 1000, True),
+        (0o044, 101_000, 201_000, False),
+        (0o600, 100_000, 201_000, False),
+        # The user may have any group of the container, and none of the host.
+        (0o640, 100_000, 265_535, True),
+        (0o640, 100_000, 265_536, False),
+        (0o640, 100_000, 199_999, False),
+        (0o604, 0, 0, True),
+    ],
+)
+def test_a_file_is_certainly_unreadable_for_a_users_number_by_its_owner_and_by_groups_that_are_not_mapped(
+    mode: int, uid: int, gid: int, usable: bool
+) -> None:
+    assert usable == is_usable(partial(NAMESPACE.fault_for_uid, 1000, 1000), mode, uid, gid)
+
+
 def test_the_engine_is_asked_once_and_again_after_it_was_unreachable(engine: FakeEngine, client: EngineClient) -> None:
     engine.on("GET", "/info", Json(REMAPPED), Json({}))
     assert [UserNamespace(7, 9)] * 2 == [client.user_namespace(Deadline()) for _ in range(2)]

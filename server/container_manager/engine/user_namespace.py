@@ -54,16 +54,31 @@ class UserNamespace:
             "give it to {}:{}".format(*self.on_host(user))
         )
 
+    def fault_for_uid(self, uid: int, gid: int, found: os.stat_result, rights: int) -> str | None:
+        """Why user ``uid`` of a container certainly does not have these ``rights``; ``None``: it has, or may have.
+
+        ``gid``: the group for the remedy. Which groups the user has is not known: if the group has the right, the user
+        may have it.
+        """
+        mode, owner = stat.S_IMODE(found.st_mode), BotUser(self.uid + uid, self.on_host(BotUser(uid, gid)).gid)
+        is_mapped = self.gid <= found.st_gid < self.gid + _USERS
+        allowed = mode >> 6 if found.st_uid == owner.uid else mode | mode >> 3 if is_mapped else mode
+        return None if allowed & rights == rights else _no_right(found, uid, owner)
+
     def fault_for(self, user: BotUser, found: os.stat_result, rights: int) -> str | None:
         """Why ``user`` of a container does not have these ``rights``; ``None``: it has."""
         mode, on_host = stat.S_IMODE(found.st_mode), self.on_host(user)
         shift = 6 if found.st_uid == on_host.uid else 3 if found.st_gid == on_host.gid else 0
         if mode >> shift & rights == rights:
             return None
-        return (
-            f"belongs to {found.st_uid}:{found.st_gid} with mode {mode:04o}, which gives user {user.uid} of a bot's "
-            "container no right to use it; give it to {}:{}".format(*on_host)
-        )
+        return _no_right(found, user.uid, on_host)
+
+
+def _no_right(found: os.stat_result, uid: int, owner: BotUser) -> str:
+    return (
+        f"belongs to {found.st_uid}:{found.st_gid} with mode {stat.S_IMODE(found.st_mode):04o}, which gives user {uid} "
+        "of a bot's container no right to use it; give it to {}:{}".format(*owner)
+    )
 
 
 def user_namespace(info: Mapping[str, Any]) -> UserNamespace | None:
@@ -76,22 +91,31 @@ def user_namespace(info: Mapping[str, Any]) -> UserNamespace | None:
 
 
 def check_secrets_usable(
-    root: RootDirectory, bot_id: str, namespace: UserNamespace, user: BotUser = DEFAULT_BOT_USER
+    root: RootDirectory,
+    bot_id: str,
+    namespace: UserNamespace,
+    user: BotUser = DEFAULT_BOT_USER,
+    uid: int | None = None,
 ) -> None:
-    """Raise :class:`SecretsUnavailableError` unless some user of the bot can read each of its secrets."""
-    path = root.path / bot_id
-    for name, fault in _faults(
-        root, bot_id, partial(namespace.fault_of, user=user), directory=stat.S_IXOTH, files=stat.S_IROTH
-    ):
+    """Raise :class:`SecretsUnavailableError` if the bot certainly cannot read each of its secrets.
+
+    ``uid``: the bot's own user in its container; ``None``: it may be any.
+    """
+    path, fault_of = root.path / bot_id, _judge(namespace, user, uid)
+    for name, fault in _faults(root, bot_id, fault_of, directory=stat.S_IXOTH, files=stat.S_IROTH):
         what = f"the secret {path / name}" if name else f"the secrets directory {path}"
         raise SecretsUnavailableError(f"{what} {fault}", bot_id=bot_id)
 
 
 def check_state_usable(
-    root: RootDirectory, bot_id: str, namespace: UserNamespace, user: BotUser = DEFAULT_BOT_USER
+    root: RootDirectory,
+    bot_id: str,
+    namespace: UserNamespace,
+    user: BotUser = DEFAULT_BOT_USER,
+    uid: int | None = None,
 ) -> None:
-    """Raise :class:`StateUnavailableError` unless some user of the bot can write to its state directory."""
-    for _, fault in _faults(root, bot_id, partial(namespace.fault_of, user=user), directory=stat.S_IRWXO):
+    """Raise :class:`StateUnavailableError` if the bot certainly cannot write to its state; ``uid`` likewise."""
+    for _, fault in _faults(root, bot_id, _judge(namespace, user, uid), directory=stat.S_IRWXO):
         raise StateUnavailableError(f"the state directory {root.path / bot_id} {fault}", bot_id=bot_id)
 
 
@@ -130,6 +154,10 @@ def unusable_by_user(
             faults.append((state, _faults(state, bot_id, fault_of, directory=stat.S_IRWXO)))
         all_ = (f"{root.path / bot_id / name} {fault}" for root, found in faults for name, fault in found)
         yield from islice(all_, 1)
+
+
+def _judge(namespace: UserNamespace, user: BotUser, uid: int | None) -> Callable[[os.stat_result, int], str | None]:
+    return partial(namespace.fault_of, user=user) if uid is None else partial(namespace.fault_for_uid, uid, user.gid)
 
 
 def _faults(

@@ -14,6 +14,7 @@ from container_manager.backends.docker.container_images import ContainerImages
 from container_manager.backends.docker.host_user import HostUser
 from container_manager.backends.docker.lookup import find_container, label_of, remove
 from container_manager.backends.docker.spec import container_body
+from container_manager.backends.docker.start_directories import check_usable
 from container_manager.backends.docker.status_reader import StatusReader
 from container_manager.backends.given_up_creates import GivenUpCreates
 from container_manager.backends.state_directories import StateDirectories
@@ -216,6 +217,7 @@ class ContainerCreator:
             document = self._engine.inspect_container(container_id, deadline)
             if document is not None:
                 _check_request_id(document, body)
+                check_usable(self._engine, self._config, bot_id, document, deadline)
                 if self._commands.needs_init(document, deadline):
                     status = self._reader.read(self._engine, document, deadline)
                 else:

@@ -8,6 +8,7 @@ import struct
 from typing import Any, NamedTuple
 
 from container_manager.backends.docker.container_files import ContainerFiles
+from container_manager.backends.docker.container_user import uid_of, user_name
 from container_manager.backends.docker.emulated_programs import is_emulated
 from container_manager.deadline import Deadline
 from container_manager.engine.archive import FileStart
@@ -52,11 +53,12 @@ class Reader:
         self, engine: EngineClient, inspected: dict[str, Any], files: ContainerFiles, deadline: Deadline
     ) -> None:
         self._engine = engine
+        self._inspected = inspected
         self._id = inspected["Id"]
         self._image = inspected["Image"]
         self._deadline = deadline
         self.files = files
-        self.user = str(inspected["Config"].get("User") or "0").partition(":")[0]
+        self.user = user_name(inspected)
         self.directory = inspected["Config"].get("WorkingDir") or "/"
 
     def start_of(self, path: str) -> FileStart | None:
@@ -64,14 +66,7 @@ class Reader:
 
     def uid(self) -> int | None:
         """The user's number; ``None``: unknown."""
-        if self.user.isdecimal():
-            return int(self.user)
-        passwd = self.start_of("/etc/passwd")
-        for line in (passwd.content if passwd is not None else b"").decode("utf-8", "replace").splitlines():
-            name, _, rest = line.partition(":")
-            if name == self.user and rest.split(":")[1:2] and rest.split(":")[1].isdecimal():
-                return int(rest.split(":")[1])
-        return None
+        return uid_of(self._engine, self._inspected, self._deadline)
 
     def runs_machine(self, machine: int, *, emulated: bool | None) -> bool:
         """Whether the engine's machine certainly or possibly runs programs for ``machine``, a number of ELF.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from container_manager.backends.docker.container_user import uid_of
 from container_manager.bot_directories import check_secrets_directory, check_state_to_mount
 from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
@@ -19,15 +22,43 @@ def check_directories(
     if config.state_root is not None:
         source = config.state_root.source(bot_id)
         check_state_to_mount(config.state_root, bot_id, lambda: _mounts(engine, container_id, source, bot_id, deadline))
-    if (namespace := engine.user_namespace(deadline)) is not None:
-        check_secrets_usable(config.secrets_root, bot_id, namespace, config.bot_user)
-        if config.state_root is not None:
-            check_state_usable(config.state_root, bot_id, namespace, config.bot_user)
+    if engine.user_namespace(deadline) is not None:
+        check_usable(engine, config, bot_id, _inspect(engine, container_id, bot_id, deadline), deadline)
+
+
+def check_usable(
+    engine: EngineClient, config: BackendConfig, bot_id: str, inspected: dict[str, Any] | None, deadline: Deadline
+) -> None:
+    """Raise the same errors if the engine remaps users so that the container's user certainly cannot use them.
+
+    Without ``inspected``, the container's inspect document: if no user can.
+    """
+    if (namespace := engine.user_namespace(deadline)) is None:
+        return
+    uid = None if inspected is None else _certain_uid(engine, inspected, deadline)
+    check_secrets_usable(config.secrets_root, bot_id, namespace, config.bot_user, uid)
+    if config.state_root is not None:
+        check_state_usable(config.state_root, bot_id, namespace, config.bot_user, uid)
+
+
+def _certain_uid(engine: EngineClient, inspected: dict[str, Any], deadline: Deadline) -> int | None:
+    host = inspected.get("HostConfig") or {}
+    # With capabilities, which a bot of this service has not, root may read anything, and a program may change its user.
+    if "ALL" not in (host.get("CapDrop") or ()) or host.get("CapAdd") or host.get("UsernsMode"):
+        return None
+    try:
+        return uid_of(engine, inspected, deadline)
+    except EngineRejectedError:
+        return None
 
 
 def _mounts(engine: EngineClient, container_id: str, source: str, bot_id: str, deadline: Deadline) -> bool:
+    document = _inspect(engine, container_id, bot_id, deadline)
+    return document is not None and any(each.get("Source") == source for each in document.get("Mounts") or ())
+
+
+def _inspect(engine: EngineClient, container_id: str, bot_id: str, deadline: Deadline) -> dict[str, Any] | None:
     try:
-        document = engine.inspect_container(container_id, deadline)
+        return engine.inspect_container(container_id, deadline)
     except EngineRejectedError as exc:
         raise engine_error(exc, bot_id) from exc
-    return document is not None and any(each.get("Source") == source for each in document.get("Mounts") or ())
