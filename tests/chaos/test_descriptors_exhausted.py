@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,8 +30,8 @@ def test_idle_connections_beyond_all_descriptors_harm_no_caller_that_is_there(
     world.service.terminate()
     assert 0 == world.service.wait()
     world.service.close()
-    with _descriptors(DESCRIPTORS):
-        world.serve()
+    # Both limits: it raises the soft one to the hard one.
+    world.serve(prefix=("sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh"))
     bot_id = world.bot_ids[0]
     entries: dict[str, str | None] = dict.fromkeys(world.bot_ids)
     with connect(world.target) as channel:
@@ -78,17 +77,6 @@ def _idle(world: FaultyWorld) -> Iterator[None]:
         with suppress(BlockingIOError, ConnectionError):
             connection.connect(str(world.socket))
         yield
-
-
-@contextmanager
-def _descriptors(most: int) -> Iterator[None]:
-    """Limits the descriptors of a process that starts inside."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _open_descriptors(world: FaultyWorld) -> int:

@@ -58,9 +58,9 @@ class FaultyWorld:
         self.foreign = ForeignContainers(self.docker, image, self.forged_bot_id, self.held_bot_id)
         self.service = self.serve()
 
-    def serve(self) -> ServerProcess:
-        """Start the service, and wait until it listens."""
-        self.service = ServerProcess(self._options, self._log)
+    def serve(self, *, prefix: Sequence[str] = ()) -> ServerProcess:
+        """Start the service, and wait until it listens. ``prefix``: as for :class:`ServerProcess`."""
+        self.service = ServerProcess(self._options, self._log, prefix=prefix)
         assert self.service.line, self.service.log_text()
         return self.service
 

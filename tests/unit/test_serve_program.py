@@ -6,6 +6,7 @@ import gc
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -33,6 +34,32 @@ def test_the_garbage_collector_is_tuned_when_it_serves_and_not_by_loading_the_se
     assert ("0 True", True) == (loaded.stdout.strip(), gc.isenabled())
     assert gc.get_freeze_count() > 0
     assert gc.get_threshold() > before
+
+
+@pytest.mark.parametrize(("most", "expected"), [(65_536, 512), (300, 300), (100, 256)])
+def test_it_raises_its_soft_limit_of_descriptors_to_the_hard_one_or_to_the_most_that_it_needs(
+    tmp_path: Path, most: int, expected: int
+) -> None:
+    """In a process of its own: a hard limit cannot be raised again."""
+    code = (
+        "import resource, sys; from container_manager.cli import main; from container_manager.rpc import server;"
+        "sys.modules['container_manager.cli.serve']._MOST_DESCRIPTORS = int(sys.argv[1]);"
+        "server.Server = lambda *_: sys.exit(print(*resource.getrlimit(resource.RLIMIT_NOFILE)));"
+        "main(['serve', '--secrets-root', sys.argv[2]])"
+    )
+    limited = [
+        "sh",
+        "-c",
+        'ulimit -Sn 256; ulimit -Hn 512; exec "$@"',
+        "sh",
+        sys.executable,
+        "-c",
+        code,
+        str(most),
+        str(tmp_path),
+    ]
+    shown = subprocess.run(limited, env=child_environment(), capture_output=True, text=True, check=True)
+    assert f"{expected} 512" == shown.stdout.strip()
 
 
 def test_help_lists_every_option_with_its_variable() -> None:

@@ -21,6 +21,9 @@ from container_manager.config import ServerConfig
 from container_manager.errors import AddressInUseError, StartupError
 from container_manager.root_ownership import faults_above
 
+# What deploy/systemd sets. Bounded, since a program that it starts may close all that it could have, one by one.
+_MOST_DESCRIPTORS = 65_536
+
 
 def _backend(config: ServerConfig) -> Callable[[CallObserver | None], Backend]:
     # Loaded here: neither costs the other's memory.
@@ -48,6 +51,10 @@ def serve(**options: Any) -> None:
     # program; with 1, it does neither (Linux, fs/coredump.c).
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))
+    # The soft limit is often 1,024, for programs with select(), and limits connections and changes in progress.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < (most := min(hard, _MOST_DESCRIPTORS)):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     from container_manager.observability.log_format import configure_logging
     from container_manager.rpc.server import Server
 
