@@ -6,8 +6,14 @@ import contextlib
 import socket
 import struct
 import threading
+from collections.abc import Sequence
+from itertools import cycle
 from typing import Self
 
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from container_manager.rpc.services import SERVICES
 from tests.fuzz.conversations import (
     ACK,
     DATA,
@@ -27,21 +33,37 @@ from tests.fuzz.conversations import (
 SENDERS = 100
 MOST_GROWTH_BYTES = 160 * 2**20
 """Sixteen requests of 4 MiB, as received and as joined by gRPC, and the memory that allocators keep."""
+WAITING_BYTES = 64 * 2**10
+"""What a call that waits to be received holds: its HTTP/2 window."""
+MOST_OF_CONNECTION_BYTES = 3 * 2**19
+"""What gRPC keeps to read into for a connection that has sent much (grpc/grpc#42194); about 1 MiB as measured."""
 HEALTH_CHECK = b"/grpc.health.v1.Health/Check"
 HEALTH_WATCH = b"/grpc.health.v1.Health/Watch"
 REFLECTION = b"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 STREAM_LOGS = b"/botmaker.container.v1.ContainerObserver/StreamLogs"
 CREATE = b"/botmaker.container.v1.ContainerManager/CreateContainer"
+_DESCRIBED = (*SERVICES.values(), health_pb2.DESCRIPTOR.services_by_name["Health"])
+_DESCRIBED += (reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],)
+EVERY_METHOD = (
+    *(f"/{service.full_name}/{method.name}".encode() for service in _DESCRIBED for method in service.methods),
+    REFLECTION.replace(b"v1alpha", b"v1"),
+)
 _ANNOUNCED_BYTES = 4_000_000
 _SENT_BYTES = 3_700_000
+_BODY = prefixed(b"\0" * _SENT_BYTES, length=_ANNOUNCED_BYTES)
 _TRAILERS, _CONTINUED_WINDOW = 0x1, 65_535
 
 
 class StalledSenders:
-    """One connection with a hundred calls; each sends most of its request as fast as it may, then stops."""
+    """One connection with many calls; each sends most of its request as fast as it may, then stops."""
 
-    def __init__(self, address: str, path: bytes, *metadata: tuple[bytes, bytes]) -> None:
-        """``address`` is one of a server's: ``unix:///path`` or ``tcp://host:port``; ``path`` names the method."""
+    def __init__(
+        self, address: str, path: bytes | Sequence[bytes], *metadata: tuple[bytes, bytes], calls: int = SENDERS
+    ) -> None:
+        """``address`` is one of a server's: ``unix:///path`` or ``tcp://host:port``.
+
+        ``path`` names the method; of several, each call takes the next one.
+        """
         kind, _, where = address.partition("://")
         host, _, port = where.rpartition(":")
         self._socket = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
@@ -49,11 +71,13 @@ class StalledSenders:
         self._lock = threading.Condition()
         self._sending = threading.Lock()
         self._window = _CONTINUED_WINDOW
-        self._windows = dict.fromkeys(range(1, 2 * SENDERS, 2), _CONTINUED_WINDOW)
+        self._windows = dict.fromkeys(range(1, 2 * calls, 2), _CONTINUED_WINDOW)
         self._initial = _CONTINUED_WINDOW
         self.ended: set[int] = set()
         """The calls that the service has ended."""
-        self._call = Call(path, b"", metadata)
+        paths = cycle([path] if isinstance(path, bytes) else path)
+        self.calls = {stream: Call(path, b"", metadata) for stream, path in zip(self._windows, paths, strict=False)}
+        """By their stream."""
         self._closed = False
         self._threads = [threading.Thread(target=target) for target in (self._read, self._write)]
 
@@ -73,25 +97,28 @@ class StalledSenders:
             thread.join()
         self._socket.close()
 
+    def all_ended(self) -> bool:
+        """Whether the service has ended every call."""
+        return len(self.ended) == len(self.calls)
+
     def _write(self) -> None:
-        headers = literals([header for header in self._call.headers() if header[0] != b"grpc-timeout"])
-        body = prefixed(b"\0" * _SENT_BYTES, length=_ANNOUNCED_BYTES)
         sent = dict.fromkeys(self._windows, 0)
         with contextlib.suppress(OSError):
-            for stream in sent:
+            for stream, call in self.calls.items():
+                headers = literals([header for header in call.headers() if header[0] != b"grpc-timeout"])
                 self._send(Frame(HEADERS, END_HEADERS, stream, headers).encoded())
             while not self._closed:
                 with self._lock:
-                    open_streams = [each for each in sent if each not in self.ended and sent[each] < len(body)]
+                    open_streams = [each for each in sent if each not in self.ended and sent[each] < len(_BODY)]
                     ready = [each for each in open_streams if self._windows[each] > 0]
                     if not ready or self._window <= 0:
                         self._lock.wait(1)
                         continue
                     stream = min(ready, key=lambda each: sent[each])
-                    size = min(16_384, self._window, self._windows[stream], len(body) - sent[stream])
+                    size = min(16_384, self._window, self._windows[stream], len(_BODY) - sent[stream])
                     self._window -= size
                     self._windows[stream] -= size
-                self._send(Frame(DATA, 0, stream, body[sent[stream] : sent[stream] + size]).encoded())
+                self._send(Frame(DATA, 0, stream, _BODY[sent[stream] : sent[stream] + size]).encoded())
                 sent[stream] += size
 
     def _read(self) -> None:
