@@ -23,6 +23,7 @@ from tests.support.bots import Bots
 from tests.support.calls import FOREVER, Calls, fails_with
 from tests.support.engine_proxy import EngineProxy
 from tests.support.serving import looped_server
+from tests.support.threads import started_since
 from tests.support.waiting import wait_until
 
 ENGINE_SECONDS = 6.0
@@ -36,6 +37,11 @@ class Slow:
         self.calls = Calls(stub)
         self.proxy = proxy
         self.state_root = state_root
+        self._before = set(threading.enumerate())
+
+    def await_the_end(self) -> None:
+        """Wait until the service searches for nothing."""
+        wait_until(lambda: "creates given up" not in started_since(self._before), "nothing is sought")
 
 
 @pytest.fixture
@@ -68,11 +74,6 @@ def own_bots(private_engine: PrivateEngine, secrets_root: Path) -> Iterator[Bots
     client.close()
 
 
-def await_the_end() -> None:
-    """Wait until nothing is searched for."""
-    wait_until(lambda: "creates given up" not in [thread.name for thread in threading.enumerate()], "nothing is sought")
-
-
 @pytest.mark.parametrize("request_id", ["", "wish"])
 def test_conformance_11_a_create_whose_answer_comes_too_late_holds_no_name(
     slow: Slow, own_bots: Bots, request_id: str
@@ -81,7 +82,7 @@ def test_conformance_11_a_create_whose_answer_comes_too_late_holds_no_name(
     slow.proxy.mute("/containers/create")
     with fails_with("DEADLINE_EXCEEDED", "ENGINE_TIMEOUT"):
         slow.calls.create(bot_id, *FOREVER, request_id=request_id)
-    await_the_end()
+    slow.await_the_end()
     assert ([], []) == (own_bots.containers(), list(slow.state_root.iterdir()))
     assert 1 == len(slow.proxy.seen("DELETE /"))
     slow.proxy.mend()
@@ -137,6 +138,6 @@ def test_conformance_11_a_retry_gets_the_container_of_a_create_that_was_given_up
     assert made.id == slow.calls.create(bot_id, *FOREVER, request_id="wish")
     slow.proxy.mend()
     slow.proxy.cut("/containers/json")
-    await_the_end()
+    slow.await_the_end()
     assert [made.id] == [container.id for container in own_bots.containers()]
     slow.calls.start(bot_id)

@@ -307,7 +307,7 @@ class _TcpServer(socketserver.ThreadingTCPServer):
 
 
 def _matches(request: Request, method: str, path: str) -> bool:
-    return request.method == method and fnmatchcase(request.path, path)
+    return fnmatchcase(request.method, method) and fnmatchcase(request.path, path)
 
 
 def _shut(connection: socket.socket) -> None:

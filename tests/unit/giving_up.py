@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from container_manager.backends import given_up_creates
 from tests.support.fake_engine import FakeEngine
-from tests.support.waiting import wait_until
 from tests.unit.late_engine import LateEngine
 
 
@@ -20,14 +18,4 @@ def searched_engine(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Iter
     late = LateEngine(engine)
     yield late
     late.before_list.set()
-    await_the_end()
-
-
-def searching() -> int:
-    """The number of threads that search."""
-    return sum(thread.name == "creates given up" for thread in threading.enumerate())
-
-
-def await_the_end() -> None:
-    """Wait until no thread searches."""
-    wait_until(lambda: not searching(), "the search has ended")
+    late.await_the_end()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from threading import Event
 
 from tests.support.fake_engine import NO_CONTENT, Answer, FakeEngine, Json, Request, error
+from tests.support.threads import started_since
 from tests.support.waiting import wait_until
 from tests.unit.creating import ABSENT, CREATE, REMOVE
 from tests.unit.documents import inspected, node_program, row
@@ -28,6 +30,7 @@ class LateEngine:
         self.before_list = Event()
         self.before_list.set()
         self._made = 0
+        self._before = set(threading.enumerate())
         engine.on("HEAD", "/containers/*/archive", node_program)
         engine.on("GET", "/containers/*/json", self._inspect)
         engine.on(*LIST, self._list)
@@ -73,6 +76,14 @@ class LateEngine:
     def await_searches(self, count: int) -> None:
         """Wait for so many searches."""
         wait_until(lambda: len(self.searches()) >= count, f"{count} searches")
+
+    def searching(self) -> int:
+        """The number of threads that search since this engine is there."""
+        return started_since(self._before).count("creates given up")
+
+    def await_the_end(self) -> None:
+        """Wait until no thread searches."""
+        wait_until(lambda: not self.searching(), "the search has ended")
 
     def _create(self, request: Request) -> Answer:
         return self.answer_to_create(request)

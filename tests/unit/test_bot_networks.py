@@ -27,6 +27,7 @@ from container_manager.errors import (
 )
 from container_manager.model import BotNetwork, ContainerConfig
 from tests.support.fake_engine import NO_CONTENT, Answer, Cut, FakeEngine, Hang, Json, Request, error
+from tests.support.threads import started_since
 from tests.support.waiting import wait_until
 from tests.unit.creating import ABSENT, BY_NAME, CREATE, let_create_succeed, refused
 from tests.unit.documents import BOT, ID, LABELS, NAME, exited, inspected
@@ -212,12 +213,13 @@ def test_a_network_that_the_engine_makes_after_its_create_was_given_up_is_remove
     monkeypatch.setattr(given_up_creates, "SEARCH_SECONDS", 0.2)
     monkeypatch.setattr(given_up_creates, "FIRST_PAUSE_SECONDS", 0.05)
     service = make_service(bot_network=BotNetwork.ISOLATED, bot_network_pool=POOL, engine_timeout_seconds=0.4)
+    before = set(threading.enumerate())
     engine.on(*MAKE, answer)
     engine.on("GET", "/containers/json", Json([]))
     with pytest.raises(ContainerManagerError):
         service.create_container(BOT)
     engine.on(*LIST, Json([OWN]))
-    wait_until(lambda: "creates given up" not in {each.name for each in threading.enumerate()}, "the search has ended")
+    wait_until(lambda: "creates given up" not in started_since(before), "the search has ended")
     assert (["/networks/n1"] if is_late else []) == [request.path for request in engine.seen(*REMOVE)]
     assert [] == engine.seen(*CREATE)
 

@@ -47,10 +47,20 @@ def test_another_form_of_target_is_refused_by_its_text(open_channel: Callable[[s
     assert repr(target) in str(caught.value)
 
 
-def test_a_channel_connects_at_its_first_call_and_leaves_no_thread_behind(target: str) -> None:
-    before = set(threading.enumerate())
+def test_a_channel_connects_at_its_first_call_and_starts_no_thread_before(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[threading.Thread] = []
+    start, caller = threading.Thread.start, threading.current_thread()
+
+    def noted(thread: threading.Thread) -> None:
+        if threading.current_thread() is caller:
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
     connect(target).close()
-    assert set() == set(threading.enumerate()) - before
+    assert [] == started
 
 
 PEM = b"-----BEGIN CERTIFICATE-----"

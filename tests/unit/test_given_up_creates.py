@@ -20,7 +20,7 @@ from container_manager.errors import (
 from tests.support.fake_engine import Answer, Cut, FakeEngine, Hang, Json, Request, error
 from tests.unit.creating import CREATE, REMOVE, refused, removed
 from tests.unit.documents import BOT, LABELS, inspected
-from tests.unit.giving_up import await_the_end, searched_engine
+from tests.unit.giving_up import searched_engine
 from tests.unit.late_engine import LIST, LateEngine
 
 GAVE_UP: list[tuple[Answer, type[ContainerManagerError]]] = [
@@ -50,7 +50,7 @@ def test_what_the_engine_makes_after_the_create_was_given_up_is_removed(
     refused(service, cls, request_id=request_id)
     late.await_searches(3)
     made = late.carry_out()
-    await_the_end()
+    late.await_the_end()
     assert (made, {}) == (removed(late.engine), late.containers)
 
 
@@ -61,7 +61,7 @@ def test_what_it_has_made_already_is_removed_at_once(late: LateEngine, service: 
 
     late.answer_to_create = make
     refused(service, EngineUnavailableError)
-    await_the_end()
+    late.await_the_end()
     assert (1, {}) == (len(late.searches()), late.containers)
 
 
@@ -80,7 +80,7 @@ def test_no_other_container_is_removed(late: LateEngine, service: DockerService)
     late.hold(Cut())
     refused(service, EngineUnavailableError, request_id="wish")
     late.carry_out()
-    await_the_end()
+    late.await_the_end()
     assert before == late.containers
 
 
@@ -93,7 +93,7 @@ def test_a_container_that_somebody_has_started_stays(late: LateEngine, service: 
     late.await_searches(1)
     late.before_list.set()
     late.engine.on(*REMOVE, lambda request: (late.running.add(made), late.remove(request))[1])
-    await_the_end()
+    late.await_the_end()
     assert [made] == list(late.containers)
 
 
@@ -116,7 +116,7 @@ def test_a_later_create_of_the_same_request_keeps_the_container(late: LateEngine
     seen.wait(60)
     assert made == service.create_container(BOT, request_id="wish")
     adopted.set()
-    await_the_end()
+    late.await_the_end()
     assert ([made], []) == (list(late.containers), removed(late.engine))
 
 
@@ -129,7 +129,7 @@ def test_a_later_create_of_another_request_does_not_wait_for_the_search(
     (made,) = late.carry_out()
     created = service.create_container(BOT, request_id="another")
     late.before_list.set()
-    await_the_end()
+    late.await_the_end()
     assert ([created], [made]) == (list(late.containers), removed(late.engine))
 
 
@@ -156,7 +156,7 @@ def test_a_later_create_of_the_same_request_is_made_anew_while_the_first_ones_co
         finally:
             looked.set()
         created = creating.result(60)
-    await_the_end()
+    late.await_the_end()
     assert made != created
     assert [created] == list(late.containers)
 
@@ -180,7 +180,7 @@ def test_a_container_that_cannot_be_removed_when_its_create_is_given_up_is_remov
     late.engine.on("GET", f"/containers/{1:064x}/json", inspect)
     classes = {"cancelled": OperationCancelledError, "deadline": EngineTimeoutError, "refused": InvalidConfigError}
     refused(service, classes[why], deadline=deadline)
-    await_the_end()
+    late.await_the_end()
     assert {} == late.containers
 
 
@@ -197,5 +197,5 @@ def test_a_second_make_without_an_answer_is_searched_for(late: LateEngine, servi
     refused(service, EngineUnavailableError)
     late.await_searches(2)
     late.carry_out()
-    await_the_end()
+    late.await_the_end()
     assert {} == late.containers

@@ -23,7 +23,7 @@ from tests.support.fake_engine import NO_CONTENT, Answer, Cut, FakeEngine, Hang,
 from tests.support.waiting import wait_until
 from tests.unit.creating import REMOVE, refused
 from tests.unit.documents import BOT, NAME, OTHER_BOT
-from tests.unit.giving_up import await_the_end, searched_engine, searching
+from tests.unit.giving_up import searched_engine
 from tests.unit.late_engine import LIST, LateEngine
 
 
@@ -42,7 +42,7 @@ def test_a_refused_create_is_not_searched_for(late: LateEngine, service: DockerS
     late.hold(answer)
     with pytest.raises(ContainerManagerError):
         service.create_container(BOT)
-    assert (0, []) == (searching(), late.searches())
+    assert (0, []) == (late.searching(), late.searches())
 
 
 def test_a_create_that_was_not_sent_is_not_searched_for(
@@ -56,7 +56,7 @@ def test_a_create_that_was_not_sent_is_not_searched_for(
     with pytest.raises(EngineUnavailableError):
         carry_out(lifecycle.create_container(BOT, ContainerConfig(), absent=True))
     lifecycle.close()
-    assert searching() == 0
+    assert late.searching() == 0
 
 
 @pytest.mark.parametrize("lost", [Cut(), error(500, "boom"), error(403, "no"), Hang()], ids=str)
@@ -75,7 +75,7 @@ def test_the_search_outlasts_an_engine_that_is_lost_for_longer_than_a_search(
     wait_until(lambda: time.monotonic() > lost_since + 0.4, "twice the time of a search has passed")
     late.carry_out()
     is_lost = False
-    await_the_end()
+    late.await_the_end()
     assert {} == late.containers
 
 
@@ -98,7 +98,7 @@ def test_the_search_outlasts_an_answer_that_cannot_be_read_and_says_so_once(
     late.await_searches(3)
     late.carry_out()
     is_odd = False
-    await_the_end()
+    late.await_the_end()
     assert {} == late.containers
     assert (not isinstance(odd, Raw)) == caplog.text.count("unexpected error")
 
@@ -109,7 +109,7 @@ def test_the_search_ends_once_the_engine_has_answered_for_long_enough(
     monkeypatch.setattr(given_up_creates, "SEARCH_SECONDS", 0.1)
     late.hold(Cut())
     refused(service, EngineUnavailableError)
-    await_the_end()
+    late.await_the_end()
     (made,) = late.carry_out()
     assert [made] == list(late.containers)
 
@@ -123,9 +123,9 @@ def test_one_thread_searches_for_any_number_of_creates(
         (secrets_root.path / bot_id).mkdir()
         with pytest.raises(EngineUnavailableError):
             service.create_container(bot_id)
-    assert searching() == 1
+    assert late.searching() == 1
     assert len(bots) == len(late.carry_out())
-    await_the_end()
+    late.await_the_end()
     assert {} == late.containers
 
 
@@ -143,7 +143,7 @@ def test_more_creates_than_the_bound_are_forgotten_and_told(
         with pytest.raises(EngineUnavailableError):
             service.create_container(bot_id)
     late.carry_out()
-    await_the_end()
+    late.await_the_end()
     assert [NAME] == [request.query["name"] for request in late.containers.values()]
     assert "more than 1 creates were given up" in caplog.text
 
@@ -166,7 +166,7 @@ def test_without_a_thread_to_be_had_the_error_is_the_creates_and_the_next_one_st
     with pytest.raises(EngineUnavailableError):
         service.create_container(OTHER_BOT)
     assert len(late.carry_out()) == 2
-    await_the_end()
+    late.await_the_end()
     assert {} == late.containers
 
 
@@ -177,7 +177,7 @@ def test_the_end_of_the_service_ends_the_search_and_says_what_is_left(
     refused(service, EngineUnavailableError)
     late.await_searches(1)
     service.close()
-    await_the_end()
+    late.await_the_end()
     (made,) = late.carry_out()
     assert [made] == list(late.containers)
     told = [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -21,6 +21,7 @@ from container_manager.errors import (
     ShuttingDownError,
 )
 from tests.support.fake_engine import NO_CONTENT, Cut, FakeEngine, Hang, Json, Raw, error
+from tests.support.threads import started_since
 from tests.support.waiting import wait_until
 
 STOP, RESTART, KILL = (("POST", f"/containers/c1/{verb}") for verb in ("stop", "restart", "kill"))
@@ -144,9 +145,10 @@ def test_a_kill_of_one_process_spares_the_next_one_of_the_container(
 
 def test_two_hundred_long_calls_have_one_thread(engine: FakeEngine, calls: LongCalls) -> None:
     engine.on("POST", "/containers/*/stop", Hang(NO_CONTENT))
+    before = set(threading.enumerate())
     stopping = [calls.stop_container(f"c{number}", 86_400) for number in range(200)]
     engine.await_request("POST", "/containers/*/stop", 200)
-    assert 1 == len([thread for thread in threading.enumerate() if thread.name == "long engine calls"])
+    assert ["long engine calls"] == started_since(before)
     engine.release()
     assert [None] * 200 == [each.result(60) for each in stopping]
 
@@ -170,22 +172,24 @@ def test_a_thread_that_cannot_start_is_told_and_tried_again(
 def test_close_ends_calls_under_way_and_their_thread(engine: FakeEngine) -> None:
     engine.on(*STOP, Hang())
     calls = LongCalls(engine.url, timeout_seconds=60)
+    before = set(threading.enumerate())
     stopping = calls.stop_container("c1", 86_400)
     engine.await_request(*STOP)
     calls.close()
     assert EngineUnavailableError is type(stopping.exception(60))
-    assert not [thread for thread in threading.enumerate() if thread.name == "long engine calls"]
+    assert [] == started_since(before)
 
 
 def test_after_its_end_no_call_begins_and_no_thread_starts(engine: FakeEngine) -> None:
     calls = LongCalls(engine.url, timeout_seconds=5)
+    before = set(threading.enumerate())
     engine.on(*STOP, NO_CONTENT)
     calls.stop_container("c1", 1).result(60)
     calls.close()
     with pytest.raises(ShuttingDownError):
         calls.stop_container("c1", 1)
     assert 1 == len(engine.seen(*STOP))
-    assert "long engine calls" not in {thread.name for thread in threading.enumerate()}
+    assert [] == started_since(before)
 
 
 def test_a_call_that_begins_while_the_service_ends_has_an_outcome(

@@ -21,6 +21,7 @@ from container_manager.engine.registry_places import REGISTRIES_AT_ONCE
 from container_manager.errors import EngineTimeoutError, ImageRegistryUnavailableError
 from container_manager.operation import Pull, carry_out
 from tests.support.fake_engine import FakeEngine, Stream
+from tests.support.threads import started_since
 from tests.support.waiting import wait_until
 from tests.unit.pulling import CREATE, Puller, making_puller, stalls
 
@@ -162,16 +163,14 @@ def test_four_hundred_pulls_of_registries_that_never_answer_cost_few_threads(
     engine: FakeEngine, puller: Puller
 ) -> None:
     stalls(engine, "stalled-")
-    # Those of an earlier test may just be ending.
     before = set(threading.enumerate())
     operations = [puller.pull(f"stalled-{number}.test/a:1", Deadline()) for number in range(400)]
     for operation in operations:
         next(operation)
     engine.await_request(*CREATE, REGISTRIES_AT_ONCE)
-    names = [thread.name for thread in set(threading.enumerate()) - before]
-    ours = [name for name in names if name.startswith(("credentials", "long"))]
     # One for all of them, and those that have read their credentials.
-    assert len(ours) <= 1 + 32
+    started = started_since(before)
+    assert len(started) <= 1 + 32, started
     assert REGISTRIES_AT_ONCE == len(engine.seen(*CREATE))
     for operation in operations:
         operation.close()

@@ -30,6 +30,7 @@ from container_manager.errors import (
 )
 from container_manager.model import PullPolicy
 from container_manager.operation import Pull, carry_out
+from tests.support.threads import started_since
 from tests.support.waiting import wait_until
 
 ID = "sha256:" + "ef" * 32
@@ -46,6 +47,11 @@ class Engine:
         self.has: dict[str, str] = {}
         """The ids of its own images, by name."""
         self.answer: Callable[[], str] = lambda: DIGEST
+        self._before = set(threading.enumerate())
+
+    def threads(self) -> int:
+        """How many threads wait for answers: all that have started since this manager is there."""
+        return len(started_since(self._before))
 
     def inspect_image(self, image: str, _deadline: Deadline) -> dict[str, Any] | None:
         return {"Id": self.has[image]} if image in self.has else None
@@ -162,10 +168,6 @@ def test_all_who_want_an_image_at_once_wait_for_one_answer(engine: Engine, image
     assert [IMAGE] == engine.asked
 
 
-def digest_threads() -> int:
-    return sum(thread.name == "image digest" for thread in threading.enumerate())
-
-
 @pytest.mark.parametrize(
     ("registries", "most", "have_answered"),
     [
@@ -195,12 +197,12 @@ def test_registries_that_do_not_answer_hold_a_bounded_number_of_threads_and_noth
     for number in range(200):
         with pytest.raises(EngineTimeoutError):
             carry_out(images.resolve(f"registry-{number % registries}.test/bot:{number}", Deadline(0)))
-    assert most == digest_threads()
+    assert most == engine.threads()
     waiting = images.resolve("registry-0.test/bot:new", Deadline())
     next(waiting)
     answered.set()
     assert f"registry-0.test/bot:new@{DIGEST}" == carry_out(waiting)
-    wait_until(lambda: digest_threads() == 0, "the threads end")
+    wait_until(lambda: engine.threads() == 0, "the threads end")
     assert most + 1 == len(engine.asked), "what nobody waits for is not asked"
     assert {} == images._questions
 
@@ -220,7 +222,7 @@ def test_a_registry_that_does_not_answer_delays_no_other_one(engine: Engine, ima
     wait_until(lambda: len(engine.asked) == 1, "one of its images is asked for")
     assert f"{IMAGE}@{DIGEST}" == carry_out(images.resolve(IMAGE, Deadline(60)))
     answered.set()
-    wait_until(lambda: digest_threads() == 0, "the threads end")
+    wait_until(lambda: engine.threads() == 0, "the threads end")
 
 
 @pytest.mark.parametrize("answered_before", [False, True])
@@ -247,7 +249,7 @@ def test_a_hundred_images_of_registries_that_do_not_answer_delay_neither_a_new_r
     for each in waiting:
         each.close()
     released.set()
-    wait_until(lambda: digest_threads() == 0, "the threads end")
+    wait_until(lambda: engine.threads() == 0, "the threads end")
 
 
 def test_the_place_of_a_registry_that_has_answered_is_taken_before_its_further_images_have_an_answer(
@@ -270,7 +272,7 @@ def test_the_place_of_a_registry_that_has_answered_is_taken_before_its_further_i
     assert f"new.test/bot:1@{DIGEST}" == carry_out(new)
     released.set()
     assert [f"slow.test/bot:{number}@{DIGEST}" for number in range(4)] == [carry_out(each) for each in slow]
-    wait_until(lambda: digest_threads() == 0, "the threads end")
+    wait_until(lambda: engine.threads() == 0, "the threads end")
 
 
 def test_a_registry_that_stops_is_asked_for_one_image_at_a_time_and_for_more_once_it_answers(
@@ -288,20 +290,20 @@ def test_a_registry_that_stops_is_asked_for_one_image_at_a_time_and_for_more_onc
 
     def answer() -> str:
         assert answers[0 if not threads else 1].wait(60)
-        threads.append(digest_threads())
+        threads.append(engine.threads())
         return DIGEST
 
     engine.answer, asked_before = answer, len(engine.asked)
     waiting = [images.resolve(f"slow.test/bot:{number}", Deadline()) for number in range(20)]
     for each in waiting:
         next(each)
-    assert 1 == digest_threads()
+    assert 1 == engine.threads()
     answers[0].set()
     wait_until(lambda: len(engine.asked) >= asked_before + 3, "more are asked for")
     answers[1].set()
     assert [f"slow.test/bot:{number}@{DIGEST}" for number in range(20)] == [carry_out(each) for each in waiting]
     assert max(threads) <= OF_ONE_REGISTRY
-    wait_until(lambda: digest_threads() == 0, "the threads end")
+    wait_until(lambda: engine.threads() == 0, "the threads end")
 
 
 @pytest.mark.parametrize(
