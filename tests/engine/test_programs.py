@@ -56,6 +56,7 @@ PROGRAMS: list[tuple[str, int, int, bytes, type[StartFailedError] | None]] = [
     ("interpreter-missing", 0o755, 0, b"#!/no/such/interpreter\n", CommandNotFoundError),
     ("crlf", 0o755, 0, b"#!/bin/sh\r\nsleep 1000\r\n", CommandNotFoundError),
     ("env-crlf", 0o755, 0, b"#! /usr/bin/env\tsh\r\nsleep 1000\r\n", CommandNotFoundError),
+    ("env", 0o755, 0, b"#!/usr/bin/env sh\necho ready\nexec sleep 1000\n", None),
     ("interpreter-plain", 0o755, 0, b"#!/opt/plain\n", CommandNotExecutableError),
     ("interpreter-directory", 0o755, 0, b"#!/etc\n", CommandNotExecutableError),
     ("interpreter-broken", 0o755, 0, b"#!/opt/interpreter-missing\n", CommandNotFoundError),
@@ -73,6 +74,8 @@ PROGRAMS: list[tuple[str, int, int, bytes, type[StartFailedError] | None]] = [
     ("interpreter-capable", 0o755, 0, f"#!/opt/{CAPABLE}\n".encode(), CommandNotExecutableError),
     ("plain", 0o644, 0, WAIT, CommandNotExecutableError),
     ("owner-only", 0o700, STRANGER, WAIT, CommandNotExecutableError),
+    ("closed/tool", 0o755, 0, WAIT, CommandNotExecutableError),
+    ("interpreter-closed", 0o755, 0, b"#!/opt/closed/tool\n", CommandNotExecutableError),
     ("unreadable", 0o711, STRANGER, WAIT, CommandNotExecutableError),
     ("script", 0o755, 0, WAIT, None),
     ("chain-2", 0o755, 0, b"#!/opt/script\n", None),
@@ -98,9 +101,13 @@ def image(engine: docker.DockerClient, test_image: str) -> Iterator[str]:
                 capabilities = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
                 member.pax_headers = {"SCHILY.xattr.security.capability": capabilities.decode()}
             archive.addfile(member, io.BytesIO(content))
-        link = tarfile.TarInfo("opt/tools")
-        link.type, link.linkname = tarfile.SYMTYPE, "/home/node/.openclaw/bin"
-        archive.addfile(link)
+        closed = tarfile.TarInfo("opt/closed")
+        closed.type, closed.mode, closed.uid = tarfile.DIRTYPE, 0o700, STRANGER
+        archive.addfile(closed)
+        for name, target in {"opt/tools": "/home/node/.openclaw/bin", "usr/bin/env": "/bin/busybox"}.items():
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            archive.addfile(link)
     container = engine.api.create_container(test_image, ["none"])
     engine.api.put_archive(container, "/", packed.getvalue())
     tag = f"botmaker-test/programs:{uuid.uuid4().hex[:12]}"
@@ -143,6 +150,11 @@ def status(service: DockerService, bot_id: str) -> ContainerStatus:
     found = service.get_container_status(bot_id)
     assert found is not None
     return found
+
+
+def end(service: DockerService, bot_id: str) -> tuple[int | None, ExitReason | None]:
+    found = status(service, bot_id)
+    return found.exit_code, found.exit_reason
 
 
 @pytest.mark.parametrize(("name", "error"), [(name, error) for name, _, _, _, error in PROGRAMS])
@@ -272,6 +284,17 @@ def test_a_command_below_the_state_mount_is_looked_up_at_each_start(
         later.restart_container(bot_id)
 
 
+def test_a_script_whose_interpreter_may_be_an_applet_of_env_tells_its_first_exit(
+    service: DockerService, bots: Bots, state_root: Path
+) -> None:
+    """No file says which applets busybox runs by name."""
+    bot_id = bots.new()
+    put(state_root, bot_id, b"#!/usr/bin/env no-such-interpreter\n")
+    service.create_container(bot_id, ContainerConfig(command=(TOOLS[0],)))
+    assert started(service, bot_id) is None
+    wait_until(lambda: end(service, bot_id) == (127, ExitReason.ERROR), "the exit code of env")
+
+
 @pytest.mark.parametrize(("change", "exit_code"), [(Path.unlink, 127), (lambda tool: tool.chmod(0o644), 126)])
 def test_a_program_that_cannot_be_run_any_more_while_its_bot_runs_shows_its_exit_code(
     service: DockerService, bots: Bots, state_root: Path, change: Callable[[Path], None], exit_code: int
@@ -281,12 +304,7 @@ def test_a_program_that_cannot_be_run_any_more_while_its_bot_runs_shows_its_exit
     service.create_container(bot_id, ContainerConfig(command=(TOOLS[0],)))
     assert started(service, bot_id) is None
     change(tool)
-
-    def end() -> tuple[int | None, ExitReason | None]:
-        found = status(service, bot_id)
-        return found.exit_code, found.exit_reason
-
-    wait_until(lambda: end() == (exit_code, ExitReason.ERROR), "the exit code of its init")
+    wait_until(lambda: end(service, bot_id) == (exit_code, ExitReason.ERROR), "the exit code of its init")
     assert ExitReason.ERROR is status(service, bot_id).exit_reason
 
 

@@ -114,11 +114,12 @@ def node_program(request: Request) -> Json:
 
 
 def archived(content: bytes, mode: int = 0o755, uid: int = 0, capabilities: bytes = b"") -> Raw:
-    """The answer to GET of the archive endpoint, for a regular file."""
+    """The answer to GET of the archive endpoint; ``mode`` is a Go file mode of a regular file or a directory."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         member = tarfile.TarInfo("node")
-        member.mode, member.uid, member.gid, member.size = mode, uid, uid, len(content)
+        member.mode, member.uid, member.gid, member.size = mode & 0o7777, uid, uid, len(content)
+        member.type = tarfile.DIRTYPE if mode & 1 << 31 else tarfile.REGTYPE
         if capabilities:
             member.pax_headers["SCHILY.xattr.security.capability"] = capabilities.decode("utf-8", "surrogateescape")
         archive.addfile(member, io.BytesIO(content))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from container_manager.backends.docker import emulated_programs
-from container_manager.backends.docker.container_files import ContainerFiles
-from container_manager.backends.docker.program_format import Reader, why_not_run
+from container_manager.backends.docker.container_files import ContainerFiles, File
+from container_manager.backends.docker.program_format import Reader, why_not_run, why_not_run_by_name
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
@@ -33,9 +33,13 @@ def client(engine: FakeEngine) -> Iterator[EngineClient]:
 
 
 def judged(
-    engine: FakeEngine, client: EngineClient, files: Mapping[str, tuple[Any, ...]], user: str = ""
+    engine: FakeEngine,
+    client: EngineClient,
+    files: Mapping[str, tuple[Any, ...]],
+    user: str = "",
+    command: str = "/run",
 ) -> tuple[type[StartFailedError] | None, bool]:
-    """The error of ``/run``, and whether it is the engine's, in a container with these files.
+    """The error of a command, and whether it is the engine's, in a container with these files.
 
     Each has content, mode, owner and capabilities.
     """
@@ -47,9 +51,9 @@ def judged(
 
     engine.on("HEAD", "/containers/*/archive", stat)
     engine.on("GET", "/containers/*/archive", lambda request: archived(*files[request.query["path"]]))
-    document = inspected(config={"User": user, "Env": []})
+    document = inspected(config={"User": user, "Env": [], "WorkingDir": "/closed"})
     reader = Reader(client, document, ContainerFiles(client, document, Deadline(5)), Deadline(5))
-    problem = why_not_run(reader, "/run")
+    problem = why_not_run_by_name(reader, command, "it")
     return (None, False) if problem is None else (problem.error, problem.by_engine)
 
 
@@ -193,6 +197,62 @@ def test_what_the_kernel_runs_by_an_interpreter_of_its_format_can_be_run(
     assert expected is judged(engine, client, {"/run": (content, 0o755, 0)})[0]
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"node", None),
+        (b" \tnode \t", None),
+        (b"/usr/bin/node", None),
+        (b"node\r", NOT_FOUND),
+        (b"gone", NOT_FOUND),
+        # The kernel passes one argument.
+        (b"node --flag", NOT_FOUND),
+        (b"/etc/plain", EXEC),
+        (b"crlf", NOT_FOUND),
+        # What it does with these is its own business.
+        (b"", None),
+        (b"-S gone", None),
+        (b"-S gone\r", None),
+        (b"A=1", None),
+        # It runs itself for ever.
+        (b"/run", None),
+    ],
+    ids=repr,
+)
+def test_the_program_that_env_looks_up_is_judged_too(
+    engine: FakeEngine, client: EngineClient, line: bytes, expected: type[StartFailedError] | None
+) -> None:
+    program = (elf(loader=b""), 0o755, 0)
+    others = {"/etc/plain": (SCRIPT, 0o644, 0), "/usr/bin/crlf": (b"#!/bin/sh\r\n", 0o755, 0)}
+    files = {"/usr/bin/env": program, "/usr/bin/node": program, **others}
+    script = (b"#!/usr/bin/env " + line + b"\n", 0o755, 0)
+    assert (expected, False) == judged(engine, client, {**files, "/run": script})
+    nested = {"/run": (b"#!/nested\n", 0o755, 0), "/nested": script}
+    assert (expected, False) == judged(engine, client, {**files, **nested})
+
+
+@pytest.mark.parametrize(
+    ("command", "mode", "owner", "user", "expected"),
+    [
+        ("/closed/run", 0o700, 0, "1000", (EXEC, True)),
+        ("/closed/run", 0o700, 1234, "", (EXEC, True)),
+        ("/script", 0o700, 0, "1000", (EXEC, False)),
+        ("/closed/run", 0o700, 0, "", (None, False)),
+        ("/closed/run", 0o711, 0, "1000", (None, False)),
+        ("/closed/run", 0o710, 0, "1000", (None, False)),
+        ("/closed/run", 0o700, 100_000, "1000", (None, False)),
+        # Its process has been put into the working directory.
+        ("./run", 0o700, 0, "1000", (None, False)),
+    ],
+)
+def test_a_program_below_a_directory_that_its_user_cannot_enter_cannot_be_run(
+    engine: FakeEngine, client: EngineClient, command: str, mode: int, owner: int, user: str, expected: Any
+) -> None:
+    program, script = (elf(loader=b""), 0o755, 0), (b"#!/closed/run\n", 0o755, 0)
+    files = {"/closed": (b"", 1 << 31 | mode, owner), "/closed/run": program, "/script": script}
+    assert expected == judged(engine, client, files, user, command)
+
+
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nbroken\nnode:x:1000:1000::/home/node:/bin/sh\n"
 
 
@@ -283,6 +343,6 @@ def test_a_program_need_not_be_readable(engine: FakeEngine, client: EngineClient
 def test_a_file_that_is_gone_or_no_archive_is_a_doubt(engine: FakeEngine, client: EngineClient) -> None:
     document = inspected()
     reader = Reader(client, document, ContainerFiles(client, document, Deadline(5)), Deadline(5))
-    assert why_not_run(reader, "/run") is None
+    assert why_not_run(reader, File("/run", is_program=True)) is None
     engine.on("GET", "/containers/*/archive", Json({}))
-    assert why_not_run(reader, "/run") is None
+    assert why_not_run(reader, File("/run", is_program=True)) is None

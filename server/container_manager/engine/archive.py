@@ -79,15 +79,16 @@ def path_stat(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def first_file(stream: Any, size: int) -> FileStart | None:
-    """The first ``size`` bytes of the first file; ``None`` if that is no regular file, or no archive.
+    """The first ``size`` bytes of the first file; none of a directory.
 
-    ``stream`` has ``read(size)``.
+    ``None`` if that is neither a directory nor a regular file, or no archive. ``stream`` has ``read(size)``.
     """
     with suppress(tarfile.TarError), tarfile.open(fileobj=stream, mode="r|") as archive:
         member = archive.next()
-        content = archive.extractfile(member) if member is not None else None
-        if member is not None and content is not None:
+        file = archive.extractfile(member) if member is not None else None
+        if member is not None and (file is not None or member.isdir()):
+            content = file.read(size) if file is not None else b""
             # As tarfile decodes it.
             capabilities = member.pax_headers.get(_CAPABILITIES, "").encode("utf-8", "surrogateescape")
-            return FileStart(member.mode, member.uid, member.gid, content.read(size), capabilities)
+            return FileStart(member.mode, member.uid, member.gid, content, capabilities)
     return None

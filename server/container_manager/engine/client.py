@@ -149,7 +149,7 @@ class EngineClient:
     def read_start(self, container_id: str, path: str, size: int, deadline: Deadline) -> FileStart | None:
         """The first ``size`` bytes of a regular file in a container, running or not, with its owner.
 
-        ``None`` if there is no such file.
+        Of a directory, there are none. ``None`` if there is no such file.
         """
 
         def read(api: SdkClient) -> FileStart | None:

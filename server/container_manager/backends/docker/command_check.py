@@ -10,9 +10,14 @@ the restart policy revives it for ever. What each kind of program gives, as seen
     program at all                   exit 0, 2 or 127
     script that its user may not     exit of its interpreter    the same
     read
+    script of env(1), which finds    exit 127                   the same
+    no such program
+    below a directory that its       exit 126                   the engine rejects the start, in its own words
+    user may not enter
 
-So a container whose program is missing or not executable is made without init: the engine then rejects its start. The
-start of any other one that certainly fails is refused here. In doubt, the container has its init and is started.
+So a container whose program is missing, not executable or out of reach is made without init: the engine then rejects
+its start. The start of any other one that certainly fails is refused here. In doubt, the container has its init and is
+started.
 
 A program below a mount may come and go. Its container always has its init, and the program is looked for at each start.
 Only conclusions that neither a mount nor the host can change are remembered: by image, since a look costs some
@@ -24,26 +29,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import posixpath
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from container_manager.backends.docker.container_files import ContainerFiles, UnknownFileError
-from container_manager.backends.docker.program_format import Problem, Reader, why_not_run
+from container_manager.backends.docker.program_format import Reader, search_path, why_not_run_by_name
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
+from container_manager.errors import CommandNotFoundError, StartFailedError
 from container_manager.model import ContainerState
 
-# The PATH that the engine gives a container whose image has none (moby, oci.DefaultPathEnv).
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The limit of execve(2).
 _MAX_PATH_LENGTH = 4_095
-# Each candidate costs calls to the engine.
-_MAX_CANDIDATES = 64
 _MAX_REMEMBERED = 1_000
 _MAX_CONTAINERS = 20_000
 _GOING = (ContainerState.REMOVING.value, ContainerState.DEAD.value)
@@ -106,25 +105,20 @@ class CommandCheck:
 
     def _check(self, inspected: dict[str, Any], deadline: Deadline, *, to_start: bool = False) -> Verdict:
         config = inspected["Config"]
-        environment = dict(item.partition("=")[::2] for item in config.get("Env") or [])
-        path = environment.get("PATH", _DEFAULT_PATH)
-        directory = config.get("WorkingDir") or "/"
         command = _command(inspected)
         if command.endswith("/") or len(command) > _MAX_PATH_LENGTH:
             return Verdict(CommandNotFoundError, "its command is no path of a file", by_engine=True)
         mounts = sorted(str(mount.get("Destination")) for mount in inspected.get("Mounts") or [])
-        parts = [inspected["Image"], command, path, directory, str(config.get("User")), *mounts]
+        place = [search_path(inspected), config.get("WorkingDir") or "/", str(config.get("User"))]
+        parts = [inspected["Image"], command, *place, *mounts]
         # A digest: a caller's PATH may take 128 KiB.
         key = hashlib.sha256(json.dumps(parts).encode()).digest()
         known = self._by_image.get(key)
         if known is not None and (known.error is None or not to_start):
             return known
-        candidates = list(dict.fromkeys(_candidates(command, path, directory)))
-        if len(candidates) > _MAX_CANDIDATES:
-            return _IN_DOUBT
         files = ContainerFiles(self._engine, inspected, deadline)
         try:
-            verdict = self._look(files, candidates, inspected, deadline)
+            verdict = self._look(files, inspected, deadline)
             # The engine also finds nothing in a container that is being removed. That says nothing about the program.
             if verdict.error is not None and not self._is_there(inspected["Id"], deadline):
                 return _IN_DOUBT
@@ -137,35 +131,15 @@ class CommandCheck:
             self._by_image[key] = verdict
         return verdict
 
-    def _look(
-        self, files: ContainerFiles, candidates: list[str], inspected: dict[str, Any], deadline: Deadline
-    ) -> Verdict:
+    def _look(self, files: ContainerFiles, inspected: dict[str, Any], deadline: Deadline) -> Verdict:
         command = _command(inspected)
-        error: type[StartFailedError] = CommandNotFoundError
-        problems: list[Problem] = []
-        for candidate in candidates:
-            found = files.find(candidate)
-            if found is None:
-                continue
-            if not found.is_program:
-                error = CommandNotExecutableError
-                continue
-            reader = Reader(self._engine, inspected, files, deadline)
-            problem = why_not_run(reader, found.path)
-            if problem is None:
-                return Verdict(is_final=not files.in_mounts)
-            problems.append(problem)
-            if not problem.is_passed_over:
-                break
-        if problems:
-            # Like the init, the engine goes on after a file that its user may not execute, but after nothing else.
-            by_engine = all(problem.by_engine for problem in problems)
-            is_final = all(problem.is_final for problem in problems) and not files.in_mounts
-            # An interpreter's path may have bytes that are not UTF-8.
-            why = problems[0].why.encode("utf-8", "backslashreplace").decode()
-            return Verdict(problems[0].error, why, by_engine, is_final)
-        what = "is not there" if error is CommandNotFoundError else "is no file that can be executed"
-        return Verdict(error, f"its command {command[:200]!r} {what}", by_engine=True, is_final=not files.in_mounts)
+        reader = Reader(self._engine, inspected, files, deadline)
+        problem = why_not_run_by_name(reader, command, f"its command {command[:200]!r}")
+        if problem is None:
+            return Verdict(is_final=not files.in_mounts)
+        # A path may have bytes that are not UTF-8.
+        why = problem.why.encode("utf-8", "backslashreplace").decode()
+        return Verdict(problem.error, why, problem.by_engine, problem.is_final and not files.in_mounts)
 
     def _remember(self, container_id: str, verdict: Verdict) -> None:
         if len(self._by_container) >= _MAX_CONTAINERS:
@@ -182,11 +156,3 @@ def _command(inspected: dict[str, Any]) -> str:
     config = inspected["Config"]
     words = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
     return str(words[0] if words else inspected.get("Path") or "")
-
-
-def _candidates(command: str, path: str, directory: str) -> Iterator[str]:
-    if "/" in command:
-        yield posixpath.join(directory, command)
-    else:
-        for folder in path.split(":"):
-            yield posixpath.join(directory, folder, command)

@@ -13,6 +13,7 @@ from container_manager.engine.transport_errors import EngineRejectedError
 # Go's os.FileMode keeps the type in its high bits (io/fs, FileMode).
 _GO_MODE_DIR = 1 << 31
 _GO_MODE_SYMLINK = 1 << 27
+_EXECUTE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 # The kernel's limits (path_resolution(7), NAME_MAX).
 _MAX_LINKS = 40
 _MAX_NAME_BYTES = 255
@@ -27,10 +28,12 @@ class File(NamedTuple):
     """Without links."""
     is_program: bool
     """A regular file that somebody may execute."""
+    closed: tuple[str, ...] = ()
+    """The directories of an absolute path that not everybody may enter."""
 
 
 class UnknownFileError(Exception):
-    """Only the running container has the file."""
+    """What the file is cannot be found out, as of one that only the running container has."""
 
 
 class ContainerFiles:
@@ -40,14 +43,16 @@ class ContainerFiles:
         self._engine = engine
         self._id = inspected["Id"]
         self._deadline = deadline
+        self._directory = inspected["Config"].get("WorkingDir") or "/"
         self._mounts = [str(mount.get("Destination")) for mount in inspected.get("Mounts") or []]
         self._seen: dict[str, dict[str, Any] | None] = {}
         self.in_mounts = False
         """A mount has been looked into: what it holds may change at any time."""
 
     def find(self, path: str) -> File | None:
-        """The file at an absolute path; ``None``: the path leads to none."""
-        todo, here, links, mode = path.split("/")[::-1], "/", 0, _GO_MODE_DIR
+        """The file at a path, which may be relative to the working directory; ``None``: the path leads to none."""
+        todo, here, links, mode = posixpath.join(self._directory, path).split("/")[::-1], "/", 0, _GO_MODE_DIR
+        closed = []
         while todo:
             # Also before "", "." and "..".
             if not mode & _GO_MODE_DIR:
@@ -72,8 +77,12 @@ class ContainerFiles:
                 todo += target.split("/")[::-1]
             else:
                 here, mode = posixpath.join(here, part), int(found["mode"])
-        is_program = not mode & _GO_MODE_DIR and bool(mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH))
-        return File(here, is_program)
+                if mode & _GO_MODE_DIR and mode & _EXECUTE != _EXECUTE:
+                    closed.append(here)
+        # A process need not enter the directories above its working directory.
+        closed = closed if path.startswith("/") else []
+        is_program = not mode & _GO_MODE_DIR and bool(mode & _EXECUTE)
+        return File(here, is_program, tuple(closed))
 
     def _stat(self, path: str) -> dict[str, Any] | None:
         if _is_below(path, _RUN_TIME_MOUNTS):

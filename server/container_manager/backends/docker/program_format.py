@@ -1,13 +1,14 @@
-"""Why a file cannot be run as a program, by its first bytes, owner and capabilities, as execve(2) judges them."""
+"""Why a program cannot be run, by its first bytes, owner and capabilities, as execvp(3) and execve(2) judge them."""
 
 from __future__ import annotations
 
 import os
 import posixpath
 import struct
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from container_manager.backends.docker.container_files import ContainerFiles
+from container_manager.backends.docker.container_files import ContainerFiles, File, UnknownFileError
 from container_manager.backends.docker.container_user import uid_of, user_name
 from container_manager.backends.docker.emulated_programs import is_emulated
 from container_manager.deadline import Deadline
@@ -15,10 +16,16 @@ from container_manager.engine.archive import FileStart
 from container_manager.engine.client import EngineClient
 from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
 
+# The PATH that the engine gives a container whose image has none (moby, oci.DefaultPathEnv).
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Each candidate costs calls to the engine.
+_MAX_CANDIDATES = 64
 _READ_BYTES = 4_096
 # The kernel reads this much of a script's first line (BINPRM_BUF_SIZE), and follows so many interpreters.
 _FIRST_LINE_BYTES = 256
 _MAX_INTERPRETERS = 5
+# They look up a name that is the only argument, without options and variables, in PATH.
+_ENVS = ("/usr/bin/env", "/bin/env")
 # ELF, by its class: e_type, e_machine, e_phoff, e_phentsize, e_phnum; p_type, p_offset, p_filesz.
 _ELF_FORMATS = {1: ("HH8xI10xHH", "II8xI"), 2: ("HH12xQ14xHH", "I4xQ16xQ")}
 _ELF_ORDERS = {1: "<", 2: ">"}
@@ -59,7 +66,7 @@ class Reader:
         self._deadline = deadline
         self.files = files
         self.user = user_name(inspected)
-        self.directory = inspected["Config"].get("WorkingDir") or "/"
+        self.search_path = search_path(inspected)
 
     def start_of(self, path: str) -> FileStart | None:
         return self._engine.read_start(self._id, path, _READ_BYTES, self._deadline)
@@ -86,18 +93,56 @@ class Reader:
         return image.get("Architecture") != architecture
 
 
-def why_not_run(reader: Reader, path: str, depth: int = 0) -> Problem | None:
-    """Why the executable file at ``path``, which is no link, cannot be run; ``None``: it can, or that is in doubt."""
+def search_path(inspected: dict[str, Any]) -> str:
+    """``PATH`` in the container."""
+    environment = dict(item.partition("=")[::2] for item in inspected["Config"].get("Env") or [])
+    return str(environment.get("PATH", _DEFAULT_PATH))
+
+
+def why_not_run_by_name(reader: Reader, name: str, called: str, *, by_env: bool = False) -> Problem | None:
+    """Why the program of this name, looked up as execvp(3) does, cannot be run; ``None``: it can, or that is in doubt.
+
+    ``called``: what the reason calls it. ``by_env``: env(1) runs it. Raises :class:`UnknownFileError`.
+    """
+    candidates = list(dict.fromkeys(_candidates(name, reader.search_path)))
+    if len(candidates) > _MAX_CANDIDATES:
+        raise UnknownFileError
+    error: type[StartFailedError] = CommandNotFoundError
+    problems: list[Problem] = []
+    for candidate in candidates:
+        found = reader.files.find(candidate)
+        if found is None:
+            continue
+        if not found.is_program:
+            error = CommandNotExecutableError
+            continue
+        problem = why_not_run(reader, found, by_env=by_env)
+        if problem is None:
+            return None
+        problems.append(problem)
+        if not problem.is_passed_over:
+            break
+    if not problems:
+        what = "is not there" if error is CommandNotFoundError else "is no file that can be executed"
+        return Problem(error, f"{called} {what}", by_engine=True)
+    # Like the init, the engine goes on after a file that its user may not execute, but after nothing else.
+    by_engine = all(problem.by_engine for problem in problems)
+    return problems[0]._replace(by_engine=by_engine, is_final=all(problem.is_final for problem in problems))
+
+
+def why_not_run(reader: Reader, file: File, depth: int = 0, *, by_env: bool = False) -> Problem | None:
+    """Why an executable file cannot be run; ``None``: it can, or that is in doubt."""
+    path = file.path
     start = reader.start_of(path)
     if start is None:
         return None
     is_script = start.content.startswith(b"#!")
-    problem = _permission(reader, path, start, reads=is_script)
+    problem = _entry(reader, file) or _permission(reader, path, start, reads=is_script)
     emulated = is_emulated(path, start.content)
     if problem is None and emulated:
         return None
     if problem is not None or is_script:
-        return problem or _script(reader, path, start.content, depth)
+        return problem or _script(reader, path, start.content, depth, by_env=by_env)
     if start.content.startswith(b"\x7fELF"):
         return _elf(reader, path, start.content, emulated=emulated) or _capabilities(path, start)
     # docker-init hands any other file to a shell, as execvp(3) does, and text may be for the shell.
@@ -105,6 +150,15 @@ def why_not_run(reader: Reader, path: str, depth: int = 0) -> Problem | None:
         return None
     what = "is neither a script nor a program of Linux" if start.content else "is empty"
     return Problem(CommandNotExecutableError, f"{path} {what}", is_final=False)
+
+
+def _entry(reader: Reader, file: File) -> Problem | None:
+    for folder in file.closed:
+        start = reader.start_of(folder)
+        problem = _permission(reader, folder, start, reads=False) if start is not None else None
+        if problem is not None:
+            return problem._replace(why=f"user {reader.user} may not enter {folder}")
+    return None
 
 
 def _permission(reader: Reader, path: str, start: FileStart, *, reads: bool) -> Problem | None:
@@ -127,27 +181,45 @@ def _permission(reader: Reader, path: str, start: FileStart, *, reads: bool) -> 
     return Problem(CommandNotExecutableError, f"user {reader.user} may not read {path}")
 
 
-def _script(reader: Reader, path: str, content: bytes, depth: int) -> Problem | None:
+def _script(reader: Reader, path: str, content: bytes, depth: int, *, by_env: bool) -> Problem | None:
     line, newline, _ = content[2:_FIRST_LINE_BYTES].partition(b"\n")
-    words = line.replace(b"\t", b" ").split(b" ")
-    name = next((word for word in words if word), b"").decode("utf-8", "surrogateescape")
+    words = line.replace(b"\t", b" ").strip(b" ").decode("utf-8", "surrogateescape")
+    name, _, argument = words.partition(" ")
     if not newline and len(content) >= _FIRST_LINE_BYTES:
         return None
     if not name:
         return Problem(CommandNotExecutableError, f"{path} names no interpreter in its first line")
     if depth >= _MAX_INTERPRETERS:
         return Problem(CommandNotExecutableError, f"{path} has too many interpreters of interpreters")
-    found = reader.files.find(posixpath.join(reader.directory, name))
+    found = reader.files.find(name)
     if found is None:
-        hint = "; its lines end with CR LF" if name.endswith("\r") else ""
-        what = f"the interpreter {name!r} of {path} is not there{hint}"
+        what = f"the interpreter {name!r} of {path} is not there{_hint(name)}"
         return Problem(CommandNotFoundError, what, is_passed_over=True)
     if not found.is_program:
         what = f"the interpreter {name!r} of {path} cannot be executed"
         return Problem(CommandNotExecutableError, what, is_passed_over=True)
-    problem = why_not_run(reader, found.path, depth + 1)
+    problem = why_not_run(reader, found, depth + 1, by_env=by_env)
+    if problem is None and name in _ENVS and not by_env:
+        problem = _env(reader, path, found, argument.lstrip(" "))
     # The engine examines the script alone.
     return problem and problem._replace(by_engine=False)
+
+
+def _env(reader: Reader, path: str, env: File, name: str) -> Problem | None:
+    """Why env(1), with this argument and the script at ``path``, cannot run the program ``name``."""
+    if not name or name.startswith("-") or "=" in name:
+        return None
+    # Busybox may run an applet of its own that has no file.
+    if env.path.endswith("/busybox") and not name.endswith("\r"):
+        return None
+    problem = why_not_run_by_name(reader, name, f"the interpreter {name!r} of {path}", by_env=True)
+    if problem is None:
+        return None
+    return problem._replace(why=problem.why + _hint(name), is_passed_over=False)
+
+
+def _hint(name: str) -> str:
+    return "; its lines end with CR LF" if name.endswith("\r") else ""
 
 
 def _elf(reader: Reader, path: str, content: bytes, *, emulated: bool | None) -> Problem | None:
@@ -161,7 +233,7 @@ def _elf(reader: Reader, path: str, content: bytes, *, emulated: bool | None) ->
         name = _MACHINE_NAMES.get(header.machine, f"number {header.machine}")
         what = f"{path} is a program for another machine ({name})"
         return Problem(CommandNotExecutableError, what, is_final=False)
-    if header.loader and reader.files.find(posixpath.join(reader.directory, header.loader)) is None:
+    if header.loader and reader.files.find(header.loader) is None:
         what = f"the loader {header.loader!r} of {path} is not there"
         return Problem(CommandNotFoundError, what, is_passed_over=True)
     return None
@@ -200,3 +272,11 @@ class _ElfHeader(NamedTuple):
             if kind_of_entry == _PT_INTERP and begin + length <= len(content):
                 loader = content[begin : begin + length].rstrip(b"\0")
         return cls(kind, machine, loader.decode("utf-8", "surrogateescape"))
+
+
+def _candidates(name: str, path: str) -> Iterator[str]:
+    if "/" in name:
+        yield name
+    else:
+        for folder in path.split(":"):
+            yield posixpath.join(folder, name)
