@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,19 @@ from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from botmaker.container.v1.container_observer_pb2_grpc import ContainerObserverStub
+from container_manager.config import TlsConfig
 from container_manager.errors import CommandNotFoundError, EngineUnavailableError, StartupError
-from container_manager_client import connect, connect_aio, error_info
+from container_manager_client import TlsFiles, connect, connect_aio, error_info
 from tests.rpc.conftest import ServeOn
 from tests.support.calls import Calls, fails_with
+from tests.support.certificates import Authority, server_files
 from tests.support.fake_engine import FakeEngine
 from tests.support.memory_backend import MemoryBackend, MemoryBots
+from tests.support.relay import Relay
 from tests.support.serving import server_process
+
+# Makes a call on a channel of either kind.
+Use = Callable[[Any], Any]
 
 
 @pytest.mark.usefixtures("without_notices")
@@ -130,54 +139,127 @@ def test_a_server_that_comes_later_is_found_by_the_same_channel(
                 assert Calls(stub).status(bot_id) is None
 
 
+OURS = Authority()
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How the servers of a test are reached, through the relay."""
+
+    relay: Relay
+    listen: str
+    tls: TlsConfig | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of a server."""
+        return {} if self.listen.startswith("unix") else {"insecure_no_auth": True, "tls": self.tls}
+
+    @property
+    def arguments(self) -> list[str]:
+        """Of a server's process."""
+        files = [] if self.tls is None else [self.tls.cert, self.tls.key, self.tls.client_ca]
+        named = zip(("--tls-cert", "--tls-key", "--tls-client-ca"), map(str, files), strict=False)
+        return ["--listen", self.listen, *(["--insecure-no-auth"] if self.options else []), *chain(*named)]
+
+    def call(self, use: Use, *, aio: bool) -> Any:
+        """What the call gives over one of the client's channels."""
+        tls = None if self.tls is None else OURS.client()
+        if aio:
+            return asyncio.run(self._call_aio(use, tls))
+        with connect(self.relay.address, tls=tls) as channel:
+            called = use(channel)
+            return list(called) if isinstance(called, Iterator) else called
+
+    async def _call_aio(self, use: Use, tls: TlsFiles | None) -> Any:
+        async with connect_aio(self.relay.address, tls=tls) as channel:
+            called = use(channel)
+            return await called if isinstance(called, Awaitable) else [each async for each in called]
+
+
+@pytest.fixture(params=["unix", "tcp", "tls"])
+def transport(request: pytest.FixtureRequest, session_dir: Path, tmp_path: Path) -> Iterator[Transport]:
+    """Unix sockets, TCP, and TCP with TLS. The servers' own sockets are ``relayed`` to."""
+    directory = session_dir / "relay"
+    directory.mkdir(exist_ok=True)
+    unix = request.param == "unix"
+    with Relay(f"unix://{directory}/s.sock" if unix else "tcp://127.0.0.1:0") as relay:
+        listen = f"unix://{session_dir}/relayed/s.sock" if unix else "tcp://127.0.0.1:0"
+        yield Transport(relay, listen, server_files(tmp_path, OURS) if request.param == "tls" else None)
+
+
 WAITING = {"wait_for_ready": True, "timeout": 60}
-KINDS: dict[str, Callable[[grpc.Channel], Any]] = {
+KINDS: dict[str, Use] = {
     "unary-unary": lambda channel: ContainerManagerStub(channel).StartContainer(
         pb.StartContainerRequest(bot_id="no bot"), **WAITING
     ),
-    "unary-stream": lambda channel: list(
-        ContainerObserverStub(channel).StreamLogs(observer_pb.StreamLogsRequest(bot_id="no bot"), **WAITING)
+    "unary-stream": lambda channel: ContainerObserverStub(channel).StreamLogs(
+        observer_pb.StreamLogsRequest(bot_id="no bot"), **WAITING
     ),
-    "stream-stream": lambda channel: list(
-        reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-            iter([reflection_pb2.ServerReflectionRequest(list_services="")]), **WAITING
-        )
+    "stream-stream": lambda channel: reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+        iter([reflection_pb2.ServerReflectionRequest(list_services="")]), **WAITING
     ),
 }
 
 
+@pytest.mark.parametrize("aio", [False, True], ids=["sync", "aio"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_call_that_is_to_wait_for_the_server_waits(serve_on: ServeOn, session_dir: Path, kind: str) -> None:
-    path = f"unix://{session_dir}/wait/s.sock"
-    with connect(path) as channel, ThreadPoolExecutor(1) as pool:
-        call = pool.submit(KINDS[kind], channel)
+def test_a_call_that_is_to_wait_for_the_server_waits(
+    serve_on: ServeOn, transport: Transport, kind: str, *, aio: bool
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(transport.call, KINDS[kind], aio=aio)
         time.sleep(0.5)
-        with serve_on(path):
+        with serve_on(transport.listen, **transport.options) as addresses:
+            transport.relay.listen(addresses[0])
             error = call.exception(60)
+            transport.relay.leave()
     # The server's own answer.
-    assert error is None or (isinstance(error, grpc.Call) and grpc.StatusCode.INVALID_ARGUMENT is error.code())
+    assert error is None or (isinstance(error, grpc.RpcError) and grpc.StatusCode.INVALID_ARGUMENT is error.code())
+    assert (error is None) == (kind == "stream-stream")
 
 
+@pytest.mark.parametrize("aio", [False, True], ids=["sync", "aio"])
 def test_a_status_that_is_asked_for_while_the_service_restarts_is_answered(
-    fake: FakeEngine, serve_on: ServeOn, bot_id: str, session_dir: Path, tmp_path: Path
+    fake: FakeEngine, serve_on: ServeOn, bot_id: str, transport: Transport, tmp_path: Path, *, aio: bool
 ) -> None:
     """It is away for about 3 s from then on."""
-    socket, path = session_dir / "restart/s.sock", f"unix://{session_dir}/restart/s.sock"
     (tmp_path / "secrets").mkdir(mode=0o711)
-    arguments = ["--listen", path, "--docker-host", fake.url, "--secrets-root", str(tmp_path / "secrets")]
-    with connect(path) as channel, ThreadPoolExecutor(1) as pool:
-        calls = Calls(ContainerManagerStub(channel))
+    arguments = [*transport.arguments, "--docker-host", fake.url, "--secrets-root", str(tmp_path / "secrets")]
+    request = pb.GetContainerStatusRequest(bot_id=bot_id)
+    served, away = threading.Event(), threading.Event()
+
+    def before_and_after(channel: Any) -> Any:
+        stub = ContainerManagerStub(channel)
+
+        async def both() -> Any:
+            before = await stub.GetContainerStatus(request)
+            served.set()
+            await asyncio.to_thread(away.wait, 60)
+            return [before, await stub.GetContainerStatus(request)]
+
+        if aio:
+            return both()
+        before = stub.GetContainerStatus(request)
+        served.set()
+        away.wait(60)
+        return [before, stub.GetContainerStatus(request)]
+
+    with ThreadPoolExecutor(1) as pool:
         with server_process(arguments, tmp_path / "log") as process:
-            assert calls.status(bot_id) is None
+            transport.relay.listen(process.line.split()[-1])
+            statuses = pool.submit(transport.call, before_and_after, aio=aio)
+            assert served.wait(60)
             process.process.kill()
             process.wait()
+            transport.relay.leave()
         # Ready beforehand, so that nothing else lengthens the time.
-        with serve_on(f"unix://{session_dir}/restart/next.sock"):
-            status = pool.submit(calls.status, bot_id)
+        with serve_on(transport.listen, **transport.options) as addresses:
+            away.set()
             time.sleep(2.7)
-            socket.unlink()
-            socket.symlink_to("next.sock")
-            assert status.result(60) is None
+            transport.relay.listen(addresses[0])
+            assert [pb.GetContainerStatusResponse()] * 2 == statuses.result(60)
+            transport.relay.leave()
 
 
 @pytest.mark.parametrize("call", ["manager.StopContainer(stop)", "list(observer.StreamLogs(logs))"])
