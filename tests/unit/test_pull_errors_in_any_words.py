@@ -45,7 +45,19 @@ WITH_A_STATUS = (
     *("got {} from the mirror", "the registry replied {}", "upstream gave up with a {}", "{}", "({})", "[{}] oh"),
     *('the mirror says "{}"', "<h1>{} Oh</h1>", "oh, {}.", "{} - oh", "error {}: try again", "oh={{{}}}"),
     *("expected 200, got {}", "wanted 200 but the edge sent {}, after 1024 bytes", "origin's answer was {}; oh"),
-    *("HTTP/1.1 {} Oh", "HTTP/2 {}", "http-{}", "code={}", "status:{}", "err:{}", "oh\n{}\noh", "retried 3 times: {}"),
+    *(
+        "HTTP/1.1 {} Oh",
+        "HTTP/2 {}",
+        "http-{}",
+        "HTTP_{}",
+        "HTTP{}",
+        "code={}",
+        "status:{}",
+        "err:{}",
+        "oh\n{}\noh",
+        "retried 3 times: {}",
+    ),
+    *('{{"status":{}}}', '{{"errorCode": {}, "message": "oh"}}', "http_status={}", "error_code:{}"),
     *("giving up after 3 attempts: {}", "failed to copy layer: {}", "port 443: {}", "2 of 5 layers: {}"),
 )
 ENDS = (
@@ -56,6 +68,8 @@ ENDS = (
     *("peer closed the connection", "the connection was unexpectedly closed", "closed by the remote host"),
     *("remote end closed connection without response", "the tunnel was cut", "the download was interrupted"),
     *("the transfer broke off", "connection aborted", "upstream went away", "broken pipe"),
+    *("net::ERR_CONNECTION_RESET", "ConnectionResetError(104)", "java.io.EOFException", "io.ErrUnexpectedEOF", "EPIPE"),
+    *("net::ERR_EMPTY_RESPONSE", "RST received", "short read", "truncated response"),
     *("operation timed out", "connection timed-out", "it times out", "DEADLINE_EXCEEDED", "i/o timeout"),
     *("actively refused it", "connect: refused", "REFUSED_STREAM", "the host is not there: unreachable"),
     *(
@@ -88,6 +102,7 @@ FALSE_FRIENDS = (
     *("limit of 500", "after 503 attempts", "attempt 429", "1.503", "v503", "503rd", "HAP429", "2026-503", "x:503"),
     *(DIGEST, "mirror.test:503", "reset.example:5000", "mirror.test:443/team/eof:503", "/reset", "no-reset"),
     *("expected 1024 bytes, it has 503", '"eof"', "https://reset.example/503", "disclosed by the server"),
+    "a part thereof",
 )  # fmt: skip
 
 

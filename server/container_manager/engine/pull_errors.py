@@ -60,8 +60,8 @@ _CODE = re.compile(rf"(?:^|: |\n)({'|'.join(_CODES)})(?=:|\n|$)")
 
 # A status that a word announces, with any sign between them.
 _STATUS = re.compile(
-    r"\bstatus[^\d\n]{0,40}?(?P<announced>[1-5]\d\d)\b"
-    r"|\b(?:http(?:/\d(?:\.\d)?)?|code|err(?:or)?)\W{1,3}(?P<after>[45]\d\d)\b(?! (?:bytes|of)\b)"
+    r"status[^\d\n]{0,40}?(?P<announced>[1-5]\d\d)\b"
+    r"|(?:\bhttp(?:/\d(?:\.\d)?\b)?[\W_]{0,3}|(?:code|\berr(?:or)?)\W{1,3})(?P<after>[45]\d\d)\b(?! (?:bytes|of)\b)"
 )
 # A number that is a word of its own, whatever the words around it: a status unless it is an amount or an index.
 _NUMBER = re.compile(r"(?<![\w.:/@#=+*~$%-])[45]\d\d(?![\w@%=]|[.,:/+*~-]\w)")
@@ -108,11 +108,11 @@ _ENDS = (
     r"(?<![\w./-])reset(?:s|ting)?\b(?![/-]|\.\w)",
     rf"{_CONNECTION}[^:\n]{{0,30}}?{_ENDED}|{_ENDED}\w*[^:\n]{{0,30}}?{_CONNECTION}",
     r"\b(?:unexpected|premature|early) end\b(?! of json)|\bend of (?:the )?(?:stream|input|response|body|data)",
-    r"\b(?:hung|hang(?:s|ing)?)[ -]?up|\bdisconnect|\brefused(?:_stream\b| it\b|\W*$|[:;,)])",
-    r"\b(?:empty|no|without an?) (?:reply|response|answer)\b",
+    r"\b(?:hung|hang(?:s|ing)?)[ -]?up|\bdisconnect|\brefused(?:[_ ]stream\b| it\b|\W*$|[:;,)])",
+    r"\b(?:(?:empty|no|without an?) (?:reply|response|answer)|short read|truncated (?:body|response|stream))\b",
     r"(?:\bnot|n't|never|stopped) (?:properly )?(?:respon|repl|answer)",
     r"\b(?:cannot|can't|could(?: not|n't)|unable to|failed to) (?:connect|reach|contact)|unreachable",
-    r"(?<!like a )\b(?:tls|ssl)[ -]handshake|\bssl_error_syscall\b",
+    r"(?<!like a )\b(?:tls|ssl)[ -]handshake|\bssl[_ ]error[_ ]syscall\b",
 )
 
 # Texts that contain any of these, without a status or a code; the first match decides.
@@ -125,7 +125,7 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
         (r"\b(?:dial|read|write) (?:tcp|udp)[46]?\b", ImageRegistryUnavailableError),
         # errno(3) of sockets, without that name, or as their own names.
         (
-            r"\be(?:conn(?:reset|refused|aborted)|timedout|(?:host|net)unreach|ai_again)\b",
+            r"\be(?:conn(?:reset|refused|aborted)|timedout|(?:host|net)unreach|ai[_ ]again|pipe)\b",
             ImageRegistryUnavailableError,
         ),
         (
@@ -133,16 +133,16 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
             ImageRegistryUnavailableError,
         ),
         (r"not on the network|link has been severed|requested address|on send\b", ImageRegistryUnavailableError),
-        (r"\beof\b|end of file|broken pipe|socket hang ?up", ImageRegistryUnavailableError),
+        (r"\beof|unexpectedeof|end of file|broken pipe|socket hang ?up", ImageRegistryUnavailableError),
         (
-            r"connection (?:was )?(?:reset|refused|aborted|closed|lost|broken|dropped|terminated|interrupted)",
+            r"connection ?(?:was )?(?:reset|refused|aborted|closed|lost|broken|dropped|terminated|interrupted)",
             ImageRegistryUnavailableError,
         ),
         (
             r"closed (?:network |idle )?connection|stream error|\bgoaway\b|transport is closing",
             ImageRegistryUnavailableError,
         ),
-        (r"\brst_stream\b|connection (?:error|force closed)", ImageRegistryUnavailableError),
+        (r"\brst(?:[_ ]stream)?\b|connection (?:error|force closed)", ImageRegistryUnavailableError),
         # What came was cut off or damaged on its way, unlike an error response that has no body.
         (r"(?<!response body: )unexpected end of json input", ImageRegistryUnavailableError),
         (r"chunked encoding|chunk length", ImageRegistryUnavailableError),
@@ -176,14 +176,14 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
 # The token server's answer: containerd and containers/image announce it; moby returns it as the error of the request.
 _TOKEN_SERVER = re.compile(r"failed to authorize|(?:oauth|anonymous|auth) token|\b(?:get|head|post) : ")
 
-# What may hold any text: URLs, hosts after "lookup" or with a port, addresses, single quoted words except a status, and
-# paths of files.
+# What may hold any text: URLs, hosts after "lookup" or with a port, addresses, single quoted words except statuses
+# and their keys, and paths of files.
 _VARIABLE = re.compile(
     r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[^\s\"']*[^\s\"':,]"
     r"|(?<=\blookup )[^\s:]+"
     r"|(?:(?<=\btcp )|(?<=\btcp[46] )|(?<=\budp ))\S*\d\S*(?<!:)"
     r"|(?<![\w.-])(?:[\w-]+\.)+[a-z][\w-]*:\d+(?:/[\w./:@-]*\w)?"
-    r"|\"(?!\d{3}\")[^\"\s]*\"|'(?!\d{3}')[^'\s]*'"
+    r"|\"(?!\d{3}\")[^\"\s]*\"(?!: ?\d)|'(?!\d{3}')[^'\s]*'"
     r"|\b[a-z]+ /\S*: (?:connect: )?(?:permission denied|operation not permitted)"
     r"|(?<=\s)/[^\s:]+(?=: )"
 )
@@ -236,7 +236,9 @@ def _meaning(said: str, status: int | None) -> Meaning:
         return told
     if phrase := _PHRASE.search(said):
         return _PHRASES[phrase[1]]
-    return next((meaning for words, meaning in WORDS if words.search(said)), None) or (
+    # As in ERR_CONNECTION_RESET.
+    plain = said.replace("_", " ")
+    return next((meaning for words, meaning in WORDS if words.search(plain)), None) or (
         ImageNotFoundError if told is ImageNotFoundError else ImagePullFailedError
     )
 
