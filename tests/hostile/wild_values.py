@@ -42,6 +42,9 @@ class Values(NamedTuple):
     """Include almost valid values; some may be valid."""
 
 
+FORGED = "\n2026-01-01T00:00:00Z [error    ] forged"
+"""In another text of a log, a line of its own."""
+
 # Text that has broken programs: shells, paths, URLs, headers, formats and terminals.
 AWKWARD = (
     *("", " ", "\0", "a\0b", "\n", "a\nb", "\r\nX-Injected: 1", "\x1b[31m", "\x7f", "\u0085", "\ufeff", "\u202e"),
@@ -49,6 +52,7 @@ AWKWARD = (
     *("%s%n%d", "{0.__class__}", "${HOME}", "$(reboot)", "`id`", "'; --", '"', "=", ":", "::", ",", "-", "--help"),
     *("é", "e\u0301", "\U0001f916", "\uff10", "\ud7ff\ue000", "\uffff", "\U0010ffff", "null", "true", "NaN", "host"),
     *("container:", "none", "default", "a" * 255, "a" * 256, "é" * 70_000, "x" * 131_071, "x" * 131_072, "x" * 200_000),
+    *(FORGED, FORGED.replace("\n", "\u2028"), FORGED.replace("\n", "\r"), "\x1b[2K\x1b]0;forged\x07", "\x9b31mforged"),
 )
 wild_text = st.sampled_from(AWKWARD) | st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
