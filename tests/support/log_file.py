@@ -25,6 +25,10 @@ class LogFile:
         with self._path.open("ab") as file:
             file.write(data)
 
+    def entries_before(self, damage: bytes) -> int:
+        """How many entries are before the damage."""
+        return self._path.read_bytes().partition(damage)[0].count(b"\n")
+
     def rotate(self) -> None:
         """Begin a new file, as the engine does when this one is full."""
         self._path.rename(f"{self._path}.1")
