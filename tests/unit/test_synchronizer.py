@@ -344,6 +344,25 @@ async def test_a_resync_of_thousands_goes_in_steps() -> None:
 
 
 @virtual
+async def test_a_resync_of_an_engine_that_is_too_slow_for_it_inspects_each_container_once() -> None:
+    """Its next look at what it could not inspect comes later."""
+    source = FakeSource()
+    keys = [source.create(BOT, f"c{number}", announce=False, state=EXITED) for number in range(16)]
+    async with Kept(source, follow=True) as kept:
+        await in_sync(kept)
+        source.inspections.clear()
+        source.faults.update(dict.fromkeys(keys, HANG))
+        kept.synchronizer.drop()
+        await asyncio.sleep(0.01)
+        await in_sync(kept)
+        assert dict.fromkeys(keys, 1) == Counter(inspection.key for inspection in source.inspections)
+        assert (source.containers, set(keys)) == (kept.shown(), kept.view.doubts)
+        source.faults.clear()
+        await asyncio.sleep(5)
+        assert (source.containers, set()) == (kept.shown(), kept.view.doubts)
+
+
+@virtual
 async def test_a_thousand_events_at_once_leave_the_event_loop_to_others() -> None:
     async with Kept(follow=True) as kept:
         key = kept.source.create(BOT)

@@ -30,8 +30,8 @@ _FIRST_LOOK_SECONDS = 0.1
 _LAST_LOOK_SECONDS = 5.0
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
-# A busy engine holds a container for seconds while it clears up after its process, and inspections of it wait.
-_TIMEOUTS_BEFORE_DOUBT = 5
+# A busy engine holds a container for seconds after its process: repeat. A resync repeats none, since it reads them all.
+_REPEATS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ class Refresher:
             return self._apply(key, status, began)
         except Exception as exc:  # noqa: BLE001 - after any error the view does not answer for the container
             inspection.timeouts += isinstance(exc, EngineTimeoutError)
-            if 0 < inspection.timeouts <= _TIMEOUTS_BEFORE_DOUBT and await self._is_listed_unchanged(key):
+            if self._view.in_sync and 0 < inspection.timeouts <= _REPEATS and await self._is_listed_unchanged(key):
                 return False
             await self._doubt(key, began, exc)
             return True
