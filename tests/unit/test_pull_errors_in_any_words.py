@@ -58,6 +58,7 @@ WITH_A_STATUS = (
         "retried 3 times: {}",
     ),
     *('{{"status":{}}}', '{{"errorCode": {}, "message": "oh"}}', "http_status={}", "error_code:{}"),
+    *('{{"status":{},"message":"oh"}}', '{{"code":{}, "detail": {{"size":5,"name":"repo-denied"}}}}'),
     *("giving up after 3 attempts: {}", "failed to copy layer: {}", "port 443: {}", "2 of 5 layers: {}"),
 )
 ENDS = (
@@ -95,9 +96,20 @@ OF_THE_IMAGE = (
     ("failed to extract layer: 403 is not a directory", FAILED),
     ("failed size validation: 500 != 503: failed precondition", FAILED),
     ("filesystem layer verification failed for digest " + DIGEST, FAILED),
+    ("requested access to the resource is denied (request 503)", DENIED),
+    ("pull denied by admission rule 503", DENIED),
+    ("Forbidden: rule 500 matched", DENIED),
+    ("project 404 not allowed: access denied", DENIED),
+    ("failed to register layer: link /opt/py/LICENSE.rst /opt/py2/LICENSE.rst: operation not supported", FAILED),
+    ("failed to register layer: lchown /home/x 500 500: invalid argument", FAILED),
+    ("json: cannot unmarshal number 404 into Go struct field .code", FAILED),
+    ("manifest invalid: schemaVersion 500", FAILED),
+    ("the registry returned several manifests for this platform", FAILED),
+    ("no variant on the server, closest: linux/arm64", FAILED),
 )
 FALSE_FRIENDS = (
     *("500 bytes are missing", "503 KiB of 504 MB", "layer 429 of 503", "403/500 entries", "429 files", "took 503 ms"),
+    *("waited 500 milliseconds", "byte 503 of it", "at position 429"),
     *("offset 500", "size: 503", "id=403", "id 429", "port 500", "port 5000/500", "ports 500,503", "line 401"),
     *("limit of 500", "after 503 attempts", "attempt 429", "1.503", "v503", "503rd", "HAP429", "2026-503", "x:503"),
     *(DIGEST, "mirror.test:503", "reset.example:5000", "mirror.test:443/team/eof:503", "/reset", "no-reset"),

@@ -67,10 +67,11 @@ _STATUS = re.compile(
 _NUMBER = re.compile(r"(?<![\w.:/@#=+*~$%-])[45]\d\d(?![\w@%=]|[.,:/+*~-]\w)")
 _AMOUNT = re.compile(
     r"\b(?:expected \d+ bytes|content-range)\b[^:\n]*"
-    r"|\b\d+ ?(?:[kmgt]?i?b|bytes?|octets?|[nmuµ]?s|secs?|seconds?|mins?|minutes?|hours?|days?|percent|times|tries"
-    r"|retries|attempts?|pulls|requests|entries|files?|layers?|blobs?|chunks?|parts?|items?|inodes?)\b"
+    r"|\b\d+ ?(?:[kmgt]?i?b|bytes?|octets?|[nmuµ]?s|m?secs?|(?:milli|micro)?seconds?|mins?|minutes?|hours?|days?"
+    r"|percent|times|tries|retries|attempts?|pulls|requests|entries|files?|layers?|blobs?|chunks?|parts?|items?|inodes?)\b"
     r"|\b\d+ ?(?:!=|/|\b(?:out )?of\b|\bvs\b) ?\d+"
-    r"|\b(?:total|max(?:imum)?|limit|quota|count|size|length|offset|id|[pug]id|line|column|port)s?"
+    r"|\b(?:total|max(?:imum)?|limit|quota|count|size|length|offset|id|[pug]id|line|column|byte|block|position|index"
+    r"|port)s?"
     r"(?: (?:of|is|was|at|number|no))?[ =:#(]{1,3}\d+(?:(?:[/,-]| of )\d+)*"
     # "Layer: 503" is an answer for a layer.
     r"|\b(?:attempt|retry|layer|part|chunk|step|version|build)s?(?: (?:number|no))?[ =#(]{1,2}\d+(?:(?:[/,-]| of )\d+)*"
@@ -79,7 +80,7 @@ _AMOUNT = re.compile(
 _CONTENT = re.compile(
     r"(?:register|extract|unpack|apply|mount)(?:ing)? (?:the )?layer|size validation|verification failed"
     r"|digest mismatch|commit digest|media ?type|no matching manifest|no match for platform|no image found in"
-    r"|invalid reference"
+    r"|invalid reference|unpacking failed|\bl?chown\b|cannot unmarshal|manifest invalid"
 )
 
 # The reason phrases of statuses that have a meaning. Not of 404 and 410: what a proxy does not find may be anything.
@@ -102,7 +103,10 @@ _CONNECTION = (
     r"\b(?:(?:connection|stream|socket|session|tunnel|transfer|download)s?"
     r"|peer|remote|client|server|proxy|mirror|upstream|registry)\b"
 )
-_ENDED = r"\b(?:clos|drop|los[ts]\b|abort|br[eo]ke?|terminat|interrupt|refus|shut|sever|ended\b|cut\b|went away|gone\b)"
+_ENDED = (
+    r"\b(?:clos(?:e|ed|es|ing|ure)\b|drop(?:s|ped)?\b|los[ts]\b|abort|br(?:eak|oke)|terminat|interrupt|shut"
+    r"|refus(?!\w* (?:access|the (?:token|credential)))|sever(?:ed|s)?\b|ended\b|cut\b|went away|gone\b)"
+)
 _ENDS = (
     # Not as a part of a name.
     r"(?<![\w./-])reset(?:s|ting)?\b(?![/-]|\.\w)",
@@ -142,7 +146,7 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
             r"closed (?:network |idle )?connection|stream error|\bgoaway\b|transport is closing",
             ImageRegistryUnavailableError,
         ),
-        (r"\brst(?:[_ ]stream)?\b|connection (?:error|force closed)", ImageRegistryUnavailableError),
+        (r"(?<![\w./-])rst(?: stream)?\b|connection (?:error|force closed)", ImageRegistryUnavailableError),
         # What came was cut off or damaged on its way, unlike an error response that has no body.
         (r"(?<!response body: )unexpected end of json input", ImageRegistryUnavailableError),
         (r"chunked encoding|chunk length", ImageRegistryUnavailableError),
@@ -176,14 +180,15 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
 # The token server's answer: containerd and containers/image announce it; moby returns it as the error of the request.
 _TOKEN_SERVER = re.compile(r"failed to authorize|(?:oauth|anonymous|auth) token|\b(?:get|head|post) : ")
 
-# What may hold any text: URLs, hosts after "lookup" or with a port, addresses, single quoted words except statuses
-# and their keys, and paths of files.
+# What may hold any text: URLs, hosts after "lookup" or with a port, addresses, single quoted words except statuses,
+# and paths of files. The key of a number in JSON stays.
 _VARIABLE = re.compile(
     r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[^\s\"']*[^\s\"':,]"
     r"|(?<=\blookup )[^\s:]+"
     r"|(?:(?<=\btcp )|(?<=\btcp[46] )|(?<=\budp ))\S*\d\S*(?<!:)"
     r"|(?<![\w.-])(?:[\w-]+\.)+[a-z][\w-]*:\d+(?:/[\w./:@-]*\w)?"
-    r"|\"(?!\d{3}\")[^\"\s]*\"(?!: ?\d)|'(?!\d{3}')[^'\s]*'"
+    r"|(?P<key>\"[\w.-]+\"(?=: ?\d))"
+    r"|\"(?!\d{3}\")[^\"\s]*\"|'(?!\d{3}')[^'\s]*'"
     r"|\b[a-z]+ /\S*: (?:connect: )?(?:permission denied|operation not permitted)"
     r"|(?<=\s)/[^\s:]+(?=: )"
 )
@@ -228,7 +233,15 @@ def _meaning(said: str, status: int | None) -> Meaning:
         return found
     if code := _CODE.search(said):
         return _CODES[code[1]]
-    if not _CONTENT.search(said) and (found := next(filter(None, map(_status_meaning, _numbers(said))), None)):
+    # As in ERR_CONNECTION_RESET.
+    plain = said.replace("_", " ")
+    worded = next((meaning for words, meaning in WORDS if words.search(plain)), None)
+    # A denial may have any number in it, such as a rule's.
+    if (
+        worded is not ImagePullDeniedError
+        and not _CONTENT.search(said)
+        and (found := next(filter(None, map(_status_meaning, _numbers(said))), None))
+    ):
         return found
     told = _status_meaning(status or 0)
     # The engine answers 404 to what is denied as well, and 500 to anything.
@@ -236,11 +249,7 @@ def _meaning(said: str, status: int | None) -> Meaning:
         return told
     if phrase := _PHRASE.search(said):
         return _PHRASES[phrase[1]]
-    # As in ERR_CONNECTION_RESET.
-    plain = said.replace("_", " ")
-    return next((meaning for words, meaning in WORDS if words.search(plain)), None) or (
-        ImageNotFoundError if told is ImageNotFoundError else ImagePullFailedError
-    )
+    return worded or (ImageNotFoundError if told is ImageNotFoundError else ImagePullFailedError)
 
 
 def _statuses(text: str) -> Iterator[int]:
@@ -262,7 +271,7 @@ def _status_meaning(status: int) -> Meaning | None:
 
 def _without_names(text: str, reference: str) -> str:
     """``text`` without anything that the reference or the network names."""
-    text = _VARIABLE.sub("", text)
+    text = _VARIABLE.sub(lambda found: found["key"] or "", text)
     name, _, _ = reference.partition("@")
     repository, colon, tag = name.rpartition(":")
     if not colon or "/" in tag:
