@@ -177,7 +177,7 @@ def test_a_run_that_ends_by_a_kill_long_after_a_childs_death_for_memory_is_not_o
 ) -> None:
     """A kill from inside, of which the engine tells nothing."""
     bot_id = bots.new()
-    script = "sh -c 'x=a; while :; do x=$x$x; done'; echo $?; sleep 6; kill -9 $$"
+    script = "sh -c 'x=a; while :; do x=$x$x; done'; echo $?; sleep 31; kill -9 $$"
     calls.run(bot_id, "sh", "-c", script, resources=MEMORY)
     bots.wait_for_log(bot_id, b"137")
     ended = seen(calls, bot_id, "the end", lambda it: it.state == pb.CONTAINER_STATE_RESTARTING)

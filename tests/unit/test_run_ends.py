@@ -20,10 +20,10 @@ def moment(second: float) -> str:
 
 
 def nanoseconds(second: float) -> int:
-    """The same time in nanoseconds."""
-    found = time_ns(moment(second))
+    """The same time in nanoseconds; it may be before the first that :func:`moment` writes."""
+    found = time_ns(moment(0))
     assert found is not None
-    return found
+    return found + round(second * 1e9)
 
 
 def document(status: str, start: float, finish: float | None, container_id: str = ID, **changes: Any) -> dict[str, Any]:
@@ -260,9 +260,10 @@ def test_the_ends_of_many_containers_take_bounded_memory(monkeypatch: pytest.Mon
     assert [None, *[end(1, ExitReason.ERROR, 10)] * 2] == found
 
 
-def reason_of(ends: RunEnds) -> ExitReason | None:
-    """The reason in a status of the run from 1 to 10, which the engine marks as out of memory."""
-    return ends.with_reason(status_from_inspect(document("exited", 1, 10, ExitCode=137, OOMKilled=True))).exit_reason
+def reason_of(ends: RunEnds, finish: float = 10, *, marked: bool = True) -> ExitReason | None:
+    """The reason in a status of the run from 1 to ``finish``, which the engine marks as out of memory."""
+    ended = document("exited", 1, finish, ExitCode=137, OOMKilled=marked)
+    return ends.with_reason(status_from_inspect(ended)).exit_reason
 
 
 def test_a_kill_tells_more_of_an_end_than_the_engines_mark_of_its_memory() -> None:
@@ -306,11 +307,11 @@ def test_a_stop_of_this_service_tells_the_same_before_its_events_have_come() -> 
     ("oom", "reason"),
     [
         (None, ExitReason.KILLED),
-        (4.9, ExitReason.KILLED),
-        (5, ExitReason.OOM_KILLED),
-        (9.99, ExitReason.OOM_KILLED),
-        (10.05, ExitReason.OOM_KILLED),
-        (10.2, ExitReason.OOM_KILLED),
+        (10, ExitReason.KILLED),
+        (35, ExitReason.OOM_KILLED),
+        (39.99, ExitReason.OOM_KILLED),
+        (40.05, ExitReason.OOM_KILLED),
+        (40.2, ExitReason.OOM_KILLED),
     ],
 )
 def test_a_run_ended_for_lack_of_memory_only_if_that_was_shortly_before(
@@ -321,24 +322,39 @@ def test_a_run_ended_for_lack_of_memory_only_if_that_was_shortly_before(
     ends.follow(nanoseconds(0))
     die(ends, 0.9, "137", oom=True)
     ends.event(ID, "start", {}, nanoseconds(1))
-    events = [(10.1, "die", {"exitCode": "137"}), *([] if oom is None else [(oom, "oom", {})])]
+    events = [(40.1, "die", {"exitCode": "137"}), *([] if oom is None else [(oom, "oom", {})])]
     for second, action, attributes in sorted(events, key=lambda each: each[0]):
         ends.event(ID, action, attributes, nanoseconds(second))
-    assert reason is reason_of(ends)
+    assert reason is reason_of(ends, 40)
     if is_inspected:
-        ended = document("exited", 1, 10, ExitCode=137, OOMKilled=True)
+        ended = document("exited", 1, 40, ExitCode=137, OOMKilled=True)
         # Before and after its events were noted.
         for status in (status_from_inspect(ended), ends.with_reason(status_from_inspect(ended))):
             ends.last_exit(status, ended)
-            assert end(137, reason, 10) == last(ends, "running", 11, 10, OOMKilled=True)
-    ends.event(ID, "start", {}, nanoseconds(11))
-    assert end(137, reason, 10) == last(ends, "running", 11, 10, OOMKilled=True)
+            assert end(137, reason, 40) == last(ends, "running", 41, 40, OOMKilled=True)
+    ends.event(ID, "start", {}, nanoseconds(41))
+    assert end(137, reason, 40) == last(ends, "running", 41, 40, OOMKilled=True)
+
+
+@pytest.mark.parametrize(("marked", "reason"), [(True, ExitReason.OOM_KILLED), (False, ExitReason.KILLED)])
+@pytest.mark.parametrize("oom", [10.1, 30, 34.9])
+def test_the_engines_mark_decides_if_memory_was_lacking_some_seconds_before_the_end(
+    oom: float, marked: bool, reason: ExitReason
+) -> None:
+    """Much memory takes time to free, and the clock may be set between a kill and its end."""
+    ends = RunEnds()
+    ends.follow(nanoseconds(0))
+    ends.event(ID, "oom", {}, nanoseconds(oom))
+    die(ends, 40.1, "137")
+    assert reason is reason_of(ends, 40, marked=marked)
+    last(ends, "exited", 1, 40, ExitCode=137, OOMKilled=marked)
+    assert end(137, reason, 40) == last(ends, "running", 41, 40)
 
 
 def test_the_engines_mark_counts_for_an_end_around_which_no_events_were_followed() -> None:
     """As after a restart of the service."""
     ends = RunEnds()
-    ends.follow(nanoseconds(5.1))
+    ends.follow(nanoseconds(-19.9))
     die(ends, 10.1, "137")
     assert ExitReason.OOM_KILLED is reason_of(ends)
     last(ends, "exited", 1, 10, ExitCode=137, OOMKilled=True)
@@ -347,7 +363,7 @@ def test_the_engines_mark_counts_for_an_end_around_which_no_events_were_followed
 
 def test_what_the_events_have_told_holds_once_they_are_followed_anew() -> None:
     ends = RunEnds()
-    ends.follow(nanoseconds(5))
+    ends.follow(nanoseconds(-20))
     die(ends, 10.1, "137")
     ends.follow(nanoseconds(7))
     die(ends, 10.1, "137")
@@ -357,6 +373,6 @@ def test_what_the_events_have_told_holds_once_they_are_followed_anew() -> None:
 @PODMAN
 def test_the_mark_counts_on_podman_which_has_no_event_for_it(action: str, attributes: dict[str, str]) -> None:
     ends = RunEnds()
-    ends.follow(nanoseconds(1))
+    ends.follow(nanoseconds(-30))
     ends.event(ID, action, attributes, nanoseconds(10.1))
     assert ExitReason.OOM_KILLED is reason_of(ends)

@@ -8,8 +8,8 @@ decides. Nothing is stored: a restart of the service forgets the ends.
 
 The engine marks a run in which any process was killed for lack of memory, whatever ends the run later. So the events
 decide, not the mark: a run ended for lack of memory if an ``oom`` event is near its end, and no ``kill`` event or stop
-of this service came before that. The mark counts for an end around which no events were followed, and on Podman, which
-has no ``oom`` events, nor a ``kill`` event for a stop.
+of this service came before that. The mark counts if that event is some seconds older, for an end around which no events
+were followed, and on Podman, which has no ``oom`` events, nor a ``kill`` event for a stop.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from container_manager.model import ContainerState, ContainerStatus, ExitReason,
 _MAX_CONTAINERS = 10_000
 _EXIT_CODE = re.compile(r"\d{1,3}", re.ASCII)
 _RUNNING = (ContainerState.RUNNING, ContainerState.PAUSED)
-# A run ends at most this long after the kernel has killed its process, or one whose exit code its process takes over.
+# A run mostly ends this soon after the kernel has killed its process, or one whose exit code its process takes over.
 _OOM_NS = 5_000_000_000
+# It may end this late: much memory takes long to free, and the clock may be set meanwhile.
+_MAYBE_OOM_NS = 30_000_000_000
 
 
 class _Death(NamedTuple):
@@ -60,12 +62,12 @@ class _Death(NamedTuple):
         """Whether the run that ended at ``finish_ns`` did so for lack of memory; ``None``: the events do not tell."""
         if self.killed or self.exit_code != SIGKILL_CODE:
             return False
-        earliest_ns = finish_ns - _OOM_NS
-        if self.oom_ns is not None and self.oom_ns >= earliest_ns:
+        if self.oom_ns is not None and self.oom_ns >= finish_ns - _OOM_NS:
             return True
+        earliest_ns = finish_ns - _MAYBE_OOM_NS
         if self.from_podman or self.followed_ns is None or earliest_ns < self.followed_ns:
             return None
-        return False
+        return None if self.oom_ns is not None and self.oom_ns > earliest_ns else False
 
 
 @dataclass
