@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,10 @@ def test_what_the_containers_own_user_certainly_cannot_read_or_write_is_refused_
     client: EngineClient, config: BackendConfig, user: str, uid: int
 ) -> None:
     owner = f"gives user {uid} of a bot's container no right to use it; give it to {BASE + uid}:{BASE + 1000}"
+    (config.secrets_root.path / BOT / "TOKEN").touch()
     with pytest.raises(SecretsUnavailableError, match=owner):
         check_usable(client, config, BOT, container(user), Deadline())
+    os.chown(config.secrets_root.path / BOT / "TOKEN", BASE + uid, BASE)
     os.chown(config.secrets_root.path / BOT, BASE + uid, BASE)
     with pytest.raises(StateUnavailableError, match=owner):
         check_usable(client, config, BOT, container(user), Deadline())
@@ -89,3 +92,44 @@ def test_a_user_whose_number_the_engine_does_not_tell_may_be_any(
 ) -> None:
     engine.on("GET", "/containers/*/archive", error(500, "no"))
     check_usable(client, config, BOT, container("node"), Deadline())
+
+
+def test_an_empty_secrets_directory_that_the_user_cannot_enter_is_accepted(
+    client: EngineClient, config: BackendConfig
+) -> None:
+    assert config.state_root is not None
+    os.chown(config.state_root.path / BOT, BASE + 1000, BASE)
+    check_usable(client, config, BOT, container("1000"), Deadline())
+    (config.secrets_root.path / BOT / ".TOKEN").touch()
+    with pytest.raises(SecretsUnavailableError, match="the secrets directory"):
+        check_usable(client, config, BOT, container("1000"), Deadline())
+
+
+@pytest.mark.parametrize("owner", [1000, 2000], ids=["of --bot-user", "of somebody else"])
+def test_a_refusal_of_what_the_service_makes_names_the_option_that_it_follows(
+    client: EngineClient, config: BackendConfig, owner: int
+) -> None:
+    """As of a state directory that it has made for this create, and takes away again."""
+    assert config.state_root is not None
+    os.chown(config.state_root.path / BOT, BASE + owner, BASE)
+    with pytest.raises(StateUnavailableError) as caught:
+        check_usable(client, config, BOT, container("0"), Deadline())
+    assert (owner == 1000) is ("for --bot-user, which must be the image's user" in str(caught.value))
+
+
+def test_a_directory_or_secret_with_an_access_control_list_is_accepted(
+    client: EngineClient, config: BackendConfig
+) -> None:
+    assert config.state_root is not None
+    secret = config.secrets_root.path / BOT / "TOKEN"
+    secret.touch(mode=0o600)
+    # user::rwx, user:101000:rwx, group::---, mask::rwx, other::--- (Linux, include/uapi/linux/posix_acl_xattr.h)
+    entries = [(1, 7, -1), (2, 7, BASE + 1000), (4, 0, -1), (16, 7, -1), (32, 0, -1)]
+    access = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    for path in (config.state_root.path / BOT, secret.parent):
+        os.chown(path, 0, 0)
+        os.setxattr(path, "system.posix_acl_access", access)
+    with pytest.raises(SecretsUnavailableError, match="TOKEN"):
+        check_usable(client, config, BOT, container("1000"), Deadline())
+    os.setxattr(secret, "system.posix_acl_access", access)
+    check_usable(client, config, BOT, container("1000"), Deadline())

@@ -104,7 +104,7 @@ def test_a_file_is_readable_for_a_user_by_the_first_of_owner_group_and_others_th
 def test_a_file_is_certainly_unreadable_for_a_users_number_by_its_owner_and_by_groups_that_are_not_mapped(
     mode: int, uid: int, gid: int, usable: bool
 ) -> None:
-    assert usable == is_usable(partial(NAMESPACE.fault_for_uid, 1000, 1000), mode, uid, gid)
+    assert usable == is_usable(partial(NAMESPACE.fault_for_uid, 1000, BotUser(1000, 1000)), mode, uid, gid)
 
 
 def test_the_engine_is_asked_once_and_again_after_it_was_unreachable(engine: FakeEngine, client: EngineClient) -> None:

@@ -10,9 +10,11 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from container_manager.bot_directories import DEFAULT_BOT_USER, BotUser, RootDirectory
@@ -54,16 +56,22 @@ class UserNamespace:
             "give it to {}:{}".format(*self.on_host(user))
         )
 
-    def fault_for_uid(self, uid: int, gid: int, found: os.stat_result, rights: int) -> str | None:
+    def fault_for_uid(self, uid: int, user: BotUser, found: os.stat_result, rights: int) -> str | None:
         """Why user ``uid`` of a container certainly does not have these ``rights``; ``None``: it has, or may have.
 
-        ``gid``: the group for the remedy. Which groups the user has is not known: if the group has the right, the user
-        may have it.
+        ``user``: the bots' user in a container, for the remedy. Which groups ``uid`` has is not known: if the group has
+        the right, it may have it.
         """
-        mode, owner = stat.S_IMODE(found.st_mode), BotUser(self.uid + uid, self.on_host(BotUser(uid, gid)).gid)
+        made_for = self.on_host(user)
+        mode, owner = stat.S_IMODE(found.st_mode), BotUser(self.uid + uid, made_for.gid)
         is_mapped = self.gid <= found.st_gid < self.gid + _USERS
         allowed = mode >> 6 if found.st_uid == owner.uid else mode | mode >> 3 if is_mapped else mode
-        return None if allowed & rights == rights else _no_right(found, uid, owner)
+        if allowed & rights == rights:
+            return None
+        fault = _no_right(found, uid, owner)
+        if found.st_uid == made_for.uid != owner.uid:
+            fault += ". The service makes it for --bot-user, which must be the image's user"
+        return fault
 
     def fault_for(self, user: BotUser, found: os.stat_result, rights: int) -> str | None:
         """Why ``user`` of a container does not have these ``rights``; ``None``: it has."""
@@ -99,10 +107,12 @@ def check_secrets_usable(
 ) -> None:
     """Raise :class:`SecretsUnavailableError` if the bot certainly cannot read each of its secrets.
 
-    ``uid``: the bot's own user in its container; ``None``: it may be any.
+    ``uid``: the bot's own user in its container; ``None``: it may be any. In an empty directory it has nothing to read.
     """
     path, fault_of = root.path / bot_id, _judge(namespace, user, uid)
     for name, fault in _faults(root, bot_id, fault_of, directory=stat.S_IXOTH, files=stat.S_IROTH):
+        if not name and uid is not None and _is_empty(path):
+            return
         what = f"the secret {path / name}" if name else f"the secrets directory {path}"
         raise SecretsUnavailableError(f"{what} {fault}", bot_id=bot_id)
 
@@ -157,7 +167,21 @@ def unusable_by_user(
 
 
 def _judge(namespace: UserNamespace, user: BotUser, uid: int | None) -> Callable[[os.stat_result, int], str | None]:
-    return partial(namespace.fault_of, user=user) if uid is None else partial(namespace.fault_for_uid, uid, user.gid)
+    return partial(namespace.fault_of, user=user) if uid is None else partial(namespace.fault_for_uid, uid, user)
+
+
+def _is_empty(directory: Path) -> bool:
+    """Whether it is, as far as this process may look."""
+    with suppress(OSError):
+        return not any(directory.iterdir())
+    return False
+
+
+def _has_acl(path: str | Path) -> bool:
+    """Whether more than its mode decides who has which rights."""
+    with suppress(OSError):
+        return "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False)
+    return False
 
 
 def _faults(
@@ -171,13 +195,15 @@ def _faults(
     """Name and fault of the directory (its name is empty) and of its files, as far as this process may look."""
     path = root.path / bot_id
     try:
-        if fault := fault_of(path.lstat(), directory):
+        if (fault := fault_of(path.lstat(), directory)) and not _has_acl(path):
             yield "", fault
         elif files:
             with os.scandir(path) as entries:
                 for entry in entries:
                     # What a link leads to is another file, inside the bot's container.
-                    if entry.is_file(follow_symlinks=False) and (fault := fault_of(entry.stat(), files)):
+                    if not entry.is_file(follow_symlinks=False):
+                        continue
+                    if (fault := fault_of(entry.stat(), files)) and not _has_acl(entry.path):
                         yield entry.name, fault
     except OSError:
         return
