@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,26 @@ def test_it_raises_its_soft_limit_of_descriptors_to_the_hard_one_or_to_the_most_
     ]
     shown = subprocess.run(limited, env=child_environment(), capture_output=True, text=True, check=True)
     assert f"{expected} 512" == shown.stdout.strip()
+
+
+@pytest.mark.parametrize("failure", [ValueError("not allowed"), PermissionError(1, "no")], ids=repr)
+def test_it_serves_also_if_the_kernel_refuses_the_limit(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """The test injects the refusal: the kernel's own limit is the whole machine's."""
+    get, put = resource.getrlimit, resource.setrlimit
+    refused = []
+
+    def limit(kind: int, limits: tuple[int, int]) -> None:
+        if kind == resource.RLIMIT_NOFILE:
+            refused.append(limits)
+            raise failure
+        put(kind, limits)
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 512) if kind == resource.RLIMIT_NOFILE else get(kind))
+    monkeypatch.setattr(resource, "setrlimit", limit)
+    result, _ = serve()
+    assert (0, [(512, 512)]) == (result.exit_code, refused)
 
 
 def test_help_lists_every_option_with_its_variable() -> None:

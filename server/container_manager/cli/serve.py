@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -54,7 +55,9 @@ def serve(**options: Any) -> None:
     # The soft limit is often 1,024, for programs with select(), and limits connections and changes in progress.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < (most := min(hard, _MOST_DESCRIPTORS)):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        # The kernel refuses a hard limit above fs.nr_open, which may have been lowered since; a sandbox may too.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     from container_manager.observability.log_format import configure_logging
     from container_manager.rpc.server import Server
 
