@@ -128,10 +128,10 @@ def test_an_upgrade_which_may_yet_be_refused_ends_no_reload_of_secrets(
 
 
 @pytest.mark.parametrize("verb", ["StopContainer", "RestartContainer"])
-def test_a_restart_after_a_reload_that_failed_overtakes_a_longer_grace(
+def test_a_restart_after_a_reload_that_failed_ends_no_grace_of_another_call(
     rpc: Calls, provisioner: BotProvisionerStub, memory: MemoryBackend, bots: MemoryBots, verb: str
 ) -> None:
-    memory.lifecycle.default_grace_seconds = 1
+    memory.lifecycle.default_grace_seconds = 0
     go = threading.Event()
 
     def fails(_on_output: OnOutput) -> int:
@@ -150,6 +150,10 @@ def test_a_restart_after_a_reload_that_failed_overtakes_a_longer_grace(
     with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
         rpc.start(bot_id, timeout=1)
     go.set()
+    with fails_with("ABORTED", "OPERATION_IN_PROGRESS"):
+        rpc.start(bot_id, timeout=1)
+    assert not other.done()
+    rpc.stop(bot_id, grace=0)
     outcomes = provisioner_pb.ReloadSecretsResponse
     expected = outcomes.OUTCOME_NOT_RUNNING if verb == "StopContainer" else outcomes.OUTCOME_RESTARTED
     assert expected == reload.result(timeout=60).outcome

@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
 from botmaker.container.v1 import bot_provisioner_pb2 as provisioner_pb
 from botmaker.container.v1 import container_maintainer_pb2 as maintainer_pb
@@ -316,31 +315,3 @@ def test_an_upgrade_or_a_backup_that_waits_for_its_bot_ends_no_wait_of_a_start(
     status = world.calls.status(second)
     assert status is not None
     assert pb.CONTAINER_STATE_RUNNING == status.state
-
-
-def test_a_restart_after_a_reload_that_failed_ends_no_wait_of_a_start(world: World) -> None:
-    """Another call has stopped the bot before it: there would be nothing to restart."""
-    fails = threading.Event()
-
-    def program(_on_output: OnOutput) -> int:
-        assert fails.wait(60)
-        return 1
-
-    world.memory.actions.program = program
-    first, second = world.bot(), world.bot(RUNNING)
-    world.calls.start(first)
-    request = Reload(bot_id=second, mode=Reload.MODE_RELOAD_OR_RESTART)
-    reloaded = world.provisioner.ReloadSecrets.future(request, timeout=60)
-    wait_until(lambda: ("run_action", second) in world.memory.seen("run_action"), "it reloads")
-    day = pb.StopContainerRequest(bot_id=second, grace_period=Duration(seconds=86_400))
-    stopped = world.calls.stub.StopContainer.future(day, timeout=60)
-    started = world.calls.stub.StartContainer.future(pb.StartContainerRequest(bot_id=second), timeout=60)
-    time.sleep(0.5)
-    fails.set()
-    stopped.result()
-    world.await_waiting(1)
-    time.sleep(0.5)
-    assert not started.done()
-    world.calls.stop(first)
-    started.result()
-    assert provisioner_pb.ReloadSecretsResponse.OUTCOME_RESTARTED == reloaded.result().outcome

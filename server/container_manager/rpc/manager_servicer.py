@@ -100,18 +100,8 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
             restart = self._lifecycle.restart_container(bot_id, known=container, deadline=deadline)
             return (yield from self._ending(bot_id, restart))
 
-        restarted = self._change(
-            WorkerPool.CHANGE,
-            bot_id,
-            act,
-            change,
-            context,
-            grace_seconds=self._lifecycle.default_grace_seconds,
-            # There may be nothing to restart.
-            ends_waits=False,
-            starts=lambda: True,
-        )
-        return bool(await restarted)
+        # Without a grace period that would end another call's: there may be nothing to restart after that.
+        return bool(await self._change(WorkerPool.CHANGE, bot_id, act, change, context, starts=lambda: True))
 
     async def RemoveContainer(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         grace = codec.grace_seconds_from_proto(request)
@@ -216,7 +206,6 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
         context: Context,
         *,
         grace_seconds: int | None = None,
-        ends_waits: bool = True,
         starts: Callable[[], bool] = lambda: False,
     ) -> T:
         """The operation's result, once the view shows the change: a read after this response sees it."""
@@ -228,7 +217,6 @@ class ContainerManagerServicer(pb_grpc.ContainerManagerServicer):
                 operation,
                 deadline,
                 grace_seconds=grace_seconds,
-                ends_waits=ends_waits,
                 starts=starts,
                 on_turn=change.begin,
                 on_end=change.end,

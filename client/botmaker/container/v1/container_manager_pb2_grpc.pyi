@@ -80,7 +80,7 @@ class ContainerManagerStub:
 
     A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
     would end, counted from its arrival, and then takes its turn. It never prolongs a grace period. UpgradeContainer,
-    RestoreBackup, CreateBackup with stop_and_restart and the restart of ReloadSecrets do the same.
+    RestoreBackup and CreateBackup with stop_and_restart do the same.
 
     INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
     """
@@ -148,7 +148,7 @@ class ContainerManagerAsyncStub(ContainerManagerStub):
 
     A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
     would end, counted from its arrival, and then takes its turn. It never prolongs a grace period. UpgradeContainer,
-    RestoreBackup, CreateBackup with stop_and_restart and the restart of ReloadSecrets do the same.
+    RestoreBackup and CreateBackup with stop_and_restart do the same.
 
     INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
     """
@@ -231,7 +231,7 @@ class ContainerManagerServicer(metaclass=_abc_1.ABCMeta):
 
         A stop, restart or remove that waits for another one of the same bot ends that one's grace period as soon as its own
         would end, counted from its arrival, and then takes its turn. It never prolongs a grace period. UpgradeContainer,
-        RestoreBackup, CreateBackup with stop_and_restart and the restart of ReloadSecrets do the same.
+        RestoreBackup and CreateBackup with stop_and_restart do the same.
 
         INVALID_ARGUMENT / INVALID_CONFIG if grace_period is out of bounds.
         """
