@@ -69,7 +69,7 @@ PROGRAMS: list[tuple[str, int, int, bytes, type[StartFailedError] | None]] = [
     ("object", 0o755, 0, elf(kind=1), CommandNotExecutableError),
     ("cut", 0o755, 0, elf()[:30], CommandNotExecutableError),
     ("empty", 0o755, 0, b"", CommandNotExecutableError),
-    ("windows", 0o755, 0, b"MZ\x90\0\x03\0\0\0" + b"\0" * 100, CommandNotExecutableError),
+    ("data", 0o755, 0, b"\x90\0\x03\0\0\0" + b"\0" * 100, CommandNotExecutableError),
     (CAPABLE, 0o755, 0, elf(), CommandNotExecutableError),
     ("interpreter-capable", 0o755, 0, f"#!/opt/{CAPABLE}\n".encode(), CommandNotExecutableError),
     ("plain", 0o644, 0, WAIT, CommandNotExecutableError),

@@ -39,5 +39,5 @@ def has(engine: FakeEngine, files: Files) -> None:
 def container(command: str, path: str | None = "/usr/bin:/bin", directory: str = "", **changes: Any) -> dict[str, Any]:
     environment = ["A=1"] if path is None else ["A=1", f"PATH={path}"]
     mounts = [{"Destination": "/run/secrets"}, {"Destination": STATE}]
-    document = {"Path": command, "Mounts": mounts, "HostConfig": {"Init": True}, **changes}
+    document = {"Path": command, "Mounts": mounts, "HostConfig": {"Init": True, "CapDrop": ["ALL"]}, **changes}
     return inspected(config={"Env": environment, "WorkingDir": directory}, **document)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 from container_manager.errors import CommandNotExecutableError, CommandNotFoundError, StartFailedError
 from tests.support.fake_engine import FakeEngine, Json, Request, error
-from tests.unit.documents import archived, inspected, path_stat
+from tests.unit.documents import LABELS, archived, inspected, path_stat
 
 EXEC, NOT_FOUND = CommandNotExecutableError, CommandNotFoundError
 SCRIPT = b"#!/bin/sh\n"
+NO_CAPABILITIES = {"CapDrop": ["ALL"]}
+VERSION = {"ApiVersion": "1.41", "Arch": "amd64", "KernelVersion": os.uname().release}
 
 
 @pytest.fixture
 def client(engine: FakeEngine) -> Iterator[EngineClient]:
-    engine.on("GET", "/version", Json({"ApiVersion": "1.41", "Arch": "amd64"}))
+    engine.on("GET", "/version", Json(VERSION))
     client = EngineClient(engine.url, timeout_seconds=5)
     yield client
     client.close()
@@ -38,20 +41,22 @@ def judged(
     files: Mapping[str, tuple[Any, ...]],
     user: str = "",
     command: str = "/run",
+    **changes: Any,
 ) -> tuple[type[StartFailedError] | None, bool]:
     """The error of a command, and whether it is the engine's, in a container with these files.
 
-    Each has content, mode, owner and capabilities.
+    Each has content, mode, owner, capabilities and, of a link, its target.
     """
 
     def stat(request: Request) -> Json:
         found = files.get(request.query["path"])
         folder = any(path.startswith(request.query["path"] + "/") for path in files)
-        return path_stat(found[1]) if found else path_stat(1 << 31 | 0o755) if folder else error(404, "no")
+        return path_stat(found[1], *found[4:]) if found else path_stat(1 << 31 | 0o755) if folder else error(404, "no")
 
     engine.on("HEAD", "/containers/*/archive", stat)
-    engine.on("GET", "/containers/*/archive", lambda request: archived(*files[request.query["path"]]))
-    document = inspected(config={"User": user, "Env": [], "WorkingDir": "/closed"})
+    engine.on("GET", "/containers/*/archive", lambda request: archived(*files[request.query["path"]][:4]))
+    config = {"User": user, "Env": [], "WorkingDir": "/closed"}
+    document = inspected(config=config, **{"HostConfig": NO_CAPABILITIES, **changes})
     reader = Reader(client, document, ContainerFiles(client, document, Deadline(5)), Deadline(5))
     problem = why_not_run_by_name(reader, command, "it")
     return (None, False) if problem is None else (problem.error, problem.by_engine)
@@ -89,7 +94,7 @@ def elf(
         ("# umläüt\n".encode(), None),
         (b"echo\n\0", None),
         (b"", EXEC),
-        (b"MZ\0\n", EXEC),
+        (b"\x90\0\n", EXEC),
         (b"\x7fELF", EXEC),
         (elf(), None),
         (elf(3, wide=False), None),
@@ -121,7 +126,13 @@ WINE = "enabled\ninterpreter /usr/bin/wine\nflags: \noffset 0\nmagic 4d5a\n"
 
 @pytest.mark.parametrize(
     ("engines", "images", "expected"),
-    [("amd64", "amd64", EXEC), ("amd64", "arm64", None), ("riscv64", "amd64", None), ("arm64", "arm64", None)],
+    [
+        ("amd64", "amd64", EXEC),
+        ("386", "386", EXEC),
+        ("amd64", "arm64", None),
+        ("riscv64", "amd64", None),
+        ("arm64", "arm64", None),
+    ],
 )
 def test_a_program_for_another_machine_is_a_doubt_if_the_host_may_emulate_it(
     engine: FakeEngine,
@@ -135,7 +146,7 @@ def test_a_program_for_another_machine_is_a_doubt_if_the_host_may_emulate_it(
     """An image for another machine is a sign of that, and what an unknown machine runs is unknown."""
     # Most containers do not see the formats of their host.
     monkeypatch.setattr(emulated_programs, "_FORMATS", tmp_path)
-    engine.on("GET", "/version", Json({"ApiVersion": "1.41", "Arch": engines, "KernelVersion": os.uname().release}))
+    engine.on("GET", "/version", Json({**VERSION, "Arch": engines}))
     engine.on("GET", "/images/*/json", Json({"Architecture": images}))
     assert expected is judged(engine, client, {"/run": (elf(183, loader=b""), 0o755, 0)})[0]
 
@@ -161,9 +172,46 @@ def test_a_host_without_an_emulator_does_not_run_an_image_for_another_machine(
     monkeypatch.setattr(emulated_programs, "_FORMATS", tmp_path)
     (tmp_path / "status").write_text(f"{status}\n")
     (tmp_path / "one").write_text(WINE)
-    engine.on("GET", "/version", Json({"ApiVersion": "1.41", "Arch": "amd64", "KernelVersion": kernel}))
+    engine.on("GET", "/version", Json({**VERSION, "KernelVersion": kernel}))
     engine.on("GET", "/images/*/json", Json({"Architecture": "arm64"}))
     assert expected is judged(engine, client, {"/run": (elf(183, loader=b""), 0o755, 0)})[0]
+    assert expected is judged(engine, client, {"/run": (b"\xca\xfe\xba\xbe\0", 0o755, 0)})[0]
+
+
+@pytest.mark.parametrize("content", [elf(183, loader=b""), b"MZ\0\n"], ids=repr)
+def test_an_engine_that_is_not_on_a_unix_socket_may_be_on_a_host_with_the_same_kernel_and_an_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(emulated_programs, "_FORMATS", tmp_path)
+    (tmp_path / "status").write_text("enabled\n")
+    with FakeEngine(tcp=True) as engine, closing(EngineClient(engine.url, timeout_seconds=5)) as client:
+        engine.on("GET", "/version", Json(VERSION))
+        engine.on("GET", "/images/*/json", Json({"Architecture": "arm64"}))
+        assert (None, False) == judged(engine, client, {"/run": (content, 0o755, 0)})
+
+
+@pytest.mark.parametrize("content", [b"MZ\0\n", b"\xca\xfe\xba\xbe\0\0\n"])
+def test_a_program_that_often_has_an_interpreter_is_a_doubt_where_the_formats_are_not_seen(
+    engine: FakeEngine, client: EngineClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(emulated_programs, "_FORMATS", tmp_path)
+    assert (None, False) == judged(engine, client, {"/run": (content, 0o755, 0)})
+
+
+@pytest.mark.parametrize(("engines", "machine"), [("arm", 183), ("386", 62)])
+def test_an_engine_of_32_bits_may_be_on_a_kernel_of_64(
+    engine: FakeEngine,
+    client: EngineClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engines: str,
+    machine: int,
+) -> None:
+    monkeypatch.setattr(emulated_programs, "_FORMATS", tmp_path)
+    (tmp_path / "status").write_text("enabled\n")
+    engine.on("GET", "/version", Json({**VERSION, "Arch": engines}))
+    engine.on("GET", "/images/*/json", Json({"Architecture": engines}))
+    assert (None, False) == judged(engine, client, {"/run": (elf(machine, loader=b""), 0o755, 0)})
 
 
 @pytest.mark.parametrize(
@@ -253,6 +301,24 @@ def test_a_program_below_a_directory_that_its_user_cannot_enter_cannot_be_run(
     assert expected == judged(engine, client, files, user, command)
 
 
+@pytest.mark.parametrize(
+    ("box", "name", "expected"),
+    [
+        ("busybox", b"applet", None),
+        ("toybox", b"applet", None),
+        ("toybox", b"applet\r", NOT_FOUND),
+        ("anybox", b"applet", NOT_FOUND),
+    ],
+)
+def test_an_env_of_many_programs_may_run_one_without_a_file(
+    engine: FakeEngine, client: EngineClient, box: str, name: bytes, expected: Any
+) -> None:
+    program = (elf(loader=b""), 0o755, 0)
+    files = {f"/bin/{box}": program, "/usr/bin/env": (b"", 1 << 27 | 0o777, 0, b"", f"/bin/{box}")}
+    script = (b"#!/usr/bin/env " + name + b"\n", 0o755, 0)
+    assert (expected, False) == judged(engine, client, {**files, "/run": script})
+
+
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nbroken\nnode:x:1000:1000::/home/node:/bin/sh\n"
 
 
@@ -325,6 +391,40 @@ def test_a_program_with_effective_file_capabilities_cannot_be_run_and_the_engine
     # Of a script, the kernel takes those of its interpreter.
     script = (b"#!/run2\n", 0o755, 0, capabilities)
     assert (None, False) == judged(engine, client, {"/run": script, "/run2": (elf(loader=b""), 0o755, 0)})
+
+
+MADE_HERE = {**LABELS, "botmaker.create-id": "1"}
+PODMANS = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"]
+
+
+@pytest.mark.parametrize(
+    ("host", "labels", "has_none"),
+    [
+        (NO_CAPABILITIES, LABELS, True),
+        ({"CapDrop": PODMANS, "CapAdd": []}, MADE_HERE, True),
+        ({"CapDrop": PODMANS}, LABELS, False),
+        ({"CapDrop": None}, MADE_HERE, False),
+        ({**NO_CAPABILITIES, "CapAdd": ["CAP_DAC_OVERRIDE"]}, LABELS, False),
+        ({**NO_CAPABILITIES, "Privileged": True}, LABELS, False),
+        ({}, None, False),
+    ],
+)
+def test_what_a_container_with_capabilities_may_do_is_a_doubt(
+    engine: FakeEngine, client: EngineClient, host: dict[str, Any], labels: dict[str, str] | None, has_none: bool
+) -> None:
+    capable = struct.pack("<5I", V2 | EFFECTIVE, 1 << 10, 0, 0, 0)
+    program = elf(loader=b"")
+    files = {
+        "/own": (program, 0o700, 1234),
+        "/unreadable": (SCRIPT, 0o711, 1234),
+        "/bin/sh": (program, 0o755, 0),
+        "/closed": (b"", 1 << 31 | 0o700, 1234),
+        "/closed/run": (program, 0o755, 0),
+        "/capable": (program, 0o755, 0, capable),
+    }
+    for command in ("/own", "/unreadable", "/closed/run", "/capable"):
+        error, _ = judged(engine, client, files, "0", command, HostConfig=host, labels=labels)
+        assert error is (EXEC if has_none else None), command
 
 
 @pytest.mark.parametrize(("scripts", "expected"), [(5, None), (6, EXEC)])

@@ -78,6 +78,7 @@ def test_what_the_containers_own_user_certainly_cannot_read_or_write_is_refused_
         # A container that somebody else made: root may read anything, or users are the host's.
         container("1000", CapDrop=None),
         container("1000", CapAdd=["DAC_OVERRIDE"]),
+        container("1000", Privileged=True),
         container("1000", UsernsMode="host"),
     ],
 )

@@ -84,6 +84,11 @@ class EngineClient:
         with _clients_lock:
             _clients.add(self)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the engine listens on a unix socket of this host."""
+        return self._docker_host.startswith("unix://")
+
     def close(self) -> None:
         """Close all connections; a call in progress keeps its own until it ends."""
         self._closed = True

@@ -1,9 +1,10 @@
-"""The user that a container's programs run as."""
+"""The user that a container's programs run as, and its capabilities."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from container_manager.backends.bot_container import LABEL_CREATE_ID
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
 
@@ -13,6 +14,15 @@ _READ_BYTES = 4_096
 def user_name(inspected: dict[str, Any]) -> str:
     """Its name or number, from the container's inspect document."""
     return str(inspected["Config"].get("User") or "0").partition(":")[0]
+
+
+def has_no_capabilities(inspected: dict[str, Any]) -> bool:
+    """Whether its programs certainly have none and get none, as in each container that this service makes."""
+    host = inspected.get("HostConfig") or {}
+    dropped = host.get("CapDrop") or ()
+    # Podman lists what it dropped instead of ALL.
+    is_made_here = bool(dropped) and LABEL_CREATE_ID in (inspected["Config"].get("Labels") or {})
+    return ("ALL" in dropped or is_made_here) and not host.get("CapAdd") and not host.get("Privileged")
 
 
 def uid_of(engine: EngineClient, inspected: dict[str, Any], deadline: Deadline) -> int | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from container_manager.backends.docker.container_files import ContainerFiles, File, UnknownFileError
-from container_manager.backends.docker.container_user import uid_of, user_name
+from container_manager.backends.docker.container_user import has_no_capabilities, uid_of, user_name
 from container_manager.backends.docker.emulated_programs import is_emulated
 from container_manager.deadline import Deadline
 from container_manager.engine.archive import FileStart
@@ -35,8 +35,11 @@ _FIRST_REMAPPED_UID = 65_536
 # vfs_cap_data of revision 2, with the flag that makes them effective: by words, what is permitted and inheritable.
 _CAPABILITIES = struct.Struct("<IIxxxxIxxxx")
 _EFFECTIVE = 0x02000001
-# By the engine's name for its architecture: the ELF machines that its kernel runs.
-_MACHINES = {"amd64": (62, 3), "arm64": (183, 40), "386": (3,), "arm": (40,)}
+# By the engine's name for its architecture: the ELF machines that its kernel may run. An engine of 32 bits may be on a
+# kernel of 64.
+_MACHINES = {"amd64": (62, 3), "arm64": (183, 40), "386": (3, 62), "arm": (40, 183)}
+# Of Windows and .NET, and of Java. Hosts with an interpreter for them are common.
+_OTHER_PROGRAMS = (b"MZ", b"\xca\xfe\xba\xbe")
 _MACHINE_NAMES = {3: "x86", 40: "ARM", 62: "x86-64", 183: "AArch64"}
 
 
@@ -66,6 +69,7 @@ class Reader:
         self._deadline = deadline
         self.files = files
         self.user = user_name(inspected)
+        self.has_no_capabilities = has_no_capabilities(inspected)
         self.search_path = search_path(inspected)
 
     def start_of(self, path: str) -> FileStart | None:
@@ -73,6 +77,9 @@ class Reader:
 
     def uid(self) -> int | None:
         """The user's number; ``None``: unknown."""
+        if not self.user.isdecimal():
+            # If a mount has the users' names, what follows from them is not final.
+            self.files.find("/etc/passwd")
         return uid_of(self._engine, self._inspected, self._deadline)
 
     def runs_machine(self, machine: int, *, emulated: bool | None) -> bool:
@@ -85,12 +92,16 @@ class Reader:
         machines = _MACHINES.get(str(architecture))
         if machines is None or machine in machines:
             return True
-        # The engine may be on another host, or in a virtual machine of this one.
-        if emulated is False and engine.get("KernelVersion") == os.uname().release:
+        if emulated is False and self.is_on_this_host():
             return False
         # An image for another machine is a sign that the host emulates it.
         image = self._engine.inspect_image(self._image, self._deadline) or {}
         return image.get("Architecture") != architecture
+
+    def is_on_this_host(self) -> bool:
+        """Whether the engine has this host's kernel, and neither that of another host nor of a virtual machine."""
+        # Hosts of a fleet have the same release.
+        return self._engine.is_local and self._engine.version(self._deadline).get("KernelVersion") == os.uname().release
 
 
 def search_path(inspected: dict[str, Any]) -> str:
@@ -144,9 +155,11 @@ def why_not_run(reader: Reader, file: File, depth: int = 0, *, by_env: bool = Fa
     if problem is not None or is_script:
         return problem or _script(reader, path, start.content, depth, by_env=by_env)
     if start.content.startswith(b"\x7fELF"):
-        return _elf(reader, path, start.content, emulated=emulated) or _capabilities(path, start)
+        return _elf(reader, path, start.content, emulated=emulated) or _capabilities(reader, path, start)
     # docker-init hands any other file to a shell, as execvp(3) does, and text may be for the shell.
-    if start.content and b"\0" not in start.content.partition(b"\n")[0]:
+    is_text = start.content and b"\0" not in start.content.partition(b"\n")[0]
+    is_others = start.content.startswith(_OTHER_PROGRAMS)
+    if is_text or (is_others and not (emulated is False and reader.is_on_this_host())):
         return None
     what = "is neither a script nor a program of Linux" if start.content else "is empty"
     return Problem(CommandNotExecutableError, f"{path} {what}", is_final=False)
@@ -166,7 +179,8 @@ def _permission(reader: Reader, path: str, start: FileStart, *, reads: bool) -> 
     others = start.mode & 0o7
     if others & needed == needed and start.mode >> 6 & needed == needed:
         return None
-    uid = reader.uid()
+    # With capabilities, it may enter, read and execute anything.
+    uid = reader.uid() if reader.has_no_capabilities else None
     # Where users are remapped, the engine's archives have the host's numbers.
     if uid is None or start.uid >= _FIRST_REMAPPED_UID:
         return None
@@ -209,8 +223,8 @@ def _env(reader: Reader, path: str, env: File, name: str) -> Problem | None:
     """Why env(1), with this argument and the script at ``path``, cannot run the program ``name``."""
     if not name or name.startswith("-") or "=" in name:
         return None
-    # Busybox may run an applet of its own that has no file.
-    if env.path.endswith("/busybox") and not name.endswith("\r"):
+    # They may run an applet of their own that has no file.
+    if env.path.endswith(("/busybox", "/toybox")) and not name.endswith("\r"):
         return None
     problem = why_not_run_by_name(reader, name, f"the interpreter {name!r} of {path}", by_env=True)
     if problem is None:
@@ -239,9 +253,9 @@ def _elf(reader: Reader, path: str, content: bytes, *, emulated: bool | None) ->
     return None
 
 
-def _capabilities(path: str, start: FileStart) -> Problem | None:
+def _capabilities(reader: Reader, path: str, start: FileStart) -> Problem | None:
     # Those of the later revision count in one user namespace alone.
-    if len(start.capabilities) != _CAPABILITIES.size:
+    if not reader.has_no_capabilities or len(start.capabilities) != _CAPABILITIES.size:
         return None
     revision, *permitted = _CAPABILITIES.unpack(start.capabilities)
     # EPERM if an effective capability is not in the bounding set, which is empty for a bot (capabilities(7)).

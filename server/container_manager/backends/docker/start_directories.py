@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from container_manager.backends.docker.container_user import uid_of
+from container_manager.backends.docker.container_user import has_no_capabilities, uid_of
 from container_manager.bot_directories import check_secrets_directory, check_state_to_mount
 from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
@@ -42,9 +42,8 @@ def check_usable(
 
 
 def _certain_uid(engine: EngineClient, inspected: dict[str, Any], deadline: Deadline) -> int | None:
-    host = inspected.get("HostConfig") or {}
     # With capabilities, which a bot of this service has not, root may read anything, and a program may change its user.
-    if "ALL" not in (host.get("CapDrop") or ()) or host.get("CapAdd") or host.get("UsernsMode"):
+    if not has_no_capabilities(inspected) or (inspected.get("HostConfig") or {}).get("UsernsMode"):
         return None
     try:
         return uid_of(engine, inspected, deadline)
