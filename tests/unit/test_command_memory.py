@@ -24,7 +24,7 @@ from tests.unit.command_files import (
     container,
     has,
 )
-from tests.unit.documents import inspected, path_stat, state
+from tests.unit.documents import BOT, archived, inspected, path_stat, state
 
 
 @pytest.fixture
@@ -72,6 +72,18 @@ def test_nothing_that_a_mount_can_change_is_remembered(
     assert {} == check._by_image
 
 
+@pytest.mark.parametrize("user", ["node", "1000"])
+def test_the_names_of_users_that_a_mount_has_are_not_remembered(
+    engine: FakeEngine, check: CommandCheck, user: str
+) -> None:
+    has(engine, {"/bin/run": path_stat(0o700), "/etc/passwd": PLAIN})
+    engine.on(*CONTENT, archived(b"node:x:1000:\n", 0o700))
+    document = container("/bin/run", Mounts=[{"Destination": "/etc/passwd"}])
+    document["Config"]["User"] = user
+    check.needs_init(document, Deadline(5))
+    assert len(check._by_image) == (user == "1000")
+
+
 def test_a_folder_of_the_path_in_a_mount_is_looked_into_each_time(engine: FakeEngine, check: CommandCheck) -> None:
     has(engine, {"/bin/sh": PROGRAM})
     assert check.needs_init(container("sh", path=f"{STATE}/bin:/bin"), Deadline(5)) is True
@@ -88,8 +100,9 @@ def test_a_folder_of_the_path_in_a_mount_is_looked_into_each_time(engine: FakeEn
         container("sh", directory="/app"),
         container("sh", Image="sha256:" + "cd" * 32),
         container("sh", Mounts=[{"Destination": "/data"}]),
+        container("sh", HostConfig={"Init": True}),
     ],
-    ids=["command", "path", "directory", "image", "mounts"],
+    ids=["command", "path", "directory", "image", "mounts", "capabilities"],
 )
 def test_what_was_found_counts_for_the_same_command_only(
     engine: FakeEngine, check: CommandCheck, other: dict[str, Any]
@@ -144,7 +157,11 @@ def test_memory_is_bounded(engine: FakeEngine, check: CommandCheck, monkeypatch:
     for number in range(10):
         check.needs_init(container(f"/bin/{number}"), Deadline(5))
         check.engine_judges(f"{number:064x}")
+        engine.on(*INSPECT, Json(container(f"/bin/{number}", container_id=f"{100 + number:064x}")))
+        check._by_image.clear()
+        check.check_start(f"{100 + number:064x}", BOT, Deadline(5))
     assert len(check._by_image) <= 3
+    assert len(check._sound_at_starts) == 1
     assert len(check._by_container) <= 3
 
 

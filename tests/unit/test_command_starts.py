@@ -20,9 +20,9 @@ def check(engine: FakeEngine, client: EngineClient) -> CommandCheck:
     return command_check(engine, client)
 
 
-def start(check: CommandCheck) -> type[Exception] | None:
+def start(check: CommandCheck, container_id: str = ID) -> type[Exception] | None:
     try:
-        check.check_start(ID, BOT, Deadline(5))
+        check.check_start(container_id, BOT, Deadline(5))
     except StartFailedError as exc:
         return type(exc)
     return None
@@ -82,6 +82,46 @@ def test_a_container_that_nothing_is_remembered_of_is_looked_at_once(engine: Fak
     engine.requests.clear()
     assert start(check) is None
     assert [] == engine.requests
+
+
+def test_after_a_restart_of_the_service_one_container_of_each_image_is_looked_into(
+    engine: FakeEngine, check: CommandCheck
+) -> None:
+    has(engine, {"/bin/run": PROGRAM})
+    for container_id, expected in ((ID, None), (OTHER_ID, [INSPECT[0]])):
+        engine.requests.clear()
+        engine.on(*INSPECT, Json(container("run", container_id=container_id)))
+        assert start(check, container_id) is None
+        assert expected in (None, [request.method for request in engine.requests])
+    # A new container may be without init only if its own image was looked at.
+    assert {} == check._by_image
+
+
+def test_what_is_wrong_or_mended_in_one_container_counts_for_no_other(engine: FakeEngine, check: CommandCheck) -> None:
+    has(engine, {"/bin/run": PROGRAM})
+    engine.on(*CONTENT, CRLF)
+    for container_id in (ID, OTHER_ID):
+        engine.on(*INSPECT, Json(container("run", container_id=container_id)))
+        assert CommandNotFoundError is start(check, container_id)
+    engine.on(*CONTENT, archived(b"echo text\n"))
+    assert start(check, OTHER_ID) is None
+    engine.on(*CONTENT, CRLF)
+    engine.on(*INSPECT, Json(container("run")))
+    assert CommandNotFoundError is start(check)
+
+
+@pytest.mark.parametrize("in_mount", [True, False])
+def test_what_a_mount_can_change_is_looked_up_for_each_container(
+    engine: FakeEngine, check: CommandCheck, in_mount: bool
+) -> None:
+    """Also if the mount is only looked into before the program is found."""
+    command = f"{STATE}/run" if in_mount else "run"
+    program = f"{STATE}/run" if in_mount else "/bin/run"
+    has(engine, {program: PROGRAM, f"{STATE}/other": PROGRAM})
+    for container_id, content, expected in ((ID, b"echo text\n", None), (OTHER_ID, b"#!/gone\n", CommandNotFoundError)):
+        engine.on(*CONTENT, archived(content))
+        engine.on(*INSPECT, Json(container(command, f"{STATE}/bin:/bin", container_id=container_id)))
+        assert expected is start(check, container_id)
 
 
 def test_a_program_in_a_mount_is_looked_up_at_each_start(engine: FakeEngine, check: CommandCheck) -> None:

@@ -22,7 +22,7 @@ started.
 A program below a mount may come and go. Its container always has its init, and the program is looked for at each start.
 Only conclusions that neither a mount nor the host can change are remembered: by image, since a look costs some
 milliseconds for each directory of a path, and by container. No start is refused from memory: the program may have been
-mended in the container, as by ``docker cp``.
+mended in the container, as by ``docker cp``. Nor is one started from memory whose program was found broken.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from container_manager.backends.docker.container_files import ContainerFiles, UnknownFileError
+from container_manager.backends.docker.container_user import has_no_capabilities
 from container_manager.backends.docker.program_format import Reader, search_path, why_not_run_by_name
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
@@ -70,6 +71,8 @@ class CommandCheck:
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
         self._by_image: dict[bytes, Verdict] = {}
+        self._sound_at_starts: dict[bytes, Verdict] = {}
+        """By image too, for starts alone: a container that was started may have differed from its image."""
         self._by_container: dict[str, Verdict] = {}
         """Of containers that were checked at their create or at a start."""
 
@@ -110,10 +113,12 @@ class CommandCheck:
             return Verdict(CommandNotFoundError, "its command is no path of a file", by_engine=True)
         mounts = sorted(str(mount.get("Destination")) for mount in inspected.get("Mounts") or [])
         place = [search_path(inspected), config.get("WorkingDir") or "/", str(config.get("User"))]
-        parts = [inspected["Image"], command, *place, *mounts]
+        parts = [inspected["Image"], command, *place, has_no_capabilities(inspected), *mounts]
         # A digest: a caller's PATH may take 128 KiB.
         key = hashlib.sha256(json.dumps(parts).encode()).digest()
         known = self._by_image.get(key)
+        if known is None and to_start and inspected["Id"] not in self._by_container:
+            known = self._sound_at_starts.get(key)
         if known is not None and (known.error is None or not to_start):
             return known
         files = ContainerFiles(self._engine, inspected, deadline)
@@ -124,11 +129,11 @@ class CommandCheck:
                 return _IN_DOUBT
         except (EngineRejectedError, UnknownFileError):
             return _IN_DOUBT
-        # A container that is about to start may differ from its image.
-        if verdict.is_final and not to_start:
-            if len(self._by_image) >= _MAX_REMEMBERED:
-                self._by_image.clear()
-            self._by_image[key] = verdict
+        if verdict.is_final and not (to_start and verdict.error):
+            by_image = self._sound_at_starts if to_start else self._by_image
+            if len(by_image) >= _MAX_REMEMBERED:
+                by_image.clear()
+            by_image[key] = verdict
         return verdict
 
     def _look(self, files: ContainerFiles, inspected: dict[str, Any], deadline: Deadline) -> Verdict:
