@@ -364,10 +364,10 @@ def test_entries_that_are_lost_at_damage_while_it_follows_are_a_gap(
         read.wait_for(lambda messages: int(form.lines(messages)[-1]) >= behind_pause, "what is written behind a pause")
         entries = [entry for message in read.messages for entry in form.entries_of(message)]
         numbers = [int(entry.line) for entry in entries]
-        # It reads on through the damage, or ends there and reads what exists.
-        behind_damage = next(number for number in numbers if number > before)
+        # It ends at the damage and reads what exists, or reads on through it until a pause,
+        # which a busy machine may make.
         (gap,) = [int(entry.line) for entry in entries if entry.gap]
-        assert gap in (behind_pause, behind_damage)
+        assert before < gap <= behind_pause
         kept = [number for number in numbers if number <= before or number >= gap]
         assert [*range(1, before + 1), *range(gap, numbers[-1] + 1)] == kept
         assert sorted(set(numbers)) == numbers
