@@ -38,10 +38,11 @@ class ContainerLog(Protocol):
     async def runs(self) -> bool:
         """Whether the container's process runs just now."""
 
-    def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+    def existing(self, tail: int | None = None, until_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
         """The entries that exist now, or the last ``tail`` of them, oldest first, in batches of at least one.
 
-        An entry that the backend has but cannot read counts as one of the ``tail``. It ends the reading or is left out.
+        An entry that the backend has but cannot read counts as one of the ``tail``. It ends the reading or is left out,
+        and with an error may take entries before it along. ``until_ns``: a later entry may end the reading.
         """
 
     def follow(self, tail: int | None = None, *, known: int = 0) -> AsyncGenerator[list[RawEntry], None]:

@@ -68,7 +68,11 @@ class MemoryLog:
     async def runs(self) -> bool:
         return self._container().status.state in RUNNING
 
-    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+    async def existing(
+        self,
+        tail: int | None = None,
+        until_ns: int | None = None,  # noqa: ARG002
+    ) -> AsyncGenerator[list[RawEntry], None]:
         log = self._container().log
         self.was_opened = True
         if entries := log[-tail:] if tail is not None else log[:]:

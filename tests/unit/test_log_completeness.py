@@ -42,7 +42,11 @@ class GrowingLog:
     async def runs(self) -> bool:
         return True
 
-    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+    async def existing(
+        self,
+        tail: int | None = None,
+        until_ns: int | None = None,  # noqa: ARG002
+    ) -> AsyncGenerator[list[RawEntry], None]:
         self.looks += 1
         if next(self._grows, False):
             self._lines = [*self._lines, *(self.new(self._written + number) for number in range(1, self._by + 1))]
@@ -145,8 +149,10 @@ def test_a_line_that_grows_by_equal_pieces_at_any_moment_misses_nothing(
 class EndingLog(GrowingLog):
     """Shows nothing behind a line that cannot be read, unless a reading begins behind it."""
 
-    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
-        async with aclosing(super().existing(tail)) as batches:
+    async def existing(
+        self, tail: int | None = None, until_ns: int | None = None
+    ) -> AsyncGenerator[list[RawEntry], None]:
+        async with aclosing(super().existing(tail, until_ns)) as batches:
             async for batch in batches:
                 lines = self._lines if tail is None else self._lines[-tail:]
                 if read := batch[: lines.index(None) if None in lines else None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from itertools import pairwise, product
+from itertools import pairwise, product, takewhile
 
 import pytest
 
@@ -37,7 +38,11 @@ class Lines:
     async def runs(self) -> bool:
         return True
 
-    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+    async def existing(
+        self,
+        tail: int | None = None,
+        until_ns: int | None = None,  # noqa: ARG002
+    ) -> AsyncGenerator[list[RawEntry], None]:
         intact: list[RawEntry] = []
         passed_over = 0
         for line in self.lines if tail is None else self.lines[-tail:] if tail else []:
@@ -61,7 +66,11 @@ class EndingLines(Lines):
 
     reports = False
 
-    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+    async def existing(
+        self,
+        tail: int | None = None,
+        until_ns: int | None = None,  # noqa: ARG002
+    ) -> AsyncGenerator[list[RawEntry], None]:
         lines = self.lines if tail is None else self.lines[-tail:] if tail else []
         intact = lines[: lines.index(None)] if None in lines else lines
         async with aclosing(Lines(intact).existing()) as batches:
@@ -76,6 +85,34 @@ class ReportingLines(EndingLines):
     """The engine reports a damaged line, and ends the reading there."""
 
     reports = True
+
+
+class DroppingLines(Lines):
+    """The engine ends a reading at a damaged line. If it reports that, the last entries before it do not come.
+
+    For each entry that waits, an engine sends that or the report by chance.
+    """
+
+    def __init__(self, lines: list[RawEntry | None], seed: int) -> None:
+        super().__init__(lines)
+        self._random = random.Random(seed)
+        self.readings = 0
+
+    async def existing(
+        self, tail: int | None = None, until_ns: int | None = None
+    ) -> AsyncGenerator[list[RawEntry], None]:
+        self.readings += 1
+        lines = self.lines if tail is None else self.lines[-tail:] if tail else []
+        intact = list(takewhile(lambda line: line is not None and (until_ns is None or line[0] <= until_ns), lines))
+        is_damaged = len(intact) < len(lines) and lines[len(intact)] is None
+        sent = 0
+        while is_damaged and sent <= len(intact) and self._random.random() < 0.5:
+            sent += 1
+        if came := [line for line in (intact[:sent] if is_damaged else intact) if line is not None]:
+            yield came
+        # Behind the last entry, it finds the end or the report.
+        if is_damaged and sent <= len(intact):
+            raise LogUnreadableError("damaged")
 
 
 ENGINES = (Lines, EndingLines, ReportingLines)
@@ -126,6 +163,41 @@ def test_behind_each_cursor_of_a_damaged_log_comes_the_rest(at: int, alike: int)
     got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, options)))
     assert list(range(at + 1, 5000)) == numbers(got)
     assert log.sent < 10 * len(lines)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("alike", [1, 3, 1000])
+@pytest.mark.parametrize("after", [None, 0, 199, 200, 249])
+def test_what_an_engine_drops_when_it_reports_damage_comes_from_another_reading(
+    seed: int, alike: int, after: int | None
+) -> None:
+    """Also if some entries have the same time, or all."""
+    lines = [None if entry is None else (entry[0] // alike, *entry[1:]) for entry in entries(0, 300)]
+    whole = asyncio.run(received_of(ExistingEntries(Lines(lines), CONTAINER, LogOptions())))
+    lines[250:250] = lines[200:200] = [None]
+    options = LogOptions(after=None if after is None else position_of(whole[after].cursor.decode()))
+    got = asyncio.run(received_of(ExistingEntries(DroppingLines(lines, seed), CONTAINER, options), is_damaged=True))
+    assert list(range(0 if after is None else after + 1, 300)) == numbers(got)
+    gaps = [number for number in (200, 250) if after is None or number > after]
+    assert gaps == [int(entry.line.split()[0]) for entry in got if entry.gap]
+
+
+def test_a_long_stretch_before_a_report_of_damage_comes_with_few_readings() -> None:
+    lines = [*entries(0, 50_000), None, *entries(50_000, 50_100)]
+    log = DroppingLines(lines, 1)
+    got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, LogOptions()), is_damaged=True))
+    assert list(range(50_100)) == numbers(got)
+    assert log.readings < 5000
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_a_log_of_which_an_engine_drops_entries_by_chance_is_never_taken_for_complete(seed: int) -> None:
+    """A reading may bring all up to the damage without a report, and none that it is compared with does."""
+    lines = [*entries(0, 3), None, *entries(3, 400)]
+    whole = asyncio.run(received_of(ExistingEntries(Lines(entries(0, 400)), CONTAINER, LogOptions())))
+    options = LogOptions(after=position_of(whole[2].cursor.decode()))
+    got = asyncio.run(received_of(ExistingEntries(DroppingLines(lines, seed), CONTAINER, options), is_damaged=True))
+    assert list(range(3, 400)) == numbers(got)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -194,8 +266,10 @@ def test_who_begins_with_no_existing_entry_gets_none_of_a_damaged_log(
 @pytest.mark.parametrize("written", [30, 80, 150])
 def test_a_tail_that_meets_damage_goes_on_behind_what_it_has_delivered_however_much_is_written(written: int) -> None:
     class Damaged(Lines):
-        async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
-            async with aclosing(super().existing(tail)) as batches:
+        async def existing(
+            self, tail: int | None = None, until_ns: int | None = None
+        ) -> AsyncGenerator[list[RawEntry], None]:
+            async with aclosing(super().existing(tail, until_ns)) as batches:
                 async for batch in batches:
                     if self.delivered and len(self.lines) == 200:
                         self.lines[180:180] = [None]
@@ -226,11 +300,13 @@ def growing(engine: type[Lines], lines: list[RawEntry | None], requests: int) ->
     """A log that grows by an entry at every ``requests``-th reading."""
 
     class Growing(engine):  # type: ignore[valid-type,misc]
-        async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+        async def existing(
+            self, tail: int | None = None, until_ns: int | None = None
+        ) -> AsyncGenerator[list[RawEntry], None]:
             self.requests += 1
             if self.requests % requests == 0:
                 self.lines += entries(len(self.lines), len(self.lines) + 1)
-            async with aclosing(super().existing(tail)) as batches:
+            async with aclosing(super().existing(tail, until_ns)) as batches:
                 async for batch in batches:
                     yield batch
 

@@ -37,9 +37,11 @@ class EngineLog:
         self._silence_seconds = silence_seconds
         self.was_opened = False
 
-    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+    async def existing(
+        self, tail: int | None = None, until_ns: int | None = None
+    ) -> AsyncGenerator[list[RawEntry], None]:
         decoder = FrameDecoder()
-        async with self.opened(follow=False, tail=tail) as stream:
+        async with self.opened(follow=False, tail=tail, until_ns=until_ns) as stream:
             while data := await self._next(stream):
                 async for batch in decoder.feed(data):
                     yield batch
@@ -50,13 +52,15 @@ class EngineLog:
         return FollowedLog(self, tail, known).batches()
 
     @asynccontextmanager
-    async def opened(self, *, follow: bool, tail: int | None) -> AsyncIterator[Readable]:
+    async def opened(self, *, follow: bool, tail: int | None, until_ns: int | None = None) -> AsyncIterator[Readable]:
         """The engine's response. Translates errors that are raised inside the context too, also those of decoders."""
         params = {"stdout": "1", "stderr": "1", "timestamps": "1"}
         if follow:
             params["follow"] = "1"
         if tail is not None:
             params["tail"] = str(tail)
+        if until_ns is not None:
+            params["until"] = f"{until_ns // 1_000_000_000}.{until_ns % 1_000_000_000:09d}"
         try:
             async with self._engine.stream(f"{self._path}/logs", params) as stream:
                 self.was_opened = True

@@ -76,8 +76,9 @@ class Completeness:
             if later is not None and await self._begins(self._count + later):
                 return True
             # If it has grown between these two looks, they say nothing.
+            # An engine that breaks a reading off may find the last entry at one look only: it has not grown either.
             before, later = later, await _written_after(log, last)
-            if before == later:
+            if before is None or later is None or before == later:
                 break
         else:
             # One answer has its lines and its entries from one moment. It begins later than the reading by what is

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from container_manager.backend_logs import ContainerLog, LogUnreadableError
 from container_manager.logs.cursor import Position
 from container_manager.logs.damage import Key, entries_behind, first_of_tail, key_of
+from container_manager.logs.resumed import ResumedReadings
 from container_manager.logs.seeking import AfterPosition
 from container_manager.model import RawEntry
 
@@ -73,6 +74,7 @@ class DamagedLog:
         self._known: Counter[Key] = Counter()
         # Written since the start. An engine that passes over damage may begin a reading with them.
         self._new: set[Key] = set()
+        self._resumed = ResumedReadings(self._counted)
 
     async def stretches(self, position: Position | None) -> list[Stretch]:
         """What can be read, oldest first; the first stretch has the position if any has it."""
@@ -80,6 +82,7 @@ class DamagedLog:
             self._last, self._written = await self._line_at(1), 0
             self._known.clear()
             self._new.clear()
+            self._resumed.forget()
             with suppress(_GrowsTooFastError):
                 return await self._stretches(position)
         # What is behind all damage needs no counting.
@@ -202,11 +205,15 @@ class DamagedLog:
                     return key_of(batch[0])
         return None
 
-    async def _existing(self, tail: int | None) -> AsyncGenerator[list[RawEntry], None]:
+    def _existing(self, tail: int | None) -> AsyncGenerator[list[RawEntry], None]:
+        """As :meth:`_counted`, with all entries up to damage if the lines can be counted."""
+        return self._resumed.existing(tail) if self._counts else self._counted(tail)
+
+    async def _counted(self, tail: int | None, until_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
         """The last ``tail`` lines of the log as it was at the start, and what was written since."""
         for _ in range(_LOOKS):
             lines = None if tail is None else tail + self._written
-            async with aclosing(self._log.existing(lines)) as batches:
+            async with aclosing(self._log.existing(lines, until_ns)) as batches:
                 first, damage = None, None
                 try:
                     first = await anext(batches, None)

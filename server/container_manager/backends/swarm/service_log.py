@@ -62,7 +62,7 @@ class ServiceLog:
         tasks = await self._tasks()
         return bool(tasks) and may_run(tasks[-1])
 
-    async def existing(self, tail: int | None = None) -> Batches:
+    async def existing(self, tail: int | None = None, until_ns: int | None = None) -> Batches:  # noqa: ARG002
         for part in await self._parts(tail):
             async with aclosing(self._read(part)) as batches:
                 async for batch in batches:

@@ -90,9 +90,11 @@ class TaskLog(EngineLog):
         """Whether it is read through the node's own engine."""
         return self._path == self._container
 
-    async def existing(self, tail: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+    async def existing(
+        self, tail: int | None = None, until_ns: int | None = None
+    ) -> AsyncGenerator[list[RawEntry], None]:
         try:
-            async with aclosing(super().existing(tail)) as batches:
+            async with aclosing(super().existing(tail, until_ns)) as batches:
                 async for batch in batches:
                     yield batch
         except EngineTimeoutError as exc:
@@ -103,11 +105,11 @@ class TaskLog(EngineLog):
             raise
 
     @asynccontextmanager
-    async def opened(self, *, follow: bool, tail: int | None) -> AsyncIterator[Readable]:
+    async def opened(self, *, follow: bool, tail: int | None, until_ns: int | None = None) -> AsyncIterator[Readable]:
         began = asyncio.get_running_loop().time()
         await self._choose()
         try:
-            async with super().opened(follow=follow, tail=tail) as stream:
+            async with super().opened(follow=follow, tail=tail, until_ns=until_ns) as stream:
                 yield _UntilEnd(stream, self, began) if follow else stream
         except EngineUnavailableError as exc:
             if self._is_own and not isinstance(exc, LogUnreadableError):
