@@ -17,8 +17,10 @@ from container_manager.model import RawEntry
 # So often a reading is repeated that brings nothing but the report. Each time, an engine that has an intact entry there
 # sends it more often than not.
 _TRIES = 12
-# So many lines that were read slowly are remembered, as they may be wanted again.
-_MOST_REMEMBERED = 10_000
+# So many bytes of what was read slowly are remembered, as it may be wanted again.
+_MOST_REMEMBERED_BYTES = 1 << 20
+# So many bytes of memory an entry takes beside its line.
+_ENTRY_BYTES = 160
 
 Batches = AsyncGenerator[list[RawEntry], None]
 
@@ -31,10 +33,12 @@ class ResumedReadings:
         self._read = read
         # By the number of last lines that begin with them; ``None``: a damaged one.
         self._known: dict[int, RawEntry | None] = {}
+        self._room = _MOST_REMEMBERED_BYTES
 
     def forget(self) -> None:
         """The log is counted from another end now."""
         self._known.clear()
+        self._room = _MOST_REMEMBERED_BYTES
 
     def existing(self, tail: int | None) -> Batches:
         """The last ``tail`` lines, up to damage. Raises :class:`LogUnreadableError` there if the engine reports it."""
@@ -79,7 +83,7 @@ class ResumedReadings:
             left -= read
             if not read and not tries:
                 self._remember(left, [None])
-            if report is not None and (not tries or not left or self._is_damaged(left)):
+            if report is not None and (not tries or left <= 0 or self._is_damaged(left)):
                 raise report
             is_fast = until_ns is not None and report is None and read
             step = 2 * step if is_fast else max(step // 2, 1)
@@ -102,8 +106,11 @@ class ResumedReadings:
 
     def _remember(self, lines: int, entries: Sequence[RawEntry | None]) -> None:
         """``lines``: so many begin with the first of these."""
-        if len(self._known) < _MOST_REMEMBERED:
-            self._known.update(zip(range(lines, 0, -1), entries, strict=False))
+        for number, entry in zip(range(lines, 0, -1), entries, strict=False):
+            size = _ENTRY_BYTES + (0 if entry is None else len(entry[2]))
+            if number not in self._known and size <= self._room:
+                self._known[number] = entry
+                self._room -= size
 
     def _is_damaged(self, lines: int) -> bool:
         return lines in self._known and self._known[lines] is None
