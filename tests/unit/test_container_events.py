@@ -102,8 +102,8 @@ def test_the_end_of_a_run_is_known_from_the_events_of_managed_containers(
     assert last_exit == ended(*events)
 
 
-@pytest.mark.parametrize(("later", "reason"), [(0, ExitReason.KILLED), (0.002, ExitReason.OOM_KILLED)])
-def test_an_end_right_after_the_subscription_is_judged_by_its_events_and_an_earlier_one_by_the_engines_mark(
+@pytest.mark.parametrize(("later", "reason"), [(-25, ExitReason.KILLED), (-24.998, ExitReason.OOM_KILLED)])
+def test_an_end_long_after_the_subscription_is_judged_by_its_events_and_an_earlier_one_by_the_engines_mark(
     monkeypatch: pytest.MonkeyPatch, later: float, reason: ExitReason
 ) -> None:
     source = ContainerSource(ScriptedEngine())
