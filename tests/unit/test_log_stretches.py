@@ -187,7 +187,50 @@ def test_a_long_stretch_before_a_report_of_damage_comes_with_few_readings() -> N
     log = DroppingLines(lines, 1)
     got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, LogOptions()), is_damaged=True))
     assert list(range(50_100)) == numbers(got)
-    assert log.readings < 5000
+    assert log.readings < 6000
+
+
+class MixedLines(DroppingLines):
+    """The engine reports some damaged lines, as :class:`DroppingLines`, and passes over others, as :class:`Lines`."""
+
+    def __init__(self, lines: list[RawEntry | None], passed_over: set[int], *, drops: bool, seed: int) -> None:
+        super().__init__(lines, seed)
+        self._silent, self._drops = passed_over, drops
+
+    async def existing(
+        self, tail: int | None = None, until_ns: int | None = None
+    ) -> AsyncGenerator[list[RawEntry], None]:
+        begin = 0 if tail is None else max(0, len(self.lines) - tail)
+        lines: list[RawEntry | None] = []
+        passed_over = 0
+        for number, line in enumerate(self.lines[begin:], begin):
+            if number in self._silent:
+                passed_over = PASSED_OVER
+            elif passed_over:
+                passed_over -= 1
+            else:
+                lines.append(line)
+        log = DroppingLines(lines, self._random.randrange(1 << 30)) if self._drops else ReportingLines(lines)
+        async with aclosing(log.existing(None, until_ns)) as batches:
+            async for batch in batches:
+                yield batch
+
+
+@pytest.mark.parametrize("drops", [False, True])
+@pytest.mark.parametrize("seed", range(60))
+def test_damage_that_an_engine_reports_and_damage_that_it_passes_over_double_no_entry(seed: int, drops: bool) -> None:
+    choice = random.Random(seed)
+    lines: list[RawEntry | None] = []
+    silent: set[int] = set()
+    for _ in range(choice.randint(2, 4)):
+        lines += entries(len(lines), len(lines) + choice.choice([1, 2, 3, 4, 5, 6, 8, 12, 30]))
+        if choice.random() < 0.5:
+            silent.add(len(lines))
+        lines.append(None)
+    lines += entries(len(lines), len(lines) + choice.choice([0, 1, 3, 10]))
+    log = MixedLines(lines, silent, drops=drops, seed=seed)
+    got = numbers(asyncio.run(received_of(ExistingEntries(log, CONTAINER, LogOptions()))))
+    assert [number for number, line in enumerate(lines) if line is not None] == got
 
 
 @pytest.mark.parametrize("seed", range(300))

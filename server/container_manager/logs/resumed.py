@@ -16,11 +16,12 @@ from container_manager.model import RawEntry
 
 # So often a reading is repeated that brings nothing but the report. Each time, an engine that has an intact entry there
 # sends it more often than not.
-_TRIES = 12
+_TRIES = 20
 # So many bytes of what was read slowly are remembered, as it may be wanted again.
 _MOST_REMEMBERED_BYTES = 1 << 20
 # So many bytes of memory an entry takes beside its line.
 _ENTRY_BYTES = 160
+_DAMAGED = "the engine's file of the container's log is damaged"
 
 Batches = AsyncGenerator[list[RawEntry], None]
 
@@ -65,11 +66,12 @@ class ResumedReadings:
         while left > 0:
             is_known = left in self._known
             read, report = 0, None
+            read_slowly: list[tuple[int, Sequence[RawEntry | None]]] = []
             try:
                 async with aclosing(self._remembered(left) if is_known else self._read(left, until_ns)) as batches:
                     async for batch in batches:
                         if left != tail and until_ns is None and not is_known:
-                            self._remember(left - read, batch)
+                            read_slowly.append((left - read, batch))
                         yield batch
                         first, last, read = first or batch[0], batch[-1], read + len(batch)
             except LogUnreadableError as exc:
@@ -77,40 +79,65 @@ class ResumedReadings:
             if report is None and until_ns is None and not is_known:
                 return
             tries = _TRIES if read else tries - (until_ns is None)
-            if left == tail and read and not is_known and await self._line(left - 1) in (None, first):
-                # The damage follows, or the log has fewer lines, so that none can be counted.
-                tries = 0
             left -= read
-            if not read and not tries:
-                self._remember(left, [None])
+            if read and not is_known and not await self._is_counted(tail, left, read, first, last):
+                tries, read_slowly = 0, []
+            self._remember_all(read_slowly if read or tries else [(left, [None])])
             if report is not None and (not tries or left <= 0 or self._is_damaged(left)):
                 raise report
+            if read and not tries:
+                raise LogUnreadableError(_DAMAGED)
             is_fast = until_ns is not None and report is None and read
             step = 2 * step if is_fast else max(step // 2, 1)
             until_ns = await self._before_later(left - step, last) if read else None
+
+    async def _is_counted(self, tail: int, left: int, read: int, first: RawEntry | None, last: RawEntry | None) -> bool:
+        """Whether so many lines are left behind what was read, as its entries say."""
+        if left + read == tail and await self._line(tail - 1) in (None, first):
+            # The damage follows, or the log has fewer lines.
+            return False
+        # Else the engine has passed over other damage without a report.
+        return left <= 0 or await self._joins(left, last)
+
+    async def _joins(self, left: int, last: RawEntry | None) -> bool:
+        """Whether ``last`` is the line before the last ``left`` lines."""
+        following = await self._line(left)
+        if following is None:
+            return await self._line(left + 1) == last
+        for _ in range(4 * _TRIES):
+            got: list[RawEntry] = []
+            with suppress(LogUnreadableError):
+                async with aclosing(self._read(left + 1, None)) as batches:
+                    async for batch in batches:
+                        got += batch[:2]
+                        if len(got) > 1:
+                            break
+            if len(got) > 1:
+                return got[:2] == [last, following]
+        return False
 
     async def _before_later(self, lines: int, last: RawEntry | None) -> int | None:
         """A time before that of the first of so many last lines, if that is later than the last entry."""
         entry = await self._line(lines)
         if entry is None or last is None:
             return None
-        self._remember(lines, [entry])
         return entry[0] - 1 if entry[0] > last[0] else None
 
     async def _remembered(self, lines: int) -> Batches:
         while lines in self._known:
             if (entry := self._known[lines]) is None:
-                raise LogUnreadableError("the engine's file of the container's log is damaged")
+                raise LogUnreadableError(_DAMAGED)
             yield [entry]
             lines -= 1
 
-    def _remember(self, lines: int, entries: Sequence[RawEntry | None]) -> None:
-        """``lines``: so many begin with the first of these."""
-        for number, entry in zip(range(lines, 0, -1), entries, strict=False):
-            size = _ENTRY_BYTES + (0 if entry is None else len(entry[2]))
-            if number not in self._known and size <= self._room:
-                self._known[number] = entry
-                self._room -= size
+    def _remember_all(self, parts: Sequence[tuple[int, Sequence[RawEntry | None]]]) -> None:
+        """Each with how many last lines begin with its first entry."""
+        for lines, entries in parts:
+            for number, entry in zip(range(lines, 0, -1), entries, strict=False):
+                size = _ENTRY_BYTES + (0 if entry is None else len(entry[2]))
+                if number not in self._known and size <= self._room:
+                    self._known[number] = entry
+                    self._room -= size
 
     def _is_damaged(self, lines: int) -> bool:
         return lines in self._known and self._known[lines] is None
