@@ -11,6 +11,8 @@ from typing import Protocol
 from container_manager.errors import EngineUnavailableError, InvalidStateError
 from container_manager.model import RawEntry
 
+Batches = AsyncGenerator[list[RawEntry], None]
+
 
 class LogUnreadableError(EngineUnavailableError):
     """The backend answered, but could not read the container's log to its end."""
@@ -38,14 +40,14 @@ class ContainerLog(Protocol):
     async def runs(self) -> bool:
         """Whether the container's process runs just now."""
 
-    def existing(self, tail: int | None = None, until_ns: int | None = None) -> AsyncGenerator[list[RawEntry], None]:
+    def existing(self, tail: int | None = None, until_ns: int | None = None) -> Batches:
         """The entries that exist now, or the last ``tail`` of them, oldest first, in batches of at least one.
 
         An entry that the backend has but cannot read counts as one of the ``tail``. It ends the reading or is left out,
         and with an error may take entries before it along. ``until_ns``: a later entry may end the reading.
         """
 
-    def follow(self, tail: int | None = None, *, known: int = 0) -> AsyncGenerator[list[RawEntry], None]:
+    def follow(self, tail: int | None = None, *, known: int = 0) -> Batches:
         """As :meth:`existing`, and then the entries that follow, until the process ends.
 
         An empty batch means that there was nothing new for a while. May end earlier, when the backend cannot be sure

@@ -79,7 +79,7 @@ def path_stat(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def first_file(stream: Any, size: int) -> FileStart | None:
-    """The first ``size`` bytes of the first file; none of a directory.
+    """The first ``size`` bytes of the first file; a directory has none.
 
     ``None`` if that is neither a directory nor a regular file, or no archive. ``stream`` has ``read(size)``.
     """

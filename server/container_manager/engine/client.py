@@ -154,7 +154,7 @@ class EngineClient:
     def read_start(self, container_id: str, path: str, size: int, deadline: Deadline) -> FileStart | None:
         """The first ``size`` bytes of a regular file in a container, running or not, with its owner.
 
-        Of a directory, there are none. ``None`` if there is no such file.
+        A directory has no bytes. ``None`` if the path leads to neither.
         """
 
         def read(api: SdkClient) -> FileStart | None:

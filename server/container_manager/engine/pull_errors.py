@@ -229,7 +229,7 @@ def _shortened(text: str) -> str:
 
 
 def _meaning(said: str, status: int | None) -> Meaning:
-    if found := next(filter(None, map(_status_meaning, _statuses(said))), None):
+    if found := _first_meaning(_statuses(said)):
         return found
     if code := _CODE.search(said):
         return _CODES[code[1]]
@@ -237,11 +237,7 @@ def _meaning(said: str, status: int | None) -> Meaning:
     plain = said.replace("_", " ")
     worded = next((meaning for words, meaning in WORDS if words.search(plain)), None)
     # A denial may have any number in it, such as a rule's.
-    if (
-        worded is not ImagePullDeniedError
-        and not _CONTENT.search(said)
-        and (found := next(filter(None, map(_status_meaning, _numbers(said))), None))
-    ):
+    if worded is not ImagePullDeniedError and not _CONTENT.search(said) and (found := _first_meaning(_numbers(said))):
         return found
     told = _status_meaning(status or 0)
     # The engine answers 404 to what is denied as well, and 500 to anything.
@@ -250,6 +246,10 @@ def _meaning(said: str, status: int | None) -> Meaning:
     if phrase := _PHRASE.search(said):
         return _PHRASES[phrase[1]]
     return worded or (ImageNotFoundError if told is ImageNotFoundError else ImagePullFailedError)
+
+
+def _first_meaning(statuses: Iterator[int]) -> Meaning | None:
+    return next(filter(None, map(_status_meaning, statuses)), None)
 
 
 def _statuses(text: str) -> Iterator[int]:

@@ -8,10 +8,10 @@ of a later entry, where the times allow it, and else one or a few entries at a t
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 
-from container_manager.backend_logs import LogUnreadableError
+from container_manager.backend_logs import Batches, LogUnreadableError
 from container_manager.model import RawEntry
 
 # So often a reading is repeated that brings nothing but the report. Each time, an engine that has an intact entry there
@@ -19,11 +19,9 @@ from container_manager.model import RawEntry
 _TRIES = 20
 # So many bytes of what was read slowly are remembered, as it may be wanted again.
 _MOST_REMEMBERED_BYTES = 1 << 20
-# So many bytes of memory an entry takes beside its line.
+# What an entry takes beside its line.
 _ENTRY_BYTES = 160
 _DAMAGED = "the engine's file of the container's log is damaged"
-
-Batches = AsyncGenerator[list[RawEntry], None]
 
 
 class ResumedReadings:

@@ -76,7 +76,7 @@ class WorkerPools:
         started.set()
 
     def idle_within(self, seconds: float) -> bool:
-        """Wait until no function of now runs or waits for a thread. Returns whether that came in time."""
+        """Wait for the functions that run or wait for a thread. Returns whether all have ended in time."""
         return not wait(set(self._jobs), seconds).not_done
 
     def is_full(self, pool: WorkerPool) -> bool:

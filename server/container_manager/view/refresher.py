@@ -30,7 +30,7 @@ _FIRST_LOOK_SECONDS = 0.1
 _LAST_LOOK_SECONDS = 5.0
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
-# A busy engine holds a container for seconds after its process: repeat. A resync repeats none, since it reads them all.
+# A busy engine delays an inspection for seconds after a process has ended. A resync repeats none: it reads them all.
 _REPEATS = 5
 
 _log = logging.getLogger(__name__)

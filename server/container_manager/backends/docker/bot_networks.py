@@ -59,7 +59,7 @@ class BotNetworks:
     def __init__(self, engine: NetworkClient, config: BackendConfig) -> None:
         self._engine = engine
         self._isolated = config.bot_network is BotNetwork.ISOLATED
-        self._subnets = Subnets(engine, config.bot_network_pool, local=config.docker_host.startswith("unix://"))
+        self._subnets = Subnets(engine, config.bot_network_pool, local=engine.is_local)
         self._closed = threading.Event()
 
     def close(self) -> None:

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
+from container_manager.backend_logs import Batches
 from container_manager.backends.swarm.source import SwarmSource
 from container_manager.backends.swarm.status import is_down
 from container_manager.backends.swarm.task_log import LogEngines, TaskLog, name_of_node
 from container_manager.backends.swarm.tasks import container_of, in_order, may_run
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.errors import ContainerManagerError, ContainerNotFoundError, NodeUnavailableError
-from container_manager.model import RawEntry
 
 Json = dict[str, Any]
-Batches = AsyncGenerator[list[RawEntry], None]
 
 
 # A node that does not answer is seen to be down after 10 s. Until then, each attempt takes seconds.
