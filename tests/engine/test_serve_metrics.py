@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import time
 from pathlib import Path
 
 import docker
 
+from botmaker.container.v1 import container_manager_pb2 as pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager.config import BackendConfig
 from container_manager_client import connect
@@ -55,13 +57,17 @@ def test_calls_are_counted_logged_and_traced_down_to_the_engine(
             rpc.run(crashing, "sh", "-c", "exit 3")
             wait_until(lambda: value(scrape(url), "container_manager_bot_restarts_total") >= 2, "it is revived", 60)
             rpc.stop(crashing)
-            container = engine.containers.get(f"botmaker-{crashing}")
-            ends = container.attrs["RestartCount"] + (container.attrs["State"]["ExitCode"] == 3)
-            wait_until(lambda: value(scrape(url), EXITS, reason="ERROR") >= ends, "its ends are counted", 60)
+            status = rpc.status(crashing)
+            assert status is not None
+            assert pb.CONTAINER_STATE_EXITED == status.state
+            of_bot = {"container": f"botmaker-{crashing}", "event": "die"}
+            died = engine.events(since=0, until=int(time.time()) + 1, filters=of_bot, decode=True)
+            errors = sum(event["Actor"]["Attributes"]["exitCode"] == "3" for event in died)
+            wait_until(lambda: value(scrape(url), EXITS, reason="ERROR") == errors, "each end is counted once", 60)
             text = scrape(url)
         server.terminate()
         assert 0 == server.wait(60)
-    for method, count in (("CreateContainer", 2), ("StartContainer", 2), ("GetContainerStatus", 1)):
+    for method, count in (("CreateContainer", 2), ("StartContainer", 2), ("GetContainerStatus", 2)):
         assert count == ended(text, method, "OK"), method
     for operation, count in (("create_container", 2), ("start_container", 2), ("remove_container", 1)):
         assert count == value(text, ENGINE_CALLS, operation=operation, outcome="ok"), operation

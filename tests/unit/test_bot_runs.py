@@ -16,8 +16,11 @@ from tests.unit.viewing import A, apply, trusted_view
 RUNNING, EXITED, RESTARTING = ContainerState.RUNNING, ContainerState.EXITED, ContainerState.RESTARTING
 
 
-def ended(finish: int, reason: ExitReason = ExitReason.ERROR, state: ContainerState = EXITED, **further: Any) -> Any:
-    return replace(A, state=state, finish_time_ns=finish, exit_code=1, exit_reason=reason, **further)
+def ended(
+    finish: int, reason: ExitReason = ExitReason.ERROR, state: ContainerState = EXITED, **further: Any
+) -> ContainerStatus:
+    run = {"start_time_ns": finish - 1, "finish_time_ns": finish, "exit_code": 1, "exit_reason": reason}
+    return replace(A, state=state, **run | further)
 
 
 def again(finish: int, reason: ExitReason = ExitReason.ERROR, **further: Any) -> ContainerStatus:
@@ -39,6 +42,11 @@ CASES: dict[str, tuple[list[ContainerStatus], dict[str, int], int]] = {
         1,
     ),
     "a crash seen only afterwards": ([A, again(1, ExitReason.OOM_KILLED, restart_count=1)], {"OOM_KILLED": 1}, 1),
+    "stopped during the pause before a restart": (
+        [A, ended(2, state=RESTARTING, restart_count=1), ended(3, start_time_ns=1, restart_count=1)],
+        {"ERROR": 1},
+        1,
+    ),
     "several crashes between two looks": (
         [A, again(3, restart_count=3), ended(9, state=RESTARTING, restart_count=5)],
         {"ERROR": 5},

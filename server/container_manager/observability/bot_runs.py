@@ -15,6 +15,8 @@ class _Seen(NamedTuple):
 
     end: object
     """Identifies the end of its last run."""
+    ended_run: int | None
+    """The start time of the run that has ended, unless another has started since."""
     restarts: int
 
 
@@ -35,13 +37,16 @@ class BotRuns:
             return
         status = entry.status
         end, reason = _last_end(status)
+        ended_run = status.start_time_ns if status.exit_code is not None else None
         before = self._seen.get(status.container_id)
-        self._seen[status.container_id] = _Seen(end, status.restart_count)
+        self._seen[status.container_id] = _Seen(end, ended_run, status.restart_count)
         if before is None:
             return
         # The engine counts a restart when the run before it ends, and sets the count to 0 at a start by hand.
         restarts = max(0, status.restart_count - before.restarts)
-        ends = max(restarts, int(end is not None and end != before.end))
+        # A stop during the pause before a restart changes the time of the end.
+        is_known = end == before.end or (ended_run is not None and ended_run == before.ended_run)
+        ends = max(restarts, int(end is not None and not is_known))
         self.restarts += restarts
         self.exits[reason.name if reason is not None else UNKNOWN] += ends
 
