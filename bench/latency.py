@@ -1,4 +1,4 @@
-"""What a status takes while something else goes on: many stops in flight, and a log that is read.
+"""What a status takes while something else goes on: many stops in flight, a log that is read, figures that are watched.
 
 Statuses are asked one after another, of bots drawn at random, by a bare stub. In the same moments an empty service is
 called in the same way: what it takes is the machine's doing, not the service's.
@@ -6,29 +6,36 @@ called in the same way: what it takes is the machine's doing, not the service's.
 The containers that are stopped ignore SIGTERM, and all stops are sent at once. "In flight" lasts from the first one
 sent until the first ends, with its grace period. Then the engine kills them, all at about the same time;
 "ending" lasts until the last has ended. The log's reader is another process, and the cheapest reader of the service.
+All watchers of figures are one process; a scripted engine has the bots.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any
 
+import grpc.aio
+
 from bench.clients import BARE, ECHO, Setting
 from bench.figures import ms, p99, percentile, ratio_of
 from bench.logs import OURS, written_log
-from bench.processes import Child, Program
+from bench.processes import Child, ProcessError, Program
 from bench.report import Part
-from bench.run import Run, status_answer
+from bench.run import SMOKE_CONTAINERS, Run, status_answer
+from bench.scripted_engine import ScriptedEngine, bot_ids
 from botmaker.container.v1 import container_manager_pb2 as pb
+from botmaker.container.v1 import container_observer_pb2 as observer_pb
 from botmaker.container.v1.container_manager_pb2_grpc import ContainerManagerStub
 from container_manager_client import connect
 
 # A program starts with the signals ignored that its parent ignores (execve(2)).
 _STUBBORN = ("sh", "-c", "trap '' TERM; exec sleep 86400")
 _AT_A_TIME = 25
+_WATCH_STATS = "/botmaker.container.v1.ContainerObserver/WatchStats"
 
 
 class Statuses:
@@ -62,12 +69,42 @@ class Statuses:
         part.table(title, ["", "calls", "p50", "p99", "slowest", "p99 / idle p50", "p99 / idle p99"], rows)
 
 
+class StatsWatchers:
+    """A child's side: watchers of all bots' figures at the shortest interval, who do not decode them."""
+
+    def __init__(self, target: str, count: int) -> None:
+        self._target, self._count = target.replace("unix://", "unix:", 1), count
+
+    def read(self, seconds: float) -> int:
+        """Read for so long: how many messages came."""
+        return asyncio.run(self._read(seconds))
+
+    async def _read(self, seconds: float) -> int:
+        request = observer_pb.WatchStatsRequest(interval={"nanos": 500_000_000}).SerializeToString()
+        received = 0
+
+        async def watch(call: Any) -> None:
+            nonlocal received
+            async for _ in call:
+                received += 1
+
+        options = (("grpc.default_authority", "localhost"),)
+        async with grpc.aio.insecure_channel(self._target, options=options) as channel:
+            method: Any = channel.unary_stream(_WATCH_STATS)
+            calls = [method(request) for _ in range(self._count)]
+            _, open_streams = await asyncio.wait(map(asyncio.ensure_future, map(watch, calls)), timeout=seconds)
+            if len(open_streams) < self._count:
+                raise ProcessError(f"{self._count - len(open_streams)} of {self._count} watchers were ended")
+        return received
+
+
 def measure(run: Run) -> Part:
-    """Measure beside stops, and beside a reader."""
+    """Measure beside stops, beside a reader, and beside watchers of figures."""
     part = Part()
     with run.service() as service:
         _beside_stops(run, part, service)
         _beside_reader(run, part, service)
+    _beside_watchers(run, part)
     return part
 
 
@@ -130,3 +167,22 @@ def _beside_reader(run: Run, part: Part, service: Program) -> None:
     part.at_most("status p99 beside a log reader / idle p50", ratio_of(beside, idle, p99, median), 5)
     to_p99 = ratio_of(beside, idle, p99, p99)
     part.at_most("status p99 beside a log reader / idle p99", to_p99, 5)
+
+
+def _beside_watchers(run: Run, part: Part) -> None:
+    bots, count = run.pick(500, 500, SMOKE_CONTAINERS), run.pick(100, 100, 2)
+    seconds = run.pick(30, 10, 1)
+    print(f"latency: {count} watchers of the figures of {bots} bots", flush=True)
+    with ExitStack() as stack:
+        docker_host = run.docker_host
+        if not run.is_smoke:
+            docker_host = stack.enter_context(run.server(ScriptedEngine, bots)).target
+        service, _ = stack.enter_context(run.synced_service(docker_host, bot_ids(1)[0]))
+        watchers = stack.enter_context(Child(StatsWatchers, service.target, count, thread=run.is_smoke))
+        statuses = stack.enter_context(_statuses(run, service, bot_ids(bots)))
+        reading = watchers.begin("read", seconds)
+        beside = statuses.measure("beside watchers", lambda _: not reading.done())
+        print(f"latency: {reading.result() / seconds:,.0f} messages a second", flush=True)
+    statuses.tell(part, f"Status beside {count} watchers of the figures of {bots} bots (ms)")
+    part.at_most(f"status p50 beside {count} watchers of {bots} bots", median(beside) * 1000, 17, " ms")
+    part.at_most(f"slowest status beside {count} watchers of {bots} bots", max(beside) * 1000, 170, " ms")

@@ -138,13 +138,12 @@ class ScriptedEngine(Server):
         return ("[" + ",".join(self._filled(container.row, container) for container in containers) + "]").encode()
 
     def _filled(self, text: str, container: _Container) -> str:
-        seconds, nanoseconds = divmod(container.created_ns, 10**9)
         paused, runs = container.state == "paused", container.state in ("running", "paused")
         return (
             text.replace(_ID, container.container_id)
             .replace(BOT, container.bot_id)
-            .replace(_TIME, f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z")
-            .replace(f'"{_SECONDS}"', str(seconds))
+            .replace(_TIME, _text(container.created_ns))
+            .replace(f'"{_SECONDS}"', str(container.created_ns // 10**9))
             .replace(_STATE, container.state)
             .replace(f'"{_RUNNING}"', "true" if runs else "false")
             .replace(f'"{_PAUSED}"', "true" if paused else "false")
@@ -181,6 +180,9 @@ class ScriptedEngine(Server):
                 return web.Response(headers={"X-Docker-Container-Path-Stat": stat})
             case "logs":
                 return web.Response(body=_log(query.get("tail", "all")))
+            case "stats":
+                used = {"cpu_usage": {"total_usage": time.process_time_ns()}, "online_cpus": 2}
+                return _json({"read": _text(time.time_ns()), "cpu_stats": used, "memory_stats": {"usage": 1 << 26}})
         if query.get("t", "0") != "0":
             await asyncio.sleep(_STOP_SECONDS)
         self._change(container, *_CHANGES[verb])
@@ -214,6 +216,11 @@ def _default_templates() -> tuple[dict[str, Any], dict[str, Any]]:
     document |= {"Image": "sha256:" + "5c" * 32, "Path": "sleep", "RestartCount": 0, "HostConfig": log}
     row = {"Id": _ID, "Names": [f"/botmaker-{BOT}"], "ImageID": document["Image"], "Created": _SECONDS, "State": _STATE}
     return document | {"NetworkSettings": {"Ports": {}}, "Mounts": []}, row | image
+
+
+def _text(time_ns: int) -> str:
+    seconds, nanoseconds = divmod(time_ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
 def _json(document: Any, status: int = 200) -> web.Response:
