@@ -54,11 +54,12 @@ def command(within: str, tree: str, options: Sequence[str]) -> tuple[list[str], 
         (data / "storage" / "db.sql").unlink(missing_ok=True)
     settings = _write_settings(runtime, data)
     private = {runtime / "run" / name: Path("/run", name) for name in ("netns", "containers")}
+    private[settings] = Path("/etc/containers")
     for directory in (*private, *private.values()):
         directory.mkdir(parents=True, exist_ok=True)
     _write_network(data, given["bridge"])
     environment = {
-        # Its policy of signatures is looked for there before it is in /etc.
+        # Root's own settings do not apply.
         "HOME": str(runtime),
         "CONTAINERS_CONF": str(settings / "containers.conf"),
         "CONTAINERS_STORAGE_CONF": str(settings / "storage.conf"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,7 @@ def test_an_explanation_of_what_passes_is_noticed() -> None:
     outcomes = {f"{LIFE}::test_a": PASSED}
     assert [("Idle", idle.tests[0].pattern)] == differences.outdated("docker-26.1", outcomes, [idle])
     assert [] == differences.outdated("docker-28.5", outcomes, [idle])
+    assert [] == differences.outdated("docker-26.1", outcomes, [replace(idle, sometimes=True)])
 
 
 def test_every_explanation_has_a_reason_known_engines_and_expressions_that_compile() -> None:

@@ -14,6 +14,7 @@ from container_manager.engine.error_meanings import (
     START_PHRASES,
     create_error,
     engine_error,
+    is_name_conflict,
     start_error,
 )
 from container_manager.engine.transport_errors import EngineRejectedError
@@ -284,6 +285,19 @@ def test_a_bad_request_at_create_is_the_callers(status: int, text: str, cls: typ
     error = create_error(EngineRejectedError(status, text), BOT)
     assert cls is type(error)
     assert text in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "is_conflict"),
+    [
+        (409, f'Conflict. The container name "/botmaker-{BOT}" is already in use by container "1f"', True),
+        (500, f'container create: the container name "botmaker-{BOT}" is already in use by 1f', True),
+        (500, 'container create: the container name "another" is already in use by 1f', False),
+        (500, "boom", False),
+    ],
+)
+def test_a_name_conflict_is_known_by_its_status_or_in_podmans_words(status: int, text: str, is_conflict: bool) -> None:
+    assert is_conflict == is_name_conflict(EngineRejectedError(status, text), f"botmaker-{BOT}")
 
 
 @pytest.mark.parametrize("prefix", ["", f"Cannot restart container {BOT}: "], ids=["start", "restart"])

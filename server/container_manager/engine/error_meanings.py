@@ -130,6 +130,12 @@ def disk_error(text: str, message: str, **metadata: str) -> ContainerManagerErro
     return cls(message, **metadata) if cls is not None else None
 
 
+def is_name_conflict(exc: EngineRejectedError, name: str) -> bool:
+    """Whether a create was refused since there is a container of this name."""
+    # Podman's status is 500.
+    return exc.status == _HTTP_CONFLICT or f'container name "{name}" is already in use' in exc.text
+
+
 def create_error(
     exc: EngineRejectedError, bot_id: str, state_root: RootDirectory | None = None
 ) -> ContainerManagerError:

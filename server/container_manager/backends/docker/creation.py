@@ -22,7 +22,7 @@ from container_manager.bot_directories import check_secrets_directory
 from container_manager.config import BackendConfig
 from container_manager.deadline import Deadline
 from container_manager.engine.client import EngineClient
-from container_manager.engine.error_meanings import create_error, engine_error
+from container_manager.engine.error_meanings import create_error, engine_error, is_name_conflict
 from container_manager.engine.transport_errors import STATUSES_OF_PROXIES, EngineRejectedError, was_not_sent
 from container_manager.engine.user_namespace import check_secrets_usable, check_state_usable
 from container_manager.errors import (
@@ -256,7 +256,7 @@ class ContainerCreator:
         try:
             return self._engine.create_container(container_name(bot_id), body)
         except EngineRejectedError as exc:
-            if exc.status == HTTPStatus.CONFLICT:
+            if is_name_conflict(exc, container_name(bot_id)):
                 raise _NameTakenError from exc
             if exc.status == HTTPStatus.NOT_FOUND and "no such image" in exc.text.lower():
                 raise _ImageMissingError from exc
