@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
 from container_manager.errors import FieldViolation, InvalidBotIdError, InvalidConfigError
@@ -145,9 +145,13 @@ def _request_id(request_id: str) -> Iterator[FieldViolation]:
 
 
 def _config(config: ContainerConfig) -> Iterator[FieldViolation]:
-    for name in ("ai_provider", "ai_model", "channel_type"):
-        yield from _string(f"config.{name}", getattr(config, name))
+    typed = {name: f"{variable}={getattr(config, name)}" for name, variable in TYPED_VARIABLES.items()}
+    for name, text in typed.items():
+        yield from _string(f"config.{name}", text)
     yield from _environment(config.environment)
+    further = [f"{name}={value}" for name, value in config.environment.items()]
+    larger = max(("config.environment", further), ("config.command", config.command), key=lambda each: _sum(each[1]))
+    yield from _total(larger[0], [*typed.values(), *further, *config.command])
     yield from _ports(config.ports)
     yield from _network(config)
     yield from _extra_hosts(config.extra_hosts)
@@ -174,14 +178,17 @@ def _size(value: str) -> int:
     return len(value.encode("utf-8", "surrogatepass"))
 
 
-def _total(field: str, strings: Iterator[str]) -> Iterator[FieldViolation]:
-    if sum(_size(string) + 1 for string in strings) > MAX_STRINGS_BYTES:
-        yield FieldViolation(field, f"must be at most {MAX_STRINGS_BYTES} bytes in all")
+def _sum(strings: Iterable[str]) -> int:
+    return sum(_size(string) + 1 for string in strings)
+
+
+def _total(field: str, strings: Iterable[str]) -> Iterator[FieldViolation]:
+    if _sum(strings) > MAX_STRINGS_BYTES:
+        yield FieldViolation(field, f"command and environment must be at most {MAX_STRINGS_BYTES} bytes in all")
 
 
 def _environment(environment: Mapping[str, str]) -> Iterator[FieldViolation]:
     field = "config.environment"
-    yield from _total(field, (f"{name}={value}" for name, value in environment.items()))
     for name, value in environment.items():
         shown = ascii(name[:64])
         if not _ENVIRONMENT_NAME.fullmatch(name):
@@ -237,7 +244,6 @@ def _extra_hosts(extra_hosts: Mapping[str, str]) -> Iterator[FieldViolation]:
 
 
 def _command(field: str, command: Sequence[str]) -> Iterator[FieldViolation]:
-    yield from _total(field, iter(command))
     if command and not command[0]:
         yield FieldViolation(f"{field}[0]", "must not be empty")
     for index, argument in enumerate(command):
@@ -248,6 +254,7 @@ def _health_check(check: HealthCheck) -> Iterator[FieldViolation]:
     field = "config.health_check"
     if not check.command:
         yield FieldViolation(f"{field}.command", "is required")
+    yield from _total(f"{field}.command", check.command)
     yield from _command(f"{field}.command", check.command)
     for name in ("interval", "timeout", "start_period"):
         seconds: float = getattr(check, f"{name}_seconds")

@@ -55,6 +55,7 @@ def tar(files: Mapping[str, bytes]) -> bytes:
 PROGRAMS: list[tuple[str, int, int, bytes, type[StartFailedError] | None]] = [
     ("interpreter-missing", 0o755, 0, b"#!/no/such/interpreter\n", CommandNotFoundError),
     ("crlf", 0o755, 0, b"#!/bin/sh\r\nsleep 1000\r\n", CommandNotFoundError),
+    ("crlf-option", 0o755, 0, b"#!/bin/sh -e\r\nsleep 1000\r\n", CommandNotExecutableError),
     ("env-crlf", 0o755, 0, b"#! /usr/bin/env\tsh\r\nsleep 1000\r\n", CommandNotFoundError),
     ("env", 0o755, 0, b"#!/usr/bin/env sh\necho ready\nexec sleep 1000\n", None),
     ("interpreter-plain", 0o755, 0, b"#!/opt/plain\n", CommandNotExecutableError),

@@ -40,7 +40,7 @@ def asked(engine: FakeEngine, check: CommandCheck) -> Callable[..., tuple[bool, 
     def ask(files: Files, command: str, path: str | None = "/usr/bin:/bin", directory: str = "") -> Any:
         has(engine, files)
         before = len(engine.requests)
-        answer = check.needs_init(container(command, path, directory), Deadline(5))
+        answer = check.needs_init(container(command, path, directory, Mounts=[]), Deadline(5))
         return answer, [request.query["path"] for request in engine.requests[before:] if request.method == "HEAD"]
 
     return ask

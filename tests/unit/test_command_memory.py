@@ -51,6 +51,9 @@ IN_MOUNTS: dict[str, Files] = {
     "/home/node/x/../.openclaw/run": {},
     "/opt/link": {"/opt/link": path_stat(LINK, f"{STATE}/run")},
     "/opt/folder/run": {"/opt/folder": path_stat(LINK, STATE)},
+    # The engine mounts it where the image's links lead to.
+    "/data/node/.openclaw/run": {"/home/node": path_stat(LINK, "/data/node")},
+    f"{STATE}/link": {"/home/node": path_stat(LINK, "../data/node"), "/data/node/.openclaw/link": PROGRAM},
     "/opt/through": {"/opt/through": path_stat(LINK, f"{STATE}/link"), f"{STATE}/link": path_stat(LINK, "/bin/sh")},
 }
 
@@ -61,9 +64,15 @@ def test_nothing_that_a_mount_can_change_is_remembered(
     engine: FakeEngine, check: CommandCheck, command: str, is_there: bool
 ) -> None:
     """Its container has an init, and each look asks the engine."""
-    programs = dict.fromkeys((f"{STATE}/run", "/run/secrets/run", "/bin/sh"), PROGRAM)
+    programs = dict.fromkeys((f"{STATE}/run", "/run/secrets/run", "/bin/sh", "/data/node/.openclaw/run"), PROGRAM)
     has(
-        engine, {**IN_MOUNTS[command], "/home/node/x/y": PLAIN, **(programs if is_there else {"/run/secrets/y": PLAIN})}
+        engine,
+        {
+            **IN_MOUNTS[command],
+            "/home/node/x/y": PLAIN,
+            "/data/node/x": PLAIN,
+            **(programs if is_there else {"/run/secrets/y": PLAIN}),
+        },
     )
     for _ in range(2):
         engine.requests.clear()

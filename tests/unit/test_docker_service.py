@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -144,6 +145,26 @@ class TestStart:
         else:
             with pytest.raises(EngineTimeoutError):
                 getattr(service, verb)(BOT)
+        assert 1 == len(engine.seen("POST", "*"))
+
+    @pytest.mark.parametrize(
+        ("status", "after", "raises"),
+        [
+            *((status, LATER, None) for status in (502, 503, 504)),
+            (502, EXITED, EngineTimeoutError),
+            (504, EXITED, EngineTimeoutError),
+            (503, EXITED, StartFailedError),
+            (504, error(504, "<h1>Gateway Time-out</h1>"), EngineUnavailableError),
+        ],
+    )
+    def test_one_that_a_proxy_has_given_up_is_settled_by_what_the_engine_shows(
+        self, engine: FakeEngine, service: DockerService, verb: str, path: Any, status: int, after: Any, raises: Any
+    ) -> None:
+        engine.on(*BY_NAME, EXITED)
+        engine.on(*BY_ID, lambda _: after if engine.seen("POST", "*") else EXITED)
+        engine.on(*path, error(status, "<h1>Gateway Time-out</h1>"))
+        with pytest.raises(raises) if raises else nullcontext():
+            getattr(service, verb)(BOT)
         assert 1 == len(engine.seen("POST", "*"))
 
     def test_missing_secrets_start_nothing(

@@ -309,6 +309,12 @@ def test_a_missing_program_of_the_engine_is_not_taken_for_the_bots_command(text:
     assert text in str(error)
 
 
+def test_arguments_that_are_too_long_are_no_fault_of_the_engines_program() -> None:
+    error = start_error(EngineRejectedError(400, RUNC + "exec /sbin/docker-init: argument list too long: unknown"), BOT)
+    assert StartFailedError is type(error)
+    assert "a program of the engine itself" not in str(error)
+
+
 def test_a_bots_command_that_has_the_name_of_the_engines_program_is_the_bots() -> None:
     text = RUNC + 'exec: "docker-init": executable file not found in $PATH: unknown'
     assert CommandNotFoundError is type(start_error(EngineRejectedError(400, text), BOT))

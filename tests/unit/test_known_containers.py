@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -251,15 +252,17 @@ def test_a_directory_that_the_engine_does_not_see_is_told_by_its_root(
             carry_out(getattr(lifecycle, verb)(BOT))
 
 
+@pytest.mark.parametrize("own_network", [False, True])
 @pytest.mark.parametrize(("verb", "status"), [("start_container", 409), ("restart_container", 500)])
 def test_start_and_restart_of_a_dead_container_give_one_reason(
-    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, status: int
+    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, status: int, own_network: bool
 ) -> None:
-    """As the engine answers: 409 for a start, and 500 with the same text for a restart."""
+    """As the engine answers: 409 for a start, and 500 with the same text for a restart. Its network may be gone."""
     engine.on("GET", f"/containers/{ID}/json", Json(inspected(state("dead"))))
     engine.on("POST", f"/containers/{ID}/*", error(status, "container is marked for removal and cannot be started"))
     with pytest.raises(InvalidStateError):
-        carry_out(getattr(lifecycle, verb)(BOT, known=KNOWN["dead"]))
+        carry_out(getattr(lifecycle, verb)(BOT, known=replace(KNOWN["dead"], own_network=own_network)))
+    assert [] == engine.seen("*", "/networks*")
 
 
 @pytest.mark.parametrize("known", ["running", "exited"])

@@ -280,6 +280,28 @@ def test_the_program_that_env_looks_up_is_judged_too(
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"/bin/sh -e\r", EXEC),
+        (b"/bin/bash  -eu -o pipefail\r", EXEC),
+        (b"/usr/bin/python3.11 -u\r", EXEC),
+        (b"/usr/local/bin/node --no-warnings\r", EXEC),
+        (b"/bin/sh -e", None),
+        # They may take it.
+        (b"/usr/bin/perl -w\r", None),
+        (b"/bin/sh script\r", None),
+    ],
+    ids=repr,
+)
+def test_an_option_of_an_interpreter_that_ends_with_cr_cannot_be_run(
+    engine: FakeEngine, client: EngineClient, line: bytes, expected: type[StartFailedError] | None
+) -> None:
+    interpreter = line.split()[0].decode()
+    files = {interpreter: (elf(loader=b""), 0o755, 0), "/run": (b"#!" + line + b"\n", 0o755, 0)}
+    assert (expected, False) == judged(engine, client, files)
+
+
+@pytest.mark.parametrize(
     ("command", "mode", "owner", "user", "expected"),
     [
         ("/closed/run", 0o700, 0, "1000", (EXEC, True)),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from container_manager.model import ContainerConfig
+from container_manager.model import TYPED_VARIABLES, ContainerConfig
 from container_manager.validation import MAX_STRING_BYTES
 from tests.unit.violations import fields, violations
 
@@ -49,6 +51,24 @@ def test_the_longest_variable_that_linux_takes_is_accepted() -> None:
 def test_an_environment_too_large_in_all_is_refused() -> None:
     config = ContainerConfig(environment={f"A{n}": "x" * 120_000 for n in range(9)})
     assert ["config.environment"] == fields(config)
+
+
+@pytest.mark.parametrize("field", TYPED_VARIABLES)
+def test_a_field_that_sets_a_variable_may_be_as_long_as_the_variable(field: str) -> None:
+    longest = "x" * (MAX_STRING_BYTES - len(f"{TYPED_VARIABLES[field]}="))
+    assert [] == violations(ContainerConfig(**{field: longest}))
+    assert [f"config.{field}"] == fields(ContainerConfig(**{field: longest + "x"}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "expected"), [(4, 6, "config.environment"), (6, 4, "config.command")]
+)
+def test_command_variables_and_typed_fields_share_one_limit(arguments: int, variables: int, expected: str) -> None:
+    """A program with more of them cannot be executed (execve(2))."""
+    part = "x" * 100_000
+    config = ContainerConfig(command=(part,) * arguments, environment={f"A{n}": part for n in range(variables)})
+    assert [] == fields(config)
+    assert [expected] == fields(replace(config, ai_model=part))
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,9 @@ ENGINE_PROGRAM = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
+# The command and the variables, of which the image may have more.
+_TOO_LONG = "argument list too long"
+
 # A restart's text has this before that of the start.
 _RESTART = re.compile(r"^Cannot restart container \S+: ")
 
@@ -113,7 +116,7 @@ def start_error(
     """The error for the engine's error response to a start or restart of a bot with its state below this root."""
     if exc.status == _HTTP_CONFLICT:
         return InvalidStateError(f"the container can't be started now: {exc.text}", bot_id=bot_id)
-    if ENGINE_PROGRAM.search(_RESTART.sub("", exc.text)) and not disk_error(exc.text, ""):
+    if ENGINE_PROGRAM.search(_RESTART.sub("", exc.text)) and not (disk_error(exc.text, "") or _TOO_LONG in exc.text):
         return StartFailedError(
             f"a program of the engine itself is missing or broken; run the doctor on its machine: {exc.text}",
             bot_id=bot_id,

@@ -141,10 +141,10 @@ class CommandCheck:
         reader = Reader(self._engine, inspected, files, deadline)
         problem = why_not_run_by_name(reader, command, f"its command {command[:200]!r}")
         if problem is None:
-            return Verdict(is_final=not files.in_mounts)
+            return Verdict(is_final=not files.may_change())
         # A path may have bytes that are not UTF-8.
         why = problem.why.encode("utf-8", "backslashreplace").decode()
-        return Verdict(problem.error, why, problem.by_engine, problem.is_final and not files.in_mounts)
+        return Verdict(problem.error, why, problem.by_engine, problem.is_final and not files.may_change())
 
     def _remember(self, container_id: str, verdict: Verdict) -> None:
         if len(self._by_container) >= _MAX_CONTAINERS:

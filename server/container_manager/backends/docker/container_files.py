@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import stat
+from contextlib import suppress
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from container_manager.deadline import Deadline
@@ -46,8 +48,11 @@ class ContainerFiles:
         self._directory = inspected["Config"].get("WorkingDir") or "/"
         self._mounts = [str(mount.get("Destination")) for mount in inspected.get("Mounts") or []]
         self._seen: dict[str, dict[str, Any] | None] = {}
-        self.in_mounts = False
-        """A mount has been looked into: what it holds may change at any time."""
+
+    def may_change(self) -> bool:
+        """Whether a mount has been looked into: what it holds may change at any time."""
+        looked = [*self._seen]
+        return _are_below(looked, self._mounts) or _are_below(looked, [self._without_links(m) for m in self._mounts])
 
     def find(self, path: str) -> File | None:
         """The file at a path, which may be relative to the working directory; ``None``: the path leads to none."""
@@ -87,7 +92,6 @@ class ContainerFiles:
     def _stat(self, path: str) -> dict[str, Any] | None:
         if _is_below(path, _RUN_TIME_MOUNTS):
             raise UnknownFileError
-        self.in_mounts |= _is_below(path, self._mounts)
         if path not in self._seen:
             self._seen[path] = self._look(path)
         return self._seen[path]
@@ -104,6 +108,18 @@ class ContainerFiles:
                     return None
             raise
 
+    def _without_links(self, destination: str) -> str:
+        """Where the engine mounts what is to be at this path."""
+        with suppress(UnknownFileError):
+            for ancestor in map(str, (PurePosixPath(destination), *PurePosixPath(destination).parents)):
+                if found := self.find(ancestor):
+                    return posixpath.normpath(posixpath.join(found.path, posixpath.relpath(destination, ancestor)))
+        return destination
+
 
 def _is_below(path: str, tops: list[str] | tuple[str, ...]) -> bool:
     return any(path == top or path.startswith(f"{top}/") for top in tops)
+
+
+def _are_below(paths: list[str], tops: list[str]) -> bool:
+    return any(_is_below(path, tops) for path in paths)

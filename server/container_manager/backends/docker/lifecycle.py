@@ -37,7 +37,7 @@ from container_manager.engine.client import EngineClient
 from container_manager.engine.error_meanings import engine_error, start_error
 from container_manager.engine.long_calls import LongCalls
 from container_manager.engine.networks import NetworkClient
-from container_manager.engine.transport_errors import EngineRejectedError
+from container_manager.engine.transport_errors import STATUSES_OF_PROXIES, EngineRejectedError
 from container_manager.errors import (
     EngineTimeoutError,
     NameInUseUnmanagedError,
@@ -187,14 +187,8 @@ class DockerLifecycle:
     ) -> Operation[str]:
         """``grace``: of a restart; ``None``: only start it."""
         container = known or self._containers.require(bot_id, deadline)
-        try:
-            check_directories(self._engine, self._config, bot_id, container.container_id, deadline or Deadline())
-        except (SecretsUnavailableError, StateUnavailableError):
-            # A bot that runs has been started, whatever has become of its directories.
-            now = self._containers.find(bot_id, deadline) if grace is None else None
-            if now is None or now.state not in _STARTED:
-                raise
-            return now.container_id
+        if runs := self._check_directories(bot_id, container, deadline or Deadline(), anew=grace is not None):
+            return runs
         self._prepare_start(container, deadline or Deadline(), anew=grace is not None)
         try:
             if grace is None:
@@ -203,6 +197,8 @@ class DockerLifecycle:
                 self._containers.note_stop(container)
                 yield from restart(self._calls, container, grace, self._containers.now)
         except EngineRejectedError as exc:
+            if exc.status in STATUSES_OF_PROXIES and self._is_settled(exc, container, anew=grace is not None):
+                return container.container_id
             # 404 names the container, or something that it needs, such as its network.
             if exc.status != HTTPStatus.NOT_FOUND or self._containers.now(container) is not None:
                 raise start_error(exc, bot_id, self._config.state_root) from exc
@@ -216,10 +212,23 @@ class DockerLifecycle:
             raise lookup.not_found(bot_id)
         return (yield from self._start(bot_id, grace, None, deadline))
 
+    def _check_directories(
+        self, bot_id: str, container: ContainerStatus, deadline: Deadline, *, anew: bool
+    ) -> str | None:
+        """The id of a container that runs without them: it has been started, whatever has become of its directories."""
+        try:
+            check_directories(self._engine, self._config, bot_id, container.container_id, deadline)
+        except (SecretsUnavailableError, StateUnavailableError):
+            now = None if anew else self._containers.find(bot_id, deadline)
+            if now is None or now.state not in _STARTED:
+                raise
+            return now.container_id
+        return None
+
     def _prepare_start(self, container: ContainerStatus, deadline: Deadline, *, anew: bool) -> None:
         if anew or container.state not in _STARTED:
             self._commands.check_start(container.container_id, container.bot_id, deadline)
-        if container.own_network:
+        if container.own_network and container.state is not ContainerState.DEAD:
             self._networks.restore(container.bot_id, container.container_id, deadline)
 
     def _settle_start(self, container: ContainerStatus, *, anew: bool) -> None:
@@ -231,3 +240,14 @@ class DockerLifecycle:
             raise EngineTimeoutError(
                 f"the engine did not answer the start in time; the container is now {state}", bot_id=container.bot_id
             )
+
+    def _is_settled(self, exc: EngineRejectedError, container: ContainerStatus, *, anew: bool) -> bool:
+        """Whether the engine has carried out a start that a proxy may have given up; raises if that is not known."""
+        try:
+            self._settle_start(container, anew=anew)
+        except EngineTimeoutError:
+            # The engine has a 503 of its own.
+            if exc.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            return False
+        return True

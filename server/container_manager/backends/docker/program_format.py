@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from container_manager.backends.docker.container_files import ContainerFiles, File, UnknownFileError
 from container_manager.backends.docker.container_user import has_no_capabilities, uid_of, user_name
+from container_manager.backends.docker.elf_header import ElfHeader
 from container_manager.backends.docker.emulated_programs import is_emulated
 from container_manager.deadline import Deadline
 from container_manager.engine.archive import FileStart
@@ -26,11 +28,9 @@ _FIRST_LINE_BYTES = 256
 _MAX_INTERPRETERS = 5
 # They look up a name that is the only argument, without options and variables, in PATH.
 _ENVS = ("/usr/bin/env", "/bin/env")
-# ELF, by its class: e_type, e_machine, e_phoff, e_phentsize, e_phnum; p_type, p_offset, p_filesz.
-_ELF_FORMATS = {1: ("HH8xI10xHH", "II8xI"), 2: ("HH12xQ14xHH", "I4xQ16xQ")}
-_ELF_ORDERS = {1: "<", 2: ">"}
+# The interpreters that certainly refuse an option with CR at its end.
+_STRICT = re.compile(r"(?:/usr(?:/local)?)?/bin/(?:sh|ash|dash|bash|ksh|zsh|python[\d.]*|node)")
 _ELF_PROGRAMS = (2, 3)
-_PT_INTERP = 3
 _FIRST_REMAPPED_UID = 65_536
 # vfs_cap_data of revision 2, with the flag that makes them effective: by words, what is permitted and inheritable.
 _CAPABILITIES = struct.Struct("<IIxxxxIxxxx")
@@ -213,8 +213,12 @@ def _script(reader: Reader, path: str, content: bytes, depth: int, *, by_env: bo
         what = f"the interpreter {name!r} of {path} cannot be executed"
         return Problem(CommandNotExecutableError, what, is_passed_over=True)
     problem = why_not_run(reader, found, depth + 1, by_env=by_env)
+    argument = argument.lstrip(" ")
+    if problem is None and _STRICT.fullmatch(name) and argument.startswith("-") and argument.endswith("\r"):
+        what = f"the interpreter {name!r} of {path} has no option {argument!r}{_hint(argument)}"
+        problem = Problem(CommandNotExecutableError, what)
     if problem is None and name in _ENVS and not by_env:
-        problem = _env(reader, path, found, argument.lstrip(" "))
+        problem = _env(reader, path, found, argument)
     # The engine examines the script alone.
     return problem and problem._replace(by_engine=False)
 
@@ -238,7 +242,7 @@ def _hint(name: str) -> str:
 
 def _elf(reader: Reader, path: str, content: bytes, *, emulated: bool | None) -> Problem | None:
     try:
-        header = _ElfHeader.of(content)
+        header = ElfHeader.of(content)
     except (struct.error, LookupError):
         header = None
     if header is None or header.kind not in _ELF_PROGRAMS:
@@ -262,30 +266,6 @@ def _capabilities(reader: Reader, path: str, start: FileStart) -> Problem | None
     if revision != _EFFECTIVE or not any(permitted):
         return None
     return Problem(CommandNotExecutableError, f"{path} has file capabilities, and a bot has none")
-
-
-class _ElfHeader(NamedTuple):
-    """What execve(2) reads of an ELF program (elf(5))."""
-
-    kind: int
-    machine: int
-    loader: str
-    """The dynamic loader; empty: none, or not in the bytes that were read."""
-
-    @classmethod
-    def of(cls, content: bytes) -> _ElfHeader:
-        """Raises ``LookupError`` or ``struct.error`` for a header that is no ELF program's."""
-        order, (header, entry) = _ELF_ORDERS[content[5]], _ELF_FORMATS[content[4]]
-        kind, machine, table, size, count = struct.unpack_from(order + header, content, 16)
-        loader = b""
-        for number in range(count):
-            at = table + number * size
-            if at + struct.calcsize(order + entry) > len(content):
-                break
-            kind_of_entry, begin, length = struct.unpack_from(order + entry, content, at)
-            if kind_of_entry == _PT_INTERP and begin + length <= len(content):
-                loader = content[begin : begin + length].rstrip(b"\0")
-        return cls(kind, machine, loader.decode("utf-8", "surrogateescape"))
 
 
 def _candidates(name: str, path: str) -> Iterator[str]:
