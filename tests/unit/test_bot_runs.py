@@ -23,6 +23,11 @@ def ended(
     return replace(A, state=state, **run | further)
 
 
+def failed(finish: int, error: str = "no") -> ContainerStatus:
+    """A start of it has failed since that end."""
+    return replace(A, state=EXITED, finish_time_ns=finish, exit_reason=ExitReason.START_FAILED, error=error)
+
+
 def again(finish: int, reason: ExitReason = ExitReason.ERROR, **further: Any) -> ContainerStatus:
     """It runs again after that end."""
     return replace(A, last_exit=LastExit(1, reason, finish), **further)
@@ -64,6 +69,16 @@ CASES: dict[str, tuple[list[ContainerStatus], dict[str, int], int]] = {
             replace(A, state=ContainerState.CREATED, exit_reason=ExitReason.START_FAILED, error="no"),
         ],
         {"START_FAILED": 1},
+        0,
+    ),
+    "a start of a bot that has run fails": (
+        [A, ended(5), failed(5), failed(5), failed(5, "another"), again(5), ended(9)],
+        {"ERROR": 2, "START_FAILED": 2},
+        0,
+    ),
+    "its end and the start that failed come in one look": (
+        [A, replace(failed(5), last_exit=LastExit(1, ExitReason.ERROR, 5)), again(5)],
+        {"ERROR": 1, "START_FAILED": 1},
         0,
     ),
 }

@@ -13,11 +13,13 @@ UNKNOWN = "UNKNOWN"
 class _Seen(NamedTuple):
     """What the counts contain of one container."""
 
-    end: object
-    """Identifies the end of its last run."""
+    end: int | None
+    """The time of its last run's end."""
     ended_run: int | None
     """The start time of the run that has ended, unless another has started since."""
     restarts: int
+    failure: str
+    """Why its last start has failed; empty: it has not."""
 
 
 class BotRuns:
@@ -25,7 +27,7 @@ class BotRuns:
 
     def __init__(self) -> None:
         self.exits = {reason.name: 0 for reason in ExitReason} | {UNKNOWN: 0}
-        """Ended runs, by reason."""
+        """Ended runs and failed starts, by reason."""
         self.restarts = 0
         """Restarts by the engine's restart policy."""
         self._seen: dict[str, _Seen] = {}
@@ -38,10 +40,15 @@ class BotRuns:
         status = entry.status
         end, reason = _last_end(status)
         ended_run = status.start_time_ns if status.exit_code is not None else None
+        failure = status.error if status.exit_reason is ExitReason.START_FAILED else ""
         before = self._seen.get(status.container_id)
-        self._seen[status.container_id] = _Seen(end, ended_run, status.restart_count)
+        if failure and end is None and before is not None:
+            end = before.end
+        self._seen[status.container_id] = _Seen(end, ended_run, status.restart_count, failure)
         if before is None:
             return
+        if failure and failure != before.failure:
+            self.exits[ExitReason.START_FAILED.name] += 1
         # The engine counts a restart when the run before it ends, and sets the count to 0 at a start by hand.
         restarts = max(0, status.restart_count - before.restarts)
         # A stop during the pause before a restart changes the time of the end.
@@ -61,11 +68,10 @@ class BotRuns:
         """Called by the view."""
 
 
-def _last_end(status: ContainerStatus) -> tuple[object, ExitReason | None]:
-    """What identifies the end of the last run, and its reason; ``None``: there was none, or it is not known."""
-    if status.exit_reason is not None:
-        # A failed start has no time.
-        return status.finish_time_ns or status.exit_reason, status.exit_reason
+def _last_end(status: ContainerStatus) -> tuple[int | None, ExitReason | None]:
+    """The time of the last run's end, and its reason; ``None``: there was none, or it is not known."""
+    if status.exit_code is not None:
+        return status.finish_time_ns, status.exit_reason
     if status.last_exit is not None:
         return status.last_exit.finish_time_ns, status.last_exit.exit_reason
     return None, None
