@@ -67,7 +67,8 @@ def fault_of_state_mount(path: str) -> str | None:
         return "is not an absolute path of printable characters"
     if posixpath.normpath(path) != path or path == "/" or path.startswith("//"):
         return "is not the shortest form of a path below /"
-    for place in (SECRETS_TARGET, *_ENGINES_OWN):
+    # In most images, /var/run is a link to /run.
+    for place in (SECRETS_TARGET, f"/var{SECRETS_TARGET}", *_ENGINES_OWN):
         if f"{path}/".startswith(f"{place}/") or f"{place}/".startswith(f"{path}/"):
             return f"would hide {place}, or be hidden by it"
     return None

@@ -43,11 +43,15 @@ AGAIN = (
     *("peer reset the connection", "the mirror closed it", "unexpected end of stream", "the remote end hung up"),
     *("empty reply from server", "the server did not respond", "could not connect", "TLS handshake interrupted"),
     *("network unreachable", "host unreachable", "could not resolve host: reg.test", "Name or service not known"),
+    *("io: read/write on closed pipe", "http: read on closed response body", "refused to connect"),
+    *("lookup reg.test: Try again", "Temporary failure resolving 'reg.test'"),
     *("request was throttled", "ThrottlingException", "SlowDown: Please reduce your request rate", "Rate exceeded"),
 )
 NO_RIGHT = (
     *("Bad credentials", "Invalid credentials", "Wrong username was used", "authentication failed"),
     *("the client does not have permission for manifest", "token expired", "the token has expired"),
+    *("installation not allowed to Read organization package", "invalid token", "insufficient permissions"),
+    *("login required", '{"errors":[{"code":"DENIED","message":"oh"}]}', '{\\"code\\": \\"UNAUTHORIZED\\"}'),
 )
 
 # By their source: the file that makes the text, at moby 20.10 to 29, containerd 1.4 to 2.3, containers/image 5, Go 1.19

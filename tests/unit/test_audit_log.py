@@ -62,6 +62,21 @@ def test_a_file_that_is_renamed_or_removed_is_begun_anew(path: Path) -> None:
     assert ([{"number": 1}], [{"number": 3}]) == (lines(path.with_suffix(".1")), lines(path))
 
 
+def test_a_line_is_kept_as_soon_as_its_file_can_be_opened_again(path: Path) -> None:
+    """As where a disk is gone for a while."""
+    log, elsewhere = AuditLog(str(path)), path.with_name("elsewhere")
+    elsewhere.mkdir()
+    log.write({"number": 1})
+    path.rename(elsewhere / path.name)
+    path.mkdir()
+    log.write({"number": 2})
+    path.rmdir()
+    (elsewhere / path.name).rename(path)
+    log.write({"number": 3})
+    log.close()
+    assert [{"number": 1}, {"number": 3}] == lines(path)
+
+
 @pytest.mark.parametrize("target", ["/no/such/directory/audit.log", "/proc", JOURNAL])
 def test_a_target_that_cannot_be_written_prevents_the_start(target: str, tmp_path: Path) -> None:
     with pytest.raises(StartupError, match=f"--audit-log: {target} cannot be written: "):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from container_manager.engine.registry_places import IN_ALL, RegistryPlaces
+from container_manager.engine.registry_places import IN_ALL, MOST_KNOWN, RegistryPlaces
 
 
 def test_images_are_bounded_in_all_although_registries_that_have_not_answered_yet_make_room_once_they_do() -> None:
@@ -13,5 +13,17 @@ def test_images_are_bounded_in_all_although_registries_that_have_not_answered_ye
         registry = f"r{number}.test"
         if places.has_one(registry, under_way):
             under_way[registry] += 1
-            places.answered.add(registry)
+            places.note_answer(registry)
     assert IN_ALL == under_way.total()
+
+
+def test_a_caller_with_any_number_of_registries_has_the_oldest_forgotten() -> None:
+    places = RegistryPlaces(4)
+    places.note_answer("known.test")
+    for number in range(2 * MOST_KNOWN):
+        places.note_answer(f"r{number}.test")
+        if number == MOST_KNOWN // 2:
+            places.note_answer("known.test")
+    assert MOST_KNOWN == len(places.answered)
+    assert "r0.test" not in places.answered
+    assert f"r{2 * MOST_KNOWN - 1}.test" in places.answered

@@ -80,6 +80,15 @@ def sent(receiver: SpanReceiver, *args: Any) -> list[Any]:
     return sorted(receiver.spans, key=lambda span: span.start_time_unix_nano)
 
 
+@pytest.mark.parametrize("state", ["2026-01-01T00:00:00Z [error    ] a caller's text", "=", "a" * 300 + "=1", "x=\x01"])
+def test_what_a_caller_sends_as_its_trace_is_not_logged(
+    receiver: SpanReceiver, state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, _ = sent(receiver, CHANGE, "OK", SAMPLED, ("tracestate", state))
+    assert bytes.fromhex(TRACE) == server.trace_id
+    assert "" == caplog.text
+
+
 @pytest.mark.parametrize(
     ("code", "number", "status"),
     [

@@ -203,7 +203,7 @@ class ImagePuller:
             if pull.heard is None:
                 seconds = FIRST_MESSAGE_SECONDS
                 with self._lock:
-                    self._places.answered.discard(pull.registry)
+                    self._places.answered.pop(pull.registry, None)
             raise ImageRegistryUnavailableError(
                 f"image {reference} could not be pulled: nothing came for {seconds:g} s", image=reference
             ) from exc
@@ -212,7 +212,7 @@ class ImagePuller:
         pull.heard = time.monotonic()
         if pull.registry not in self._places.answered:
             with self._lock:
-                self._places.answered.add(pull.registry)
+                self._places.note_answer(pull.registry)
                 self._start_queued()
 
     async def _credentials(self, reference: str) -> Credentials:

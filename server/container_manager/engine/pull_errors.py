@@ -58,6 +58,9 @@ _CODES: dict[str, Meaning] = {
 }
 _CODE = re.compile(rf"(?:^|: |\n)({'|'.join(_CODES)})(?=:|\n|$)")
 
+# The same in the registry's JSON.
+_CODE_IN_JSON = re.compile(rf'\\?"code\\?" ?: ?\\?"({"|".join(_CODES).replace(" ", "_")})\\?"')
+
 # A status that a word announces, with any sign between them.
 _STATUS = re.compile(
     r"status[^\d\n]{0,40}?(?P<announced>[1-5]\d\d)\b"
@@ -115,7 +118,7 @@ _ENDS = (
     r"\b(?:hung|hang(?:s|ing)?)[ -]?up|\bdisconnect|\brefused(?:[_ ]stream\b| it\b|\W*$|[:;,)])",
     r"\b(?:(?:empty|no|without an?) (?:reply|response|answer)|short read|truncated (?:body|response|stream))\b",
     r"(?:\bnot|n't|never|stopped) (?:properly )?(?:respon|repl|answer)",
-    r"\b(?:cannot|can't|could(?: not|n't)|unable to|failed to) (?:connect|reach|contact)|unreachable",
+    r"\b(?:cannot|can't|could(?: not|n't)|unable to|failed to|refused to) (?:connect|reach|contact)|unreachable",
     r"(?<!like a )\b(?:tls|ssl)[ -]handshake|\bssl[_ ]error[_ ]syscall\b",
 )
 
@@ -149,11 +152,11 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
         (r"(?<![\w./-])rst(?: stream)?\b|connection (?:error|force closed)", ImageRegistryUnavailableError),
         # What came was cut off or damaged on its way, unlike an error response that has no body.
         (r"(?<!response body: )unexpected end of json input", ImageRegistryUnavailableError),
-        (r"chunked encoding|chunk length", ImageRegistryUnavailableError),
+        (r"on closed (?:pipe|response body)|chunked encoding|chunk length", ImageRegistryUnavailableError),
         (r"\btls: (?:bad record mac|decryption failed|record overflow|close notify)", ImageRegistryUnavailableError),
         (r"tim(?:e|ed|es|ing)[- _]?out|deadline[ _]exceeded|request canceled", ImageRegistryUnavailableError),
         (r"no such host|(?:unknown|not resolve|resolving) host|server misbehaving", ImageRegistryUnavailableError),
-        (r"name resolution|\bhost not found", ImageRegistryUnavailableError),
+        (r"name resolution|temporary failure|\blookup\b.*: try again|\bhost not found", ImageRegistryUnavailableError),
         (r"name or service not known", ImageRegistryUnavailableError),
         (r"\b(?:is|network|host) (?:unreachable|down)\b|no route to host|proxyconnect", ImageRegistryUnavailableError),
         (r"unavailable|bad gateway|internal (?:server )?error", ImageRegistryUnavailableError),
@@ -166,7 +169,8 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
             r"(?:bad|invalid) credentials|wrong username|authentication failed|token (?:has |is )?expired",
             ImagePullDeniedError,
         ),
-        (r"does not have permission", ImagePullDeniedError),
+        (r"does not have permission|insufficient permission|(?<!method )not allowed\b", ImagePullDeniedError),
+        (r"invalid token|login (?:is )?required", ImagePullDeniedError),
         (r"no basic auth credentials|(?:invalid|incorrect|missing) username", ImagePullDeniedError),
         (r"(?:manifest|name|blob) unknown|unknown (?:manifest|blob)", ImageNotFoundError),
         (r"does not exist|no matching manifest|no match for platform", ImageNotFoundError),
@@ -271,6 +275,7 @@ def _status_meaning(status: int) -> Meaning | None:
 
 def _without_names(text: str, reference: str) -> str:
     """``text`` without anything that the reference or the network names."""
+    text = _CODE_IN_JSON.sub(lambda code: f": {code[1].replace('_', ' ')}: ", text)
     text = _VARIABLE.sub(lambda found: found["key"] or "", text)
     name, _, _ = reference.partition("@")
     repository, colon, tag = name.rpartition(":")

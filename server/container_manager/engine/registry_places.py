@@ -12,6 +12,7 @@ FURTHER_AT_ONCE = 64
 own: a registry that stops leaves the first place of every other one."""
 IN_ALL = 2 * REGISTRIES_AT_ONCE + FURTHER_AT_ONCE
 """Also while registries answer, or cease to, with images under way."""
+MOST_KNOWN = 1_000
 
 
 class RegistryPlaces:
@@ -20,8 +21,15 @@ class RegistryPlaces:
     def __init__(self, of_one_registry: int) -> None:
         """``of_one_registry``: the most images at once of a registry that has answered, should it stop."""
         self._of_one_registry = of_one_registry
-        self.answered: set[str] = set()
-        """Registries that have answered, until one does not."""
+        self.answered: dict[str, None] = {}
+        """Registries that have answered, until one does not, or :data:`MOST_KNOWN` others have since."""
+
+    def note_answer(self, registry: str) -> None:
+        """It has answered, for the first time or again."""
+        self.answered.pop(registry, None)
+        self.answered[registry] = None
+        if len(self.answered) > MOST_KNOWN:
+            del self.answered[next(iter(self.answered))]
 
     def has_one(self, registry: str, under_way: Counter[str]) -> bool:
         """Whether a further image of this registry has a place. ``under_way``: how many images, by registry."""

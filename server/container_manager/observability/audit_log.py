@@ -110,7 +110,7 @@ class AuditLog:
             there = Path(self.target).stat()
         except FileNotFoundError:
             there = None
-        if there is None or not os.path.samestat(there, os.fstat(self._descriptor)):
+        if self._descriptor < 0 or there is None or not os.path.samestat(there, os.fstat(self._descriptor)):
             self._close()
             self._open()
 

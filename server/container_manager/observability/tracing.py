@@ -40,8 +40,8 @@ _GOOD_OUTCOMES = {"ok", "not_found"}
 
 _propagator = TraceContextTextMapPropagator()
 _EXPORTER_LOG = "opentelemetry.exporter.otlp.proto.grpc.exporter"
-# Its warnings quote OTEL_EXPORTER_OTLP_HEADERS, which may hold a credential.
-_HEADERS_LOG = "opentelemetry.util.re"
+# Their warnings quote OTEL_EXPORTER_OTLP_HEADERS, which may hold a credential, and what callers send.
+_QUOTING_LOGS = ("opentelemetry.util.re", "opentelemetry.trace.span")
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +53,8 @@ class Tracing:
 
         Raises whatever exception OpenTelemetry raises for a variable that it cannot use.
         """
-        logging.getLogger(_HEADERS_LOG).setLevel(logging.ERROR)
+        for name in _QUOTING_LOGS:
+            logging.getLogger(name).setLevel(logging.ERROR)
         logging.getLogger(_EXPORTER_LOG).addFilter(_once_a_minute)
         known = Resource({SERVICE_NAME: "container-manager", SERVICE_VERSION: container_manager.__version__})
         resource = known.merge(OTELResourceDetector().detect())

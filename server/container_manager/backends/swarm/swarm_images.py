@@ -186,9 +186,9 @@ class SwarmImages:
             with self._lock:
                 del self._questions[question.image]
                 if isinstance(failure, ImageRegistryUnavailableError | EngineTimeoutError):
-                    self._places.answered.discard(question.registry)
+                    self._places.answered.pop(question.registry, None)
                 elif failure is None or isinstance(failure, ImageNotFoundError | ImagePullDeniedError):
-                    self._places.answered.add(question.registry)
+                    self._places.note_answer(question.registry)
                 following = self._next()
                 if following is not None:
                     following.is_asked = True
