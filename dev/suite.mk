@@ -16,6 +16,8 @@ IDLE := $(if $(shell command -v ionice),ionice -c 3) nice -n 19
 
 BOT_IMAGE_TESTS := $(sort $(wildcard tests/engine/test_bot_image*.py)) \
 	$(patsubst %,tests/engine/test_%.py,end_to_end_bot make_serve)
+# On a real engine, too; they take a quarter of all that time.
+LOG_TESTS := $(sort $(wildcard tests/engine/test_log*.py)) tests/engine/test_stream_logs.py
 FAULT_TESTS := tests/hostile tests/chaos
 # Of the unit tests, those that depend on the versions of the dependencies.
 VERSION_TESTS := tests/packaging/test_requirements.py tests/rpc \
@@ -24,7 +26,7 @@ VERSION_TESTS := tests/packaging/test_requirements.py tests/rpc \
 REST_IGNORES := $(patsubst %,--ignore=%,tests/engine tests/swarm $(FAULT_TESTS))
 
 # In the order of their start. The tests of the bot image wait until it is built.
-JOBS := engine faults rest bot-image check $(if $(CI),audit) lowest bot swarm
+JOBS := engine faults logs rest bot-image check $(if $(CI),audit) lowest bot swarm
 
 # $(call job,COMMAND) also when interrupted keeps the exit code. MAKEFLAGS is for this make alone.
 job = trap : INT; start=$$(date +%s); MAKEFLAGS= $(1); code=$$?; \
@@ -37,7 +39,7 @@ reported = { test -s $(RESULTS)/$@.xml || { echo "$@: something ended pytest bef
 .PHONY: all jobs start $(JOBS)
 
 all:
-	@$(MAKE) --keep-going --jobs=5 --output-sync=target --no-print-directory -f dev/suite.mk jobs; code=$$?; \
+	@$(MAKE) --keep-going --jobs=6 --output-sync=target --no-print-directory -f dev/suite.mk jobs; code=$$?; \
 		echo; cd $(RESULTS) && grep "" *.exit; exit $$code
 
 jobs: $(JOBS)
@@ -48,7 +50,10 @@ start:
 
 # The plus sign shows the output of this job as it comes.
 engine:
-	+@$(call job,$(PYTHON) $(pytest) tests/engine $(patsubst %,--ignore=%,$(BOT_IMAGE_TESTS)) && $(reported))
+	+@$(call job,$(PYTHON) $(pytest) tests/engine $(patsubst %,--ignore=%,$(BOT_IMAGE_TESTS) $(LOG_TESTS)) && $(reported))
+
+logs:
+	@$(call job,$(PYTHON) $(pytest) $(LOG_TESTS) && $(reported))
 
 faults:
 	@$(call job,$(PYTHON) $(pytest) $(FAULT_TESTS) && $(reported))
