@@ -271,6 +271,31 @@ def test_all_that_is_intact_comes_if_the_end_is_damaged(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", [40, 150])
+@pytest.mark.parametrize("damaged", [1, 2, 20])
+@pytest.mark.parametrize("tail", [None, 1, 20])
+def test_a_log_with_a_damaged_begin_and_a_damaged_end_is_not_taken_for_an_empty_one(
+    engine: type[Lines], size: int, damaged: int, tail: int | None
+) -> None:
+    lines = entries(0, size)
+    lines[0] = None
+    lines[size - damaged :] = [None] * damaged
+    got = asyncio.run(
+        received_of(ExistingEntries(engine(lines), CONTAINER, LogOptions(tail_lines=tail)), is_damaged=True)
+    )
+    assert list(range(1, size - damaged))[-(tail or size) :] == numbers(got)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_tail_that_begins_at_damage_is_not_taken_for_empty_though_the_engine_reports_it_by_chance(seed: int) -> None:
+    lines = entries(0, 30)
+    lines[0] = lines[10] = lines[29] = None
+    log = DroppingLines(lines, seed)
+    got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, LogOptions(tail_lines=20)), is_damaged=True))
+    assert [*range(8, 10), *range(11, 29)] == numbers(got)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("size", "damaged"), [(6, (2,)), (6, (0, 3)), (12, (2, 4, 9)), (12, (5, 6, 11)), (400, (120,)), (400, (120, 350))]
 )
@@ -300,7 +325,7 @@ def test_a_tail_behind_a_cursor_of_a_damaged_log_has_each_entry_once(
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", [40, 300])
-@pytest.mark.parametrize("damaged", [(-1,), (-2,), (-34,), (0,), (0, -5), (-34, -1), (-34, -5), (-3, -2, -1)])
+@pytest.mark.parametrize("damaged", [(-1,), (-2,), (-34,), (0,), (0, -5), (0, -1), (-34, -1), (-34, -5), (-3, -2, -1)])
 def test_who_begins_with_no_existing_entry_gets_none_of_a_damaged_log(
     engine: type[Lines], size: int, damaged: tuple[int, ...]
 ) -> None:

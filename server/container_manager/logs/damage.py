@@ -22,6 +22,9 @@ WINDOWS = (100, 500, 2_500, 12_500, 62_500)
 Usually the first entry of too few shows that more are needed.
 """
 
+# In a log that is not empty, one of these probably begins at an entry, though its first and last lines are damaged.
+_SOME_TAILS = (1, 2, 3, 5, 9, 17, 33, 65, None)
+
 LOOKS = 2
 """So often a growing log is looked at again."""
 
@@ -65,8 +68,10 @@ class Completeness:
         log = self._log
         if self._last is None:
             # If another reading begins with an entry, damage hid that from this one, or it was written since.
-            is_empty = await first_of_tail(log, 1) is None and await first_of_tail(log, None) is None
-            return is_empty or await first_of_tail(log, self._tail) is not None
+            for tail in _SOME_TAILS:
+                if await first_of_tail(log, tail) is not None:
+                    return await first_of_tail(log, self._tail) is not None
+            return True
         last = position_in(self._last, self._alike - 1, self._before, leads=self._alike == self._count)
         # Compare the first entry of the last ones with the first one that was read. The log may have grown since.
         if await self._begins(self._count):
