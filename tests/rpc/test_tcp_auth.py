@@ -108,6 +108,7 @@ WITH_TOKEN = [
     *methods(*observer_pb.DESCRIPTOR.services_by_name.values()),
     *methods(*V1_FILE.services_by_name.values(), *reflection_pb2.DESCRIPTOR.services_by_name.values()),
     "/no.such.Service/Method",
+    "/grpc.health.v1.Health/Nope",
     "/grpc.health.v1.Healthy/Check",
     "/grpc.health.v1.Health",
     "/",

@@ -10,7 +10,7 @@ from container_manager.engine import async_client
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.errors import EngineAccessDeniedError, EngineTimeoutError, EngineUnavailableError
-from tests.support.fake_engine import Answer, Bytes, Cut, FakeEngine, Json, Raw, error
+from tests.support.fake_engine import NO_CONTENT, Answer, Bytes, Cut, FakeEngine, Json, Raw, error
 from tests.unit.speaking_engine import (
     CHUNKED,
     DOCUMENT,
@@ -183,6 +183,20 @@ def test_the_version_is_read_again_when_a_replaced_engine_refuses_the_old_one() 
                 await client.get_json(PATH)
             assert {"Id": "c1"} == await client.get_json(PATH)
             assert "1.51" == versions(engine)[-1]
+
+    run(test())
+
+
+def test_a_question_for_the_version_without_an_answer_holds_up_others_no_longer_than_a_short_call() -> None:
+    """Though the call that asks may take a day, as a stop does."""
+
+    async def test() -> None:
+        async with speaking(timeout_seconds=0.2) as (engine, client):
+            engine.on("GET", "/version", HANG, Json({"ApiVersion": "1.41"}))
+            engine.on("POST", "/containers/*", NO_CONTENT)
+            stops = [client.post("stop_container", "/containers/c1/stop", extra_seconds=86_400) for _ in range(3)]
+            ended = await asyncio.gather(*stops, return_exceptions=True)
+            assert [EngineTimeoutError, type(None), type(None)] == [type(each) for each in ended]
 
     run(test())
 

@@ -375,3 +375,19 @@ def test_a_sample_of_a_broken_clock_leaves_the_container_out() -> None:
             await asyncio.sleep(1)
 
     run(main())
+
+
+def test_a_thousand_callers_cost_a_container_that_hangs_one_call_each_and_not_one_for_every_container() -> None:
+    """They all go on at the same moment: what each adds to each container makes that moment long."""
+    backend, containers = SampledBackend(), [f"c{number}" for number in range(50)]
+    backend.hanging = set(containers)
+
+    async def main() -> None:
+        async with current(backend, *containers) as (stats, _):
+            callers = [asyncio.ensure_future(names(stats, 0)) for _ in range(1_000)]
+            await asyncio.sleep(0.1)
+            waiting: int = sum(len(getattr(task, "_callbacks", None) or ()) for task in stats._tasks)
+            assert waiting <= 1_000 + len(stats._tasks)
+            assert [[]] * 1_000 == await asyncio.gather(*callers)
+
+    run(main())

@@ -191,7 +191,9 @@ class AsyncEngineClient:
             async with self._asking_version:
                 version = self._api_version
                 if version is None:
-                    version = str(json.loads(await self._get("/version", None))["ApiVersion"])
+                    # Not for as long as the call may take: others wait.
+                    async with asyncio.timeout(self._timeout_seconds):
+                        version = str(json.loads(await self._get("/version", None))["ApiVersion"])
                     self._api_version = version
         return f"/v{version}{path}"
 

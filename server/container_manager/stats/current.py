@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import Context
+from functools import partial
 
 from container_manager.pace import Pace
 from container_manager.stats.feed import StatsFeed
@@ -75,7 +77,9 @@ class CurrentStats:
             if first + len(group) > responsive:
                 ends = min(ends, time() + PATIENCE_SECONDS)
             patience = min(ends - time(), PATIENCE_SECONDS)
-            await asyncio.wait([self._taking(running, since) for running in group], timeout=patience)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await _all_done([self._taking(running, since) for running in group])
         newest = await self._newest(containers, since)
         return [
             (running.container_id, message)
@@ -130,3 +134,18 @@ def _since(running: Running, since: float) -> bytes | None:
     """The container's newest figures, if they are no older than ``since``."""
     figures = running.figures
     return figures.message if figures is not None and figures.time >= since else None
+
+
+async def _all_done(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for tasks that many wait for: with asyncio.wait(), each waiter would cost each task a call at its end."""
+    loop = asyncio.get_running_loop()
+    for task in tasks:
+        if not task.done():
+            waiter = loop.create_future()
+            task.add_done_callback(partial(_wake, waiter))
+            await waiter
+
+
+def _wake(waiter: asyncio.Future[None], _: asyncio.Task[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

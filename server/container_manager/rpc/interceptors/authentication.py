@@ -14,7 +14,7 @@ from container_manager.rpc.interceptors.errors import abort
 from container_manager.rpc.interceptors.handlers import Continuation, Handler
 from container_manager.rpc.repeated_warning import RepeatedWarning
 
-_HEALTH_PREFIX = "/grpc.health.v1.Health/"
+_WITHOUT_TOKEN = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
-        if handler_call_details.method.startswith(_HEALTH_PREFIX) or self._accepts(handler_call_details):
+        if handler_call_details.method in _WITHOUT_TOKEN or self._accepts(handler_call_details):
             return await continuation(handler_call_details)
         return self._refusal
 
