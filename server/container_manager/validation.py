@@ -151,7 +151,7 @@ def _config(config: ContainerConfig) -> Iterator[FieldViolation]:
     yield from _environment(config.environment)
     further = [f"{name}={value}" for name, value in config.environment.items()]
     larger = max(("config.environment", further), ("config.command", config.command), key=lambda each: _sum(each[1]))
-    yield from _total(larger[0], [*typed.values(), *further, *config.command])
+    yield from _total(larger[0], [*typed.values(), *further, *config.command], ", command and environment together")
     yield from _ports(config.ports)
     yield from _network(config)
     yield from _extra_hosts(config.extra_hosts)
@@ -182,9 +182,9 @@ def _sum(strings: Iterable[str]) -> int:
     return sum(_size(string) + 1 for string in strings)
 
 
-def _total(field: str, strings: Iterable[str]) -> Iterator[FieldViolation]:
+def _total(field: str, strings: Iterable[str], of: str = "") -> Iterator[FieldViolation]:
     if _sum(strings) > MAX_STRINGS_BYTES:
-        yield FieldViolation(field, f"command and environment must be at most {MAX_STRINGS_BYTES} bytes in all")
+        yield FieldViolation(field, f"must be at most {MAX_STRINGS_BYTES} bytes in all{of}")
 
 
 def _environment(environment: Mapping[str, str]) -> Iterator[FieldViolation]:
