@@ -147,7 +147,7 @@ def test_all_that_is_intact_is_found_and_read_less_than_five_times(lengths: tupl
     for length in reversed(lengths):
         expected.insert(0, Stretch(behind + length, length))
         behind += length + 1
-    assert expected == asyncio.run(DamagedLog(log).stretches(None))
+    assert expected == asyncio.run(DamagedLog(log).stretches(None, None))
     assert log.sent < 5 * len(lines)
 
 

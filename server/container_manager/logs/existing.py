@@ -242,7 +242,8 @@ class ExistingEntries:
         """What can be read of a damaged log. Raises the error if the damage is in the caller's part."""
         position = self.last or position
         log = DamagedLog(self._log)
-        found = await log.stretches(position)
+        # Whether the log has the position shows in the stretch that has it only.
+        found = await log.stretches(position, tail if position is None else None)
         has_position = any(stretch.following is not None for stretch in found)
         # What follows an entry that was delivered is wanted, however much it is by now.
         wanted = found if tail is None or (self.last is not None and has_position) else last_of(found, tail)
@@ -269,7 +270,7 @@ class ExistingEntries:
             except LogUnreadableError:
                 # The reading may have ended at damage, and the log goes on behind that.
                 log = DamagedLog(self._log)
-                for stretch in (await log.stretches(None))[-1:]:
+                for stretch in (await log.stretches(None, 1))[-1:]:
                     self.last = await self._last_of(log.read(stretch))
                 return
             if self.last is None or not self.last.leads:

@@ -73,20 +73,21 @@ class DamagedLog:
         self._last: Key | None = None
         self._written = 0
         self._counts = True
-        self._known: Counter[Key] = Counter()
         # Written since the start. An engine that passes over damage may begin a reading with them.
         self._new: set[Key] = set()
         self._resumed = ResumedReadings(self._counted)
 
-    async def stretches(self, position: Position | None) -> list[Stretch]:
-        """What can be read, oldest first; the first stretch has the position if any has it."""
+    async def stretches(self, position: Position | None, tail: int | None) -> list[Stretch]:
+        """What can be read, oldest first; the first stretch has the position if any has it.
+
+        ``tail``: so many of the last entries are wanted; ``None``: all.
+        """
         for _ in range(_LOOKS):
             self._last, self._written = await self._line_at(1), 0
-            self._known.clear()
             self._new.clear()
             self._resumed.forget()
             with suppress(_GrowsTooFastError):
-                return await self._stretches(position)
+                return await self._stretches(position, tail)
         # What is behind all damage needs no counting.
         self._counts, self._written = False, 0
         stretch = await self._ending_before(0, None, position)
@@ -113,33 +114,35 @@ class DamagedLog:
         """Whether nothing that can be read is before a stretch."""
         return await self._first_of(None) == await self._first_of(stretch.tail)
 
-    async def _stretches(self, position: Position | None) -> list[Stretch]:
+    async def _stretches(self, position: Position | None, tail: int | None) -> list[Stretch]:
         found: list[Stretch] = []
-        tail = 0
-        while len(found) < _MOST_STRETCHES and (behind := await self._next_end(tail)) is not None:
+        # The entries of these stretches: of a log of short lines, they take more memory than its file.
+        known: Counter[Key] = Counter()
+        lines = 0
+        while len(found) < _MOST_STRETCHES and (behind := await self._next_end(lines, known)) is not None:
             last = await self._first_of(behind + 1)
             found.insert(0, stretch := await self._ending_before(behind, last, position))
-            if stretch.following is not None:
+            if stretch.following is not None or (tail is not None and sum(each.length for each in found) >= tail):
                 break
             async for batch in self._read(stretch):
-                self._known.update(map(key_of, batch))
-            tail = stretch.tail
+                known.update(map(key_of, batch))
+            lines = stretch.tail
         return found
 
-    async def _next_end(self, behind: int) -> int | None:
+    async def _next_end(self, behind: int, known: Counter[Key]) -> int | None:
         """How many last lines are behind the next older stretch; ``None``: there is none."""
         for lines in range(behind, behind + _SHORT_DAMAGE):
-            if await self._begins_earlier(lines + 1):
+            if await self._begins_earlier(lines + 1, known):
                 return lines
-        if not await self._begins_earlier(None):
+        if not await self._begins_earlier(None, known):
             return None
 
         async def is_damaged(lines: int) -> bool:
-            return not await self._begins_earlier(lines)
+            return not await self._begins_earlier(lines, known)
 
         return await _last_for_which(is_damaged, behind + _SHORT_DAMAGE)
 
-    async def _begins_earlier(self, tail: int | None) -> bool:
+    async def _begins_earlier(self, tail: int | None, known: Counter[Key]) -> bool:
         """Whether so many last lines begin with an entry that is in no known stretch."""
         first, equal = None, 0
         with suppress(LogUnreadableError):
@@ -151,7 +154,7 @@ class DamagedLog:
                         if key != first or key in self._new:
                             return False
                         # Equal pieces of a line may be on both sides of damage.
-                        if equal > self._known[key]:
+                        if equal > known[key]:
                             return True
         return False
 
