@@ -21,6 +21,7 @@ from tests.support.fake_engine import FakeEngine
 from tests.support.health_calls import probe, watch
 from tests.support.serving import ServerProcess, server_process
 from tests.support.silent_reader import silent_reader
+from tests.support.unread_connection import unread_connection
 from tests.support.waiting import wait_until
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -31,6 +32,13 @@ HEALTH = [Call(f"/grpc.health.v1.Health/{name}".encode(), b"") for name in ("Che
 REFLECTION = Call(
     b"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString(),
+)
+# An answer of some 20 KiB; a socket's buffers hold fewer than a third of as many as may be open.
+LARGE = Call(
+    REFLECTION.path,
+    reflection_pb2.ServerReflectionRequest(
+        file_containing_symbol="botmaker.container.v1.ContainerManager"
+    ).SerializeToString(),
 )
 STATUS = Call(
     b"/botmaker.container.v1.ContainerManager/GetContainerStatus",
@@ -106,3 +114,13 @@ def test_callers_that_take_no_answer_do_not_hold_up_a_shutdown(server: ServerPro
     with silent_reader(address, calls), connect(address) as channel:
         wait_until(lambda: probe(channel) == SERVING, "the engine answers")
         assert ends_within_seconds(server) < DRAIN_SECONDS / 4
+
+
+def test_a_caller_that_does_not_read_its_connection_does_not_hold_up_a_shutdown(server: ServerProcess) -> None:
+    """A write to it is blocked, which gRPC waits for: not even the end of all calls ends that."""
+    unix = server.line.split()[-2]
+    with unread_connection(unix, [LARGE] * 60):
+        wait_until(lambda: "code=CANCELLED" in server.log_text(), "an answer was not taken in time")
+        assert ends_within_seconds(server) < DRAIN_SECONDS / 4
+    assert "callers that do not read their connections are left at the end" in server.log_text()
+    assert not Path(unix.removeprefix("unix://")).exists(), "the rest of the shutdown is done"

@@ -157,6 +157,7 @@ class Server:
         )
         self._sockets = ExitStack()
         self._servers: list[grpc.aio.Server] = []
+        self._servers_stopped = True
         self._watches: list[SocketWatch] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.addresses: list[str] = []
@@ -195,7 +196,7 @@ class Server:
         self.streams.close()
         self._factory.close()
         ends = asyncio.get_running_loop().time() + grace_seconds
-        await stop_servers(self._servers, self.places, grace_seconds)
+        self._servers_stopped = await stop_servers(self._servers, self.places, grace_seconds)
         self._factory.servers_stopped()
         # Changes whose client has gone have no RPC to wait for. Calls just cancelled need a moment to be undone.
         await self._operations.drain(max(_UNDO_SECONDS, ends - asyncio.get_running_loop().time()))
@@ -214,15 +215,15 @@ class Server:
     def run(self, on_serving: Callable[[list[str]], None], on_stopping: Callable[[], None] = lambda: None) -> None:
         """Serve until a signal; calls ``on_serving`` with the addresses once, and ``on_stopping`` at the signal.
 
-        If workers are still busy at the end, exits the process instead of returning, with status 1 if any works on a
-        change: the interpreter would wait for their threads.
+        If workers are still busy at the end, or callers keep gRPC from its end, exits the process instead of returning,
+        with status 1 if a worker works on a change: the interpreter would wait for their threads.
         """
         # A call takes less CPU time than on asyncio's own loop: a status a tenth to a fifth less.
         left = uvloop.run(with_filtered_grpc_log(self._run(on_serving, on_stopping)))
         if left:
             _log.warning("shut down with operations under way; the engine finishes what it has begun", operations=left)
-        if left or not self._operations.workers.idle_within(_WORKERS_END_SECONDS):
-            # The interpreter would wait for the threads for as long as the engine blocks them.
+        if left or not self._operations.workers.idle_within(_WORKERS_END_SECONDS) or not self._servers_stopped:
+            # The interpreter would wait for the threads for as long as the engine, or a caller, blocks them.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(1 if left else 0)
