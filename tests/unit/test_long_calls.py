@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -141,6 +142,63 @@ def test_a_kill_of_one_process_spares_the_next_one_of_the_container(
     engine.on(*KILL, NO_CONTENT)
     calls.kill_container("c1", time_ns(STARTED)).result(60)
     assert kills == len(engine.seen(*KILL))
+
+
+for_a_day = pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        (STOP, lambda calls: calls.stop_container("c1", 86_400)),
+        (RESTART, lambda calls: calls.restart_container("c1", 86_400)),
+    ],
+    ids=["stop", "restart"],
+)
+
+
+@for_a_day
+@pytest.mark.parametrize("killed", [NO_CONTENT, error(404, "No such container"), error(409, "is not running")])
+def test_once_its_container_is_killed_a_call_has_only_the_time_out(
+    engine: FakeEngine, path: Any, call: Call, killed: Raw | Json
+) -> None:
+    engine.on(*path, Hang())
+    engine.on(*KILL, killed)
+    with closing(LongCalls(engine.url, timeout_seconds=1)) as calls:
+        ending = call(calls)
+        engine.await_request(*path)
+        calls.kill_container("c1").result(60)
+        with pytest.raises(EngineTimeoutError):
+            ending.result(20)
+
+
+@for_a_day
+def test_the_answer_after_a_kill_counts(engine: FakeEngine, calls: LongCalls, path: Any, call: Call) -> None:
+    engine.on(*path, Hang(NO_CONTENT))
+    engine.on(*KILL, NO_CONTENT)
+    ending = call(calls)
+    engine.await_request(*path)
+    calls.kill_container("c1").result(60)
+    assert not ending.done()
+    engine.release()
+    assert ending.result(60) is None
+    # It is under way no more.
+    calls.kill_container("c1").result(60)
+
+
+@for_a_day
+def test_a_kill_that_fails_or_is_of_another_container_shortens_no_call(
+    engine: FakeEngine, path: Any, call: Call
+) -> None:
+    engine.on(*path, Hang(NO_CONTENT))
+    engine.on(*KILL, error(500, "boom"))
+    engine.on("POST", "/containers/c2/kill", NO_CONTENT)
+    with closing(LongCalls(engine.url, timeout_seconds=0.4)) as calls:
+        ending = call(calls)
+        engine.await_request(*path)
+        assert EngineRejectedError is type(calls.kill_container("c1").exception(60))
+        calls.kill_container("c2").result(60)
+        with pytest.raises(TimeoutError):
+            ending.result(0.8)
+        engine.release()
+        assert ending.result(60) is None
 
 
 def test_two_hundred_long_calls_have_one_thread(engine: FakeEngine, calls: LongCalls) -> None:

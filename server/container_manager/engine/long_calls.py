@@ -14,7 +14,12 @@ from container_manager.backend import CallObserver
 from container_manager.engine.async_client import AsyncEngineClient
 from container_manager.engine.timestamps import time_ns
 from container_manager.engine.transport_errors import EngineRejectedError
-from container_manager.errors import CapacityExceededError, EngineUnavailableError, ShuttingDownError
+from container_manager.errors import (
+    CapacityExceededError,
+    EngineTimeoutError,
+    EngineUnavailableError,
+    ShuttingDownError,
+)
 
 T = TypeVar("T")
 
@@ -36,6 +41,9 @@ class LongCalls:
             docker_host, timeout_seconds=timeout_seconds, observer=observer, keep_connections=False
         )
         """For use in coroutines that :meth:`submit` is given."""
+        self._timeout_seconds = timeout_seconds
+        # By stop or restart under way: its container. Used on the loop alone.
+        self._limits: dict[asyncio.Timeout, str] = {}
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -65,7 +73,11 @@ class LongCalls:
         return self.submit(self._post(container_id, "restart", grace_seconds))
 
     def kill_container(self, container_id: str, start_time_ns: int | None = None) -> Future[None]:
-        """Kill a container's process; no effect without one, or on one that started at another time than given."""
+        """Kill a container's process; no effect without one, or on one that started at another time than given.
+
+        A stop or restart of the container that is under way is then answered within the time-out, or is
+        :class:`EngineTimeoutError`: its answer may be lost.
+        """
         return self.submit(self._kill(container_id, start_time_ns))
 
     def submit(self, call: Coroutine[Any, Any, T]) -> Future[T]:
@@ -86,7 +98,14 @@ class LongCalls:
     async def _post(self, container_id: str, verb: str, grace_seconds: int) -> None:
         path, params = f"/containers/{container_id}/{verb}", {"t": str(grace_seconds)}
         try:
-            await self.engine.post(f"{verb}_container", path, params, extra_seconds=grace_seconds)
+            async with asyncio.timeout(None) as limit:
+                self._limits[limit] = container_id
+                try:
+                    await self.engine.post(f"{verb}_container", path, params, extra_seconds=grace_seconds)
+                finally:
+                    del self._limits[limit]
+        except TimeoutError:
+            raise EngineTimeoutError(f"the engine did not answer the {verb} in time after a kill") from None
         except asyncio.CancelledError:
             raise EngineUnavailableError("the engine has not answered yet, and is not asked any more") from None
 
@@ -100,6 +119,13 @@ class LongCalls:
             await self._post(container_id, "stop", grace_seconds)
 
     async def _kill(self, container_id: str, start_time_ns: int | None) -> None:
+        await self._kill_process(container_id, start_time_ns)
+        when = asyncio.get_running_loop().time() + self._timeout_seconds
+        for limit, container in self._limits.items():
+            if container == container_id and not limit.expired():
+                limit.reschedule(when)
+
+    async def _kill_process(self, container_id: str, start_time_ns: int | None) -> None:
         try:
             if start_time_ns is not None:
                 document = await self.engine.get_json(f"/containers/{container_id}/json")
