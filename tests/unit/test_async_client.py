@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -227,5 +232,42 @@ def test_an_engine_on_tcp_answers_and_a_missing_one_is_unavailable() -> None:
         with pytest.raises(EngineUnavailableError):
             await client.get_json(PATH)
         await client.close()
+
+    run(test())
+
+
+@contextmanager
+def connection_to(port: int) -> Iterator[socket.socket]:
+    """The one connection of this process to a port, from outside of the client."""
+    with ExitStack() as stack:
+        found = []
+        for descriptor in Path("/proc/self/fd").iterdir():
+            if descriptor.is_socket():
+                each = stack.enter_context(socket.socket(fileno=os.dup(int(descriptor.name))))
+                with suppress(OSError):  # not connected
+                    if each.getpeername()[1:2] == (port,):
+                        found.append(each)
+        [connection] = found
+        yield connection
+
+
+def test_a_connection_over_tcp_ends_a_minute_after_the_engines_host_has_gone() -> None:
+    """Else nobody notices as long as nothing is sent, as during a stop with a long grace period."""
+
+    def option(of: socket.socket, name: str) -> int:
+        return of.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+
+    async def test() -> None:
+        with FakeEngine(tcp=True) as engine:
+            engine.on("GET", PATH, Json({"Id": "c1"}))
+            client = AsyncEngineClient(engine.url, timeout_seconds=5)
+            await client.get_json(PATH)
+            with connection_to(int(engine.url.rpartition(":")[2])) as connection:
+                assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                probes = option(connection, "TCP_KEEPINTVL") * option(connection, "TCP_KEEPCNT")
+                assert 60 == option(connection, "TCP_KEEPIDLE") + probes
+                # While a request is on its way, nothing is probed.
+                assert 60_000 == option(connection, "TCP_USER_TIMEOUT")
+            await client.close()
 
     run(test())

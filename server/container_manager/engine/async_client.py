@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from http import HTTPStatus
@@ -30,6 +31,15 @@ _NO_ANSWER = (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError, Lo
 # An unused connection is closed after once to twice as long; aiohttp rounds more than 5 s up.
 _IDLE_SECONDS = 5.0
 _TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
+# A host that is gone answers nothing: its connections end after 60 s, also while a long call sends nothing.
+_TCP_OPTIONS = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    # Nothing is probed while a request is not acknowledged. In ms.
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
+)
 # The answers to POST beside 200. 304: a container is in the wanted state already.
 _DONE = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 # Rows of the list of containers, of about 2 kB each: less than a millisecond.
@@ -207,7 +217,7 @@ class AsyncEngineClient:
                 connector = aiohttp.UnixConnector(path=self._docker_host.removeprefix("unix://"), limit=0, **kept)
             else:
                 base = self._docker_host.replace("tcp://", "http://", 1)
-                connector = aiohttp.TCPConnector(limit=0, **kept)
+                connector = aiohttp.TCPConnector(limit=0, socket_factory=_tcp_socket, **kept)
             # Each call sets its own timeout; a stream has none.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=None)
             self._session = aiohttp.ClientSession(base, connector=connector, timeout=timeout)
@@ -229,6 +239,13 @@ class AsyncEngineClient:
             # The engine may return as another version.
             self._api_version = None
             raise no_answer(self._docker_host, exc, _TIMEOUTS) from exc
+
+
+def _tcp_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    created = socket.socket(*address[:3])
+    for option in _TCP_OPTIONS:
+        created.setsockopt(*option)
+    return created
 
 
 class Readable(Protocol):
@@ -267,7 +284,8 @@ class EngineStream:
     async def read(self) -> bytes:
         """The next available bytes; empty at the end.
 
-        Raises :class:`EngineUnavailableError` if the connection ended before the response did.
+        Raises :class:`EngineUnavailableError` if the connection ended before the response did, and
+        :class:`EngineTimeoutError` if it ended because the engine's host has gone.
         """
         with self._translated_errors():
             return await self._response.content.readany()
