@@ -16,7 +16,7 @@ IDLE := $(if $(shell command -v ionice),ionice -c 3) nice -n 19
 
 BOT_IMAGE_TESTS := $(sort $(wildcard tests/engine/test_bot_image*.py)) \
 	$(patsubst %,tests/engine/test_%.py,end_to_end_bot make_serve)
-# On a real engine, too; they take a quarter of all that time.
+# These need a real engine too, and take a quarter of the time of all tests that do.
 LOG_TESTS := $(sort $(wildcard tests/engine/test_log*.py)) tests/engine/test_stream_logs.py
 FAULT_TESTS := tests/hostile tests/chaos
 # Of the unit tests, those that depend on the versions of the dependencies.

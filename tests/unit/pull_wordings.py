@@ -47,6 +47,11 @@ AGAIN = (
     *("lookup reg.test: Try again", "Temporary failure resolving 'reg.test'"),
     *("request was throttled", "ThrottlingException", "SlowDown: Please reduce your request rate", "Rate exceeded"),
 )
+# What no more tries and no other right would help.
+USELESS = (
+    *("unexpected status from GET request to https://reg.test/v2/: 405 Not Allowed", "error parsing HTTP 405 response"),
+    *("unpacking failed: device nodes are not allowed", "this media type is not allowed"),
+)
 NO_RIGHT = (
     *("Bad credentials", "Invalid credentials", "Wrong username was used", "authentication failed"),
     *("the client does not have permission for manifest", "token expired", "the token has expired"),
@@ -310,6 +315,7 @@ TEXTS: dict[str, list[tuple[str, Meaning]]] = {
         ("500 bytes are missing", FAILED),
         *((f"{start}{words}", RETRY) for start in ("", "failed to copy: ", "error from registry: ") for words in AGAIN),
         *((f"{start}{words}", DENIED) for start in ("", "unknown: ", "error from registry: ") for words in NO_RIGHT),
+        *((words, FAILED) for words in USELESS),
     ],
     "moby layer store, Go os": [
         ("failed to register layer: write /usr/lib/x: no space left on device", CapacityExceededError),

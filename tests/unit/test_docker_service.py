@@ -36,6 +36,7 @@ REMOVE = ("DELETE", f"/containers/{ID}")
 LIST = ("GET", "/containers/json")
 ABSENT = error(404, "No such container")
 CREATED, RUNNING, EXITED = Json(inspected()), Json(inspected(running())), Json(inspected(exited()))
+CRASHED = Json(inspected({**running(StartedAt="2026-11-21T00:00:00Z"), "Status": "restarting"}))
 LATER = Json(inspected(running(StartedAt="2026-11-21T00:00:00Z")))
 MakeService = Callable[..., DockerService]
 VERBS = ("start_container", "stop_container", "restart_container", "remove_container")
@@ -151,6 +152,7 @@ class TestStart:
         ("status", "after", "raises"),
         [
             *((status, LATER, None) for status in (502, 503, 504)),
+            (503, CRASHED, None),
             (502, EXITED, EngineTimeoutError),
             (504, EXITED, EngineTimeoutError),
             (503, EXITED, StartFailedError),

@@ -36,6 +36,7 @@ KNOWN = {
         "running": running(),
         "exited": exited(),
         "dead": state("dead"),
+        "removing": state("removing"),
     }.items()
 }
 REMADE = Json(inspected(running(), container_id=OTHER_ID))
@@ -253,15 +254,16 @@ def test_a_directory_that_the_engine_does_not_see_is_told_by_its_root(
 
 
 @pytest.mark.parametrize("own_network", [False, True])
+@pytest.mark.parametrize("known", ["dead", "removing"])
 @pytest.mark.parametrize(("verb", "status"), [("start_container", 409), ("restart_container", 500)])
-def test_start_and_restart_of_a_dead_container_give_one_reason(
-    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, status: int, own_network: bool
+def test_start_and_restart_of_a_dead_container_or_one_that_is_removed_give_one_reason(
+    engine: FakeEngine, lifecycle: DockerLifecycle, verb: str, status: int, known: str, *, own_network: bool
 ) -> None:
     """As the engine answers: 409 for a start, and 500 with the same text for a restart. Its network may be gone."""
-    engine.on("GET", f"/containers/{ID}/json", Json(inspected(state("dead"))))
+    engine.on("GET", f"/containers/{ID}/json", Json(inspected(state(known))))
     engine.on("POST", f"/containers/{ID}/*", error(status, "container is marked for removal and cannot be started"))
     with pytest.raises(InvalidStateError):
-        carry_out(getattr(lifecycle, verb)(BOT, known=replace(KNOWN["dead"], own_network=own_network)))
+        carry_out(getattr(lifecycle, verb)(BOT, known=replace(KNOWN[known], own_network=own_network)))
     assert [] == engine.seen("*", "/networks*")
 
 

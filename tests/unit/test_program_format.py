@@ -287,7 +287,10 @@ def test_the_program_that_env_looks_up_is_judged_too(
         (b"/usr/bin/python3.11 -u\r", EXEC),
         (b"/usr/local/bin/node --no-warnings\r", EXEC),
         (b"/bin/sh -e", None),
-        # They may take it.
+        # They take it, as part of a value.
+        (b"/usr/bin/python3 -Wignore\r", None),
+        (b"/usr/bin/python3 -X utf8\r", None),
+        (b"/usr/bin/node --title=bot\r", None),
         (b"/usr/bin/perl -w\r", None),
         (b"/bin/sh script\r", None),
     ],

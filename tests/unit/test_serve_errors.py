@@ -91,6 +91,7 @@ def test_roots_that_overlap_are_refused(serve: Serve, tmp_path: Path, state: str
         (["--state-mount", "/app/../etc"], "is not the shortest form"),
         (["--state-mount", "/app/"], "is not the shortest form"),
         (["--state-mount", "/run/secrets"], "would hide /run/secrets"),
+        (["--state-mount", "/var"], "would hide /var/run/secrets"),
         (["--state-mount", "/var/run"], "would hide /var/run/secrets"),
         (["--state-mount", "/run/secrets/state"], "would hide /run/secrets"),
         (["--state-mount", "/run"], "would hide /run/secrets"),

@@ -66,11 +66,13 @@ class AsyncEngineClient:
         self._keep_connections = keep_connections
         self._session: aiohttp.ClientSession | None = None
         self._api_version: str | None = None
-        self._asking_version = asyncio.Lock()
+        self._question: asyncio.Task[str] | None = None
 
     async def close(self) -> None:
         """Close all connections, including those of streams."""
         session, self._session = self._session, None
+        if self._question is not None:
+            self._question.cancel()
         if session is not None:
             await session.close()
 
@@ -197,15 +199,18 @@ class AsyncEngineClient:
     async def _versioned(self, path: str) -> str:
         version = self._api_version
         if version is None:
-            # Many calls may begin at once: one of them asks.
-            async with self._asking_version:
-                version = self._api_version
-                if version is None:
-                    # Not for as long as the call may take: others wait.
-                    async with asyncio.timeout(self._timeout_seconds):
-                        version = str(json.loads(await self._get("/version", None))["ApiVersion"])
-                    self._api_version = version
+            # Many calls may begin at once, and share the question and its failure.
+            if self._question is None or self._question.done():
+                self._question = asyncio.create_task(self._ask_version())
+            version = await asyncio.shield(self._question)
         return f"/v{version}{path}"
+
+    async def _ask_version(self) -> str:
+        # Not for as long as the call may take that begins it.
+        async with asyncio.timeout(self._timeout_seconds):
+            version = str(json.loads(await self._get("/version", None))["ApiVersion"])
+        self._api_version = version
+        return version
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

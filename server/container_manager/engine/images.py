@@ -209,8 +209,8 @@ class ImagePuller:
             ) from exc
 
     def _hear(self, pull: _Pull) -> None:
-        pull.heard = time.monotonic()
-        if pull.registry not in self._places.answered:
+        is_first, pull.heard = pull.heard is None, time.monotonic()
+        if is_first or pull.registry not in self._places.answered:
             with self._lock:
                 self._places.note_answer(pull.registry)
                 self._start_queued()

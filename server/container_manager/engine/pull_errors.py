@@ -169,7 +169,7 @@ WORDS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
             r"(?:bad|invalid) credentials|wrong username|authentication failed|token (?:has |is )?expired",
             ImagePullDeniedError,
         ),
-        (r"does not have permission|insufficient permission|(?<!method )not allowed\b", ImagePullDeniedError),
+        (r"does not have permission|insufficient permission|not allowed to (?:read|pull|access)", ImagePullDeniedError),
         (r"invalid token|login (?:is )?required", ImagePullDeniedError),
         (r"no basic auth credentials|(?:invalid|incorrect|missing) username", ImagePullDeniedError),
         (r"(?:manifest|name|blob) unknown|unknown (?:manifest|blob)", ImageNotFoundError),

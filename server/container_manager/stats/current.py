@@ -139,7 +139,8 @@ def _since(running: Running, since: float) -> bytes | None:
 async def _all_done(tasks: Sequence[asyncio.Task[None]]) -> None:
     """Wait for tasks that many wait for: with asyncio.wait(), each waiter would cost each task a call at its end."""
     loop = asyncio.get_running_loop()
-    for task in tasks:
+    # The last one mostly ends last.
+    for task in reversed(tasks):
         if not task.done():
             waiter = loop.create_future()
             task.add_done_callback(partial(_wake, waiter))

@@ -228,13 +228,13 @@ class DockerLifecycle:
     def _prepare_start(self, container: ContainerStatus, deadline: Deadline, *, anew: bool) -> None:
         if anew or container.state not in _STARTED:
             self._commands.check_start(container.container_id, container.bot_id, deadline)
-        if container.own_network and container.state is not ContainerState.DEAD:
+        if container.own_network and container.state not in (ContainerState.DEAD, ContainerState.REMOVING):
             self._networks.restore(container.bot_id, container.container_id, deadline)
 
     def _settle_start(self, container: ContainerStatus, *, anew: bool) -> None:
         """After a start without an answer: what the engine shows counts, and nothing is sent again."""
         now = self._containers.now(container)
-        runs = now is not None and now.state is ContainerState.RUNNING
+        runs = now is not None and now.state in _STARTED
         if not runs or (anew and now is not None and now.start_time_ns == container.start_time_ns):
             state = "gone" if now is None else "in no known state" if now.state is None else now.state.value
             raise EngineTimeoutError(

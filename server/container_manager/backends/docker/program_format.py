@@ -28,8 +28,10 @@ _FIRST_LINE_BYTES = 256
 _MAX_INTERPRETERS = 5
 # They look up a name that is the only argument, without options and variables, in PATH.
 _ENVS = ("/usr/bin/env", "/bin/env")
-# The interpreters that certainly refuse an option with CR at its end.
-_STRICT = re.compile(r"(?:/usr(?:/local)?)?/bin/(?:sh|ash|dash|bash|ksh|zsh|python[\d.]*|node)")
+# Interpreters with an option that they certainly refuse if CR is at its end: elsewhere it may be part of a value.
+_STRICT = re.compile(
+    r"(?:/usr(?:/local)?)?/bin/(?:(?:sh|ash|dash|bash|ksh|zsh) -.*|python[\d.]* -[bBdEhiIOPqRsSuvVx]+|node --[\w-]+)\r"
+)
 _ELF_PROGRAMS = (2, 3)
 _FIRST_REMAPPED_UID = 65_536
 # vfs_cap_data of revision 2, with the flag that makes them effective: by words, what is permitted and inheritable.
@@ -214,7 +216,7 @@ def _script(reader: Reader, path: str, content: bytes, depth: int, *, by_env: bo
         return Problem(CommandNotExecutableError, what, is_passed_over=True)
     problem = why_not_run(reader, found, depth + 1, by_env=by_env)
     argument = argument.lstrip(" ")
-    if problem is None and _STRICT.fullmatch(name) and argument.startswith("-") and argument.endswith("\r"):
+    if problem is None and _STRICT.fullmatch(f"{name} {argument}"):
         what = f"the interpreter {name!r} of {path} has no option {argument!r}{_hint(argument)}"
         problem = Problem(CommandNotExecutableError, what)
     if problem is None and name in _ENVS and not by_env:
