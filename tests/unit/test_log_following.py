@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any
-
 import pytest
 
 from container_manager.engine.transport_errors import EngineRejectedError
 from container_manager.logs.existing import LogOptions
-from container_manager.model import RawEntry
 from tests.support.virtual_loop import virtual
 from tests.unit.log_engine import SECOND, LogEngine, raw
 from tests.unit.log_reading import LINES, WRITTEN, a_while, followed, reading, texts
@@ -212,87 +206,3 @@ async def test_a_reader_that_stops_reading_holds_only_what_was_sent() -> None:
         await engine.write(*(raw((300 + number) * SECOND, b"x" * 1000) for number in range(1000)))
         await a_while(100)
         assert sent == engine.sent_bytes
-
-
-@pytest.mark.parametrize("pieces", [20, 300])
-@virtual
-async def test_a_line_whose_beginning_has_left_the_log_is_followed_with_one_request(pieces: int) -> None:
-    line = [raw(SECOND, b"%d" % number, partial=True) for number in range(pieces)]
-    engine = LogEngine([raw(0), *line])
-    async with reading(engine) as it:
-        await it.has(1 + pieces)
-        await a_while()
-        engine.drop(1 + pieces // 2)
-        await engine.end_streams()
-        await a_while()
-        requests, follows = len(engine.requests), followed(engine)
-        await a_while(1000)
-        assert (2, 0) == (follows, followed(engine) - follows)
-        # Silence is compared with the end of the log, but the log is not read again.
-        assert {"1"} >= {request.get("tail") for request in engine.requests[requests:]}
-        await engine.write(*WRITTEN)
-        await it.has(1 + pieces + len(WRITTEN))
-        assert texts([raw(0), *line, *WRITTEN]) == texts(it.got)
-        assert not any(entry.gap for entry in it.got)
-
-
-class HookedEngine(LogEngine):
-    """Something happens right before its answers."""
-
-    before: Callable[[Mapping[str, str]], None] = staticmethod(lambda _: None)
-
-    def stream(self, path: str, params: Mapping[str, str]) -> AbstractAsyncContextManager[Any]:
-        self.before(params)
-        return super().stream(path, params)
-
-
-@pytest.mark.parametrize("first", [[], [raw(0)]])
-@virtual
-async def test_what_is_written_while_the_last_entry_is_not_found_comes_without_a_gap(first: list[RawEntry]) -> None:
-    """The beginning of its line leaves the log right before it is followed again."""
-    line = [raw(SECOND, b"%d" % number, partial=True) for number in range(22)]
-    engine = HookedEngine([*first, *line[:20]])
-    written = iter([*line[20:], *WRITTEN])
-
-    def before(params: Mapping[str, str]) -> None:
-        if params.get("follow") == "1":
-            engine.drop(11)
-            engine.entries += [next(written), next(written)]
-            engine.before = looks
-
-    def looks(params: Mapping[str, str]) -> None:
-        # The first look at the end of the log after a silence.
-        if params.get("tail") == "3":
-            engine.entries.append(next(written))
-
-    async with reading(engine) as it:
-        await it.has(len(engine.entries))
-        await a_while()
-        engine.before = before
-        await engine.end_streams()
-        await a_while()
-        await engine.write(*written)
-        await it.has(engine.written)
-        assert texts([*first, *line, *WRITTEN]) == texts(it.got)
-        assert not any(entry.gap for entry in it.got)
-
-
-@virtual
-async def test_a_log_without_silence_comes_though_the_last_entry_was_recognized_too_late() -> None:
-    line = [raw(SECOND, b"%d" % number, partial=True) for number in range(22)]
-    engine = HookedEngine(line[:20])
-
-    def before(params: Mapping[str, str]) -> None:
-        if params.get("follow") == "1" and not engine.dropped:
-            engine.drop(11)
-            engine.entries += line[20:]
-
-    async with reading(engine) as it:
-        await it.has(20)
-        engine.before = before
-        await engine.end_streams()
-        for entry in WRITTEN[:5]:
-            await asyncio.sleep(0.5)
-            await engine.write(entry)
-        await asyncio.sleep(0.5)
-        assert texts([*line, *WRITTEN[:5]]) == texts(it.got)

@@ -11,7 +11,7 @@ from itertools import pairwise, product, takewhile
 import pytest
 
 from container_manager.backend_logs import LogUnreadableError
-from container_manager.logs.cursor import Placing, container_key, position_of
+from container_manager.logs.cursor import position_of
 from container_manager.logs.existing import ExistingEntries, LogOptions
 from container_manager.logs.stretches import DamagedLog, Stretch
 from container_manager.model import LogEntry, LogSource, RawEntry
@@ -163,18 +163,6 @@ def test_behind_each_cursor_of_a_damaged_log_comes_the_rest(at: int, alike: int)
     got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, options)))
     assert list(range(at + 1, 5000)) == numbers(got)
     assert log.sent < 10 * len(lines)
-
-
-@pytest.mark.parametrize("at", [20, 35, 59])
-def test_behind_a_cursor_in_a_line_without_its_first_pieces_comes_the_rest_of_a_damaged_log(at: int) -> None:
-    lines = [(1, LogSource.STDOUT, b"%d" % number, True) for number in range(60)]
-    lines += [(number, LogSource.STDOUT, b"%d" % number, False) for number in range(60, 200)]
-    whole = Placing(container_key(CONTAINER)).place(lines)
-    log = Lines([*lines[10:150], None, *lines[150:]])
-    options = LogOptions(after=position_of(whole[at].cursor.decode()))
-    got = asyncio.run(received_of(ExistingEntries(log, CONTAINER, options), is_damaged=True))
-    assert list(range(at + 1, 200)) == numbers(got)
-    assert [150] == [int(entry.line) for entry in got if entry.gap]
 
 
 @pytest.mark.parametrize("seed", range(5))

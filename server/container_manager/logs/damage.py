@@ -129,14 +129,15 @@ async def entries_behind(readable: AsyncGenerator[list[RawEntry], None], seeker:
 
     An engine that reports damage ends the count there, as one that does not.
     """
+    behind = 0
     with suppress(LogUnreadableError):
         async with aclosing(readable) as batches:
             async for batch in batches:
-                seeker.see(batch)
+                behind += len(batch if seeker.found else seeker.take(batch))
                 if seeker.hopeless:
                     break
-    seeker.end()
-    return seeker.behind if seeker.found else None
+    behind += len(seeker.end())
+    return behind if seeker.found else None
 
 
 async def first_of_tail(log: ContainerLog, count: int | None) -> RawEntry | None:

@@ -96,10 +96,10 @@ class ExistingEntries:
         :class:`LogUnreadableError` after all entries that can be read.
         """
         async for reading in self._readings():
+            seeker = reading.seeker
             try:
                 if reading.intact is None and not await self._finds_its_place(reading):
                     continue
-                seeker = reading.seeker
                 from_start = seeker.found and reading.tail is None
                 async with aclosing(reading.intact or self._log.existing(reading.tail)) as raw_batches:
                     async for raw in raw_batches:
@@ -109,6 +109,8 @@ class ExistingEntries:
                         from_start = False
                         for batch in self.select(raw, seeker):
                             yield batch
+                if batch := self._deliver(seeker.end(), seeker):
+                    yield batch
             except LogUnreadableError as exc:
                 reading.damage = exc
         self._tail = self._after = None
@@ -120,13 +122,13 @@ class ExistingEntries:
         a reading, and then it would be too late to deliver them. So the entries are held until then if they are few.
         """
         held: deque[list[RawEntry]] = deque()
-        left = _MOST_HELD_BYTES
+        left, behind = _MOST_HELD_BYTES, 0
         seeker, completeness = deepcopy(reading.seeker), Completeness(self._log, reading.tail)
         async with aclosing(self._log.existing(reading.tail)) as raw_batches:
             async for raw in raw_batches:
                 completeness.see(raw)
                 reading.first = reading.first or key_of(raw[0])
-                seeker.see(raw)
+                behind += len(raw if seeker.found else seeker.take(raw))
                 if seeker.hopeless:
                     return False
                 left -= sum(len(line) + _ENTRY_BYTES for _, _, line, _ in raw)
@@ -134,16 +136,14 @@ class ExistingEntries:
                     held.append(raw)
                 else:
                     held.clear()
-        seeker.end()
-        reading.exceeded = reading.most is not None and seeker.behind > reading.most
+        behind += len(seeker.end())
+        reading.exceeded = reading.most is not None and behind > reading.most
         if reading.exceeded:
             return False
         if seeker.found or reading.tail is None:
             await completeness.check()
         if left >= 0:
             reading.intact = _emptied(held)
-        if seeker.found:
-            reading.seeker = seeker.again()
         return seeker.found
 
     def select(self, entries: list[RawEntry], seeker: Seeker) -> Iterator[list[LogEntry]]:
@@ -248,8 +248,8 @@ class ExistingEntries:
         # What follows an entry that was delivered is wanted, however much it is by now.
         wanted = found if tail is None or (self.last is not None and has_position) else last_of(found, tail)
         for index, stretch in enumerate(wanted):
-            if stretch.position is not None:
-                yield _Reading(AfterPosition(stretch.position, whole=True), stretch.tail, log.read(stretch))
+            if stretch.following is not None and position is not None:
+                yield _Reading(AfterPosition(position, whole=True), stretch.tail, log.read(stretch))
                 continue
             is_tail = sum(each.length for each in wanted) == tail
             is_missed = position is not None and not has_position

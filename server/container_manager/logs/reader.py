@@ -127,12 +127,12 @@ class LogReader:
                 seen += len(raw)
                 if raw:
                     continuity.see(raw)
-                elif seeker.found and await continuity.is_broken(self._entries.last):
+                elif await continuity.is_broken(self._entries.last):
                     self._entries.gap = True
                 # So many entries were written meanwhile, or the engine cannot read the last one now.
-                if not seeker.found and (not raw or seeker.hopeless or (tail is not None and seen >= tail)):
+                if not seeker.found and (not raw or (tail is not None and seen >= tail)):
                     return
-        if seeker.found and await continuity.is_broken(self._entries.last):
+        if await continuity.is_broken(self._entries.last):
             self._entries.gap = True
 
     async def _pause(self, version: int | None, *, ended: bool) -> None:

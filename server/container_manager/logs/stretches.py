@@ -38,8 +38,6 @@ class Stretch(NamedTuple):
     length: int
     following: int | None = None
     """So many of them follow the position that was looked for; ``None``: that is not among them."""
-    position: Position | None = None
-    """That position, as it is numbered among them."""
 
     @property
     def is_last(self) -> bool:
@@ -175,8 +173,12 @@ class DamagedLog:
             read = 0
             begin: list[Key] = []
             end: deque[Key] = deque(maxlen=len(ends))
+            seeker = None if position is None else AfterPosition(position, whole=True)
+            following = 0
             async for batch in self._read(Stretch(behind + length, wanted)):
                 near = near or (position is not None and any(entry[0] == position.engine_ns for entry in batch))
+                if seeker is not None:
+                    following += len(batch if seeker.found else seeker.take(batch))
                 for entry in batch:
                     if begin and begin[-1] != begin[0]:
                         break
@@ -187,10 +189,12 @@ class DamagedLog:
                 return False
             overlap, ends = len(begin), begin[-2:]
             stretch = Stretch(behind + length, length)
-            if near and position is not None:
+            if seeker is not None and wanted == length:
+                following += len(seeker.end())
+                stretch = stretch._replace(following=following if seeker.found else None)
+            elif near and position is not None:
                 seeker = AfterPosition(position, whole=True)
-                following = await entries_behind(self._read(stretch), seeker)
-                stretch = stretch._replace(following=following, position=seeker.position if seeker.found else None)
+                stretch = stretch._replace(following=await entries_behind(self._read(stretch), seeker))
             found.append(stretch)
             return True
 
