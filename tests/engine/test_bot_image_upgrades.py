@@ -9,6 +9,8 @@ import hashlib
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -72,9 +74,15 @@ def _content(path: Path) -> str:
 
 
 def schema(state: Path) -> int:
-    """The version of the state's database, of a bot that does not run or of a running one."""
-    with sqlite3.connect(f"file:{state / DATABASE}?mode=ro", uri=True) as database:
-        return int(database.execute("PRAGMA user_version").fetchone()[0])
+    """The version of the state's database, of a bot that does not run or of a running one.
+
+    In a process of its own: whatever else this one reads of the file ends SQLite's locks on it (fcntl(2)).
+    """
+    script = (
+        "import sqlite3, sys; database = sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True); "
+        "print(database.execute('PRAGMA user_version').fetchone()[0])"
+    )
+    return int(subprocess.check_output([sys.executable, "-c", script, str(state / DATABASE)]))
 
 
 def integrity_checks(state: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from container_manager_client import connect
 from tests.support.bots import Bots
 from tests.support.calls import Calls
 from tests.support.serving import running_server
+from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
 WRITE = """
@@ -53,7 +54,13 @@ def test_the_state_and_the_writable_layer_are_measured_and_no_link_is_followed(
         calls.create(idle, "sleep", "99999", network="none")
         calls.start(idle)
         bots.wait_for_log(bot_id, b"done")
-        found = {each.bot_id: each for each in observer.GetStats(pb.GetStatsRequest(bot_ids=[bot_id, idle])).containers}
+
+        def stats() -> dict[str, pb.ContainerStats] | None:
+            """Of both; an engine that is slow is asked again."""
+            containers = observer.GetStats(pb.GetStatsRequest(bot_ids=[bot_id, idle])).containers
+            return {each.bot_id: each for each in containers} if len(containers) == 2 else None
+
+        found = wait_until(stats, "both are measured")
         assert 2 * MIB <= found[bot_id].state_bytes < 2 * MIB + MIB // 4
         assert 3 * MIB <= found[bot_id].layer_bytes < 3 * MIB + MIB // 4
         assert found[idle].HasField("layer_bytes")
