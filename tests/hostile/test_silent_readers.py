@@ -119,8 +119,26 @@ def test_callers_that_take_no_answer_do_not_hold_up_a_shutdown(server: ServerPro
 def test_a_caller_that_does_not_read_its_connection_does_not_hold_up_a_shutdown(server: ServerProcess) -> None:
     """A write to it is blocked, which gRPC waits for: not even the end of all calls ends that."""
     unix = server.line.split()[-2]
-    with unread_connection(unix, [LARGE] * 60):
+    with unread_connection(unix) as unread:
+        assert unread.call([LARGE] * 60)
         wait_until(lambda: "code=CANCELLED" in server.log_text(), "an answer was not taken in time")
         assert ends_within_seconds(server) < DRAIN_SECONDS / 4
     assert "callers that do not read their connections are left at the end" in server.log_text()
     assert not Path(unix.removeprefix("unix://")).exists(), "the rest of the shutdown is done"
+
+
+@pytest.mark.parametrize("call", [STATUS, HEALTH[0]], ids=["errors", "health checks"])
+def test_connections_that_nobody_reads_cost_bounded_memory_and_are_closed(server: ServerProcess, call: Call) -> None:
+    """Over a unix socket, which never gives up by itself."""
+    address = server.line.split()[-2]
+    before = server.peak_memory_bytes()
+    with ExitStack() as stack:
+        channel = stack.enter_context(connect(address))
+        unread = [stack.enter_context(unread_connection(address)) for _ in range(7)]
+        for _ in range(40):
+            for connection in unread:
+                connection.call([call] * 100)
+            wait_until(lambda: answers(channel), "another caller is answered")
+        assert server.peak_memory_bytes() - before < MOST_GROWTH_BYTES
+        for connection in unread:
+            wait_until(lambda connection=connection: not connection.call([call]), "it is closed", 20)

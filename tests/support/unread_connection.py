@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 
 from tests.fuzz.conversations import (
     DATA,
@@ -30,23 +31,34 @@ _WINDOWS = (
 )
 
 
-@contextmanager
-def unread_connection(address: str, calls: Sequence[Call]) -> Iterator[None]:
-    """Makes the calls on a connection of its own, which it leaves open. Its HTTP/2 windows hold up no answer.
+class UnreadConnection:
+    """One that is open. Its HTTP/2 windows hold up no answer."""
 
-    ``address``: one of a server's, ``unix:///path`` or ``tcp://host:port``.
-    """
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._streams = count(1, 2)
+        connection.sendall(PREFACE + b"".join(frame.encoded() for frame in _WINDOWS))
+
+    def call(self, calls: Sequence[Call]) -> bool:
+        """Make calls. Returns whether the service has the connection still open."""
+        sent = bytearray()
+        for call, stream in zip(calls, self._streams, strict=False):
+            headers = [header for header in call.headers() if header[0] != b"grpc-timeout"]
+            sent += Frame(HEADERS, END_HEADERS, stream, literals(headers)).encoded()
+            sent += Frame(DATA, END_STREAM, stream, prefixed(call.message)).encoded()
+        try:
+            self._connection.sendall(sent)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+
+@contextmanager
+def unread_connection(address: str) -> Iterator[UnreadConnection]:
+    """Opens one to a server's address, ``unix:///path`` or ``tcp://host:port``."""
     kind, _, where = address.partition("://")
     host, _, port = where.rpartition(":")
     with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as connection:
         connection.settimeout(60)
         connection.connect(where if kind == "unix" else (host, int(port)))
-        connection.sendall(PREFACE + b"".join(frame.encoded() for frame in _WINDOWS))
-        for number, call in enumerate(calls):
-            headers = [header for header in call.headers() if header[0] != b"grpc-timeout"]
-            stream = 1 + 2 * number
-            connection.sendall(
-                Frame(HEADERS, END_HEADERS, stream, literals(headers)).encoded()
-                + Frame(DATA, END_STREAM, stream, prefixed(call.message)).encoded()
-            )
-        yield
+        yield UnreadConnection(connection)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import inspect
 import logging
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -23,7 +24,14 @@ from container_manager.errors import (
     InvalidArgumentError,
     InvalidConfigError,
 )
-from container_manager.rpc.interceptors.errors import ErrorInterceptor, grpc_code, internal_error, to_status
+from container_manager.rpc.interceptors.errors import (
+    ErrorInterceptor,
+    grpc_code,
+    internal_error,
+    to_status,
+    unsent_errors,
+)
+from container_manager.scheduling.unsent_answers import UnsentAnswers
 
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, ContainerManagerError)]
 
@@ -91,6 +99,14 @@ def test_an_unexpected_error_reveals_no_details() -> None:
     assert grpc.StatusCode.INTERNAL is grpc_code(status)
     assert "INTERNAL_ERROR" == details(status)[0].reason
     assert "internal error; the server's log has the details" == status.message
+
+
+@pytest.fixture(autouse=True)
+def errors_are_counted() -> Iterator[None]:
+    """As the outermost interceptor has them counted."""
+    token = unsent_errors.set(UnsentAnswers(2**20, lambda _: None))
+    yield
+    unsent_errors.reset(token)
 
 
 class GoneContext:

@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from container_manager.rpc.interceptors.errors import send_error
+
 # A grpc.aio.ServicerContext, which takes no type parameters at run time.
 Context = Any
 
@@ -44,7 +46,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Any:
         if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND)
+            await send_error(context, grpc.StatusCode.NOT_FOUND, "", ())
         return _Status(status=self._status)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:

@@ -183,7 +183,7 @@ class Server:
         self.keeper.start()
         # A thread that ends with the process: what is left may be large, and nothing waits for its removal.
         threading.Thread(target=self._remove_leftovers, name="leftovers", daemon=True).start()
-        monitors = [self._engine_health.run(), *(watch.run() for watch in self._watches)]
+        monitors = [self._factory.unread.run(), self._engine_health.run(), *(watch.run() for watch in self._watches)]
         self._tasks = [asyncio.create_task(monitor) for monitor in monitors]
 
     async def stop(self, grace_seconds: float) -> int:

@@ -11,27 +11,33 @@ import grpc.aio
 
 from container_manager.observability.accounting import Accounting, Method
 from container_manager.observability.call import REQUEST_ID_KEY, Caller, Metadata, current_call
+from container_manager.rpc.interceptors.errors import send_error, unsent_errors
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, replace_behavior
+from container_manager.scheduling.unsent_answers import EndCalls, UnsentAnswers
 
 # A call's interceptors and handler run in one task. The context would convert the metadata a second time.
 _metadata: ContextVar[Metadata] = ContextVar("metadata")
+MAX_UNSENT_ERROR_BYTES = 64 * 1024 * 1024
 _CODE_NAMES = {status.value[0]: status.name for status in grpc.StatusCode}
 
 
 class AccountingInterceptor(grpc.aio.ServerInterceptor):
     """Must be the outermost interceptor, so that it also accounts for the calls that others refuse."""
 
-    def __init__(self, accounting: Accounting, listener: str, *, has_token: bool) -> None:
+    def __init__(self, accounting: Accounting, listener: str, end_calls: EndCalls, *, has_token: bool) -> None:
         """``has_token``: the listener serves no call without its token."""
         self._accounting = accounting
         self._listener = listener
         self._has_token = has_token
+        # Apart from answers: callers without a token may cause them.
+        self._unsent_errors = UnsentAnswers(MAX_UNSENT_ERROR_BYTES, end_calls)
         # By method: the inner handler and its wrapper. A refused call has another inner handler than an accepted one.
         self._handlers: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
+        unsent_errors.set(self._unsent_errors)
         _metadata.set(handler_call_details.invocation_metadata or ())
         handler = await continuation(handler_call_details)
         known = self._handlers.get(handler_call_details.method)
@@ -77,7 +83,7 @@ class AccountingInterceptor(grpc.aio.ServerInterceptor):
 
 async def _unknown_method(_requests: Any, context: Any) -> None:
     """Answer as gRPC itself does."""
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", context.trailing_metadata())
+    await send_error(context, grpc.StatusCode.UNIMPLEMENTED, "Method not found!", context.trailing_metadata())
 
 
 _UNKNOWN: Handler = grpc.stream_stream_rpc_method_handler(_unknown_method)

@@ -16,12 +16,11 @@ import grpc.aio
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from container_manager.errors import CapacityExceededError
-from container_manager.rpc.grpc_workarounds import end_calls
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
 from container_manager.rpc.services import SERVICES
 from container_manager.rpc.taking import taken_in_time
 from container_manager.scheduling.streams import Streams
-from container_manager.scheduling.unsent_answers import STREAM_BYTES, UnsentAnswers
+from container_manager.scheduling.unsent_answers import STREAM_BYTES, EndCalls, UnsentAnswers
 
 MAX_UNSENT_BYTES = 256 * 1024 * 1024
 MAX_UNSENT_HEALTH_BYTES = 64 * 1024 * 1024
@@ -88,10 +87,10 @@ class CallPlaces:
 class CallLimitInterceptor(grpc.aio.ServerInterceptor):
     """Holds a place for each call until its handler returns, and bounds the answers that are unsent then.
 
-    The error interceptor, outside this one, answers refusals. An error has no message: callers cannot hold it up.
+    The error interceptor, outside this one, answers refusals, and counts them apart.
     """
 
-    def __init__(self, places: CallPlaces, listener: str) -> None:
+    def __init__(self, places: CallPlaces, listener: str, end_calls: EndCalls) -> None:
         self._places = places
         self._listener = listener
         # Of this listener, so that its callers hold up no others. Health checks need no token.

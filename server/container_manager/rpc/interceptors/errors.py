@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import grpc
@@ -16,16 +17,21 @@ from container_manager.errors import (
     ContainerManagerError,
     InvalidArgumentError,
 )
-from container_manager.observability.call import current_call, request_id_metadata
+from container_manager.observability.call import Metadata, current_call, request_id_metadata
 from container_manager.rpc.interceptors.handlers import Continuation, Handler, Wrapped, replace_behavior
+from container_manager.scheduling.unsent_answers import UnsentAnswers
 
 # gRPC reads a response's metadata up to 8 KiB by default, and a larger one is an error of another kind;
 # the details travel base64-encoded beside the message.
 _MAX_MESSAGE_BYTES = 1_000
 _MAX_METADATA_BYTES = 300
+_MAX_ERROR_BYTES = 8 * 1024
 _MAX_VIOLATIONS = 8
 _MAX_VIOLATION_CHARACTERS = 120
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
+
+unsent_errors: ContextVar[UnsentAnswers] = ContextVar("unsent_errors")
+"""Of the call's listener. The outermost interceptor sets it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -74,10 +80,16 @@ async def _abort(context: Any, status: status_pb2.Status, reason: str) -> NoRetu
     call = current_call.get()
     if call is not None:
         call.reason = reason
+    # The metadata of an abort replaces the trailing metadata that was set before.
+    details = (STATUS_DETAILS_KEY, status.SerializeToString())
+    await send_error(context, grpc_code(status), status.message, (*request_id_metadata(), details))
+
+
+async def send_error(context: Any, code: grpc.StatusCode, message: str, metadata: Metadata) -> NoReturn:
+    """End the call with this status, which callers may leave unread as they may an answer."""
+    unsent_errors.get().add(_MAX_ERROR_BYTES)
     try:
-        # The metadata of an abort replaces the trailing metadata that was set before.
-        details = (STATUS_DETAILS_KEY, status.SerializeToString())
-        await context.abort(grpc_code(status), status.message, (*request_id_metadata(), details))
+        await context.abort(code, message, metadata)
     except grpc.aio.InternalError:
         raise _caller_gone() from None
     raise AssertionError("abort always raises")

@@ -19,6 +19,7 @@ from container_manager.rpc.interceptors.errors import ErrorInterceptor
 from container_manager.rpc.interceptors.reception import KeptRequests, ReceptionInterceptor
 from container_manager.rpc.interceptors.served_services import ServedServicesInterceptor
 from container_manager.rpc.listeners.tcp_access import TcpAccess
+from container_manager.rpc.listeners.unread_connections import UnreadConnections
 from container_manager.rpc.services import not_served
 from container_manager.rpc.stream_kinds import stream_limits
 from container_manager.sockets.binding import check_free, socket_umask
@@ -53,6 +54,7 @@ class ServerFactory:
         self._accounting = accounting
         self._options = options
         self._kept = KeptRequests()
+        self.unread = UnreadConnections()
         self._receptions: list[ReceptionInterceptor] = []
         self._authentications: list[AuthenticationInterceptor] = []
 
@@ -74,11 +76,11 @@ class ServerFactory:
         has_token = isinstance(address, TcpAddress) and self._tcp.token is not None
         reception = ReceptionInterceptor(self._kept)
         interceptors: list[grpc.aio.ServerInterceptor] = [
-            AccountingInterceptor(self._accounting, str(address), has_token=has_token),
+            AccountingInterceptor(self._accounting, str(address), self.unread.end_calls, has_token=has_token),
             ServedServicesInterceptor(not_served(self._served[address])),
             ErrorInterceptor(),
             reception,
-            CallLimitInterceptor(self._places, str(address)),
+            CallLimitInterceptor(self._places, str(address), self.unread.end_calls),
         ]
         if isinstance(address, TcpAddress) and self._tcp.token is not None:
             authentication = AuthenticationInterceptor(self._tcp.token)
@@ -92,6 +94,7 @@ class ServerFactory:
                 port = self._add_port(server, address)
         except RuntimeError as exc:
             raise AddressInUseError(f"cannot listen on {address}") from exc
+        self.unread.listens_on(address, port)
         return server, port
 
     def _add_port(self, server: grpc.aio.Server, address: Address) -> int:
