@@ -142,7 +142,7 @@ class ScriptedEngine(Server):
         return (
             text.replace(_ID, container.container_id)
             .replace(BOT, container.bot_id)
-            .replace(_TIME, _text(container.created_ns))
+            .replace(_TIME, _timestamp(container.created_ns))
             .replace(f'"{_SECONDS}"', str(container.created_ns // 10**9))
             .replace(_STATE, container.state)
             .replace(f'"{_RUNNING}"', "true" if runs else "false")
@@ -182,7 +182,9 @@ class ScriptedEngine(Server):
                 return web.Response(body=_log(query.get("tail", "all")))
             case "stats":
                 used = {"cpu_usage": {"total_usage": time.process_time_ns()}, "online_cpus": 2}
-                return _json({"read": _text(time.time_ns()), "cpu_stats": used, "memory_stats": {"usage": 1 << 26}})
+                return _json(
+                    {"read": _timestamp(time.time_ns()), "cpu_stats": used, "memory_stats": {"usage": 1 << 26}}
+                )
         if query.get("t", "0") != "0":
             await asyncio.sleep(_STOP_SECONDS)
         self._change(container, *_CHANGES[verb])
@@ -218,7 +220,7 @@ def _default_templates() -> tuple[dict[str, Any], dict[str, Any]]:
     return document | {"NetworkSettings": {"Ports": {}}, "Mounts": []}, row | image
 
 
-def _text(time_ns: int) -> str:
+def _timestamp(time_ns: int) -> str:
     seconds, nanoseconds = divmod(time_ns, 10**9)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 

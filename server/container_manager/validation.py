@@ -150,8 +150,8 @@ def _config(config: ContainerConfig) -> Iterator[FieldViolation]:
         yield from _string(f"config.{name}", text)
     yield from _environment(config.environment)
     further = [f"{name}={value}" for name, value in config.environment.items()]
-    larger = max(("config.environment", further), ("config.command", config.command), key=lambda each: _sum(each[1]))
-    yield from _total(larger[0], [*typed.values(), *further, *config.command], ", command and all variables together")
+    larger = "config.command" if _sum(config.command) > _sum(further) else "config.environment"
+    yield from _total(larger, [*typed.values(), *further, *config.command], ", command and all variables together")
     yield from _ports(config.ports)
     yield from _network(config)
     yield from _extra_hosts(config.extra_hosts)

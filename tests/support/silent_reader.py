@@ -8,23 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
-from tests.fuzz.conversations import (
-    ACK,
-    DATA,
-    END_HEADERS,
-    END_STREAM,
-    HEADERS,
-    PING,
-    PREFACE,
-    RST_STREAM,
-    SETTINGS,
-    Call,
-    Frame,
-    literals,
-    prefixed,
-)
+from tests.fuzz.conversations import ACK, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, Call, Frame
+from tests.support.raw_calls import INITIAL_WINDOW, raw_connection, whole_call
 
-_INITIAL_WINDOW = 4  # RFC 9113, 6.5.2
 _ARRIVED = b"arrived?"
 
 
@@ -36,21 +22,15 @@ def silent_reader(address: str, calls: Sequence[Call]) -> Iterator[set[int]]:
 
     ``address``: one of a server's, ``unix:///path`` or ``tcp://host:port``.
     """
-    kind, _, where = address.partition("://")
-    host, _, port = where.rpartition(":")
-    with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as connection:
-        connection.connect(where if kind == "unix" else (host, int(port)))
-        connection.sendall(PREFACE + Frame(SETTINGS, payload=struct.pack(">HI", _INITIAL_WINDOW, 0)).encoded())
+    with raw_connection(address) as connection:
+        connection.sendall(PREFACE + Frame(SETTINGS, payload=struct.pack(">HI", INITIAL_WINDOW, 0)).encoded())
         arrived = Event()
         ended: set[int] = set()
         answering = Thread(target=_answer, args=(connection, arrived, ended))
         answering.start()
         try:
             for number, call in enumerate(calls):
-                headers = [header for header in call.headers() if header[0] != b"grpc-timeout"]
-                stream = 1 + 2 * number
-                connection.sendall(Frame(HEADERS, END_HEADERS, stream, literals(headers)).encoded())
-                connection.sendall(Frame(DATA, END_STREAM, stream, prefixed(call.message)).encoded())
+                connection.sendall(whole_call(1 + 2 * number, call))
             connection.sendall(Frame(PING, payload=_ARRIVED).encoded())
             assert arrived.wait(60)
             yield ended

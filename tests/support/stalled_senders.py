@@ -17,7 +17,6 @@ from container_manager.rpc.services import SERVICES
 from tests.fuzz.conversations import (
     ACK,
     DATA,
-    END_HEADERS,
     HEADERS,
     PING,
     PREFACE,
@@ -26,9 +25,9 @@ from tests.fuzz.conversations import (
     WINDOW_UPDATE,
     Call,
     Frame,
-    literals,
     prefixed,
 )
+from tests.support.raw_calls import FIRST_WINDOW, INITIAL_WINDOW, headers_frame, raw_connection
 
 SENDERS = 100
 MOST_GROWTH_BYTES = 160 * 2**20
@@ -51,7 +50,7 @@ EVERY_METHOD = (
 _ANNOUNCED_BYTES = 4_000_000
 _SENT_BYTES = 3_700_000
 _BODY = prefixed(b"\0" * _SENT_BYTES, length=_ANNOUNCED_BYTES)
-_TRAILERS, _CONTINUED_WINDOW = 0x1, 65_535
+_TRAILERS = 0x1
 
 
 class StalledSenders:
@@ -64,15 +63,12 @@ class StalledSenders:
 
         ``path`` names the method; of several, each call takes the next one.
         """
-        kind, _, where = address.partition("://")
-        host, _, port = where.rpartition(":")
-        self._socket = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
-        self._socket.connect(where if kind == "unix" else (host, int(port)))
+        self._socket = raw_connection(address)
         self._lock = threading.Condition()
         self._sending = threading.Lock()
-        self._window = _CONTINUED_WINDOW
-        self._windows = dict.fromkeys(range(1, 2 * calls, 2), _CONTINUED_WINDOW)
-        self._initial = _CONTINUED_WINDOW
+        self._window = FIRST_WINDOW
+        self._windows = dict.fromkeys(range(1, 2 * calls, 2), FIRST_WINDOW)
+        self._initial = FIRST_WINDOW
         self.ended: set[int] = set()
         """The calls that the service has ended."""
         paths = cycle([path] if isinstance(path, bytes) else path)
@@ -105,8 +101,7 @@ class StalledSenders:
         sent = dict.fromkeys(self._windows, 0)
         with contextlib.suppress(OSError):
             for stream, call in self.calls.items():
-                headers = literals([header for header in call.headers() if header[0] != b"grpc-timeout"])
-                self._send(Frame(HEADERS, END_HEADERS, stream, headers).encoded())
+                self._send(headers_frame(stream, call))
             while not self._closed:
                 with self._lock:
                     open_streams = [each for each in sent if each not in self.ended and sent[each] < len(_BODY)]
@@ -142,7 +137,7 @@ class StalledSenders:
         elif kind == SETTINGS and not flags & ACK:
             for offset in range(0, len(payload), 6):
                 name, value = struct.unpack(">HI", payload[offset : offset + 6])
-                if name == 4:
+                if name == INITIAL_WINDOW:
                     self._windows = {each: window + value - self._initial for each, window in self._windows.items()}
                     self._initial = value
             self._send(Frame(SETTINGS, ACK).encoded())

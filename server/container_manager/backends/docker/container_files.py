@@ -51,6 +51,7 @@ class ContainerFiles:
 
     def may_change(self) -> bool:
         """Whether a mount has been looked into: what it holds may change at any time."""
+        # A look at a destination adds to what has been seen.
         looked = [*self._seen]
         return _are_below(looked, self._mounts) or _are_below(looked, [self._without_links(m) for m in self._mounts])
 

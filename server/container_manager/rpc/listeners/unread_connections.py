@@ -23,7 +23,10 @@ from container_manager.addresses import Address, TcpAddress
 from container_manager.rpc.grpc_workarounds import end_calls
 
 LOOK_SECONDS = 0.1
-"""Often: a caller that reads is known by one change. gRPC's clients read what comes, and hold it up by its windows."""
+"""Between two looks. Each can show that a caller has read something since the one before.
+
+gRPC's clients always read their connection: where they take no answers, HTTP/2's windows keep the service from sending.
+"""
 PATIENCE_SECONDS = 2.0
 WATCH_SECONDS = 10.0
 
@@ -31,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 
 class UnreadConnections:
-    """Those of one server's listeners, on its event loop."""
+    """The connections of one server's listeners. For its event loop."""
 
     def __init__(self) -> None:
         self._listening: set[str | int] = set()
@@ -69,8 +72,8 @@ class UnreadConnections:
             with suppress(OSError):
                 if not _unread_bytes(int(name)):
                     continue
-                # A descriptor of its own: gRPC may close the other at any time, and its number may be used again.
-                # The family is that of the longest names; what is no socket fails at the next line.
+                # A copy of the descriptor: gRPC may close its own at any time, and the number may be used again. What
+                # it is does not show yet, and of all families this one has the longest names.
                 with socket.fromfd(int(name), socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                     if _local(connection.getsockname()) not in self._listening:
                         continue
